@@ -30,8 +30,8 @@ from visus.examine import activations, templates, unit_values
 from visus.geometry import Window
 from visus.networks.machine import describe
 from visus.units import write_count, write_number_of, write_share
-from visus.workbench.compare.comparisons import compare_with_twins
-from visus.workbench.experiment.tasks import compare_tasks
+from visus.workbench.experiment.mlp import compare_with_mlps
+from visus.workbench.experiment.task import compare_tasks
 from visus.workbench.runs.shifts import some_samples
 
 NETWORK = (
@@ -156,7 +156,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
             continue
         run = bench.run(name, data, NETWORK)
         found = bench.kept(
-            f"{name}-twins", lambda run=run: compare_with_twins(run, with_shuffled=True, output=bench.work).to_json()
+            f"{name}-twins", lambda run=run: compare_with_mlps(run, with_shuffled=True, output=bench.work).to_json()
         )
         figures[name] = {"num_samples": found["num_samples"], "rows": []}
         by_kind: dict[str, dict[bool, Any]] = {}

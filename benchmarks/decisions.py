@@ -111,15 +111,15 @@ def saliency_offset(setting: Setting) -> list[Figure]:
     What is drawn is read off the map of a ramp over the cells. Before, the map was stretched over the sample.
     """
     from visus.examine import grad_cam
-    from visus.examine.map_placement import Places
+    from visus.examine.map_placement import MapPlacements
 
     found = []
     for name, (text, shape) in OFFSETS.items():
         module = visus.network(text, shape, 10).eval()
         drawn = grad_cam(module, torch.rand(1, *shape))
-        assert drawn.coarse is not None
+        assert drawn.layer_map is not None
         fields = {each.path: each.fields for each in visus.summary(module, shape).rows}[drawn.layer]
-        cells, placement = drawn.coarse.shape[1:], Places(drawn.sights).of(drawn.layer, drawn.coarse.shape[1:])
+        cells, placement = drawn.layer_map.shape[1:], MapPlacements(drawn.traced).of(drawn.layer, drawn.layer_map.shape[1:])
         offsets: dict[str, list[float]] = {"before": [], "after": []}
         for axis, count in enumerate(cells):
             centers = [sum(ends) / 2 for index in range(count) if (ends := fields[axis].theoretical(index)) is not None]
@@ -268,7 +268,7 @@ def before_maps(module: nn.Module, x: Tensor, answers: list[int]) -> Any:
     import dataclasses
 
     from visus.examine import grad_cam
-    from visus.examine.layer_calls import at_rest, heard, run
+    from visus.examine.layer_calls import eval_mode, hook_layers, run
 
     paths: list[str] = []
 
@@ -276,11 +276,11 @@ def before_maps(module: nn.Module, x: Tensor, answers: list[int]) -> Any:
         if call.output.dim() == x.dim() and max(call.output.shape[2:]) >= 6:
             paths.append(call.path)
 
-    with torch.no_grad(), at_rest(module), heard(module, listen):
+    with torch.no_grad(), eval_mode(module), hook_layers(module, listen):
         run(module, x[:1])
     found = grad_cam(module, x, answers, layer=paths[-1])
-    assert found.coarse is not None
-    stretched = F.interpolate(torch.tensor(found.coarse)[:, None], size=x.shape[2:], mode="bilinear")[:, 0].numpy()
+    assert found.layer_map is not None
+    stretched = F.interpolate(torch.tensor(found.layer_map)[:, None], size=x.shape[2:], mode="bilinear")[:, 0].numpy()
     return dataclasses.replace(found, map=stretched)
 
 

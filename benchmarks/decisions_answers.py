@@ -39,20 +39,22 @@ def calibration(setting: Setting) -> list[Figure]:
 def before(part: Part, seed: int) -> bool | None:
     """The decision as it was: every other sample is a neighbor, copies too, and a share decides without an interval."""
     drawn = (
-        torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_KNOWN].sort().values.numpy()
+        torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_NEIGHBORS]
+        .sort()
+        .values.numpy()
     )
     starts = range(0, len(drawn), mirrors.CHUNK)
-    samples = torch.cat([mirrors._shrunk(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
+    samples = torch.cat([mirrors._shrink(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
     labels = torch.from_numpy(part.labels[drawn])
-    asked = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_ASKED]
-    known, shares = mirrors._directions(samples), []
+    asked = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_QUERIES]
+    known, shares = mirrors._unit_vectors(samples), []
     for turned in (samples, samples.flip(-1)):
-        likeness = mirrors._directions(turned[asked]) @ known.T
+        likeness = mirrors._unit_vectors(turned[asked]) @ known.T
         likeness[torch.arange(len(asked)), asked] = -2
         shares.append(float((labels[likeness.argmax(1)] == labels[asked]).double().mean()))
     chance = float(((torch.bincount(labels).double() / len(labels)) ** 2).sum())
     error = (chance * (1 - chance) / len(asked)) ** 0.5
-    kept = (shares[1] - chance) / (shares[0] - chance) if shares[0] - chance > mirrors.CLEARLY * error else None
+    kept = (shares[1] - chance) / (shares[0] - chance) if shares[0] - chance > mirrors.MIN_STANDARD_ERRORS * error else None
     return None if kept is None else kept >= mirrors.MIN_KEPT
 
 

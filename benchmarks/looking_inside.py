@@ -32,7 +32,7 @@ from visus.examine import (
     effective_field_sampled,
     grad_cam,
     gradient_saliency,
-    measured_rates,
+    measure_derivatives,
     templates,
 )
 from visus.networks.machine import describe
@@ -80,7 +80,7 @@ def times_of(text: str, shape: tuple[int, ...], rounds: int) -> dict[str, Any]:
     module = visus.network(text, shape, 10).eval()
     sample = torch.randn(1, *shape)
     layer = activations(module, sample, summary_only=True).layers[-3].path
-    rates = measured_rates(module, sample)
+    rates = measure_derivatives(module, sample)
 
     def forward() -> Tensor:
         with torch.no_grad():
@@ -128,7 +128,7 @@ def fields_of(module: nn.Module, samples: Tensor, others: Tensor, layer: str) ->
     """Cosines with the sampled field of the middle unit of a layer."""
     batches = samples.split(50)
     sampled = effective_field_sampled(module, batches, layer)
-    rates = measured_rates(module, others[:NUM_SAMPLES].split(50))
+    rates = measure_derivatives(module, others[:NUM_SAMPLES].split(50))
     channels = np.flatnonzero(
         activations(module, samples, layer)[layer].values[:, :, sampled.position[0], sampled.position[1]].mean(0) > 0
     )

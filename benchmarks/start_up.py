@@ -42,7 +42,8 @@ def phases_of_visus(data: str | None, cache: str, output: str) -> dict[str, floa
     from visus.networks.machine import keep_freed_memory
     from visus.training.events import Finished, StepDone
     from visus.training.recipe import Recipe
-    from visus.workbench.train.training import Prepared, train
+    from visus.workbench.train.events import Prepared
+    from visus.workbench.train.training import train
 
     keep_freed_memory()
     ages["visus"] = age()

@@ -1,17 +1,21 @@
 """How long ``visus.networks.trace.trace`` takes, beside torchinfo, flop_counter and the network's own forward.
 
-    OMP_NUM_THREADS=1 python benchmarks/trace_speed.py [--packages DIR] [--runs 5] [--output FILE.json]
+    OMP_NUM_THREADS=1 python benchmarks/trace_speed.py [--packages DIR] [--runs 5] [--shape-functions] [--output FILE.json]
 
 DIR is a folder with torchvision and torchinfo (see ``trace_zoo.py``); without it, the networks are those of visus. Processor
 milliseconds of this process, one thread, weights on the CPU; median over the runs after one that is not counted. The clock
 runs around the whole call: for the trace, every layer with shape, parameters, multiply-adds and receptive field on both
 axes; for torchinfo, ``summary(module, input_size)`` as it is documented, printing nothing; for flop_counter, one forward on
 tensors with data.
+
+With ``--shape-functions``, what the shape functions of operators earn by themselves: the trace with them, and without, where torch
+is asked for each shape on tensors without data; the runs of the two take turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib.util
 import json
 import resource
@@ -19,7 +23,8 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +36,7 @@ from visus.design import alexnet, convnext, densenet, inception, mobilenet, resn
 from visus.networks import build
 from visus.networks.machine import describe
 from visus.networks.trace import trace
+from visus.networks.trace.operators.registry import REGISTERED, operator_of
 
 GOALS_MS = {
     "resnet18": 10,
@@ -86,6 +92,41 @@ def median_ms(work: Callable[[], Any], runs: int) -> float:
     return round(statistics.median(times), 2)
 
 
+@contextmanager
+def without_shape_functions() -> Iterator[None]:
+    """Torch is asked for the shape of every output."""
+    before = dict(REGISTERED)
+    REGISTERED.update({name: dataclasses.replace(known, shape=None) for name, known in before.items()})
+    operator_of.cache_clear()
+    try:
+        yield
+    finally:
+        REGISTERED.update(before)
+        operator_of.cache_clear()
+
+
+def measure_shape_functions(name: str, module: nn.Module, shape: tuple[int, ...], runs: int) -> dict[str, Any]:
+    """One network traced with shape functions and without them, in turn; the first of each is not counted."""
+    module.eval()
+    times: dict[str, list[float]] = {"trace_ms": [], "trace_without_shape_functions_ms": []}
+    for _ in range(runs + 1):
+        for key, state in (("trace_ms", nullcontext()), ("trace_without_shape_functions_ms", without_shape_functions())):
+            with state:
+                trace(nn.Identity(), shape)
+                began = time.process_time()
+                trace(module, shape)
+                times[key].append((time.process_time() - began) * 1000)
+    found = {key: round(statistics.median(values[1:]), 2) for key, values in times.items()}
+    ratio = found["trace_without_shape_functions_ms"] / found["trace_ms"]
+    return {"network": name, "input": list(shape), **found, "times_as_long_without": round(ratio, 2)}
+
+
+def transformer_encoder() -> nn.Module:
+    """Six layers of a transformer, 256 features wide."""
+    layer = nn.TransformerEncoderLayer(256, 4, 1024, batch_first=True)
+    return nn.TransformerEncoder(layer, 6, enable_nested_tensor=False)
+
+
 def measure(name: str, module: nn.Module, shape: tuple[int, ...], runs: int) -> dict[str, Any]:
     """One network by all that can be measured here."""
     module.eval()
@@ -113,7 +154,7 @@ def measure(name: str, module: nn.Module, shape: tuple[int, ...], runs: int) -> 
         "num_rows": len(account.rows),
         "macs": account.macs,
         "macs_of_flop_counter": counter.get_total_flops() // 2,
-        "field": [f"{field.size}/{field.step}" for field in _last_map(account).fields],
+        "field": [f"{field.size}/{field.stride}" for field in _last_map(account).fields],
     }
     if importlib.util.find_spec("torchinfo") is not None:
         from torchinfo import summary
@@ -124,7 +165,7 @@ def measure(name: str, module: nn.Module, shape: tuple[int, ...], runs: int) -> 
 
 
 def _last_map(account: Any) -> Any:
-    return [row for row in account.rows if len(row.output_shape) == 3 and row.fields[0].step != 0][-1]
+    return [row for row in account.rows if len(row.output_shape) == 3 and row.fields[0].stride != 0][-1]
 
 
 def main() -> None:
@@ -132,6 +173,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--packages", type=Path, help="folder with torchvision and torchinfo")
     options.add_argument("--runs", type=int, default=5)
+    options.add_argument("--shape-functions", action="store_true", help="the trace with them and without")
     options.add_argument("--output", type=Path)
     chosen = options.parse_args()
     torch.set_num_threads(1)
@@ -144,14 +186,19 @@ def main() -> None:
         for name in ("nms", "qnms"):
             library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         networks = their_networks()
+    work = measure
+    if chosen.shape_functions:
+        work, networks["transformer_encoder"] = measure_shape_functions, (transformer_encoder, (64, 256))
     results = []
     for name, (make, shape) in networks.items():
-        results.append(measure(name, make(), shape, chosen.runs))
+        results.append(work(name, make(), shape, chosen.runs))
         print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     del library
     machine = describe()
     table = {
-        "command": "OMP_NUM_THREADS=1 python benchmarks/trace_speed.py" + (" --packages DIR" if chosen.packages else ""),
+        "command": "OMP_NUM_THREADS=1 python benchmarks/trace_speed.py"
+        + (" --packages DIR" if chosen.packages else "")
+        + (" --shape-functions" if chosen.shape_functions else ""),
         "versions": {"visus": machine["visus"], "python": machine["python"], "torch": machine["packages"]["torch"]},
         "processor": machine["processor"],
         "device": "cpu",

@@ -13,6 +13,9 @@ from typing import Any
 
 import pytest
 from hypothesis import settings
+from tests.commands import other_photos, photos, run, visus_command
+
+__all__ = ["other_photos", "photos", "run", "visus_command"]  # fixtures
 
 # Set before any test imports torch or matplotlib, so that processes started by tests inherit them too.
 os.environ["VISUS_KERNELS"] = (
@@ -41,7 +44,7 @@ def _one_torch_thread() -> None:
 def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn images.
 
-    For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/doors/test_inside.py``.
+    For tests of what comes before. What those parts hold is the matter of tests/examine and of ``tests/workbench/test_report_measures.py``.
     """
     from visus.errors import VisusError
     from visus.workbench.report import measures as report_measures

@@ -124,4 +124,4 @@ def test_a_home_that_is_not_known_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Path, "expanduser", unknown)
     with pytest.raises(UsageError) as caught:
         files.expand_home(Path("~/x"))
-    assert str(caught.value) == "~/x: this path begins with ~, and no home folder is known for it. Write the whole path."
+    assert str(caught.value) == "~/x: this path begins with ~, and its home folder is not known. Write the whole path."

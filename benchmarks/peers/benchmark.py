@@ -216,7 +216,7 @@ def benchmark(
         StorageError: the result cannot be written.
     """
     seen = _Seen(choice_of(None, network=plan.network))
-    opened = data if isinstance(data, Data) else open_data(data, cache_dir=cache_dir, suit=seen)
+    opened = data if isinstance(data, Data) else open_data(data, cache_dir=cache_dir, choose_input=seen)
     _refuse_unusable(opened)
     present = tuple(one for one in plan.contestants if not one.lacking)
     absent = tuple(one for one in plan.contestants if one.lacking)

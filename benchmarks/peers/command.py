@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli import run
-from visus.cli.stopping import told_when_stopped
+from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
@@ -90,7 +90,7 @@ def benchmark(
         if not quiet:
             _tell(event)
 
-    with told_when_stopped(lambda: _stopped(done, output)):
+    with print_when_stopped(lambda: _stopped(done, output)):
         command = shlex.join(["visus", *sys.argv[1:]])
         result = compare(data, plan, output=output, cache_dir=cache_dir, tell=say, command=command)
     if as_json:

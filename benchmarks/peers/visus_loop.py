@@ -19,7 +19,7 @@ from visus.data.preprocessing import Preprocessing
 from visus.training.events import EpochDone, Event, Finished, Started
 from visus.training.recipe import Recipe
 from visus.workbench.runs.run import load
-from visus.workbench.train.training import DataOpened, Prepared, Scored
+from visus.workbench.train.events import DataOpened, Prepared, Scored
 from visus.workbench.train.training import train as train_visus
 
 

@@ -1,7 +1,7 @@
 """visus: design, train, look inside and ship convolutional networks, with nothing changed in silence.
 
 The names below are all that is needed for the main job; each is loaded when it is first used, so ``import visus`` does not load
-torch. This file knows public names.
+torch.
 
 >>> import visus
 >>> data = visus.open_data("photos")  # doctest: +SKIP

@@ -1,7 +1,4 @@
-"""``python -m visus`` is the command line.
-
-This file knows the name of the door.
-"""
+"""``python -m visus`` is the command line."""
 
 from visus.cli import main
 

@@ -1,22 +1,21 @@
-"""The error family of visus: what went wrong, said so that a person can mend it.
+"""The error classes of visus. Each message says what is wrong and how to correct it.
 
-Every error that a user can cause is one of these. The tree, with the exit code of the command line and the status over HTTP::
+Every error that a user can cause is one of these. The columns are the exit code of the command line and the HTTP status::
 
-    VisusError                     1  500   never raised itself
+    VisusError                     1  500   abstract, never raised
     |-- UsageError                 2  422   an option, a name or a value that cannot be used
     |   |-- GeometryError          2  422   a window that does not fit its axis
-    |   |-- DesignError            2  422   a design that is misspelled or impossible
+    |   |-- DesignError            2  422   a design that cannot be parsed or built
     |   `-- RecipeError            2  422   a training setting that cannot be used
-    |-- DataError                  1  422   a data set that cannot be used as it is
+    |-- DataError                  1  422   a dataset that cannot be used
     |   `-- ImageError           1  415   one file that cannot be read as an image
     |-- RunError                   1  404   a run folder that is missing, incomplete or of another kind
     |   `-- WeightsError           1  409   weights or a checkpoint that do not fit the network
-    |-- TrainingError              1  500   a training that cannot go on
-    |   `-- ProcessLostError       1  500   one of several processes that is gone
+    |-- TrainingError              1  500   a training that cannot continue
+    |   `-- ProcessLostError       1  500   a training process that has ended unexpectedly
     |-- StorageError               1  507   a disk that is full or not writable
+    |-- CanceledError            130  499   work that was canceled on request
     `-- MissingExtraError          1  501   an optional package that is not installed
-
-This file knows sentences and codes.
 """
 
 from __future__ import annotations
@@ -27,15 +26,15 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import Self
 
-_DIRECTIONS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they turn the text that follows
+_BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse the direction of text
 
 
 class VisusError(Exception):
-    """An error with a place and a sentence; ``str()`` gives ``place: sentence``.
+    """An error with a place and a message; ``str()`` returns ``place: message``.
 
     Args:
         message: what was found, what is needed and what to do.
-        where: the place, such as a layer's path or a file; outer floors add theirs with ``within``.
+        where: the place, such as a layer's path or a file. Callers add outer places with ``within``.
     """
 
     exit_code = 1
@@ -50,16 +49,16 @@ class VisusError(Exception):
         return f"{printable(self.where)}: {self.message}" if self.where else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return _restored, (type(self), self.message, self.where)
+        return _rebuild_error, (type(self), self.message, self.where)
 
     def within(self, place: str) -> Self:
-        """The same error, its place told from further outside: ``place`` stands before the present place."""
+        """Put ``place`` in front of the error's place, and return the error."""
         self.where = f"{place}: {self.where}" if self.where else place
         return self
 
 
-def _restored(kind: type[VisusError], message: str, where: str) -> VisusError:
-    """Rebuild an error that crossed a process boundary."""
+def _rebuild_error(kind: type[VisusError], message: str, where: str) -> VisusError:
+    """Rebuild an error that was sent between processes."""
     return kind(message, where=where)
 
 
@@ -75,7 +74,7 @@ class GeometryError(UsageError):
 
 
 class DesignError(UsageError):
-    """A design that is misspelled or impossible."""
+    """A design that cannot be parsed or built."""
 
 
 class RecipeError(UsageError):
@@ -83,7 +82,7 @@ class RecipeError(UsageError):
 
 
 class DataError(VisusError):
-    """A data set that cannot be used as it is."""
+    """A dataset that cannot be used."""
 
     http_status = 422
 
@@ -107,17 +106,24 @@ class WeightsError(RunError):
 
 
 class TrainingError(VisusError):
-    """A training that cannot go on."""
+    """A training that cannot continue."""
 
 
 class ProcessLostError(TrainingError):
-    """One of several processes of a training is gone."""
+    """A process of a distributed training has ended unexpectedly."""
 
 
 class StorageError(VisusError):
-    """A disk that is full or a folder that cannot be written."""
+    """A disk that is full, or a folder that cannot be written."""
 
     http_status = 507
+
+
+class CanceledError(VisusError):
+    """Work that was canceled on request."""
+
+    exit_code = 130
+    http_status = 499
 
 
 class MissingExtraError(VisusError):
@@ -127,24 +133,24 @@ class MissingExtraError(VisusError):
 
     @classmethod
     def because(cls, error: Exception, package: str, extra: str, purpose: str) -> MissingExtraError:
-        """The sentence for a package whose import raised an error: it is not installed, or it is and does not load.
+        """An error for a package that is missing, or that is installed and fails to import.
 
-        A package that is damaged, or was built for another version of PyTorch, raises anything.
+        A damaged package, or one built for another version of PyTorch, may raise any exception.
 
         >>> print(MissingExtraError.because(OSError("no such library"), "captum", "examine", "saliency maps"))
-        saliency maps need the package captum, which does not load (OSError: no such library). Install it anew: pip install --force-reinstall captum
+        saliency maps need the package captum, which does not load (OSError: no such library). Reinstall it: pip install --force-reinstall captum
         """
         if isinstance(error, ModuleNotFoundError) and not _is_installed(package):
             return cls.of(package, extra, purpose)
-        said = " ".join(str(error).split()).rstrip(".")
+        reason = " ".join(str(error).split()).rstrip(".")
         return cls(
-            f"{purpose} need the package {package}, which does not load ({type(error).__name__}: {said}). "
-            f"Install it anew: pip install --force-reinstall {package}"
+            f"{purpose} need the package {package}, which does not load ({type(error).__name__}: {reason}). "
+            f"Reinstall it: pip install --force-reinstall {package}"
         )
 
     @classmethod
     def of(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
-        """The sentence for a missing package, with the pip line that brings it.
+        """An error for a missing package, with the pip command that installs it.
 
         >>> print(MissingExtraError.of("captum", "examine", "saliency maps"))
         saliency maps need the package captum, which is not installed. Install it with: pip install 'visus[examine]'
@@ -155,7 +161,7 @@ class MissingExtraError(VisusError):
 
 
 def _is_installed(package: str) -> bool:
-    """Whether a package can be found, without importing it."""
+    """Whether a package is installed; it is not imported."""
     try:
         return importlib.util.find_spec(package) is not None
     except (ImportError, ValueError):
@@ -163,33 +169,33 @@ def _is_installed(package: str) -> bool:
 
 
 def printable(name: str) -> str:
-    r"""A name on one line, whatever a file is called: control characters, which could end a line or steer a terminal, are escaped.
+    r"""The name with control characters escaped, so that it cannot break a line or control the terminal.
 
-    Letters of all scripts stay; so do the bytes of a name that is not UTF-8.
+    Letters of all scripts are kept, and so are the surrogate escapes of a name that is not UTF-8.
 
     >>> printable("new\nline\x1b[31m.png"), printable("\u732b.png") == "\u732b.png"
     ('new\\nline\\x1b[31m.png', True)
     """
     if name.isprintable():
         return name
-    return "".join(_escaped(letter) if _steers(letter) else letter for letter in name)
+    return "".join(_escape(letter) if _is_control(letter) else letter for letter in name)
 
 
-def _escaped(letter: str) -> str:
+def _escape(letter: str) -> str:
     return letter.encode("unicode_escape").decode("ascii")
 
 
-def _steers(letter: str) -> bool:
-    return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in _DIRECTIONS
+def _is_control(letter: str) -> bool:
+    return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in _BIDI_CONTROLS
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
-    """The sentence for a name that does not exist, with the closest one that does.
+    """The message for an unknown name, with the closest known name.
 
     Args:
-        kind: what the name should have been, such as ``optimizer``.
-        name: what was written.
-        known: every name that exists; listed in alphabetical order.
+        kind: what the name stands for, such as ``optimizer``.
+        name: the unknown name.
+        known: all known names; the message lists them in alphabetical order.
 
     >>> unknown_name("optimizer", "adamv", ["sgd", "muon", "adamw"])
     "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."
@@ -201,7 +207,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
 
 
 def closest_name(name: str, known: Sequence[str]) -> str | None:
-    """The one of ``known`` that ``name`` most likely meant, or None where none is near.
+    """The name in ``known`` that is most similar to ``name``; None if none is similar.
 
     >>> closest_name("maxpol", ["avgpool", "maxpool"])
     'maxpool'
@@ -212,7 +218,7 @@ def closest_name(name: str, known: Sequence[str]) -> str | None:
 
 
 def joined(messages: Sequence[str]) -> str:
-    """Several independent mistakes as one message: one alone stays as it is, more are counted and listed by line.
+    """Several messages as one. A single message is returned unchanged; more are counted and listed, one per line.
 
     >>> print(joined(["no kernel", "no channels"]))
     2 mistakes:

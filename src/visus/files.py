@@ -1,7 +1,4 @@
-"""Files that are whole or absent: written beside their place, flushed to the disk, then renamed; and the folder for what can be made again.
-
-This file knows bytes and paths.
-"""
+"""Atomic file writes (temporary file, fsync, rename), text files, and the cache folder."""
 
 from __future__ import annotations
 
@@ -24,34 +21,34 @@ from typing import Any
 from visus.errors import StorageError, UsageError
 from visus.units import write_bytes
 
-_LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # a text has no line ends in JSON, so this is no part of one
+_LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # JSON strings hold no line ends, so this never matches inside one
 
 
-def cache_folder(of_system: Callable[[], str]) -> Path:
-    """The folder for what can be made again: ``VISUS_CACHE``, else the user's cache folder of this system.
+def cache_folder(system_cache_folder: Callable[[], str]) -> Path:
+    """The cache folder: ``VISUS_CACHE``, else the user's cache folder of this system.
 
-    An account without a home folder of its own (a service, a container) gets one of its own among the temporary files.
+    An account without a home folder (a service, a container) gets a private folder in the system's temporary folder.
 
     Args:
-        of_system: gives the user's cache folder of this system.
+        system_cache_folder: returns the user's cache folder of this system.
 
     Raises:
         UsageError: ``VISUS_CACHE`` begins with ``~``, and there is no home folder.
     """
-    if named := os.environ.get("VISUS_CACHE", "").strip():
-        return expand_home(Path(named))
-    with contextlib.suppress(RuntimeError, KeyError):  # of an account without a home folder
-        usual = Path(of_system())
-        if usual.is_absolute() and _can_be_made(usual):
-            return usual
+    if chosen := os.environ.get("VISUS_CACHE", "").strip():
+        return expand_home(Path(chosen))
+    with contextlib.suppress(RuntimeError, KeyError):  # raised for an account without a home folder
+        folder = Path(system_cache_folder())
+        if folder.is_absolute() and _is_creatable(folder):
+            return folder
     return _private_temporary_folder()
 
 
 def expand_home(path: Path) -> Path:
-    """The path with a leading ``~`` replaced, which a shell leaves alone within quotes.
+    """The path with a leading ``~`` replaced by the home folder. A shell does not expand ``~`` within quotes.
 
     Raises:
-        UsageError: there is no home folder.
+        UsageError: the home folder is not known.
     """
     try:
         return path.expanduser()
@@ -59,13 +56,13 @@ def expand_home(path: Path) -> Path:
         if path.exists():
             return path
         raise UsageError(
-            "this path begins with ~, and no home folder is known for it. Write the whole path.", where=str(path)
+            "this path begins with ~, and its home folder is not known. Write the whole path.", where=str(path)
         ) from None
 
 
 @functools.cache
 def _private_temporary_folder() -> Path:
-    """A folder among the temporary files that this account alone can write: kernels are loaded from it."""
+    """A temporary folder that only this account can write. Compiled kernels are loaded from it, so others must not write there."""
     owner = os.getuid() if hasattr(os, "getuid") else 0
     folder = Path(tempfile.gettempdir()) / f"visus-cache-{owner}"
     with contextlib.suppress(OSError):
@@ -76,8 +73,8 @@ def _private_temporary_folder() -> Path:
     return Path(tempfile.mkdtemp(prefix="visus-cache-"))
 
 
-def _can_be_made(folder: Path) -> bool:
-    """Whether a folder exists, or may be made."""
+def _is_creatable(folder: Path) -> bool:
+    """Whether a folder exists or can be created."""
     if os.path.lexists(folder):
         return True
     above = next(parent for parent in folder.parents if parent.exists())
@@ -85,10 +82,10 @@ def _can_be_made(folder: Path) -> bool:
 
 
 def write_file(path: Path, content: bytes | str) -> None:
-    """Put ``content`` at ``path`` at once: a reader, or a crash, meets the old file or the new one, never a part.
+    """Write ``content`` to ``path`` atomically: a reader sees the old file or the new one, never a part of it.
 
     Raises:
-        StorageError: the disk is full or the folder cannot be written; a file that was there before is untouched.
+        StorageError: the disk is full or the folder cannot be written; an existing file is unchanged.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
@@ -103,39 +100,41 @@ def write_file(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StorageError(_why(path, len(data), error), where=str(path)) from error
+            raise StorageError(_write_failure(path, len(data), error), where=str(path)) from error
         raise
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Put ``value`` at ``path`` as indented JSON, a list of plain numbers on one line, whole or not at all.
+    """Write ``value`` to ``path`` atomically as indented JSON, with lists of numbers on one line.
 
     Raises:
-        StorageError: as ``write_file``.
+        StorageError: the disk is full or the folder cannot be written; an existing file is unchanged.
     """
     text = json.dumps(value, indent=2, ensure_ascii=False)
     write_file(path, _LIST_OF_NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n")
 
 
 def csv_text(rows: Iterable[Sequence[object]]) -> str:
-    r"""Rows as CSV that every reader takes apart again, whatever the cells hold.
+    r"""Rows as CSV, quoted so that every reader restores the same cells.
 
     >>> csv_text([("a", "b,c"), ("d\r", 1)])
     'a,"b,c"\n"d\r","1"\n'
     """
     text = io.StringIO(newline="")
     plain = csv.writer(text, lineterminator="\n")
-    quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)  # a bare carriage return ends a row for a reader
+    quoted = csv.writer(
+        text, lineterminator="\n", quoting=csv.QUOTE_ALL
+    )  # readers take a bare carriage return for a line end
     for row in rows:
         (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
     return text.getvalue()
 
 
 def read_text(path: Path) -> str:
-    """The text in a file.
+    """The text of a file.
 
     Raises:
-        UsageError: it cannot be read as UTF-8 text.
+        UsageError: the file cannot be read as UTF-8 text.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -144,22 +143,24 @@ def read_text(path: Path) -> str:
 
 
 def text_or_file(words: str) -> str:
-    """What a person typed, or the content of the file that it names: a name has no bracket, no comma and no line end.
+    """The argument itself, or the content of the file that it names.
+
+    A file name has no parenthesis, bracket, comma or line end, and either has a suffix or exists.
 
     Raises:
-        UsageError: the file that is named cannot be read.
+        UsageError: the file cannot be read.
     """
     is_name = not any(sign in words for sign in "(,\n[")
     return read_text(Path(words)) if is_name and (Path(words).suffix or Path(words).is_file()) else words
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove what a killed ``write_file`` left in ``folder``: hidden files that never got their name."""
+    """Remove the temporary files that a killed ``write_file`` left in ``folder``."""
     for part in folder.glob(".*.part"):
         part.unlink(missing_ok=True)
 
 
-def _why(path: Path, num_bytes: int, error: OSError) -> str:
+def _write_failure(path: Path, num_bytes: int, error: OSError) -> str:
     reason = error.strerror or str(error)
     try:
         free = f"; {write_bytes(shutil.disk_usage(path.parent).free)} free there"
@@ -176,7 +177,7 @@ def _why(path: Path, num_bytes: int, error: OSError) -> str:
 
 
 def _flush_folder(folder: Path) -> None:
-    """Make the rename itself durable, where the system lets a folder be opened."""
+    """Make a rename durable, if the system can open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

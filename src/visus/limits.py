@@ -1,7 +1,4 @@
-"""What this process may use of the machine: cores and memory, cut by the quota of a container.
-
-This file knows what the system allows.
-"""
+"""The cores and the memory that this process may use, within the limits of its container."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Final
 
-_QUOTAS: Final = Path("/sys/fs/cgroup")  # of cgroup 2, as Linux has it
+_QUOTAS: Final = Path("/sys/fs/cgroup")  # Linux, cgroup version 2
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, where the system tells it, cut by a container's quota; at least 1."""
+    """Number of cores that this process may use: its CPU affinity, limited by the container's quota; at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota, _, period = _quota("cpu.max").partition(" ")
     if quota.isdigit() and period.isdigit() and int(period):
@@ -22,13 +19,13 @@ def usable_cores() -> int:
 
 
 def memory_bytes() -> int | None:
-    """Memory of the machine, cut by a container's limit; None where it cannot be asked."""
+    """Memory of the machine, limited by the container's limit; None if the system does not report it."""
     try:
-        whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):
         return None
     limit = _quota("memory.max")
-    return min(whole, int(limit)) if limit.isdigit() else whole
+    return min(total, int(limit)) if limit.isdigit() else total
 
 
 def _quota(name: str) -> str:

@@ -1,7 +1,4 @@
-"""Numbers as people write them: counts, bytes, durations, shares, shapes and sizes; and what a sample of one, two or three axes is called.
-
-This file knows how a number is written and read.
-"""
+"""Numbers as text and back: counts, bytes, durations, percentages, shapes and sizes; and nouns for samples and splits."""
 
 from __future__ import annotations
 
@@ -20,7 +17,7 @@ _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "
 
 
 def write_count(number: float) -> str:
-    """A count of things or of multiply-adds with three significant digits.
+    """A count with three significant digits and a decimal prefix.
 
     >>> write_count(9_633_856), write_count(512), write_count(1_000_000)
     ('9.63 M', '512', '1.00 M')
@@ -32,7 +29,7 @@ def write_count(number: float) -> str:
 
 
 def write_bytes(num_bytes: float) -> str:
-    """A size in binary units.
+    """A number of bytes in binary units.
 
     >>> write_bytes(47_040_000), write_bytes(100)
     ('44.9 MiB', '100 bytes')
@@ -44,19 +41,19 @@ def write_bytes(num_bytes: float) -> str:
 
 
 def write_duration(seconds: float) -> str:
-    """A duration in its two largest units.
+    """A duration in at most two units.
 
     >>> write_duration(0.25), write_duration(12.3), write_duration(187), write_duration(7300)
     ('0.25 s', '12 s', '3 min 07 s', '2 h 01 min')
     """
     if seconds < 10:
         return f"{seconds:.2g} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
+    return f"{rounded // 3600} h {rounded % 3600 // 60:02d} min"
 
 
 def read_duration(text: str) -> float:
@@ -81,7 +78,7 @@ def read_duration(text: str) -> float:
 
 
 def read_bytes(text: str) -> int:
-    """Bytes in a size such as ``500MB``, ``20GiB`` or ``1.5T``: decimal prefixes, binary ones with an i.
+    """Bytes in a size such as ``500MB``, ``20GiB`` or ``1.5T``. Prefixes are decimal; those with an i are binary.
 
     Raises:
         UsageError: the text is not a size.
@@ -96,7 +93,7 @@ def read_bytes(text: str) -> int:
 
 
 def write_share(share: float, digits: int = 1) -> str:
-    """A fraction between 0 and 1 as per cent.
+    """A fraction, 0 to 1, as a percentage.
 
     >>> write_share(0.9345)
     '93.5 %'
@@ -105,7 +102,7 @@ def write_share(share: float, digits: int = 1) -> str:
 
 
 def write_shape(shape: Iterable[int]) -> str:
-    """Axis lengths as people say them.
+    """Axis lengths joined by ``x``.
 
     >>> write_shape((3, 32, 32))
     '3 x 32 x 32'
@@ -115,12 +112,12 @@ def write_shape(shape: Iterable[int]) -> str:
 
 @dataclass(frozen=True)
 class RankWords:
-    """What people call a sample with so many spatial axes.
+    """The nouns for samples with a given number of spatial axes.
 
     Args:
-        sample: the sample.
-        place: one position in it.
-        unit: what stands behind lengths along its axes.
+        sample: noun for the sample.
+        place: noun for one position in it.
+        unit: unit of lengths along its axes.
     """
 
     sample: str
@@ -136,7 +133,7 @@ _RANK_WORDS = {
 
 
 def rank_words(rank: int) -> RankWords:
-    """The words for a sample with one, two or three spatial axes.
+    """The nouns for samples with ``rank`` spatial axes (1, 2 or 3).
 
     >>> [rank_words(rank).sample for rank in (1, 2, 3)], rank_words(3).unit
     (['signal', 'image', 'volume'], 'voxels')
@@ -145,7 +142,7 @@ def rank_words(rank: int) -> RankWords:
 
 
 def with_article(noun: str) -> str:
-    """A noun with ``a`` or ``an`` before it, by its first letter.
+    """The noun with ``an`` before a vowel, else ``a``.
 
     >>> with_article("image"), with_article("signal")
     ('an image', 'a signal')
@@ -154,7 +151,7 @@ def with_article(noun: str) -> str:
 
 
 def write_size(lengths: Iterable[int | str]) -> str:
-    """Lengths along the axes of a sample, with their unit, which follows from the number of axes.
+    """Axis lengths of a sample with their unit: points for one axis, px for two, voxels for three.
 
     >>> write_size((28, 20)), write_size([8000]), write_size([1]), write_size((1, 2, 2))
     ('28 x 20 px', '8000 points', '1 point', '1 x 2 x 2 voxels')
@@ -165,7 +162,7 @@ def write_size(lengths: Iterable[int | str]) -> str:
 
 
 def write_number_of(number: int, noun: str, plural: str = "") -> str:
-    """A count with its noun in the right number.
+    """A count with its noun, in the singular or the plural.
 
     >>> write_number_of(1, "image"), write_number_of(1200, "class", "classes")
     ('1 image', '1,200 classes')
@@ -181,7 +178,7 @@ _SPLIT_NAMES: Final = {"train": "training", "val": "validation"}
 
 
 def split_name(split: str) -> str:
-    """What a split is called in a sentence.
+    """The noun for a split in a sentence.
 
     >>> split_name("val"), split_name("fold-3")
     ('validation', 'fold-3')
@@ -190,7 +187,7 @@ def split_name(split: str) -> str:
 
 
 def write_split(split: str) -> str:
-    """A split as one names it in a sentence.
+    """A split as a phrase with its article.
 
     >>> write_split("val"), write_split("all")
     ('the validation split', 'the whole data')
@@ -199,7 +196,7 @@ def write_split(split: str) -> str:
 
 
 def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """A title, and a line for each fact below it, as ``repr`` shows a result.
+    """A title, then one line per fact with aligned values; the ``repr`` of results.
 
     >>> print(write_rows("Run photos", [("network", "resnet(18)"), ("accuracy", "91.2 %")]))
     Run photos
@@ -212,7 +209,7 @@ def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 def write_html_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """The same as a small table for a notebook; every text is escaped.
+    """A title and facts as an HTML table for notebooks; all text is escaped.
 
     >>> write_html_rows("Run <a>", [("network", "a & b")])
     '<table><caption>Run &lt;a&gt;</caption><tr><th>network</th><td>a &amp; b</td></tr></table>'
@@ -222,10 +219,10 @@ def write_html_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
 
 
 class Described:
-    """A result that says in a few lines what it is: as text where it is printed, as a small table in a notebook."""
+    """A result with a short summary: text for ``repr``, an HTML table in notebooks. Subclasses define ``_facts``."""
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        """A title and a few facts."""
+        """A title, and (name, value) pairs."""
         raise NotImplementedError
 
     def __repr__(self) -> str:

@@ -1,13 +1,13 @@
-"""The images and the run of the other tests, and the benchmark beside peers, called in this process."""
+"""The benchmark beside other libraries, called in this process."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
-from tests.doors.conftest import Answer, Call, other_photos, photos, run
+from tests.commands import Answer, Call
 
-__all__ = ["Call", "other_photos", "peer_benchmark", "photos", "run"]
+__all__ = ["Call", "peer_benchmark"]
 
 
 @pytest.fixture

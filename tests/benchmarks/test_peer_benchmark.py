@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.commands import Call
 
 import visus
 from peers import benchmark as benchmarking
@@ -22,8 +23,6 @@ from peers.entries import PEERS, Contestant, read_contestants
 from peers.task import Task
 from visus.errors import DataError, StorageError, UsageError
 from visus.networks import pretrained
-
-from .conftest import Call
 
 
 @pytest.fixture
@@ -228,7 +227,9 @@ def test_data_that_was_opened_is_trained_on_as_it_was_opened(
         "timed_run",
         lambda task, *rest: (seen.append(visus_loop.open_as_told(Task(**task))), stand_in(task, *rest))[1],
     )
-    data = dataclasses.replace(visus.open_data(photos, img_size=7, channels=1, rule="pad", split_seed=5), is_varied=True)
+    data = dataclasses.replace(
+        visus.open_data(photos, img_size=7, channels=1, resize_mode="pad", split_seed=5), is_varied=True
+    )
     benchmark(data, Plan(0.9, read_contestants("visus"), seeds=(0,)), output=tmp_path)
     (again,) = seen
     assert again.preprocessing == data.preprocessing

@@ -20,10 +20,12 @@ from peers.benchmark import Benchmark, Plan, Raced
 from peers.curves import Curve, Point
 from peers.entries import read_contestants
 from peers.task import Task
+from visus.networks.trace import trace
+from visus.networks.trace.operators import operator_of
 from visus.training.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = ("measuring", "plain_pytorch", "records_on_gpu", "throughput", "time_to_accuracy", "cifar10_94")
+MODULES = ("measuring", "plain_pytorch", "records_on_gpu", "throughput", "time_to_accuracy", "cifar10_94", "trace_speed")
 
 
 @pytest.fixture
@@ -286,3 +288,15 @@ def test_a_training_for_94_gets_the_recipe_and_the_network_that_were_chosen(
     assert Recipe.from_yaml(asked[0].recipe) == recipe
     assert asked[0].design == "compact"
     assert (found["accuracy"], found["whole_s"]) == (0.94, 6.0)
+
+
+def test_a_trace_without_shape_functions_has_the_same_rows(scripts: Any) -> None:
+    trace_speed = scripts("trace_speed")
+    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.MaxPool2d(2))
+    convolution, before = torch.ops.aten.convolution.default, trace(module, (3, 9, 9))
+    with trace_speed.without_shape_functions():
+        assert operator_of(convolution).shape is None
+        assert trace(module, (3, 9, 9)).rows == before.rows
+    assert operator_of(convolution).shape is not None
+    found = trace_speed.measure_shape_functions("small", module, (3, 9, 9), runs=3)
+    assert found["times_as_long_without"] == round(found["trace_without_shape_functions_ms"] / found["trace_ms"], 2)

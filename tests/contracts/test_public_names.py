@@ -23,11 +23,11 @@ PUBLIC = {
         *("resnet", "vgg", "whiten"),
     },
     "visus.examine": {
-        *("activations", "filters", "pixel_sum", "templates", "unit_values"),
-        *("effective_field", "effective_field_sampled", "measured_rates"),
+        *("activations", "filters", "output_terms", "templates", "unit_values"),
+        *("effective_field", "effective_field_sampled", "measure_derivatives"),
         *("Unit", "grad_cam", "gradient_saliency", "integrated_gradients", "occlusion"),
-        *("deletion_and_insertion", "outside_share", "randomised_weights"),
-        *("layer_likeness", "match_filters"),
+        *("deletion_and_insertion", "share_outside", "weight_randomization"),
+        *("layer_similarity", "match_filters"),
         *("feature_layer", "features", "find_mistakes", "nearest_samples", "suspicious_labels"),
     },
 }

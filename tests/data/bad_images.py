@@ -1,4 +1,4 @@
-"""Makers of image files that go wrong in one stated way, or hold their values in an unusual one."""
+"""Image files with one kind of damage, or with unusual pixel formats."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation: whole batches, any number of axes, nothing but what was asked for."""
+"""Augmentation of whole batches, for any number of spatial axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPES = st.sampled_from([(5, 2, 9), (5, 3, 8, 7), (4, 1, 5, 6, 7)])
 
 
 def numbered(shape: tuple[int, ...]) -> torch.Tensor:
-    """A batch in which every number is there once."""
+    """A batch with all values distinct."""
     count = 1
     for length in shape:
         count *= length
@@ -27,7 +27,7 @@ def drawn(num_samples: int, seed: int) -> torch.Tensor:
 
 
 @given(SHAPES, st.integers(0, 1000))
-def test_mirror_mirrors_the_samples_that_it_is_told(shape: tuple[int, ...], seed: int) -> None:
+def test_mirror_mirrors_the_marked_samples(shape: tuple[int, ...], seed: int) -> None:
     batch, mirrored = numbered(shape), drawn(shape[0], seed)
     for before, after, is_mirrored in zip(batch, mirror(batch, mirrored), mirrored, strict=True):
         assert torch.equal(after, before.flip(-1) if is_mirrored else before)
@@ -60,7 +60,7 @@ def test_shift_equals_mirroring_reflection_padding_and_a_crop(
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.float32, torch.bool])
 def test_stored_numbers_are_moved_exactly_and_scaled_once(dtype: torch.dtype) -> None:
-    """The same as scaling first, to the bit."""
+    """The result is bit-identical to scaling first."""
     stored = (torch.rand(40, 2, 9, 7, generator=random_stream(3)) * 200).to(dtype)
     calls = 0
 
@@ -143,9 +143,9 @@ def test_everything_at_once_keeps_shape_and_is_the_same_for_the_same_stream(shap
 
 @pytest.mark.parametrize("size", [(1, 40), (40, 1), (1, 1), (3, 3), (8, 20), (30,), (2,), (4, 1, 9)])
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
-def test_a_box_is_told_as_it_is_cut(size: tuple[int, ...], share: float) -> None:
-    (told,) = Augmentation(cutout=share).sentences(size)
+def test_a_cutout_box_is_described_in_pixels(size: tuple[int, ...], share: float) -> None:
+    (sentence,) = Augmentation(cutout=share).sentences(size)
     cut = cut_out(torch.ones(200, 1, *size), share, torch.Generator().manual_seed(0)) == 0
     sides = [int(cut.transpose(1, axis + 2).flatten(2).any(2).sum(1).max()) for axis in range(len(size))]
-    assert told.startswith("not blanked (") == (not cut.any())
-    assert told.startswith("not blanked (") or told == f"blanked in a box of {' x '.join(map(str, sides))}"
+    assert sentence.startswith("not blanked (") == (not cut.any())
+    assert sentence.startswith("not blanked (") or sentence == f"blanked in a box of {' x '.join(map(str, sides))}"

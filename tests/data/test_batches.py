@@ -1,4 +1,4 @@
-"""Order: every sample once an epoch, the same order for the same seed, and any place can be entered."""
+"""Batches: every sample once per epoch, the same order for the same seed, and a start at any step."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_channels_last_changes_the_layout_and_not_the_values() -> None:
 
 
 def test_alternating_flips_show_every_sample_both_ways_in_two_epochs() -> None:
-    """About half are mirrored at first; in the next epoch the others are."""
+    """About half of the samples are mirrored in the first epoch; the others are in the next."""
     pixels = np.arange(60, dtype=np.uint8).reshape(30, 1, 2)
     split = Part("train", pixels, np.arange(30), np.arange(30), tuple(map(str, range(30))))
     plain = Preprocessing("array", 1, (2,), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
@@ -100,7 +100,7 @@ def test_alternating_flips_show_every_sample_both_ways_in_two_epochs() -> None:
     assert 5 < sum(epochs[0]) < 25
 
 
-def test_sides_are_asked_for_each_batch() -> None:
+def test_the_side_is_requested_for_each_batch() -> None:
     sides = iter([0.5, 0.75, 1.0])
     split = Part("train", np.zeros((6, 1, 8, 8), np.uint8), np.arange(6), np.arange(6), tuple("abcdef"))
     plain = Preprocessing("array", 1, (8, 8), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
@@ -124,7 +124,7 @@ def test_slices_of_several_processes_put_together_are_the_batch_of_one(changes: 
     split = Part("train", pixels, np.arange(40), np.arange(40) % 7, tuple(map(str, range(40))))
     plan = Preprocessing("array", 1, (6, 6), "squash", "uint8", "mean-deviation", (128.0,), (60.0,))
     whole = Batches(split, plan, 16, 0, changes, torch.device("cpu"), False)
-    slices = [dataclasses.replace(whole, share=BatchShard(index, num_slices)) for index in range(num_slices)]
+    slices = [dataclasses.replace(whole, shard=BatchShard(index, num_slices)) for index in range(num_slices)]
     for epoch in (0, 1):
         for batch, *parts in zip(whole.epoch(epoch), *(each.epoch(epoch) for each in slices), strict=True):
             assert batch.all_labels is None
@@ -141,19 +141,19 @@ def test_shares_take_each_place_once_in_order(num_samples: int, count: int) -> N
     assert taken == list(range(num_samples))
 
 
-def test_samples_that_lie_on_the_device_give_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_samples_kept_on_the_device_give_the_same_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     from_store = [batch.inputs for batch in batches(20, 6).epoch(1)]
     asked: list[torch.device] = []
     monkeypatch.setattr(batches_room, "free_bytes", lambda device: asked.append(device) or 4 * 20 * 2 * 4)
     there = batches(20, 6)
     assert [torch.equal(one, batch.inputs) for one, batch in zip(from_store, there.epoch(1), strict=True)] == [True] * 3
     assert asked == [torch.device("cpu")]
-    assert there._there is not None
-    assert len(there._there) == 20
+    assert there._resident_samples is not None
+    assert len(there._resident_samples) == 20
 
 
 def test_samples_that_would_fill_the_device_come_one_batch_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches_room, "free_bytes", lambda device: 4 * 20 * 2 * 4 - 1)
-    assert batches(20, 6)._there is None
+    assert batches(20, 6)._resident_samples is None
     monkeypatch.undo()
     assert batches_room.free_bytes(torch.device("cpu")) == 0

@@ -1,4 +1,4 @@
-"""Boxes around objects: the same sizes from every format, and every damaged file named."""
+"""Bounding boxes: the same sizes from every format, and an error for every damaged file."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def test_every_format_gives_the_same_boxes(write: type, kind: str, tmp_path: Pat
     assert (found.object_px((100, 200)), found.object_px((100, 200), 0.5)) == (200, 50)
     assert found.sentence((100, 200)) == (
         f"objects: 3 boxes in 2 images ({kind}); their longer side on 100 x 200: half at most 50 px, 95 % at most 200 px; "
-        "1 box without a possible size left out"
+        "1 box of an impossible size left out"
     )
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=1, max_size=60), st.floats(0.05, 1))
-def test_the_share_that_is_asked_for_fits_and_no_smaller_whole_size_fits_it(sides: list[float], share: float) -> None:
+def test_the_quantile_of_objects_fits_and_no_smaller_whole_size_fits_it(sides: list[float], share: float) -> None:
     boxes = Boxes("YOLO", 1, tuple(Box(side, side / 2) for side in sides))
     size = boxes.object_px((300, 300), share)
     fitting = [sum(300 * side <= most + 1e-6 for side in sides) / len(sides) for most in (size, size - 1)]
@@ -87,23 +87,23 @@ def test_the_share_that_is_asked_for_fits_and_no_smaller_whole_size_fits_it(side
         (
             "a.xml",
             "<annotation><size/><object><bndbox/></object></annotation>",
-            "this is no Pascal VOC file of boxes, or a damaged one (no width).",
+            "this is not a Pascal VOC file of boxes, or it is damaged (no width).",
         ),
         (
             "a.json",
             "{",
             "this file of boxes cannot be read (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)).",
         ),
-        ("a.json", "{}", "this is no COCO file of boxes, or a damaged one ('images' is missing)."),
+        ("a.json", "{}", "this is not a COCO file of boxes, or it is damaged ('images' is missing)."),
         (
             "a.txt",
             "0 1 2",
-            "this is no YOLO file of boxes, or a damaged one (a line of 3 numbers is neither a class with 4 numbers, nor one with a polygon).",
+            "this is not a YOLO file of boxes, or it is damaged (a line of 3 numbers is neither a class with 4 numbers, nor one with a polygon).",
         ),
         (
             "a.csv",
             "path,xmin\n",
-            "this is no table file of boxes, or a damaged one (no column ymin, xmax, ymax, width, height).",
+            "this is not a table file of boxes, or it is damaged (no column ymin, xmax, ymax, width, height).",
         ),
     ],
 )
@@ -114,9 +114,9 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: str, senten
     assert str(caught.value) == f"{tmp_path / name}: {sentence}"
 
 
-def test_nothing_there_is_told(tmp_path: Path) -> None:
+def test_a_missing_path_is_reported(tmp_path: Path) -> None:
     formats = (
-        "Known are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the "
+        "Supported are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the "
         "columns path,xmin,ymin,xmax,ymax,width,height."
     )
     (tmp_path / "notes.md").touch()
@@ -124,8 +124,8 @@ def test_nothing_there_is_told(tmp_path: Path) -> None:
     (tmp_path / "none").mkdir()
     for path, sentence in (
         (tmp_path / "absent", "there is no such file or folder of boxes."),
-        (tmp_path / "notes.md", f"this file is not one of boxes. {formats}"),
-        (tmp_path / "none", f"no file of boxes lies here. {formats}"),
+        (tmp_path / "notes.md", f"this is not a file of boxes. {formats}"),
+        (tmp_path / "none", f"there is no file of boxes. {formats}"),
         (tmp_path / "empty.txt", f"no box was found. {formats}"),
     ):
         with pytest.raises(DataError) as caught:

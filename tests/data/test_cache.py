@@ -1,4 +1,4 @@
-"""The cache folder: damage is noticed, what is in use stays, the bound holds, disks are asked before they are mapped."""
+"""The cache folder: damage is detected, entries in use are kept, and the size limit holds."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_an_entry_in_use_is_never_removed(arrays: Path, tmp_path: Path) -> None:
     (entry,) = cache.entries(tmp_path / "cache")
     assert entry.is_in_use
     assert cache.remove([entry]) == ([], [entry])
-    cache.make_room(tmp_path / "cache", 10**6, 1)
+    cache.free_space(tmp_path / "cache", 10**6, 1)
     assert entry.folder.is_dir()
     pixels = data.store.pixels
     del data  # the pixels alone hold it too
@@ -120,7 +120,7 @@ def test_a_part_that_a_killed_process_left_goes_after_an_hour(arrays: Path, tmp_
     assert part.is_dir()
     for place in (part / "pixels.npy", part):
         os.utime(place, (time.time() - 4000,) * 2)
-    cache.make_room(tmp_path / "cache", 1, 10**9)
+    cache.free_space(tmp_path / "cache", 1, 10**9)
     assert not part.exists()
 
 
@@ -151,7 +151,7 @@ def test_space_is_reserved_where_the_file_system_has_no_call_for_it(tmp_path: Pa
     assert file.read_bytes()[:5] == b"head\0"
 
 
-def test_a_limit_of_the_file_size_is_told(arrays: Path, tmp_path: Path) -> None:
+def test_a_limit_of_the_file_size_is_reported(arrays: Path, tmp_path: Path) -> None:
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
     try:
@@ -161,21 +161,23 @@ def test_a_limit_of_the_file_size_is_told(arrays: Path, tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert str(caught.value) == (
         f"{tmp_path / 'cache'}: the decoded data (5.62 KiB) cannot be written: File too large. "
-        "Name another folder with --cache-dir or VISUS_CACHE."
+        "Choose another folder with --cache-dir or VISUS_CACHE."
     )
 
 
-def test_an_entry_that_cannot_be_read_back_is_told(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_read_back_is_reported(
+    arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("visus.data.store.publish", lambda part, place: None)
     with pytest.raises(StorageError) as caught:
         open_in(arrays, tmp_path / "cache")
     assert str(caught.value) == (
-        f"{tmp_path / 'cache'}: the decoded data that was just written there cannot be read back. Look after this disk, or name "
+        f"{tmp_path / 'cache'}: the decoded data that was just written cannot be read back. Check this disk, or choose "
         "another folder with --cache-dir or VISUS_CACHE."
     )
 
 
-def test_an_entry_that_cannot_be_removed_is_told(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_that_cannot_be_removed_is_reported(arrays: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     open_in(arrays, tmp_path / "cache")
     (entry,) = cache.entries(tmp_path / "cache")
 
@@ -186,16 +188,15 @@ def test_an_entry_that_cannot_be_removed_is_told(arrays: Path, tmp_path: Path, m
     with pytest.raises(StorageError) as caught:
         cache.remove([entry])
     assert str(caught.value) == (
-        f"{entry.folder}: this entry of the cache cannot be removed: Permission denied. "
-        "Remove the folder with the rights of its owner."
+        f"{entry.folder}: this entry of the cache cannot be removed: Permission denied. Remove the folder as its owner."
     )
 
 
 def test_processes_that_decode_the_same_at_once_all_get_it(arrays: Path, tmp_path: Path) -> None:
     code = f"import visus; print(int(visus.open_data({str(arrays)!r}, cache_dir={str(tmp_path / 'cache')!r}).store.pixels.sum()))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    told = {process.communicate()[0] for process in running}
-    assert told == {f"{int(np.load(arrays)['x'].sum())}\n"}
+    outputs = {process.communicate()[0] for process in running}
+    assert outputs == {f"{int(np.load(arrays)['x'].sum())}\n"}
     assert len(list((tmp_path / "cache").iterdir())) == 1
 
 

@@ -1,4 +1,4 @@
-"""Damage within image files is found, and no sound file is ever called damaged."""
+"""Damage in image files is detected, and no intact file is reported as damaged."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def noisy(height: int = 96, width: int = 128) -> Image.Image:
 
 
 def scan_of(data: bytes) -> int:
-    """Where the compressed data of a JPEG's first scan begins."""
+    """Position of the compressed data of a JPEG's first scan."""
     place = image_damage.read_jpeg(data).scan
     assert place is not None
     return place + 2 + struct.unpack_from(">H", data, place + 2)[0]
@@ -67,7 +67,7 @@ def test_a_jpeg_cut_in_its_image_data_is_refused(options: dict[str, Any], keep: 
     start = scan_of(data)
     cut = data[: start + int(keep * (len(data) - start - 2))].rstrip(b"\xff") + end
     assert refusal(cut) == (
-        "a: the JPEG file is cut short or damaged: not all of its 96 x 128 pixels can be decoded. "
+        "a: the JPEG file is truncated or damaged: not all of its 96 x 128 pixels can be decoded. "
         "Copy or export it again, or remove it."
     )
 
@@ -112,7 +112,7 @@ def test_oddities_that_change_no_pixel_are_no_damage(options: dict[str, Any]) ->
         assert found.actions == (), what
 
 
-def test_a_few_stray_bytes_are_told() -> None:
+def test_a_few_stray_bytes_are_reported() -> None:
     data = encoded(noisy(), "JPEG")
     found = decode(data[:-2] + b"\x12\x34\x56\x78\x9a\xbc\xde\x11\x22\x33\x44\x55" + EOI)
     assert np.array_equal(found.pixels, decode(data).pixels)
@@ -122,7 +122,7 @@ def test_a_few_stray_bytes_are_told() -> None:
 
 @settings(max_examples=25)
 @given(st.sampled_from(["black", "white", "gradient", "noise", "half"]), st.integers(1, 70), st.integers(1, 70), st.data())
-def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, draw: st.DataObject) -> None:
+def test_no_intact_jpeg_is_called_damaged(texture: str, height: int, width: int, draw: st.DataObject) -> None:
     noise = np.random.default_rng(height * 100 + width).integers(0, 256, (height, width, 3), np.uint8)
     rows = np.arange(height)[:, None, None] * np.ones((1, width, 3))
     values = {
@@ -143,19 +143,19 @@ def test_no_sound_jpeg_is_called_damaged(texture: str, height: int, width: int, 
     [
         (
             b"\xff\xc1\x00\x0b\x0c",
-            "a: the JPEG holds 12 bits for each value, and JPEGs of 8 bits are read. The file is sound: save it as a 16-bit PNG or TIFF, "
-            "or give the numbers as an .npy or .npz array.",
+            "a: the JPEG has 12 bits per value, but only JPEGs of 8 bits can be read. The file is intact: save it as a 16-bit PNG or TIFF, "
+            "or provide the numbers as an .npy or .npz array.",
         ),
         (
             b"\xff\xc5\x00\x0b\x08",
-            "a: the JPEG is coded by the hierarchical process, which is not read. The file is sound: save it as an ordinary JPEG or as PNG.",
+            "a: the JPEG uses the hierarchical coding process, which is not supported. The file is intact: save it as a standard JPEG or as PNG.",
         ),
     ],
 )
-def test_a_sound_jpeg_beyond_the_reader_is_not_called_damaged(frame: bytes, expected: str) -> None:
+def test_a_intact_jpeg_beyond_the_reader_is_not_called_damaged(frame: bytes, expected: str) -> None:
     facts = image_damage.read_jpeg(b"\xff\xd8" + frame + b"\x00\x10\x00\x10\x01\x01\x11\x00" + b"\xff\xda\x00\x02")
     with pytest.raises(ImageError) as caught:
-        image_damage.refuse_unread_jpeg(facts)
+        image_damage.refuse_unsupported_jpeg(facts)
     assert f"a: {caught.value}" == expected
 
 
@@ -177,7 +177,7 @@ def test_no_real_photo_is_called_damaged(real_data: Any) -> None:
 
 
 def split_png(data: bytes) -> tuple[bytes, bytes]:
-    """What stands before the pixels and from them on."""
+    """The bytes before the pixels, and the bytes from the pixels on."""
     place = data.index(b"IDAT") - 4
     return data[:place], data[place:]
 
@@ -199,7 +199,7 @@ def broken(kind: bytes, content: bytes) -> bytes:
         broken(b"teSt", b"unknown"),
     ],
 )
-def test_what_says_nothing_about_the_pixels_of_a_png_is_left_alone(extra: bytes) -> None:
+def test_chunks_that_do_not_affect_the_pixels_of_a_png_are_ignored(extra: bytes) -> None:
     data = encoded(photo(), "PNG")
     before, after = split_png(data)
     for content in (before + extra + after, data[:-12] + extra + data[-12:]):
@@ -262,14 +262,14 @@ def test_a_damaged_part_of_a_tiff_is_found(compression: str) -> None:
     assert decode(data).pixels.shape == (3, 96, 128)
     middle = len(data) // 2
     sentence = refusal(data[:middle] + bytes(512) + data[middle + 512 :])
-    assert "a: the TIFF file is cut short or damaged: part 1 of " in sentence or "part 2 of" in sentence
-    assert sentence.endswith(" does not unpack as a whole. Copy or export it again, or remove it.")
+    assert "a: the TIFF file is truncated or damaged: part 1 of " in sentence or "part 2 of" in sentence
+    assert sentence.endswith(" does not decompress completely. Copy or export it again, or remove it.")
 
 
 def test_no_decoder_prints_its_own_words_of_damaged_lzw(capfd: pytest.CaptureFixture[str]) -> None:
     data = encoded(noisy(), "TIFF", compression="tiff_lzw")
     middle = len(data) // 2
-    assert "a: the TIFF file is cut short or damaged: part 1 of 1 " in refusal(
+    assert "a: the TIFF file is truncated or damaged: part 1 of 1 " in refusal(
         data[:middle] + bytes(512) + data[middle + 512 :]
     )
     assert capfd.readouterr() == ("", "")
@@ -277,7 +277,7 @@ def test_no_decoder_prints_its_own_words_of_damaged_lzw(capfd: pytest.CaptureFix
 
 @pytest.mark.parametrize("compression", [None, "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "packbits", "group4"])
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"])
-def test_no_sound_tiff_is_refused(compression: str | None, mode: str) -> None:
+def test_no_intact_tiff_is_refused(compression: str | None, mode: str) -> None:
     if compression == "group4" and mode != "1":
         pytest.skip("group 4 is for black and white")
     deep = Image.fromarray(np.random.default_rng(0).integers(0, 65536, (33, 47)).astype(np.uint16))
@@ -318,9 +318,9 @@ def tiff(bands: int, bits: int, numbers: int, photometric: int, extra: int | Non
 @pytest.mark.parametrize(
     ("bands", "bits", "numbers", "photometric", "found"),
     [
-        (13, 16, 1, 1, "13 bands of 16-bit whole numbers"),
+        (13, 16, 1, 1, "13 bands of 16-bit integers"),
         (5, 32, 3, 1, "5 bands of 32-bit floating-point numbers"),
-        (3, 16, 1, 1, "3 bands of 16-bit whole numbers"),
+        (3, 16, 1, 1, "3 bands of 16-bit integers"),
         (3, 32, 3, 2, "3 bands of 32-bit floating-point numbers"),
         (1, 64, 3, 1, "1 band of 64-bit floating-point numbers"),
     ],
@@ -329,14 +329,14 @@ def test_bands_that_make_no_image_are_refused_and_not_called_damaged(
     bands: int, bits: int, numbers: int, photometric: int, found: str
 ) -> None:
     assert refusal(tiff(bands, bits, numbers, photometric)) == (
-        f"a: the TIFF holds {found}; 1 band (gray) or 3 bands (RGB) of whole numbers of at most 16 bits are read, with or without "
-        "alpha. The file is sound: save the bands that count as RGB, or give all of them as an .npy or .npz array."
+        f"a: the TIFF has {found}; supported are 1 band (gray) or 3 bands (RGB) of integers of at most 16 bits, with or without "
+        "alpha. The file is intact: save the relevant bands as RGB, or provide all bands as an .npy or .npz array."
     )
 
 
 @pytest.mark.parametrize("extra", [None, 0])
 def test_a_fourth_band_that_is_no_alpha_is_never_dropped(extra: int | None) -> None:
-    assert "It does not say that its last band is alpha, so that band would be lost." in refusal(tiff(4, 8, 1, 2, extra))
+    assert "It does not state that its last band is alpha, so that band would be lost." in refusal(tiff(4, 8, 1, 2, extra))
 
 
 def test_a_fourth_band_that_is_alpha_is_blended() -> None:
@@ -344,7 +344,7 @@ def test_a_fourth_band_that_is_alpha_is_blended() -> None:
     assert decode(tiff(3, 8, 1, 2)).pixels.max() == 0
 
 
-def test_an_mpo_tells_that_its_first_image_is_used() -> None:
+def test_the_ledger_notes_that_the_first_image_of_an_mpo_is_used() -> None:
     stream = io.BytesIO()
     photo().save(stream, "MPO", save_all=True, append_images=[photo(seed=1)])
     assert decode(stream.getvalue()).actions == ("first frame of an animation used",)
@@ -364,7 +364,7 @@ def test_checksums_of_what_was_decoded_stand_for_unpacking_again(
         end = tags[273][1] + tags[279][1]
         changed = data[: end - 1] + bytes([data[end - 1] ^ 1]) + data[end:]
         assert not image_damage.has_checksums(image, changed, tags)
-    assert "part 2 of 3 does not unpack as a whole" in refusal(changed)
+    assert "part 2 of 3 does not decompress completely" in refusal(changed)
     monkeypatch.setattr(image_damage, "refuse_damaged_strips", lambda *_: pytest.fail("unpacked again"))
     assert decode(data).mode == mode
 
@@ -387,7 +387,7 @@ def lzw(
     clear_at: frozenset[int] = frozenset(),
     has_end: bool = True,
 ) -> bytes:
-    """Values packed by a plain encoder that empties its table when it is full, or waits with that, and before the codes of these numbers."""
+    """Values compressed by a simple LZW encoder that clears its full table at once or later, and before the given codes."""
     clear, bits = 1 << literal_bits, list[str]()
     top = 4094 if is_tiff else 4096
 
@@ -450,17 +450,17 @@ def test_codes_add_up_to_what_was_packed_and_to_nothing_else(
         values, dialect.literal_bits, is_tiff=is_tiff, waits=waits and not is_tiff, clear_at=clear_at, has_end=has_end
     )
     packed += bytes(num_zeros)
-    assert image_lzw.adds_up(packed, dialect, count)
+    assert image_lzw.has_num_values(packed, dialect, count)
     if has_end:
-        assert not image_lzw.adds_up(packed, dialect, count + 1)
-        assert count == 1 or not image_lzw.adds_up(packed, dialect, count - 1)
+        assert not image_lzw.has_num_values(packed, dialect, count + 1)
+        assert count == 1 or not image_lzw.has_num_values(packed, dialect, count - 1)
 
 
 def test_a_table_that_is_emptied_all_the_time_is_not_looked_into() -> None:
-    """As by writers of "uncompressed" GIFs, and by who wants to keep a reader busy."""
+    """GIF data with many clear codes, as in "uncompressed" GIFs and in files made to slow down a reader."""
     packed = lzw([0, 1] * 5_000, 2, is_tiff=False, clear_at=frozenset(range(2, 20_000, 2)))
     began = time.process_time()
-    assert image_lzw.adds_up(packed, image_lzw.Dialect(2), 10_000) is None
+    assert image_lzw.has_num_values(packed, image_lzw.Dialect(2), 10_000) is None
     assert time.process_time() - began < 1
 
 
@@ -487,7 +487,7 @@ def test_a_gif_of_other_pixels_than_its_frame_is_refused() -> None:
     data = encoded(Image.new("P", (200, 100)), "GIF")
     longer = data.replace(struct.pack("<HH", 200, 100), struct.pack("<HH", 200, 99))
     assert refusal(longer) == (
-        "a: the GIF file is damaged: its image data is not that of the 19,800 pixels of its first frame. Copy or export it again, or remove it."
+        "a: the GIF file is damaged: its image data does not have the 19,800 pixels of its first frame. Copy or export it again, or remove it."
     )
 
 
@@ -526,7 +526,7 @@ def gray_tiff(parts: list[bytes], height: int, width: int, rows_per_strip: int) 
 
 @given(st.integers(1, 90), st.integers(1, 90), st.integers(1, 8), st.booleans(), st.booleans(), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_no_sound_gif_is_called_damaged(
+def test_no_intact_gif_is_called_damaged(
     height: int, width: int, bits: int, is_noisy: bool, interlace: bool, moves: bool
 ) -> None:
     values = np.random.default_rng(height * width).integers(0, 1 << bits, (height, width)).astype(np.uint8)
@@ -552,8 +552,8 @@ def test_changed_bytes_in_the_middle_of_a_lossy_webp_are_found(quality: int) -> 
             found = decode(changed, name="a").pixels.astype(int)
         except ImageError as error:
             num_shown += 1
-            lost = "the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
-            assert lost in str(error) or "the WebP file is cut short or damaged" in str(error)  # noqa: PT017 - either finds it
+            lost = "the WebP file is damaged: its image data does not end with the image. Copy or export it again, or remove it."
+            assert lost in str(error) or "the WebP file is truncated or damaged" in str(error)  # noqa: PT017 - either finds it
         else:
             is_seen = (np.abs(found - true).max(0) > 24).mean() > 0.02
             num_shown, num_missed = num_shown + is_seen, num_missed + is_seen
@@ -567,7 +567,7 @@ def test_lossless_webp_whose_data_ends_before_the_file_is_refused() -> None:
     longer = data[12:16] + struct.pack("<I", len(frame) + 40) + frame + b"\x55" * 40
     sentence = refusal(b"RIFF" + struct.pack("<I", len(longer) + 4) + b"WEBP" + longer)
     assert sentence == (
-        "a: the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
+        "a: the WebP file is damaged: its image data does not end with the image. Copy or export it again, or remove it."
     )
 
 
@@ -580,7 +580,7 @@ def test_lossless_webp_whose_data_ends_before_the_file_is_refused() -> None:
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
-def test_no_sound_webp_is_called_damaged(
+def test_no_intact_webp_is_called_damaged(
     height: int, width: int, quality: int, method: int, has_alpha: bool, lossless: bool
 ) -> None:
     values = np.random.default_rng(height * width).integers(0, 256, (height, width, 4 if has_alpha else 3)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""What is left out is told by kind and reason, images without a usual ending are read, and links are followed once."""
+"""Files that are left out are reported by kind and reason, and images without a usual extension are read."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def opened(path: Path, tmp_path: Path, **options: object) -> visus.data.opened.D
         ("a.jpg.bak", b"\xff\xd8\xff\xe0", "copy or part of another file (JPEG)"),
     ],
 )
-def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+def test_the_kind_of_a_file_follows_from_its_content(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert not file_kinds.is_image_file(tmp_path / name)
     assert file_kinds.kind_of_file(tmp_path / name) == kind
@@ -60,28 +60,28 @@ def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, content: bytes
 
 @pytest.fixture
 def no_heic(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the package that reads HEIC is not installed."""
+    """Simulate that the package for HEIC is not installed."""
     monkeypatch.setattr(image_heif, "has_heic", lambda: False)
     monkeypatch.setattr(file_kinds, "IMAGE_SUFFIXES", file_kinds.IMAGE_SUFFIXES - image_heif.HEIC_SUFFIXES)
 
 
 @pytest.mark.usefixtures("no_heic")
 @pytest.mark.parametrize("content", [HEIC, b""])
-def test_heic_is_told_by_content_or_name_where_it_cannot_be_read(tmp_path: Path, content: bytes) -> None:
+def test_heic_is_recognized_by_content_or_name_if_it_cannot_be_read(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.HEIC").write_bytes(content)
     assert not file_kinds.is_image_file(tmp_path / "a.HEIC")
     assert file_kinds.kind_of_file(tmp_path / "a.HEIC") == "HEIC image"
 
 
-def test_links_that_lead_nowhere_and_pipes_are_told_and_not_waited_for(tmp_path: Path) -> None:
+def test_broken_links_and_pipes_are_reported_without_blocking(tmp_path: Path) -> None:
     (tmp_path / "lost").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe")
-    assert file_kinds.kind_of_file(tmp_path / "lost") == "link that leads nowhere"
+    assert file_kinds.kind_of_file(tmp_path / "lost") == "broken link"
     assert file_kinds.kind_of_file(tmp_path / "pipe") == "not a file that can be read"
 
 
 @pytest.mark.parametrize("name", ["{}", "{}.jpg?w=640", "{}.jpg_large", "{}.jpeg.1", "{}.PNG.dat"])
-def test_images_without_a_usual_ending_are_read_and_told(photos: Path, tmp_path: Path, name: str) -> None:
+def test_images_without_a_usual_ending_are_read_and_reported(photos: Path, tmp_path: Path, name: str) -> None:
     for file in sorted(photos.rglob("*.png")):
         file.rename(file.with_name(name.format(file.stem)))
     data = opened(photos, tmp_path)
@@ -110,7 +110,7 @@ def test_heic_without_its_package_is_one_sentence_with_the_pip_line(monkeypatch:
     with pytest.raises(ImageError) as caught:
         decode(HEIC, name="IMG_1.jpg")
     assert str(caught.value) == (
-        "IMG_1.jpg: the file holds an HEIC image. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
+        "IMG_1.jpg: the file is an HEIC image. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
         "Or export the photos as JPEG."
     )
 
@@ -134,13 +134,13 @@ def test_avif_is_read_or_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n",
-            f"the file holds a Git LFS pointer, and {NEEDED} Fetch the real file: install git-lfs and run git lfs pull, or remove it.",
+            f"the file holds a Git LFS pointer, but {NEEDED} Fetch the real file: install git-lfs and run git lfs pull, or remove it.",
         ),
         (
             b"<!DOCTYPE html><html></html>",
-            f"the file holds a web page, and {NEEDED} Download the image again, or remove it.",
+            f"the file holds a web page, but {NEEDED} Download the image again, or remove it.",
         ),
-        (bytes(100), f"the file holds only zeros, and {NEEDED} Copy it again from where it came, or remove it."),
+        (bytes(100), f"the file holds only zeros, but {NEEDED} Copy it again from its source, or remove it."),
     ],
 )
 def test_an_unreadable_file_says_what_to_do_about_its_kind(content: bytes, sentence: str) -> None:
@@ -149,11 +149,11 @@ def test_an_unreadable_file_says_what_to_do_about_its_kind(content: bytes, sente
     assert str(caught.value) == f"a: {sentence}"
 
 
-def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(photos: Path, tmp_path: Path) -> None:
+def test_reasons_of_unreadable_files_are_reported_in_the_ledger_and_in_the_refusal(photos: Path, tmp_path: Path) -> None:
     (photos / "cat" / "0.png").write_bytes(b"")
     data = opened(photos, tmp_path)
     assert data.ledger.sentences() == [
-        "1 file could not be read and was left out (cat/0.png): the file is empty (0 bytes). Copy it again from where it came, or remove it."
+        "1 file could not be read and was left out (cat/0.png): the file is empty (0 bytes). Copy it again from its source, or remove it."
     ]
     for index in range(1, 4):
         (photos / "cat" / f"{index}.png").write_bytes(b"<html>404</html>")
@@ -161,8 +161,8 @@ def test_reasons_of_unreadable_files_are_told_in_the_ledger_and_in_the_refusal(p
         opened(photos, tmp_path)
     assert str(caught.value) == (
         f"{photos}: 4 of 24 files cannot be read (16.7 %; at most 5.0 % may be left out). 3 (cat/1.png, cat/2.png, cat/3.png): the file holds "
-        f"a web page, and {NEEDED} Download the image again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
-        "where it came, or remove it. Repair or remove them, or allow more with --max-unreadable."
+        f"a web page, but {NEEDED} Download the image again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
+        "its source, or remove it. Repair or remove them, or allow more with --max-unreadable."
     )
 
 
@@ -191,7 +191,7 @@ def test_predict_follows_links_to_folders_and_passes_no_file_over_in_silence(pho
     assert all(isinstance(sample, ImageSample) for sample in found)
     assert ledger.reasons("left out: hidden or not an image") == {
         "notes.txt": "text",
-        "up": "a link that leads back up, which is not followed",
+        "up": "a link to a parent folder, which is not followed",
     }
 
 
@@ -226,7 +226,7 @@ def test_twelve_bits_in_sixteen_are_warned_of(tmp_path: Path) -> None:
             values = np.random.default_rng([number, index]).integers(0, 4096, (8, 8)).astype(np.uint16)
             Image.fromarray(values).save(tmp_path / "d" / name / f"{index}.png")
     assert opened(tmp_path / "d", tmp_path).warnings == (
-        "12 of 12 16-bit images use at most the lowest eighth of their range (up to 8,191 of 65,535), as cameras of 12 or 13 bits leave it: "
-        "they come out dark, with at most 32 of 256 levels. Multiply the values by the same number in all files so that they fill the range, "
-        "or give them as an .npy or .npz array, which keeps all levels.",
+        "12 of 12 16-bit images use only the lowest eighth of their range (up to 8,191 of 65,535), as images from 12-bit and 13-bit cameras do. "
+        "As 8-bit images they are dark, with at most 32 of 256 levels. Multiply the values by the same factor in all files so that they fill the range, "
+        "or provide them as an .npy or .npz array, which keeps all levels.",
     )

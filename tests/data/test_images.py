@@ -1,4 +1,4 @@
-"""The decode door: every way to hold pixels becomes upright 8-bit gray or color, and the ledger's actions say how."""
+"""Decoding: every pixel format becomes upright 8-bit gray or color, with the actions for the ledger."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ TURNED = "turned upright by its EXIF orientation"
 
 
 def rows(decoded: Decoded) -> np.ndarray[Any, Any]:
-    """Pixels as Pillow has them: (height, width) or (height, width, 3)."""
+    """Pixels as decoded by Pillow: (height, width) or (height, width, 3)."""
     return decoded.pixels[0] if decoded.pixels.shape[0] == 1 else decoded.pixels.transpose(1, 2, 0)
 
 
 def check_agreement(data: bytes, decoded: Decoded) -> None:
-    """What holds for every decoded file: types, the probe, the closed list of actions."""
+    """Properties of every decoded file: types, the probe, the list of actions."""
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.shape[0] in (1, 3)
     assert set(decoded.actions) <= set(ACTIONS)
@@ -78,7 +78,7 @@ def test_jpeg_gives_pillows_values(channels: int, options: dict[str, Any]) -> No
     assert decoded.actions == ()
 
 
-def test_the_format_is_told_by_content_and_the_ending_in_any_case(tmp_path: Path) -> None:
+def test_the_format_follows_from_the_content_and_the_extension_in_any_case(tmp_path: Path) -> None:
     file = tmp_path / "IMG_1.JPG"
     file.write_bytes(encoded(photo(), "PNG"))
     np.testing.assert_array_equal(rows(decode(file)), np.asarray(photo()))

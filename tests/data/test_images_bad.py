@@ -1,4 +1,4 @@
-"""Files that cannot be read as an image: one sentence each, with the name, what was found and what to do."""
+"""Files that cannot be read as an image: the message has the name, what was found and what to do."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NEEDED = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM is needed. Convert it to one of
 def test_a_text_file_called_jpg(tmp_path: Path) -> None:
     file = tmp_path / "notes.jpg"
     file.write_text("Shopping list: eggs, flour, butter, and a little salt.\n")
-    expected = f"{file}: the file holds text ('Shopping list: eggs, flo'), and {NEEDED}"
+    expected = f"{file}: the file holds text ('Shopping list: eggs, flo'), but {NEEDED}"
     assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
 
 
@@ -59,16 +59,16 @@ def test_a_text_file_called_jpg(tmp_path: Path) -> None:
     ],
 )
 def test_other_content_is_named(content: bytes, found: str) -> None:
-    assert refusal(content, name="cats/1.jpg") == f"cats/1.jpg: the file holds {found}, and {NEEDED}"
+    assert refusal(content, name="cats/1.jpg") == f"cats/1.jpg: the file holds {found}, but {NEEDED}"
 
 
 def test_an_empty_file(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.touch()
-    expected = f"{file}: the file is empty (0 bytes). Copy it again from where it came, or remove it."
+    expected = f"{file}: the file is empty (0 bytes). Copy it again from its source, or remove it."
     assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
     assert refusal(b"") == (
-        "an image given as bytes: the file is empty (0 bytes). Copy it again from where it came, or remove it."
+        "an image given as bytes: the file is empty (0 bytes). Copy it again from its source, or remove it."
     )
 
 
@@ -95,7 +95,7 @@ def test_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop the root user, who may run the tests
-    expected = f"{file}: the file may not be read. Give yourself the right to read it, or leave it out."
+    expected = f"{file}: the file may not be read. Give yourself the right to read it, or remove it."
     assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
 
 
@@ -108,14 +108,14 @@ def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(Path, "open", fail)
     assert refusal(file) == (
-        f"{file}: the file cannot be read from its disk (Input/output error). Copy it to another place, or leave it out."
+        f"{file}: the file cannot be read from disk (Input/output error). Copy it to another place, or remove it."
     )
 
 
 def test_too_many_bytes() -> None:
     data = encoded(photo(), "BMP")
     assert refusal(data, name="a.bmp", limits=Limits(max_bytes=1024)) == (
-        "a.bmp: the file has 2.87 KiB and at most 1.00 KiB are read. Make it smaller, or leave it out."
+        "a.bmp: the file has 2.87 KiB, and at most 1.00 KiB are read. Make it smaller, or remove it."
     )
 
 
@@ -123,9 +123,7 @@ def test_too_many_bytes_of_a_file_are_never_read(tmp_path: Path) -> None:
     file = tmp_path / "sparse.png"
     with file.open("wb") as stream:
         stream.truncate(2**40)
-    assert refusal(file) == (
-        f"{file}: the file has 1.00 TiB and at most 256 MiB are read. Make it smaller, or leave it out."
-    )
+    assert refusal(file) == (f"{file}: the file has 1.00 TiB, and at most 256 MiB are read. Make it smaller, or remove it.")
 
 
 # ---- bombs ----
@@ -140,7 +138,7 @@ def test_a_bomb_is_refused_at_once_and_without_memory(image_format: str) -> None
     side, number = (16_384, 268_435_456) if image_format == "WEBP" else (50_000, 2_500_000_000)
     expected = (
         f"bomb: the image is too large: it states {side:,} x {side:,} = {number:,} pixels (height x width), and at most "
-        f"100,000,000 are decoded. Make it smaller, or leave it out."
+        f"100,000,000 are decoded. Make it smaller, or remove it."
     )
     assert (refusal(data, name="bomb"), refusal(data, name="bomb", of=probe)) == (expected, expected)
     assert time.process_time() - start < 0.1
@@ -153,11 +151,11 @@ def test_the_limit_of_pixels_counts_exactly(image_format: str) -> None:
     assert decode(data, limits=Limits(max_pixels=100)).original_size == (10, 10)
     assert refusal(data, name="a", limits=Limits(max_pixels=99)) == (
         "a: the image is too large: it states 10 x 10 = 100 pixels (height x width), and at most 99 are decoded. "
-        "Make it smaller, or leave it out."
+        "Make it smaller, or remove it."
     )
 
 
-def test_the_bound_of_pillow_itself_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_bound_of_pillow_itself_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     data = encoded(photo(), "TIFF", compression="tiff_lzw")
     assert refusal(data, name="a.tif") == (
@@ -195,15 +193,15 @@ def test_a_image_without_pixels(data: bytes, size: str) -> None:
         ("WEBP", {"lossless": True}),
     ],
 )
-def test_a_file_cut_short_is_refused(image_format: str, options: dict[str, Any], keep: float) -> None:
+def test_a_truncated_file_is_refused(image_format: str, options: dict[str, Any], keep: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8))
     data = encoded(noise, image_format, **options)
     spoken = "WebP" if image_format == "WEBP" else image_format
     sentence = refusal(data[: int(keep * len(data))], name="a/half.jpg")
     assert sentence in (
-        f"a/half.jpg: the {spoken} file is cut short or damaged: not all of its 64 x 96 pixels can be decoded. "
+        f"a/half.jpg: the {spoken} file is truncated or damaged: not all of its 64 x 96 pixels can be decoded. "
         f"Copy or export it again, or remove it.",
-        f"a/half.jpg: the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it.",
+        f"a/half.jpg: the {spoken} file is truncated or damaged in its header. Copy or export it again, or remove it.",
     )
     assert "header" not in sentence or image_format in ("TIFF", "WEBP")
 
@@ -211,7 +209,7 @@ def test_a_file_cut_short_is_refused(image_format: str, options: dict[str, Any],
 def test_a_truncated_jpeg_is_found_by_either_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
     data = encoded(photo(200, 300), "JPEG")
     expected = (
-        "half.jpg: the JPEG file is cut short or damaged: not all of its 200 x 300 pixels can be decoded. "
+        "half.jpg: the JPEG file is truncated or damaged: not all of its 200 x 300 pixels can be decoded. "
         "Copy or export it again, or remove it."
     )
     for cut in (len(data) // 2, len(data) - 12):
@@ -230,7 +228,7 @@ def test_a_truncated_jpeg_turned_by_exif_states_its_size_as_stored() -> None:
 def test_a_file_cut_in_its_header(image_format: str) -> None:
     data = encoded(photo(), image_format)[: 5 if image_format == "PPM" else 20]
     spoken = "WebP" if image_format == "WEBP" else image_format
-    expected = f"a: the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it."
+    expected = f"a: the {spoken} file is truncated or damaged in its header. Copy or export it again, or remove it."
     assert (refusal(data, name="a"), refusal(data, name="a", of=probe)) == (expected, expected)
 
 
@@ -265,21 +263,21 @@ def test_damage_anywhere_gives_pixels_or_one_sentence(image_format: str, draw: s
 @pytest.mark.parametrize(
     ("data", "kind"),
     [
-        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating point"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"), "floating-point numbers"),
         (b"Pf 1 1 -1.0\n\x00\x00\x80\x3f", None),
-        (encoded(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), "32-bit or signed whole"),
+        (encoded(Image.fromarray(np.ones((4, 4), np.int32)), "TIFF"), "32-bit or signed integers"),
     ],
 )
 def test_numbers_without_black_and_white_are_refused(data: bytes, kind: str | None) -> None:
     if kind is None:
         assert (
             refusal(data, name="a")
-            == f"a: the file holds an unknown kind of data (first bytes {data[:8].hex(' ')}), and {NEEDED}"
+            == f"a: the file holds an unknown kind of data (first bytes {data[:8].hex(' ')}), but {NEEDED}"
         )
     else:
         assert refusal(data, name="a") == (
-            f"a: the image holds {kind} numbers, and nothing says which is black and which is white. "
-            f"Save it with 8 or 16 bits, or give the numbers as an .npy or .npz array."
+            f"a: the image has {kind}, and does not state which values are black and white. "
+            f"Save it with 8 or 16 bits, or provide the numbers as an .npy or .npz array."
         )
 
 
@@ -306,5 +304,5 @@ def test_a_mode_without_a_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
     image = Image.new("RGB", (2, 2))
     monkeypatch.setattr(Image.Image, "mode", property(lambda _: "BGR;15"))
     with pytest.raises(ImageError) as caught:
-        modes.to_values(image, deep=False)
-    assert str(caught.value) == "the image has the mode BGR;15, for which visus has no rule. Save it as 8-bit gray or RGB."
+        modes.to_values(image, is_16_bit=False)
+    assert str(caught.value) == "the image has the mode BGR;15, which visus does not support. Save it as 8-bit gray or RGB."

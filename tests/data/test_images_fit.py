@@ -1,4 +1,4 @@
-"""One image to a given number of channels and size: rules, color, and Pillow as the second opinion."""
+"""Conversion of an image to given channels and a given size, compared with Pillow."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visus.data.images.decode import RULES, decode, fit
+from visus.data.images.decode import RESIZE_MODES, decode, fit
 from visus.errors import UsageError
 
 from .bad_images import encoded, photo
@@ -23,7 +23,7 @@ def planes(image: Image.Image) -> np.ndarray[Any, Any]:
     return values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
 
 
-@given(sides, sides, sides, sides, st.sampled_from(RULES), st.sampled_from([1, 3]), st.sampled_from([1, 3]))
+@given(sides, sides, sides, sides, st.sampled_from(RESIZE_MODES), st.sampled_from([1, 3]), st.sampled_from([1, 3]))
 def test_every_image_gets_the_wanted_shape(
     height: int, width: int, wanted_height: int, wanted_width: int, rule: str, channels: int, wanted: int
 ) -> None:
@@ -35,7 +35,7 @@ def test_every_image_gets_the_wanted_shape(
     assert ("gray made color" in actions, "color made gray" in actions) == (channels < wanted, channels > wanted)
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", RESIZE_MODES)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_image_that_fits_is_not_touched(rule: str, channels: int) -> None:
     source = planes(photo(channels=channels))
@@ -99,7 +99,7 @@ def test_gray_becomes_color_in_three_equal_channels() -> None:
     assert actions == ("gray made color",)
 
 
-@given(st.integers(0, 255), sides, sides, sides, sides, st.sampled_from(RULES))
+@given(st.integers(0, 255), sides, sides, sides, sides, st.sampled_from(RESIZE_MODES))
 def test_one_color_stays_that_color(level: int, height: int, width: int, new_height: int, new_width: int, rule: str) -> None:
     pixels, _ = fit(np.full((3, height, width), level, np.uint8), 3, (new_height, new_width), rule)
     assert np.all(pixels == level)
@@ -126,28 +126,28 @@ def test_reduced_decoding_changes_little() -> None:
 @pytest.mark.parametrize(
     ("channels", "size", "rule", "sentence"),
     [
-        (3, (8, 8), "squashed", "unknown resizing rule 'squashed'. Did you mean 'squash'? Known: crop, pad, squash."),
+        (3, (8, 8), "squashed", "unknown resize mode 'squashed'. Did you mean 'squash'? Known: crop, pad, squash."),
         (
             2,
             (8, 8),
             "pad",
-            "an image cannot be fitted to 2 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be converted to 2 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
         (
             3,
             (8, 0),
             "pad",
-            "an image cannot be fitted to 3 x 8 x 0: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be converted to 3 x 8 x 0: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
         (
             3,
             (8, 8, 8),
             "crop",
-            "an image cannot be fitted to 3 x 8 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
+            "an image cannot be converted to 3 x 8 x 8 x 8: 1 or 3 channels, a height and a width of at least 1 are needed.",
         ),
     ],
 )
-def test_impossible_wishes_are_refused(channels: int, size: tuple[int, ...], rule: str, sentence: str) -> None:
+def test_impossible_arguments_are_refused(channels: int, size: tuple[int, ...], rule: str, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         fit(planes(photo()), channels, size, rule)
     assert str(caught.value) == sentence

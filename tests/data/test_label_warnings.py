@@ -1,4 +1,4 @@
-"""Class names and images that look wrong: told with counts; sound data is not warned about."""
+"""Warnings about suspicious class names and placeholder images, and none for sound data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .test_layouts import lay, read
 )
 def test_a_class_of_leftovers_is_warned_of(tmp_path: Path, name: str) -> None:
     assert read(lay(tmp_path, "cat", "dog", name)).warnings == (
-        f"classes named like what was left over when images were sorted: {name!r} (3 samples). Take them out if they are none.",
+        f"class names that may stand for unsorted images: {name!r} (3 samples). Remove these samples if they are not a class.",
     )
 
 
@@ -36,9 +36,9 @@ def test_empty_cells_and_spellings_among_labels_are_warned_of(tmp_path: Path) ->
     rows = [f"x/{number}.jpg,{names[number % 7]}\n" for number in range(14)]
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(rows))
     assert read(tmp_path / "labels.csv").warnings == (
-        "classes named as programs write an empty cell: 'nan' (2 samples). Take these samples out if they have no label.",
-        "the classes 'Cat', 'cat' differ in capitals, spaces or punctuation only. Give them one name if they are one class.",
-        "the classes 'new york', 'new_york' differ in capitals, spaces or punctuation only. Give them one name if they are one class.",
+        "class names that may stand for a missing label: 'nan' (2 samples). Remove these samples if they have no label.",
+        "the classes 'Cat', 'cat' differ only in capitals, spaces or punctuation. Give them one name if they are one class.",
+        "the classes 'new york', 'new_york' differ only in capitals, spaces or punctuation. Give them one name if they are one class.",
     )
 
 
@@ -63,8 +63,8 @@ def test_a_placeholder_under_many_names_is_warned_of(tmp_path: Path) -> None:
     for name in ("cat/1.jpg", "cat/2.jpg", "cat/3.jpg", "dog/4.jpg", "dog/5.jpg"):
         (tmp_path / name).write_text("image not found")
     assert read(tmp_path).warnings[-1] == (
-        "one image is there 5 times under different names, in 2 classes (cat/1.jpg, cat/2.jpg, cat/3.jpg, dog/4.jpg, dog/5.jpg). "
-        "Look at it: where it is a placeholder, such as 'image not found', delete these files."
+        "one image occurs 5 times under different names in 2 classes (cat/1.jpg, cat/2.jpg, cat/3.jpg, dog/4.jpg, dog/5.jpg). "
+        "If it is a placeholder, such as 'image not found', delete these files."
     )
 
 
@@ -77,7 +77,7 @@ def test_classes_that_were_copied_to_even_out_are_no_placeholders(tmp_path: Path
     assert ledger.counts["duplicate"] == 24
 
 
-def test_sound_images_are_warned_of_by_nothing(make_folder: MakeFolder, tmp_path: Path) -> None:
+def test_intact_images_are_warned_of_by_nothing(make_folder: MakeFolder, tmp_path: Path) -> None:
     assert visus.open_data(make_folder({"cat": 20, "dog": 20}), cache_dir=tmp_path / "cache").warnings == ()
 
 

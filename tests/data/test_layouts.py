@@ -1,4 +1,4 @@
-"""Which folders are classes: every usual layout is read rightly, or asked about with what to type."""
+"""Layouts of folders: every usual layout is read correctly, or is an error with the command to type."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.data.folder_layouts import CLASSIFIES, lay_out
+from visus.data.folder_layouts import CLASSIFIES, infer_layout
 from visus.data.ledger import Ledger
 from visus.data.reading import Reading
 from visus.data.samples import Samples
@@ -20,7 +20,7 @@ SURE = "Rename them to train, val and test to be sure."
 
 
 def lay(root: Path, *folders: str, num_images: int = 3) -> Path:
-    """Files of these names, and some images in each folder that is named."""
+    """Create these files, and some images in each of these folders."""
     for name in folders:
         is_file = Path(name).suffix != ""
         for file in [name] if is_file else [f"{name}/{number}.jpg" for number in range(num_images)]:
@@ -69,10 +69,10 @@ def test_folders_named_as_splits_are_splits_and_a_warning_says_so(tmp_path: Path
     samples = read(lay(tmp_path, f"{train}/cat", f"{train}/dog", f"{test}/cat", f"{test}/dog"))
     assert counts(samples) == {("cat", "train"): 3, ("dog", "train"): 3, ("cat", "test"): 3, ("dog", "test"): 3}
     one, other = sorted((test.split("/")[0], train.split("/")[0]))
-    told = {test.split("/")[0]: "test", train.split("/")[0]: "train"}
+    meanings = {test.split("/")[0]: "test", train.split("/")[0]: "train"}
     assert samples.warnings == (
-        "folders are read as splits by their names, and not as classes: "
-        f"{one!r} is {told[one]}, {other!r} is {told[other]}. {SURE}",
+        "folders are read as splits because of their names, not as classes: "
+        f"{one!r} is {meanings[one]}, {other!r} is {meanings[other]}. {SURE}",
     )
 
 
@@ -88,23 +88,21 @@ def test_exact_split_names_are_read_without_a_warning(tmp_path: Path, container:
 
 
 @pytest.mark.parametrize("name", ["dev", "eval", "holdout"])
-def test_a_split_that_may_be_one_of_two_is_asked_about(tmp_path: Path, name: str) -> None:
+def test_a_split_that_may_be_one_of_two_is_reported(tmp_path: Path, name: str) -> None:
     assert message(lay(tmp_path, "train/cat", "train/dog", f"{name}/cat", f"{name}/dog")) == (
-        f"{tmp_path}: the folder {name!r} holds images and lies beside the split folder 'train', so it is neither a split nor a class. "
+        f"{tmp_path}: the folder {name!r} holds images next to the split folder 'train', but is neither a split nor a class. "
         f"If {name!r} is for validation, rename it to 'val'; if for the final test, to 'test'. Rename it, or move it elsewhere."
     )
 
 
-def test_images_to_predict_beside_splits_are_left_out_and_told(tmp_path: Path) -> None:
+def test_images_to_predict_next_to_splits_are_left_out_and_reported(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "train/cat", "train/dog", "test/cat", "test/dog", "unlabeled"), ledger)
-    assert samples.warnings == (
-        "3 images in 'unlabeled' left out: no split is meant by that name, and no class folder lies in it.",
-    )
+    assert samples.warnings == ("3 images in 'unlabeled' left out: the folder is not a split and has no class folders.",)
     assert ledger.counts == {"left out: an image, but no sample": 3}
 
 
-def test_a_class_called_train_beside_vehicles_stays_a_class(tmp_path: Path) -> None:
+def test_a_class_called_train_next_to_vehicles_stays_a_class(tmp_path: Path) -> None:
     assert read(lay(tmp_path / "flat", "train", "plane", "car")).classes == ("car", "plane", "train")
     assert "the folder 'car' holds images" in message(lay(tmp_path / "deep", "train/steam", "train/diesel", "car"))
     assert read(lay(tmp_path / "tubes", "test_tube", "flask")).classes == ("flask", "test_tube")
@@ -112,21 +110,21 @@ def test_a_class_called_train_beside_vehicles_stays_a_class(tmp_path: Path) -> N
 
 def test_split_folders_of_images_alone_are_no_classes(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train_images", "test_images")) == (
-        f"{tmp_path}: the folders test_images, train_images are named as splits, and hold images without class folders, so no class is "
-        f"known. {CLASSIFIES}"
+        f"{tmp_path}: the folders test_images, train_images have the names of splits but no class folders, so the classes are "
+        f"unknown. {CLASSIFIES}"
     )
 
 
-def test_an_unlabeled_split_is_told_of_wherever_its_images_lie(tmp_path: Path) -> None:
+def test_an_unlabeled_split_is_reported_wherever_its_images_are(tmp_path: Path) -> None:
     lay(tmp_path / "a", "train/cat", "train/dog", "test1")
     lay(tmp_path / "b", "train/cat/images", "train/dog/images", "val/images")
     lay(tmp_path / "c", "train", "test1")
     for name, folder in (("a", "test1"), ("b", "val/images")):
         assert message(tmp_path / name) == (
-            f"{tmp_path / name}: 3 images in {folder!r} without a class folder, the first is '0.jpg'. Put each into a folder named after its "
+            f"{tmp_path / name}: 3 images in {folder!r} without a class folder; the first is '0.jpg'. Put each into a folder named after its "
             f"class, such as {folder}/cats/0.jpg, or move them elsewhere."
         )
-    assert "are named as splits, and hold images without class folders" in message(tmp_path / "c")
+    assert "have the names of splits but no class folders" in message(tmp_path / "c")
 
 
 def test_a_copy_of_the_split_folders_within_the_data_is_left_out(tmp_path: Path) -> None:
@@ -136,40 +134,40 @@ def test_a_copy_of_the_split_folders_within_the_data_is_left_out(tmp_path: Path)
     samples = read(tmp_path)
     assert counts(samples) == {(name, split): 3 for split in ("train", "test") for name in ("ill", "well")}
     assert samples.warnings == (
-        "the folder 'xray' is a copy of the folders beside it (test, train), file by file, so it is left out.",
+        "the folder 'xray' is an exact copy of its sibling folders (test, train), so it is left out.",
     )
 
 
 def test_split_folders_within_each_class_are_read_and_noted(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "cat/train", "cat/test", "dog/Training", "dog/test"))
     assert counts(samples) == {(name, split): 3 for split in ("train", "test") for name in ("cat", "dog")}
-    assert samples.notes == ("each class folder holds split folders, which are read as such: Training, test, train.",)
+    assert samples.notes == ("each class folder holds split folders: Training, test, train.",)
 
 
-def test_several_datasets_in_one_folder_are_asked_about(tmp_path: Path) -> None:
+def test_several_datasets_in_one_folder_are_reported(tmp_path: Path) -> None:
     lay(
         tmp_path,
         *[f"{thing}/{part}" for thing in ("bottle", "cable") for part in ("train/good", "test/good", "test/broken")],
     )
     assert message(tmp_path) == (
-        f"{tmp_path}: each of the folders bottle, cable holds split folders (test, train) with further folders: each is a dataset of its "
-        f"own. Give one of them: visus check {tmp_path}/bottle"
+        f"{tmp_path}: each of the folders bottle, cable holds split folders (test, train) with further folders, so each is a dataset of its "
+        f"own. Give the path of one of them: visus check {tmp_path}/bottle"
     )
 
 
-def test_data_for_finding_anomalies_is_told_from_a_mistake(tmp_path: Path) -> None:
+def test_data_for_anomaly_detection_is_distinguished_from_a_mistake(tmp_path: Path) -> None:
     lay(tmp_path, "train/good", "test/good", "test/broken", "ground_truth/broken")
     assert message(tmp_path) == (
         f"{tmp_path}: 2 mistakes:\n"
         "  - test has 3 samples of the class 'broken', which train does not have. train has: good.\n"
-        "  - train has one class only, as in datasets for finding anomalies. To train on the classes of test, give its folder alone."
+        "  - train has one class only, as in datasets for anomaly detection. To train on the classes of test, give the path of its folder."
     )
 
 
 def test_a_lone_split_with_siblings_is_warned_of(tmp_path: Path) -> None:
     lay(tmp_path, *[f"{split}/{name}" for split in ("train", "validation", "test") for name in ("cat", "dog")])
     assert read(tmp_path / "train").warnings == (
-        "beside 'train' lie the splits 'test', 'validation' with the same classes, and they are not used. "
+        "the splits 'test', 'validation' next to 'train' have the same classes, but are not used. "
         f"To use them, type: visus check {tmp_path}",
     )
     assert read(tmp_path / "test", classes=("cat", "dog")).warnings == ()
@@ -179,23 +177,23 @@ def test_a_lone_split_with_siblings_is_warned_of(tmp_path: Path) -> None:
 # ---- which level names the classes
 
 
-def test_folders_of_the_same_names_in_all_classes_are_asked_about(tmp_path: Path) -> None:
+def test_folders_of_the_same_names_in_all_classes_are_reported(tmp_path: Path) -> None:
     lay(tmp_path, "color/apple", "color/corn", "gray/apple", "gray/corn")
     assert message(tmp_path) == (
         f"{tmp_path}: the folders color, gray all hold folders of the same names (apple, corn), so either may be the classes.\n"
-        f"  - if apple, corn are: visus check {tmp_path} --class-depth 2\n"
-        f"  - if color, gray are: visus check {tmp_path} --class-depth 1"
+        f"  - if apple, corn are the classes: visus check {tmp_path} --class-depth 2\n"
+        f"  - if color, gray are the classes: visus check {tmp_path} --class-depth 1"
     )
     deep = read(tmp_path, reading=Reading(class_depth=2))
     assert (deep.classes, deep.notes) == (
         ("apple", "corn"),
-        ("the folders of level 2 name the classes, as --class-depth says.",),
+        ("the folders of level 2 name the classes (--class-depth).",),
     )
     assert read(tmp_path, reading=Reading(class_depth=1)).classes == ("color", "gray")
     assert read(tmp_path, classes=("apple", "corn")).classes == ("apple", "corn")
     assert message(tmp_path, reading=Reading(class_depth=3)) == (
-        f"{tmp_path}: 'color/apple/0.jpg' lies above the folders of level 3, which were to name the classes. "
-        "Move it into one of them, or give another --class-depth."
+        f"{tmp_path}: 'color/apple/0.jpg' lies above level 3, whose folders name the classes. "
+        "Move it into one of these folders, or use another --class-depth."
     )
     with pytest.raises(UsageError) as caught:
         Reading(class_depth=0)
@@ -228,7 +226,7 @@ def test_nested_folders_of_a_class_are_no_reason_to_warn(tmp_path: Path, folders
 def test_small_numbers_within_all_classes_are_warned_of(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, *[f"{name}/{number}" for name in ("cat", "dog") for number in (1, 2, 3)]))
     assert samples.warnings == (
-        "the classes are cat, dog, and each holds the folders 1, 2, 3, whose images are merged. If these are the classes, "
+        "the classes are cat, dog. Each holds the folders 1, 2, 3, whose images are merged. If these folders are the classes, "
         f"type: visus check {tmp_path} --class-depth 2",
     )
 
@@ -236,22 +234,22 @@ def test_small_numbers_within_all_classes_are_warned_of(tmp_path: Path) -> None:
 def test_many_folders_merged_into_few_classes_are_warned_of_once(tmp_path: Path) -> None:
     lay(tmp_path, "animal/cat", "animal/dog", "plant/rose", "plant/tulip")
     assert read(tmp_path).warnings == (
-        "4 folders (cat, dog, rose, tulip) are merged into 2 classes (animal, plant). For a class for each of them, "
-        f"type: visus check {tmp_path} --class-depth 2; --class-depth 1 says that they are meant to be merged.",
+        "4 folders (cat, dog, rose, tulip) are merged into 2 classes (animal, plant). To make each folder a class, "
+        f"type: visus check {tmp_path} --class-depth 2; --class-depth 1 merges them without this warning.",
     )
     assert read(tmp_path, reading=Reading(class_depth=1)).warnings == ()
 
 
 def test_numbered_parts_of_one_set_are_warned_of(tmp_path: Path) -> None:
     assert read(lay(tmp_path, "images_part_1", "images_part_2")).warnings == (
-        "the classes are named as parts of one set (images_part_1, images_part_2): are they the classes? If not, put the images into a "
-        "folder for each class, or write a table with the columns path,label.",
+        "the class names look like parts of one dataset (images_part_1, images_part_2). If they are not the classes, put the images into "
+        "one folder per class, or write a table with the columns path,label.",
     )
 
 
-def test_a_container_of_classes_beside_another_folder_is_asked_about(tmp_path: Path) -> None:
+def test_a_container_of_classes_next_to_another_folder_is_reported(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "images/cat", "images/dog", "other")) == (
-        f"{tmp_path}: the folder 'images' holds folders of images (cat, dog), and beside it lies other.\n"
+        f"{tmp_path}: the folder 'images' holds folders of images (cat, dog) and has siblings (other).\n"
         f"  - if the folders in 'images' are the classes: visus check {tmp_path}/images\n"
         f"  - if 'images' is a class itself: visus check {tmp_path} --class-depth 1"
     )
@@ -264,16 +262,14 @@ def test_a_copy_of_the_dataset_within_itself_is_left_out(tmp_path: Path) -> None
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
     assert samples.classes == ("cat", "dog")
-    assert samples.warnings == (
-        "the folder 'all' is a copy of the folders beside it (cat, dog), file by file, so it is left out.",
-    )
+    assert samples.warnings == ("the folder 'all' is an exact copy of its sibling folders (cat, dog), so it is left out.",)
     assert ledger.sentences()[0] == (
         "6 images were left out (all/cat/0.jpg, all/cat/1.jpg, all/cat/2.jpg, ...): a copy of the dataset within itself."
     )
     (tmp_path / "all/cat/0.jpg").write_text("another image")
     assert message(tmp_path) == (
-        f"{tmp_path}: the folder 'all' holds folders of the same names as those beside it (cat, dog), with other images: it is no class, "
-        f"but a part of the data or a copy of it. Merge the two, or give one: visus check {tmp_path}/all"
+        f"{tmp_path}: the folder 'all' holds folders with the same names as its siblings (cat, dog) but other images, so it is not a class "
+        f"but another part of the data. Merge the two, or give the path of one: visus check {tmp_path}/all"
     )
 
 
@@ -288,19 +284,19 @@ def test_folders_of_a_repository_are_no_classes(tmp_path: Path) -> None:
     inner = read(lay(tmp_path / "a", "data/crack", "data/ok", "docs", "src/train.py", "README.md"))
     assert (inner.classes, inner.warnings) == (
         ("crack", "ok"),
-        ("the images in 'docs' are left out: the data lies in the folder 'data' beside it.",),
+        ("the images in 'docs' are left out: the data lies in the folder 'data'.",),
     )
     beside = lay(tmp_path / "b", "crack", "ok", "docs", "README.md")
     (beside / "LICENSE").write_text("MIT")
     assert read(beside).classes == ("crack", "ok")
-    assert read(beside).warnings == ("3 images in 'docs' left out: a folder of the repository, and no class.",)
+    assert read(beside).warnings == ("3 images in 'docs' left out: a folder of the repository, not a class.",)
     assert read(lay(tmp_path / "c", "rock", "paper", "scissors")).warnings == ()
 
 
-def test_one_class_folder_given_is_told_of_the_folder_above(tmp_path: Path) -> None:
+def test_a_single_class_folder_is_an_error_that_names_the_folder_above(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog")
     assert message(tmp_path / "cat").endswith(
-        f"\n  - if the folders beside it (cat, dog) are the classes: visus check {tmp_path}"
+        f"\n  - if this folder and its siblings (cat, dog) are the classes: visus check {tmp_path}"
     )
 
 
@@ -312,21 +308,21 @@ def test_one_class_folder_given_is_told_of_the_folder_above(tmp_path: Path) -> N
         (("JPEGImages",), "Annotations/{}{}.xml"),
     ],
 )
-def test_boxes_for_detection_are_told(tmp_path: Path, images: tuple[str, ...], boxes: str) -> None:
+def test_boxes_for_detection_are_reported(tmp_path: Path, images: tuple[str, ...], boxes: str) -> None:
     lay(tmp_path, *images)
     for folder in images:
         split = folder.replace("images", "").strip("/").replace("JPEGImages", "")
         for number in range(3):
             lay(tmp_path, boxes.format(split, number))
     text = message(tmp_path)
-    assert "The images have files of their own names beside them, such as " in text
+    assert "The images have annotation files with their own names, such as " in text
     assert ": boxes or outlines, as for detection." in text
     assert CLASSIFIES in text
 
 
 def test_a_container_alone_names_no_class(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/images", "val/images")) == (
-        f"{tmp_path}: all images lie in 'images', which names no class. {CLASSIFIES}"
+        f"{tmp_path}: all images lie in 'images', which is not the name of a class. {CLASSIFIES}"
     )
 
 
@@ -359,9 +355,9 @@ PATHS = st.lists(st.lists(NAMES, min_size=1, max_size=4), min_size=1, max_size=1
 def test_every_image_is_used_once_or_left_out_or_the_folders_are_refused(folders: list[list[str]]) -> None:
     samples = [f"{'/'.join(parts)}/{number}.jpg" for parts in folders for number in range(2)]
     try:
-        layout = lay_out(Path("data"), samples)
+        layout = infer_layout(Path("data"), samples)
     except DataError:
-        return  # asked about: which folders are meant cannot be told from their names
+        return  # ambiguous: the names of the folders do not determine the layout
     assert sorted([sample for sample, _, _ in layout.rows] + list(layout.left_out)) == sorted(samples)
     assert all(label in sample.split("/")[:-1] for sample, label, _ in layout.rows)
     assert all((split != "") == (layout.kind == "split folders") for _, _, split in layout.rows)
@@ -375,7 +371,7 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
 
     def rows(order: list[str]) -> object:
         try:
-            return sorted(lay_out(Path("data"), order).rows)
+            return sorted(infer_layout(Path("data"), order).rows)
         except DataError:
             return "refused"
 
@@ -388,7 +384,9 @@ def test_the_order_of_images_does_not_matter(folders: list[list[str]], random: o
 @pytest.mark.parametrize(
     ("train", "test"), [("trian", "test"), ("learning", "Test"), ("données", "validation"), ("set_a", "testing")]
 )
-def test_beside_a_test_set_of_the_same_classes_lies_the_training_set(tmp_path: Path, train: str, test: str) -> None:
+def test_the_folder_next_to_a_test_set_of_the_same_classes_is_the_training_set(
+    tmp_path: Path, train: str, test: str
+) -> None:
     samples = read(lay(tmp_path, *[f"{top}/{label}" for top in (train, test) for label in ("cat", "dog")]))
     assert samples.classes == ("cat", "dog")
     assert set(samples.splits.tolist()) == {"train", "val" if test == "validation" else "test"}
@@ -415,6 +413,6 @@ def test_a_level_of_classes_that_dissolves_a_split_is_warned_of(tmp_path: Path) 
     assert "  - if day1, day2, test are splits: rename them to train, val and test\n" in message(tmp_path)
     samples = read(tmp_path, reading=Reading(class_depth=2))
     assert samples.warnings[0] == (
-        "'test' is named as a split, and the images in it are mixed with the others, as --class-depth says: a score on them would be too good. "
+        "'test' has the name of a split, but with this --class-depth the images are mixed with the others, so scores may be too high. "
         "To keep splits, rename the folders to train, val and test."
     )

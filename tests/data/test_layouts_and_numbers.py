@@ -1,4 +1,4 @@
-"""Arrays: the order of dimensions is asked where it is open, and numbers keep their information far from zero or close to it."""
+"""Arrays: ambiguous layouts are errors, and values keep their precision far from zero or close to it."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def test_signals_turned_round_are_read_as_the_same(channels: int, length: int) -
 @pytest.mark.parametrize("shape", [(60, 6, 10), (60, 64, 256), (60, 32, 32, 32), (60, 3, 32, 3), (60, 9, 8, 8, 8)])
 def test_an_open_layout_is_one_question_and_any_answer_is_taken(tmp_path: Path, shape: tuple[int, ...]) -> None:
     file = saved(tmp_path, random(*shape))
-    told = message(file, tmp_path)
-    assert "does not say which axis is what" in told
+    text = message(file, tmp_path)
+    assert "is ambiguous" in text
     for layout in possible_layouts(len(shape)):
-        assert f"{layout} is " in told
+        assert f"{layout} is " in text
         assert opened(file, tmp_path, layout=layout.lower()).preprocessing.layout == layout
 
 
@@ -66,7 +66,7 @@ def test_steps_of_sensors_are_read_as_signals_and_the_note_says_how_to_state_ano
     data = opened(saved(tmp_path, random(60, 128, 9)), tmp_path)
     assert data.input_shape == (9, 128)
     assert data.samples.notes == (
-        "an array of 60 x 128 x 9 is read as (samples, length, channels); --layout states another (NCL, NHW).",
+        "an array of 60 x 128 x 9 is read as (samples, length, channels); --layout selects another layout (NCL, NHW).",
     )
     assert opened(tmp_path / "s.npz", tmp_path, layout="NCL").input_shape == (128, 9)
 
@@ -88,7 +88,7 @@ def test_every_layout_is_a_permutation_of_known_letters() -> None:
 # ---- labels ----
 
 
-def test_rows_with_several_classes_are_refused_in_their_own_words() -> None:
+def test_rows_with_several_classes_are_refused_with_their_own_message() -> None:
     labels = np.zeros((9, 4), np.uint8)
     labels[:, 1] = 1
     labels[:3, 2] = 1
@@ -96,8 +96,8 @@ def test_rows_with_several_classes_are_refused_in_their_own_words() -> None:
     with pytest.raises(DataError) as caught:
         class_values(labels, "chest.npz")
     assert str(caught.value) == (
-        "chest.npz: 4 of 9 rows of the labels name no class or several, and visus gives each sample one class. Leave those rows out, or make "
-        "one label column of the question that counts."
+        "chest.npz: 4 of 9 rows of the labels name no class or several classes; visus needs exactly one class per sample. Remove those rows, or "
+        "save a single column of labels."
     )
 
 
@@ -125,7 +125,7 @@ def test_every_number_format_is_opened_and_scaled(tmp_path: Path, dtype: str) ->
     assert 0.7 < float(batch.std()) < 1.3
 
 
-def test_large_whole_numbers_keep_their_differences(tmp_path: Path) -> None:
+def test_large_integers_keep_their_differences(tmp_path: Path) -> None:
     values = 2**40 + np.random.default_rng(0).integers(0, 50, (40, 12))
     data = opened(saved(tmp_path, values), tmp_path)
     assert len(data.preprocessing.scaled(data.split("train").rows(np.arange(20))).unique()) > 40
@@ -137,7 +137,7 @@ def test_a_channel_without_spread_is_divided_by_one(constant: float) -> None:
     assert measure_scale(np.full((5, 1, 4), constant), "min-max") == ((constant,), (1.0,))
 
 
-def test_inverted_images_are_told_and_others_are_not() -> None:
+def test_inverted_images_are_reported_and_others_are_not() -> None:
     plan = Preprocessing("array", 1, (8, 8), "squash", "uint8", "mean-deviation", (40.0,), (60.0,), layout="NHW")
     dark = np.full((1, 8, 8), 5, np.uint8)
     dark[:, 2:6, 2:6] = 180
@@ -147,14 +147,14 @@ def test_inverted_images_are_told_and_others_are_not() -> None:
 
 
 @pytest.mark.parametrize(("base", "is_warned"), [(1e4, False), (1e9, True)])
-def test_numbers_very_far_from_0_are_told(tmp_path: Path, base: float, is_warned: bool) -> None:
+def test_numbers_very_far_from_0_are_reported(tmp_path: Path, base: float, is_warned: bool) -> None:
     values = base + np.random.default_rng(0).normal(size=(40, 1, 16))
     np.savez(tmp_path / "x.npz", x=values, y=np.arange(40) % 2)
     warnings = visus.open_data(tmp_path / "x.npz").warnings
     assert len(warnings) == is_warned
     if is_warned:
-        assert warnings[0].startswith("the numbers lie around 1e+09 and differ by about 1")
+        assert warnings[0].startswith("the values have a mean of 1e+09 but a standard deviation of only 1")
         assert warnings[0].endswith(
-            "only, as times or indices do. They are scaled in float64, so nothing is lost here; a program that reads them as float32 loses most of "
-            "what they differ by."
+            ", like timestamps or indices. visus normalizes them in float64 without loss, but a program that reads them as float32 loses most of "
+            "their differences."
         )

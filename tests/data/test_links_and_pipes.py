@@ -1,4 +1,4 @@
-"""Links that lead back, links to themselves, pipes and folders that may not be entered: none hangs, and none is read as data."""
+"""Circular links, pipes and unreadable folders: none blocks, and none is read as data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_link_that_leads_back_up_is_not_followed(photos: Path, target: str) ->
     (photos / "cat" / "all").symlink_to(target)
     ledger = Ledger()
     assert len(read_source(photos, ledger)) == 24
-    assert ledger.reasons(LEFT_OUT) == {"cat/all": "a link that leads back up, which is not followed"}
+    assert ledger.reasons(LEFT_OUT) == {"cat/all": "a link to a parent folder, which is not followed"}
 
 
 def test_a_link_to_another_folder_is_followed(photos: Path, tmp_path: Path) -> None:
@@ -64,11 +64,11 @@ def test_a_pipe_is_no_data_set(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_source(tmp_path / "x.npz", Ledger())
     assert str(caught.value) == (
-        f"{tmp_path / 'x.npz'}: this is a pipe, a socket or a device. Save the data as a file or a folder first."
+        f"{tmp_path / 'x.npz'}: this is a pipe, a socket or a device. Save the data as a file or folder first."
     )
 
 
-def test_a_folder_that_may_not_be_entered_is_told(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_cannot_be_opened_is_reported(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.stat
 
     def refused(place: object, **options: object) -> os.stat_result:
@@ -80,5 +80,5 @@ def test_a_folder_that_may_not_be_entered_is_told(photos: Path, monkeypatch: pyt
     with pytest.raises(DataError) as caught:
         read_source(photos, Ledger())
     assert str(caught.value) == (
-        f"{photos / 'cat'}: the folder cannot be entered (Permission denied). Give yourself the right to read it."
+        f"{photos / 'cat'}: the folder cannot be opened (Permission denied). Give yourself the right to read it."
     )

@@ -1,4 +1,4 @@
-"""Masks beside images: found by their names, left out and told; classes of people with masks are none."""
+"""Masks next to images are recognized by name and left out; classes of people with face masks are not masks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def names(*folders: str, ending: str = "png", num_images: int = 6) -> list[str]:
         ("test/bad", "ground_truth/bad"),
     ],
 )
-def test_a_folder_of_masks_is_found_beside_its_images(images: str, masks: str) -> None:
+def test_a_folder_of_masks_is_found_next_to_its_images(images: str, masks: str) -> None:
     found = masks_among([*names(images, ending="jpg"), *names(masks), *names("other/good")])
     assert found == {f"{masks}/{number}.png": f"{images}/{number}.jpg" for number in range(6)}
 
@@ -54,7 +54,7 @@ def test_a_folder_of_masks_is_found_beside_its_images(images: str, masks: str) -
         ("5.jpg", "5.mask.png"),
     ],
 )
-def test_a_mask_is_found_beside_its_image(image: str, mask: str) -> None:
+def test_a_mask_is_found_next_to_its_image(image: str, mask: str) -> None:
     assert masks_among([f"a/{image}", f"a/{mask}", "b/y.png"]) == {f"a/{mask}": f"a/{image}"}
 
 
@@ -83,7 +83,7 @@ def test_a_mask_without_its_image_is_an_image() -> None:
     assert masks_among(["a/1_mask.png", "b/2.png"]) == {}
 
 
-def test_masks_beside_photos_are_left_out_and_told(tmp_path: Path) -> None:
+def test_masks_next_to_photos_are_left_out_and_reported(tmp_path: Path) -> None:
     lay(tmp_path, "crack", "ok", *[f"crack/{number}_mask.png" for number in range(3)])
     ledger = Ledger()
     samples = read_source(tmp_path, ledger)
@@ -99,7 +99,7 @@ def test_masks_beside_photos_are_left_out_and_told(tmp_path: Path) -> None:
 
 def test_images_and_masks_alone_are_refused(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "images", "masks")) == (
-        f"{tmp_path}: 3 files are masks of the images beside them (masks/0.jpg of images/0.jpg), and not a class. {CLASSIFIES}"
+        f"{tmp_path}: 3 files are masks of the other images (masks/0.jpg of images/0.jpg), not a class. {CLASSIFIES}"
     )
 
 
@@ -107,12 +107,12 @@ def test_two_classes_of_the_same_odd_file_names_are_warned_of(tmp_path: Path) ->
     odd = [f"scan_{number * number}.jpg" for number in range(12)]
     lay(tmp_path, *[f"{name}/{file}" for name in ("visible", "infrared") for file in odd])
     assert read(tmp_path).warnings == (
-        "the classes 'infrared' and 'visible' hold files of the same names: are these two images of each object, such as a photo and its "
-        "mask? A network would tell the kinds of image apart.",
+        "the classes 'infrared' and 'visible' hold files with the same names. If these are two images of each object, such as a photo and its "
+        "mask, a network would learn the kind of image, not the class.",
     )
 
 
-def test_a_mistake_in_the_folders_tells_of_masks_too(tmp_path: Path) -> None:
+def test_a_mistake_in_the_folders_reports_masks_too(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read(lay(tmp_path, "train", "trainannot", "val", "valannot"))
     assert str(caught.value).startswith(

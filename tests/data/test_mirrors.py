@@ -1,4 +1,4 @@
-"""Mirroring: the samples themselves say whether it keeps their class."""
+"""The nearest-neighbor test of whether mirroring keeps the class."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def part(samples: np.ndarray, labels: np.ndarray) -> Part:
 
 
 def shapes(seed: int, *, is_channels_last: bool, rank: int = 2) -> Part:
-    """Noisy bars: of class 0 on the left, of class 1 on the right, or, where that means nothing, at the top and at the bottom."""
+    """Noisy bars: on the left for class 0 and on the right for class 1, or else at the top and at the bottom."""
     random = np.random.default_rng(seed)
     samples = random.integers(0, 60, (2 * NUM_EACH, 1, *[12] * rank))
     labels = np.arange(2 * NUM_EACH) % 2
@@ -34,13 +34,13 @@ def shapes(seed: int, *, is_channels_last: bool, rank: int = 2) -> Part:
 
 
 @pytest.mark.parametrize("rank", [2, 3])
-def test_left_and_right_are_told_from_top_and_bottom(rank: int) -> None:
-    told = mirror_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
-    assert told is not None
-    assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 0.0, False)
-    told = mirror_test(shapes(0, is_channels_last=False, rank=rank), seed=0)
-    assert told is not None
-    assert (told.plain, told.mirrored, told.keeps_class) == (1.0, 1.0, True)
+def test_left_and_right_are_distinguished_from_top_and_bottom(rank: int) -> None:
+    result = mirror_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
+    assert result is not None
+    assert (result.plain, result.mirrored, result.keeps_class) == (1.0, 0.0, False)
+    result = mirror_test(shapes(0, is_channels_last=False, rank=rank), seed=0)
+    assert result is not None
+    assert (result.plain, result.mirrored, result.keeps_class) == (1.0, 1.0, True)
 
 
 @given(st.integers(0, 1000))
@@ -51,7 +51,7 @@ def test_samples_that_are_their_own_mirror_image_lose_nothing(seed: int) -> None
     assert found.mirrored == found.plain
 
 
-def test_noise_tells_nothing() -> None:
+def test_noise_has_no_result() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8)).astype(np.uint8)
     found = mirror_test(part(noise, np.arange(200) % 2), seed=0)
     assert found is not None
@@ -73,9 +73,9 @@ def test_what_is_kept_is_counted_above_chance() -> None:
 def test_the_whole_interval_must_lie_on_one_side(low: float, high: float, answer: bool | None) -> None:
     found = MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=low, high=high)
     assert found.keeps_class is answer
-    told = found.sentence("image")
-    assert ("does not tell whether" in told) == (answer is None)
-    assert f"(95 % interval {100 * low:.0f} % to {100 * high:.0f} %)" in told
+    result = found.sentence("image")
+    assert ("is not certain" in result) == (answer is None)
+    assert f"(95 % interval {100 * low:.0f} % to {100 * high:.0f} %)" in result
 
 
 def test_the_interval_is_that_of_a_bootstrap() -> None:
@@ -95,7 +95,7 @@ def test_the_interval_is_that_of_a_bootstrap() -> None:
 
 
 def asymmetric(seed: int, strength: int = 22) -> Part:
-    """Bars on the left or on the right, fainter than the noise around them: neighbors tell the class, if not always."""
+    """Bars on the left or on the right, fainter than the noise around them: neighbors usually have the same class."""
     random = np.random.default_rng(seed)
     samples = random.normal(110, 30, (240, 1, 12, 12))
     labels = np.arange(240) % 2
@@ -134,7 +134,7 @@ def test_copies_change_no_decision(
     assert doubled.plain == pytest.approx(found.plain, abs=0.03)
     assert doubled.mirrored == pytest.approx(found.mirrored, abs=0.03)
     assert doubled.high - doubled.low == pytest.approx(found.high - found.low, rel=0.2, abs=0.06)
-    assert "(copies and images of one group, which 480 of them have, are left out)" in doubled.sentence("image")
+    assert "; copies and images of the same group, which 480 of them have, are excluded)" in doubled.sentence("image")
 
 
 def test_a_mirrored_copy_is_no_neighbor() -> None:
@@ -149,7 +149,7 @@ def test_a_mirrored_copy_is_no_neighbor() -> None:
 
 
 def test_samples_of_one_group_are_no_neighbors() -> None:
-    """Five frames of each scene: without groups, each has the class of its scene, and its mirror image has not."""
+    """Five frames of each scene: without groups, the nearest neighbor of a frame is of its scene, that of its mirror image is not."""
     random, once = np.random.default_rng(0), symmetric(3, 8)
     frames = np.clip(np.repeat(once.pixels, 5, axis=0) + random.normal(0, 12, (1200, 1, 12, 12)), 0, 255).astype(np.uint8)
     labels, groups = np.repeat(once.labels, 5), [f"scene {number // 5}" for number in range(1200)]

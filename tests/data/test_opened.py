@@ -1,7 +1,8 @@
-"""Opening: size and channels that suit a set which says nothing, warnings, and data for scoring counted by the network's classes."""
+"""Opening a dataset: default size and channels, warnings, and data for scoring with the classes of a network."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_gray_images_have_one_channel_and_one_color_image_makes_three(tmp_path: 
     assert data.ledger.counts["gray made color"] == 12
 
 
-def test_asked_size_and_channels_are_used(tmp_path: Path) -> None:
+def test_requested_size_and_channels_are_used(tmp_path: Path) -> None:
     folder = save(tmp_path / "p", [(30, 30)] * 12)
     assert visus.open_data(folder, img_size=(10, 14), channels=1).input_shape == (1, 10, 14)
 
@@ -67,9 +68,9 @@ def test_outsized_images_are_on_the_ledger(tmp_path: Path) -> None:
     [
         ({"img_size": 0}, "the image size must be at least 1 pixel, not 0."),
         ({"channels": 2}, "channels must be 1 (gray) or 3 (color), not 2."),
-        ({"rule": "stretch"}, "unknown rule 'stretch'. Known: crop, pad, squash."),
-        ({"scale": "minmax"}, "unknown scale 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
-        ({"max_unreadable": 1.5}, "the share of unreadable files must be at least 0 and below 1, not 1.5."),
+        ({"resize_mode": "stretch"}, "unknown resize mode 'stretch'. Known: crop, pad, squash."),
+        ({"normalize": "minmax"}, "unknown normalization 'minmax'. Did you mean 'min-max'? Known: mean-deviation, min-max."),
+        ({"max_unreadable": 1.5}, "the fraction of unreadable files must be at least 0 and below 1, not 1.5."),
         ({"img_size": (8, 8, 8)}, "the size 8 x 8 x 8 has 3 axes, and the data has 2."),
     ],
 )
@@ -88,17 +89,17 @@ def test_arrays_are_only_made_smaller(tmp_path: Path) -> None:
     assert visus.open_data(file, img_size=5).input_shape == (1, 5)
     with pytest.raises(UsageError) as caught:
         visus.open_data(file, img_size=20)
-    assert str(caught.value) == f"{file}: arrays are only made smaller: 20 was asked for, and they are 10."
+    assert str(caught.value) == f"{file}: visus does not enlarge arrays: the size 20 was requested, but they are 10."
     with pytest.raises(UsageError) as caught:
         visus.open_data(file, channels=3)
-    assert str(caught.value) == f"{file}: these arrays have 1 channels, and channels=3 was asked for."
+    assert str(caught.value) == f"{file}: these arrays have 1 channels, not channels=3."
 
 
 def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:
     data = visus.open_data(make_folder({"many": 60, "few": 12}))
     assert data.warnings == (
-        "the classes are uneven: many has 43 training samples and few has 9. "
-        "Look at the recall of each class; --class-weights balanced gives rare classes more weight.",
+        "the classes are uneven: many has 43 training samples, and few has 9. "
+        "Check the recall of each class; --class-weights balanced gives rare classes more weight.",
     )
 
 
@@ -121,4 +122,41 @@ def test_data_of_another_kind_is_refused_for_scoring(make_folder: MakeFolder, tm
     np.savez(tmp_path / "x.npz", x=np.zeros((4, 1, 10), dtype=np.float32), y=np.arange(4) % 2, classes=np.array(["a", "b"]))
     with pytest.raises(DataError) as caught:
         open_scoring_data(tmp_path / "x.npz", trained.preprocessing, trained.classes)
-    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads image files, and these are arrays."
+    assert str(caught.value) == f"{tmp_path / 'x.npz'}: this network reads image files, but these are arrays."
+
+
+def test_data_of_which_nothing_can_be_held_out_is_refused_before_training(tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "same.npz",
+        x=np.arange(2, dtype=np.uint8).repeat(3)[:, None, None] + np.zeros((6, 1, 9), np.uint8),
+        y=[0, 0, 0, 1, 1, 1],
+    )
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path / "same.npz")
+    assert str(caught.value) == (
+        f"{tmp_path / 'same.npz'}: no samples are left for validation and testing: copies and groups stay in one split, "
+        "and here each class is a single group or copies of one sample. Add samples, or define other groups."
+    )
+
+
+def test_a_class_name_that_is_not_utf_8_is_an_error(tmp_path: Path) -> None:
+    for label in (b"a", b"b\xe9"):
+        os.makedirs(os.path.join(os.fsencode(tmp_path), label))
+        with open(os.path.join(os.fsencode(tmp_path), label, b"0.png"), "wb") as file:
+            Image.new("L", (8, 8)).save(file, "png")
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path}: the class name 'b\\udce9' is empty, holds a control character or is not UTF-8. Rename that class."
+    )
+
+
+@pytest.mark.skipif(np.dtype(np.longdouble).itemsize <= 8, reason="long doubles are plain doubles here")
+def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "long.npz", x=np.zeros((8, 8, 8), np.longdouble), y=np.arange(8) % 2)
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path / "long.npz")
+    assert str(caught.value) == (
+        f"{tmp_path / 'long.npz'}: the array x has the type {np.dtype(np.longdouble)}; "
+        "integers or floating-point numbers of at most 64 bits are needed."
+    )

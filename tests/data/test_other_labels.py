@@ -1,4 +1,4 @@
-"""Other labels for the samples of a data set: a column of the table or a file, the same samples, and every mistake in words."""
+"""Other labels for the samples of a dataset, from a column of the table or a file, and every error."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from visus.errors import DataError
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    """24 images in a table with a label and a color; the color has nothing to do with the label."""
+    """24 images in a table with a label and a color; the color is independent of the label."""
     rng = np.random.default_rng(0)
     rows = ["path,label,color"]
     for number in range(24):
@@ -37,7 +37,7 @@ def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
     assert labels_of(data) == {f"{number}.png": ["red", "green", "blue"][number % 3] for number in range(24)}
     assert data.labels == "color"
     assert data.samples.notes == ("labels: those of the column 'color'.",)
-    assert visus.open_data(table).samples.notes == ("columns that are not used: color.",)
+    assert visus.open_data(table).samples.notes == ("unused columns: color.",)
     assert data.fingerprint != visus.open_data(table).fingerprint
 
 
@@ -82,14 +82,14 @@ def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("path,label\n0.png,a\n", "23 samples of the data without a label: 1.png, 2.png, 3.png, 4.png, 5.png and 18 more. The file names samples as split.csv of a run does."),
+        ("path,label\n0.png,a\n", "23 samples of the data without a label: 1.png, 2.png, 3.png, 4.png, 5.png and 18 more. Name the samples as split.csv of a run does."),
         ("file,label\n0.png,a\n", "the header is file,label; the columns path and label are needed."),
         ("path,label\n0.png,\n", "row 2 has no label."),
         ("path,label\n0.png,a\n0.png,b\n", "row 3: 0.png has two labels, 'a' and 'b'. Keep one."),
         ("", "the header is missing; the columns path and label are needed."),
     ],
 )  # fmt: skip
-def test_mistakes_in_a_file_of_labels_are_told(table: Path, tmp_path: Path, text: str, sentence: str) -> None:
+def test_mistakes_in_a_file_of_labels_are_reported(table: Path, tmp_path: Path, text: str, sentence: str) -> None:
     file = tmp_path / "other.csv"
     file.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -97,22 +97,21 @@ def test_mistakes_in_a_file_of_labels_are_told(table: Path, tmp_path: Path, text
     assert str(caught.value) == f"{file}: {sentence}"
 
 
-def test_samples_that_the_data_does_not_have_are_told(table: Path, tmp_path: Path) -> None:
+def test_samples_that_the_data_does_not_have_are_reported(table: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.csv"
     file.write_text("path,label\nzebra.png,b\n" + "".join(f"{number}.png,a\n" for number in range(24)))
     with pytest.raises(DataError) as caught:
         visus.open_data(table, labels=file)
     assert str(caught.value) == (
-        f"{file}: 1 sample that the data does not have: zebra.png. The file names samples as split.csv of a run does."
+        f"{file}: 1 sample of the file not in the data: zebra.png. Name the samples as split.csv of a run does."
     )
 
 
-def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None:
+def test_a_column_that_is_not_there_is_reported(table: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         visus.open_data(table, labels="colr")
     assert str(caught.value) == (
-        f"{table.parent}: 'colr' is no file, and no column of this data with other labels. "
-        "Did you mean 'color'? Known columns: color."
+        f"{table.parent}: 'colr' is neither a file nor a column of this data. Did you mean 'color'? Known columns: color."
     )
     text = table.read_text().replace("0.png,a,red", "0.png,a,")
     table.write_text(text)
@@ -121,7 +120,7 @@ def test_a_column_that_is_not_there_is_told(table: Path, tmp_path: Path) -> None
     assert str(caught.value) == f"{table.parent}: the column 'color' has no label for 1 sample: 0.png."
 
 
-def test_a_file_that_cannot_be_read_is_told(table: Path, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(table: Path, tmp_path: Path) -> None:
     file = tmp_path / "other.csv"
     file.write_bytes(b'path,label\n"0.png,a\n' + b"x" * 200_000)
     with pytest.raises(DataError) as caught:

@@ -1,4 +1,4 @@
-"""Scaling and size: what the training split says, the same for every sample."""
+"""Normalization and size: statistics of the training split, the same for every sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing, measure_scale, shrink
-from visus.errors import ImageError
+from visus.errors import ImageError, RunError
 
 IMAGES = Preprocessing("images", 3, (8, 8), "squash", "uint8", "mean-deviation", (10.0, 20.0, 30.0), (2.0, 4.0, 8.0))
 VOLUMES = Preprocessing("array", 1, (4, 4, 4), "squash", "uint8", "min-max", (0.0,), (255.0,))
@@ -70,17 +70,19 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     assert divisor == pytest.approx(rows.std((0, 2, 3)))
 
 
-def test_shrinking_averages_areas_and_rounds_whole_numbers() -> None:
+def test_shrinking_averages_areas_and_rounds_integers() -> None:
     rows = np.array([[[0, 1, 2, 4]]], dtype=np.uint8)
     assert shrink(rows, (2,)).tolist() == [[[0, 3]]]
     assert shrink(rows.astype(np.float32), (2,)).tolist() == [[[0.5, 3.0]]]
     assert shrink(rows, (4,)) is rows
 
 
-def test_an_sample_of_another_shape_is_refused() -> None:
+def test_a_sample_of_another_shape_is_refused() -> None:
     with pytest.raises(ImageError) as caught:
         VOLUMES.fit_array(np.zeros((1, 2, 4, 4, 4), dtype=np.uint8))
-    assert str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit a network for 1 x 4 x 4 x 4 (channels first)."
+    assert (
+        str(caught.value) == "a sample of 2 x 4 x 4 x 4 does not fit this network's input of 1 x 4 x 4 x 4 (channels first)."
+    )
 
 
 def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:
@@ -90,3 +92,12 @@ def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:
     assert pixels.shape == (3, 8, 8)
     assert (pixels == 200).all()
     assert ledger.counts == {"gray made color": 1, "resized": 1}
+
+
+def test_the_facts_of_another_version_are_refused() -> None:
+    facts = {("rule" if name == "resize_mode" else name): value for name, value in IMAGES.to_dict().items()}
+    with pytest.raises(RunError) as caught:
+        Preprocessing.from_dict(facts)
+    assert str(caught.value) == (
+        "the preprocessing was written by another version of visus: it differs in resize_mode, rule. Train the run anew."
+    )

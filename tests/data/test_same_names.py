@@ -1,4 +1,4 @@
-"""Images of one name side by side: masks are found by their content, second copies are left out, other pairs are told."""
+"""Images with matching names: masks are recognized by content, second copies are left out, other pairs are reported."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from visus.data.excluded_images import EXCLUDED_IMAGE, find_excluded_images
 from visus.data.ledger import Ledger
-from visus.data.no_samples import NO_SAMPLE, find_no_samples
 from visus.data.preprocessing import Preprocessing
 from visus.data.sources import read_source
 from visus.workbench.runs.predict_inputs import find_samples
 
 
 def photo(seed: int, shape: tuple[int, ...] = (48, 64, 3)) -> Image.Image:
-    """Smooth noise, as a photo has it."""
+    """Smooth noise, as in a photo."""
     rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 255, (6, 8, *shape[2:])).astype(np.uint8))
     return coarse.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
@@ -60,7 +60,7 @@ LOSSLESS = [
 @pytest.mark.parametrize(("kind", "ending"), [*LOSSLESS, ("black and white", "jpg"), ("empty", "jpg"), ("bits", "jpg")])
 def test_a_mask_that_has_the_name_of_its_image_is_found_by_its_content(tmp_path: Path, kind: str, ending: str) -> None:
     samples = write(tmp_path, "png" if ending == "jpg" else "jpg", ending, kind)
-    found = find_no_samples(tmp_path, samples)
+    found = find_excluded_images(tmp_path, samples)
     assert len(found.pairs.masks) == 6
     assert all(sample.endswith(ending) and not image.endswith(ending) for sample, image in found.pairs.masks.items())
     assert not found.pairs.copies
@@ -76,7 +76,7 @@ def test_a_folder_with_such_masks_is_read_without_them(tmp_path: Path) -> None:
         "6 images are masks of another image by content (a few colors), such as crack/Imgs/p0.png of crack/Imgs/p0.jpg, and were left out. "
         "Rename them if they are samples.",
     )
-    assert len(ledger.reasons(NO_SAMPLE)) == 6
+    assert len(ledger.reasons(EXCLUDED_IMAGE)) == 6
 
 
 def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
@@ -84,31 +84,31 @@ def test_of_one_image_in_two_formats_one_is_left_out(tmp_path: Path) -> None:
     samples = read_source(tmp_path, Ledger())
     assert {Path(sample).suffix for sample in samples.names} == {".jpg"}
     assert samples.warnings == (
-        "6 images are there twice, in two formats under one name, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
-        "One of each was left out: a copy in another split would be an answer that is known.",
+        "6 images exist in two formats with the same name, such as crack/Imgs/p0.png and crack/Imgs/p0.jpg. "
+        "One of each was left out, since a copy in another split would make the score too high.",
     )
 
 
-def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_told(tmp_path: Path) -> None:
+def test_two_photos_that_share_a_name_by_chance_are_both_samples_and_reported(tmp_path: Path) -> None:
     write(tmp_path, "jpg", "png", "photo")
     samples = read_source(tmp_path, Ledger())
     assert len(samples.names) == 14
     assert samples.warnings == (
-        "6 images lie beside another of the same name that shows something else, such as crack/Imgs/p0.png beside crack/Imgs/p0.jpg. "
-        "Both are samples; where one of them is an annotation of the other, move it out of the folder.",
+        "6 images have the same name as a different image in the same folder, such as crack/Imgs/p0.png and crack/Imgs/p0.jpg. "
+        "Both are samples. If one of them is an annotation of the other, move it out of the folder.",
     )
 
 
 def test_of_many_pairs_some_are_read_and_hold_for_all(tmp_path: Path) -> None:
     samples = write(tmp_path, "jpg", "png", "bits", num_images=30)
-    assert len(find_no_samples(tmp_path, samples).pairs.masks) == 58
+    assert len(find_excluded_images(tmp_path, samples).pairs.masks) == 58
 
 
 def test_a_damaged_partner_is_left_to_the_reading(tmp_path: Path) -> None:
     samples = write(tmp_path, "jpg", "png", "bits")
     for file in tmp_path.rglob("*.png"):
         file.write_bytes(b"nothing")
-    assert find_no_samples(tmp_path, samples).reasons == {}
+    assert find_excluded_images(tmp_path, samples).reasons == {}
 
 
 def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_a_prediction_of_a_folder_passes_such_masks_over_too(tmp_path: Path) -> 
     plan = Preprocessing("images", 3, (48, 64), "squash", "uint8", "fixed", (0.0,) * 3, (255.0,) * 3)
     ledger = Ledger()
     assert len(list(find_samples([tmp_path], plan, ledger))) == 8
-    assert len(ledger.reasons(NO_SAMPLE)) == 6
+    assert len(ledger.reasons(EXCLUDED_IMAGE)) == 6
 
 
 def lay_masks(root: Path, where: str, kind: str = "black and white") -> None:

@@ -1,4 +1,4 @@
-"""Laws of the table and of the two ways to pixels."""
+"""Properties of the table of samples and of its readers."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_a_selection_keeps_rows_together(tmp_path: Path) -> None:
 
 
 @given(st.lists(st.integers(-(10**6), 10**6)))
-def test_whole_numbers_sort_as_numbers(numbers: list[int]) -> None:
+def test_integers_sort_as_numbers(numbers: list[int]) -> None:
     names = [str(number) for number in numbers]
     assert [int(name) for name in sorted(names, key=natural_key)] == sorted(numbers)
 

@@ -1,4 +1,4 @@
-"""The fixed shuffle of positions: a permutation, the same for all samples, told on the ledger, invisible to a perceptron."""
+"""The fixed shuffle of positions: a permutation, the same for all samples, on the ledger, invisible to a perceptron."""
 
 from __future__ import annotations
 
@@ -77,14 +77,14 @@ def test_scored_samples_are_shuffled_too() -> None:
     assert torch.equal(MIXED.shuffled(plain), mixed)
 
 
-def test_the_ledger_tells_of_every_shuffled_sample(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_the_ledger_counts_every_shuffled_sample(tmp_path) -> None:  # type: ignore[no-untyped-def]
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "rows.npz", x=rng.normal(size=(40, 1, 6)).astype(np.float32), y=np.arange(40) % 2)
     plain = open_data(tmp_path / "rows.npz")
     mixed = open_data(tmp_path / "rows.npz", preprocessing=dataclasses.replace(plain.preprocessing, shuffle_seed=0))
     assert "shuffled" not in plain.ledger.counts
     assert mixed.ledger.counts["shuffled"] == 40
-    assert mixed.ledger.sentences()[-1].startswith("40 samples had their positions put into one fixed random order (")
+    assert mixed.ledger.sentences()[-1].startswith("40 samples had their positions shuffled into one fixed random order (")
     assert mixed.store.folder == plain.store.folder
     scored = open_scoring_data(tmp_path / "rows.npz", mixed.preprocessing, mixed.classes)
     assert scored.ledger.counts["shuffled"] == 40

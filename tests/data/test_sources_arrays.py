@@ -1,4 +1,4 @@
-"""IDX, CIFAR, NPZ and NPY files as sources, the packaged images, and every message."""
+"""IDX, CIFAR, NPZ and NPY files as sources, the included images, and every message."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_idx_of_every_type_and_rank_is_read(tmp_path: Path, code: str, shape: tu
 def test_an_idx_test_file_alone_is_still_to_be_cut(tmp_path: Path) -> None:
     samples = read(write_idx(tmp_path, "t10k", counting(2, 5, 5), [0, 1]))
     assert samples.official == frozenset()
-    assert samples.notes == ("only a test part is there, so it is cut into train, val and test.",)
+    assert samples.notes == ("only a test part is there, so visus splits it into train, val and test.",)
 
 
 @pytest.mark.parametrize(
@@ -88,18 +88,17 @@ def test_an_idx_test_file_alone_is_still_to_be_cut(tmp_path: Path) -> None:
     [
         (
             b"\x89PNG\r\n",
-            "the file does not begin as an IDX file does: its first bytes are 89 50 4e 47. "
+            "this is not an IDX file: its first bytes are 89 50 4e 47. "
             "Needed: 00 00, a type (08 to 0e) and the number of axes.",
         ),
         (
             b"",
-            "the file does not begin as an IDX file does: its first bytes are none. "
-            "Needed: 00 00, a type (08 to 0e) and the number of axes.",
+            "this is not an IDX file: its first bytes are none. Needed: 00 00, a type (08 to 0e) and the number of axes.",
         ),
         (
             idx_bytes(counting(2, 5, 5))[:-1],
             "the header states 2 x 5 x 5 values, 50 bytes, but 49 follow. "
-            "The file was cut short or is damaged: copy or download it again.",
+            "The file is truncated or damaged: copy or download it again.",
         ),
     ],
 )
@@ -114,7 +113,7 @@ def test_a_gzip_file_cut_short_is_an_error(tmp_path: Path) -> None:
     file = tmp_path / "train-images-idx3-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-9])
     assert message(tmp_path) == (
-        f"{file}: the gzip file is damaged or cut short (Compressed file ended before the end-of-stream marker was reached). "
+        f"{file}: the gzip file is truncated or damaged (Compressed file ended before the end-of-stream marker was reached). "
         "Copy or download it again."
     )
 
@@ -123,11 +122,11 @@ def test_idx_counts_that_differ_and_a_missing_partner_are_errors(tmp_path: Path)
     write_idx(tmp_path, "train", counting(3, 5, 5), [0, 1])
     assert message(tmp_path) == (
         f"{tmp_path}: train-images-idx3-ubyte has 3 samples but train-labels-idx1-ubyte has 2 labels. "
-        "The files do not belong together, or one was cut short."
+        "The files do not belong together, or one is truncated."
     )
     (tmp_path / "train-labels-idx1-ubyte").unlink()
     assert message(tmp_path) == (
-        f"{tmp_path}: train-images-idx3-ubyte lies there without its labels file. Put both into this folder."
+        f"{tmp_path}: train-images-idx3-ubyte is there without its labels file. Put both into this folder."
     )
 
 
@@ -145,7 +144,7 @@ def test_a_class_in_the_idx_test_file_alone_is_an_error(tmp_path: Path) -> None:
 def test_the_packaged_images_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
     samples = sample_data(Ledger())
     again = read_source(None, Ledger())
-    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, cut 8,000 / 2,000"
+    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, split 8,000 / 2,000"
     assert samples.class_counts("train").tolist() == [800] * 10
     assert samples.class_counts("test").tolist() == [200] * 10
     assert samples.official == {"train", "test"}
@@ -227,7 +226,7 @@ def test_a_batch_pickled_by_python_2_is_read(tmp_path: Path) -> None:
 
 
 class Harm:
-    """Writes a file when it is unpickled by an ordinary unpickler."""
+    """An object that writes a file when a standard unpickler loads it."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
@@ -244,7 +243,7 @@ def test_a_pickle_with_a_function_in_it_is_refused_and_never_run(tmp_path: Path)
     file.write_bytes(pickle.dumps({"data": Harm(tmp_path / "harm"), "labels": [0]}))
     (tmp_path / "data/batches.meta").write_bytes(pickle.dumps({"label_names": ["plane", "car"]}))
     assert message(tmp_path / "data") == (
-        f"{file}: the Python batch asks for {os.system.__module__}.system, which plain data does not need, so it is not read. "
+        f"{file}: the Python batch refers to {os.system.__module__}.system, which plain data does not need, so it is not read. "
         "Use the published file, or its binary format."
     )
     assert not (tmp_path / "harm").exists()
@@ -258,22 +257,22 @@ def test_allowed_names_are_harmless_in_the_wrong_place(tmp_path: Path) -> None:
         file.write_bytes(data)
         with pytest.raises(DataError) as caught:
             read_plain_pickle(file)
-        assert str(caught.value).startswith(f"{file}: the Python batch is damaged or cut short (")
+        assert str(caught.value).startswith(f"{file}: the Python batch is truncated or damaged (")
 
 
-def test_cifar_mistakes_are_said(tmp_path: Path) -> None:
+def test_cifar_mistakes_are_reported(tmp_path: Path) -> None:
     cifar_10(tmp_path)
     (tmp_path / "data_batch_1.bin").write_bytes(b"\0" * 3072)
     assert message(tmp_path) == (
         f"{tmp_path / 'data_batch_1.bin'}: 3,072 bytes are not a whole number of records of 3,073 bytes. "
-        "The file was cut short or is damaged: copy or download it again."
+        "The file is truncated or damaged: copy or download it again."
     )
     cifar_10(tmp_path)
     (tmp_path / "batches.meta.txt").write_text("plane\n")
-    assert message(tmp_path) == f"{tmp_path}: there is a label 1 but only 1 class names, for the labels 0 to 0."
+    assert message(tmp_path) == f"{tmp_path}: the label 1 has no class name: there are 1 class names, for the labels 0 to 0."
     (tmp_path / "batches.meta.txt").unlink()
     assert (
-        message(tmp_path) == f"{tmp_path}: the class names are not there: batches.meta.txt. Put that file beside the others."
+        message(tmp_path) == f"{tmp_path}: the file of class names, batches.meta.txt, is missing. Put it into this folder."
     )
     (tmp_path / "batches.meta").write_bytes(b"")
 
@@ -343,7 +342,7 @@ def test_keras_names_give_official_splits(tmp_path: Path) -> None:
     assert samples.official == {"train", "test"}
     np.testing.assert_array_equal(samples.reader.read(5), np.moveaxis(x[5], 2, 0))
     assert samples.notes == (
-        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); --layout states another (NCHW, NDHW).",
+        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); --layout selects another layout (NCHW, NDHW).",
     )
 
 
@@ -360,19 +359,19 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.reader.shape == (2, 50)
     assert samples.names[3] == f"{x}[3]"
     assert samples.notes == (
-        "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout states another (NLC, NHW).",
-        "arrays that are not used: extra.",
+        "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout selects another layout (NLC, NHW).",
+        "unused arrays: extra.",
     )
     assert samples.warnings[-1] == (
-        "1 group with samples in more than one official split, so figures on these splits flatter: s2."
+        "1 group with samples in more than one official split, so the scores on these splits are too high: s2."
     )
 
 
 def test_a_stated_layout_overrides_the_rule(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", x=counting(3, 8, 8, 8), y=[0, 1, 1])
     assert message(tmp_path / "v.npz") == (
-        f"{tmp_path / 'v.npz'}: the shape 3 x 8 x 8 x 8 of the array x does not say which axis is what: NCHW is 8 channels, height 8, width 8; "
-        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Say which with --layout (in Python, layout=), or with an "
+        f"{tmp_path / 'v.npz'}: the layout of the array x, shape 3 x 8 x 8 x 8, is ambiguous: NCHW is 8 channels, height 8, width 8; "
+        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Choose one with --layout (in Python, layout=), or store an "
         "array named layout in the file."
     )
     assert read(tmp_path / "v.npz", layout="NCHW").reader.shape == (8, 8, 8)
@@ -421,7 +420,7 @@ def test_npy_files_are_mapped_and_paired(tmp_path: Path) -> None:
         np.testing.assert_array_equal(samples.reader.read(slice(None))[:, 0], x)
     (tmp_path / "y.npy").unlink()
     assert message(tmp_path / "x.npy") == (
-        f"{tmp_path / 'x.npy'}: an NPY file needs its labels beside it: x.npy with y.npy, or train_images.npy with "
+        f"{tmp_path / 'x.npy'}: an NPY file needs a file of labels in the same folder: x.npy with y.npy, or train_images.npy with "
         "train_labels.npy."
     )
 
@@ -432,62 +431,62 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
 @pytest.mark.parametrize(
     ("arrays", "expected"),
     [
-        ({"a": [1], "b": [2]}, f": no arrays of samples and labels. Found: a, b. {NEEDED}"),
+        ({"a": [1], "b": [2]}, f": there are no arrays of samples and labels. Found: a, b. {NEEDED}"),
         ({"x": np.zeros((2, 4))}, ": the array 'x' is there without 'y'. Found: x."),
         (
             {"x": counting(3, 4), "y": [0, 1]},
-            ": x has the shape 3 x 4 but y has 2 labels. One label is needed for each sample, and samples go along the first axis.",
+            ": x has the shape 3 x 4 but y has 2 labels. One label per sample is needed, with samples along the first axis.",
         ),
         (
             {"x": counting(3, 4), "y": np.eye(3)},
-            ": y: labels of shape 3 x 3 are not one for each sample; needed: (n,) or (n, 1). "
-            "For one column for each class, save labels.argmax(1).",
+            ": y: the labels have the shape 3 x 3; needed is one label per sample, (n,) or (n, 1). "
+            "For one-hot labels, save labels.argmax(1).",
         ),
-        ({"x": counting(3, 4), "y": [0, 0.5, 1]}, ": y: the label of row 1 is 0.5, which is not a whole number."),
-        ({"x": counting(3, 4), "y": [0, np.nan, 1]}, ": y: the label of row 1 is nan, which is not a whole number."),
+        ({"x": counting(3, 4), "y": [0, 0.5, 1]}, ": y: the label of row 1 is 0.5, which is not an integer."),
+        ({"x": counting(3, 4), "y": [0, np.nan, 1]}, ": y: the label of row 1 is nan, which is not an integer."),
         (
             {"x": counting(3, 4), "y": np.array([1j, 2, 3])},
-            ": y: labels of the type complex128 cannot be used. Needed: whole numbers or text.",
+            ": y: labels of type complex128 are not supported. Save them as integers or text.",
         ),
         (
             {"x": np.array([[1.0, 2], [np.nan, 0], [np.inf, 1]]), "y": [0, 1, 1]},
-            ": 2 samples of 3 hold NaN or infinite values, the first is x[1]. Repair them, or leave them out.",
+            ": 2 samples of 3 hold NaN or infinite values; the first is x[1]. Repair or remove them.",
         ),
         (
             {"x": np.array([["a"], ["b"]]), "y": [0, 1]},
-            ": the array x has the type <U1; needed are whole or floating-point numbers of at most 64 bits.",
+            ": the array x has the type <U1; integers or floating-point numbers of at most 64 bits are needed.",
         ),
-        ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; needed are 2 to 5 axes, samples first."),
-        ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": samples of x are 0: there is nothing in them."),
+        ({"x": np.zeros(3), "y": [0, 1, 1]}, ": the array x has the shape 3; 2 to 5 axes are needed, samples first."),
+        ({"x": np.zeros((3, 0)), "y": [0, 1, 1]}, ": samples of x are empty: their shape is 0."),
         ({"x": np.zeros((0, 3)), "y": np.zeros(0, int)}, ": no samples found."),
         (
             {"x_train": counting(2, 9), "y_train": [0, 1], "x_test": counting(2, 8), "y_test": [0, 1]},
-            ": samples of train are 9 but those of test are 8. Bring them to one size.",
+            ": samples of train are 9 but those of test are 8. Save them with the same shape.",
         ),
         (
             {"x_train": counting(2, 9), "y_train": [0, 1], "x_test": np.zeros((1, 9)), "y_test": [0]},
-            ": the array train has the type uint8 but test has float64. Save both as one type.",
+            ": the array train has the type uint8 but test has float64. Save both with the same type.",
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "images": counting(2, 9), "labels": [0, 1]},
-            ": it is not clear which samples are meant: x, images. Keep one set of names.",
+            ": there is more than one set of samples: x, images. Keep one set of names.",
         ),
         (
             {"x": counting(2, 9), "y": [0, 1], "x_train": counting(2, 9), "y_train": [0, 1]},
-            ": it is not clear which samples are meant: x_train, x. Keep one set of names.",
+            ": there is more than one set of samples: x_train, x. Keep one set of names.",
         ),
-        ({"x": counting(2, 9), "y": [0, 2], "classes": ["a", "b"]}, ": there is a label 2 but only 2 class names, for the labels 0 to 1."),
+        ({"x": counting(2, 9), "y": [0, 2], "classes": ["a", "b"]}, ": the label 2 has no class name: there are 2 class names, for the labels 0 to 1."),
         ({"x": counting(2, 9), "y": [0, 1], "groups": [1]}, ": groups has 1 values for 2 samples."),
         (
             {"x": counting(2, 9), "y": [0, 1], "splits": ["train", "tset"]},
             ": unknown split 'tset'. Did you mean 'test'? Known: test, train, val, valid, validation.",
         ),
         ({"x": counting(2, 9), "y": [5, 5]}, (
-            ": one class only, '5' with 2 samples; telling classes apart needs at least two. Add a folder, or rows, of another class."
+            ": there is one class only, '5' with 2 samples; a classifier needs at least two classes. Add a folder, or rows, of another class."
         )),
     ],
 )  # fmt: skip
-def test_every_mistake_in_an_npz_file_is_said(tmp_path: Path, arrays: dict[str, object], expected: str) -> None:
+def test_every_mistake_in_an_npz_file_is_reported(tmp_path: Path, arrays: dict[str, object], expected: str) -> None:
     file = tmp_path / "bad.npz"
     np.savez(file, **arrays)  # type: ignore[arg-type]
     assert message(file) == f"{file}{expected}"
@@ -496,8 +495,8 @@ def test_every_mistake_in_an_npz_file_is_said(tmp_path: Path, arrays: dict[str, 
 def test_arrays_of_python_objects_are_refused(tmp_path: Path) -> None:
     ragged = np.array([np.zeros(2), np.zeros(3)], dtype=object)
     advice = (
-        "the array holds Python objects, which are stored as pickle; visus never unpickles data. "
-        "Save it with a plain type, such as np.stack(samples) for samples of one size."
+        "the array holds Python objects, which are stored as a pickle, and visus does not unpickle data. "
+        "Save it with a numeric type, such as np.stack(samples) for samples of one size."
     )
     np.savez(tmp_path / "o.npz", x=ragged, y=[0, 1])
     assert message(tmp_path / "o.npz") == f"{tmp_path / 'o.npz'}: x: {advice}"
@@ -511,16 +510,16 @@ def test_damaged_npz_and_npy_files_are_errors(tmp_path: Path) -> None:
     data = (tmp_path / "d.npz").read_bytes()
     (tmp_path / "d.npz").write_bytes(data[: len(data) // 2])
     assert message(tmp_path / "d.npz") == (
-        f"{tmp_path / 'd.npz'}: the NPZ file is damaged or cut short (File is not a zip file). Copy or save it again."
+        f"{tmp_path / 'd.npz'}: the NPZ file is truncated or damaged (File is not a zip file). Copy or save it again."
     )
     (tmp_path / "d.npz").write_bytes(data.replace(bytes(counting(50, 100)[20]), b"\7" * 100))
     assert message(tmp_path / "d.npz") == (
         f"{tmp_path / 'd.npz'}: the array 'x' cannot be read (Bad CRC-32 for file 'x.npy'). "
-        "The file is damaged or cut short: copy or save it again."
+        "The file is truncated or damaged: copy or save it again."
     )
     np.save(tmp_path / "y.npy", np.arange(50) % 2)
     (tmp_path / "x.npy").write_bytes(b"nothing of the kind")
-    assert message(tmp_path / "y.npy").startswith(f"{tmp_path / 'x.npy'}: the NPY file is damaged or cut short (")
+    assert message(tmp_path / "y.npy").startswith(f"{tmp_path / 'x.npy'}: the NPY file is truncated or damaged (")
 
 
 # ---- real data

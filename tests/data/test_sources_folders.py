@@ -1,4 +1,4 @@
-"""Folders of images and tables as sources: what is read, what is passed over, and every message."""
+"""Folders of images and tables as sources: what is read, what is ignored, and every message."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_hidden_system_and_other_files_are_passed_over_and_counted(tmp_path: Pat
     ]
 
 
-def test_images_beside_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
+def test_images_next_to_the_class_folders_are_counted_and_warned_of(tmp_path: Path) -> None:
     ledger = Ledger()
     samples = read_source(lay(tmp_path, "a/1.jpg", "b/1.jpg", "stray.jpg"), ledger)
-    assert samples.warnings == ("1 image beside the class folders left out, for want of a label.",)
+    assert samples.warnings == ("1 image outside the class folders left out: no label.",)
     assert ledger.examples(LEFT_OUT) == ["stray.jpg"]
 
 
-def test_a_wrapper_folder_is_followed_and_said(tmp_path: Path) -> None:
+def test_a_wrapper_folder_is_followed_and_reported(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "photos/a/1.jpg", "photos/b/1.jpg", "README.md"))
     assert samples.names == ("a/1.jpg", "b/1.jpg")
     assert samples.notes == ("the data lies in the folder 'photos', which is read.",)
@@ -108,18 +108,18 @@ def test_a_file_that_cannot_be_read_stays_in_the_table_for_the_decode_door_to_na
     assert read(tmp_path).names == ("a/1.jpg", "a/gone.jpg", "b/1.jpg")
 
 
-def test_an_empty_folder_is_told_the_layouts(tmp_path: Path) -> None:
+def test_an_empty_folder_is_an_error_with_the_layouts(tmp_path: Path) -> None:
     assert message(tmp_path) == f"{tmp_path}: no images found. {LAYOUTS}"
     assert "train/cats/1.jpg" in LAYOUTS
 
 
-def test_images_without_class_folders_are_told_the_layouts(tmp_path: Path) -> None:
+def test_images_without_class_folders_are_an_error_with_the_layouts(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "1.jpg", "2.jpg")) == f"{tmp_path}: 2 images but no class folders. {LAYOUTS}"
 
 
 def test_one_class_only_is_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "cats/1.jpg", "cats/2.jpg")) == (
-        f"{tmp_path}: one class only, 'cats' with 2 samples; telling classes apart needs at least two. "
+        f"{tmp_path}: there is one class only, 'cats' with 2 samples; a classifier needs at least two classes. "
         "Add a folder, or rows, of another class."
     )
 
@@ -128,11 +128,14 @@ def test_a_missing_path_and_wrong_files_are_named(tmp_path: Path) -> None:
     lay(tmp_path, "cat.jpg", "data.zip", "data.xyz")
     assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: there is no such file or folder."
     assert message(tmp_path / "cat.jpg") == (
-        f"{tmp_path / 'cat.jpg'}: this is one image; training needs the folder that holds all of them."
+        f"{tmp_path / 'cat.jpg'}: this is a single image. Give the path of the folder with all images."
     )
-    assert message(tmp_path / "data.zip") == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it and give the folder."
+    assert (
+        message(tmp_path / "data.zip")
+        == f"{tmp_path / 'data.zip'}: this is an archive. Unpack it, and give the path of the folder."
+    )
     assert message(tmp_path / "data.xyz") == (
-        f"{tmp_path / 'data.xyz'}: this file is not a data set that visus knows. {LAYOUTS}"
+        f"{tmp_path / 'data.xyz'}: this is not a dataset that visus can read. {LAYOUTS}"
     )
 
 
@@ -146,14 +149,14 @@ def test_an_unlistable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
-def test_an_option_that_does_not_fit_the_source_is_refused(tmp_path: Path) -> None:
+def test_an_option_that_does_not_apply_to_the_source_is_refused(tmp_path: Path) -> None:
     lay(tmp_path, "a/1.jpg", "b/1.jpg")
     assert (
         message(tmp_path, delimiter="tab")
-        == f"{tmp_path}: a delimiter was given, but this is no table: it was read as folder."
+        == f"{tmp_path}: a delimiter was given, but this is not a table: it was read as folder."
     )
     assert message(tmp_path, layout="NHWC") == (
-        f"{tmp_path}: a layout was given, but this is no NPZ or NPY file: it was read as folder."
+        f"{tmp_path}: a layout was given, but this is not an NPZ or NPY file: it was read as folder."
     )
 
 
@@ -203,7 +206,7 @@ def test_copies_across_official_splits_are_a_warning(tmp_path: Path) -> None:
     lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/a/3.jpg", "test/b/4.jpg")
     (tmp_path / "test/a/3.jpg").write_text("train/a/1.jpg")
     assert read(tmp_path).warnings == (
-        "1 sample with the same bytes as a sample of another official split, so figures on that split flatter: train/a/1.jpg.",
+        "1 sample with the same bytes as a sample of another official split, so the scores on that split are too high: train/a/1.jpg.",
     )
 
 
@@ -211,32 +214,32 @@ def test_a_train_folder_alone_is_still_to_be_cut(tmp_path: Path) -> None:
     samples = read(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg"))
     assert samples.official == frozenset()
     assert set(samples.splits.tolist()) == {""}
-    assert samples.notes == ("only a train part is there, so it is cut into train, val and test.",)
+    assert samples.notes == ("only a train part is there, so visus splits it into train, val and test.",)
 
 
 def test_validation_and_test_without_training_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "val/a/1.jpg", "test/b/2.jpg")) == (
-        f"{tmp_path}: there are val and test samples but no train samples. Add them, or leave the split out."
+        f"{tmp_path}: there are val and test samples but no train samples. Add train samples, or remove the split."
     )
 
 
 def test_images_without_a_class_folder_in_a_split_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "test/3.jpg", "test/4.jpg")) == (
-        f"{tmp_path}: 2 images in 'test' without a class folder, the first is '3.jpg'. "
+        f"{tmp_path}: 2 images in 'test' without a class folder; the first is '3.jpg'. "
         "Put each into a folder named after its class, such as test/cats/3.jpg, or move them elsewhere."
     )
 
 
-def test_a_folder_beside_the_split_folders_is_asked_about(tmp_path: Path) -> None:
+def test_a_folder_next_to_the_split_folders_is_reported(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "tests/a/3.jpg")) == (
-        f"{tmp_path}: the folder 'tests' holds images and lies beside the split folder 'train', so it is neither a split nor a "
+        f"{tmp_path}: the folder 'tests' holds images next to the split folder 'train', but is neither a split nor a "
         "class. Did you mean 'test'? Rename it, or move it elsewhere."
     )
 
 
 def test_two_folders_for_one_split_are_an_error(tmp_path: Path) -> None:
     assert message(lay(tmp_path, "train/a/1.jpg", "train/b/2.jpg", "val/a/3.jpg", "valid/a/4.jpg")) == (
-        f"{tmp_path}: the folders val, valid mean the same split. Keep one of them."
+        f"{tmp_path}: the folders val, valid name the same split. Keep one of them."
     )
 
 
@@ -259,7 +262,7 @@ def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path
     assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
     assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
     assert samples.contents.tolist() == [0, 0, 0]
-    assert samples.warnings == ("1 sample with bytes of another sample but under another class (see the ledger).",)
+    assert samples.warnings == ("1 sample with the same bytes as another sample but another class (see the ledger).",)
 
 
 def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:
@@ -324,7 +327,7 @@ def test_a_folder_with_one_table_is_read_by_it_and_says_so(tmp_path: Path) -> No
     samples = read(table(tmp_path, "path,label\n1.jpg,a\nin/3.jpg,b\n").parent)
     assert samples.names == ("1.jpg", "in/3.jpg")
     assert samples.notes == (
-        "the table 'labels.csv' says which images there are and what they show; names of folders do not.",
+        "the table 'labels.csv' defines the images and their classes; the names of folders are not used.",
     )
 
 
@@ -336,7 +339,7 @@ def test_a_table_names_splits_and_groups(tmp_path: Path) -> None:
 
 
 def test_columns_that_are_not_used_are_noted(tmp_path: Path) -> None:
-    assert read(table(tmp_path, "path,width,label\n1.jpg,3,a\n2.jpg,4,b\n")).notes == ("columns that are not used: width.",)
+    assert read(table(tmp_path, "path,width,label\n1.jpg,3,a\n2.jpg,4,b\n")).notes == ("unused columns: width.",)
 
 
 def test_paths_may_be_absolute_or_lead_outside(tmp_path: Path) -> None:
@@ -364,12 +367,12 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         (
             "path,label\n1.jpg,a\nno1.jpg,b\nno2.jpg,b\nno3.jpg,b\nno4.jpg,b\nno5.jpg,b\nno6.jpg,b\n",
             "6 rows name files that do not exist: no1.jpg (row 3), no2.jpg (row 4), no3.jpg (row 5), no4.jpg (row 6), "
-            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. --skip-missing leaves such rows out.",
+            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. --skip-missing skips such rows.",
         ),
         (
             "path,label\n1.jpg,a\nno.jpg,b\n",
             "1 row names a file that does not exist: no.jpg (row 3). Paths are relative to the folder of the table. "
-            "--skip-missing leaves such rows out.",
+            "--skip-missing skips such rows.",
         ),
         (
             "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
@@ -380,17 +383,17 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ("path,label\n1.jpg,a,extra\n2.jpg,b\n", "row 2: 3 cells where the header has 2."),
         (
             "pth,label\n1.jpg,a\n",
-            "no column 'path'. Did you mean 'path' where it says 'pth'? The header is pth,label; it needs "
+            "no column 'path'. Did you mean 'path' instead of 'pth'? The header is pth,label; it needs "
             "path,label[,split][,group].",
         ),
         ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
-        ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' is there twice. Keep one."),
+        ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' occurs twice. Keep one."),
         ("path,label\n", "the table has no rows below its header. Add a row for each image."),
-        ("", "the table is empty. It needs the columns path,label and a row for each image."),
-        ('path,label\n"1.jpg,a\n', "the table cannot be taken apart: unexpected end of data. Check its quotes."),
+        ("", "the table is empty. It needs the columns path,label and one row per image."),
+        ('path,label\n"1.jpg,a\n', "the table cannot be parsed: unexpected end of data. Check its quotes."),
     ],
 )
-def test_every_mistake_in_a_table_is_said(tmp_path: Path, text: str, expected: str) -> None:
+def test_every_mistake_in_a_table_is_reported(tmp_path: Path, text: str, expected: str) -> None:
     file = table(tmp_path, text)
     assert message(file) == f"{file}: {expected}"
 
@@ -407,16 +410,16 @@ def test_an_unknown_delimiter_is_an_error(tmp_path: Path) -> None:
     assert message(file, delimiter="pipe") == f"{file}: 'pipe' is not a delimiter. Use comma, semicolon or tab."
 
 
-def test_two_tables_in_a_folder_are_asked_about(tmp_path: Path) -> None:
+def test_two_tables_in_a_folder_are_reported(tmp_path: Path) -> None:
     root = table(tmp_path, "path,label\n1.jpg,a\n").parent
     (root / "more.csv").write_text("path,label\n2.jpg,b\n")
-    assert message(root) == f"{root}: several tables lie here: labels.csv, more.csv. Give the one that is meant as the path."
+    assert message(root) == f"{root}: there are several tables: labels.csv, more.csv. Give the path of one of them."
 
 
-def test_a_lone_table_with_a_wrong_header_is_told_so(tmp_path: Path) -> None:
+def test_a_lone_table_with_a_wrong_header_is_reported(tmp_path: Path) -> None:
     lay(tmp_path, "1.jpg")
     (tmp_path / "labels.csv").write_text("path,lable\n1.jpg,a\n")
     assert message(tmp_path) == (
-        f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' where it says 'lable'? "
+        f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' instead of 'lable'? "
         "The header is path,lable; it needs path,label[,split][,group]."
     )

@@ -1,4 +1,4 @@
-"""Every message that a source says about rarer mistakes, read to the letter."""
+"""Messages of sources about rarer mistakes, compared exactly."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from visus.data.source_folders import LAYOUTS
 from visus.data.sources import read_source
 from visus.errors import DataError
 
-NOT_AS_CIFAR = "the Python batch does not hold data and labels as CIFAR's do."
+NOT_AS_CIFAR = "the Python batch does not have the data and labels of a CIFAR batch."
 
 
 def message(path: Path) -> str:
-    """The whole text of the error that reading a source ends with."""
+    """The text of the error from reading a source."""
     with pytest.raises(DataError) as caught:
         read_source(path, Ledger())
     return str(caught.value)
 
 
 def idx(file: Path, *shape: int) -> Path:
-    """An IDX file of bytes that count up from 0."""
+    """An IDX file of bytes 0, 1, 2, ..."""
     head = bytes([0, 0, 0x08, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
     file.write_bytes(head + bytes(range(int(np.prod(shape)))))
     return file
@@ -54,7 +54,7 @@ def pixels(num_samples: int, num_values: int = 3072) -> np.ndarray:
 
 def test_labels_of_bytes_that_are_not_utf_8_are_an_error(tmp_path: Path) -> None:
     file = npz(tmp_path, x=np.eye(3), y=np.array([b"caf\xe9", b"tea", b"tea"]))
-    assert message(file) == f"{file}: y: a label is bytes that are not UTF-8. Save the labels as text."
+    assert message(file) == f"{file}: y: a label is not valid UTF-8. Save the labels as text."
 
 
 @pytest.mark.parametrize(("name", "written"), [("", "''"), ("  ", "'  '"), ("a\tb", r"'a\tb'"), ("\x7f", r"'\x7f'")])
@@ -106,7 +106,7 @@ def test_a_cifar_batch_without_data_or_labels_is_an_error(tmp_path: Path, batch:
 def test_a_cifar_batch_whose_counts_differ_is_an_error(tmp_path: Path, data: np.ndarray, shape: str) -> None:
     file = cifar_batch(tmp_path, {"data": data, "labels": [0, 1]}, {"label_names": ["plane", "car"]})
     assert message(tmp_path) == (
-        f"{file}: the Python batch holds 2 labels and an array of shape {shape}; needed is 3,072 values for each label."
+        f"{file}: the Python batch holds 2 labels and an array of shape {shape}; 3,072 values per label are needed."
     )
 
 
@@ -146,7 +146,7 @@ def test_two_idx_data_sets_in_a_folder_are_an_error(tmp_path: Path) -> None:
         idx(tmp_path / f"{prefix}train-images-idx3-ubyte", 2, 5, 5)
         idx(tmp_path / f"{prefix}train-labels-idx1-ubyte", 2)
     assert message(tmp_path) == (
-        f"{tmp_path}: several data sets lie in one folder: digits-, letters-. Move one of them into a folder of its own."
+        f"{tmp_path}: there are several datasets in one folder: digits-, letters-. Move one of them into its own folder."
     )
 
 
@@ -155,7 +155,7 @@ def test_two_idx_data_sets_in_a_folder_are_an_error(tmp_path: Path) -> None:
 
 def test_arrays_named_alike_but_for_capitals_are_an_error(tmp_path: Path) -> None:
     file = npz(tmp_path, x=np.eye(2), X=np.eye(2), y=[0, 1])
-    assert message(file) == f"{file}: two arrays have names that differ in capitals only. Rename one."
+    assert message(file) == f"{file}: the names of two arrays differ only in case. Rename one."
 
 
 @pytest.mark.parametrize(
@@ -163,4 +163,4 @@ def test_arrays_named_alike_but_for_capitals_are_an_error(tmp_path: Path) -> Non
 )
 def test_class_names_and_a_layout_that_are_not_text_are_errors(tmp_path: Path, name: str, values: object, kind: str) -> None:
     file = npz(tmp_path, x=np.eye(2), y=[0, 1], **{name: values})
-    assert message(file) == f"{file}: the array {name!r} has the type {kind}; text is needed."
+    assert message(file) == f"{file}: the array {name!r} has the type {kind}, but text is needed."

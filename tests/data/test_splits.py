@@ -1,4 +1,4 @@
-"""The policy of splits as laws, the file split.csv, and every message."""
+"""Properties of the split policy, the file split.csv, and every message."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import visus
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.data.sources import read_source
@@ -114,8 +115,8 @@ def test_a_class_with_one_image_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         split_samples(samples, 0)
     assert str(caught.value) == (
-        f"{tmp_path / 'data.npz'}: the class '2' has 1 sample; needed are at least 2, one to train on and one to test on. "
-        "Add samples of that class, or take the class out."
+        f"{tmp_path / 'data.npz'}: the class '2' has 1 sample; at least 2 are needed, one for training and one for testing. "
+        "Add samples of that class, or remove the class."
     )
     with pytest.raises(DataError) as caught:
         split_samples(plain(tmp_path, [0, 0, 0, 1, 2]), 0)
@@ -126,7 +127,7 @@ def test_one_group_only_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         split_samples(plain(tmp_path, [0, 1, 0, 1], groups=["g"] * 4), 0)
     assert str(caught.value) == (
-        f"{tmp_path / 'data.npz'}: all samples belong to one group, 'g', which cannot be on two sides. Needed are at least 2 groups."
+        f"{tmp_path / 'data.npz'}: all samples belong to one group, 'g', which cannot be split. At least 2 groups are needed."
     )
 
 
@@ -134,8 +135,8 @@ def test_a_class_that_cannot_be_on_two_sides_is_a_warning(tmp_path: Path) -> Non
     samples = split_samples(plain(tmp_path, [0] * 10 + [1] * 4, groups=[str(n) for n in range(10)] + ["one"] * 4), 0)
     assert samples.class_counts("train").tolist() == [7, 4]
     assert samples.warnings == (
-        "test has no sample of 1 class that are mere copies or in too few groups: 1.",
-        "val has no sample of 1 class that are mere copies or in too few groups: 1.",
+        "test has no sample of 1 class, for lack of groups or distinct samples: 1.",
+        "val has no sample of 1 class, for lack of groups or distinct samples: 1.",
     )
 
 
@@ -151,7 +152,7 @@ def test_a_fraction_for_an_official_split_is_refused(tmp_path: Path) -> None:
     samples = plain(tmp_path, [0, 1, 0, 1], splits=["train", "train", "test", "test"])
     with pytest.raises(UsageError) as caught:
         split_samples(samples, 0, test_fraction=0.5)
-    assert str(caught.value) == "a test fraction was given, but the data names its own splits. Leave the fraction out."
+    assert str(caught.value) == "a test fraction was given, but the data defines its own splits. Omit the fraction."
 
 
 def test_fractions_are_kept(tmp_path: Path) -> None:
@@ -200,10 +201,10 @@ def test_a_split_of_other_data_is_an_error_that_names_the_samples(tmp_path: Path
             "sample,label,split,group\na,b,tran,\n",
             "row 2: unknown split 'tran'. Did you mean 'train'? Known: test, train, val.",
         ),
-        ("sample,label,split,group\na,b,train,\na,b,val,\n", "row 3: a is there twice."),
+        ("sample,label,split,group\na,b,train,\na,b,val,\n", "row 3: a occurs twice."),
     ],
 )
-def test_every_mistake_in_split_csv_is_said(tmp_path: Path, text: str, expected: str) -> None:
+def test_every_mistake_in_split_csv_is_reported(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "split.csv"
     file.write_text(text)
     with pytest.raises(DataError) as caught:
@@ -231,3 +232,22 @@ def test_a_full_disk_leaves_the_old_split_csv_whole(tmp_path: Path, monkeypatch:
     assert caught.value.where == str(tmp_path / "split.csv")
     assert (tmp_path / "split.csv").read_text() == "old"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data.npz", "split.csv"]
+
+
+def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path) -> None:
+    pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 4, 4), np.uint8)
+    pixels[1] = pixels[0]
+    np.savez(tmp_path / "x.npz", x=pixels, y=np.arange(12) % 2 * 0 + np.repeat([0, 1], 6))
+    data = visus.open_data(tmp_path / "x.npz", layout="NHW")
+    names = [data.classes[label] for label in data.samples.labels]
+    sides = ["test", "train", "train", "train", "val", "train"] * 2
+    rows = [SplitRow(sample, name, side, "") for sample, name, side in zip(data.samples.names, names, sides, strict=True)]
+    table = data.samples.select(np.arange(12))
+    (moved, parted) = apply_split(table, rows).warnings[-2:]
+    assert moved.startswith(
+        f"{sum((table.splits != sides) & ~((table.splits == 'train') & (np.array(sides) == 'val')))} samples"
+    )
+    assert moved.partition(": ")[0].endswith("in another split in split.csv than in the data itself")
+    assert parted == (
+        "2 samples that are copies or of one group are in different splits of split.csv, so the scores are too high: x[0], x[1]."
+    )

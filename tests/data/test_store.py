@@ -1,4 +1,4 @@
-"""The cache: decoded once, bounded, whole or absent; unreadable files are left out, counted, and too many are an error."""
+"""The store: samples are decoded once; unreadable files are left out and counted, and too many are an error."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tm
         visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert str(caught.value) == (
         f"{photos}: 7 of 40 files cannot be read (17.5 %; at most 5.0 % may be left out). "
-        "7 (cat/00.png, cat/01.png, cat/02.png, ...): the file is empty (0 bytes). Copy it again from where it came, or remove it. Repair or remove them, or allow more with --max-unreadable."
+        "7 (cat/00.png, cat/01.png, cat/02.png, ...): the file is empty (0 bytes). Copy it again from its source, or remove it. Repair or remove them, or allow more with --max-unreadable."
     )
 
 
@@ -109,7 +109,7 @@ def test_a_class_without_any_readable_training_sample_is_an_error(photos: Path, 
         visus.open_data(photos, cache_dir=tmp_path / "cache", max_unreadable=0.9)
     assert (
         str(caught.value)
-        == f"{photos}: no readable training sample is left of class cat. Repair the files that were left out, or put samples of it into the training split."
+        == f"{photos}: no readable training samples are left of the class cat. Repair the files that were left out, or add samples to the training split."
     )
 
 
@@ -124,7 +124,7 @@ def test_a_full_disk_says_what_to_do_and_leaves_no_half_entry(
         visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert re.sub(r"\([\d.]+ \w+( free there)?\)", r"(N\1)", str(caught.value)) == (
         f"{tmp_path / 'cache'}: the decoded data (N) cannot be written: No space left on device (N free there). "
-        "Free some space (visus cache tells what is stored), take a smaller --img-size, or name another folder with --cache-dir or VISUS_CACHE."
+        "Free some space (visus cache lists what is stored), use a smaller --img-size, or choose another folder with --cache-dir or VISUS_CACHE."
     )
     assert list((tmp_path / "cache").iterdir()) == []
 

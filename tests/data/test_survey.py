@@ -1,4 +1,4 @@
-"""What headers say, and data opened for a network that has a size and a scaling of its own."""
+"""Facts from image headers, and data opened for a pretrained network."""
 
 from __future__ import annotations
 
@@ -25,18 +25,23 @@ def photos(tmp_path: Path) -> Path:
 
 def test_the_survey_knows_sizes_color_and_the_training_split(photos: Path) -> None:
     asked: list[Survey] = []
-    opened = open_data(photos, img_size=(16, 24), suit=asked.append)
+    opened = open_data(photos, img_size=(16, 24), choose_input=asked.append)
     (seen,) = asked
     assert (seen.sizes, seen.has_color, seen.wanted_size) == (((20, 30),) * 24, True, (16, 24))
     assert (seen.num_training, seen.short_side_px, seen.is_varied) == (len(opened.split("train")), 20, False)
-    assert (opened.input_shape, opened.preprocessing.scale) == ((3, 16, 24), "mean-deviation")
+    assert (opened.input_shape, opened.preprocessing.normalize) == ((3, 16, 24), "mean-deviation")
 
 
 def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledger(photos: Path) -> None:
     suited = InputSpec(3, (32, 32), (127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
-    opened = open_data(photos, suit=lambda seen: suited)
+    opened = open_data(photos, choose_input=lambda seen: suited)
     plan = opened.preprocessing
-    assert (plan.scale, plan.input_shape, plan.offset, plan.divisor) == ("fixed", (3, 32, 32), (127.0,) * 3, (128.0,) * 3)
+    assert (plan.normalize, plan.input_shape, plan.offset, plan.divisor) == (
+        "fixed",
+        (3, 32, 32),
+        (127.0,) * 3,
+        (128.0,) * 3,
+    )
     assert opened.ledger.counts["gray made color"] == 12
     rows = opened.split("train").rows(np.arange(3))
     assert float((plan.scaled(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6

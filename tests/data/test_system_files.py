@@ -1,4 +1,4 @@
-"""Thumbnails, trash and files of systems: never samples, and told by kind."""
+"""Thumbnails, trash and system files are never samples, and are reported by kind."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from visus.data.ledger import Ledger
 from visus.data.sources import read_source
-from visus.data.system_files import why_passed_over
+from visus.data.system_files import reason_to_ignore
 
 from .test_layouts import lay
 
@@ -32,14 +32,14 @@ FILES = [
 
 @pytest.mark.parametrize("name", [*FOLDERS, *FILES])
 def test_names_of_systems_are_passed_over(name: str) -> None:
-    assert why_passed_over(name) is not None
+    assert reason_to_ignore(name) is not None
 
 
 @pytest.mark.parametrize(
     "name", ["cats", "@home", "thumb", "recycling", "trash", "1.jpg", "part", "new folder", "tmp", "snapshot"]
 )
 def test_names_of_people_are_not(name: str) -> None:
-    assert why_passed_over(name) is None
+    assert reason_to_ignore(name) is None
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -49,7 +49,7 @@ def test_images_in_such_folders_are_no_samples_wherever_they_lie(tmp_path: Path,
     assert (samples.classes, len(samples), samples.warnings) == (("cat", "dog"), 6, ())
 
 
-def test_what_is_left_out_is_told_by_kind(tmp_path: Path) -> None:
+def test_what_is_left_out_is_reported_by_kind(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog", "@eaDir/x.jpg", "$RECYCLE.BIN/y.jpg", "cat/notes.txt", "dog/notes.txt", "cat/.DS_Store.txt")
     ledger = Ledger()
     read_source(tmp_path, ledger)

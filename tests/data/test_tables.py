@@ -1,4 +1,4 @@
-"""Tables beside images: used, agreed with, or asked about, in whatever format, encoding and header they come."""
+"""Tables next to images: used, compared with the folders, or reported, in any format, encoding and header."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(rows: Iterable[Iterable[object]], header: str, mark: str = ",") -> str
 
 
 def years(root: Path, text: str | bytes, name: str = "labels.csv") -> Path:
-    """Photos sorted by year, with a table beside them that says what they show."""
+    """Photos in folders by year, next to a table with their classes."""
     lay(root, "2023", "2024")
     (root / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     return root
@@ -51,12 +51,12 @@ BY_FOLDERS = "  - to train by the names of the folders (2023, 2024): visus check
 
 @pytest.mark.parametrize("heads", ["path,labels", "filename,label", "Image Name,dx", "file_name,species", "FilePath,Class"])
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
-def test_a_table_with_other_heads_is_asked_about_and_what_to_type_works(tmp_path: Path, heads: str, mark: str) -> None:
+def test_a_table_with_other_heads_is_reported_and_what_to_type_works(tmp_path: Path, heads: str, mark: str) -> None:
     root = years(tmp_path, table(zip(YEARS, BIRDS, strict=True), heads.replace(",", mark), mark))
     path, label = heads.split(",")
     quoted = f"'{path}'" if " " in path else path
     assert message(root) == (
-        f"{root}: the table 'labels.csv' names images that lie here (6 rows), and is not used: its columns are {heads.replace(',', mark)}.\n"
+        f"{root}: the table 'labels.csv' names images that lie here (6 rows), but is not used: its columns are {heads.replace(',', mark)}.\n"
         f"  - to train by the table: visus check {root}/labels.csv --path-column {quoted} --label-column {label}\n"
         + BY_FOLDERS.format(root=root)
     )
@@ -75,7 +75,7 @@ def test_a_table_in_another_encoding_is_never_passed_over(tmp_path: Path, encodi
         if encoding.startswith("utf-16")
         else f"the table is not UTF-8: byte 0x{letter.hex()} at position {data.index(letter)}. {UTF_8}"
     )
-    question = "the table 'labels.csv' names images that lie here (6 rows), and is not used: "
+    question = "the table 'labels.csv' names images that lie here (6 rows), but is not used: "
     assert message(root) == (
         f"{root / 'labels.csv'}: {problem}"
         if heads == "path;label"
@@ -142,9 +142,9 @@ def test_a_table_between_wrappers_and_one_above_are_found(tmp_path: Path) -> Non
     lay(tmp_path, "set/images", num_images=6)
     text = table([(f"{number}.jpg", number % 2) for number in range(6)], "image_id,dx")
     (tmp_path / "labels.csv").write_text(text)
-    told = f"the table 'labels.csv' names images that lie here (6 rows), and is not used: its columns are image_id,dx.\n  - to train by the table: visus check {tmp_path}/labels.csv --path-column image_id --label-column dx"
-    assert message(tmp_path) == f"{tmp_path}: {told}"
-    assert message(tmp_path / "set").endswith(f"One level up, {told}")
+    expected = f"the table 'labels.csv' names images that lie here (6 rows), but is not used: its columns are image_id,dx.\n  - to train by the table: visus check {tmp_path}/labels.csv --path-column image_id --label-column dx"
+    assert message(tmp_path) == f"{tmp_path}: {expected}"
+    assert message(tmp_path / "set").endswith(f"One level up, {expected}")
 
 
 def test_ids_without_endings_in_several_folders_are_found(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_ids_without_endings_in_several_folders_are_found(tmp_path: Path) -> Non
     samples = read(tmp_path / "metadata.csv", reading=Reading("image_id", "dx"))
     assert samples.notes == (
         "8 paths of the table written without ending: 'ISIC_0000' is read as 'part_0/ISIC_0000.jpg'.",
-        "columns that are not used: age.",
+        "unused columns: age.",
     )
 
 
@@ -166,8 +166,8 @@ def test_the_split_in_the_name_of_a_table_says_which_folder_is_meant(tmp_path: P
     (tmp_path / "all.csv").write_text(table([(f"{n}.jpg", n % 2) for n in range(3)], "path,label"))
     assert read(tmp_path / "train.csv").names == tuple(f"train_images/{n}.jpg" for n in range(3))
     assert message(tmp_path / "all.csv") == (
-        f"{tmp_path / 'all.csv'}: 3 rows name files of which there are several: 0.jpg (row 2) may be test_images/0.jpg, train_images/0.jpg. "
-        "Write the path from the folder of the table."
+        f"{tmp_path / 'all.csv'}: 3 rows match several files: 0.jpg (row 2) may be test_images/0.jpg, train_images/0.jpg. "
+        "Write the path relative to the folder of the table."
     )
 
 
@@ -215,7 +215,7 @@ def label_studio(samples: list[str]) -> str:
         ),
     ],
 )
-def test_records_of_annotation_tools_are_asked_about_and_what_to_type_works(
+def test_records_of_annotation_tools_are_reported_and_what_to_type_works(
     tmp_path: Path, name: str, text: str, path: str, label: str
 ) -> None:
     root = years(tmp_path, text, name)
@@ -225,20 +225,20 @@ def test_records_of_annotation_tools_are_asked_about_and_what_to_type_works(
     assert sorted(labels(read(root / name, reading=Reading(path, label))).values()) == sorted(BIRDS)
 
 
-def test_one_column_for_each_class_is_told(tmp_path: Path) -> None:
+def test_one_column_for_each_class_is_reported(tmp_path: Path) -> None:
     lay(tmp_path, "train", "valid")
     for split in ("train", "valid"):
         (tmp_path / split / "_classes.csv").write_text(
             table([(f"{n}.jpg", n % 2, 1 - n % 2) for n in range(3)], "filename, cat, dog")
         )
     assert message(tmp_path) == (
-        f"{tmp_path}: the table '_classes.csv' names images that lie here (3 rows), and is not used: the columns cat, dog hold 0 and 1, one "
-        "column for each class. Write one column label that names the class, or export the dataset as class folders (Roboflow: 'Folder "
+        f"{tmp_path}: the table '_classes.csv' names images that lie here (3 rows), but is not used: the columns cat, dog are one-hot labels, one "
+        "column per class. Write one column label with the class names, or export the dataset as class folders (Roboflow: 'Folder "
         "Structure')."
     )
 
 
-def test_boxes_in_json_are_told(tmp_path: Path) -> None:
+def test_boxes_in_json_are_reported(tmp_path: Path) -> None:
     lay(tmp_path, "train")
     coco = {
         "images": [{"id": n, "file_name": f"{n}.jpg"} for n in range(3)],
@@ -246,7 +246,7 @@ def test_boxes_in_json_are_told(tmp_path: Path) -> None:
     }
     (tmp_path / "train/_annotations.coco.json").write_text(json.dumps(coco))
     assert message(tmp_path).endswith(
-        f"'_annotations.coco.json' names the images, and no class for each: boxes or outlines, as for detection. {CLASSIFIES}"
+        f"'_annotations.coco.json' names the images, but no class for each: boxes or outlines, as for detection. {CLASSIFIES}"
     )
 
 
@@ -255,16 +255,16 @@ def workbook(file: Path, *texts: str) -> None:
         archive.writestr("xl/sharedStrings.xml", f"<sst>{''.join(f'<si><t>{text}</t></si>' for text in texts)}</sst>")
 
 
-def test_workbooks_are_told_to_be_saved_as_csv(tmp_path: Path) -> None:
+def test_workbooks_are_an_error_that_asks_for_csv(tmp_path: Path) -> None:
     lay(tmp_path, "2023", "2024")
     workbook(tmp_path / "labels.xlsx", "File", "Bird", *YEARS)
     how = "Save it as 'CSV UTF-8' with the columns path,label, and give that file."
     assert message(tmp_path) == (
-        f"{tmp_path}: the table 'labels.xlsx' names images that lie here (6 rows), and is not used: visus does not read workbooks. {how}\n"
+        f"{tmp_path}: the table 'labels.xlsx' names images that lie here (6 rows), but is not used: visus does not read workbooks. {how}\n"
         + BY_FOLDERS.format(root=tmp_path)
     )
     assert message(tmp_path / "labels.xlsx") == (
-        f"{tmp_path / 'labels.xlsx'}: this is a workbook, and visus reads CSV. Save the sheet as 'CSV UTF-8' with the columns path,label, "
+        f"{tmp_path / 'labels.xlsx'}: visus does not read workbooks. Save the sheet as 'CSV UTF-8' with the columns path,label, "
         "and give that file."
     )
     workbook(tmp_path / "labels.xlsx", "Film", "Price")
@@ -273,19 +273,19 @@ def test_workbooks_are_told_to_be_saved_as_csv(tmp_path: Path) -> None:
     )
 
 
-def test_a_list_of_files_that_is_no_csv_is_told(tmp_path: Path) -> None:
+def test_a_list_of_files_that_is_no_csv_is_reported(tmp_path: Path) -> None:
     root = years(tmp_path, "".join(f"{sample} {n % 2}\n" for n, sample in enumerate(YEARS)), "train.txt")
     assert message(root).startswith(
-        f"{root}: the table 'train.txt' names images that lie here (6 rows), and is not used: it is no CSV. Its first line is '2023/0.jpg 0'. "
+        f"{root}: the table 'train.txt' names images that lie here (6 rows), but is not used: it is not a CSV file. Its first line is '2023/0.jpg 0'. "
         "Save it as CSV with the columns path,label, and give that file."
     )
 
 
-def test_a_table_without_a_header_is_told(tmp_path: Path) -> None:
+def test_a_table_without_a_header_is_reported(tmp_path: Path) -> None:
     root = years(tmp_path, "".join(f"{sample},{bird}\n" for sample, bird in zip(YEARS, BIRDS, strict=True)))
     assert message(root).startswith(
-        f"{root}: the table 'labels.csv' names images that lie here (6 rows), and is not used: it has no header, its first line is "
-        "'2023/0.jpg,duck'. Write the line path,label above it, with a word for each column."
+        f"{root}: the table 'labels.csv' names images that lie here (6 rows), but is not used: it has no header: its first line is "
+        "'2023/0.jpg,duck'. Write the line path,label above it, with a name for each column."
     )
     assert message(root / "labels.csv") == (
         f"{root / 'labels.csv'}: the first row, 2023/0.jpg,duck, names a file: the table has no header. "
@@ -297,21 +297,21 @@ def test_a_table_without_a_header_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reading", "told"),
+    ("reading", "expected"),
     [
         (
             Reading("pat", None),
-            "there is no column 'pat', which --path-column names. Did you mean 'path'? The columns are path,label,bird.",
+            "there is no column 'pat' (--path-column). Did you mean 'path'? The columns are path,label,bird.",
         ),
         (
             Reading(None, "brid"),
-            "there is no column 'brid', which --label-column names. Did you mean 'bird'? The columns are path,label,bird.",
+            "there is no column 'brid' (--label-column). Did you mean 'bird'? The columns are path,label,bird.",
         ),
     ],
 )
-def test_a_column_that_is_not_there_is_told(tmp_path: Path, reading: Reading, told: str) -> None:
+def test_a_column_that_is_not_there_is_reported(tmp_path: Path, reading: Reading, expected: str) -> None:
     root = years(tmp_path, table(zip(YEARS, BIRDS, BIRDS, strict=True), "path,label,bird"))
-    assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {told}"
+    assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {expected}"
 
 
 def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path: Path) -> None:
@@ -320,7 +320,7 @@ def test_a_column_may_stand_for_label_though_one_of_that_name_is_there(tmp_path:
     )
     samples = read(root, reading=Reading(label_column="bird"))
     assert labels(samples) == dict(zip(YEARS, BIRDS, strict=True))
-    assert "columns that are not used: label (as written)." in samples.notes
+    assert "unused columns: label (as written)." in samples.notes
 
 
 def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) -> None:
@@ -330,18 +330,18 @@ def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) 
     )
     assert message(root / "labels.csv") == (
         f"{root / 'labels.csv'}: 2 mistakes:\n"
-        "  - no column 'path'. The header is id,image,choice; it needs path,label[,split][,group]. Rename a column, or name it: --path-column image\n"
-        "  - no column 'label'. The header is id,image,choice; it needs path,label[,split][,group]. Rename a column, or name it: --label-column choice"
+        "  - no column 'path'. The header is id,image,choice; it needs path,label[,split][,group]. Rename a column, or choose it: --path-column image\n"
+        "  - no column 'label'. The header is id,image,choice; it needs path,label[,split][,group]. Rename a column, or choose it: --label-column choice"
     )
 
 
-def test_rows_without_a_file_are_skipped_only_when_asked(tmp_path: Path) -> None:
+def test_rows_without_a_file_are_skipped_only_on_request(tmp_path: Path) -> None:
     root = years(tmp_path, table([*zip(YEARS, BIRDS, strict=True), ("2023/9.jpg", "duck")], "path,label"))
-    assert message(root).endswith("--skip-missing leaves such rows out.")
+    assert message(root).endswith("--skip-missing skips such rows.")
     ledger = Ledger()
     samples = read_source(root, ledger, reading=Reading(skip_missing=True))
     assert samples.warnings == ("1 row of 7 left out: their files do not exist.",)
-    assert ledger.sentences() == ["1 row was left out, for no such file exists (2023/9.jpg)."]
+    assert ledger.sentences() == ["1 row was left out: no such file (2023/9.jpg)."]
     (root / "labels.csv").write_text("path,label\nhttps://x.org/1.jpg,a\nhttps://x.org/2.jpg,b\n")
     assert message(root, reading=Reading(skip_missing=True)) == (
         f"{root / 'labels.csv'}: none of the 2 rows names a file that exists. They are URLs: download the files, and write their paths instead."
@@ -363,103 +363,106 @@ def test_paths_that_are_written_otherwise_are_read_and_noted(tmp_path: Path, wri
     assert samples.notes == (f"1 path of the table written {kind}: {written!r} is read as '2023/0.jpg'.",)
 
 
-def test_a_table_beside_the_one_folder_of_all_images_is_used(tmp_path: Path) -> None:
+def test_a_table_next_to_the_one_folder_of_all_images_is_used(tmp_path: Path) -> None:
     lay(tmp_path, "img/all", num_images=6)
     (tmp_path / "labels.csv").write_text("path,label\n" + "".join(f"img/all/{n}.jpg,{'ab'[n % 2]}\n" for n in range(6)))
     samples = read(tmp_path)
     assert (samples.classes, len(samples.names)) == (("a", "b"), 6)
     assert (
-        samples.notes[0] == "the table 'labels.csv' says which images there are and what they show; names of folders do not."
+        samples.notes[0] == "the table 'labels.csv' defines the images and their classes; the names of folders are not used."
     )
 
 
-def test_a_folder_that_holds_an_archive_alone_is_told_with_it(tmp_path: Path) -> None:
+def test_a_folder_that_holds_an_archive_alone_is_reported_with_it(tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
-    assert message(tmp_path) == f"{tmp_path}: no images found, but 1 archive (photos.zip). Unpack it, and give the folder."
+    assert (
+        message(tmp_path)
+        == f"{tmp_path}: no images found, but 1 archive (photos.zip). Unpack it, and give the path of the folder."
+    )
 
 
-def test_a_table_whose_images_are_not_there_is_told(tmp_path: Path) -> None:
+def test_a_table_whose_images_are_not_there_is_reported(tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / "labels" / "labels.csv").write_text(
         "Filename,Label\n" + "".join(f"2016-{n}.jpg,{n % 2}\n" for n in range(20))
     )
     assert message(tmp_path) == (
-        f"{tmp_path}: no images found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg: download them, and put them "
+        f"{tmp_path}: no images found. The table 'labels.csv' names 20 images that are not here, such as 2016-0.jpg. Download them, and put them "
         "into this folder."
     )
 
 
-def test_one_folder_of_images_with_boxes_is_told_as_a_dataset_for_detection(tmp_path: Path) -> None:
+def test_one_folder_of_images_with_boxes_is_reported_as_a_dataset_for_detection(tmp_path: Path) -> None:
     lay(tmp_path, "cells/JPEGImages", "scripts/plot.py", num_images=6)
     (tmp_path / "cells" / "Annotations").mkdir()
     for number in range(6):
         (tmp_path / "cells" / "Annotations" / f"{number}.xml").write_text("<annotation/>")
     assert message(tmp_path) == (
-        f"{tmp_path}: one class only, 'cells' with 6 samples; telling classes apart needs at least two. Add a folder, or rows, of another class. "
-        f"The images have files of their own names beside them, such as cells/Annotations/0.xml: boxes or outlines, as for detection. {CLASSIFIES}"
+        f"{tmp_path}: there is one class only, 'cells' with 6 samples; a classifier needs at least two classes. Add a folder, or rows, of another class. "
+        f"The images have annotation files with their own names, such as cells/Annotations/0.xml: boxes or outlines, as for detection. {CLASSIFIES}"
     )
 
 
-def test_images_in_a_folder_beside_that_of_the_table_are_found(tmp_path: Path) -> None:
+def test_images_in_a_folder_next_to_that_of_the_table_are_found(tmp_path: Path) -> None:
     lay(tmp_path, "images", "scripts/plot.py", num_images=6)
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "legend.csv").write_text(
         "user,image,emotion\n" + "".join(f"u,{n}.jpg,{'ab'[n % 2]}\n" for n in range(6))
     )
-    told = message(tmp_path)
+    text = message(tmp_path)
     words = f"visus check {tmp_path / 'data' / 'legend.csv'} --path-column image --label-column emotion"
-    assert words in told
+    assert words in text
     samples = read(tmp_path / "data" / "legend.csv", reading=Reading(path_column="image", label_column="emotion"))
     assert samples.names[:2] == ("../images/0.jpg", "../images/1.jpg")
     assert samples.notes[0] == "6 paths of the table written as from the folder above: '0.jpg' is read as '../images/0.jpg'."
 
 
 @pytest.mark.parametrize(
-    ("start", "told"),
+    ("start", "expected"),
     [
         (
             "C:\\Users\\me\\",
-            "2023/0.jpg lies there: take 'C:\\\\Users\\\\me\\\\' off the paths, or have files found by their names with --path-column.",
+            "2023/0.jpg exists there: remove 'C:\\\\Users\\\\me\\\\' from the paths, or use --path-column to find files by name.",
         ),
         ("/data/upload/0a1b2c3d-", None),
     ],
 )
 def test_paths_of_another_machine_are_read_only_when_the_column_is_named(
-    tmp_path: Path, start: str, told: str | None
+    tmp_path: Path, start: str, expected: str | None
 ) -> None:
-    rows = [(start + sample, bird) for sample, bird in zip(YEARS if told else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
+    rows = [(start + sample, bird) for sample, bird in zip(YEARS if expected else ["0.jpg", "1.jpg"], BIRDS, strict=False)]
     root = years(tmp_path, table(rows, "path,label"))
-    if not told:
+    if not expected:
         lay(root, "a/0.jpg", "a/1.jpg")
         for sample in YEARS:
             (root / sample).unlink()
     text = message(root / "labels.csv")
     assert "rows name files that do not exist" in text
-    assert (told or "--path-column") in text
+    assert (expected or "--path-column") in text
     samples = read(root / "labels.csv", reading=Reading("path"))
     assert len(samples) == len(rows)
     assert "written as on another machine" in samples.notes[0]
 
 
-def test_answers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_options_that_do_not_apply_are_refused(tmp_path: Path) -> None:
     lay(tmp_path, "cat", "dog")
     assert message(tmp_path, reading=Reading(skip_missing=True)) == (
-        f"{tmp_path}: --path-column, --label-column and --skip-missing are for a table, and this was read as folder. Give the table itself."
+        f"{tmp_path}: --path-column, --label-column and --skip-missing apply to tables, but this was read as folder. Give the path of the table."
     )
     (tmp_path / "labels.csv").write_text("path,label\ncat/0.jpg,a\ndog/0.jpg,b\n")
     assert message(tmp_path, reading=Reading(class_depth=1)) == (
-        f"{tmp_path}: --class-depth is for folders, and this was read as table. Leave it out."
+        f"{tmp_path}: --class-depth applies to folders, but this was read as table. Omit it."
     )
 
 
-def test_groups_that_count_are_told(tmp_path: Path) -> None:
+def test_groups_that_count_are_reported(tmp_path: Path) -> None:
     root = years(
         tmp_path,
         table(
             [(sample, bird, n // 2) for n, (sample, bird) in enumerate(zip(YEARS, BIRDS, strict=True))], "path,label,group"
         ),
     )
-    assert read(root).notes[-1] == "3 groups honored: samples of one group stay on one side of a split that visus makes."
+    assert read(root).notes[-1] == "3 groups found: visus keeps the samples of a group in the same split."
 
 
 CELLS = (

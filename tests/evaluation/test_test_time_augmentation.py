@@ -107,14 +107,14 @@ def test_an_answer_is_unsure_where_the_next_class_is_less_than_half_behind() -> 
 def test_a_reader_is_told_the_views_where_there_are_several() -> None:
     assert describe_views("none") == ""
     assert describe_views("flip", "volume") == (
-        "Each answer is the mean over 2 views: the volume as it is, and mirrored left to right."
+        "Each prediction is the mean over 2 copies of the volume: unchanged, and mirrored left to right (test-time augmentation)."
     )
     assert describe_views("unsure:shift", "image") == (
-        "Unsure answers (the network's own two highest probabilities, before calibration, within 0.5 of each other) are the mean over 3 views: the image as it is (half of the "
-        "weight), and moved a little both ways along all axes."
+        "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 3 copies of the image: unchanged (half of the "
+        "weight), and shifted a little both ways along all axes (test-time augmentation)."
     )
     for kind in VIEWS:
-        assert (f"over {num_views(kind)} views" in describe_views(kind)) == (kind != "none")
+        assert (f"over {num_views(kind)} copies" in describe_views(kind)) == (kind != "none")
         assert stages(kind) in [(kind, None), ("none", kind.removeprefix("unsure:"))]
 
 

@@ -69,9 +69,9 @@ def test_figures_do_not_depend_on_batches_nor_on_keeping_maps(lengths: list[int]
         axes = (0, *range(2, one.values.ndim))
         np.testing.assert_array_equal(one.zero_share, (one.values == 0).mean(axes))
         np.testing.assert_allclose(one.zero_share, other.zero_share, atol=1e-3)
-        np.testing.assert_allclose(one.figures.mean, one.values.mean(axes), atol=1e-5)
+        np.testing.assert_allclose(one.statistics.mean, one.values.mean(axes), atol=1e-5)
         for name in ("lowest", "highest", "mean"):
-            np.testing.assert_allclose(getattr(one.figures, name), getattr(other.figures, name), atol=1e-4)
+            np.testing.assert_allclose(getattr(one.statistics, name), getattr(other.statistics, name), atol=1e-4)
 
 
 def test_dead_and_sparse_filters_are_named_behind_a_relu_alone() -> None:
@@ -134,9 +134,9 @@ def test_mistakes_are_told() -> None:
     )
     with pytest.raises(UsageError) as told:
         activations(module, [])
-    assert str(told.value) == "inputs of at least one sample are needed, and there is none."
+    assert str(told.value) == "at least one sample is needed, and there is none."
     with pytest.raises(UsageError) as told:
         activations(module, np.zeros((0, 1, 5, 5), dtype=np.float32))
     assert str(told.value) == (
-        "inputs of shape (samples, channels, *spatial) with at least one sample are needed, not (0, 1, 5, 5)."
+        "inputs need the shape (samples, channels, *spatial) and at least one sample, not (0, 1, 5, 5)."
     )

@@ -15,25 +15,26 @@ from torch.nn import functional as F
 
 from visus.examine import grad_cam
 from visus.examine.layer_calls import Array, TracedFields, output_of
-from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, MapPlacement, Places
+from visus.examine.map_placement import EXACT, IN_ORDER, STRETCHED, MapPlacement, MapPlacements
 from visus.examine.saliency_layer import fine_layer
 from visus.examine.saliency_types import Saliency
 
 
 def drawn_at(found: Saliency, axis: int) -> tuple[Array, Array]:
     """The pixel at which each cell along an axis is drawn, read off the map of a ramp over the cells; and whether it lies inside the input."""
-    assert found.coarse is not None
-    spatial = found.sights.input_shape[1:]
-    placement = Places(found.sights).of(found.layer, found.coarse.shape[1:])
+    assert found.layer_map is not None
+    spatial = found.traced.input_shape[1:]
+    placement = MapPlacements(found.traced).of(found.layer, found.layer_map.shape[1:])
     cells = np.arange(len(placement.centers[axis]), dtype=np.float32)
     if placement.tokens is None:
         own = placement.order[axis]
         ramp = np.broadcast_to(
-            cells.reshape([-1 if each == own else 1 for each in range(len(found.coarse.shape) - 1)]), found.coarse.shape[1:]
+            cells.reshape([-1 if each == own else 1 for each in range(len(found.layer_map.shape) - 1)]),
+            found.layer_map.shape[1:],
         )
     else:
         grid = tuple(map(len, placement.centers))
-        ramp = np.zeros(found.coarse.shape[1])
+        ramp = np.zeros(found.layer_map.shape[1])
         ramp[placement.tokens] = np.broadcast_to(
             cells.reshape([-1 if each == axis else 1 for each in range(len(grid))]), grid
         ).ravel()
@@ -77,10 +78,10 @@ def test_a_cell_is_drawn_where_its_unit_reads(kind: str) -> None:
     module = networks.designed(text, shape)
     found = grad_cam(module, networks.noise(1, *shape))
     assert found.notes == ()
-    assert found.coarse is not None
+    assert found.layer_map is not None
     for axis in range(len(shape) - 1):
         at, is_inside = drawn_at(found, axis)
-        middle = tuple(length // 2 for length in found.coarse.shape[1:])
+        middle = tuple(length // 2 for length in found.layer_map.shape[1:])
         assert is_inside[middle[axis]]
         expected = middle_of_gradient(module, found.layer, shape, middle, axis)
         assert abs(at[middle[axis]] - expected) <= 0.5
@@ -113,7 +114,7 @@ def test_asymmetric_padding_shifts_the_cells_and_an_activation_function_counts_a
     np.testing.assert_array_equal(again.map, found.map)
     before = grad_cam(module, networks.noise(1, 1, 40), found.target, layer="second")
     assert before.notes == ()
-    assert not np.array_equal(before.coarse, found.coarse)  # type: ignore[arg-type]
+    assert not np.array_equal(before.layer_map, found.layer_map)  # type: ignore[arg-type]
 
 
 class Turned(nn.Module):
@@ -141,7 +142,7 @@ def test_mirrored_and_exchanged_axes_are_followed(axes: str) -> None:
     found = grad_cam(module, networks.noise(1, *shape))
     for axis in (0, 1):
         at, is_inside = drawn_at(found, axis)
-        cells = found.coarse.shape[1:]  # type: ignore[union-attr]
+        cells = found.layer_map.shape[1:]  # type: ignore[union-attr]
         place = [2, 2]
         own = 1 - axis if axes == "transpose" else axis
         expected = middle_of_gradient(module, "second", shape, tuple(place), axis)
@@ -163,7 +164,7 @@ def test_a_map_of_one_cell_along_an_axis_fills_it() -> None:
 
 def test_upsampled_cells_lie_on_what_they_were_made_of() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 2, stride=2), nn.ReLU(), nn.Upsample(scale_factor=2))
-    placement = Places(TracedFields(module, (1, 8, 8))).of("2", (8, 8))
+    placement = MapPlacements(TracedFields(module, (1, 8, 8))).of("2", (8, 8))
     assert placement.quality == EXACT
     np.testing.assert_array_equal(placement.centers[0], [0.5, 0.5, 2.5, 2.5, 4.5, 4.5, 6.5, 6.5])
     cells = np.arange(8.0).repeat(8).reshape(1, 8, 8)
@@ -187,10 +188,10 @@ def test_where_no_field_is_known_the_map_is_stretched_and_says_so() -> None:
     found = grad_cam(Odd().eval(), networks.noise(2, 1, 9, 9))
     assert found.layer == "act"
     assert found.notes == (
-        "The map of 'act' is stretched over the image, for the receptive fields could not be followed (Odd fails on an input of shape "
-        "(1, 9, 9): RuntimeError: two real samples are needed. Give another input shape, or mend the module): do not read places off it.",
+        "The map of 'act' is stretched over the image, because the receptive fields could not be computed (Odd fails on an input of shape "
+        "(1, 9, 9): RuntimeError: two real samples are needed. Give another input shape, or mend the module): its positions are not exact.",
     )
-    placement = Places(found.sights).of("act", (7, 7))
+    placement = MapPlacements(found.traced).of("act", (7, 7))
     assert placement.quality == STRETCHED
     np.testing.assert_allclose(placement.centers[0], (np.arange(7) + 0.5) * 9 / 7 - 0.5)
 
@@ -207,14 +208,14 @@ def test_cells_that_read_everything_are_placed_as_those_before_them() -> None:
     module = Recurrent().eval()
     assert grad_cam(module, networks.noise(2, 1, 33)).layer == "conv + relu"
     found = grad_cam(module, networks.noise(2, 1, 33), layer="steps")
-    assert found.coarse is not None
-    assert found.coarse.shape == (2, 16)
-    placement = Places(found.sights).of("steps", (16,))
+    assert found.layer_map is not None
+    assert found.layer_map.shape == (2, 16)
+    placement = MapPlacements(found.traced).of("steps", (16,))
     assert placement.quality == IN_ORDER
     np.testing.assert_array_equal(placement.centers[0], 2.0 * np.arange(16) + 1)
     assert found.notes == (
-        "Each cell of 'steps' reads the whole signal; the cells are placed as those of 'conv', the last layer before it with fields of "
-        "their own.",
+        "Each cell of 'steps' reads the whole signal; the cells are placed like those of 'conv', the last layer before it whose cells "
+        "have receptive fields of their own.",
     )
 
 
@@ -260,11 +261,11 @@ def test_tokens_are_laid_out_as_the_grid_of_their_patches(has_class: bool) -> No
     assert (found.map.max((1, 2)) > 0).any(), (
         "a class token alone goes on behind the last attention: an earlier layer is taken"
     )
-    placement = Places(found.sights).of(found.layer, (24 + has_class,))
+    placement = MapPlacements(found.traced).of(found.layer, (24 + has_class,))
     assert [each.tolist() for each in placement.centers] == [[1.5, 5.5, 9.5, 13.5], [1.5, 5.5, 9.5, 13.5, 17.5, 21.5]]
     assert placement.tokens is not None
     assert placement.tokens.tolist() == list(range(has_class, 24 + has_class))
-    left = ", 1 of 25 tokens (such as a class token) left out" if has_class else ""
+    left = ", 1 of 25 tokens (such as a class token) dropped" if has_class else ""
     assert found.notes == (
         f"The cells of '{found.layer}' are tokens, laid out as the grid of 4 x 6 patches that '{'cat' if has_class else 'add'}' reads{left}.",
     )
@@ -278,7 +279,7 @@ def test_tokens_of_a_signal_behind_a_class_token_are_not_one_off() -> None:
     torch.manual_seed(0)
     module = Transformer(has_class=True, patches=10, rank=1).eval()
     found = grad_cam(module, networks.noise(1, 3, 40))
-    placement = Places(found.sights).of(found.layer, (11,))
+    placement = MapPlacements(found.traced).of(found.layer, (11,))
     assert placement.tokens is not None
     assert placement.tokens.tolist() == list(range(1, 11))
     np.testing.assert_array_equal(placement.centers[0], 4.0 * np.arange(10) + 1.5)
@@ -305,4 +306,4 @@ def test_the_fine_layer_is_behind_its_activation(make: Callable[[], nn.Module], 
     found = fine_layer(make(), networks.noise(1, *shape))
     assert found is not None
     assert found[0] == layer
-    assert found[1].startswith(f"'{layer}' is the last layer behind an activation whose map (")
+    assert found[1].startswith(f"'{layer}' is the last layer after an activation whose map (")

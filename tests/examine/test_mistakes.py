@@ -21,7 +21,7 @@ def made_up(seed: int, num_samples: int = 60, num_classes: int = 4) -> tuple[np.
 @given(seed=st.integers(0, 10_000))
 def test_mistakes_are_those_that_sorting_by_hand_finds(seed: int) -> None:
     chances, labels = made_up(seed)
-    found = find_mistakes(chances, labels, limit=5, most_pairs=3)
+    found = find_mistakes(chances, labels, limit=5, max_pairs=3)
     rows = [
         (max(row), list(row).index(max(row)), label, place)
         for place, (row, label) in enumerate(zip(chances, labels, strict=True))
@@ -125,7 +125,7 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
     with pytest.raises(UsageError) as wrong:
         find_mistakes(np.ones((2, 2)), [0])
     assert str(wrong.value) == (
-        "probabilities of shape (2, 2) and labels of shape (1,) do not belong together: (samples, classes) and (samples,) are needed."
+        "probabilities of shape (2, 2) and labels of shape (1,) do not fit together: they need the shapes (samples, classes) and (samples,)."
     )
     with pytest.raises(UsageError) as wrong:
         find_mistakes(np.ones((2, 2)), [0, 1], limit=0)
@@ -133,7 +133,7 @@ def test_what_cannot_be_looked_at_is_refused() -> None:
     with pytest.raises(UsageError) as wrong:
         feature_layer(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), torch.ones(1, 2, 4, 4))
     assert str(wrong.value) == (
-        "this network has no convolution and no linear layer, so nothing is known that its samples have in common."
+        "this network has no convolution and no linear layer, so its samples have no features to compare."
     )
 
 
@@ -148,11 +148,12 @@ def test_labels_and_features_that_do_not_fit_are_refused() -> None:
     for label in (2, -1):
         with pytest.raises(UsageError) as told:
             find_mistakes(np.array([[0.9, 0.1], [0.3, 0.7]]), [0, label])
-        assert str(told.value) == f"a label is {label}, and there are probabilities of 2 classes, counted from 0."
+        assert str(told.value) == f"label {label} does not exist: there are probabilities of 2 classes, counted from 0."
     with pytest.raises(UsageError) as wide:
         nearest_samples(np.zeros((2, 3)), [np.zeros((5, 4))])
     assert str(wide.value) == (
-        "features of shape (2, 3) and (5, 4) cannot be compared: (samples, features) are needed, with as many features in both."
+        "features of shape (2, 3) and (5, 4) cannot be compared: both need the shape (samples, features), with the same "
+        "number of features."
     )
     table = np.random.default_rng(0).normal(size=(5, 3))
     assert nearest_samples(table[:2], table, limit=1).places.tolist() == [[0], [1]]

@@ -91,7 +91,7 @@ def test_classes_are_read_from_the_first_tensor_of_samples_and_classes(method: s
     found, expected = METHODS[method](several, samples), METHODS[method](alone, samples)
     np.testing.assert_allclose(found.map, expected.map, atol=1e-6)
     number = 1 if kind == "tuple" else 2
-    note = f"The module returns 2 tensors; its classes are read from number {number}, the first of shape (samples, classes)."
+    note = f"The module returns 2 tensors; the class scores are number {number}, the first of shape (samples, classes)."
     assert found.notes[-1:] == (note,)
     assert expected.notes == ()
     assert deletion_and_insertion(several, samples, found, steps=2).deletion[0] > 0
@@ -128,8 +128,8 @@ def test_a_recurrent_layer_keeps_its_tuple_and_its_steps(kind: type[nn.RNNBase],
         found = grad_cam(module, samples)
         assert (found.layer, found.map.shape) == ("act", (count, 16))
         of_steps = grad_cam(module, samples, found.target, layer="steps")
-        assert of_steps.coarse is not None
-        assert of_steps.coarse.shape == (count, 16)
+        assert of_steps.layer_map is not None
+        assert of_steps.layer_map.shape == (count, 16)
         np.testing.assert_allclose(of_steps.scores, found.scores, atol=1e-6)
     seen = activations(module, samples)
     assert seen["steps"].shape == (6, 16)
@@ -199,14 +199,14 @@ def test_mode_gradients_hooks_and_inputs_are_as_before() -> None:
     module[0].eval() if isinstance(module, nn.Sequential) else None
     modes = [part.training for part in module.modules()]
     first = next(iter(module.parameters())).requires_grad_(False)
-    heard: list[int] = []
+    hooked: list[int] = []
     handle = next(part for part in module.modules() if isinstance(part, nn.Conv2d)).register_forward_hook(
-        lambda *_: heard.append(1)
+        lambda *_: hooked.append(1)
     )
     for method in (grad_cam, gradient_saliency):
         method(module, samples)
     handle.remove()
-    assert heard
+    assert hooked
     assert [part.training for part in module.modules()] == modes
     assert not first.requires_grad
     assert all(each.requires_grad for each in list(module.parameters())[1:])
@@ -242,7 +242,7 @@ def test_a_torchscript_module_is_refused_in_one_sentence() -> None:
     with pytest.raises(UsageError) as told:
         grad_cam(module, networks.noise(1, 2, 12, 12))
     assert str(told.value) == (
-        "a TorchScript module runs outside of Python, so its layers cannot be listened to. Give the Python module that it was made from."
+        "a TorchScript module runs outside of Python, so its layers take no hooks. Give the Python module that it was made from."
     )
 
 
@@ -251,7 +251,7 @@ def test_lazy_weights_are_told_with_their_place() -> None:
     with pytest.raises(UsageError) as told:
         grad_cam(module, torch.rand(1, 1, 8, 8))
     assert str(told.value) == (
-        "0.weight: the weights have no shape before the module's first forward. Run it once on a sample, then look into it."
+        "0.weight: its weights have no shape before the first forward pass. Run the module once on a sample first."
     )
     assert look(module, torch.rand(1, 8, 8)).layers
 
@@ -263,7 +263,7 @@ def test_a_norm_over_channels_first_is_told_from_one_over_the_last_dimension() -
 
     module = nn.Sequential(nn.Conv2d(1, 4, 3), ChannelsFirst(4), nn.GELU(), nn.Flatten(), nn.Linear(4 * 64, 2)).eval()
     assert activations(module, networks.noise(1, 1, 10, 10))["1"].shape == (4, 8, 8)
-    assert grad_cam(module, networks.noise(1, 1, 10, 10)).coarse.shape == (1, 8, 8)  # type: ignore[union-attr]
+    assert grad_cam(module, networks.noise(1, 1, 10, 10)).layer_map.shape == (1, 8, 8)  # type: ignore[union-attr]
 
 
 def test_the_first_tensor_is_changed_in_outputs_of_every_build() -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine import Unit, activations, grad_cam, gradient_saliency, integrated_gradients, occlusion, outside_share
+from visus.examine import Unit, activations, grad_cam, gradient_saliency, integrated_gradients, occlusion, share_outside
 
 SMALL = (
     "conv(6, 3, padding=1), norm, relu, conv(8, 3, stride=2, padding=1), norm, relu, conv(8, 3), relu, globalpool, linear(4)"
@@ -93,24 +93,21 @@ def test_grad_cam_equals_captums() -> None:
         theirs = attr.LayerGradCam(module, module.get_submodule(layer)).attribute(
             samples.clone().requires_grad_(True), target=1, relu_attributions=True
         )
-        np.testing.assert_allclose(found.coarse, theirs.detach().numpy()[:, 0], atol=1e-6)
-        assert (found.layer, found.reason, found.spilled) == (layer, "", 0.0)
+        np.testing.assert_allclose(found.layer_map, theirs.detach().numpy()[:, 0], atol=1e-6)
+        assert (found.layer, found.reason, found.clipped_share) == (layer, "", 0.0)
 
 
 def test_grad_cam_chooses_the_last_layer_with_more_than_one_place_and_says_why() -> None:
     module, samples = small(), networks.noise(2, 2, 14, 13)
     found = grad_cam(module, samples, 2)
-    assert found.reason == (
-        "'relu3' is the last layer behind an activation whose map has more than one place (5 x 5): "
-        "what it says is furthest from pixels and still has a place."
-    )
-    np.testing.assert_allclose(found.coarse, grad_cam(module, samples, 2, layer="relu3").coarse, atol=1e-7)
+    assert found.reason == ("'relu3' is the last layer after an activation whose map has more than one position (5 x 5).")
+    np.testing.assert_allclose(found.layer_map, grad_cam(module, samples, 2, layer="relu3").layer_map, atol=1e-7)
     of_unit = grad_cam(module, samples, Unit("conv3", 1, (0, 0)))
     assert of_unit.layer == "relu2"
     assert of_unit.reason.startswith(
-        "'relu2' is the last layer before 'conv3' behind an activation whose map has more than one place (7 x 7): "
+        "'relu2' is the last layer before 'conv3' after an activation whose map has more than one position (7 x 7)."
     )
-    assert of_unit.spilled > 0, "the map was cut off where the unit cannot see"
+    assert of_unit.clipped_share > 0, "the map was cut off where the unit cannot see"
 
 
 def test_grad_cam_runs_the_module_once_on_the_samples() -> None:
@@ -127,9 +124,9 @@ def test_integrated_gradients_add_up_to_the_change_of_the_score() -> None:
     with torch.no_grad():
         plain = module(torch.zeros(1, 2, 14, 13))[0, [1, 2]].numpy()
     assert found.values is not None
-    assert found.gap is not None
-    np.testing.assert_allclose(found.values.sum((1, 2, 3)), found.scores - plain + found.gap, atol=1e-4)
-    assert np.abs(found.gap).max() < 0.05 * np.abs(found.scores - plain).max() + 0.05
+    assert found.convergence_delta is not None
+    np.testing.assert_allclose(found.values.sum((1, 2, 3)), found.scores - plain + found.convergence_delta, atol=1e-4)
+    assert np.abs(found.convergence_delta).max() < 0.05 * np.abs(found.scores - plain).max() + 0.05
     np.testing.assert_allclose(found.map, found.values.sum(1), atol=1e-6)
 
 
@@ -157,9 +154,9 @@ def test_a_unit_that_reads_padding_alone_has_an_empty_map() -> None:
 def test_outside_share_tells_what_spills() -> None:
     maps = np.zeros((1, 4, 4))
     maps[0, 0, 0], maps[0, 2, 2] = -1, 3
-    assert outside_share(maps, ((1, 3), (1, 3))) == 0.25
-    assert outside_share(maps, None) == 1.0
-    assert outside_share(0 * maps, None) == 0.0
+    assert share_outside(maps, ((1, 3), (1, 3))) == 0.25
+    assert share_outside(maps, None) == 1.0
+    assert share_outside(0 * maps, None) == 0.0
 
 
 def test_without_captum_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,15 +177,15 @@ def test_mistakes_are_told() -> None:
     for call, sentence in (
         (
             lambda: gradient_saliency(module, samples, 4),
-            "there are 4 classes, and class 4 was asked for: they are counted from 0.",
+            "there are 4 classes, counted from 0; class 4 does not exist.",
         ),
         (
             lambda: gradient_saliency(module, samples, [1, 2, 3]),
-            "3 classes were given for 2 samples: give one, or one for each sample.",
+            "3 classes were given for 2 samples: give one class, or one for each sample.",
         ),
         (
             lambda: gradient_saliency(networks.u_net(), networks.noise(1, 1, 8, 8)),
-            "classes are explained where a module gives (samples, classes), and this one gives a tensor of shape (1, 4, 8, 8). Name a Unit.",
+            "a class needs a module that returns (samples, classes), and this one returns a tensor of shape (1, 4, 8, 8). Give a Unit as target.",
         ),
         (
             lambda: gradient_saliency(module, samples, Unit("relu4", 0)),
@@ -204,21 +201,21 @@ def test_mistakes_are_told() -> None:
         ),
         (
             lambda: grad_cam(module, samples, layer="linear1"),
-            "linear1: Grad-CAM needs a map, and this layer gives the shape (4,).",
+            "linear1: Grad-CAM needs a feature map, and the output of this layer has the shape (4,).",
         ),
         (
             lambda: grad_cam(module, samples, Unit("relu1", 0), layer="relu2"),
-            "the layer 'relu2' does not come before 'relu1', whose unit is explained. Choose an earlier one.",
+            "the layer 'relu2' does not come before 'relu1', whose unit is the target. Choose an earlier one.",
         ),
         (
             lambda: grad_cam(nn.Sequential(nn.Flatten(), nn.Linear(8, 2)), networks.noise(1, 2, 2, 2)),
-            "Grad-CAM needs a layer whose map has more than one place, and there is none here. Use gradient_saliency.",
+            "Grad-CAM needs a layer whose map has more than one position, and there is none here. Use gradient_saliency.",
         ),
         (
             lambda: grad_cam(
                 nn.Sequential(nn.Flatten(2), nn.ReLU(), nn.Flatten(), nn.Linear(8, 2)), networks.noise(1, 2, 2, 2), layer="1"
             ),
-            "a 1-D map cannot be laid over a 2-D input. Choose a layer whose map has as many axes.",
+            "a 1-D map does not fit a 2-D input. Choose a layer whose map has 2 axes.",
         ),
         (lambda: integrated_gradients(module, samples, steps=0), "integrated gradients need at least 1 step, not 0."),
         (lambda: occlusion(module, samples, window=(20, 3)), "window must be from 1 to 14 x 13, and is 20 x 3."),
@@ -233,4 +230,4 @@ def test_one_sample_without_its_samples_axis_is_refused() -> None:
     module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
     with pytest.raises(UsageError) as told:
         grad_cam(module, torch.zeros(3, 8, 8))
-    assert str(told.value) == "this is one sample of the shape (3, 8, 8), and samples are needed: give it as inputs[None]."
+    assert str(told.value) == "these inputs of shape (3, 8, 8) are one sample without a batch axis. Give inputs[None]."

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visus.errors import UsageError
-from visus.examine import Unit, deletion_and_insertion, gradient_saliency, randomised_weights
+from visus.examine import Unit, deletion_and_insertion, gradient_saliency, weight_randomization
 from visus.examine.layer_calls import TracedFields
 from visus.examine.saliency_checks import rank_correlation
 from visus.examine.saliency_types import Saliency, Target
@@ -41,18 +41,18 @@ def edges(module: nn.Module, inputs: Any, target: Target) -> Saliency:
 
 def test_random_weights_destroy_a_gradient_and_leave_edges() -> None:
     module, samples = looks_at_one_corner(), torch.rand(4, *SHAPE) + 0.5
-    found = randomised_weights(module, samples, 1)
+    found = weight_randomization(module, samples, 1)
     assert found.layers == ("1",)
     assert found.is_sensitive
     assert found.sentence == (
-        f"With all weights random the map is another one (rank correlation {found.similarity[-1]:.2f}): it tells of what was learned."
+        f"With random weights, the map changes (rank correlation {found.similarity[-1]:.2f}): it depends on what the network learned."
     )
-    fooled = randomised_weights(module, samples, 1, method=edges)
+    fooled = weight_randomization(module, samples, 1, method=edges)
     assert not fooled.is_sensitive
     assert fooled.similarity[-1] == pytest.approx(1.0)
     assert fooled.sentence == (
-        "With all weights random the map stays much the same (rank correlation 1.00): it shows the sample's edges or the network's build, "
-        "not what was learned. Do not believe it."
+        "With random weights, the map stays almost the same (rank correlation 1.00): it shows edges of the sample or the architecture, "
+        "not what the network learned. Do not trust it."
     )
 
 
@@ -61,20 +61,20 @@ def test_weights_become_random_from_the_last_layer_to_the_first_and_the_module_i
     before = {name: values.clone() for name, values in module.state_dict().items()}
     state = torch.get_rng_state()
     samples = networks.noise(2, 2, 10, 10)
-    found = randomised_weights(module, samples)
+    found = weight_randomization(module, samples)
     assert found.layers == ("linear1", "conv2", "se1", "norm1", "conv1")
     assert len(found.similarity) == 5
     assert all(torch.equal(before[name], values) for name, values in module.state_dict().items())
     assert torch.equal(state, torch.get_rng_state())
-    np.testing.assert_array_equal(found.similarity, randomised_weights(module, samples).similarity)
-    assert not np.array_equal(found.similarity, randomised_weights(module, samples, seed=1).similarity)
-    assert randomised_weights(module, samples, layers=["conv1"]).layers == ("conv1",)
+    np.testing.assert_array_equal(found.similarity, weight_randomization(module, samples).similarity)
+    assert not np.array_equal(found.similarity, weight_randomization(module, samples, seed=1).similarity)
+    assert weight_randomization(module, samples, layers=["conv1"]).layers == ("conv1",)
 
 
 def test_comparing_once_gives_the_last_of_all_steps() -> None:
     module = networks.designed("conv(4, 3), relu, conv(4, 3), relu, globalpool, linear(classes)", SHAPE)
     samples = networks.noise(2, *SHAPE)
-    each, once = (randomised_weights(module, samples, only_last=last) for last in (False, True))
+    each, once = (weight_randomization(module, samples, only_last=last) for last in (False, True))
     assert once.layers == each.layers[-1:]
     assert once.similarity.tolist() == each.similarity[-1:].tolist()
 
@@ -91,16 +91,16 @@ def test_curves_fall_and_rise_where_the_map_is_right_and_not_where_it_is_wrong()
     assert (np.diff(found.deletion) <= 1e-6).all()
     assert (np.diff(found.insertion) >= -1e-6).all()
     assert found.is_better_than_random
-    assert found.sentence.startswith("The pixels that the map names matter more than others: deletion 0.")
+    assert found.sentence.startswith("The pixels that the map marks matter more than others: deletion 0.")
     wrong = Saliency("wrong", right.target, right.scores, right.map.max() - right.map, None, TracedFields(module, SHAPE))
     misled = deletion_and_insertion(module, samples, wrong, steps=8)
     assert misled.deletion_area > found.deletion_area
     assert misled.is_better_than_random is False
-    assert misled.sentence.startswith("The pixels that the map names matter less than others: deletion ")
-    assert misled.sentence.endswith("Do not believe it.")
+    assert misled.sentence.startswith("The pixels that the map marks matter less than others: deletion ")
+    assert misled.sentence.endswith("Do not trust it.")
 
 
-def test_a_map_that_is_the_same_everywhere_cannot_be_judged() -> None:
+def test_a_constant_map_is_undecided() -> None:
     module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
     right = gradient_saliency(module, samples, 1)
     for value in (0.0, 0.3):
@@ -109,17 +109,17 @@ def test_a_map_that_is_the_same_everywhere_cannot_be_judged() -> None:
         )
         curves = deletion_and_insertion(module, samples, flat, steps=8)
         assert curves.is_better_than_random is None
-        assert curves.sentence == "The map is the same everywhere, so it names no pixels that could be taken away first."
-        weights = randomised_weights(module, samples, method=lambda *_, flat=flat: flat)
+        assert curves.sentence == "The map is constant, so it ranks no pixel above another."
+        weights = weight_randomization(module, samples, method=lambda *_, flat=flat: flat)
         assert weights.is_sensitive is None
-        assert weights.sentence == "The map is the same everywhere, so there is nothing to compare."
+        assert weights.sentence == "The map is constant, so there is nothing to compare."
     maps = iter([right, flat])
-    emptied = randomised_weights(module, samples, method=lambda *_: next(maps), only_last=True)
+    emptied = weight_randomization(module, samples, method=lambda *_: next(maps), only_last=True)
     assert emptied.is_sensitive is None
-    assert emptied.sentence == "With all weights random the map is the same everywhere, so there is nothing to compare."
+    assert emptied.sentence == "With random weights, the map is constant, so there is nothing to compare."
 
 
-def test_a_map_of_chance_cannot_be_told_from_random_order() -> None:
+def test_a_random_map_is_undecided() -> None:
     torch.manual_seed(0)
     module, samples = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)), torch.rand(1, *SHAPE)
     right = gradient_saliency(module, samples)
@@ -131,9 +131,7 @@ def test_a_map_of_chance_cannot_be_told_from_random_order() -> None:
     one = dataclasses.replace(found, deletion=found.random_deletion, insertion=found.random_insertion)
     assert one.gains == (0.0, 0.0)
     assert one.is_better_than_random is None
-    assert one.sentence.startswith(
-        "Whether the pixels that the map names matter more than others cannot be told from chance: deletion "
-    )
+    assert one.sentence.startswith("Whether the pixels that the map marks matter more than others is undecided: deletion ")
 
 
 def test_equal_pixels_come_in_random_order_and_not_row_by_row() -> None:
@@ -157,10 +155,10 @@ def test_random_orders_can_be_shared_by_maps_of_the_same_samples() -> None:
     module, samples = looks_at_one_corner(), torch.rand(1, *SHAPE) + 0.5
     right = gradient_saliency(module, samples, 1)
     first = deletion_and_insertion(module, samples, right, steps=8)
-    again = deletion_and_insertion(module, samples, right, steps=8, seed=5, beside=first)
+    again = deletion_and_insertion(module, samples, right, steps=8, seed=5, random_from=first)
     assert again.random_areas is first.random_areas
     assert np.array_equal(again.random_deletion, first.random_deletion)
-    assert deletion_and_insertion(module, samples, right, steps=4, beside=first).random_areas is not first.random_areas
+    assert deletion_and_insertion(module, samples, right, steps=4, random_from=first).random_areas is not first.random_areas
 
 
 def test_curves_of_a_unit_are_of_its_value() -> None:
@@ -190,9 +188,9 @@ def test_mistakes_are_told() -> None:
         (lambda: deletion_and_insertion(module, samples, right, steps=0), "curves need at least 1 step, not 0."),
         (
             lambda: deletion_and_insertion(module, samples[:1], right),
-            "the map has the shape (2, 12, 12) and the samples (1, 1, 12, 12): give the samples that it was made of.",
+            "the map has the shape (2, 12, 12) and the samples (1, 1, 12, 12): give the samples of the map.",
         ),
-        (lambda: randomised_weights(nn.Flatten(), samples), "there is no layer whose weights could become random."),
+        (lambda: weight_randomization(nn.Flatten(), samples), "there is no layer with weights to randomize."),
     ):
         with pytest.raises(UsageError) as told:
             call()
@@ -205,9 +203,9 @@ def test_curves_that_disagree_are_no_verdict() -> None:
     wrong = dataclasses.replace(found, deletion=np.ones_like(found.deletion))
     assert wrong.gains[0] < -wrong.margins[0]
     assert wrong.gains[1] > wrong.margins[1]
-    assert wrong.is_at_odds
+    assert wrong.is_contradictory
     assert wrong.is_better_than_random is None
     assert wrong.sentence.startswith(
-        "Deletion and insertion disagree on whether the pixels that the map names matter more than others: deletion 1.000 (in random"
+        "Deletion and insertion disagree on whether the pixels that the map marks matter more than others: deletion 1.000 (in random"
     )
-    assert not found.is_at_odds
+    assert not found.is_contradictory

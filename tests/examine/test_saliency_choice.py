@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.examine import Unit, deletion_and_insertion, gradient_saliency
-from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
+from visus.examine.deletion import areas_under, masked_scores, orders_of, random_orders, step_counts
 from visus.examine.saliency_choice import CENTER, best_curves, best_of, check_methods, choice_sentence, student_t
 from visus.examine.saliency_types import Saliency
 
@@ -50,13 +50,13 @@ def test_the_method_that_names_the_corner_passes_and_the_others_do_not() -> None
     chosen = best_of(tested)
     assert chosen is tested[0]
     assert choice_sentence(tested, chosen, "image") == (
-        "right is shown: it passes deletion and insertion against random order on held-out images (95 % intervals of both gains above 0), on "
-        "more of them than the others that pass. Share of 12 held-out images whose map beats random order in deletion and in insertion: "
-        "right 100 %; wrong 0 %; chance 0 %; flat 0 %. A Gaussian at the center, which knows nothing of the image, beats it on 0 %."
+        "right passes deletion and insertion on held-out images (the 95 % intervals of both gains are above 0), and on more of them than any "
+        "other method. Share of 12 held-out images whose map beats random orders in both: right 100 %; wrong 0 %; chance 0 %; flat 0 %. A "
+        "Gaussian at the center, the same for every image, passes on 0 %."
     )
     assert best_of(tested[1:]) is None
     assert choice_sentence(tested[1:], None, "image").startswith(
-        "No map is shown: no method passes deletion and insertion against random order on held-out images. Share of 12 held-out images"
+        "No map is shown: no method passes deletion and insertion on held-out images. Share of 12 held-out images"
     )
     facts = tested[0].to_json()
     assert facts["deletion_interval"][0] <= facts["deletion_gain"] <= facts["deletion_interval"][1]
@@ -111,7 +111,7 @@ def test_scores_while_pixels_go_are_those_of_the_masked_samples(shape: tuple[int
                     with torch.no_grad():
                         score = float(torch.softmax(module(x.reshape(1, *shape)), 1)[0, target[sample]])
                     assert found[place, row, step, sample] == pytest.approx(score, abs=1e-6)
-    assert areas_below(np.ones_like(found), counts) == pytest.approx(1.0)
+    assert areas_under(np.ones_like(found), counts) == pytest.approx(1.0)
 
 
 def test_scores_of_a_unit_are_its_values() -> None:

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine import layer_likeness, match_filters
-from visus.examine.similarity import kernel_alignment
+from visus.examine import layer_similarity, match_filters
+from visus.examine.similarity import centered_kernel_alignment
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -51,7 +51,7 @@ def test_layers_of_different_shapes_are_refused() -> None:
     with pytest.raises(UsageError) as caught:
         match_filters(np.ones((4, 1, 3, 3)), np.ones((4, 3, 3, 3)))
     assert str(caught.value) == (
-        "filters are matched one to one, and these are (4, 1, 3, 3) and (4, 3, 3, 3). Give layers of one shape."
+        "filters are matched one to one and need the same shape; these have (4, 1, 3, 3) and (4, 3, 3, 3)."
     )
 
 
@@ -72,33 +72,35 @@ def test_alignment_does_not_change_with_turning_and_scaling(seed: int) -> None:
     one, other = rng.normal(size=(2, 20, 4))
     turned = other @ np.linalg.qr(rng.normal(size=(4, 4)))[0] * 3.0
     kernels = [values @ values.T for values in (one, other, turned)]
-    assert kernel_alignment(kernels[0], kernels[2]) == pytest.approx(kernel_alignment(kernels[0], kernels[1]))
-    assert kernel_alignment(kernels[1], kernels[2]) == pytest.approx(1.0)
+    assert centered_kernel_alignment(kernels[0], kernels[2]) == pytest.approx(
+        centered_kernel_alignment(kernels[0], kernels[1])
+    )
+    assert centered_kernel_alignment(kernels[1], kernels[2]) == pytest.approx(1.0)
 
 
 def test_the_alignment_of_unrelated_samples_is_0_in_the_mean_however_few() -> None:
     rng = np.random.default_rng(0)
-    found = [kernel_alignment(*(values @ values.T for values in rng.normal(size=(2, 8, 5)))) for _ in range(2000)]
+    found = [centered_kernel_alignment(*(values @ values.T for values in rng.normal(size=(2, 8, 5)))) for _ in range(2000)]
     known = [value for value in found if value is not None]
     assert abs(float(np.mean(known))) < 0.03  # the biased estimator gives about 0.4 here
 
 
 def test_the_dependence_is_the_mean_over_all_draws_of_four_samples() -> None:
     """Song et al. 2012: the estimator is the U-statistic of four different samples."""
-    from visus.examine.similarity import _dependence
+    from visus.examine.similarity import _hsic
 
     rng = np.random.default_rng(1)
     left, right = (values @ values.T for values in rng.normal(size=(2, 6, 3)))
     terms = [
         left[i, j] * (right[i, j] + right[q, r] - 2 * right[i, q]) for i, j, q, r in itertools.permutations(range(6), 4)
     ]
-    assert _dependence(left, right) == pytest.approx(float(np.mean(terms)))
+    assert _hsic(left, right) == pytest.approx(float(np.mean(terms)))
 
 
 def test_a_network_is_like_itself_in_every_layer_and_its_filters_may_be_shuffled() -> None:
     module = networks.small_compact()
     samples = networks.noise(12, 1, 28, 28)
-    same = layer_likeness(module, module, samples)
+    same = layer_similarity(module, module, samples)
     assert next(layer.path for layer in same) == "stem.whiten1"
     assert all(layer.cka == pytest.approx(1.0) for layer in same if layer.cka is not None)
     plain = nn.Sequential(nn.Conv2d(1, 6, 3), nn.ReLU())
@@ -106,26 +108,26 @@ def test_a_network_is_like_itself_in_every_layer_and_its_filters_may_be_shuffled
     order = torch.tensor([3, 1, 5, 0, 2, 4])
     shuffled[0].weight.data[:] = plain[0].weight.data[order]
     shuffled[0].bias.data[:] = plain[0].bias.data[order]
-    assert [layer.cka for layer in layer_likeness(plain, shuffled, samples)] == pytest.approx([1.0, 1.0])
+    assert [layer.cka for layer in layer_similarity(plain, shuffled, samples)] == pytest.approx([1.0, 1.0])
 
 
 def test_a_layer_that_tells_no_sample_from_another_has_no_figure() -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     module[0].weight.data.zero_()
-    assert [layer.cka for layer in layer_likeness(module, module, networks.noise(5, 1, 6, 6))] == [None, None]
+    assert [layer.cka for layer in layer_similarity(module, module, networks.noise(5, 1, 6, 6))] == [None, None]
 
 
 def test_a_part_of_the_features_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = networks.small_compact(), networks.u_net()
     samples = networks.noise(6, 1, 28, 28)
-    whole = layer_likeness(one, one, samples)
+    whole = layer_similarity(one, one, samples)
     monkeypatch.setattr("visus.examine.similarity._MAX_VALUES", 100)
-    assert [layer.cka for layer in layer_likeness(one, one, samples)] == pytest.approx([layer.cka for layer in whole])
-    assert layer_likeness(one, other, samples) == ()
+    assert [layer.cka for layer in layer_similarity(one, one, samples)] == pytest.approx([layer.cka for layer in whole])
+    assert layer_similarity(one, other, samples) == ()
 
 
 def test_too_few_samples_are_refused() -> None:
     module = networks.u_net()
     with pytest.raises(UsageError) as caught:
-        layer_likeness(module, module, networks.noise(3, 1, 8, 8))
-    assert str(caught.value) == "layers are compared on at least 4 samples, and there are 3."
+        layer_similarity(module, module, networks.noise(3, 1, 8, 8))
+    assert str(caught.value) == "comparing layers needs at least 4 samples, and there are 3."

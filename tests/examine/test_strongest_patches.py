@@ -42,7 +42,7 @@ def test_a_patch_fed_alone_gives_the_same_activation_in_every_layer(
         scale = max(abs(each.value) for channel in layer.channels for each in channel) + 1e-3
         for channel, units in enumerate(layer.channels[:max_channels]):
             for each in units:
-                fed = torch.from_numpy(each.alone(rubbish))[None]
+                fed = torch.from_numpy(each.pasted_into(rubbish))[None]
                 num_partial += each.patch.size < rubbish.size
                 value = float(unit_values(module, fed, layer.path, channel, each.position)[0])
                 assert value == pytest.approx(each.value, abs=2e-5 * scale), (layer.path, channel, each.position, each.box)
@@ -100,7 +100,7 @@ def test_a_unit_that_reads_padding_alone_has_an_empty_patch() -> None:
     module.bias.data.fill_(9.0)  # type: ignore[union-attr]
     best = templates(module, -torch.ones(1, 1, 3, 3) * module.weight.sign().item(), top=1)[""].channels[0][0]
     assert (best.value, best.box, best.patch.shape) == (9.0, None, (1, 0, 0))
-    np.testing.assert_array_equal(best.alone(np.ones((1, 3, 3))), np.ones((1, 3, 3)))
+    np.testing.assert_array_equal(best.pasted_into(np.ones((1, 3, 3))), np.ones((1, 3, 3)))
 
 
 def test_mistakes_are_told() -> None:
@@ -111,7 +111,7 @@ def test_mistakes_are_told() -> None:
         (lambda: templates(module, samples, top=0), "top must be at least 1, not 0."),
         (lambda: templates(module, samples, per_sample=-1), "per_sample must be at least 1, not -1."),
         (lambda: templates(module, []), "templates need at least one sample, and there is none."),
-        (lambda: templates(module, part), "the samples of a split are not scaled: give its preprocessing too."),
+        (lambda: templates(module, part), "the samples of a split are not normalized: give its preprocessing too."),
         (lambda: templates(module, samples, "up")["down"], "unknown layer 'down'. Known: up."),
         (
             lambda: unit_values(module, samples, "lost", 0),

@@ -11,9 +11,16 @@ from visus.evaluation.calibration import TemperatureFit, calibrate
 from visus.evaluation.equivariance import Equivariance, LayerShift
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures
-from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
+from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
+from visus.pages.report.measurements import (
+    FieldGrowth,
+    FirstFilters,
+    LayerField,
+    ReportMeasurements,
+    SaliencyMaps,
+    ShiftResults,
+)
 
 
 def made_up_scores(num_classes: int = 3, num_samples: int = 60, num_wrong: int = 6, **more: Any) -> Scores:
@@ -52,7 +59,7 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "warnings": ["coat is rare."],
         "design_text": "conv(32, 3), relu, globalpool, linear(classes)",
         "network": "compact",
-        "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "rule": "crop", "dtype": "uint8", "scale": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
+        "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "resize_mode": "crop", "dtype": "uint8", "normalize": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
         "recipe": {"seed": 7, "epochs": 3},
         "machine": {"device": "cpu", "precision": "bfloat16", "channels_last": True, "reason": "bfloat16: asked for"},
         "environment": {"visus": "0.1.0", "python": "3.13.0", "packages": {"torch": "2.13.0", "simplejpeg": None}, "processor": "Some CPU", "cores": 4, "threads": 2},
@@ -61,16 +68,16 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
     return ReportFacts(**{**settings, **more})
 
 
-def made_up_inside(
+def made_up_measurements(
     shape: tuple[int, ...] = (3, 24, 20), name: str = "boot-07.jpg", label: str = "boot", **more: Any
-) -> Inside:
-    """All that a report tells beyond the scores, of samples of a shape, as of a network of two convolutions."""
+) -> ReportMeasurements:
+    """All measurements of a report, of samples of a shape, as of a network of two convolutions."""
     rng = np.random.default_rng(0)
     spatial = shape[1:]
-    alike = (Alike(f"near-{name}", 3, label, 0.97),)
-    wrong = tuple(Shown(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
-    right = tuple(Shown(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
-    mistakes = NamedMistakes(
+    alike = (SimilarSample(f"near-{name}", 3, label, 0.97),)
+    wrong = tuple(ShownSample(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
+    right = tuple(ShownSample(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
+    mistakes = MistakeReport(
         split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
         confusions=tuple(ConfusedPair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
         feature_layer="linear1", num_compared=200, num_training=300, notes=("These samples also chose the weights that were kept.",),
@@ -88,20 +95,20 @@ def made_up_inside(
     kernels = rng.normal(size=(8, shape[0], *([3] * len(spatial))))
     settings: dict[str, Any] = {
         "calibration": calibrate(logits, labels, "test", TemperatureFit(2.0, "", "val", 60)),
-        "moves": Moves("test", 50, ways, layers, (remedy,), ("Measured on few.",)),
+        "shifts": ShiftResults("test", 50, ways, layers, (remedy,), ("Measured on few.",)),
         "mistakes": mistakes,
-        "saliencies": Saliencies(
+        "saliency": SaliencyMaps(
             "Grad-CAM", "conv2", "'conv2' is the last layer whose map is fine.",
             {place: rng.random(spatial) for place in range(12)}, "With all weights random the map stays much the same.", False,
         ),
         "samples": {place: rng.integers(0, 256, size=shape).astype(np.uint8) for place in range(12)},
         "training_samples": {3: rng.integers(0, 256, size=shape).astype(np.uint8)},
-        "sight": FieldGrowth(
-            spatial, (Reach("conv1", "Conv2d(8, 3)", reach, False), Reach("pool", "globalpool", spatial, True)), "conv1",
+        "field_growth": FieldGrowth(
+            spatial, (LayerField("conv1", "Conv2d(8, 3)", reach, False), LayerField("pool", "globalpool", spatial, True)), "conv1",
             tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),
         ),
-        "kernels": Kernels("conv1", "Conv2d(8, 3)", 8, kernels),
+        "first_filters": FirstFilters("conv1", "Conv2d(8, 3)", 8, kernels),
         "costs": (("Answers", "60 images in 0.1 s, 600 per second"),),
         "advice": ("conv2: what enters this layer sees all of it already.",),
     }  # fmt: skip
-    return Inside(**{**settings, **more})
+    return ReportMeasurements(**{**settings, **more})

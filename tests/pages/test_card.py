@@ -1,4 +1,4 @@
-"""The model card tells the same facts as the report, in Markdown that no name can break."""
+"""The model card holds the same facts as the report, in Markdown that no name can break."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def test_the_card_is_the_text_below(tmp_path: Path) -> None:
     assert (tmp_path / "README.md").read_text(encoding="utf-8") == CARD
 
 
-def test_names_are_taken_for_names() -> None:
+def test_markdown_in_names_is_escaped() -> None:
     text = card_text(made_up_facts(made_up_scores(classes=["a|b", "<i>", "c\nd"]), name="*x*", command="echo ```"))
     assert text.startswith("# \\*x\\*\n")
     assert "| a\\|b | 20 |" in text
@@ -23,40 +23,40 @@ def test_names_are_taken_for_names() -> None:
     assert "````\necho ```\n````" in text
 
 
-def test_a_class_that_was_not_scored_is_a_limit() -> None:
+def test_a_class_without_samples_is_a_limitation() -> None:
     scores = made_up_scores(classes=["bag", "boot", "coat"], num_samples=2, num_wrong=0)
     text = card_text(made_up_facts(scores))
-    assert "- Nothing is known of how well it finds “coat”: there was none to score.\n" in text
+    assert "- The recall of “coat” is unknown: there was no such image to evaluate on.\n" in text
     assert "| coat | 0 | \u2013 | \u2013 | \u2013 |" in text
 
 
-def test_a_design_that_was_written_out_is_not_told_in_a_sentence() -> None:
+def test_a_long_design_is_not_repeated_in_a_sentence() -> None:
     text = card_text(made_up_facts(network="conv(32, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)"))
     assert "A convolutional network with 12,345 parameters." in text
 
 
 def test_many_classes_are_not_listed() -> None:
     text = card_text(made_up_facts(made_up_scores(40)))
-    assert "40 classes, listed in `classes.txt`; their figures are in `scores.json`." in text
+    assert "40 classes, listed in `classes.txt`; their metrics are in `scores.json`." in text
 
 
 CARD = """\
 # shoes-2
 
-A convolutional network (compact) with 12,345 parameters. It takes 1 x 28 x 28 values and gives a probability for each of 3 \
-classes. Trained on shoes, 2031-05-04 14:05.
+A convolutional network (compact) with 12,345 parameters. It reads samples of 1 x 28 x 28 and returns a probability for each of \
+3 classes. Trained on shoes, 2031-05-04 14:05.
 
 ## Result
 
-The network names 54 of 60 images of the test split correctly: 90.0 %. For many more images like these, expect between \
-79.9 % and 95.3 % (95 % interval). Always guessing “bag” would be correct for 33.3 %.
+The network classifies 54 of 60 images of the test set correctly: an accuracy of 90.0 %. On more images like these, expect an \
+accuracy between 79.9 % and 95.3 % (95 % confidence interval). The baseline, always predicting “bag”, has an accuracy of 33.3 %.
 
-On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over images of \
-equal confidence, confidence and accuracy differ by 0.0 points on average (expected calibration error, 15 bins).
+The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point. The expected calibration \
+error, the mean gap between confidence and accuracy over 15 bins, is 0.0 percentage points.
 
 ## Classes
 
-| class | images scored | precision | recall | F1 |
+| class | images | precision | recall | F1 |
 |---|---:|---:|---:|---:|
 | bag | 20 | 90.0 % | 90.0 % | 90.0 % |
 | boot | 20 | 90.0 % | 90.0 % | 90.0 % |
@@ -69,23 +69,22 @@ equal confidence, confidence and accuracy differ by 0.0 points on average (expec
 - test: 60 images
 - 2 images were turned upright.
 
-## Limits
+## Limitations
 
-- It knows these 3 classes and gives one of them to whatever it is shown; it has no answer for anything else.
-- The figures hold for images like those that it was scored on. Images from another source can differ in ways that no \
-figure here tells.
-- It finds “bag” least often: 90.0 % of 20 images.
+- The network predicts one of these 3 classes for every image, even for one that belongs to none of them.
+- The metrics hold for images like those of this evaluation. They can differ for images from another source.
+- The lowest recall is that of “bag”: 90.0 % of 20 images.
 - coat is rare.
 
-## What is done before the network sees it
+## Preprocessing
 
-This travels with the weights; `visus predict` does it of itself.
+The preprocessing is stored with the weights; `visus predict` applies it.
 
-- Each image is brought to 28 x 28 with 1 channel, scaled and cut to fit.
-- From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).
-- Values are kept as uint8 until then.
+- Each image is converted to 28 x 28 with 1 channel, resized and cropped.
+- Pixels are normalized with the mean and the standard deviation of the training set: (value - 72.94) / 90.1.
+- Values are stored as uint8 before normalization.
 
-## Use
+## Usage
 
 ```
 visus predict RUN FILES
@@ -94,7 +93,7 @@ visus evaluate RUN
 
 `RUN` is this folder.
 
-## Repeat
+## Reproducing this run
 
 ```
 visus train shoes --seed 7
@@ -102,13 +101,13 @@ visus train shoes --seed 7
 
 - Training time: 3 min 07 s
 - Epochs: 3
-- Images per second: 2,000 (mean of the epochs)
+- Images per second: 2,000 (mean over the epochs)
 - Device: cpu (Some CPU)
 - Precision: bfloat16: asked for
-- Memory layout: channels last
-- Processor cores: 4, of which PyTorch used 2
+- Memory format: channels-last
+- CPU cores: 4; PyTorch used 2
 - Seed: 7
-- Computed with: visus 0.1.0, python 3.13.0, torch 2.13.0
+- Versions: visus 0.1.0, python 3.13.0, torch 2.13.0
 
 `report.html` shows all of this and more, `recipe.yaml` holds every setting.
 """

@@ -12,16 +12,16 @@ from PIL import Image
 
 from visus.pages.parts.images import (
     as_image,
-    enlarged,
-    framed,
-    in_shades,
-    in_signed_shades,
-    laid_over,
+    block_means,
+    depth_slices,
+    enlarge,
+    make_grid,
+    outline,
     png,
-    reduced,
-    sheet,
-    slices,
+    signed_colors,
+    unsigned_colors,
 )
+from visus.pages.parts.overlay import blend_map
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 2**32 - 1))
@@ -46,13 +46,13 @@ def test_a_flat_sample_is_black_and_raises_no_warning() -> None:
 
 
 def test_shades_grow_brighter_with_the_value() -> None:
-    brightness = in_shades(np.linspace(0, 3, 50)[None]).astype(int).sum(axis=2)[0]
+    brightness = unsigned_colors(np.linspace(0, 3, 50)[None]).astype(int).sum(axis=2)[0]
     assert (np.diff(brightness) >= 0).all()
     assert brightness[0] < brightness[-1]
 
 
 def test_signed_shades_are_red_above_0_blue_below_and_near_white_at_0() -> None:
-    (below, zero, above) = in_signed_shades(np.array([[-2.0, 0.0, 2.0]]))[0].astype(int)
+    (below, zero, above) = signed_colors(np.array([[-2.0, 0.0, 2.0]]))[0].astype(int)
     assert above[0] > above[2]
     assert below[2] > below[0]
     assert zero.min() > 240
@@ -60,13 +60,13 @@ def test_signed_shades_are_red_above_0_blue_below_and_near_white_at_0() -> None:
 
 def test_a_map_that_is_nowhere_above_0_leaves_the_sample_gray() -> None:
     image = as_image(np.random.default_rng(0).random((3, 4, 4)))
-    over = laid_over(image, -np.ones((4, 4)))
+    over = blend_map(image, -np.ones((4, 4)))
     assert (over == over[:, :, :1]).all()
 
 
 def test_a_map_reddens_the_sample_most_where_it_is_highest() -> None:
     image = np.full((2, 2, 3), 100, np.uint8)
-    over = laid_over(image, np.array([[0.0, 1.0], [2.0, 4.0]])).astype(int)
+    over = blend_map(image, np.array([[0.0, 1.0], [2.0, 4.0]])).astype(int)
     redness = (over[..., 0] - over[..., 2]).reshape(-1)
     assert redness.argmax() == 3
     assert (np.diff(redness) >= 0).all()
@@ -75,7 +75,7 @@ def test_a_map_reddens_the_sample_most_where_it_is_highest() -> None:
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 50))
 def test_enlarging_repeats_pixels_and_only_pixels(height: int, width: int, side: int) -> None:
     drawn = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    large = enlarged(drawn, side)
+    large = enlarge(drawn, side)
     times = large.shape[0] // height
     assert large.shape == (height * times, width * times, 3)
     assert np.array_equal(large[::times, ::times], drawn)
@@ -85,7 +85,7 @@ def test_enlarging_repeats_pixels_and_only_pixels(height: int, width: int, side:
 @given(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 4)), min_size=1, max_size=9), st.integers(1, 4))
 def test_every_image_of_a_sheet_can_be_cut_out_again(sizes: list[tuple[int, int]], columns: int) -> None:
     images = [np.full((height, width, 3), index, np.uint8) for index, (height, width) in enumerate(sizes)]
-    paper = sheet(images, columns, gap=1)
+    paper = make_grid(images, columns, gap=1)
     high, wide = max(size[0] for size in sizes), max(size[1] for size in sizes)
     across = min(columns, len(images))
     for index, each in enumerate(images):
@@ -96,7 +96,7 @@ def test_every_image_of_a_sheet_can_be_cut_out_again(sizes: list[tuple[int, int]
 @pytest.mark.parametrize("box", [[(-3, 1), (-2, 2)], [(2, 9), (3, 12)], [(0, 3), (0, 4)], [(-5, -2), (8, 9)]])
 def test_a_frame_marks_the_border_pixels_of_the_box_inside_the_image(box: list[tuple[int, int]]) -> None:
     drawn = np.zeros((4, 5, 3), np.uint8)
-    marked = framed(drawn, box, (1, 1, 1))[:, :, 0]
+    marked = outline(drawn, box, (1, 1, 1))[:, :, 0]
     (top, bottom), (left, right) = box
     for row in range(4):
         for column in range(5):
@@ -108,8 +108,8 @@ def test_a_frame_marks_the_border_pixels_of_the_box_inside_the_image(box: list[t
 
 def test_slices_are_evenly_taken_with_the_first_and_the_last() -> None:
     volume = np.arange(10.0).reshape(1, 10, 1, 1)
-    assert [each.item() for each in slices(volume, 4)] == [0, 3, 6, 9]
-    assert len(slices(volume, 99)) == 10
+    assert [each.item() for each in depth_slices(volume, 4)] == [0, 3, 6, 9]
+    assert len(depth_slices(volume, 99)) == 10
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 8), st.integers(0, 2**32 - 1))
@@ -117,7 +117,7 @@ def test_means_of_blocks_keep_the_mean_of_whole_blocks_and_fit_the_side(
     height: int, width: int, side: int, seed: int
 ) -> None:
     values = np.random.default_rng(seed).random((height, width, 2))
-    small = reduced(values, side)
+    small = block_means(values, side)
     assert max(small.shape[:2]) <= max(side, 1)
     times = -(-max(height, width) // side)
     if height % times == 0 and width % times == 0:

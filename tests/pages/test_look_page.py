@@ -13,16 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from visus.examine.map_placement import place_nearest
 from visus.geometry import Field
 from visus.pages.look.facts import LookFacts
-from visus.pages.look.layers import MAPS_BYTES, field_words, layers_section, placed
+from visus.pages.look.layers import MAPS_BYTES, field_words, layers_section
+from visus.pages.look.output_terms import output_terms_section
 from visus.pages.look.page import look_page
-from visus.pages.look.sums import sum_section
 from visus.pages.parts.charts import bars, curve, line_chart
-from visus.pages.parts.samples import one_map, reduced_sample
+from visus.pages.parts.samples import map_image, sample_block_means
 from visus.workbench.look.inputs import sample_of_tensor
 from visus.workbench.look.looking import look
-from visus.workbench.look.measures import Subjected, layers_of
+from visus.workbench.look.measures import Probe, layers_of
 from visus.workbench.modules import network
 
 SIDE = 24
@@ -62,12 +63,12 @@ def test_every_image_has_words_for_those_who_cannot_see_it(facts: LookFacts) -> 
 def test_all_parts_stand_in_their_order(facts: LookFacts) -> None:
     titles = re.findall(r"<h2>(.*?)</h2>", look_page(facts))
     assert titles == [
-        "The image and the answer",
-        "Where it looked",
+        "The image and the prediction",
+        "Saliency",
         "Layer by layer",
         "Filters",
-        "One number, in full",
-        "What a unit reads",
+        "One output, term by term",
+        "Receptive field of a unit",
     ]
 
 
@@ -83,7 +84,7 @@ def test_every_layer_is_there_in_the_order_of_computation(facts: LookFacts) -> N
 
 def test_maps_that_are_not_drawn_are_counted(facts: LookFacts) -> None:
     section = layers_section(facts)
-    found = re.search(r"Of each layer at most (\d+) maps", plain(section))
+    found = re.search(r"At most (\d+) maps of each layer", plain(section))
     assert found is not None
     assert f"The other {20 - int(found[1])} maps are not drawn." in plain(section)
     assert len(re.findall(r'alt="Map \d+ of relu2,', section)) == int(found[1])
@@ -92,7 +93,7 @@ def test_maps_that_are_not_drawn_are_counted(facts: LookFacts) -> None:
 def test_the_terms_on_the_page_add_up_to_the_value(facts: LookFacts) -> None:
     found = facts.sum
     assert found is not None
-    section = sum_section(facts)
+    section = output_terms_section(facts)
     tables = re.findall(r"<caption>products, channel \d+</caption>(.*?)</table>", section)
     terms = [float(cell.replace("\u2212", "-")) for table in tables for cell in re.findall(r"<td[^>]*>([^<]+)</td>", table)]
     assert len(terms) == found.products.size == 27
@@ -133,7 +134,7 @@ def test_dead_filters_are_named() -> None:
         module[0].bias[:] = torch.tensor([1.0, -1.0, 1.0])
     found = look(module, torch.rand(1, 8, 8), data=torch.rand(9, 1, 8, 8)).facts
     assert found.layers[1].dead == (1,)
-    assert "Never above 0 over 9 samples: 1 filter (1)." in plain(look_page(found))
+    assert "Dead, never positive over 9 samples: 1 filter (1)." in plain(look_page(found))
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_dead_filters_are_named() -> None:
 def test_maps_of_all_layers_stay_under_their_share_of_three_megabytes(design: str, shape: tuple[int, ...]) -> None:
     noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     module = network(design, shape, 3).eval()
-    layers, _, why = layers_of(Subjected(module, noise, 1), None)
+    layers, _, why = layers_of(Probe(module, noise, 1), None)
     assert not why
     facts = LookFacts("a network", True, "0", sample_of_tensor(noise[0]).facts, layers)
     assert len(layers_section(facts).encode()) < 1.1 * MAPS_BYTES
@@ -160,7 +161,7 @@ def test_maps_of_all_layers_stay_under_their_share_of_three_megabytes(design: st
 def test_a_placed_value_stands_about_the_middle_of_what_it_reads(step: int, size: int, length: int, count: int) -> None:
     fields = (Field(size=size, stride=step, start=0),)
     values = np.arange(1.0, count + 1)
-    found = placed(values, fields, (length,))
+    found = place_nearest(values, fields, (length,))
     for index in range(count):
         middle = index * step + (size - 1) / 2
         if middle <= length - 1 and float(middle).is_integer():
@@ -171,8 +172,8 @@ def test_a_placed_value_stands_about_the_middle_of_what_it_reads(step: int, size
     assert all((found == value).sum() <= step for value in values)
 
 
-def test_what_sees_everything_is_said_so(facts: LookFacts) -> None:
-    assert field_words(facts.layers[-1]) == "everything"
+def test_a_layer_that_reads_everything_says_so(facts: LookFacts) -> None:
+    assert field_words(facts.layers[-1]) == "the whole input"
     assert field_words(facts.layers[0]) == "3 x 3 px"
 
 
@@ -209,5 +210,5 @@ def test_bars_go_up_for_more_than_0_and_down_for_less() -> None:
 
 def test_a_large_map_is_drawn_as_means_of_blocks() -> None:
     values = np.arange(16.0).reshape(1, 4, 4)
-    assert reduced_sample(values, 2)[0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
-    assert 'width="84" height="84"' in one_map(np.zeros((4, 4)), 1.0, False, "told", 84)
+    assert sample_block_means(values, 2)[0].tolist() == [[2.5, 4.5], [10.5, 12.5]]
+    assert 'width="84" height="84"' in map_image(np.zeros((4, 4)), 1.0, False, "told", 84)

@@ -12,7 +12,8 @@ from facts_of_runs import made_up_facts, made_up_scores
 from PIL import Image
 
 from visus.errors import DataError
-from visus.pages.parts.plots import draw_confusion, draw_curves
+from visus.pages.parts.confusion import draw_confusion
+from visus.pages.parts.training_curves import draw_curves
 
 
 def strongest_blue(path: Path) -> int:

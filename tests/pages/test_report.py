@@ -9,11 +9,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from facts_of_runs import made_up_facts, made_up_inside, made_up_scores
+from facts_of_runs import made_up_facts, made_up_measurements, made_up_scores
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visus.pages.parts.charts import heat_map, line_chart, shade
+from visus.pages.parts.charts import line_chart
+from visus.pages.parts.confusion import cell_style, confusion_map, shade
 from visus.pages.report.page import report_page, write_report
 
 VOID = {"meta", "br", "hr", "img", "link", "input"}
@@ -55,26 +56,31 @@ def test_the_report_says_what_the_facts_say() -> None:
     for expected in (
         "shoes-2",
         "2031-05-04 14:05 · trained on shoes",
-        "90.0 % accuracy on 60 images of the test split 79.9 % to 95.3 % always “bag”: 33.3 %",
-        "The network names 54 of 60 images of the test split correctly: 90.0 %. For many more images like these, "
-        "expect between 79.9 % and 95.3 % (95 % interval). Always guessing “bag” would be correct for 33.3 %. Scored once.",
+        "90.0 % accuracy on 60 images of the test set 79.9 % to 95.3 % always “bag”: 33.3 %",
+        "The network classifies 54 of 60 images of the test set correctly: an accuracy of 90.0 %. On more images like these, "
+        "expect an accuracy between 79.9 % and 95.3 % (95 % confidence interval). The baseline, always predicting “bag”, has an "
+        "accuracy of 33.3 %. Scored once.",
         "coat is rare.",
         "Kind a folder for each class",
         "Class Training Test bag 100 20 boot 100 20 coat 100 20 All 300 60",
-        "What was done to it 2 images were turned upright.",
-        "Each image is brought to 28 x 28 with 1 channel, scaled and cut to fit.",
-        "From the values the mean of the training split is taken (72.94) and they are divided by its standard deviation (90.1).",
-        "A convolutional network (compact) with 12,345 parameters. It takes 1 x 28 x 28 values and gives a probability for "
+        "Changes to the data 2 images were turned upright.",
+        "Each image is converted to 28 x 28 with 1 channel, resized and cropped.",
+        "Pixels are normalized with the mean and the standard deviation of the training set: (value - 72.94) / 90.1.",
+        "A convolutional network (compact) with 12,345 parameters. It reads samples of 1 x 28 x 28 and returns a probability for "
         "each of 3 classes.",
         "Multiply-adds for one image 9.63 M",
         "conv(32, 3), relu, globalpool, linear(classes)",
-        "The weights kept are those of epoch 2.",
+        "The weights of epoch 2 were kept.",
         "bag 20 90.0 % 90.0 % 90.0 %",
-        "True class Called Images bag boot 2 boot coat 2 coat bag 2",
-        "On average the network is 90.0 % sure of its answer and correct for 90.0 %: the two agree within one point. Over images "
-        "of equal confidence, confidence and accuracy differ by 0.0 points on average (expected calibration error, 15 bins).",
-        "Training time 3 min 07 s Epochs 3 Images per second 2,000 (mean of the epochs) Device cpu (Some CPU) "
-        "Precision bfloat16: asked for Memory layout channels last Processor cores 4, of which PyTorch used 2",
+        "True class Predicted class Images bag boot 2 boot coat 2 coat bag 2",
+        "The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point. The expected calibration "
+        "error, the mean gap between confidence and accuracy over 15 bins, is 0.0 percentage points.",
+        "Precision: of the images predicted as this class, the share that really are. Recall: of the images of this class, the share "
+        "that is predicted as it. F1 is the harmonic mean of the two.",
+        "The most frequent confusion is bag predicted as boot: 2 times. Rows are true classes and columns are predicted classes;",
+        "The training set has 300 images of 3 classes; 60 test images were held out for the evaluation.",
+        "Training time 3 min 07 s Epochs 3 Images per second 2,000 (mean over the epochs) Device cpu (Some CPU) "
+        "Precision bfloat16: asked for Memory format channels-last CPU cores 4; PyTorch used 2",
         "visus train shoes --seed 7 The seed was 7.",
         "visus 0.1.0 python 3.13.0 torch 2.13.0",
     ):
@@ -82,15 +88,15 @@ def test_the_report_says_what_the_facts_say() -> None:
     assert "simplejpeg" not in text
 
 
-def test_a_result_that_does_not_beat_guessing_is_called_so() -> None:
+def test_a_result_that_does_not_beat_the_baseline_says_so() -> None:
     page = Page(report_page(made_up_facts(made_up_scores(num_classes=3, num_samples=9, num_wrong=6))))
-    assert "So 9 images do not show that the network beats that guess." in page.text
+    assert "9 images do not show that the network beats the baseline." in page.text
 
 
 @pytest.mark.parametrize(
-    ("num_wrong", "verdict"), [(30, "it is surer than it should be"), (0, "it is less sure than it could be")]
+    ("num_wrong", "verdict"), [(30, "the network is overconfident"), (0, "the network is underconfident")]
 )
-def test_calibration_is_told_by_its_direction(num_wrong: int, verdict: str) -> None:
+def test_calibration_has_a_direction(num_wrong: int, verdict: str) -> None:
     assert verdict in Page(report_page(made_up_facts(made_up_scores(num_wrong=num_wrong)))).text
 
 
@@ -112,7 +118,7 @@ def test_figures_have_words_for_those_who_cannot_see_them() -> None:
         images = [attributes for tag, attributes in page.tags if tag == "svg" or attributes.get("role") == "img"]
         assert images
         assert all(attributes.get("role") == "img" and attributes.get("aria-label") for attributes in images)
-        assert dict(page.tags[0][1]) == {"lang": "en-GB"}
+        assert dict(page.tags[0][1]) == {"lang": "en-US"}
 
 
 @settings(max_examples=25, deadline=None)
@@ -123,7 +129,7 @@ def test_no_name_can_break_the_page(text: str) -> None:
     facts = made_up_facts(
         scores, name=text, created=text, command=text, data_name=text, data={text: text}, ledger_sentences=[text],
         warnings=[text], design_text=text, network=text, recipe={text: text, "seed": text}, noun="image",
-        class_counts={text: [1, 2, 3]}, inside=made_up_inside((1, 6, 5), text, names[1], advice=(text,), missing={"filters": text}),
+        class_counts={text: [1, 2, 3]}, measured=made_up_measurements((1, 6, 5), text, names[1], advice=(text,), missing={"filters": text}),
     )  # fmt: skip
     page = Page(report_page(facts))
     assert {tag for tag, _ in page.tags} <= {
@@ -151,7 +157,7 @@ def test_facts_that_are_missing_leave_no_empty_section() -> None:
     assert "Nothing in the data was changed." in text
     assert "This run was made from Python." in text
     assert "A network with 12,345 parameters." in text
-    assert "parameters. Training time 3 min 07 s How to repeat it" in text
+    assert "parameters. Training time 3 min 07 s Reproducing this run" in text
     assert "Training Loss" not in text
     assert "None" not in text
 
@@ -190,14 +196,14 @@ def test_many_epochs_are_thinned_and_keep_their_ends() -> None:
     assert (pairs[0].split(",")[0], pairs[-1].split(",")[0]) == ("54.0", "446.0")
 
 
-def test_the_heat_map_has_a_square_for_each_pair_that_occurs() -> None:
+def test_the_confusion_map_has_a_square_for_each_pair_that_occurs() -> None:
     scores = made_up_scores(30, num_samples=300, num_wrong=20)
-    chart = ElementTree.fromstring(heat_map("Confusion", "", scores))
+    chart = ElementTree.fromstring(confusion_map(scores))
     squares = chart.findall("rect")[1:]
     occurring = sum(1 for row in scores.confusion for count in row if count)
     assert len(squares) == occurring
     assert sum(1 for square in squares if square.attrib["class"] == "miss") == len(scores.most_confused(10_000))
-    assert [title.text for title in squares[0]] == ["class 0 called class 0: 9 of 10"]
+    assert [title.text for title in squares[0]] == ["class 0 predicted as class 0: 9 of 10"]
 
 
 # ---------------------------------------------------------------------------------------------------------------- contrast
@@ -234,13 +240,29 @@ def test_words_stand_out_from_their_ground(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["light", "dark", "print"])
 def test_figures_in_shaded_cells_can_be_read_at_every_strength(name: str) -> None:
-    from visus.pages.report.page import _cell_style
-
     theme = themes()[name]
     for hit, color in ((True, theme["accent"]), (False, theme["warm"])):
         for step in range(1, 101):
             strength = shade(step / 100)
-            style = _cell_style(strength, hit).split()
+            style = cell_style(strength, hit).split()
             ink = theme["cell-full"] if "full" in style else theme["cell-strong"] if "strong" in style else theme["cell"]
             ground = [strength * a + (1 - strength) * b for a, b in zip(color, theme["wash"], strict=True)]
             assert contrast(ink, ground) >= 4.5, (hit, strength)
+
+
+# ------------------------------------------------------------------------------------------------------------ style sheet
+
+KNOWN_PROPERTIES = """
+align-items background border border-bottom border-bottom-color border-collapse border-left border-left-color border-radius border-spacing
+border-top box-sizing break-after break-inside color color-scheme cursor display fill fill-opacity flex flex-direction flex-wrap font
+font-size font-variant-numeric font-weight gap grid-template-columns height image-rendering left letter-spacing line-height list-style margin
+margin-bottom margin-left margin-right margin-top max-height max-width min-width opacity overflow overflow-wrap overflow-x padding
+padding-bottom padding-left padding-right padding-top position print-color-adjust right stroke stroke-dasharray stroke-linejoin stroke-width
+text-align text-overflow top transform vertical-align white-space width writing-mode -webkit-print-color-adjust -webkit-text-size-adjust
+"""
+
+
+def test_the_style_sheet_has_no_property_that_browsers_ignore() -> None:
+    style = resources.files("visus.pages.parts").joinpath("page.css").read_text(encoding="utf-8")
+    named = set(re.findall(r"[{;]\s*([a-z-]+)\s*:", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)))
+    assert named - set(KNOWN_PROPERTIES.split()) - {name for name in named if name.startswith("--")} == set()

@@ -9,57 +9,68 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from facts_of_runs import made_up_facts, made_up_inside, made_up_scores
+from facts_of_runs import made_up_facts, made_up_measurements, made_up_scores
 from test_report import Page
 
 from visus.evaluation.calibration import reliability
 from visus.pages.card import card_text
-from visus.pages.parts.calibration_chart import reliability_chart
-from visus.pages.parts.charts import growth_figure
-from visus.pages.report.facts import calibration_sentences, shift_sentences, sight_sentences
-from visus.pages.report.measurements import FieldGrowth, Inside, Reach
-from visus.pages.report.page import report_page
+from visus.pages.parts.field_growth import field_growth_figure
+from visus.pages.parts.reliability_diagram import reliability_diagram
+from visus.pages.report.measurements import FieldGrowth, LayerField, ReportMeasurements
+from visus.pages.report.page import SECTIONS, report_page
+from visus.pages.report.sentences import calibration_sentences, field_sentences, shift_sentences
 
 SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 
 
 def test_the_parts_say_what_was_measured() -> None:
-    text = Page(report_page(made_up_facts(inside=made_up_inside()))).text
+    text = Page(report_page(made_up_facts(measured=made_up_measurements()))).text
     for expected in (
-        "Two shifts of one image by up to 3 x 3 px get the same answer in 89.0 % of cases (zeros: zeros enter: the training mean, or "
-        "with min-max scaling the lowest value), and 93.0 % (roll: what leaves at one side enters at the other). Measured on 50 images "
-        "of the test split. For a shift of 1 x 1 px, moved by roll: pool1 breaks it first: its step of 2 x 2 px does not divide a shift "
+        "Two shifts of the same image by up to 3 x 3 px get the same label in 89.0 % of cases with the worst kind of shift (zeros: filled with 0 "
+        "after normalization: the training mean, or with min-max the minimum), and in 93.0 % of cases with the best (roll: wraps around). "
+        "Measured on 50 images of the test set. Shift equivariance of the layers, for a shift of 1 x 1 px (roll): pool1 breaks it first: its step of 2 x 2 px does not divide a shift "
         "of 1 x 1 px; its map changes by 15.0 %.",
-        "6 of 60 images are named wrongly; the surest wrong answer has a probability of 99.0 %. Beside each stand the training "
-        "images that are most like it to the network: by the cosine of what reaches the layer 'linear1', among 200 of the 300 "
-        "training images.",
-        "Red is where the network looked for its answer (Grad-CAM). 'conv2' is the last layer whose map is fine. With all weights random "
+        "6 of 60 images are misclassified; the most confident mistake has a probability of 99.0 %. Below each are the most similar "
+        "training images, by the cosine similarity of the inputs to layer 'linear1', among 200 of the 300 training images.",
+        "Red marks what mattered most for the prediction (Grad-CAM). 'conv2' is the last layer whose map is fine. With all weights random "
         "the map stays much the same.",
-        "boot called coat , 99.0 % sure (boot: 0.5 %) 0-boot-07.jpg boot 0.97",
-        "boot called coat 0: 6 images",
-        "9 labels of the test split may be wrong:",
+        "boot predicted as coat , 99.0 % (boot: 0.5 %) 0-boot-07.jpg boot 0.97",
+        "boot predicted as coat 0: 6 images",
+        "9 labels of the test set may be wrong:",
         "These samples also chose the weights that were kept.",
-        "Of an image of 24 x 20 px, 'pool' is the first layer that sees everything. The middle unit of the last map ('conv1') really "
-        "reads 3 x 3 px of the image.",
-        "These are the 8 filters of 'conv1' (Conv2d(8, 3)), in color where they read three channels",
-        "What follows from its figures conv2: what enters this layer sees all of it already.",
+        "'pool' is the first layer whose receptive field is the whole image (24 x 20 px). The middle unit of the last feature map ('conv1') "
+        "has an exact receptive field of 3 x 3 px.",
+        "conv1 , Conv2d(8, 3): 8 filters of 3 x 3 x 3 weights (channels first). Each filter is scaled by its own largest weight, which stands "
+        "below it beside its number. Gray is 0; red, green and blue are the weights of the three input channels.",
+        "Advice conv2: what enters this layer sees all of it already.",
         "Answers 60 images in 0.1 s, 600 per second",
-        "What would help, and what it costs blurred pooling instead of strides : 12.3 k instead of 12.3 k parameters. visus train shoes -m <design>",
+        "What would improve it, and at what cost blurred pooling instead of strides : 12.3 k instead of 12.3 k parameters. visus train shoes -m <design>",
     ):
         assert expected in text, expected
 
 
-def test_the_order_is_result_trust_making_cost_and_repeating() -> None:
-    page = report_page(made_up_facts(inside=made_up_inside()))
-    assert re.findall(r"<h2>(.*?)</h2>", page) == [
-        "What was taken for what", "Class by class", "Can its probabilities be believed?", "Does its answer stay when the image moves?",
-        "What it gets wrong", "Data", "Network", "Training", "What it cost", "How to repeat it",
-    ]  # fmt: skip
+def test_the_page_has_every_section_of_the_list_in_its_order() -> None:
+    page = report_page(made_up_facts(measured=made_up_measurements()))
+    titles = [title for title, _ in SECTIONS]
+    assert titles[:2] == ["Result", "Warnings"], "these two have no heading"
+    assert re.findall(r"<h2>(.*?)</h2>", page) == titles[2:]
+    first, *_, last = (page.index(words) for words in ('class="panel"', 'class="warning"', "<h2>"))
+    assert first < last
+
+
+def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(facts: object) -> str:
+        raise ValueError("no such figure")
+
+    monkeypatch.setattr("visus.pages.report.page.SECTIONS", (("Broken", broken), *SECTIONS))
+    page = report_page(made_up_facts())
+    assert "<h2>Broken</h2><p>This part could not be made: ValueError: no such figure.</p>" in page
+    assert "<h2>Confusion matrix</h2>" in page
 
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_image_has_words_and_nothing_comes_from_outside(shape: tuple[int, ...]) -> None:
-    page = report_page(made_up_facts(inside=made_up_inside(shape), input_shape=shape))
+    page = report_page(made_up_facts(measured=made_up_measurements(shape), input_shape=shape))
     parsed = Page(page)
     images = [attributes for tag, attributes in parsed.tags if tag == "img"]
     drawn = images + [attributes for tag, attributes in parsed.tags if tag == "svg"]
@@ -85,7 +96,7 @@ def test_the_page_stays_small_whatever_the_samples_and_classes(shape: tuple[int,
         if shape == (3, 512, 512)
         else made_up_scores()
     )
-    facts = made_up_facts(scores, inside=made_up_inside(shape), input_shape=shape)
+    facts = made_up_facts(scores, measured=made_up_measurements(shape), input_shape=shape)
     assert len(report_page(facts).encode()) < 3_000_000
 
 
@@ -97,33 +108,33 @@ def test_the_page_stays_small_where_everything_is_confused(num_classes: int) -> 
 
     names = [f"{'a long name of a class ' * 4}{place}" for place in range(num_classes)]
     scores = score(chances, rng.integers(num_classes, size=20_000), names, split="test")
-    assert len(report_page(made_up_facts(scores, inside=made_up_inside())).encode()) < 3_000_000
+    assert len(report_page(made_up_facts(scores, measured=made_up_measurements())).encode()) < 3_000_000
 
 
-def test_a_part_that_could_not_be_made_is_told_with_its_reason() -> None:
+def test_a_missing_part_is_named_with_its_reason() -> None:
     missing = {name: f"the {name} were odd" for name in ("calibration", "shifts", "mistakes", "sight", "filters", "advice")}
-    text = Page(report_page(made_up_facts(inside=Inside(missing=missing)))).text
+    text = Page(report_page(made_up_facts(measured=ReportMeasurements(missing=missing)))).text
     for name in missing:
         assert f"This part could not be made: the {name} were odd" in text
-    inside = made_up_inside(saliencies=None, missing={"saliency": "it was odd"})
-    assert "Where the network looked could not be drawn: it was odd" in Page(report_page(made_up_facts(inside=inside))).text
+    inside = made_up_measurements(saliency=None, missing={"saliency": "it was odd"})
+    assert "Saliency maps could not be made: it was odd" in Page(report_page(made_up_facts(measured=inside))).text
 
 
 def test_the_facts_are_plain_data() -> None:
-    inside = made_up_inside()
+    inside = made_up_measurements()
     facts = json.loads(json.dumps(inside.to_json()))
     assert inside.calibration is not None
     assert facts["calibration"]["temperature"] == inside.calibration.temperature
     assert facts["mistakes"]["confident_wrong"][0]["alike"][0]["sample"] == "near-boot-07.jpg"
     assert facts["saliency"]["is_believable"] is False
     assert [way["way"] for way in facts["moves"]["ways"]] == ["roll", "zeros"]
-    assert json.loads(json.dumps(Inside().to_json()))["sight"] is None
+    assert json.loads(json.dumps(ReportMeasurements().to_json()))["sight"] is None
 
 
 # ---- sentences ----
 
 
-def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
+def test_the_temperature_is_named_with_the_set_it_was_fitted_on() -> None:
     import torch
 
     from visus.evaluation.calibration import COOLEST, TemperatureFit, calibrate
@@ -131,47 +142,51 @@ def test_the_temperature_is_told_with_where_it_was_fitted() -> None:
     logits = torch.tensor([[4.0, 0.0, 0.0]] * 60)
     labels = torch.tensor([0, 0, 1] * 20)
 
-    def told(split: str, fit: TemperatureFit) -> list[str]:
-        return calibration_sentences(made_up_facts(inside=Inside(calibration=calibrate(logits, labels, split, fit))))
+    def sentences_of(split: str, fit: TemperatureFit) -> list[str]:
+        return calibration_sentences(
+            made_up_facts(measured=ReportMeasurements(calibration=calibrate(logits, labels, split, fit)))
+        )
 
     fit = TemperatureFit(2.885, "", "val", 80)
-    first, *more = told("test", fit)
-    assert first.startswith("On average the network is 90.0 % sure")
-    use = "visus predict applies it, which changes no label; with --raw it does not."
+    first, _, *more = sentences_of("test", fit)
+    assert first == "The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point."
+    use = "visus predict applies this calibration, which never changes a label; --raw turns it off."
     assert more == [
-        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 images of the validation split.",
-        "Without that, the expected calibration error is 29.8 points instead of 0.0, and the loss 1.369 instead of 0.868.",
+        "These probabilities are calibrated: the outputs are divided by a temperature of 2.88, fitted on 80 images of the validation set.",
+        "Without calibration, the expected calibration error is 29.8 percentage points instead of 0.0, and the loss is 1.369 instead of 0.868.",
         use,
     ]
-    assert told("val", fit)[-2:] == [
-        "The temperature was fitted on these very images, so expect a larger error elsewhere.",
+    assert sentences_of("val", fit)[-2:] == [
+        "The temperature was fitted on these same images, so expect a larger error on other images.",
         use,
     ]
-    card = card_text(made_up_facts(inside=Inside(calibration=calibrate(logits, labels, "test", fit))))
+    card = card_text(made_up_facts(measured=ReportMeasurements(calibration=calibrate(logits, labels, "test", fit))))
     assert "divided by a temperature of 2.88" in card
-    none = told("test", TemperatureFit(reason="there is no validation split to fit a temperature on"))
-    assert none[1:] == [
-        "These probabilities are the network's own, not calibrated: there is no validation split to fit a temperature on."
-    ]
-    endless = told("test", TemperatureFit(COOLEST, "", "val", 80))
-    assert "That temperature is the limit of what is tried: no best one was found." in endless
+    none = sentences_of("test", TemperatureFit(reason="there is no validation split to fit a temperature on"))
+    assert none[2:] == ["These probabilities are not calibrated: there is no validation split to fit a temperature on."]
+    endless = sentences_of("test", TemperatureFit(COOLEST, "", "val", 80))
+    assert "The temperature is at the limit of the search range: no optimum was found." in endless
 
 
-def test_what_is_not_known_is_not_told() -> None:
+def test_missing_measurements_give_no_sentences() -> None:
     assert shift_sentences(made_up_facts()) == []
-    assert sight_sentences(made_up_facts()) == []
+    assert field_sentences(made_up_facts()) == []
 
 
-def test_sight_is_told_for_what_sees_all_little_and_through_gates() -> None:
-    def told(*layers: Reach, gates: str = "") -> list[str]:
-        return sight_sentences(made_up_facts(inside=Inside(sight=FieldGrowth((9, 9), layers, gates=gates))))
+def test_the_receptive_field_is_described_where_it_covers_all_or_little_and_through_gates() -> None:
+    def sentences_of(*layers: LayerField, gates: str = "") -> list[str]:
+        return field_sentences(
+            made_up_facts(measured=ReportMeasurements(field_growth=FieldGrowth((9, 9), layers, gates=gates)))
+        )
 
-    assert told(Reach("a", "conv", (5, 9), False)) == ["No layer sees the whole image of 9 x 9 px through its windows."]
-    assert told(Reach("a", "conv", (5, 9), False), Reach("b", "conv", (11, 13), False), gates="se1") == [
-        "Of an image of 9 x 9 px, 'b' is the first layer that has a receptive field (11 x 13 px) that covers it.",
-        "From 'se1' on, a gate tells each place of the whole image beside that.",
+    assert sentences_of(LayerField("a", "conv", (5, 9), False)) == [
+        "No layer has a receptive field that covers the image (9 x 9 px)."
     ]
-    assert told() == ["No layer of it has a receptive field on an image of 9 x 9 px."]
+    assert sentences_of(LayerField("a", "conv", (5, 9), False), LayerField("b", "conv", (11, 13), False), gates="se1") == [
+        "'b' is the first layer whose receptive field (11 x 13 px) covers the image (9 x 9 px).",
+        "From 'se1' on, every position also depends on the whole image, through a gate or a norm.",
+    ]
+    assert sentences_of() == ["No layer of this network has a receptive field on an image of 9 x 9 px."]
 
 
 # ---- charts ----
@@ -181,7 +196,7 @@ def test_a_line_goes_through_no_bin_of_few_samples() -> None:
     import torch
 
     logits = torch.tensor([[3.0, 0.0]] * 5 + [[2.0, 0.0]] * 6 + [[0.5, 0.0]] * 4)
-    chart = ElementTree.fromstring(reliability_chart(reliability(logits, torch.zeros(15, dtype=torch.long)), None))
+    chart = ElementTree.fromstring(reliability_diagram(reliability(logits, torch.zeros(15, dtype=torch.long)), None))
     assert len(chart.findall("circle")) == 3
     line = chart.find("polyline")
     assert line is not None
@@ -193,7 +208,7 @@ def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
 
     logits = torch.tensor([[3.0, 0.0]] * 4 + [[0.5, 0.0]] * 2)
     found = reliability(logits, torch.tensor([0, 0, 0, 1, 0, 1]))
-    chart = ElementTree.fromstring(reliability_chart(found, None))
+    chart = ElementTree.fromstring(reliability_diagram(found, None))
     dots = chart.findall("circle")
     bins = [each for each in found.bins if each.num_samples]
     assert len(dots) == len(bins) == 2
@@ -201,13 +216,15 @@ def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
         assert float(dot.attrib["cx"]) == pytest.approx(52 + 300 * (each.confidence or 0), abs=0.06)
         assert float(dot.attrib["cy"]) == pytest.approx(12 + 300 * (1 - (each.accuracy or 0)), abs=0.06)
     assert float(dots[1].attrib["r"]) > float(dots[0].attrib["r"])
-    assert "As it is, accuracy at confidence: 50 % at 62 %, 75 % at 95 %" in chart.attrib["aria-label"]
+    assert "uncalibrated, accuracy at confidence: 50 % at 62 %, 75 % at 95 %" in chart.attrib["aria-label"]
     assert len(chart.findall("rect[@class='count']")) == 2
 
 
 def test_the_fields_of_all_layers_are_drawn_in_full_with_the_length_of_the_image() -> None:
     sizes = [3, 10, 20, 90]
-    figure = ElementTree.fromstring(growth_figure("the image", "px", sizes, 20, "told"))
+    figure = ElementTree.fromstring(
+        field_growth_figure([(f"conv{index}", size) for index, size in enumerate(sizes)], "image", "px", 20)
+    )
     fields, length = (
         [float(pair.split(",")[1]) for pair in line.attrib["points"].split()] for line in figure.iter("polyline")
     )

@@ -16,7 +16,7 @@ from visus.networks.fast.windows import TapGeometry
 from visus.networks.machine import Machine
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.recipe import Recipe
-from visus.workbench.train.training import Prepared
+from visus.workbench.train.events import Prepared
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

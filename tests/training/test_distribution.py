@@ -37,8 +37,8 @@ from visus.training.gradients import averaging_gradients, seed_step
 from visus.training.loop import Training
 from visus.training.norms import whole_batch_norms
 from visus.training.recipe import Recipe
+from visus.workbench.train.events import Prepared
 from visus.workbench.train.processes import share_of
-from visus.workbench.train.training import Prepared
 from visus.workbench.train.width_search import ALLOWANCE
 
 with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
@@ -302,7 +302,7 @@ def test_all_train_the_network_that_the_first_one_measured(
 
     def chosen() -> list[str]:
         pytest.MonkeyPatch().setattr(step_cost, "measured", measured)
-        pytest.MonkeyPatch().setattr("visus.workbench.train.training._Limit.left", lambda self, ending_s: self.seconds)
+        pytest.MonkeyPatch().setattr("visus.workbench.train.time_limit.TimeLimit.left", lambda self, ending_s: self.seconds)
         told: list[Any] = []
         recipe = quick.replace(epochs=2, learning_rate=None, time_limit_s=ALLOWANCE * 12 * 16 / 32)
         run = visus.train(squares, recipe=recipe, output=tmp_path / "runs", on_event=told.append)
@@ -588,7 +588,7 @@ def test_torchrun_goes_on_after_a_kill_with_one_log_and_the_same_weights(squares
     os.kill(int(children[-1]), signal.SIGKILL)
     out, said = killed.communicate(timeout=300)
     assert (killed.returncode, out) == (0, f"{tmp_path / 'killed'}\n")
-    assert said.count("going on in epoch") == 1
+    assert said.count("resumed in epoch") == 1
     for which in ("best", "last"):
         one, two = weights_of(tmp_path / "whole", which), weights_of(tmp_path / "killed", which)
         assert all(torch.equal(one[name], two[name]) for name in one)

@@ -142,7 +142,7 @@ def test_weights_that_it_started_from_stay_unless_an_epoch_is_better_beyond_chan
     told = iter([answered(0.4), *(answered(*each) for each in epochs)])
     monkeypatch.setattr(Training, "_validate", lambda self, size: (0.5, next(told)))
     monkeypatch.setattr(
-        "visus.workbench.train.starts.is_more_often_right", lambda before, after: False
+        "visus.workbench.train.head_probe.is_more_often_right", lambda before, after: False
     )  # its own head stays
     run = visus.train(
         squares, NETWORK, quick, weights=tmp_path / "start.safetensors", output=tmp_path, on_event=events.append

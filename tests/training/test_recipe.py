@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import visus
 from visus.errors import RecipeError, UsageError
 from visus.training.recipe import FIELDS, Recipe
 
@@ -104,3 +105,7 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         str(caught.value)
         == f"{tmp_path / 'none.yaml'}: this file cannot be read as text. Give the path of a UTF-8 text file."
     )
+
+
+def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
+    assert visus.Recipe.from_yaml("learning_rate: 1e-3\n").learning_rate == 0.001

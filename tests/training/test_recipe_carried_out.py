@@ -17,7 +17,7 @@ from visus.errors import RecipeError
 from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits
 from visus.training.recipe import Recipe
-from visus.workbench.train.training import Prepared
+from visus.workbench.train.events import Prepared
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -88,7 +88,7 @@ def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Rec
     )
     assert told[0].changes[0] == "mirrored left to right (each in every second epoch)"
     assert told[0].changes[-1] == "seen at 6 x 6 for 33 % of the training, then 9 x 9 for 33 %, then 12 x 12 for 33 %"
-    views = "Each answer is the mean over 6 views: the image as it is (half of the weight), and moved a little both ways along all axes; "
+    views = "Each prediction is the mean over 6 copies of the image: unchanged (half of the weight), and shifted a little both ways along all axes; "
     assert any(note.startswith(views) for note in json.loads((run.folder / "scores.json").read_text())["notes"])
     computed = json.loads((run.folder / "whitening.json").read_text())
     assert [(each["path"], each["num_filters"], each["num_samples"]) for each in computed] == [("whiten1", 24, 108)]

@@ -1,7 +1,6 @@
 """The command line: words in, exit codes out.
 
-This room knows options, streams and exit codes: data goes to stdout, talk to stderr; 0 for success, 1 for failure, 2 for usage,
-130 for Ctrl-C. What loads torch is imported inside the command that needs it, so that help comes at once.
+Results go to stdout, messages to stderr. Exit codes: 0 for success, 1 for failure, 2 for usage, 130 for Ctrl-C. What loads torch is imported inside the command that needs it, so that help comes at once.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def run(app: Callable[..., Any]) -> None:
         sys.stderr.write("stopped.\n")
         sys.exit(130)
     except BrokenPipeError:
-        drop_output()  # the reader of our output has gone: nothing is left to say, and nobody to say it to
+        drop_output()  # nobody reads the output any more
         sys.exit(1)
     except OSError as error:
         drop_output()
@@ -64,14 +63,14 @@ def run(app: Callable[..., Any]) -> None:
 
 
 def _usage_exit(error: Exception) -> int:
-    """Tell a mistake in the arguments in one line, with its exit code; anything else is ours, and goes on its way."""
-    tell = getattr(error, "format_message", None)  # typer's own error class has no public name
-    if tell is None:
+    """Print a mistake in the arguments in one line, and return its exit code; raise anything else again."""
+    format_message = getattr(error, "format_message", None)  # typer's own error class has no public name
+    if format_message is None:
         raise error
     from visus.cli.words import not_whole
 
     context = getattr(error, "ctx", None)
-    sys.stderr.write(f"error: {not_whole(tell(), sys.argv) or tell()}\n")
+    sys.stderr.write(f"error: {not_whole(format_message(), sys.argv) or format_message()}\n")
     if context is not None:
         sys.stderr.write(f"Help: {context.command_path} --help\n")
     return int(getattr(error, "exit_code", 2))

@@ -1,7 +1,4 @@
-"""The commands and their options.
-
-This file knows words, ranges and which function of the workbench does the work.
-"""
+"""The commands and their options."""
 
 from __future__ import annotations
 
@@ -32,30 +29,32 @@ app = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but errors.")]
-Raw = Annotated[bool, typer.Option("--raw", help="The network's own probabilities, not calibrated.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Raw = Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
     int | None,
-    typer.Option(min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
+    typer.Option(
+        min=0, help="Seed of the split into training, validation and test set, where the data has none; default: 0."
+    ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-PathColumn = Annotated[str | None, typer.Option(help="Column of a table that names the image files; path by default.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of a table that names the classes; label by default.")]
-SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Leave out rows of a table whose file does not exist.")]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
+PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of a table with the classes; default: label.")]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
 ClassDepth = Annotated[
     int | None,
     typer.Option(
-        min=1, help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders."
+        min=1, help="Level of folders that gives the classes: 1 for the first below DATA, or below its split folders."
     ),
 ]
 ArrayLayout = Annotated[
     str | None,
     typer.Option(
         "--layout",
-        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
     ),
 ]
-CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
 
 
 def _expert(group: str, *names: str, **facts: Any) -> Any:
@@ -86,98 +85,113 @@ def visus(
 @settings.with_settings
 def train(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
     ] = None,
     *,
-    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")] = None,
+    img_size: Annotated[
+        str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders.",
+            help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders.",
             rich_help_panel="Data",
         ),
     ] = None,
-    channels: Annotated[int | None, _expert("Data", help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[
-        str | None, _expert("Data", "--resize-mode", help="How an image gets its size: squash (the default), crop or pad.")
+    channels: Annotated[
+        int | None,
+        _expert("Data", help="Number of channels: 1 for gray, 3 for color; default: color where any image has it."),
     ] = None,
-    scale: Annotated[
-        str | None, _expert("Data", "--normalize", help="How values are scaled: mean-deviation (the default) or min-max.")
+    resize_mode: Annotated[
+        str | None, _expert("Data", help="How an image is resized: squash, crop or pad; default: squash.")
+    ] = None,
+    normalize: Annotated[
+        str | None, _expert("Data", help="How values are normalized: mean-deviation or min-max; default: mean-deviation.")
     ] = None,
     path_column: Annotated[
-        str | None, _expert("Data", help="Column of a table that names the image files; path by default.")
+        str | None, _expert("Data", help="Column of a table with the image files; default: path.")
     ] = None,
-    label_column: Annotated[
-        str | None, _expert("Data", help="Column of a table that names the classes; label by default.")
-    ] = None,
+    label_column: Annotated[str | None, _expert("Data", help="Column of a table with the classes; default: label.")] = None,
     skip_missing: Annotated[
-        bool, _expert("Data", "--skip-missing", help="Leave out rows of a table whose file does not exist.")
+        bool, _expert("Data", "--skip-missing", help="Skip rows of a table whose file does not exist.")
     ] = False,
     class_depth: Annotated[
         int | None,
         _expert(
             "Data",
             min=1,
-            help="Level of folders that names the classes: 1 for the first below DATA, or below its split folders.",
+            help="Level of folders that gives the classes: 1 for the first below DATA, or below its split folders.",
         ),
     ] = None,
     layout: Annotated[
         str | None,
         _expert(
             "Data",
-            help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NCL, NHWC or NCDHW.",
+            help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
         ),
     ] = None,
     split: Annotated[
-        Path | None, _expert("Data", "--split-file", help="A split.csv of an earlier run, to split in the same way.")
+        Path | None, _expert("Data", "--split-file", help="Split as the split.csv of an earlier run does.")
     ] = None,
     split_seed: Annotated[
         int | None,
-        _expert("Data", min=0, help="Which samples train, validate and test, where the data does not say; 0 by default."),
+        _expert(
+            "Data",
+            min=0,
+            help="Seed of the split into training, validation and test set, where the data has none; default: 0.",
+        ),
     ] = None,
     max_unreadable: Annotated[
-        float | None, _expert("Data", help="Share of the files that may be left out as unreadable; 0.05 by default.")
+        float | None, _expert("Data", help="Largest share of files that may be unreadable; default: 0.05.")
     ] = None,
     cache_dir: Annotated[
-        Path | None, _expert("Data", help="Folder for decoded data, instead of the user's cache folder.")
+        Path | None, _expert("Data", help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
     model: Annotated[
         str | None,
         typer.Option(
-            "--model", "-m", help="A family, a design or its file, or package.module:callable.", rich_help_panel="Model"
+            "--model",
+            "-m",
+            help="Network: a family, a design or its file, or package.module:callable.",
+            rich_help_panel="Model",
         ),
     ] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option(
-            help="Begin with ImageNet weights (of the extra visus[pretrained]), or do not; default: for few photos, where they are here.",
+            help="Start from ImageNet weights (extra visus[pretrained]), or do not; default: for few photos, if the extra is installed.",
             rich_help_panel="Model",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Begin with the weights in this file: safetensors, or a state dict of PyTorch.", rich_help_panel="Model"
+            help="Start from the weights in this file: safetensors, or a PyTorch state dict.", rich_help_panel="Model"
         ),
     ] = None,
     recipe: Annotated[
         Path | None,
-        typer.Option("--recipe", "-c", help="A recipe.yaml; options given here win.", rich_help_panel="Training"),
+        typer.Option(
+            "--recipe", "-c", help="Read the settings from a recipe.yaml; options override it.", rich_help_panel="Training"
+        ),
     ] = None,
     assignments: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="NAME=VALUE", help="Any setting of the training; may be repeated.", rich_help_panel="Training"
+            "--set",
+            metavar="NAME=VALUE",
+            help="Set any setting of the training; may be repeated.",
+            rich_help_panel="Training",
         ),
     ] = None,
     workers: Annotated[
-        int, _expert("Machine", "--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")
+        int, _expert("Machine", "--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
     ] = 0,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the training of this run folder; with DATA where its data was moved to.")
+        Path | None, typer.Option(help="Resume the training of this run folder; DATA is the new place of its data.")
     ] = None,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; runs by default.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the run; default: the name of the data.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     help_all: Annotated[
@@ -186,16 +200,27 @@ def train(
     ] = False,
     given: dict[str, Any],
 ) -> None:
-    """Train a network; print the run folder."""
-    from visus.cli.training import Begun, DataOptions, train_and_tell
+    """Train a network and print the run folder."""
+    from visus.cli.training import DataOptions, StartOptions, train_and_print
     from visus.data.reading import Reading
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
     options = DataOptions(
-        data, _size(img_size), channels, rule, scale, labels, split, split_seed, max_unreadable, cache_dir, workers, reading
+        data,
+        _size(img_size),
+        channels,
+        resize_mode,
+        normalize,
+        labels,
+        split,
+        split_seed,
+        max_unreadable,
+        cache_dir,
+        workers,
+        reading,
     )
-    begun = Begun(pretrained, weights)
-    train_and_tell(options, model, begun, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
+    start = StartOptions(pretrained, weights)
+    train_and_print(options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
 
 
 @app.command()
@@ -203,43 +228,39 @@ def evaluate(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
     data: Annotated[
         Path | None,
-        typer.Argument(
-            help="Other data, or the new place of the run's own, which is split as it was; none for the run's own held-out split."
-        ),
+        typer.Argument(help="Other data, or the new place of the run's own data; default: the run's own held-out split."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
-    confusion_png: Annotated[Path | None, typer.Option(help="Draw the confusion matrix into this PNG file.")] = None,
+    split: Annotated[str | None, typer.Option(help="Split to score: train, val or test; default: the held-out one.")] = None,
+    confusion_png: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this PNG file.")] = None,
     shifts: Annotated[
-        bool, typer.Option("--shifts", help="Measure too how the answers change when the samples move.")
+        bool, typer.Option("--shifts", help="Also measure how the answers change when the samples move.")
     ] = False,
     mistakes: Annotated[
         bool,
         typer.Option(
             "--mistakes",
-            help="List too what it gets wrong, by name: the surest wrong ones, confusions, labels that may be wrong.",
+            help="Also list mistakes: most confident wrong answers, confusions, labels that may be wrong.",
         ),
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="With --mistakes: samples of each kind; 8 by default.")] = None,
+    limit: Annotated[int | None, typer.Option(help="With --mistakes: number of samples of each kind; default: 8.")] = None,
     raw: Raw = False,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
     layout: ArrayLayout = None,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run: accuracy with its interval beside the baseline, every class, confusion, calibration; with --shifts, whether it moves."""
-    from visus.cli.show import show_scores, tell_data
-    from visus.cli.show_compare import show_shifts
-    from visus.cli.show_mistakes import num_shown, show_mistakes
+    """Score a run: accuracy with its interval and baseline, every class, confusion matrix, calibration."""
+    from visus.cli.show import show
+    from visus.workbench.data_check import data_notes
     from visus.workbench.runs.run import load
-    from visus.workbench.runs.shifts import report_shifts
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
-        shown = num_shown(limit, mistakes=mistakes)
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
+        num_shown = _num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
             data,
@@ -252,91 +273,94 @@ def evaluate(
             layout=layout,
         )
         scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = report_shifts(loaded, opened, split) if shifts else None
-        wrong = loaded.mistakes(opened, split=split, limit=shown, raw=raw, cache_dir=cache_dir) if mistakes else None
+        moved = loaded.shifts(opened, split=split) if shifts else None
+        wrong = loaded.mistakes(opened, split=split, limit=num_shown, raw=raw, cache_dir=cache_dir) if mistakes else None
     if data is not None:
-        tell_data(opened)
+        for line in (*data_notes(opened), *(f"warning: {warning}" for warning in opened.warnings)):
+            sys.stderr.write(f"{line}\n")
     if confusion_png:
-        from visus.pages.parts.plots import draw_confusion
+        from visus.pages.parts.confusion import draw_confusion
 
         draw_confusion(scores, confusion_png)
     if as_json:
         found = ({"shifts": moved.to_json()} if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
     else:
-        show_scores(scores)
-        print(f"note: {loaded.calibration_sentence(raw=raw)}")
-        if moved:
-            show_shifts(moved)
-        if wrong:
-            show_mistakes(wrong)
+        show((*scores.text(), f"note: {loaded.calibration_sentence(raw=raw)}"))
+        show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
+
+
+def _num_shown(limit: int | None, *, mistakes: bool) -> int:
+    """How many samples of each kind are asked for.
+
+    Raises:
+        UsageError: a number where no mistakes are asked for, or one below 1.
+    """
+    if limit is not None and not mistakes:
+        raise UsageError("--limit needs --mistakes. Add it, or leave --limit out.")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit must be at least 1, not {limit}.")
+    return 8 if limit is None else limit
 
 
 @app.command()
 def report(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    data: Annotated[Path | None, typer.Argument(help="The new place of the run's own data, where it was moved.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="New place of the run's own data; default: where it was.")] = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report of a run anew, from its folder and its data; print where it is."""
-    from visus.errors import UsageError
-    from visus.workbench.report.reports import rewrite_report
-    from visus.workbench.runs.own_data import is_own
+    """Write the report of a run anew and print its path."""
     from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         loaded = load(run, device=device)
-        opened = loaded.open_data(data, cache_dir=cache_dir)
-        if data is not None and not is_own(loaded.folder, opened):
-            raise UsageError(
-                "a report tells of the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
-                where=str(data),
-            )
-        written = rewrite_report(loaded, opened)
+        written = loaded.report(data, cache_dir=cache_dir)
     if as_json:
-        print_json({"report": str(written)})
+        print_json(written.to_json())
     else:
-        print(written)
+        print(written.path)
 
 
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    files: Annotated[list[str], typer.Argument(help="Files and folders; - for a list on stdin, one a line.")],
-    top: Annotated[int, typer.Option("--top", "-k", help="How many classes to tell for each sample.")] = 1,
+    files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one a line.")],
+    top: Annotated[int, typer.Option("--top", "-k", help="Number of classes for each sample.")] = 1,
     raw: Raw = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Label files; print CSV, or a JSON list."""
-    from visus.cli.prediction import predict_and_tell
+    """Label files and print CSV or a JSON list."""
+    from visus.cli.prediction import predict_and_print
 
     named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
     if not named:
         raise UsageError(
             "no file is named: the list on stdin is empty. Give files or folders, or a list with a name on each line."
         )
-    raise typer.Exit(predict_and_tell(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
+    raise typer.Exit(predict_and_print(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
 @app.command()
 def check(
     data: Annotated[
-        Path | None, typer.Argument(help="Folder, table or array file; none for the images that come with visus.")
+        Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
     ] = None,
-    img_size: Annotated[str | None, typer.Option(help="Side in pixels, or HEIGHTxWIDTH.")] = None,
-    channels: Annotated[int | None, typer.Option(help="1 for gray, 3 for color.")] = None,
-    rule: Annotated[str, typer.Option("--resize-mode", help="How an image gets its size: squash, crop or pad.")] = "squash",
+    img_size: Annotated[str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.")] = None,
+    channels: Annotated[
+        int | None, typer.Option(help="Number of channels: 1 for gray, 3 for color; default: color where any image has it.")
+    ] = None,
+    resize_mode: Annotated[str, typer.Option(help="How an image is resized: squash, crop or pad.")] = "squash",
     pretrained: Annotated[
-        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train would.")
+        bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train does.")
     ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Other labels: a column of the table, or a CSV file with a row path,label for each sample; folders for the names of folders."
+            help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders."
         ),
     ] = None,
     path_column: PathColumn = None,
@@ -345,17 +369,20 @@ def check(
     class_depth: ClassDepth = None,
     layout: ArrayLayout = None,
     split: Annotated[
-        Path | None, typer.Option("--split-file", help="A split.csv of an earlier run, to split in the same way.")
+        Path | None, typer.Option("--split-file", help="Split as the split.csv of an earlier run does.")
     ] = None,
     split_seed: SplitSeed = None,
-    workers: Annotated[int, typer.Option("--workers", "-j", min=0, help="Decoding threads; 0 for one for each core.")] = 0,
-    max_unreadable: Annotated[float, typer.Option(help="Share of the files that may be left out as unreadable.")] = 0.05,
+    workers: Annotated[
+        int, typer.Option("--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
+    ] = 0,
+    max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Say what is in a data set, what would be done to it, and what is wrong with it, before any training."""
-    from visus.cli.show import data_facts, show_data
+    """Check a dataset before any training: its classes and splits, what is done to it, and what is wrong with it."""
+    from visus.cli.show import show
     from visus.data.opened import open_data
+    from visus.workbench.data_check import DataCheck
     from visus.workbench.train.starts import choice_of, start_of, suited_data
 
     choice = choice_of(pretrained, channels=channels)
@@ -363,7 +390,7 @@ def check(
         data,
         img_size=_size(img_size),
         channels=channels,
-        rule=rule,  # type: ignore[arg-type]  # open_data refuses other words
+        resize_mode=resize_mode,  # type: ignore[arg-type]  # open_data refuses other words
         labels=labels,
         split=split,
         split_seed=split_seed,
@@ -371,7 +398,7 @@ def check(
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,
-        suit=choice,
+        choose_input=choice,
         path_column=path_column,
         label_column=label_column,
         skip_missing=skip_missing,
@@ -379,11 +406,11 @@ def check(
     )
     if pretrained:
         opened = suited_data(opened)
-    begins = start_of(opened, choice)
+    found = DataCheck(opened, start_of(opened, choice))
     if as_json:
-        print_json(data_facts(opened, begins))
+        print_json(found.to_json())
     else:
-        show_data(opened, begins)
+        show(found.text())
 
 
 for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache):
@@ -392,15 +419,15 @@ for command in (design.summary, design.diff, design.solve, comparison.compare, l
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """Versions, devices, and what is fast on this machine."""
-    from visus.cli.show import show_doctor
-    from visus.workbench.doctor import examine_machine
+    """Show versions, devices, and what is fast on this machine."""
+    from visus.cli.show import show
+    from visus.workbench.doctor import examine_machine, machine_text
 
     facts = examine_machine()
     if as_json:
         print_json(facts)
     else:
-        show_doctor(facts)
+        show(machine_text(facts))
 
 
 def _size(text: str | None) -> tuple[int, ...] | int | None:

@@ -1,7 +1,4 @@
-"""``visus cache``: what is stored of decoded data, and how it is emptied.
-
-This file knows columns and options.
-"""
+"""``visus cache``: lists the stored decoded data and removes it."""
 
 from __future__ import annotations
 
@@ -11,27 +8,24 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
-from rich.text import Text
 
 from visus.cli.streams import print_json
 from visus.data.cache import Entry, cache_bound, cache_folder, entries, remove
 from visus.errors import UsageError, printable
+from visus.tables import Table
 from visus.units import read_duration, write_bytes, write_duration, write_number_of, write_shape
 
 
 def cache(
-    empty: Annotated[
-        bool, typer.Option("--empty", help="Remove the entries, but none that a running process uses.")
-    ] = False,
-    older_than: Annotated[
-        str | None, typer.Option(help="Only entries that were not used for this time, such as 12h, 7d or 4w.")
+    empty: Annotated[bool, typer.Option("--empty", help="Remove the entries that no running process uses.")] = False,
+    older_than: Annotated[str | None, typer.Option(help="Only entries unused for this time, such as 12h, 7d or 4w.")] = None,
+    gone: Annotated[bool, typer.Option("--gone", help="Only entries whose data no longer exists.")] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
-    gone: Annotated[bool, typer.Option("--gone", help="Only entries whose data no longer exists where it was.")] = False,
-    cache_dir: Annotated[Path | None, typer.Option(help="Another folder for decoded data.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """List what is stored of decoded data: which data, its size, when it was last used; or empty it."""
+    """List the decoded data that is stored, or remove it."""
     root = cache_folder(cache_dir)
     if root.exists() and not root.is_dir():
         raise UsageError("this is a file. Name a folder with --cache-dir or VISUS_CACHE.", where=str(root))
@@ -45,7 +39,7 @@ def cache(
         if as_json:
             print_json({"folder": str(root), "removed": _facts(removed), "in_use": _facts(kept)})
         else:
-            _tell_removed(root, removed, kept)
+            _show_removed(root, removed, kept)
     elif as_json:
         facts = {
             "folder": str(root),
@@ -59,34 +53,30 @@ def cache(
 
 
 def _show(root: Path, chosen: Sequence[Entry], now: float, *, is_narrowed: bool) -> None:
-    from visus.cli.show import _console
+    from visus.cli.show import show
 
-    console = _console()
-    if chosen:
-        table = Table("data", "decoded", "size", "last used", "state", box=None)
-        table.columns[0].overflow = "fold"
-        table.columns[2].justify = "right"
-        for entry in chosen:
-            table.add_row(
-                Text(printable(entry.source or "not told")),
-                write_shape(entry.shape) if entry.shape else "-",
-                write_bytes(entry.num_bytes),
-                _age(now - entry.used),
-                _state(entry),
-            )
-        console.print(table)
+    rows = (
+        (
+            printable(entry.source or "not known"),
+            write_shape(entry.shape) if entry.shape else "-",
+            write_bytes(entry.num_bytes),
+            _age(now - entry.used),
+            _state(entry),
+        )
+        for entry in chosen
+    )
     kind = "entry of this kind" if is_narrowed else "entry"
     plural = "entries of this kind" if is_narrowed else "entries"
-    console.print(
+    kernels = _kernel_bytes(root)
+    lines = [
         f"{write_number_of(len(chosen), kind, plural)}, {write_bytes(_total(chosen))}; decoding keeps this folder below "
-        f"{write_bytes(cache_bound())} (VISUS_CACHE_SIZE), and removes what was used least recently",
-        soft_wrap=True,
-    )
-    if kernels := _kernel_bytes(root):
-        console.print(f"compiled kernels and measured choices: {write_bytes(kernels)}, which --empty keeps", soft_wrap=True)
-    console.print(f"folder: {printable(str(root))}", soft_wrap=True)
-    if chosen:
-        console.print("to empty it: visus cache --empty, with --older-than 7d or --gone for a part", soft_wrap=True)
+        f"{write_bytes(cache_bound())} (VISUS_CACHE_SIZE), and removes the entries that were used least recently",
+        f"compiled kernels and measured choices: {write_bytes(kernels)}, which --empty keeps" if kernels else "",
+        f"folder: {printable(str(root))}",
+        "to empty it: visus cache --empty, with --older-than 7d or --gone for a part" if chosen else "",
+    ]
+    table = Table(tuple(rows), ("data", "decoded", "size", "last used", "state"), (2,))
+    show((*([table] if chosen else []), *(line for line in lines if line)))
 
 
 def _age(seconds: float) -> str:
@@ -103,7 +93,7 @@ def _state(entry: Entry) -> str:
     return ", ".join(words) or "-"
 
 
-def _tell_removed(root: Path, removed: Sequence[Entry], kept: Sequence[Entry]) -> None:
+def _show_removed(root: Path, removed: Sequence[Entry], kept: Sequence[Entry]) -> None:
     print(
         f"removed: {write_number_of(len(removed), 'entry', 'entries')}, {write_bytes(_total(removed))}, from {printable(str(root))}"
     )

@@ -15,23 +15,27 @@ from visus.cli.streams import print_json
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
     second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run folder.")],
-    data: Annotated[Path | None, typer.Option(help="The data to compare them on, instead of their own.")] = None,
-    split: Annotated[str | None, typer.Option(help="train, val or test; none for the held-out one.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    data: Annotated[
+        Path | None, typer.Option(help="Data to compare them on; default: the samples that both held out.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="Split to compare on: train, val or test; default: the held-out one.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")] = "auto",
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")
+        Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Two runs sample by sample: the paired difference with its interval, McNemar's test, and the samples on which they differ."""
-    from visus.cli.show_compare import show_comparison
-    from visus.workbench.compare.comparisons import compare_runs
+    """Compare two runs sample by sample: paired difference with its interval, McNemar's test, samples on which they differ."""
+    from visus.cli.show import show
+    from visus.workbench.compare.runs import compare_runs
     from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         runs = load(first, device=device), load(second, device=device)
         found = compare_runs(*runs, data, split=split, cache_dir=cache_dir)
     if as_json:
         print_json(found.to_json())
     else:
-        show_comparison(found)
+        show(found.text())

@@ -1,7 +1,4 @@
-"""The commands that need no data: summary, diff and solve.
-
-This file knows their words and which function does the work.
-"""
+"""The commands that need no data: summary, diff and solve."""
 
 from __future__ import annotations
 
@@ -25,10 +22,8 @@ Inputs = Annotated[
     list[str], typer.Option("--input", help="Channels and lengths, such as 3,224,224; once for each input of a module.")
 ]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
-BatchSize = Annotated[
-    int, typer.Option("--batch-size", "-b", min=1, help="Samples in one step, for the memory of a training.")
-]
-Detail = Annotated[str, typer.Option(help="layers, or operations for every tensor on the way.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Samples in one training step, for the memory.")]
+Detail = Annotated[str, typer.Option(help="Rows of the table: layers, or operations.")]
 
 
 def summary(
@@ -40,26 +35,26 @@ def summary(
     boxes: Annotated[
         Path | None,
         typer.Option(
-            help="Boxes around the objects (Pascal VOC, COCO, YOLO or a table): the size that 95 % do not exceed is --object-size."
+            help="File of boxes around the objects (Pascal VOC, COCO, YOLO or a table); --object-size is then their 95th percentile."
         ),
     ] = None,
     batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
-    """Shapes, parameters, multiply-adds and receptive field of every layer of a network, its memory, and advice that follows from them."""
+    """Show shape, parameters, multiply-adds and receptive field of every layer, the memory, and advice."""
     from visus.cli.show_design import show_summary
     from visus.workbench.summaries import training_of
 
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
         training = training_of(found.account, batch_size) if found.error is None else None
     if as_json:
         memory = {"batch_size": batch_size, "bytes_training": training.bytes_training} if training else {}
-        told = {"objects": objects, "object_px": object_px} if objects else {}
-        print_json({**found.to_json(), **memory, **told, **({"error": str(found.error)} if found.error else {})})
+        objects_json = {"objects": objects, "object_px": object_px} if objects else {}
+        print_json({**found.to_json(), **memory, **objects_json, **({"error": str(found.error)} if found.error else {})})
     else:
         show_summary(found, training)
         if objects:
@@ -91,20 +86,20 @@ def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, s
 
 def diff(
     left: Network,
-    right: Annotated[str, typer.Argument(help="Another one.")],
+    right: Annotated[str, typer.Argument(help="Another network.")],
     input_shape: Input = "3,224,224",
     classes: Classes = 1000,
     detail: Detail = "layers",
     batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
-    """Two networks side by side: their rows matched by path, what differs marked, the totals."""
+    """Compare two networks row by row, and their totals."""
     from visus.cli.show_design import show_difference
     from visus.design.difference import pairs
     from visus.workbench.summaries import training_of
 
     accounts = []
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own modules print is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own modules print is no result
         for network in (left, right):
             found = _summarize(network, input_shape, classes, detail, None)
             if found.error is not None:
@@ -129,22 +124,20 @@ def diff(
 
 def solve(
     network: Annotated[
-        str | None, typer.Argument(help="With --field: the design to start from; none for a plain stack.")
+        str | None, typer.Argument(help="With --field: design to start from; default: a plain stack.")
     ] = None,
     size_in: Annotated[int | None, typer.Option("--in", help="Length of the axis, W.")] = None,
     kernel: Annotated[int | None, typer.Option(help="Kernel size, K.")] = None,
     padding: Annotated[int | None, typer.Option(help="Padding on each side, P.")] = None,
     stride: Annotated[int | None, typer.Option(help="Stride, S.")] = None,
-    size_out: Annotated[int | None, typer.Option("--out", help="Length of what comes out, O.")] = None,
+    size_out: Annotated[int | None, typer.Option("--out", help="Length of the output, O.")] = None,
     dilation: Annotated[int | None, typer.Option(min=1, help="Distance between neighboring pixels of the kernel.")] = None,
-    field: Annotated[
-        int | None, typer.Option(min=1, help="Receptive field of the last map, in px: ways to reach it.")
-    ] = None,
+    field: Annotated[int | None, typer.Option(min=1, help="Wanted receptive field of the last map, in px.")] = None,
     input_shape: Annotated[str | None, typer.Option("--input", help="With --field: channels and lengths.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="With --field: number of classes; 1000 by default.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="With --field: number of classes; default: 1000.")] = None,
     as_json: Json = False,
 ) -> None:
-    """The missing letter of O = (W - K + 2P)/S + 1 in whole numbers, or a check of all five; or, with --field, ways to see so many pixels."""
+    """Solve O = (W - K + 2P)/S + 1 for the missing letter, or check all five; with --field, find ways to a receptive field."""
     letters = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride, "output_size": size_out}
     words = dict(zip(letters, ("--in", "--kernel", "--padding", "--stride", "--out"), strict=True))
     if field is not None:

@@ -15,21 +15,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli.streams import print_json
-from visus.cli.words import refuse_beside, shape_of
+from visus.cli.words import refuse_with, shape_of
 
 if TYPE_CHECKING:
-    from visus.workbench.compare.comparisons import Comparison
-    from visus.workbench.progress import Screen
+    from visus.workbench.compare.comparison import Comparison
+    from visus.workbench.experiment.antialias import Antialiased
+    from visus.workbench.experiment.task import TaskComparison
+    from visus.workbench.screen import Screen
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train the twin of a run that answers a question.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train what answers a question about a run, and compare."
+)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
-Output = Annotated[
-    Path | None, typer.Option("--output", "-o", help="Folder of the runs that are trained; that of the run by default.")
-]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps; auto by default.")]
-CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing of a training but errors.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new runs; default: that of RUN.")]
+Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps; default: auto.")]
+CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress of the trainings.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 
 
@@ -37,36 +39,37 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdo
 def mlp(
     network: Annotated[
         str,
-        typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary: nothing is trained."),
+        typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network as for visus summary, which is not trained."),
     ],
     shuffle_pixels: Annotated[
-        bool, typer.Option("--shuffle-pixels", help="Train all of them once more on images in one random order of pixels.")
+        bool,
+        typer.Option("--shuffle-pixels", help="Train each network again on images whose pixels are in one random order."),
     ] = False,
     output: Output = None,
     device: Device = None,
     cache_dir: CacheDir = None,
     input_shape: Annotated[
-        str | None, typer.Option("--input", help="With a network: channels and lengths; 3,224,224 by default.")
+        str | None, typer.Option("--input", help="With a network: channels and lengths; default: 3,224,224.")
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; default: 1000.")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """A network beside multilayer perceptrons of as many parameters, and of as many multiply-adds."""
+    """Compare a network with multilayer perceptrons of equal parameters and of equal multiply-adds."""
     of_training: dict[str, object] = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet}
     of_training |= {"--device": device, "--cache-dir": cache_dir}
     of_design: dict[str, object] = {"--input": input_shape, "--classes": classes}
     if not Path(network).is_dir():
-        refuse_beside("a network", of_training)
+        refuse_with("a network", of_training)
         _show_design(network, input_shape or "3,224,224", classes or 1000, as_json=as_json)
         return
-    refuse_beside("a run", of_design)
-    from visus.workbench.compare.comparisons import compare_with_twins
+    refuse_with("a run", of_design)
+    from visus.workbench.experiment.mlp import compare_with_mlps
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         run = load(Path(network), device=device or "auto")
-        found = compare_with_twins(run, with_shuffled=shuffle_pixels, **_given(screen, output, cache_dir))
+        found = compare_with_mlps(run, with_shuffled=shuffle_pixels, **_given(screen, output, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -79,12 +82,12 @@ def shuffle(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """A run beside the same network trained on images whose pixels are all in one random order."""
-    from visus.workbench.compare.comparisons import compare_shuffled
+    """Compare a run with its network trained on images whose pixels are all in one random order."""
+    from visus.workbench.experiment.shuffle import compare_with_shuffled
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
-        found = compare_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+        found = compare_with_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -94,11 +97,11 @@ def task(
     other: Annotated[
         str,
         typer.Option(
-            "--task", help="What to learn instead: reconstruction, or other labels (a column of its table, or a CSV file)."
+            "--task", help="Task to learn instead: reconstruction, or other labels (a column of its table, or a CSV file)."
         ),
     ] = "reconstruction",
     control: Annotated[
-        bool, typer.Option("--control/--no-control", help="Train the run's own task from the other start too.")
+        bool, typer.Option("--control/--no-control", help="Also train the run's own task from another seed.")
     ] = True,
     output: Output = None,
     device: Device = None,
@@ -106,20 +109,14 @@ def task(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """A run beside the same network trained for another task: do its filters follow from the task?"""
-    from visus.cli.show_compare import show_tasks
-    from visus.workbench.experiment.tasks import compare_tasks
+    """Compare the filters of a run with those of its network trained for another task."""
+    from visus.workbench.experiment.task import compare_tasks
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         given = _given(screen, output, cache_dir)
-        found = compare_tasks(
-            load(run, device=device or "auto"), other, with_control=control, on_drawn=screen.drawn, **given
-        )
-    if as_json:
-        print_json(found.to_json())
-    else:
-        show_tasks(found)
+        found = compare_tasks(load(run, device=device or "auto"), other, with_control=control, **given)
+    _show(found, as_json=as_json)
 
 
 @app.command()
@@ -131,26 +128,19 @@ def antialias(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """A run beside its design with global pooling for flatten and blurred pooling for strides: do the answers move less with the image?"""
-    from visus.cli.show_compare import show_comparison, show_shifts
-    from visus.workbench.compare.comparisons import compare_antialiased
+    """Compare a run with its design antialiased: global pooling for flatten, blurred pooling for strides."""
+    from visus.workbench.experiment.antialias import compare_with_antialiased
     from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
-        found = compare_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
-    if as_json:
-        print_json(found.to_json())
-        return
-    show_shifts(found.before)
-    changed = found.comparison.contenders[1]
-    show_shifts(found.after, title=f"with {changed.kind}, {changed.folder}")
-    show_comparison(found.comparison)
+        found = compare_with_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+    _show(found, as_json=as_json)
 
 
 @contextlib.contextmanager
 def _screen(quiet: bool) -> Iterator[Screen]:
     """Where trainings are shown; what a person's own module prints goes to stderr."""
-    from visus.workbench.progress import Screen
+    from visus.workbench.screen import Screen
 
     with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen:
         yield screen
@@ -158,16 +148,16 @@ def _screen(quiet: bool) -> Iterator[Screen]:
 
 def _given(screen: Screen, output: Path | None, cache_dir: Path | None) -> dict[str, Any]:
     command = shlex.join(["visus", *sys.argv[1:]])
-    return {"output": output, "cache_dir": cache_dir, "on_event": screen.tell, "command": command}
+    return {"output": output, "cache_dir": cache_dir, "on_event": screen.show, "command": command}
 
 
-def _show(found: Comparison, *, as_json: bool) -> None:
-    from visus.cli.show_compare import show_comparison
+def _show(found: Comparison | Antialiased | TaskComparison, *, as_json: bool) -> None:
+    from visus.cli.show import show
 
     if as_json:
         print_json(found.to_json())
     else:
-        show_comparison(found)
+        show(found.text())
 
 
 def _show_design(network: str, input_shape: str, classes: int, *, as_json: bool) -> None:

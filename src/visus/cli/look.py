@@ -1,7 +1,4 @@
-"""``visus look``: options -> workbench, what was found -> a table or JSON, and the page into a file.
-
-This file knows options, columns and where the page goes.
-"""
+"""``visus look``: options -> workbench, what was found -> a table or JSON, and the page into a file."""
 
 from __future__ import annotations
 
@@ -22,19 +19,19 @@ if TYPE_CHECKING:
 
 def look(
     network: Annotated[
-        str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network, as for visus summary, untrained.")
+        str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network as for visus summary, untrained.")
     ],
     image: Annotated[
         str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for a sample of the data.")
     ],
-    layer: Annotated[str | None, typer.Option(help="Path of the layer whose unit is taken apart.")] = None,
-    channel: Annotated[int | None, typer.Option(help="Its filter, from 0; that with the highest value by default.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Path of the layer whose unit is shown.")] = None,
+    channel: Annotated[
+        int | None, typer.Option(help="Channel of the unit, from 0; default: the one with the highest value.")
+    ] = None,
     at: Annotated[
-        str | None, typer.Option(help="Its place in the map, such as 12,20; that of the highest value by default.")
+        str | None, typer.Option(help="Position of the unit in the map, such as 12,20; default: that of the highest value.")
     ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Class that saliency explains; the network's answer by default.")
-    ] = None,
+    target: Annotated[str | None, typer.Option(help="Class that saliency explains; default: the predicted class.")] = None,
     saliency: Annotated[
         str | None,
         typer.Option(
@@ -46,36 +43,39 @@ def look(
     ] = None,
     templates: Annotated[
         bool,
-        typer.Option("--templates/--no-templates", help="Look for the patches of the data that excite each filter most."),
+        typer.Option("--templates/--no-templates", help="Search the data for the patches that excite each filter most."),
     ] = True,
-    data: Annotated[Path | None, typer.Option(help="Other data; none for the run's own.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Other data; default: the run's own.")] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="The page; look-IMAGE.html in the run folder by default.")
+        Path | None, typer.Option("--output", "-o", help="Path of the page; default: look-IMAGE.html in the run folder.")
     ] = None,
     input_shape: Annotated[
         str | None, typer.Option("--input", help="With a network: channels and lengths, such as 3,224,224.")
     ] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; 1000 by default.")] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="With a run: the network's own probabilities, not calibrated.")] = False,
+    classes: Annotated[int | None, typer.Option(min=1, help="With a network: number of classes; default: 1000.")] = None,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="With a run: use the network's own probabilities, not calibrated.")
+    ] = False,
     cache_dir: Annotated[
-        Path | None, typer.Option(help="Folder for decoded data, instead of the user's cache folder.")
+        Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the page's path alone.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the page.")] = False,
 ) -> None:
-    """What a network sees in one image: a page with maps, filters, templates, saliency and receptive fields; a table of its layers."""
+    """Show what a network sees in one image: write a page with maps, filters, templates and saliency, and print its layers."""
     from visus.errors import UsageError
     from visus.workbench.look.looking import look as look_inside
-    from visus.workbench.look.looking import names_run, page_name
+    from visus.workbench.look.looking import page_name
+    from visus.workbench.look.opening import names_run
 
     is_run = names_run(network)
-    if output is not None and not output.parent.is_dir():  # said before minutes are spent
+    if output is not None and not output.parent.is_dir():  # refused before minutes are spent
         raise UsageError(f"--output: there is no folder {output.parent}. Make it, or name another place.")
     if is_run and (
         given := [word for word, value in {"--input": input_shape, "--classes": classes}.items() if value is not None]
     ):
         raise UsageError(f"{', '.join(given)} cannot be given with a run. Leave it out.")
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         found = look_inside(
             network,
             image,
@@ -114,50 +114,14 @@ def look(
 
 def _show(found: Look, place: Path, named: list[str]) -> None:
     """The answer, a row for each layer, and where the page is."""
-    from rich.table import Table
-    from rich.text import Text
+    from visus.cli.show import show
 
-    from visus.cli.show import _console
-    from visus.units import write_shape, write_share
-
-    facts, console = found.facts, _console()
-    if facts.answer is not None:
-        best = facts.answer.order[0]
-        truth = f"; its label is {facts.sample.truth}" if facts.sample.truth else ""
-        share = write_share(float(facts.answer.probabilities[best]))
-        console.print(f"{facts.sample.name}: {facts.answer.classes[best]}, {share}{truth}", markup=False)
-    table = Table("layer", "shape", f"reads {facts.sample.unit}/step", "zeros", "dead", "sparse", box=None)
-    for column in table.columns[2:]:
-        column.justify = "right"
-    for layer in facts.layers:
-        cells = (
-            write_shape(layer.shape),
-            layer.field,
-            write_share(layer.zero_share),
-            layer.num_dead,
-            f"{len(layer.sparse):,}",
-        )
-        table.add_row(*(Text(cell) for cell in (layer.path or "(the module)", *cells)))
-    console.print(table)
-    over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {facts.sample.noun} alone"
-    console.print(f"zeros of this {facts.sample.noun}; dead and sparse {facts.channels} over {over}", markup=False)
-    for note in (
-        facts.missing.get("views", ""),
-        facts.missing.get("calibration", ""),
-        facts.dash,
-        facts.missing.get("layers", ""),
-    ):
-        if note:
-            console.print(note, markup=False)
-    for layer in facts.layers:
-        if layer.never_positive and not layer.is_rectified and len(layer.shape) > 1:
-            console.print(f"never above 0 in {layer.path or 'the module'}: {len(layer.never_positive):,}", markup=False)
-    if warning := facts.missing.get("training"):
-        sys.stderr.write(f"warning: {warning}\n")
+    facts = found.facts
+    show(found.text())
+    if facts.warning:
+        sys.stderr.write(f"warning: {facts.warning}\n")
     unit = facts.unit.unit if facts.unit is not None else None
-    more = (
-        f"   next: visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}"
-        if unit is not None
-        else ""
+    command = (
+        f"visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}" if unit is not None else ""
     )
-    console.print(f"page: {place}{more}", markup=False, soft_wrap=True)
+    show((f"page: {place}{f'   next: {command}' if command else ''}",))

@@ -1,7 +1,4 @@
-"""``visus predict``: answers as CSV lines or a JSON list.
-
-This file knows how answers are written.
-"""
+"""``visus predict``: answers as CSV lines or a JSON list."""
 
 from __future__ import annotations
 
@@ -12,30 +9,30 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from visus.cli.streams import print_json
-from visus.data.ledger import Ledger
 from visus.errors import printable
 from visus.files import csv_text
 from visus.workbench.runs.run import Prediction, Run, load
 
 
-def predict_and_tell(
+def predict_and_print(
     run: Path, files: Sequence[str], top: int, device: str, *, raw: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Print an answer for every sample; each unreadable one is named on stderr.
+    """Print an answer for every sample; unreadable samples go to stderr.
 
     Returns:
         The exit code: 1 where any sample could not be read, else 0.
     """
     data = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is talk
-        return _tell(load(run, device=device), files, top, data, raw=raw, as_json=as_json, quiet=quiet)
+    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
+        return _print(load(run, device=device), files, top, data, raw=raw, as_json=as_json, quiet=quiet)
 
 
-def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bool, as_json: bool, quiet: bool) -> int:
-    ledger, num_unread = Ledger(), 0
+def _print(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bool, as_json: bool, quiet: bool) -> int:
+    num_unread = 0
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
-    for answer in loaded.predict(files, top=top, ledger=ledger, raw=raw):
+    predictions = loaded.predict(files, top=top, raw=raw)
+    for answer in predictions:
         if answer.problem:
             num_unread += 1
             sys.stderr.write(f"error: {printable(answer.file)}: {answer.problem}\n")
@@ -56,12 +53,8 @@ def _tell(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: boo
     if as_json:
         print_json(listed, data)
     if not quiet:
-        sys.stderr.write(f"note: {loaded.calibration_sentence(raw=raw)}\n")
-        if loaded.views_sentence:
-            sys.stderr.write(f"note: {loaded.views_sentence}\n")
-        for action, facts in ledger.as_dict().items():
-            if action != "unreadable":  # each was named above
-                sys.stderr.write(f"ledger: {facts['sentence']}\n")
+        for sentence in predictions.sentences():
+            sys.stderr.write(f"{sentence}\n")
     return 1 if num_unread else 0
 
 

@@ -1,17 +1,13 @@
-"""Tables of networks on stdout: accounts with their advice, two of them side by side, and twins.
-
-This file knows columns, colors and words.
-"""
+"""Tables of networks on stdout: accounts with their advice, two of them side by side, and twins."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from visus.cli.show import console, table_of
 from visus.design.difference import RowPair, figures
 from visus.design.table import cells, marks_in
 from visus.units import write_bytes, write_count, write_number_of, write_shape
@@ -76,7 +72,7 @@ def show_difference(
 
 
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
-    """A design beside its perceptron twins, and what each of them keeps."""
+    """A design and its equivalent perceptrons, and what each of them keeps."""
     from visus.design.mlp_equivalents import KINDS
     from visus.design.wider_fields import activation_bytes
 
@@ -133,20 +129,6 @@ def _marked(row: Row, pair: RowPair, style: str) -> list[Text]:
     ]
 
 
-def table_of(*headings: str, right: Sequence[int]) -> Table:
-    """A table without lines; the columns ``right`` are numbers."""
-    table = Table(*headings, box=None)
-    for index in right:
-        table.columns[index].justify = "right"
-    return table
-
-
 def _short(words: str, most: int = 60) -> str:
     line = " ".join(words.split())
     return line if len(line) <= most else f"{line[: most - 3]}..."
-
-
-def console() -> Console:
-    """Plain text on stdout, in a table as wide as the terminal, or as 160 characters where there is none."""
-    found = Console(highlight=False, markup=False, soft_wrap=False)
-    return found if found.is_terminal else Console(highlight=False, markup=False, width=160)

@@ -1,7 +1,4 @@
-"""Answers of ``visus solve`` on stdout: solved sums, a checked sum, ways to a receptive field.
-
-This file knows how an answer is worded.
-"""
+"""Answers of ``visus solve`` on stdout: solved sums, a checked sum, ways to a receptive field."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich.text import Text
 
-from visus.cli.show_design import console, table_of
+from visus.cli.show import console, table_of
 from visus.units import write_bytes, write_count, write_shape
 
 if TYPE_CHECKING:
@@ -28,13 +25,13 @@ def show_solutions(found: Solutions) -> None:
 
 def solutions_json(found: Solutions) -> dict[str, Any]:
     """All solutions as plain data: their ends, and the first of them one by one."""
-    told = [] if not found else _first(found)
+    first = [] if not found else _first(found)
     return {
         "missing": found.missing,
         "least": found.minimum if found else None,
         "most": found.maximum if found else None,
         "num_solutions": None if found.maximum is None else len(found),
-        "solutions": [_facts(each) for each in told],
+        "solutions": [_facts(each) for each in first],
         "nearest": [_facts(each) for each in found.nearest],
     }
 
@@ -74,7 +71,7 @@ def sum_text(each: Solution) -> str:
 
 
 def show_ways(ways: Ways, field_px: int) -> None:
-    """A line for each way to a receptive field, with what it costs beside the design as it is; and why others do not lead there."""
+    """A line for each way to a receptive field with its cost and that of the design as it is; and why other ways do not exist."""
     out = console()
     table = table_of("way", "change", "field", "parameters", "macs", "activations", "last map", right=(3, 4, 5))
     for way in (ways.now, *ways.found):
@@ -82,7 +79,7 @@ def show_ways(ways: Ways, field_px: int) -> None:
         numbers = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
         table.add_row(way.kind, Text(way.change), sees, *numbers, write_shape(way.final_map))
     out.print(table)
-    out.print(f"wanted: {field_px} px on every axis; activations: what all layers give for one sample, 4 bytes a number")
+    out.print(f"wanted: {field_px} px on every axis; activations: outputs of all layers for one sample, 4 bytes a number")
     for way in ways.found:
         ratio = way.activation_bytes / ways.now.activation_bytes
         if way.kind in ("stride", "pooling") and ratio < 1:

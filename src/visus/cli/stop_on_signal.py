@@ -1,7 +1,4 @@
-"""Ctrl-C during a training: asked for between two steps, and what is said where the process ends at once.
-
-This file knows signals and the events that change what is safe.
-"""
+"""Ctrl-C during a training: the first one stops after the step, the second one ends the process."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ import signal
 from pathlib import Path
 from types import FrameType
 
-from visus.training.events import CheckpointWritten, Event, Finished, Started
-from visus.workbench.train.training import DataOpened, Prepared, Scored
+from visus.training.events import CheckpointWritten, Finished, Started
+from visus.workbench.train.events import Prepared
 
 
 class StopOnSignal:
@@ -20,7 +17,7 @@ class StopOnSignal:
     Before the first step and after the last one, Ctrl-C ends the process as anywhere else: there is nothing to lose, and ``sentence`` says so.
 
     Args:
-        resumed: the run that is gone on with; None for a new one.
+        resumed: the run that is resumed; None for a new one.
     """
 
     def __init__(self, resumed: Path | None = None) -> None:
@@ -34,7 +31,7 @@ class StopOnSignal:
     def __exit__(self, *error: object) -> None:
         signal.signal(signal.SIGINT, self._before)
 
-    def follow(self, event: Event | DataOpened | Prepared | Scored) -> None:
+    def follow(self, event: object) -> None:
         """Listen for Ctrl-C from the start of the steps to their end."""
         if isinstance(event, Prepared):
             self._folder, self._is_safe = event.folder, self._is_safe or event.start is not None

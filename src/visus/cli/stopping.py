@@ -1,7 +1,4 @@
-"""What is said when a person stops a command with Ctrl-C: what is safe, and how to go on.
-
-This file knows the interrupt and its exit code.
-"""
+"""The line that Ctrl-C prints: what is safe, and how to resume."""
 
 from __future__ import annotations
 
@@ -18,24 +15,24 @@ SENTENCE: Final = "stopped. What was finished is kept; run the command again."
 
 
 @contextlib.contextmanager
-def told_when_stopped(sentence: Callable[[], str]) -> Iterator[None]:
+def print_when_stopped(sentence: Callable[[], str]) -> Iterator[None]:
     """A context in which Ctrl-C ends the command with one line and its exit code.
 
     Args:
-        sentence: asked when it happens; an empty answer says nothing.
+        sentence: returns the line; an empty line is not printed.
     """
     try:
         yield
     except KeyboardInterrupt:
-        if said := sentence():
-            sys.stderr.write(f"{said}\n")
+        if line := sentence():
+            sys.stderr.write(f"{line}\n")
         raise typer.Exit(CODE) from None
 
 
 class Commands(TyperGroup):
-    """Commands of which none ends without a word: those that say nothing of their own say ``SENTENCE``."""
+    """Commands that print ``SENTENCE`` on Ctrl-C where they print nothing of their own."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Carry out a command."""
-        with told_when_stopped(lambda: SENTENCE):
+        """Run a command."""
+        with print_when_stopped(lambda: SENTENCE):
             return super().invoke(ctx)

@@ -1,7 +1,5 @@
 """Standard streams: any name can be printed on any console, and an output that cannot be written ends in one sentence.
 
-This file knows encodings, descriptors and the errors of writing.
-
 A letter that the console's encoding lacks is printed as Python escapes it, such as ``\\u732b``; the bytes of a file name that is not UTF-8
 pass unchanged. A stream that was closed before the start is replaced by the null device, since the next file that is opened would otherwise
 take its number, and talk would be written into it.

@@ -1,7 +1,4 @@
-"""``visus train``: options -> workbench, events -> a progress bar or plain lines.
-
-This file knows how a training is told on a screen.
-"""
+"""``visus train``: reads the options, trains, shows the events and prints the run folder."""
 
 from __future__ import annotations
 
@@ -17,73 +14,73 @@ import typer
 from visus.cli.clock import CLOCK
 from visus.cli.settings import option_of
 from visus.cli.stop_on_signal import StopOnSignal
-from visus.cli.stopping import CODE, told_when_stopped
+from visus.cli.stopping import CODE, print_when_stopped
 from visus.cli.streams import print_json
-from visus.data.opened import Data, Rule, open_data
-from visus.data.preprocessing import Scale
-from visus.data.reading import OPEN, Reading
+from visus.data.images.fit import ResizeMode
+from visus.data.opened import Data, open_data
+from visus.data.preprocessing import Normalize
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
 from visus.training.distribution import Group, join, one_voice
-from visus.training.events import Event
 from visus.training.recipe import Recipe
-from visus.workbench.progress import Screen
+from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
-from visus.workbench.train.training import DataOpened, Prepared, Scored, resume, train
+from visus.workbench.train.training import resume, train
 
 
 @dataclass(frozen=True)
 class DataOptions:
-    """What the options say about the data; the arguments of ``open_data``."""
+    """The options of the data; the arguments of ``open_data``."""
 
     path: Path | None
     img_size: tuple[int, ...] | int | None
     channels: int | None
-    rule: str | None
-    scale: str | None
+    resize_mode: str | None
+    normalize: str | None
     labels: str | None
     split: Path | None
     split_seed: int | None
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
-    reading: Reading = OPEN
+    reading: Reading = DEFAULT_READING
 
-    def open(self, screen: Screen, suit: InputChooser | None = None) -> Data:
-        """Open the data, telling how decoding goes; ``suit`` as for ``open_data``."""
-        rule: Rule = self.rule or "squash"  # type: ignore[assignment]  # open_data refuses other words
-        scale: Scale = self.scale or "mean-deviation"  # type: ignore[assignment]
+    def open(self, screen: Screen, choose_input: InputChooser | None = None) -> Data:
+        """Open the data and show how decoding goes; ``choose_input`` as for ``open_data``."""
+        resize_mode: ResizeMode = self.resize_mode or "squash"  # type: ignore[assignment]  # open_data refuses other words
+        normalize: Normalize = self.normalize or "mean-deviation"  # type: ignore[assignment]
         return open_data(
             self.path,
             img_size=self.img_size,
             channels=self.channels,
-            rule=rule,
-            scale=scale,
+            resize_mode=resize_mode,
+            normalize=normalize,
             labels=self.labels,
             split=self.split,
             split_seed=self.split_seed,
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
-            suit=suit,
-            on_progress=screen.decoding,
+            choose_input=choose_input,
+            on_event=screen.show,
             **self.reading.to_json(),
         )
 
 
 @dataclass(frozen=True)
-class Begun:
-    """What the options say about the weights that a training begins with; the arguments of ``train``."""
+class StartOptions:
+    """The options of the weights that a training starts from; the arguments of ``train``."""
 
     pretrained: bool | None = None
     weights: Path | None = None
 
 
-def train_and_tell(
+def train_and_print(
     options: DataOptions,
     model: str | None,
-    begun: Begun,
+    start: StartOptions,
     given: dict[str, Any],
     config: Path | None,
     resumed: Path | None,
@@ -93,7 +90,7 @@ def train_and_tell(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """Train or go on; print the run folder, or with ``as_json`` its scores.
+    """Train or resume; print the run folder, or with ``as_json`` its scores.
 
     Raises:
         UsageError: options that do not go together.
@@ -102,32 +99,32 @@ def train_and_tell(
     if name is not None and not name.strip():
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
     stop = StopOnSignal(resumed)
-    # What a person's own module prints is talk: stdout is for the run folder alone.
+    # Stdout is for the run folder alone: what a person's own module prints goes to stderr.
     group = join()
-    told = told_when_stopped(stop.sentence if group.is_first else str)
+    on_stop = print_when_stopped(stop.sentence if group.is_first else str)
     screen = Screen(quiet or not group.is_first)
-    with told, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
+    with on_stop, one_voice(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
-        def tell(event: Event | DataOpened | Prepared | Scored) -> None:
+        def follow(event: object) -> None:
             stop.follow(event)
-            screen.tell(event)
+            screen.show(event)
 
         if resumed is not None:
-            _refuse_with_resume(options, model, begun, config, name, output)
+            _refuse_with_resume(options, model, start, config, name, output)
             run = resume(
                 resumed,
                 options.path,
                 changes=given,
                 cache_dir=options.cache_dir,
                 num_workers=options.num_workers,
-                on_event=tell,
+                on_event=follow,
                 should_stop=stop,
                 began_at=CLOCK.began,
             )
         else:
             recipe = _recipe(config, given, screen)
             choice = choice_of(
-                begun.pretrained, network=model, file=begun.weights, channels=options.channels, scale=options.scale
+                start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
             )
             with group.first_here():
                 data = options.open(screen, choice)
@@ -137,11 +134,11 @@ def train_and_tell(
                 data,
                 model,
                 recipe,
-                pretrained=begun.pretrained,
-                weights=begun.weights,
+                pretrained=start.pretrained,
+                weights=start.weights,
                 output=output or Path("runs"),
                 name=name,
-                on_event=tell,
+                on_event=follow,
                 should_stop=stop,
                 command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
                 began_at=CLOCK.began,
@@ -162,7 +159,7 @@ def _launched(group: Group) -> list[str]:
 
 
 def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recipe:
-    """The recipe of a file and of the options, which win; a mistake in an option is told by the option's name."""
+    """The recipe of a file and of the options, which win; a message about a setting names the option."""
     recipe = Recipe.read(config) if config else Recipe()
     try:
         recipe, opened = recipe.overridden(**given)
@@ -176,13 +173,13 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
 
 
 def _refuse_with_resume(
-    options: DataOptions, model: str | None, begun: Begun, config: Path | None, name: str | None, output: Path | None
+    options: DataOptions, model: str | None, start: StartOptions, config: Path | None, name: str | None, output: Path | None
 ) -> None:
-    """No setting is ever silently ignored: what a run already has cannot be given again."""
+    """Refuse options that would be ignored, since the run has its own."""
     words = {
         "--model": model,
-        "--pretrained": begun.pretrained,
-        "--weights": begun.weights,
+        "--pretrained": start.pretrained,
+        "--weights": start.weights,
         "--recipe": config,
         "--name": name,
         "--img-size": options.img_size,
@@ -190,8 +187,8 @@ def _refuse_with_resume(
         "--labels": options.labels,
         "--split-file": options.split,
         "--split-seed": options.split_seed,
-        "--resize-mode": options.rule,
-        "--normalize": options.scale,
+        "--resize-mode": options.resize_mode,
+        "--normalize": options.normalize,
         "--max-unreadable": options.max_unreadable,
         "--output": output,
     }

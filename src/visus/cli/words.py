@@ -1,7 +1,4 @@
-"""Whole numbers as they are typed: sizes and shapes.
-
-This file knows how an option is spelled.
-"""
+"""Whole numbers as they are typed: sizes and shapes."""
 
 from __future__ import annotations
 
@@ -38,12 +35,12 @@ def written_out(text: str) -> str:
     ' Write 1e3 as 1000, and 2.5e2 as 250.'
     """
     found = [(part.strip(), *match.groups()) for part in text.split(",") if (match := _POWER.fullmatch(part))]
-    told = []
+    examples = []
     for part, whole, fraction, power in found:
         zeros = int(power) - len(fraction or "")
         if 0 <= zeros <= _MAX_ZEROS:
-            told.append(f"{part} as {int(whole + (fraction or ''))}{'0' * zeros}")
-    return f" Write {', and '.join(told)}." if told else ""
+            examples.append(f"{part} as {int(whole + (fraction or ''))}{'0' * zeros}")
+    return f" Write {', and '.join(examples)}." if examples else ""
 
 
 def not_whole(message: str, typed: Sequence[str]) -> str | None:
@@ -77,8 +74,8 @@ def shape_of(text: str) -> tuple[int, ...]:
     return whole_numbers(text, "--input", "3,224,224")
 
 
-def refuse_beside(what: str, options: Mapping[str, object]) -> None:
-    """Refuse options that play no part beside something else, since no setting is ever silently ignored.
+def refuse_with(what: str, options: Mapping[str, object]) -> None:
+    """Refuse options that have no effect together with something else, since no option is ever silently ignored.
 
     Raises:
         UsageError: one of them has a value.

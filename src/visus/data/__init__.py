@@ -1,4 +1,1 @@
-"""From any source of images, signals or volumes to batches of numbers, with everything that was changed on a ledger.
-
-This room knows files, samples, labels, splits and pixels.
-"""
+"""Datasets of images, signals or volumes: reading, splitting, decoding, and batches. A ledger lists every change to a sample."""

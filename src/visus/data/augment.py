@@ -1,8 +1,6 @@
-"""Augmentation of whole batches on their device: flip, shift, zoom, cutout and smaller sides, for signals, images and volumes alike.
+"""Augmentation of whole batches on their device: flip, translate, zoom, cutout and resizing, for signals, images and volumes.
 
-This file knows tensors of numbers, stored or scaled.
-
-Shape letters: N samples, C channels, * the spatial axes, of which the last is the width (or the length of a signal).
+Shape letters: N samples, C channels, * the spatial axes; the last one is the width (or the length of a signal).
 """
 
 from __future__ import annotations
@@ -17,7 +15,7 @@ import torch.nn.functional as F
 
 from visus.units import write_shape
 
-STRETCH = 0.15  # largest logarithm of the stretch of a side when images are zoomed
+STRETCH = 0.15  # maximum logarithm of the stretch of a side during zoom
 _FLIPS = {
     "random": "mirrored left to right (half of them)",
     "alternating": "mirrored left to right (each in every second epoch)",
@@ -30,43 +28,46 @@ _MIRRORED_BY_PADDING = (
 
 @dataclass(frozen=True)
 class BatchRandom:
-    """Random numbers for some samples of a batch: drawn for all of them, so that each sample has its own, whoever computes it.
+    """Random numbers for a shard of a batch.
+
+    The numbers are drawn for the whole batch, so a sample gets the same numbers on any number of processes.
 
     Args:
-        generator: on the CPU, so that devices agree.
-        num_samples: of the whole batch.
-        mine: the places of the samples at hand.
+        generator: generator on the CPU, so that all devices get the same numbers.
+        num_samples: number of samples of the whole batch.
+        shard: slice of the whole batch.
     """
 
     generator: torch.Generator
     num_samples: int
-    mine: slice
+    shard: slice
 
     def uniform(self, *shape: int) -> torch.Tensor:
-        """Between 0 and 1, of this shape for each sample."""
-        return torch.rand(self.num_samples, *shape, generator=self.generator)[self.mine]
+        """Uniform numbers in [0, 1), of this shape for each sample."""
+        return torch.rand(self.num_samples, *shape, generator=self.generator)[self.shard]
 
-    def whole(self, below: int, *shape: int) -> torch.Tensor:
-        """Whole numbers from 0, of this shape for each sample."""
-        return torch.randint(0, below, (self.num_samples, *shape), generator=self.generator)[self.mine]
+    def integers(self, below: int, *shape: int) -> torch.Tensor:
+        """Integers in [0, ``below``), of this shape for each sample."""
+        return torch.randint(0, below, (self.num_samples, *shape), generator=self.generator)[self.shard]
 
 
-def _numbers(source: torch.Generator | BatchRandom, batch: torch.Tensor) -> BatchRandom:
-    """Those of a whole batch where a plain generator is given."""
+def _batch_random(source: torch.Generator | BatchRandom, batch: torch.Tensor) -> BatchRandom:
+    """Random numbers for ``batch``, which is a whole batch if ``source`` is a generator."""
     return source if isinstance(source, BatchRandom) else BatchRandom(source, len(batch), slice(None))
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random changes that keep the label, drawn anew for every sample of every batch.
+    """Random changes that keep the label, drawn for every sample of every batch.
 
     Args:
-        flip: mirror samples along their last axis: ``none``, ``random`` (half of them, drawn each time) or ``alternating`` (each in every
+        flip: mirror samples along their last axis: ``none``, ``random`` (each with probability 0.5) or ``alternating`` (each in every
             second epoch; Jordan 2024, arXiv:2404.00498, section 3.6).
-        translate: largest shift along each axis, as a fraction of its length; what enters is the reflection of what is there.
-        zoom: samples are enlarged by up to ``1 / (1 - zoom)``, each side stretched by up to 16 % more or less; needs two spatial axes or more.
-        cutout: a box (interval, square, cube) of this fraction of each axis is set to zero: the training mean, or with min-max
-            scaling the lowest value.
+        translate: maximum shift along each axis, as a fraction of its length; new pixels are reflected at the edge.
+        zoom: maximum zoom. Samples are enlarged by up to ``1 / (1 - zoom)``, and each side is stretched or shrunk by up to 16 %. It needs
+            at least two spatial axes.
+        cutout: set a box (interval, square, cube) of this fraction of each axis to zero, which is the training mean, or the minimum with
+            min-max normalization.
     """
 
     flip: str = "none"
@@ -82,17 +83,20 @@ class Augmentation:
         scale: Callable[[torch.Tensor], torch.Tensor] | None = None,
         mirrored: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """A changed copy of ``batch`` (N, C, *); random numbers come from ``generator``, on the CPU, so that devices agree.
+        """Augment a batch (N, C, *).
 
         Args:
-            batch: stored numbers; scaled ones where ``scale`` is left out.
-            generator: of all random numbers; ``BatchRandom`` where the samples at hand are a slice of the batch.
-            scale: from stored numbers to new, scaled ones. It is called once, as late as can be: stored numbers are a quarter of the
-                bytes, and moving them is exact.
-            mirrored: which samples are mirrored (N,), on the CPU, where ``flip`` is ``alternating``.
+            batch: stored values; normalized values if ``scale`` is None.
+            generator: random generator on the CPU, so that all devices get the same numbers; a ``BatchRandom`` for a shard of a batch.
+            scale: function that normalizes stored values into a new tensor. It is called as late as possible, since stored values have a
+                quarter of the bytes, and moving them is exact.
+            mirrored: which samples are mirrored (N,), on the CPU, if ``flip`` is ``alternating``.
+
+        Returns:
+            The augmented batch; ``batch`` itself if nothing changes.
         """
         if self.flip == "random":
-            mirrored = _numbers(generator, batch).uniform() < 0.5
+            mirrored = _batch_random(generator, batch).uniform() < 0.5
         is_zoomed = bool(self.zoom) and batch.ndim > 3
         if scale is not None and (is_zoomed or batch.dtype not in _MIRRORED_BY_PADDING):
             batch, scale = scale(batch), None
@@ -107,91 +111,95 @@ class Augmentation:
         return cut_out(batch, self.cutout, generator) if self.cutout else batch
 
     def sentences(self, size: Sequence[int]) -> list[str]:
-        """What is done to samples of this size, in whole pixels, for a reader; a change that rounds to none is said too.
+        """The changes to samples of this size, in whole pixels, as phrases; including those that round to zero.
 
         >>> Augmentation("random", translate=0.05, cutout=0.3).sentences((28, 28))
         ['mirrored left to right (half of them)', 'shifted by up to 1 x 1', 'blanked in a box of 8 x 8']
         >>> Augmentation(translate=0.05, zoom=0.4).sentences((9,))
-        ['not shifted (0.05 of 9 rounds to none)']
+        ['not shifted (0.05 of 9 rounds to 0)']
         >>> Augmentation(cutout=0.3).sentences((1, 40))
-        ['not blanked (0.3 of 1 x 40 rounds to none along one axis of 1)']
+        ['not blanked (0.3 of 1 x 40 rounds to 0 along one axis of 1)']
         """
-        said = [_FLIPS[self.flip]] if self.flip in _FLIPS else []
+        phrases = [_FLIPS[self.flip]] if self.flip in _FLIPS else []
         if self.zoom and len(size) > 1:
-            said.append(f"enlarged by up to 1/{1 - self.zoom:.2g}, each side stretched by up to {math.expm1(STRETCH):.0%}")
+            phrases.append(
+                f"enlarged by up to 1/{1 - self.zoom:.2g}, each side stretched by up to {math.expm1(STRETCH):.0%}"
+            )
             if self.translate:
-                said.append(f"moved by up to {self.translate:g} of each side")
+                phrases.append(f"shifted by up to {self.translate:g} of each side")
         elif self.translate:
             reach = [min(round(self.translate * length), length - 1) for length in size]
-            said.append(_in_pixels("shifted by up to", self.translate, size, reach))
+            phrases.append(_in_pixels("shifted by up to", self.translate, size, reach))
         if self.cutout:
             sides = [round(self.cutout * length) for length in size]
-            said.append(_in_pixels("blanked in a box of", self.cutout, size, sides if all(sides) else []))
-        return said
+            phrases.append(_in_pixels("blanked in a box of", self.cutout, size, sides if all(sides) else []))
+        return phrases
 
 
-def _in_pixels(words: str, share: float, size: Sequence[int], pixels: Sequence[int]) -> str:
-    """A share of each axis in whole pixels, or that it is none; a box that has no side along one axis is none."""
+def _in_pixels(words: str, fraction: float, size: Sequence[int], pixels: Sequence[int]) -> str:
+    """A phrase for a fraction of each axis in whole pixels, or that it rounds to zero along all axes or one."""
     if any(pixels):
         return f"{words} {write_shape(pixels)}"
-    where = "" if round(share * max(size)) == 0 else f" along one axis of {min(size)}"
-    return f"not {words.split()[0]} ({share:g} of {write_shape(size)} rounds to none{where})"
+    where = "" if round(fraction * max(size)) == 0 else f" along one axis of {min(size)}"
+    return f"not {words.split()[0]} ({fraction:g} of {write_shape(size)} rounds to 0{where})"
 
 
 def mirror(batch: torch.Tensor, mirrored: torch.Tensor | None) -> torch.Tensor:
-    """The samples (N, C, *) of which ``mirrored`` (N,) says so mirrored along the last axis; the batch itself where there is nothing to say."""
+    """The batch (N, C, *) with the samples marked in ``mirrored`` (N,) mirrored along the last axis; the batch itself for None."""
     if mirrored is None:
         return batch
     return torch.where(mirrored.to(batch.device).reshape(-1, *[1] * (batch.ndim - 1)), batch.flip(-1), batch)
 
 
 def mirror_and_shift(
-    batch: torch.Tensor, mirrored: torch.Tensor | None, share: float, generator: torch.Generator | BatchRandom
+    batch: torch.Tensor, mirrored: torch.Tensor | None, fraction: float, generator: torch.Generator | BatchRandom
 ) -> torch.Tensor:
-    """Samples mirrored, then moved by a whole number of pixels of their own, reflected at the edges.
+    """Mirror the marked samples, then shift each sample by a random whole number of pixels, with reflection at the edges.
 
-    An axis of length W moves by at most ``round(share * W)`` and never by W or more. Each sample is one window of the batch with a reflected
-    border, or of that mirrored: one copy does both.
+    An axis of length W is shifted by at most ``min(round(fraction * W), W - 1)``. Each sample is a window of the padded batch or of its
+    mirror image, so a single copy does both.
     """
     size, axes = batch.shape[2:], range(2, batch.ndim)
-    reach = [min(round(share * length), length - 1) for length in size]
+    reach = [min(round(fraction * length), length - 1) for length in size]
     if not any(reach):
         return mirror(batch, mirrored)
-    windows = F.pad(batch, [side for each in reversed(reach) for side in (each, each)], mode="reflect")
+    windows = F.pad(batch, [side for length in reversed(reach) for side in (length, length)], mode="reflect")
     rows = torch.arange(len(batch))
     if mirrored is not None:
         windows = torch.cat([windows, windows.flip(-1)])
         rows = rows + len(batch) * mirrored
-    numbers = _numbers(generator, batch)
-    places = [numbers.whole(2 * each + 1) for each in reach]
+    random = _batch_random(generator, batch)
+    starts = [random.integers(2 * length + 1) for length in reach]
     for axis, length in zip(axes, size, strict=True):
         windows = windows.unfold(axis, length, 1)
-    where: list[torch.Tensor | slice] = [rows.to(batch.device), slice(None), *(each.to(batch.device) for each in places)]
-    return windows[tuple(where)]
+    index: list[torch.Tensor | slice] = [rows.to(batch.device), slice(None), *(start.to(batch.device) for start in starts)]
+    return windows[tuple(index)]
 
 
-def zoom_and_shift(batch: torch.Tensor, zoom: float, share: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
-    """Every sample enlarged, stretched and moved by amounts of its own, by linear interpolation, reflected at the edges."""
+def zoom_and_shift(
+    batch: torch.Tensor, zoom: float, fraction: float, generator: torch.Generator | BatchRandom
+) -> torch.Tensor:
+    """Zoom, stretch and shift every sample at random, by linear interpolation with reflection at the edges."""
     num_samples, axes = len(batch), batch.ndim - 2
-    numbers = _numbers(generator, batch)
-    window = 1 - zoom * numbers.uniform(1)
-    stretch = torch.exp(STRETCH * (2 * numbers.uniform(axes) - 1))
-    room = 1 - window + 2 * share
-    moves = (2 * numbers.uniform(axes) - 1) * room
+    random = _batch_random(generator, batch)
+    window = 1 - zoom * random.uniform(1)
+    stretch = torch.exp(STRETCH * (2 * random.uniform(axes) - 1))
+    max_shift = 1 - window + 2 * fraction
+    shift = (2 * random.uniform(axes) - 1) * max_shift
     affine = torch.zeros(num_samples, axes, axes + 1)
     affine[:, range(axes), range(axes)] = window * stretch
-    affine[:, :, -1] = moves
+    affine[:, :, -1] = shift
     grid = F.affine_grid(affine.to(batch.device), list(batch.shape), align_corners=False)
     return F.grid_sample(batch, grid, padding_mode="reflection", align_corners=False)
 
 
-def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
-    """In every sample one box set to zero, its center anywhere, its side ``round(share * W)`` on an axis of length W."""
-    numbers = _numbers(generator, batch)
+def cut_out(batch: torch.Tensor, fraction: float, generator: torch.Generator | BatchRandom) -> torch.Tensor:
+    """Set a box in every sample to zero. Its center is random, and its side is ``round(fraction * W)`` on an axis of length W."""
+    random = _batch_random(generator, batch)
     inside = torch.ones(len(batch), *[1] * (batch.ndim - 1), dtype=torch.bool)
     for axis, length in enumerate(batch.shape[2:]):
-        side = round(share * length)
-        first = numbers.whole(length, 1) - side // 2
+        side = round(fraction * length)
+        first = random.integers(length, 1) - side // 2
         position = torch.arange(length)
         hit = (position >= first) & (position < first + side)
         inside = inside & hit.reshape(len(batch), 1, *[length if other == axis else 1 for other in range(batch.ndim - 2)])
@@ -199,7 +207,7 @@ def cut_out(batch: torch.Tensor, share: float, generator: torch.Generator | Batc
 
 
 def shrink(batch: torch.Tensor, side: float) -> torch.Tensor:
-    """Samples (N, C, *) with each axis at ``side`` times its length, rounded: every new value is the mean over the stretch that it covers.
+    """Resize samples (N, C, *) to ``side`` times the length of each axis, rounded, by averaging areas.
 
     >>> shrink(torch.tensor([[[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]]]), 2 / 3)
     tensor([[[0.3333, 1.6667, 3.3333, 4.6667]]])
@@ -215,7 +223,7 @@ def shrink(batch: torch.Tensor, side: float) -> torch.Tensor:
 
 @functools.lru_cache(maxsize=64)
 def _means(length: int, smaller: int) -> torch.Tensor:
-    """(length, smaller): how much of each old value is in each new one; columns add up to 1."""
+    """Weights (length, smaller) of each old value in each new value; columns add up to 1."""
     step = length / smaller
     starts = torch.arange(smaller, dtype=torch.float64) * step
     old = torch.arange(length, dtype=torch.float64)[:, None]

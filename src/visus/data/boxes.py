@@ -1,7 +1,4 @@
-"""How large the objects in images are, from the boxes that were drawn around them.
-
-This file knows the formats in which boxes are published, and sizes. Nothing but the standard library is loaded.
-"""
+"""Sizes of the objects in images, from published bounding boxes. Only the standard library is imported."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ from visus.data.delimiters import find_delimiter
 from visus.errors import DataError
 from visus.units import write_number_of, write_shape
 
-OBJECT_SHARE = 0.95
+OBJECT_QUANTILE = 0.95
 _FORMATS = (
-    "Known are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the columns "
+    "Supported are a folder of Pascal VOC files (.xml), a COCO file (.json) or a folder with one, a folder of YOLO files (.txt), and a table (.csv) with the columns "
     "path,xmin,ymin,xmax,ymax,width,height."
 )
 _HEADS = {"filename": "path", "file": "path", "image": "path", "image_path": "path"}
@@ -31,10 +28,10 @@ _TABLE = ("path", "xmin", "ymin", "xmax", "ymax", "width", "height")
 
 @dataclass(frozen=True)
 class Box:
-    """One box.
+    """A bounding box.
 
     Args:
-        height, width: of the box, as shares of its image's height and width.
+        height, width: size of the box, as fractions of the image's height and width.
     """
 
     height: float
@@ -42,7 +39,7 @@ class Box:
 
     @property
     def is_possible(self) -> bool:
-        """Whether it has a size, and lies within its image but for rounding."""
+        """Whether the box is not empty and not larger than its image, up to rounding."""
         return 0 < self.height <= 1.01 and 0 < self.width <= 1.01
 
 
@@ -52,9 +49,9 @@ class Boxes:
 
     Args:
         kind: the format: ``Pascal VOC``, ``COCO``, ``YOLO`` or ``table``.
-        num_images: images that have at least one.
-        boxes: all of them that have a size.
-        num_left_out: boxes without height or width, or larger than their image.
+        num_images: number of images with at least one valid box.
+        boxes: the valid boxes.
+        num_left_out: number of invalid boxes: empty, or larger than their image.
     """
 
     kind: str
@@ -63,17 +60,17 @@ class Boxes:
     num_left_out: int = 0
 
     def long_sides_px(self, input_size: tuple[int, int]) -> list[float]:
-        """The longer side of every box, ascending, in pixels of images that are stretched to ``(height, width)``."""
+        """The longer side of every box in pixels, ascending, for images resized to ``input_size`` (height, width)."""
         height, width = input_size
         return sorted(max(box.height * height, box.width * width) for box in self.boxes)
 
-    def object_px(self, input_size: tuple[int, int], share: float = OBJECT_SHARE) -> int:
-        """The size that so many of the objects do not exceed, in whole pixels of the input."""
+    def object_px(self, input_size: tuple[int, int], quantile: float = OBJECT_QUANTILE) -> int:
+        """The quantile of the objects' longer sides, in whole pixels of an input of ``input_size`` (height, width)."""
         sides = self.long_sides_px(input_size)
-        return max(1, math.ceil(sides[math.ceil(share * len(sides)) - 1] - 1e-9))
+        return max(1, math.ceil(sides[math.ceil(quantile * len(sides)) - 1] - 1e-9))
 
     def sentence(self, input_size: tuple[int, int]) -> str:
-        """How large the objects are, for people.
+        """The number and sizes of the objects, as a phrase.
 
         >>> Boxes("YOLO", 1, (Box(0.5, 0.25), Box(0.1, 0.1))).sentence((100, 200))
         'objects: 2 boxes in 1 image (YOLO); their longer side on 100 x 200: half at most 20 px, 95 % at most 50 px'
@@ -83,7 +80,7 @@ class Boxes:
             f"objects: {boxes} in {write_number_of(self.num_images, 'image')} ({self.kind}); their longer side on {write_shape(input_size)}: "
             f"half at most {self.object_px(input_size, 0.5)} px, 95 % at most {self.object_px(input_size)} px"
             + (
-                f"; {write_number_of(self.num_left_out, 'box', 'boxes')} without a possible size left out"
+                f"; {write_number_of(self.num_left_out, 'box', 'boxes')} of an impossible size left out"
                 if self.num_left_out
                 else ""
             )
@@ -91,13 +88,13 @@ class Boxes:
 
 
 def read_boxes(path: str | Path) -> Boxes:
-    """The boxes at a path.
+    """Read the boxes at a path.
 
     Args:
-        path: a folder of Pascal VOC or YOLO files (folders within it too), a COCO file, or a table.
+        path: a folder of Pascal VOC or YOLO files (with subfolders), a COCO file, or a table.
 
     Raises:
-        DataError: there are none, or a file is damaged; the message names it.
+        DataError: there are no boxes, or a file is damaged; the message names it.
     """
     place = Path(path)
     if not place.exists():
@@ -118,7 +115,7 @@ def read_boxes(path: str | Path) -> Boxes:
             raise DataError(f"this file of boxes cannot be read ({error}).", where=str(file)) from error
         except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
             raise DataError(
-                f"this is no {kind} file of boxes, or a damaged one ({_said(error)}).", where=str(file)
+                f"this is not a {kind} file of boxes, or it is damaged ({_describe_error(error)}).", where=str(file)
             ) from error
     if not boxes:
         raise DataError(f"no box was found. {_FORMATS}", where=str(path))
@@ -131,7 +128,7 @@ _NO_BOX = Box(0.0, 0.0)
 
 def _format(place: Path) -> tuple[str, _Reader, list[Path]]:
     if place.is_dir():
-        every = [file for file in sorted(place.rglob("*")) if not _is_passed_over(file.relative_to(place))]
+        every = [file for file in sorted(place.rglob("*")) if not _is_ignored(file.relative_to(place))]
         for suffix, kind, reader, is_meant in (
             (".xml", "Pascal VOC", _read_voc, _is_voc),
             (".txt", "YOLO", _read_yolo, _is_yolo),
@@ -140,23 +137,23 @@ def _format(place: Path) -> tuple[str, _Reader, list[Path]]:
             files = [file for file in every if file.suffix.lower() == suffix and is_meant(file)]
             if files:
                 return kind, partial(_read_pose, reader) if kind == "YOLO" and _has_keypoints(place) else reader, files
-        raise DataError(f"no file of boxes lies here. {_FORMATS}", where=str(place))
+        raise DataError(f"there is no file of boxes. {_FORMATS}", where=str(place))
     known: dict[str, tuple[str, _Reader]] = {
         ".json": ("COCO", _read_coco), ".csv": ("table", _read_table), ".tsv": ("table", _read_table),
         ".xml": ("Pascal VOC", _read_voc), ".txt": ("YOLO", _read_yolo),
     }  # fmt: skip
     if place.suffix.lower() not in known:
-        raise DataError(f"this file is not one of boxes. {_FORMATS}", where=str(place))
+        raise DataError(f"this is not a file of boxes. {_FORMATS}", where=str(place))
     return *known[place.suffix.lower()], [place]
 
 
-def _is_passed_over(file: Path) -> bool:
-    """Whether a file belongs to a system or a program, or lists images instead of boxes (VOC's ImageSets)."""
+def _is_ignored(file: Path) -> bool:
+    """Whether a file is hidden or a system file, or lists images instead of boxes (VOC's ImageSets)."""
     return any(part.startswith((".", "@")) or part in ("__MACOSX", "ImageSets") for part in file.parts)
 
 
 def _is_voc(file: Path) -> bool:
-    """Whether the root of an XML file is ``annotation``; a file that cannot be parsed counts, so that its damage is told."""
+    """Whether the root of an XML file is ``annotation``. Unparsable files count too, so that reading them reports the damage."""
     try:
         return ElementTree.fromstring(file.read_bytes()).tag == "annotation"
     except (ElementTree.ParseError, OSError):
@@ -164,13 +161,13 @@ def _is_voc(file: Path) -> bool:
 
 
 def _is_yolo(file: Path) -> bool:
-    """Whether any line of a text file is numbers; an empty file is an image without objects."""
+    """Whether a text file has a line of numbers, or is empty (an image without objects)."""
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):
         return True
-    told = [line for line in lines if line.strip()]
-    return not told or any(len(words := line.split()) > 1 and all(map(_is_number, words)) for line in told)
+    filled = [line for line in lines if line.strip()]
+    return not filled or any(len(words := line.split()) > 1 and all(map(_is_number, words)) for line in filled)
 
 
 def _is_coco(file: Path) -> bool:
@@ -190,14 +187,14 @@ def _is_number(word: str) -> bool:
 
 
 def _read_voc(file: Path) -> Iterator[tuple[str, Box]]:
-    """Everingham et al. 2010: ``annotation/size`` and ``annotation/object/bndbox``, in pixels; parts of an object are no objects."""
+    """Everingham et al. 2010: ``annotation/size`` and ``annotation/object/bndbox``, in pixels. Parts of objects are ignored."""
     root = ElementTree.fromstring(file.read_bytes())
     objects = root.findall("object")
     if not objects:
         return
     width, height = (_number(root.find(f"size/{name}"), name) for name in ("width", "height"))
-    for each in objects:
-        found = each.find("bndbox")
+    for element in objects:
+        found = element.find("bndbox")
         if found is None:
             yield str(file), _NO_BOX
             continue
@@ -215,16 +212,16 @@ def _read_coco(file: Path) -> Iterator[tuple[str, Box]]:
     """Lin et al. 2014: ``images`` with their sizes, ``annotations`` with ``bbox`` = x, y, width, height in pixels."""
     facts: dict[str, Any] = json.loads(file.read_text(encoding="utf-8-sig"))
     sizes = {image["id"]: (float(image["height"]), float(image["width"])) for image in facts["images"]}
-    for each in facts["annotations"]:
-        if not each.get("bbox"):
-            yield str(each["image_id"]), _NO_BOX
+    for annotation in facts["annotations"]:
+        if not annotation.get("bbox"):
+            yield str(annotation["image_id"]), _NO_BOX
             continue
-        _, _, width, height = (float(value) for value in each["bbox"])
-        yield str(each["image_id"]), _box(height, width, *sizes[each["image_id"]])
+        _, _, width, height = (float(value) for value in annotation["bbox"])
+        yield str(annotation["image_id"]), _box(height, width, *sizes[annotation["image_id"]])
 
 
 def _read_yolo(file: Path) -> Iterator[tuple[str, Box]]:
-    """Lines of a class and shares of the image: center x, center y, width, height, also with a confidence; or the corners of a polygon."""
+    """Lines with a class, then fractions of the image: center x, center y, width, height and possibly a confidence; or polygon corners."""
     for numbers in _yolo_lines(file):
         if len(numbers) in (5, 6):
             yield str(file), _box(numbers[4], numbers[3], 1.0, 1.0)
@@ -236,7 +233,7 @@ def _read_yolo(file: Path) -> Iterator[tuple[str, Box]]:
 
 
 def _read_pose(_: _Reader, file: Path) -> Iterator[tuple[str, Box]]:
-    """Lines of a class, a box and key points, as YOLO's pose sets have them."""
+    """Lines with a class, a box and keypoints, as in YOLO pose datasets."""
     for numbers in _yolo_lines(file):
         yield str(file), _box(numbers[4], numbers[3], 1.0, 1.0)
 
@@ -248,7 +245,7 @@ def _yolo_lines(file: Path) -> Iterator[list[float]]:
 
 
 def _has_keypoints(folder: Path) -> bool:
-    """Whether the description of a YOLO set, in the folder or above its labels, says that its lines hold key points."""
+    """Whether the YAML file of a YOLO dataset, in the folder or up to two levels above, declares keypoints."""
     for place in (folder, folder.parent, folder.parent.parent):
         for file in sorted(place.glob("*.y*ml")):
             with contextlib.suppress(OSError, UnicodeDecodeError):
@@ -275,5 +272,5 @@ def _box(height: float, width: float, image_height: float, image_width: float) -
     return Box(height / image_height, width / image_width)
 
 
-def _said(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{error} is missing" if isinstance(error, KeyError) else str(error) or type(error).__name__

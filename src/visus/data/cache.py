@@ -1,10 +1,8 @@
-"""The folder of decoded data: which entries lie there, which are whole, which are in use, and what is removed to stay within the bound.
+"""The cache of decoded data: its entries, their locks and checksums, and removal of old entries to limit its size.
 
-This file knows the files of an entry and their locks.
-
-An entry is a folder ``<key>/`` with ``pixels.npy`` and ``store.json``. It is written beside its place (``<key>.<random>``), flushed to the
-disk and renamed. Whoever reads or writes an entry holds a lock on its ``pixels.npy``, and who wants to remove it must get the lock alone:
-what a running process uses is never removed. The lock ends with the process, however it ends.
+An entry is a folder ``<key>/`` with ``pixels.npy`` and ``store.json``. It is written to a temporary folder (``<key>.<random>``), flushed to
+disk and renamed. A process that reads or writes an entry holds a shared lock on its ``pixels.npy``. Removal needs an exclusive lock, so
+entries in use are never removed. The operating system releases the lock when the process ends.
 """
 
 from __future__ import annotations
@@ -30,29 +28,29 @@ from visus.units import read_bytes
 
 try:
     import fcntl
-except ImportError:  # Windows, which never deletes a file that is open
+except ImportError:  # Windows never deletes open files
     fcntl = None  # type: ignore[assignment]
 
 DEFAULT_CACHE_BYTES: Final = 20 * 2**30
 CHUNK_BYTES: Final = 2**20
-_SPOT_CHUNKS: Final = 16  # so many are compared where size and time of the file are those noted; else all
+_SPOT_CHUNKS: Final = 16  # number of chunks verified if the size and time of the file are as recorded; otherwise all are
 _KEY: Final = re.compile(r"[0-9a-f]{24}")
 _PART: Final = re.compile(r"[0-9a-f]{24}\..+")
-_STALE_S: Final = 3_600  # a part that nobody holds, nor wrote to for an hour, was left by a killed process
+_STALE_S: Final = 3_600  # an unlocked part without writes for an hour was left by a killed process
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One set of decoded data in the cache.
+    """A decoded dataset in the cache.
 
     Args:
-        folder: where it lies.
-        num_bytes: what it takes on the disk.
-        used: when it was last opened, in seconds since 1970.
-        name: what the data is called; empty where the entry does not say.
-        source: the folder or file that was decoded; empty where the entry does not say.
-        shape: (samples, channels, *spatial); empty where the entry does not say.
-        is_in_use: a running process reads or writes it.
+        folder: folder of the entry.
+        num_bytes: size on disk.
+        used: time of last use, in seconds since 1970.
+        name: name of the dataset; "" if unknown.
+        source: the decoded folder or file; "" if unknown.
+        shape: (samples, channels, *spatial); empty if unknown.
+        is_in_use: whether a process is reading or writing it.
     """
 
     folder: Path
@@ -65,12 +63,12 @@ class Entry:
 
     @property
     def is_part(self) -> bool:
-        """Whether it is being written, or was never finished."""
+        """Whether the entry is still being written, or was never finished."""
         return _KEY.fullmatch(self.folder.name) is None
 
     @property
     def has_source(self) -> bool | None:
-        """Whether the source still exists; None where the entry does not say what it was."""
+        """Whether the source still exists; None if it is unknown."""
         return os.path.exists(self.source) if self.source else None
 
 
@@ -82,17 +80,17 @@ def cache_folder(chosen: Path | None = None) -> Path:
 
 
 def cache_bound() -> int:
-    """How many bytes the cache folder may hold: ``VISUS_CACHE_SIZE``, such as ``50GiB``, else 20 GiB.
+    """Maximum size of the cache folder in bytes: ``VISUS_CACHE_SIZE``, such as ``50GiB``, else 20 GiB.
 
     Raises:
         UsageError: the variable is not a size.
     """
-    asked = os.environ.get("VISUS_CACHE_SIZE", "").strip()
-    return read_bytes(asked) if asked else DEFAULT_CACHE_BYTES
+    limit = os.environ.get("VISUS_CACHE_SIZE", "").strip()
+    return read_bytes(limit) if limit else DEFAULT_CACHE_BYTES
 
 
 def entries(root: Path) -> tuple[Entry, ...]:
-    """All entries and unfinished parts, the one that was used last first; other files in the folder are not looked at."""
+    """All entries and unfinished parts, the most recently used first. Other files in the folder are ignored."""
     try:
         folders = [path for path in root.iterdir() if _KEY.fullmatch(path.name) or _PART.fullmatch(path.name)]
     except OSError:
@@ -102,13 +100,13 @@ def entries(root: Path) -> tuple[Entry, ...]:
 
 
 def remove(chosen: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Remove entries, but none that is in use.
+    """Remove entries that are not in use.
 
     Returns:
-        Those that were removed, and those that are in use and were kept.
+        The removed entries, and the entries that were kept because they are in use.
 
     Raises:
-        StorageError: the folder may not be written.
+        StorageError: the folder cannot be written.
     """
     removed: list[Entry] = []
     kept: list[Entry] = []
@@ -117,22 +115,30 @@ def remove(chosen: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
             (removed if _remove(entry.folder) else kept).append(entry)
         except OSError as error:
             raise StorageError(
-                f"this entry of the cache cannot be removed: {error.strerror or error}. Remove the folder with the rights of its owner.",
+                f"this entry of the cache cannot be removed: {error.strerror or error}. Remove the folder as its owner.",
                 where=str(entry.folder),
             ) from error
     return removed, kept
 
 
-def make_room(root: Path, needed_bytes: int, bound_bytes: int) -> None:
-    """Remove what a killed process left, then the entries used least recently, until ``needed_bytes`` more fit: into the bound, and on the disk."""
-    there = entries(root)
-    for part in there:
+def free_space(root: Path, needed_bytes: int, bound_bytes: int) -> None:
+    """Free space for ``needed_bytes`` within the limit and on the disk.
+
+    It removes the parts that killed processes left, then the least recently used entries.
+
+    Args:
+        root: the cache folder.
+        needed_bytes: size of the new entry.
+        bound_bytes: maximum size of the cache folder.
+    """
+    found = entries(root)
+    for part in found:
         if part.is_part and not part.is_in_use and time.time() - part.used > _STALE_S:
             with contextlib.suppress(OSError):
                 _remove(part.folder)
-    whole = [entry for entry in there if not entry.is_part]
-    total = sum(entry.num_bytes for entry in whole)
-    for entry in reversed(whole):
+    finished = [entry for entry in found if not entry.is_part]
+    total = sum(entry.num_bytes for entry in finished)
+    for entry in reversed(finished):
         if total + needed_bytes <= bound_bytes and needed_bytes <= shutil.disk_usage(root).free:
             break
         with contextlib.suppress(OSError):
@@ -141,10 +147,10 @@ def make_room(root: Path, needed_bytes: int, bound_bytes: int) -> None:
 
 
 def reserve(file: Path, num_bytes: int) -> None:
-    """Have the disk set aside ``num_bytes`` for a file: a mapped file that grows beyond the disk would end the process with a signal.
+    """Allocate ``num_bytes`` on disk for a file. Otherwise writing to a memory map on a full disk would kill the process.
 
     Raises:
-        OSError: there is not so much space.
+        OSError: the disk does not have enough space.
     """
     with open(file, "r+b") as stream:
         handle = stream.fileno()
@@ -153,7 +159,7 @@ def reserve(file: Path, num_bytes: int) -> None:
                 os.posix_fallocate(handle, 0, num_bytes)
                 return
             except OSError as error:
-                if error.errno not in (22, 95):  # EINVAL, EOPNOTSUPP: this file system cannot
+                if error.errno not in (22, 95):  # EINVAL, EOPNOTSUPP: not supported by the file system
                     raise
         head = stream.read(CHUNK_BYTES)
         stream.seek(0)
@@ -165,7 +171,7 @@ def reserve(file: Path, num_bytes: int) -> None:
 
 
 def flush(file: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Flush a file, or the names in a folder, to disk."""
     with contextlib.suppress(OSError):
         handle = os.open(file, os.O_RDONLY)
         try:
@@ -174,23 +180,24 @@ def flush(file: Path) -> None:
             os.close(handle)
 
 
-def lock(file: Path, *, alone: bool = False) -> int | None:
-    """Hold an entry by its file; the descriptor, which ends the hold when it is closed.
+def lock(file: Path, *, is_exclusive: bool = False) -> int | None:
+    """Lock an entry by its file.
 
     Args:
         file: ``pixels.npy`` of the entry.
-        alone: nobody else may hold it.
+        is_exclusive: whether the lock is exclusive instead of shared.
 
     Returns:
-        None where another process holds it. On a file system without locks nobody ever does.
+        A file descriptor that releases the lock when closed; None if another process holds a conflicting lock. File systems without
+        locks never report a conflict.
 
     Raises:
-        OSError: there is no such file.
+        OSError: the file does not exist.
     """
     handle = os.open(file, os.O_RDONLY)
     try:
         if fcntl is not None:
-            fcntl.flock(handle, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_EX if is_exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(handle)
         return None
@@ -200,35 +207,35 @@ def lock(file: Path, *, alone: bool = False) -> int | None:
 
 
 @contextlib.contextmanager
-def held(file: Path) -> Iterator[None]:
-    """A context in which this process holds the entry of ``file``."""
-    hold = lock(file)
+def locked(file: Path) -> Iterator[None]:
+    """A context that holds a shared lock on the entry of ``file``."""
+    descriptor = lock(file)
     try:
         yield
     finally:
-        if hold is not None:
-            os.close(hold)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Finish an entry: its facts, with the checksums by which damage is noticed later."""
+    """Finish an entry by writing its facts, with checksums for detecting damage later."""
     pixels = folder / "pixels.npy"
     state = pixels.stat()
-    whole = {
+    record = {
         **facts,
         "bytes": state.st_size,
         "written_ns": state.st_mtime_ns,
         "chunks": [_checksum(pixels, start) for start in range(0, state.st_size, CHUNK_BYTES)],
     }
-    (folder / "store.json").write_text(json.dumps({**whole, "check": _check(whole)}), encoding="utf-8")
+    (folder / "store.json").write_text(json.dumps({**record, "check": _check(record)}), encoding="utf-8")
     for place in (pixels, folder / "store.json", folder):
         flush(place)
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
-    """The facts of an entry; None where there is none, or where it is damaged in any way that its checksums tell.
+    """The facts of an entry; None if there is no entry, or if its checksums show damage.
 
-    Where the size and the time of the file are those noted, some places of it are compared, else all of it.
+    If the modification time of the file is as recorded, only some chunks are verified; otherwise all are.
     """
     try:
         facts: dict[str, Any] = json.loads((folder / "store.json").read_text(encoding="utf-8"))
@@ -238,10 +245,10 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
         state = pixels.stat()
         if state.st_size != facts["bytes"]:
             return None
-        is_as_noted = state.st_mtime_ns == facts["written_ns"]
-        step = max(1, len(chunks) // _SPOT_CHUNKS) if is_as_noted else 1
-        looked_at = {*range(0, len(chunks), step), len(chunks) - 1}
-        if any(_checksum(pixels, index * CHUNK_BYTES) != chunks[index] for index in looked_at):
+        is_unmodified = state.st_mtime_ns == facts["written_ns"]
+        step = max(1, len(chunks) // _SPOT_CHUNKS) if is_unmodified else 1
+        verified = {*range(0, len(chunks), step), len(chunks) - 1}
+        if any(_checksum(pixels, index * CHUNK_BYTES) != chunks[index] for index in verified):
             return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         return None
@@ -249,10 +256,10 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
 
 
 def publish(part: Path, place: Path) -> None:
-    """Move a finished entry to its place; one that is there and whole was made by another process, with the same content, and stays."""
+    """Move a finished entry to its place. A valid entry that already exists there has the same content, and is kept."""
     finished = part.with_name(part.name + ".done")
     shutil.move(part, finished)
-    part.mkdir()  # for TemporaryDirectory to remove
+    part.mkdir()  # TemporaryDirectory removes it
     for _ in range(3):
         try:
             finished.rename(place)
@@ -261,39 +268,39 @@ def publish(part: Path, place: Path) -> None:
         except OSError:
             if read_facts(place) is not None:
                 break
-            _set_aside(place)
+            _remove_damaged(place)
     shutil.rmtree(finished, ignore_errors=True)
 
 
-def _set_aside(place: Path) -> None:
-    """Take a damaged entry from its place."""
-    aside = place.with_name(f"{place.name}.{os.getpid()}.broken")
+def _remove_damaged(place: Path) -> None:
+    """Rename a damaged entry, then remove it."""
+    broken = place.with_name(f"{place.name}.{os.getpid()}.broken")
     with contextlib.suppress(OSError):
-        place.rename(aside)
+        place.rename(broken)
     with contextlib.suppress(OSError):
-        shutil.rmtree(aside) if aside.is_dir() else aside.unlink()
+        shutil.rmtree(broken) if broken.is_dir() else broken.unlink()
 
 
 def _remove(folder: Path) -> bool:
-    """Remove an entry that nobody holds; whether it was."""
+    """Remove an entry unless it is locked. Return whether it was removed."""
     pixels = folder / "pixels.npy"
-    hold = None
+    descriptor = None
     if pixels.is_file():
-        hold = lock(pixels, alone=True)
-        if hold is None:
+        descriptor = lock(pixels, is_exclusive=True)
+        if descriptor is None:
             return False
     try:
         gone = folder.with_name(f"{folder.name.partition('.')[0]}.{os.getpid()}.{time.monotonic_ns():x}.gone")
-        folder.rename(gone)  # in one step: nobody meets half an entry
+        folder.rename(gone)  # atomic: no process sees half an entry
         shutil.rmtree(gone)
     finally:
-        if hold is not None:
-            os.close(hold)
+        if descriptor is not None:
+            os.close(descriptor)
     return True
 
 
 def _entry(folder: Path) -> Entry | None:
-    """What is known of an entry; None where it vanishes meanwhile."""
+    """The facts of an entry; None if it is removed meanwhile."""
     try:
         states = [folder.stat(), *(file.stat() for file in folder.iterdir())]
         num_bytes = sum(state.st_size for state in states[1:])
@@ -302,20 +309,20 @@ def _entry(folder: Path) -> Entry | None:
         return None
     try:
         facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        told = (str(facts["name"]), str(facts["source"]), tuple(int(length) for length in facts["shape"]))
+        described = (str(facts["name"]), str(facts["source"]), tuple(int(length) for length in facts["shape"]))
     except (OSError, ValueError, KeyError, TypeError):
-        told = ("", "", ())
-    return Entry(folder, num_bytes, used, *told, is_in_use=_is_held(folder / "pixels.npy"))
+        described = ("", "", ())
+    return Entry(folder, num_bytes, used, *described, is_in_use=_is_locked(folder / "pixels.npy"))
 
 
-def _is_held(pixels: Path) -> bool:
+def _is_locked(pixels: Path) -> bool:
     try:
-        hold = lock(pixels, alone=True)
+        descriptor = lock(pixels, is_exclusive=True)
     except OSError:
         return False
-    if hold is None:
+    if descriptor is None:
         return True
-    os.close(hold)
+    os.close(descriptor)
     return False
 
 

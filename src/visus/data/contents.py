@@ -1,7 +1,7 @@
-"""Which samples have the same content: a hash of the decoded numbers of each.
+"""Hashes of the decoded values of samples.
 
-This file knows stored numbers. Two samples with the same hash are the same to a network, wherever their files are and whatever
-these are called; a PNG and a lossless copy of it in another format are the same too.
+Samples with equal hashes are equal to a network, whatever the names and formats of their files: a PNG and its lossless copy in
+another format have the same hash.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK_BYTES = 2**26
 
 
 def content_hashes(part: Part) -> Hashes:
-    """A 64-bit hash for each sample of a split, (samples,), of its numbers before scaling.
+    """A 64-bit hash of the stored values of each sample, before normalization; shape (num_samples,).
 
     >>> pixels = np.array([[[1, 2]], [[1, 2]], [[2, 1]]], np.uint8)
     >>> first, second, third = content_hashes(Part("train", pixels, np.arange(3), np.zeros(3, np.int64), ("a", "b", "c")))
@@ -37,6 +37,6 @@ def content_hashes(part: Part) -> Hashes:
 
 
 def hash_rows(rows: Pixels | Iterable[Pixels]) -> Hashes:
-    """A 64-bit hash for each row: BLAKE2b of its bytes."""
+    """A 64-bit BLAKE2b hash of the bytes of each row."""
     digests = [hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows]
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)

@@ -1,7 +1,4 @@
-"""Which character stands between the cells of a table.
-
-This file knows commas, semicolons and tabs.
-"""
+"""Detection of the delimiter of a table: comma, semicolon or tab."""
 
 from __future__ import annotations
 
@@ -12,11 +9,11 @@ DELIMITERS = (",", ";", "\t")
 
 
 def find_delimiter(header: str, known: Iterable[str]) -> str:
-    """The delimiter that finds the most known names in the first line of a table, then the most columns.
+    """The delimiter that yields the most known column names in the first line of a table, then the most columns.
 
     Args:
         header: the first line.
-        known: names of columns, in lower case.
+        known: known column names, in lower case.
 
     >>> find_delimiter("path;label", ("path", "label")), find_delimiter("a\\tb,c", ())
     (';', ',')

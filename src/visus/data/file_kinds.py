@@ -1,7 +1,4 @@
-"""What a file is by its content, where its ending does not say that it is an image.
-
-This file knows endings, first bytes and how files of one kind are told together.
-"""
+"""The kind of a file by its file extension and its first bytes, and warnings about image formats that visus cannot read."""
 
 from __future__ import annotations
 
@@ -13,12 +10,12 @@ from pathlib import Path
 from visus.data.images import headers as image_headers
 from visus.data.images import heif as image_heif
 from visus.data.images.decode import IMAGE_SUFFIXES
-from visus.data.ledger import group_reasons, listed
+from visus.data.ledger import group_reasons, write_examples
 from visus.units import write_number_of
 
-_CERTAIN = frozenset(("JPEG", "PNG", "GIF", "TIFF", "WEBP"))  # signatures of at least three bytes that no text begins with
+_CERTAIN = frozenset(("JPEG", "PNG", "GIF", "TIFF", "WEBP"))  # signatures of at least three bytes, which no text begins with
 _COPIES = (".bak", ".tmp", ".temp", ".old", ".orig", ".part", ".partial", ".crdownload", ".thm", ".swp", "_original", "~")
-"""Ends of names that programs give to what is a copy, a part or a thumbnail of another file."""
+"""Ends of file names that mark a copy, a part or a thumbnail of another file."""
 _UNREAD_IMAGES = {
     "HEIC image": image_heif.HEIC_HINT,
     "AVIF image": "Install Pillow's own wheel, which reads AVIF, or export them as PNG.",
@@ -27,13 +24,13 @@ _UNREAD_IMAGES = {
     "camera raw file": "Export them as JPEG, PNG or 16-bit TIFF.",
     "Photoshop document": "Export them as PNG or TIFF.",
 }
-"""Kinds that are images although they are not read, with what to do."""
+"""Image formats that visus does not read, with the remedy."""
 
 
 def is_image_file(path: Path) -> bool:
-    """Whether a file is an image that can be read: by its ending, else by its content.
+    """Whether a file is a readable image, by its file extension, else by its content.
 
-    Camera raw files and backups are none, although many are TIFF or JPEG by content.
+    Camera raw files and backups do not count, although many have the content of a TIFF or JPEG.
     """
     name = path.name.lower()
     suffix = os.path.splitext(name)[1]
@@ -49,12 +46,12 @@ def is_image_file(path: Path) -> bool:
 
 
 def kind_of_file(path: Path) -> str:
-    """What a file is that is left out, in few words and the same for every file of its kind, such as ``HEIC image`` or ``text``."""
+    """The kind of a file that is not a sample, such as ``HEIC image`` or ``text``."""
     suffix = path.suffix.lower()
     if suffix in image_headers.RAW_SUFFIXES:
         return "camera raw file"
     if path.is_symlink() and not path.exists():
-        return "link that leads nowhere"
+        return "broken link"
     head = _head(path)
     if head is None:
         return "not a file that can be read"
@@ -64,18 +61,18 @@ def kind_of_file(path: Path) -> str:
     return f"copy or part of another file ({kind})" if path.name.lower().endswith(_COPIES) else kind
 
 
-def told_unread_images(reasons: Mapping[str, str]) -> list[str]:
-    """A warning for each kind of image among what was left out.
+def unread_format_warnings(reasons: Mapping[str, str]) -> list[str]:
+    """A warning for each image format that was left out because visus cannot read it.
 
     Args:
-        reasons: file and kind, as ``kind_of_file`` says it; other reasons are passed over.
+        reasons: file -> kind, as ``kind_of_file`` returns it; other reasons are ignored.
 
-    >>> told_unread_images({"a.PSD": "Photoshop document", "b.txt": "text"})
+    >>> unread_format_warnings({"a.PSD": "Photoshop document", "b.txt": "text"})
     ['1 Photoshop document was left out (a.PSD). Export them as PNG or TIFF.']
     """
     images = {sample: kind for sample, kind in reasons.items() if kind in _UNREAD_IMAGES}
     return [
-        f"{write_number_of(len(samples), kind)} {'was' if len(samples) == 1 else 'were'} left out ({listed(samples)}). {_UNREAD_IMAGES[kind]}"
+        f"{write_number_of(len(samples), kind)} {'was' if len(samples) == 1 else 'were'} left out ({write_examples(samples)}). {_UNREAD_IMAGES[kind]}"
         for kind, samples in group_reasons(images)
     ]
 
@@ -85,7 +82,7 @@ def _reads_heif(head: bytes) -> bool:
 
 
 def _head(path: Path) -> bytes | None:
-    """The first bytes of a file; None where it is no ordinary file, or may not be read."""
+    """The first bytes of a file; None if it is not a regular file or cannot be read."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             return None

@@ -1,13 +1,10 @@
-"""What the name of a folder says: a split, a mere container of images, a date, a part of a set.
-
-This file knows words.
-"""
+"""The meaning of folder names: a split, a container of images, a date, a part of a dataset."""
 
 from __future__ import annotations
 
 import re
 
-from visus.data.source_rules import split_of
+from visus.data.source_rules import parse_split
 
 _SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train", "trainval": "train", "entrainement": "train", "entrenamiento": "train",
@@ -19,7 +16,7 @@ _SPLIT_WORDS = {
     "训练集": "train", "训练": "train", "验证集": "val", "验证": "val", "测试集": "test", "测试": "test",
     "学習": "train", "検証": "val", "テスト": "test", "обучение": "train", "проверка": "val", "тест": "test",
 }  # fmt: skip
-_OPEN_WORDS = frozenset(["dev", "development", "eval", "evaluation", "holdout", "heldout"])
+_AMBIGUOUS_SPLIT_WORDS = frozenset(["dev", "development", "eval", "evaluation", "holdout", "heldout"])
 _CONTAINERS = frozenset(
     [
         "image",
@@ -157,7 +154,7 @@ _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 def words_of(name: str) -> list[str]:
-    """The words and numbers of a name, in small letters.
+    """The words and numbers of a name, in lower case.
 
     >>> words_of("seg_train"), words_of("TestSet2"), words_of("images_part_1")
     (['seg', 'train'], ['test', 'set', '2'], ['images', 'part', '1'])
@@ -165,62 +162,66 @@ def words_of(name: str) -> list[str]:
     return re.findall(r"[^\W\d_]+|\d+", _CAMEL.sub(" ", name).lower())
 
 
-def split_meant(name: str) -> str | None:
-    """The split that a name means with other words around it, or None: ``Training``, ``seg_test``, ``val2017``, ``train_images``.
+def guess_split(name: str) -> str | None:
+    """The split that a name stands for, possibly among filler words: ``Training``, ``seg_test``, ``val2017``; None for no split.
 
-    >>> split_meant("Training"), split_meant("seg_test"), split_meant("trainset"), split_meant("test_tubes"), split_meant("dev")
+    >>> guess_split("Training"), guess_split("seg_test"), guess_split("trainset"), guess_split("test_tubes"), guess_split("dev")
     ('train', 'test', 'train', None, None)
     """
-    exact = split_of(name)
+    exact = parse_split(name)
     if exact:
         return exact
-    meant = set()
+    splits = set()
     for word in words_of(name):
-        whole, rest = word, ""
+        stem, ending = word, ""
         for split_word in sorted(_SPLIT_WORDS, key=len, reverse=True):
             if word.startswith(split_word):
-                whole, rest = split_word, word[len(split_word) :]
+                stem, ending = split_word, word[len(split_word) :]
                 break
-        if whole in _SPLIT_WORDS and (not rest or rest in _FILLERS):
-            meant.add(_SPLIT_WORDS[whole])
+        if stem in _SPLIT_WORDS and (not ending or ending in _FILLERS):
+            splits.add(_SPLIT_WORDS[stem])
         elif not (word in _FILLERS or word.isdecimal()):
             return None
-    return meant.pop() if len(meant) == 1 else None
+    return splits.pop() if len(splits) == 1 else None
 
 
-def rest_of(name: str) -> tuple[str, ...]:
-    """The words of a name that say no split.
+def words_without_split(name: str) -> tuple[str, ...]:
+    """The words of a name without those that name a split.
 
-    >>> rest_of("flowers_train"), rest_of("flowers-test")
+    >>> words_without_split("flowers_train"), words_without_split("flowers-test")
     (('flowers',), ('flowers',))
     """
     return tuple(word for word in words_of(name) if word not in _SPLIT_WORDS)
 
 
-def splits_meant(names: list[str]) -> dict[str, str]:
-    """Folders side by side that mean splits: by their words alone, or because they differ in a word for a split only.
+def guess_splits(names: list[str]) -> dict[str, str]:
+    """Sibling folder -> split: by its own name, or because it differs from a sibling only in a split word.
 
-    >>> splits_meant(["flowers_train", "flowers_test", "cats"])
+    >>> guess_splits(["flowers_train", "flowers_test", "cats"])
     {'flowers_train': 'train', 'flowers_test': 'test'}
     """
-    found = {name: split for name in names if (split := split_meant(name))}
-    named = {name: [_SPLIT_WORDS[word] for word in words_of(name) if word in _SPLIT_WORDS] for name in names}
-    for name, splits in named.items():
-        others = [other for other in names if other != name and rest_of(other) == rest_of(name) and named[other]]
-        if len(splits) == 1 and any(named[other] != splits for other in others):
+    found = {name: split for name in names if (split := guess_split(name))}
+    splits_in = {name: [_SPLIT_WORDS[word] for word in words_of(name) if word in _SPLIT_WORDS] for name in names}
+    for name, splits in splits_in.items():
+        others = [
+            other
+            for other in names
+            if other != name and words_without_split(other) == words_without_split(name) and splits_in[other]
+        ]
+        if len(splits) == 1 and any(splits_in[other] != splits for other in others):
             found.setdefault(name, splits[0])
     return {name: found[name] for name in names if name in found}
 
 
 def split_hint(name: str) -> str:
-    """What to do with a folder whose name could mean one of two splits; empty where it means none."""
-    if not _OPEN_WORDS & set(words_of(name)):
+    """Advice for a folder whose name could mean validation or test, such as ``dev``; "" for any other name."""
+    if not _AMBIGUOUS_SPLIT_WORDS & set(words_of(name)):
         return ""
     return f" If {name!r} is for validation, rename it to 'val'; if for the final test, to 'test'."
 
 
 def is_container(name: str) -> bool:
-    """Whether a name says only that images lie inside: ``images``, ``data``, ``raw_photos``.
+    """Whether a name only says that a folder holds images: ``images``, ``data``, ``raw_photos``.
 
     >>> is_container("images"), is_container("cell_images"), is_container("cat")
     (True, False, False)
@@ -230,26 +231,26 @@ def is_container(name: str) -> bool:
 
 
 def is_project_folder(name: str) -> bool:
-    """Whether a folder is one that a repository has beside its data: ``docs``, ``src``, ``figures``."""
+    """Whether a name is that of a project folder in a code repository: ``docs``, ``src``, ``figures``."""
     words = words_of(name)
     return bool(words) and all(word in _PROJECT for word in words)
 
 
 def is_unlabeled(name: str) -> bool:
-    """Whether a folder is named as one whose images have no labels: ``seg_pred``, ``unlabeled``."""
+    """Whether a name says that images have no labels: ``seg_pred``, ``unlabeled``."""
     return bool(_UNLABELED & set(words_of(name)))
 
 
-def is_part(name: str) -> bool:
-    """Whether a folder is a numbered part of a set: ``images_part_1``, ``fold3``, ``batch-02``."""
+def is_numbered_part(name: str) -> bool:
+    """Whether a name is that of a numbered part of a dataset: ``images_part_1``, ``fold3``, ``batch-02``."""
     words = words_of(name)
     return bool(_FOLDS & {re.sub(r"\d+$", "", word) for word in words}) and any(char.isdecimal() for char in name)
 
 
-def says_no_class(name: str) -> bool:
-    """Whether a folder below a class is ordinary order and no class of its own: a date, a numbered part, a container.
+def is_grouping_folder(name: str) -> bool:
+    """Whether a folder below a class only groups its images and is not a class itself: a date, a numbered part, a container.
 
-    >>> [says_no_class(name) for name in ("2023", "2023-05-01", "2023_05 holiday", "patient_07", "images", "indoor", "tabby")]
+    >>> [is_grouping_folder(name) for name in ("2023", "2023-05-01", "2023_05 holiday", "patient_07", "images", "indoor", "tabby")]
     [True, True, True, True, True, False, False]
     """
     if re.match(r"(19|20)\d\d(\D|$|\d{4}(\D|$))", name) or re.fullmatch(r"\d{4,}", name):
@@ -261,17 +262,17 @@ def says_no_class(name: str) -> bool:
     return is_container(name)
 
 
-def is_unsure(name: str) -> bool:
-    """Whether a class is named like what was left over when images were sorted: ``Not sure``, ``Other``, ``Skip``.
+def is_leftover_class(name: str) -> bool:
+    """Whether a class name may stand for unsorted images: ``Not sure``, ``Other``, ``Skip``.
 
-    >>> is_unsure("Not sure"), is_unsure("misc"), is_unsure("Otter")
+    >>> is_leftover_class("Not sure"), is_leftover_class("misc"), is_leftover_class("Otter")
     (True, True, False)
     """
     return _UNSURE_CLASSES.fullmatch(name.strip().strip("_-").strip()) is not None
 
 
 def is_placeholder(stem: str) -> bool:
-    """Whether a file is named as those that stand for an image that is not there; a number at the end does not matter.
+    """Whether a file name is that of a placeholder for a missing image. A number at the end is ignored.
 
     >>> is_placeholder("imageNotFound"), is_placeholder("no-photo_2"), is_placeholder("notfound_owl"), is_placeholder("4041")
     (True, True, False, False)
@@ -279,6 +280,6 @@ def is_placeholder(stem: str) -> bool:
     return bool(_PLACEHOLDERS.fullmatch(re.sub(r"(?<=[^\d])[ _-]?(\d{1,3}|\(\d{1,3}\))$", "", stem)))
 
 
-def is_empty_word(name: str) -> bool:
-    """Whether a class is named as programs write an empty cell: ``nan``, ``None``, ``N/A``."""
+def is_empty_value(name: str) -> bool:
+    """Whether a class name is a word that programs write for an empty cell: ``nan``, ``None``, ``N/A``."""
     return name.strip().lower() in _EMPTY_CELLS

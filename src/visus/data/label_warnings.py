@@ -1,7 +1,4 @@
-"""What looks wrong about labels: classes named like leftovers, placeholders among the images.
-
-This file knows labels and equal contents.
-"""
+"""Warnings about suspicious labels: leftover classes, almost equal class names, and placeholder images."""
 
 from __future__ import annotations
 
@@ -11,41 +8,46 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from visus.data.folder_names import is_empty_word, is_placeholder, is_unsure
+from visus.data.folder_names import is_empty_value, is_leftover_class, is_placeholder
 from visus.data.samples import Samples
-from visus.data.source_rules import shown
+from visus.data.source_rules import write_names
 from visus.units import write_number_of
 
 _MIN_COPIES = 5
-_MIN_ACROSS = 3
-_MAX_PLACEHOLDERS = 0.1  # of all samples; where more are named so, it is what they are called
+_MIN_CLASSES_WITH_COPY = 3
+_MAX_PLACEHOLDERS = 0.1  # fraction of all samples; if more files have such names, they are ordinary names
 
 
 def label_warnings(samples: Samples) -> list[str]:
-    """Warnings about class names and about images that are there many times."""
-    return [*_leftovers(samples), *_alike(samples.classes), *_named_placeholders(samples), *_placeholders(samples)]
+    """Warnings about suspicious class names, and about placeholder images."""
+    return [
+        *_leftover_classes(samples),
+        *_similar_names(samples.classes),
+        *_placeholder_names(samples),
+        *_repeated_images(samples),
+    ]
 
 
-def _leftovers(samples: Samples) -> list[str]:
+def _leftover_classes(samples: Samples) -> list[str]:
     counts = dict(zip(samples.classes, samples.class_counts().tolist(), strict=True))
     warnings = []
-    empty = [name for name in samples.classes if is_empty_word(name)]
+    empty = [name for name in samples.classes if is_empty_value(name)]
     if empty:
-        told = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in empty)
+        names = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in empty)
         warnings.append(
-            f"classes named as programs write an empty cell: {told}. Take these samples out if they have no label."
+            f"class names that may stand for a missing label: {names}. Remove these samples if they have no label."
         )
-    unsure = [name for name in samples.classes if is_unsure(name)]
+    unsure = [name for name in samples.classes if is_leftover_class(name)]
     if unsure:
-        told = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in unsure)
+        names = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in unsure)
         warnings.append(
-            f"classes named like what was left over when images were sorted: {told}. Take them out if they are none."
+            f"class names that may stand for unsorted images: {names}. Remove these samples if they are not a class."
         )
     return warnings
 
 
-def _alike(classes: Sequence[str]) -> list[str]:
-    """Classes that differ in capitals, spaces or marks between words only."""
+def _similar_names(classes: Sequence[str]) -> list[str]:
+    """Warnings about class names that differ only in capitals, spaces or punctuation."""
     same: dict[str, list[str]] = defaultdict(list)
     for name in classes:
         same["".join(char for char in name.casefold() if char.isalnum()) or name].append(name)
@@ -55,13 +57,13 @@ def _alike(classes: Sequence[str]) -> list[str]:
         if len(names) > 1 and not all(name[:1] in "+-" or name.isdecimal() for name in names)
     ]
     return [
-        f"the classes {shown(map(repr, names))} differ in capitals, spaces or punctuation only. Give them one name if they are one class."
+        f"the classes {write_names(map(repr, names))} differ only in capitals, spaces or punctuation. Give them one name if they are one class."
         for names in groups
     ]
 
 
-def _named_placeholders(samples: Samples) -> list[str]:
-    """A warning where files are named as those that stand for an image that is not there, such as ``imageNotFound.gif``."""
+def _placeholder_names(samples: Samples) -> list[str]:
+    """A warning about file names of placeholder images, such as ``imageNotFound.gif``."""
     if samples.reader.kind != "images":
         return []
     found = [sample for sample in samples.names if is_placeholder(PurePosixPath(sample).stem)]
@@ -69,31 +71,31 @@ def _named_placeholders(samples: Samples) -> list[str]:
         return []
     is_one = len(found) == 1
     return [
-        f"{write_number_of(len(found), 'image is', 'images are')} named like a placeholder ({shown(found)}). Look at {'it' if is_one else 'them'}, "
-        f"and delete {'it if it shows' if is_one else 'them if they show'} none of the classes."
+        f"{write_number_of(len(found), 'image is', 'images are')} named like a placeholder ({write_names(found)}). Look at {'it' if is_one else 'them'}, "
+        f"and delete {'it if it shows' if is_one else 'those that show'} none of the classes."
     ]
 
 
-def _placeholders(samples: Samples) -> list[str]:
-    """A warning where one and the same image is there many times under different names, as "image not found" is after a download."""
+def _repeated_images(samples: Samples) -> list[str]:
+    """A warning about an image that occurs many times under different names, as "image not found" does after a download."""
     if samples.reader.kind != "images":
         return []
     counts = np.bincount(samples.contents)
-    usual = float(np.median(counts[counts > 0]))
-    told = []
+    median = float(np.median(counts[counts > 0]))
+    repeated = []
     for content in np.argsort(-counts, kind="stable").tolist():
-        if counts[content] < _MIN_ACROSS or counts[content] < _MIN_ACROSS * usual:
+        if counts[content] < _MIN_CLASSES_WITH_COPY or counts[content] < _MIN_CLASSES_WITH_COPY * median:
             break
-        where = np.flatnonzero(samples.contents == content)
-        num_classes = len(set(samples.labels[where].tolist()))
-        if counts[content] >= _MIN_COPIES or num_classes >= _MIN_ACROSS:
-            told.append((where, num_classes))
-    if not told or (len(told) > 0.05 * len(counts) and all(num_classes == 1 for _, num_classes in told)):
-        return []  # whole classes were copied to even out their numbers
-    where, num_classes = told[0]
-    more = f"; {write_number_of(len(told) - 1, 'more image')} likewise" if len(told) > 1 else ""
-    classes = f", in {num_classes} classes" if num_classes > 1 else ""
+        copies = np.flatnonzero(samples.contents == content)
+        num_classes = len(set(samples.labels[copies].tolist()))
+        if counts[content] >= _MIN_COPIES or num_classes >= _MIN_CLASSES_WITH_COPY:
+            repeated.append((copies, num_classes))
+    if not repeated or (len(repeated) > 0.05 * len(counts) and all(num_classes == 1 for _, num_classes in repeated)):
+        return []  # whole classes were copied to balance their sizes
+    copies, num_classes = repeated[0]
+    more = f"; so do {write_number_of(len(repeated) - 1, 'more image')}" if len(repeated) > 1 else ""
+    classes = f" in {num_classes} classes" if num_classes > 1 else ""
     return [
-        f"one image is there {len(where):,} times under different names{classes} ({shown(samples.names[index] for index in where)}){more}. "
-        "Look at it: where it is a placeholder, such as 'image not found', delete these files."
+        f"one image occurs {len(copies):,} times under different names{classes} ({write_names(samples.names[index] for index in copies)}){more}. "
+        "If it is a placeholder, such as 'image not found', delete these files."
     ]

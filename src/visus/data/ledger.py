@@ -1,7 +1,4 @@
-"""What was done to the data, counted and named.
-
-This file knows the closed list of things that visus may do to a sample, and how each is said in plain English.
-"""
+"""The ledger: a count of every change that visus made to samples, with the names of the first samples."""
 
 from __future__ import annotations
 
@@ -14,52 +11,53 @@ from visus.errors import DataError, printable, unknown_name
 from visus.units import write_number_of
 
 MAX_EXAMPLES = 10
-"""Names that are kept for each action; the count goes on."""
+"""Number of sample names kept for each action. All samples are counted."""
 
 ACTIONS: dict[str, str] = {
     "turned upright by its EXIF orientation": "{images} {was} turned upright by {its} EXIF orientation",
-    "broken EXIF orientation ignored": "{images} with a broken EXIF orientation {was} taken as stored",
+    "broken EXIF orientation ignored": "{images} with a broken EXIF orientation {was} not turned",
     "16-bit values scaled to 8-bit": "{images} {was} scaled from 16-bit to 8-bit values",
-    "1-bit values widened to 8-bit": "{images} in black and white {was} widened from 1-bit to 8-bit values",
-    "palette resolved to color": "{images} with a palette {was} resolved to color",
-    "transparency blended on white": "{images} with transparent parts {was} blended on white",
+    "1-bit values widened to 8-bit": "{images} {was} converted from 1-bit to 8-bit values",
+    "palette resolved to color": "{images} {was} converted from a palette to RGB",
+    "transparency blended on white": "{images} with transparency {was} blended on white",
     "CMYK converted to RGB": "{images} {was} converted from CMYK to RGB",
     "color space converted to RGB": "{images} in another color space (YCbCr, LAB, HSV) {was} converted to RGB",
-    "first frame of an animation used": "{images} with several frames or pages {was} read as {its} first",
-    "decoded at a reduced size": "{images}, far larger than needed, {was} decoded at 1/2, 1/4 or 1/8 of the size",
-    "gray made color": "{images} in gray {was} made color (three equal channels)",
-    "color made gray": "{images} in color {was} made gray (ITU-R 601 luma)",
-    "cropped": "{images} {was} cropped to the middle",
+    "first frame of an animation used": "{images} {has} several frames or pages, of which only the first was used",
+    "decoded at a reduced size": "{images} {was} decoded at 1/2, 1/4 or 1/8 of the size, which is still larger than needed",
+    "gray made color": "{images} {was} converted from gray to color (three equal channels)",
+    "color made gray": "{images} {was} converted from color to gray (ITU-R 601 luma)",
+    "cropped": "{images} {was} cropped to the center",
     "resized": "{samples} {was} resized",
-    "padded": "{images} {was} padded with {its} own edge pixels",
-    "shuffled": "{samples} had {its} positions put into one fixed random order",
-    "learned from": "{samples} {has} the same content as one that the network learned from, so {its} answer says little",
+    "padded": "{images} {was} padded by repeating {its} edge pixels",
+    "shuffled": "{samples} had {its} positions shuffled into one fixed random order",
+    "learned from": (
+        "{samples} {has} the same content as a sample that the network learned from, so {its} prediction says little about new data"
+    ),
     "16-bit values in the lowest part of their range": (
-        "{images} of 16 bits {has} values of at most 13 bits, so {they} came out dark, with few levels"
+        "{images} of 16 bits {has} values of at most 13 bits, so {its} 8-bit values are dark, with few gray levels"
     ),
-    "stray bytes in a JPEG": "{images} {was} read with a few bytes left over, which may come from damage: look at {them}",
-    "read by its content": "{files} without a usual ending {was} read, being {an_image} by content",
+    "stray bytes in a JPEG": "{images} {has} a few extra bytes, which may be damage: look at {them}",
+    "read by its content": "{files} without a usual ending {was} read, since the content is {an_image}",
     "looks inverted": (
-        "{images} {has} bright where the training images have dark, or the reverse: if black and white have changed places, invert {them} "
-        "first"
+        "{images} may be inverted: bright where the training images are dark, or dark where they are bright; if so, invert {them} first"
     ),
-    "outsized": "{images} {has} more than four times, or less than a quarter of, the usual number of pixels",
+    "outsized": "{images} {has} more than four times, or less than a quarter of, the median number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not an image": "{files} {was} left out: hidden, of the system, or not {an_image}",
     "left out: an image, but no sample": "{images} {was} left out",
-    "duplicate": "{samples} {was} found to be {exact_copies} of another; a split that visus makes keeps copies on one side",
-    "duplicate row left out": "{rows} {was} left out: said before",
-    "row left out: no such file": "{rows} {was} left out, for no such file exists",
-    "conflict": "{samples} {has} the same content as another sample under another label",
+    "duplicate": "{samples} {was} found to be {exact_copies} of another sample; visus keeps copies in the same split",
+    "duplicate row left out": "{rows} {was} left out, since an earlier row says the same",
+    "row left out: no such file": "{rows} {was} left out: no such file",
+    "conflict": "{samples} {has} the same content as another sample with another label",
 }
-"""Every action by its key, with its sentence; in the order in which a ledger tells them."""
+"""Every action with its sentence, in the order in which a ledger lists them."""
 
 
 class Ledger:
-    """A counter of what was done to which samples.
+    """A counter of the changes to samples.
 
-    Threads may note at the same time. The names kept are the first ones noted, so note in a fixed order where the
-    ledger must come out the same twice (one ledger for each sample, merged in order).
+    It is thread-safe. It keeps the names that were noted first, so for reproducible ledgers note samples in a fixed order (use one
+    ledger per sample, and merge them in order).
 
     >>> ledger = Ledger()
     >>> ledger.note("turned upright by its EXIF orientation", "a.jpg")
@@ -80,18 +78,18 @@ class Ledger:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Ledger) and self.as_dict() == other.as_dict()
 
-    __hash__ = None  # type: ignore[assignment]  # a counter that changes
+    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def note(self, action: str, sample: str, reason: str = "") -> None:
         """Count ``action`` for ``sample``.
 
         Args:
             action: a key of ``ACTIONS``.
-            sample: the sample's name; the first ten of an action are kept.
-            reason: why; kept for every sample that has one, so that all unreadable files can be listed.
+            sample: name of the sample; the first ten names of an action are kept.
+            reason: the reason. All reasons are kept, so that all unreadable files can be listed.
 
         Raises:
-            ValueError: there is no such action.
+            ValueError: the action is unknown.
         """
         key = _checked(action)
         with self._lock:
@@ -99,27 +97,27 @@ class Ledger:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of samples for each action that occurred, in the order of ``ACTIONS``."""
+        """Number of samples for each noted action, in the order of ``ACTIONS``."""
         with self._lock:
             return {action: self._counts[action] for action in ACTIONS if action in self._counts}
 
     def examples(self, action: str) -> list[str]:
-        """The first ten names noted for ``action``; none where it did not occur."""
+        """The first ten names noted for ``action``; empty if it was not noted."""
         return list(self._examples.get(_checked(action), []))
 
     def reasons(self, action: str) -> dict[str, str]:
-        """Sample and reason, for every sample of ``action`` that was noted with one."""
+        """Sample -> reason, for every sample of ``action`` that was noted with a reason."""
         return dict(self._reasons.get(_checked(action), {}))
 
     def merge(self, other: Ledger) -> None:
-        """Add all that ``other`` holds; its names stand after those that are already here."""
+        """Add the counts, names and reasons of ``other``; its names come after the existing ones."""
         counts = other.counts
         with self._lock:
             for action, count in counts.items():
                 self._add(action, count, other.examples(action), other.reasons(action))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
-        """Plain data for JSON: ``{action: {"count", "samples", "sentence"}}``, with ``"reasons"`` where there are any."""
+        """Plain data for JSON: ``{action: {"count", "samples", "sentence"}}``, and ``"reasons"`` if any were noted."""
         facts: dict[str, dict[str, Any]] = {}
         for action, count in self.counts.items():
             facts[action] = {"count": count, "samples": self.examples(action), "sentence": self._sentence(action, count)}
@@ -132,7 +130,7 @@ class Ledger:
         """The inverse of ``as_dict``.
 
         Raises:
-            DataError: the data is not a ledger, or holds an action that this version does not know.
+            DataError: the data is not a ledger, or has an action that this version does not know.
         """
         ledger = cls()
         for action, entry in facts.items():
@@ -147,7 +145,7 @@ class Ledger:
         return ledger
 
     def sentences(self) -> list[str]:
-        """One plain-English sentence for each action that occurred, with the first three names; ordered as ``ACTIONS``."""
+        """One sentence for each noted action, with the first three names; in the order of ``ACTIONS``."""
         return [self._sentence(action, count) for action, count in self.counts.items()]
 
     def _add(self, action: str, count: int, names: Sequence[str], reasons: Mapping[str, str]) -> None:
@@ -162,19 +160,19 @@ class Ledger:
         reasons = self._reasons.get(action, {})
         if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
             return _by_reason(action, count, reasons)
-        is_told = names and (action not in _ALL_OR_NONE or count <= SHOWN)
-        told = f" ({listed(names, count)})" if is_told else ""
-        return f"{ACTIONS[action].format(**_words(count))}{told}."
+        has_examples = names and (action not in _ALL_OR_NONE or count <= SHOWN)
+        examples = f" ({write_examples(names, count)})" if has_examples else ""
+        return f"{ACTIONS[action].format(**_words(count))}{examples}."
 
 
 SHOWN = 3  # names
 _ALL_OR_NONE = frozenset(("learned from",))
-"""Actions whose samples are named where all of them are: their answers stand beside the sentence, and some of many would say nothing."""
+"""Actions whose sentence names either all samples or none, since the predictions are printed next to it."""
 _MAX_REASONS = 6
 
 
 def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
-    """Reason and samples, the most frequent reason first; reasons that differ in numbers and quoted words alone are one, told as the first.
+    """Reasons with their samples, the most frequent first. Reasons that differ only in numbers and quoted words are merged into the first.
 
     >>> group_reasons({"a.jpg": "9 bits are too many.", "b.txt": "text", "c.jpg": "7 bits are too many."})
     [('9 bits are too many.', ['a.jpg', 'c.jpg']), ('text', ['b.txt'])]
@@ -186,24 +184,32 @@ def group_reasons(reasons: Mapping[str, str]) -> list[tuple[str, list[str]]]:
     return sorted(groups.values(), key=lambda group: -len(group[1]))
 
 
-def listed(samples: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
-    """The first names, and whether there are more than these of ``count`` (default: of those given)."""
+def write_examples(samples: Sequence[str], count: int | None = None, shown: int = SHOWN) -> str:
+    """The first ``shown`` names, then ``...`` if there are more.
+
+    Args:
+        samples: the names.
+        count: number of all samples; default: ``len(samples)``.
+        shown: maximum number of names.
+    """
     names = [printable(sample) for sample in samples[:shown]]
     return ", ".join(names) + (", ..." if (len(samples) if count is None else count) > len(names) else "")
 
 
 def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
-    """How many samples, then each reason with its first samples; the most frequent reason first."""
+    """The number of samples, then each reason with its first samples, the most frequent reason first."""
     head = ACTIONS[action].format(**_words(count)).partition(":")[0]
     groups = group_reasons(reasons)
     if len(groups) == 1:
         reason, samples = groups[0]
-        return f"{head} ({listed(samples)}): {reason.rstrip('.')}."
-    told = [f"{len(samples):,} ({listed(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]]
-    rest = sum(len(samples) for _, samples in groups[_MAX_REASONS:])
-    if rest:
-        told.append(f"{rest:,} for other reasons")
-    return f"{head}. {'. '.join(told)}."
+        return f"{head} ({write_examples(samples)}): {reason.rstrip('.')}."
+    parts = [
+        f"{len(samples):,} ({write_examples(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]
+    ]
+    num_others = sum(len(samples) for _, samples in groups[_MAX_REASONS:])
+    if num_others:
+        parts.append(f"{num_others:,} for other reasons")
+    return f"{head}. {'. '.join(parts)}."
 
 
 def _checked(action: str) -> str:
@@ -213,7 +219,7 @@ def _checked(action: str) -> str:
 
 
 def _words(count: int) -> dict[str, str]:
-    """The words of a sentence that change with the count."""
+    """The words of a sentence that depend on the count."""
     one = count == 1
     return {
         "count": f"{count:,}",
@@ -224,7 +230,6 @@ def _words(count: int) -> dict[str, str]:
         "was": "was" if one else "were",
         "has": "has" if one else "have",
         "its": "its" if one else "their",
-        "they": "it" if one else "they",
         "them": "it" if one else "them",
         "exact_copies": "an exact copy" if one else "exact copies",
         "an_image": "an image" if one else "images",

@@ -1,7 +1,4 @@
-"""Images that are annotations of other images: masks, label maps, ground truth.
-
-This file knows names of files and folders.
-"""
+"""Masks, label maps and other annotations of images, recognized by the names of files and folders."""
 
 from __future__ import annotations
 
@@ -60,10 +57,10 @@ _NEARLY_ALL = 0.8
 
 
 def masks_among(samples: Sequence[str]) -> dict[str, str]:
-    """The images that are masks of others, each with the image that it belongs to.
+    """Mask -> its image, for images that are masks by name.
 
-    Two kinds are found: ``1_mask.png`` beside ``1.png``, and a folder such as ``masks`` whose files are named as those of one folder
-    of images. Classes of people with and without masks are none of these.
+    It finds ``1_mask.png`` next to ``1.png``, and folders such as ``masks`` whose files have the names of images in another folder.
+    It ignores classes of people with and without face masks.
 
     Args:
         samples: paths with ``/``, relative to the data.
@@ -77,15 +74,15 @@ def masks_among(samples: Sequence[str]) -> dict[str, str]:
     for sample in samples:
         path = PurePosixPath(sample)
         by_folder[path.parent.as_posix()].setdefault(path.stem.casefold(), sample)
-    masks = _beside(samples, by_folder)
-    rest = [sample for sample in samples if sample not in masks]
-    return masks | _in_folders(rest)
+    masks = _masks_by_suffix(samples, by_folder)
+    remaining = [sample for sample in samples if sample not in masks]
+    return masks | _masks_in_folders(remaining)
 
 
-def mask_folder(name: str) -> bool:
-    """Whether a folder is named as folders of masks are.
+def is_mask_folder(name: str) -> bool:
+    """Whether the name of a folder says that it holds masks.
 
-    >>> mask_folder("train_masks"), mask_folder("SegmentationClass"), mask_folder("with_mask"), mask_folder("cats")
+    >>> is_mask_folder("train_masks"), is_mask_folder("SegmentationClass"), is_mask_folder("with_mask"), is_mask_folder("cats")
     (True, True, False, False)
     """
     if re.fullmatch(_WORDS, name, re.IGNORECASE):
@@ -98,8 +95,8 @@ def _words(name: str) -> set[str]:
     return {word for word in re.split(r"[^a-z]+", _GLUED.sub(r"\1 ", _CAMEL.sub(" ", name).lower())) if word}
 
 
-def _base(stem: str) -> str:
-    """A file's stem without a word for masks at its end or beginning."""
+def _without_mask_word(stem: str) -> str:
+    """A file's stem without a word for masks at its end or beginning, in lower case."""
     for pattern in (_SUFFIX, _PREFIX):
         match = pattern.fullmatch(stem)
         if match:
@@ -107,25 +104,25 @@ def _base(stem: str) -> str:
     return stem.casefold()
 
 
-def _beside(samples: Sequence[str], by_folder: dict[str, dict[str, str]]) -> dict[str, str]:
-    """``1_mask.png`` beside ``1.png``."""
+def _masks_by_suffix(samples: Sequence[str], by_folder: dict[str, dict[str, str]]) -> dict[str, str]:
+    """Masks such as ``1_mask.png`` next to ``1.png``."""
     masks = {}
     for sample in samples:
         path = PurePosixPath(sample)
-        base = _base(path.stem)
+        base = _without_mask_word(path.stem)
         image = by_folder[path.parent.as_posix()].get(base)
         if base != path.stem.casefold() and image is not None and image != sample:
             masks[sample] = image
     return masks
 
 
-def _in_folders(samples: Sequence[str]) -> dict[str, str]:
-    """The files of folders that are named as masks, whose file names are those of a folder of images."""
+def _masks_in_folders(samples: Sequence[str]) -> dict[str, str]:
+    """The files of mask folders whose file names match those of a folder of images."""
     folders: dict[str, list[str]] = defaultdict(list)
     for sample in samples:
         parts = sample.split("/")
         for depth, part in enumerate(parts[:-1]):
-            if mask_folder(part):
+            if is_mask_folder(part):
                 folders["/".join(parts[: depth + 1])].append(sample)
                 break
     masks: dict[str, str] = {}
@@ -134,7 +131,7 @@ def _in_folders(samples: Sequence[str]) -> dict[str, str]:
     for folder, inside in folders.items():
         if any(_names_people_with_masks(part) for part in _siblings(folder, samples)):
             continue
-        found = _matched(folder, inside, outside)
+        found = _match_images(folder, inside, outside)
         if len(found) >= max(1, _NEARLY_ALL * len(inside)):
             masks |= {sample: found.get(sample, "") for sample in inside}
     return masks
@@ -151,8 +148,8 @@ def _names_people_with_masks(name: str) -> bool:
     return bool(words & _NEGATIONS) and any(word.startswith("mask") for word in words)
 
 
-def _matched(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict[str, str]:
-    """The one image that each file of a mask folder is named after: in a folder of images, or in a folder of the same name."""
+def _match_images(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict[str, str]:
+    """File of a mask folder -> the image with the same name, in a folder of images or in a folder of the same name."""
     parent, _, name = folder.rpartition("/")
     by_stem: dict[str, list[str]] = defaultdict(list)
     for sample in outside:
@@ -160,10 +157,12 @@ def _matched(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict
     found = {}
     for sample in inside:
         path = PurePosixPath(sample)
-        named = by_stem.get(_base(path.stem)) or by_stem.get(path.stem.casefold()) or []
+        candidates = by_stem.get(_without_mask_word(path.stem)) or by_stem.get(path.stem.casefold()) or []
         below = sample[len(folder) + 1 :].split("/")[:-1]
         fits = [
-            image for image in named if _is_partner(image, parent, name, below) or _base(path.stem) != path.stem.casefold()
+            image
+            for image in candidates
+            if _is_partner(image, parent, name, below) or _without_mask_word(path.stem) != path.stem.casefold()
         ]
         if below:
             fits = [image for image in fits if image.split("/")[:-1][-len(below) :] == below] or fits
@@ -173,7 +172,10 @@ def _matched(folder: str, inside: Sequence[str], outside: Sequence[str]) -> dict
 
 
 def _is_partner(image: str, parent: str, name: str, below: list[str]) -> bool:
-    """Whether an image lies where the images of a mask folder lie: beside it, in a folder for images or named alike, or in folders named as its own."""
+    """Whether the folder of an image may hold the images of a mask folder.
+
+    It may be the parent of the mask folder, a folder for images or with a similar name, or have the same subfolders.
+    """
     if parent and not image.startswith(f"{parent}/"):
         return False
     folders = image.split("/")[:-1]
@@ -187,12 +189,12 @@ def _is_partner(image: str, parent: str, name: str, below: list[str]) -> bool:
     return first.lower() in _IMAGE_WORDS or bool(_words(first) & _IMAGE_WORDS) or (bool(own) and own == _words(first))
 
 
-def shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
-    """Whether two folders hold files of the same names, and not for the reason alone that both are numbered through.
+def have_shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
+    """Whether two folders hold files with the same names, other than consecutive numbers.
 
-    >>> shared_stems([f"scan_{n * n}.png" for n in range(20)], [f"scan_{n * n}.jpg" for n in range(20)])
+    >>> have_shared_stems([f"scan_{n * n}.png" for n in range(20)], [f"scan_{n * n}.jpg" for n in range(20)])
     True
-    >>> shared_stems([f"{n}.png" for n in range(20)], [f"{n}.png" for n in range(20)])
+    >>> have_shared_stems([f"{n}.png" for n in range(20)], [f"{n}.png" for n in range(20)])
     False
     """
     one = {PurePosixPath(name).stem.casefold() for name in first}
@@ -200,11 +202,11 @@ def shared_stems(first: Iterable[str], second: Iterable[str]) -> bool:
     both = one & other
     if len(both) < 10 or len(both) < 0.9 * max(len(one), len(other)):
         return False
-    return not is_numbered_through(both)
+    return not are_consecutive(both)
 
 
-def is_numbered_through(stems: set[str]) -> bool:
-    """Whether names are counted 1, 2, 3, ... with hardly a gap, whatever stands around the number."""
+def are_consecutive(stems: set[str]) -> bool:
+    """Whether names are numbered consecutively, with few gaps. The text around the number is ignored."""
     around: Counter[str] = Counter()
     numbers = set()
     for stem in stems:

@@ -1,12 +1,10 @@
-"""Whether samples that are mirrored left to right still belong to their class, as far as the data itself can tell.
+"""Whether mirroring samples left to right keeps their class, measured by nearest neighbors.
 
-This file knows stored samples, their labels and their groups.
+A mirrored cat is a cat; a mirrored 3 is not a digit, and a mirrored b is a d. The test compares each sample with its nearest neighbor, which
+has its class more often than chance. If the same holds for the mirrored sample, mirroring keeps the class.
 
-A mirrored cat is a cat; a mirrored 3 is no digit, and a mirrored b is a d. Neither color nor size tells which is which, but the samples do: the
-nearest neighbor of a sample has its class more often than chance has it. Where the same holds for the mirrored sample, mirroring keeps the class.
-
-Copies would spoil that comparison, since a copy of a sample is its nearest neighbor and has its class. So samples of the same group, and samples
-that correlate with the asked one, mirrored or not, by more than ``COPY``, are no neighbors of it. Both comparisons leave out the same ones.
+Copies would bias the test, since a copy is the nearest neighbor and has the same class. So samples of the same group, and samples whose
+correlation with the query, mirrored or not, exceeds ``COPY``, are excluded from its neighbors. Both comparisons exclude the same samples.
 """
 
 from __future__ import annotations
@@ -23,32 +21,34 @@ from torch import Tensor
 
 from visus.data.batches import Part, random_stream
 
-NUM_ASKED: Final = 2_000
-NUM_KNOWN: Final = 8_000
+NUM_QUERIES: Final = 2_000
+NUM_NEIGHBORS: Final = 8_000
 CHUNK: Final = 256
 CHUNK_VALUES: Final = 2**22
 SIDE: Final = {2: 16, 3: 12}  # samples are compared at this size, by the number of spatial axes
 COPY: Final = 0.99
-"""Correlation above which two samples count as copies. Measured at this size: copies saved again as JPEG (quality 75) or with a little noise lie
-above it for photos; of 12,000 different clothes 4 % have such a neighbor, of photos and CIFAR-10 none, and no decision changes by leaving them out."""
-CLEARLY: Final = 3.0  # standard errors that the neighbors must know more than chance does
+"""Correlation above which two samples count as copies.
+
+Measured at this size: photos saved again as JPEG (quality 75) or with slight noise exceed it. Of 12,000 different clothes 4 % have such a neighbor,
+of photos and CIFAR-10 none; excluding them changes no decision."""
+MIN_STANDARD_ERRORS: Final = 3.0  # that the neighbors' accuracy must exceed chance by
 Z: Final = 1.959964  # of a 95 % interval
 MIN_KEPT: Final = 0.5
-"""Share of what neighbors know above chance that must be left for mirrored samples. Measured: digits of 8 x 8 0.27, digits shown by hands 0.17,
+"""Fraction of the neighbors' accuracy above chance that mirrored samples must keep. Measured: digits of 8 x 8 0.27, digits shown by hands 0.17,
 clothes 0.75, CIFAR-10 0.88."""
 
 
 @dataclass(frozen=True)
 class MirrorTest:
-    """What the nearest neighbors of some samples say about mirroring.
+    """The result of the nearest-neighbor test of mirroring.
 
     Args:
-        num_samples: samples that were asked.
-        plain: share of them whose nearest other sample, by the correlation of their numbers, has their class.
-        mirrored: the same for the mirrored samples.
-        chance: share that a neighbor drawn at random would have.
-        low, high: 95 % interval of ``kept``; not a number where the neighbors know too little to tell.
-        num_copied: asked samples that have a copy, mirrored or not, or another sample of their group among the others; these are no neighbors.
+        num_samples: number of query samples.
+        plain: fraction of them whose nearest neighbor, by correlation, has the same class.
+        mirrored: the same fraction for the mirrored queries.
+        chance: the expected fraction for a random neighbor.
+        low, high: 95 % interval of ``kept``; NaN if ``plain`` is too close to chance.
+        num_copied: number of queries with a copy, mirrored or not, or a sample of their group, which are excluded from their neighbors.
     """
 
     num_samples: int
@@ -61,52 +61,56 @@ class MirrorTest:
 
     @property
     def kept(self) -> float | None:
-        """Share of what neighbors know above chance that is left for mirrored samples; None where they know too little to tell."""
+        """Fraction of the neighbors' accuracy above chance that mirrored samples keep; None if ``plain`` is too close to chance."""
         error = math.sqrt(self.chance * (1 - self.chance) / max(1, self.num_samples))
-        known = self.plain - self.chance
-        return (self.mirrored - self.chance) / known if known > CLEARLY * error and not math.isnan(self.low) else None
+        gain = self.plain - self.chance
+        is_clear = gain > MIN_STANDARD_ERRORS * error and not math.isnan(self.low)
+        return (self.mirrored - self.chance) / gain if is_clear else None
 
     @property
     def keeps_class(self) -> bool | None:
-        """Whether mirrored samples still belong to their class: the whole interval of ``kept`` lies on one side of a half; else None."""
+        """Whether mirrored samples keep their class; None if the interval of ``kept`` includes ``MIN_KEPT``."""
         if self.kept is None or self.low < MIN_KEPT <= self.high:
             return None
         return self.low >= MIN_KEPT
 
     def sentence(self, noun: str) -> str:
-        """What was measured and what follows, for a reader; ``noun`` is what a sample is called.
+        """The conclusion and the figures, as a sentence.
+
+        Args:
+            noun: noun for a sample, such as ``image``.
 
         >>> MirrorTest(2000, plain=0.82, mirrored=0.57, chance=0.1, low=0.62, high=0.69).sentence("image")
-        'the nearest neighbor of 82 % of 2,000 images has their class, of 57 % once they are mirrored, of 10 % by chance; so 65 % (95 % interval 62 % to 69 %) of what neighbors know is left: mirroring keeps the class'
+        'mirrored images keep their class: the nearest neighbor has the same class for 57 % of 2,000 mirrored images (unmirrored 82 %, chance 10 %), so 65 % (95 % interval 62 % to 69 %) of the accuracy above chance is kept'
         """
         measured = (
-            f"the nearest neighbor of {self.plain:.0%} of {self.num_samples:,} {noun}s has their class, of {self.mirrored:.0%} once they are mirrored, "
-            f"of {self.chance:.0%} by chance"
+            f"the nearest neighbor has the same class for {self.mirrored:.0%} of {self.num_samples:,} mirrored {noun}s "
+            f"(unmirrored {self.plain:.0%}, chance {self.chance:.0%}"
         )
         if self.num_copied:
-            measured += f" (copies and {noun}s of one group, which {self.num_copied:,} of them have, are left out)"
+            measured += f"; copies and {noun}s of the same group, which {self.num_copied:,} of them have, are excluded"
         if self.kept is None:
-            return f"{measured}; too close to chance to tell anything about mirroring".replace("%", " %")
-        told = {
-            True: "mirroring keeps the class",
-            False: "mirroring changes the class",
-            None: "this does not tell whether mirroring keeps the class (half of it must be left)",
-        }
+            return f"the effect of mirroring cannot be measured: {measured}), too close to chance".replace("%", " %")
+        conclusion = {
+            True: f"mirrored {noun}s keep their class",
+            False: f"mirrored {noun}s change their class",
+            None: f"whether mirrored {noun}s keep their class is not certain (at least {MIN_KEPT:.0%} must be kept)",
+        }[self.keeps_class]
         interval = f"95% interval {max(0.0, self.low):.0%} to {max(0.0, self.high):.0%}"
-        left = f"so {max(0.0, self.kept):.0%} ({interval}) of what neighbors know is left"
-        return f"{measured}; {left}: {told[self.keeps_class]}".replace("%", " %")
+        kept = f"so {max(0.0, self.kept):.0%} ({interval}) of the accuracy above chance is kept"
+        return f"{conclusion}: {measured}), {kept}".replace("%", " %")
 
 
 def mirror_test(part: Part, seed: int, groups: Sequence[str] | None = None) -> MirrorTest | None:
-    """Ask the nearest neighbors of some samples of a split, as they are and mirrored along the last axis.
+    """Measure how often the nearest neighbor of a sample has its class, unmirrored and mirrored along the last axis.
 
     Args:
-        part: the training split; signals have no mirror image.
-        seed: which samples are asked follows from it.
-        groups: of each sample, "" for none: samples of one group are no neighbors. None where there are no groups.
+        part: the training split.
+        seed: seed for drawing the queries.
+        groups: group of each sample, "" for none. Samples of the same group are excluded from each other's neighbors.
 
     Returns:
-        The answer, or None for signals, for samples that are one position wide, and for fewer than two samples.
+        The result; None for signals, for samples one position wide, and for fewer than two samples.
 
     >>> pixels = np.random.default_rng(0).integers(0, 50, (40, 1, 8, 8)).astype(np.uint8)
     >>> pixels[:20, :, :, :4] += 150
@@ -118,86 +122,86 @@ def mirror_test(part: Part, seed: int, groups: Sequence[str] | None = None) -> M
     size = part.pixels.shape[2:]
     if len(size) not in SIDE or size[-1] < 2 or len(part) < 2:
         return None
-    drawn = torch.randperm(len(part), generator=random_stream(seed, "mirrors"))[:NUM_KNOWN].sort().values.numpy()
+    drawn = torch.randperm(len(part), generator=random_stream(seed, "mirrors"))[:NUM_NEIGHBORS].sort().values.numpy()
     num_rows = max(1, min(CHUNK, CHUNK_VALUES // math.prod(part.pixels.shape[1:])))  # samples may be large
     chunks = range(0, len(drawn), num_rows)
-    samples = torch.cat([_shrunk(part.rows(drawn[start : start + num_rows])) for start in chunks])
+    samples = torch.cat([_shrink(part.rows(drawn[start : start + num_rows])) for start in chunks])
     labels = torch.from_numpy(part.labels[drawn])
-    asked = torch.randperm(len(drawn), generator=random_stream(seed, "mirrors asked"))[:NUM_ASKED]
-    known = _directions(samples)
-    plain, mirrored = (_directions(turned[asked]) @ known.T for turned in (samples, samples.flip(-1)))
+    queries = torch.randperm(len(drawn), generator=random_stream(seed, "mirrors asked"))[:NUM_QUERIES]
+    directions = _unit_vectors(samples)
+    plain, mirrored = (_unit_vectors(values[queries]) @ directions.T for values in (samples, samples.flip(-1)))
     copies = (plain > COPY) | (mirrored > COPY)
-    own = torch.zeros_like(copies)
-    own[torch.arange(len(asked)), asked] = True
-    is_same = copies | own
-    units = _first_copies(plain[:, asked])
+    itself = torch.zeros_like(copies)
+    itself[torch.arange(len(queries)), queries] = True
+    is_excluded = copies | itself
+    units = _first_copies(plain[:, queries])
     if groups is not None:
         grouped = _group_numbers(groups)[torch.from_numpy(drawn)]
-        is_same |= grouped[asked][:, None] == grouped[None]
-        units = grouped[asked][units]
-    has_other = ~is_same.all(dim=1)
-    if not has_other.any():
+        is_excluded |= grouped[queries][:, None] == grouped[None]
+        units = grouped[queries][units]
+    has_neighbor = ~is_excluded.all(dim=1)
+    if not has_neighbor.any():
         return None
-    right = [
-        (labels[likeness.masked_fill_(is_same, -math.inf).argmax(dim=1)] == labels[asked])[has_other].double()
-        for likeness in (plain, mirrored)
+    correct = [
+        (labels[correlation.masked_fill_(is_excluded, -math.inf).argmax(dim=1)] == labels[queries])[has_neighbor].double()
+        for correlation in (plain, mirrored)
     ]
-    same_class = (labels[asked][:, None] == labels[None]) & ~is_same
-    chance = (same_class.sum(dim=1) / (~is_same).sum(dim=1))[has_other].double()
-    num_copied = int(((is_same & ~own).any(dim=1) & has_other).sum())
-    low, high = _kept_interval(right[0] - chance, right[1] - chance, units[has_other])
-    plainly, mirrored_so, by_chance = (float(each.mean()) for each in (*right, chance))
-    return MirrorTest(int(has_other.sum()), plainly, mirrored_so, by_chance, low, high, num_copied)
+    same_class = (labels[queries][:, None] == labels[None]) & ~is_excluded
+    chance = (same_class.sum(dim=1) / (~is_excluded).sum(dim=1))[has_neighbor].double()
+    num_copied = int(((is_excluded & ~itself).any(dim=1) & has_neighbor).sum())
+    low, high = _kept_interval(correct[0] - chance, correct[1] - chance, units[has_neighbor])
+    means = (float(values.mean()) for values in (*correct, chance))
+    plain_fraction, mirrored_fraction, chance_fraction = means
+    return MirrorTest(int(has_neighbor.sum()), plain_fraction, mirrored_fraction, chance_fraction, low, high, num_copied)
 
 
 def _kept_interval(plain: Tensor, mirrored: Tensor, units: Tensor) -> tuple[float, float]:
-    """95 % interval of the ratio of two paired means, mirrored by plain, by Fieller's theorem (1954, J. R. Stat. Soc. B 16, 175-185).
+    """95 % interval of the ratio of two paired means, mirrored / plain, by Fieller's theorem (1954, J. R. Stat. Soc. B 16, 175-185).
 
-    Samples of one unit are no independent evidence: the variances are those of sums over units.
+    Samples of one unit are not independent, so the variances are those of sums over units.
 
     Returns:
-        The interval; not a number where the plain mean is not clearly above 0, since the ratio has no bounds then.
+        The bounds of the interval; NaN if the plain mean is not clearly above 0, since the ratio is unbounded then.
     """
     num_samples, means = len(plain), (float(plain.mean()), float(mirrored.mean()))
     _, places = torch.unique(units, return_inverse=True)
     sums = torch.zeros(2, int(places.max()) + 1, dtype=torch.float64)
     for row, (values, mean) in enumerate(zip((plain, mirrored), means, strict=True)):
         sums[row].index_add_(0, places, values - mean)
-    least = (
-        torch.eye(2, dtype=torch.float64) / sums.shape[1] ** 2
-    )  # as if one more unit differed: a share of 1 is never certain
-    variance = (sums @ sums.T / num_samples**2 + least).tolist()
+    # The variance of one more, differing unit: a fraction of 1 is never certain.
+    min_variance = torch.eye(2, dtype=torch.float64) / sums.shape[1] ** 2
+    variance = (sums @ sums.T / num_samples**2 + min_variance).tolist()
     a = means[0] ** 2 - Z**2 * variance[0][0]
     b = means[0] * means[1] - Z**2 * variance[0][1]
     c = means[1] ** 2 - Z**2 * variance[1][1]
-    if means[0] <= CLEARLY * math.sqrt(variance[0][0]) or a <= 0:
+    if means[0] <= MIN_STANDARD_ERRORS * math.sqrt(variance[0][0]) or a <= 0:
         return math.nan, math.nan
     root = math.sqrt(max(0.0, b * b - a * c))
     return (b - root) / a, (b + root) / a
 
 
-def _first_copies(likeness: Tensor) -> Tensor:
-    """For each asked sample the place of the first asked one that it is a copy of: itself where there is none."""
-    is_copy = likeness > COPY
+def _first_copies(correlation: Tensor) -> Tensor:
+    """For each query, the index of the first query that it is a copy of; its own index if there is none."""
+    is_copy = correlation > COPY
     is_copy.fill_diagonal_(True)
     return is_copy.int().argmax(dim=1)
 
 
 def _group_numbers(groups: Sequence[str]) -> Tensor:
-    """Equal numbers for samples of one group; a number of its own for each sample without one."""
+    """A number for each sample: equal within a group, unique for a sample without a group."""
     numbers: dict[object, int] = {}
     keys = (group or (place,) for place, group in enumerate(groups))
     return torch.from_numpy(np.fromiter((numbers.setdefault(key, len(numbers)) for key in keys), np.int64, len(groups)))
 
 
-def _shrunk(samples: Tensor) -> Tensor:
-    """Stored samples (N, C, *) as float32, with each longer axis shrunk by area."""
+def _shrink(samples: Tensor) -> Tensor:
+    """Stored samples (N, C, *) as float32, with axes longer than ``SIDE`` reduced to it by averaging areas."""
     size = samples.shape[2:]
     shrink: Callable[..., Tensor] = F.adaptive_avg_pool2d if len(size) == 2 else F.adaptive_avg_pool3d
     return shrink(samples.float(), [min(length, SIDE[len(size)]) for length in size])
 
 
-def _directions(samples: Tensor) -> Tensor:
-    """Each sample as a vector without its mean, of length 1: products are correlations."""
+def _unit_vectors(samples: Tensor) -> Tensor:
+    """Each sample as a vector of mean 0 and length 1, so that inner products are correlations."""
     flat = samples.flatten(1)
     return F.normalize(flat - flat.mean(1, keepdim=True))

@@ -1,7 +1,4 @@
-"""Other labels for the samples of a data set: from another column of its table, or from a file that names every sample.
-
-This file knows sample names and labels.
-"""
+"""Replacement labels for a dataset, from another column of its table or from a file with a row per sample."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from visus.data.delimiters import find_delimiter
-from visus.data.source_rules import FoundSamples, shown
+from visus.data.source_rules import FoundSamples, write_names
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
 
@@ -20,22 +17,22 @@ _SAMPLE_HEADS = ("path", "sample")
 
 
 def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
-    """What a source found, under other labels.
+    """The same samples with other labels.
 
     Args:
-        found: the source.
-        labels: the name of a column of the source's table; or a CSV file with the columns ``path`` (or ``sample``) and ``label``, a row
-            for each sample, named as ``split.csv`` names it.
+        found: what the source found.
+        labels: a column of the source's table; or a CSV file with the columns ``path`` (or ``sample``) and ``label`` and a row per
+            sample, with the names of ``split.csv``.
 
     Raises:
-        DataError: no such column or file, a sample without a label, or with two.
+        DataError: the column or file does not exist, or a sample has no label or two labels.
     """
     if str(labels) in found.columns:
         chosen = found.columns[str(labels)]
-        without = [sample for sample, label in zip(found.names, chosen, strict=True) if not label]
-        if without:
+        unlabeled = [sample for sample, label in zip(found.names, chosen, strict=True) if not label]
+        if unlabeled:
             raise DataError(
-                f"the column {str(labels)!r} has no label for {write_number_of(len(without), 'sample')}: {shown(without)}.",
+                f"the column {str(labels)!r} has no label for {write_number_of(len(unlabeled), 'sample')}: {write_names(unlabeled)}.",
                 where=str(found.root),
             )
         note = f"labels: those of the column {str(labels)!r}."
@@ -46,26 +43,26 @@ def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
         guess = closest_name(str(labels), sorted(found.columns))
         hint = f" Did you mean {guess!r}?" if guess else ""
         raise DataError(
-            f"{str(labels)!r} is no file, and no column of this data with other labels.{hint} Known columns: "
-            f"{shown(found.columns) if found.columns else 'none'}.",
+            f"{str(labels)!r} is neither a file nor a column of this data.{hint} Known columns: "
+            f"{write_names(found.columns) if found.columns else 'none'}.",
             where=str(found.root),
         )
     by_sample = _read_labels(file, set(found.names))
     absent = [sample for sample in found.names if sample not in by_sample]
     unknown = sorted(by_sample.keys() - set(found.names))
     mistakes = [
-        f"{write_number_of(len(samples), 'sample')} {problem}: {shown(samples)}."
-        for samples, problem in ((absent, "of the data without a label"), (unknown, "that the data does not have"))
+        f"{write_number_of(len(samples), 'sample')} {problem}: {write_names(samples)}."
+        for samples, problem in ((absent, "of the data without a label"), (unknown, "of the file not in the data"))
         if samples
     ]
     if mistakes:
-        raise DataError(f"{joined(mistakes)} The file names samples as split.csv of a run does.", where=str(file))
+        raise DataError(f"{joined(mistakes)} Name the samples as split.csv of a run does.", where=str(file))
     chosen = [by_sample[sample] for sample in found.names]
     return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, f"labels: those of {file.name}."))
 
 
 def _read_labels(file: Path, known: AbstractSet[str]) -> Mapping[str, str]:
-    """Sample name -> label; spaces around a name are part of it where the data has such a sample."""
+    """Sample name -> label. Spaces around a name are kept if the data has a sample of that name."""
     try:
         with file.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as stream:
             delimiter = find_delimiter(stream.readline(), (*_SAMPLE_HEADS, "label"))

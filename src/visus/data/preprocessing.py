@@ -1,7 +1,6 @@
-"""From a file, or a stored array, to the numbers that a network reads.
+"""Preprocessing of samples: from a file or a stored array to the input of a network.
 
-This file knows what was decided once for a data set (channels, size, scaling) and applies it the same way to every sample, in
-training and in use; it travels with the weights.
+Its settings (channels, size, normalization) are decided once per dataset, stored with the weights, and the same in training and use.
 
 Shape letters: N samples, C channels, * the spatial axes (length; height, width; depth, height, width).
 """
@@ -11,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -21,42 +20,43 @@ import torch
 import torch.nn.functional as F
 
 from visus.data.images import decode as images
+from visus.data.images.fit import ResizeMode
 from visus.data.ledger import Ledger
-from visus.errors import ImageError
+from visus.errors import ImageError, RunError
 from visus.units import rank_words, write_shape
 
-Scale = Literal["mean-deviation", "min-max", "fixed"]
-SCALES: tuple[Scale, ...] = ("mean-deviation", "min-max")  # those that are measured on the training split
+Normalize = Literal["mean-deviation", "min-max", "fixed"]
+NORMALIZATIONS: tuple[Normalize, ...] = ("mean-deviation", "min-max")  # with statistics of the training split
 Pixels = npt.NDArray[Any]
 _WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
-"""Number formats of which float32 may not hold every value: the offset is taken off in float64."""
+"""Data types with values that float32 cannot represent exactly. They are normalized in float64."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What is done to every sample: ``(value - offset) / divisor`` for each channel, after it has the right channels and size.
+    """The preprocessing of every sample: conversion to the channels and size, then ``(value - offset) / divisor`` per channel.
 
     Args:
-        kind: ``images`` for files that the decode door opens, ``array`` for rows of an array file.
+        kind: ``images`` for image files, ``array`` for rows of an array file.
         channels: number of channels, C.
         size: lengths of the spatial axes, in pixels or samples.
-        rule: how an image gets this size: ``squash``, ``crop`` or ``pad``.
-        dtype: the stored number format, such as ``uint8``.
-        scale: ``mean-deviation`` (offset is the training mean, divisor the deviation), ``min-max`` (to 0-1), or ``fixed`` (the
-            numbers that a network was trained with before).
-        offset: one number for each channel, in stored units.
-        divisor: one number for each channel, in stored units; never zero.
-        shuffle_seed: where it is given, the last thing done to a sample is to put its positions into one random order that this seed
-            fixes, the same for all samples and channels (``pixel_order``); None, the default, leaves them where they are.
-        layout: the axes of the arrays that the training data was stored in, in letters such as ``NLC``; None for image files.
+        resize_mode: how images are resized: ``squash``, ``crop`` or ``pad``.
+        dtype: data type of the stored values, such as ``uint8``.
+        normalize: ``mean-deviation`` (offset is the training mean, divisor the standard deviation), ``min-max`` (to 0-1), or ``fixed``
+            (the numbers of a pretrained network).
+        offset: one number per channel, in stored units.
+        divisor: one number per channel, in stored units; never zero.
+        shuffle_seed: seed of a fixed random order of positions (``pixel_order``), the same for all samples and channels, applied last;
+            default: no shuffling.
+        layout: axes of the arrays of the training data, in letters such as ``NLC``; None for image files.
     """
 
     kind: Literal["images", "array"]
     channels: int
     size: tuple[int, ...]
-    rule: Literal["squash", "crop", "pad"]
+    resize_mode: ResizeMode
     dtype: str
-    scale: Scale
+    normalize: Normalize
     offset: tuple[float, ...]
     divisor: tuple[float, ...]
     shuffle_seed: int | None = None
@@ -69,12 +69,12 @@ class Preprocessing:
 
     @property
     def noun(self) -> str:
-        """What one sample is called: signal, image or volume."""
+        """The noun for a sample: signal, image or volume."""
         return rank_words(len(self.size)).sample
 
     @property
     def is_image_like(self) -> bool:
-        """Whether an image file can be turned into such a sample."""
+        """Whether an image file can be converted to such a sample."""
         return len(self.size) == 2 and self.channels in (1, 3) and self.dtype == "uint8"
 
     def to_dict(self) -> dict[str, Any]:
@@ -83,16 +83,27 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, facts: dict[str, Any]) -> Preprocessing:
-        """The inverse of ``to_dict``."""
+        """The inverse of ``to_dict``.
+
+        Raises:
+            RunError: the facts are those of another version of visus.
+        """
+        needed = {field.name for field in fields(cls) if field.default is MISSING}
+        odd = (facts.keys() - {field.name for field in fields(cls)}) | (needed - facts.keys())
+        if odd:
+            listed = ", ".join(sorted(odd))
+            raise RunError(
+                f"the preprocessing was written by another version of visus: it differs in {listed}. Train the run anew."
+            )
         sequences = {name: tuple(facts[name]) for name in ("size", "offset", "divisor")}
         return cls(**{**facts, **sequences})
 
     def scaled(self, batch: torch.Tensor) -> torch.Tensor:
-        """Stored numbers, shape (N, C, *), as the network reads them: float32 on the same device, scaled, and shuffled where that is asked for."""
+        """Stored values (N, C, *) as network inputs: float32 on the same device, normalized, and shuffled if ``shuffle_seed`` is set."""
         return self.shuffled(self.scale_values(batch))
 
     def shuffled(self, batch: torch.Tensor) -> torch.Tensor:
-        """Scaled numbers with their positions in the order that ``shuffle_seed`` fixes; unchanged where it is None."""
+        """Normalized values (N, C, *) with their positions shuffled; unchanged if ``shuffle_seed`` is None."""
         if self.shuffle_seed is None:
             return batch
         flat = batch.flatten(2)
@@ -100,14 +111,14 @@ class Preprocessing:
         return flat[:, :, order].reshape(batch.shape)
 
     def scale_values(self, batch: torch.Tensor) -> torch.Tensor:
-        """Stored numbers, shape (N, C, *), as float32 scaled by what the training split said, on the same device, never shuffled."""
+        """Stored values (N, C, *) normalized to float32 on the same device, without shuffling."""
         precision = torch.float64 if batch.dtype in _WIDE else torch.float32
         offset, divisor = self._scaling(batch.device, precision)
         values = batch.to(precision, copy=True)
         return values.sub_(offset).div_(divisor).to(torch.float32)
 
     def stored_values(self, batch: torch.Tensor) -> torch.Tensor:
-        """Scaled numbers, shape (N, C, *), in the units in which samples are stored: what ``scale_values`` was given, to rounding."""
+        """Normalized values (N, C, *) in stored units; the inverse of ``scale_values``, up to rounding."""
         offset, divisor = self._scaling(batch.device)
         return batch * divisor + offset
 
@@ -120,24 +131,24 @@ class Preprocessing:
         return offset, divisor
 
     def read_image(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
-        """One image as stored numbers, shape (C, *); what was done to it goes on the ledger.
+        """Decode an image to stored values of shape (C, *), and note the changes on the ledger.
 
         Raises:
             ImageError: the file cannot be read as an image.
         """
         decoded = images.decode(file, name=name, at_least=self._decode_size())
-        pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.rule)
+        pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.resize_mode)
         for action in (*decoded.actions, *actions):
             ledger.note(action, name or str(file))
         return pixels
 
     def looks_inverted(self, pixels: Pixels) -> bool:
-        """Whether a gray 8-bit image is bright where the training images are dark, or the reverse, in its middle and at its edge alike.
+        """Whether a gray 8-bit image is probably inverted: bright where the training images are dark, or dark where they are bright.
 
-        Its mean and the mean of its outermost pixels lie more than one and a half deviations from the training mean, and come close to it
-        when black and white change places.
+        The means of the whole image and of its border are then on the same side of the training mean, more than 1.5 standard deviations
+        away, and the inverted image is much closer.
         """
-        if self.scale != "mean-deviation" or self.channels != 1 or self.dtype != "uint8" or len(self.size) != 2:
+        if self.normalize != "mean-deviation" or self.channels != 1 or self.dtype != "uint8" or len(self.size) != 2:
             return False
         mean, deviation = self.offset[0], self.divisor[0]
         plane = pixels[0].astype(np.float64)
@@ -147,26 +158,26 @@ class Preprocessing:
         return bool(same_side and far > 1.5 * deviation and abs(255 - plane.mean() - mean) < 0.25 * far)
 
     def fit_array(self, rows: Pixels) -> Pixels:
-        """Rows of an array file, shape (N, C, *), brought to the right size by averaging areas.
+        """Resize rows of an array file, shape (N, C, *), by averaging areas.
 
         Raises:
-            ImageError: the rows have another number of channels or of axes, another number format, are smaller, or are not all finite.
+            ImageError: the channels, axes or dtype differ, the rows are smaller than the input, or a value is not finite.
         """
         wanted = " x ".join(map(str, self.input_shape))
         if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
             found = " x ".join(map(str, rows.shape[1:]))
-            raise ImageError(f"a sample of {found} does not fit a network for {wanted} (channels first).")
+            raise ImageError(f"a sample of {found} does not fit this network's input of {wanted} (channels first).")
         if any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True)):
             found = write_shape(rows.shape[2:])
             raise ImageError(
-                f"a sample of {found} is smaller than the {write_shape(self.size)} of this network; arrays are only made smaller."
+                f"a sample of {found} is smaller than this network's input of {write_shape(self.size)}; visus does not enlarge arrays."
             )
         if rows.dtype != np.dtype(self.dtype):
             raise ImageError(
-                f"these values are {rows.dtype}, and this network was trained on {self.dtype}. Give them in the same format and range."
+                f"these values are {rows.dtype}, but this network was trained on {self.dtype}. Use the same type and range."
             )
         if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
-            raise ImageError("a value is not a finite number. Repair the sample, or leave it out.")
+            raise ImageError("a value is NaN or infinite. Repair the sample, or remove it.")
         return shrink(rows, self.size)
 
     def _decode_size(self) -> tuple[int, int] | None:
@@ -175,15 +186,15 @@ class Preprocessing:
 
 @functools.lru_cache(maxsize=8)
 def pixel_order(num_positions: int, seed: int) -> torch.Tensor:
-    """One random order of positions: which position each place takes its value from.
+    """A fixed random order of positions: the source position of each position.
 
-    Positions are sorted by the BLAKE2b hash of seed and position, so the order is the same on every machine and with every version.
+    Positions are sorted by the BLAKE2b hash of seed and position, so the order is the same on every machine and version.
 
     >>> pixel_order(6, 0).tolist()
     [1, 0, 4, 3, 5, 2]
     """
-    marks = (hashlib.blake2b(f"{seed} {position}".encode(), digest_size=16).digest() for position in range(num_positions))
-    order = sorted(range(num_positions), key=list(marks).__getitem__)
+    keys = (hashlib.blake2b(f"{seed} {position}".encode(), digest_size=16).digest() for position in range(num_positions))
+    order = sorted(range(num_positions), key=list(keys).__getitem__)
     return torch.tensor(order, dtype=torch.long)
 
 
@@ -195,7 +206,7 @@ _POOLS: dict[int, Callable[[torch.Tensor, Any], torch.Tensor]] = {
 
 
 def shrink(rows: Pixels, size: tuple[int, ...]) -> Pixels:
-    """Rows of shape (N, C, *) resized to ``size`` by the mean over areas; whole-number formats are rounded. A no-op for equal sizes."""
+    """Resize rows of shape (N, C, *) to ``size`` by averaging areas; integers are rounded. Equal sizes are returned unchanged."""
     if rows.shape[2:] == size:
         return rows
     precision = np.float64 if rows.dtype.itemsize > 4 or rows.dtype in (np.int32, np.uint32) else np.float32
@@ -204,7 +215,7 @@ def shrink(rows: Pixels, size: tuple[int, ...]) -> Pixels:
 
 
 class RowsInChunks(Protocol):
-    """Rows of shape (N, C, *) of which slices can be taken, such as a memory-mapped array."""
+    """Rows of shape (N, C, *) that can be sliced, such as a memory-mapped array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -212,11 +223,15 @@ class RowsInChunks(Protocol):
     def __getitem__(self, chosen: slice, /) -> Pixels: ...
 
 
-def measure_scale(rows: RowsInChunks, scale: Scale) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Offset and divisor for each channel from rows of shape (N, C, *), in chunks so that a memory-mapped array is never copied whole.
+def measure_scale(rows: RowsInChunks, normalize: Normalize) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Compute the offset and divisor of each channel, in chunks, so that a memory-mapped array is never copied whole.
+
+    Args:
+        rows: stored values, shape (N, C, *).
+        normalize: ``mean-deviation`` or ``min-max``.
 
     Returns:
-        Offsets and divisors; a channel without any spread gets the divisor 1.
+        Offsets and divisors; a constant channel gets the divisor 1.
     """
     count, low, high = 0, np.full(rows.shape[1], np.inf), np.full(rows.shape[1], -np.inf)
     for chunk in _channel_chunks(rows):
@@ -224,9 +239,9 @@ def measure_scale(rows: RowsInChunks, scale: Scale) -> tuple[tuple[float, ...], 
         low, high = np.minimum(low, chunk.min(axis=1)), np.maximum(high, chunk.max(axis=1))
     span = high - low
     unit = np.where((span > 0) & np.isfinite(span), span, 1.0)
-    if scale == "min-max":
+    if normalize == "min-max":
         offset, divisor = low, span
-    else:  # from the middle of the range, in units of it: no square overflows, vanishes or cancels out
+    else:  # relative to the middle of the range and in units of it, to avoid overflow, underflow and cancellation
         middle, total, squares = low + span / 2, np.zeros(len(low)), np.zeros(len(low))
         for chunk in _channel_chunks(rows):
             centered = (chunk - middle[:, None]) / unit[:, None]

@@ -1,7 +1,4 @@
-"""What a person says about how a source is read, where the source itself leaves it open.
-
-This file knows the questions and how an answer is typed.
-"""
+"""Options for reading a dataset, for sources that are ambiguous by themselves."""
 
 from __future__ import annotations
 
@@ -17,18 +14,18 @@ from visus.errors import UsageError
 
 @dataclass(frozen=True)
 class Reading:
-    """The answers that a person gave; a field that is None is left to the source.
+    """Options for reading a dataset. An option that is None is inferred from the source.
 
     Args:
-        path_column: the column of a table that names the image files; None for ``path``.
-        label_column: the column of a table that names the classes; None for ``label``.
-        skip_missing: leave out rows of a table whose file does not exist, instead of refusing the table.
-        class_depth: which level of folders names the classes: 1 for the first below the data (below its split folders, where it has
-            them), 2 for the next, and so on; None follows the folders.
-        layout: the axes of the arrays in an NPZ or NPY file, such as ``NLC``, in capitals or not; None follows their shape.
+        path_column: the column of a table that names the image files; default: ``path``.
+        label_column: the column of a table that names the classes; default: ``label``.
+        skip_missing: skip rows of a table whose file does not exist, instead of raising an error.
+        class_depth: level of the folders that name the classes: 1 for the first level below the dataset (below its split folders, if
+            any), 2 for the next, and so on; default: inferred from the folders.
+        layout: axes of the arrays in an NPZ or NPY file, such as ``NLC``, in any case; default: inferred from their shape.
 
     Raises:
-        UsageError: a level below 1.
+        UsageError: ``class_depth`` is below 1.
     """
 
     path_column: str | None = None
@@ -43,7 +40,7 @@ class Reading:
             raise UsageError(f"the class depth must be at least 1, not {self.class_depth}.")
 
     def to_json(self) -> dict[str, Any]:
-        """The answers that differ from the default, as plain data.
+        """The options that differ from the default, as plain data.
 
         >>> Reading(class_depth=2).to_json()
         {'class_depth': 2}
@@ -52,7 +49,7 @@ class Reading:
         return {name: value for name, value in dataclasses.asdict(self).items() if value != getattr(default, name)}
 
     def options(self) -> list[str]:
-        """The answers as they are typed.
+        """The options as command-line arguments.
 
         >>> Reading("file", skip_missing=True).options()
         ['--path-column', 'file', '--skip-missing']
@@ -64,18 +61,18 @@ class Reading:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any] | None) -> Reading:
-        """The inverse of ``to_json``; None gives the default."""
+        """The inverse of ``to_json``; None returns the default."""
         return cls(**dict(facts or {}))
 
 
-OPEN = Reading()
-"""Nothing was said: the source answers for itself."""
+DEFAULT_READING = Reading()
+"""All options inferred from the source."""
 
 
-def command(place: Path | str, *options: str) -> str:
-    """What a person types to have a place read with these options.
+def check_command(place: Path | str, *options: str) -> str:
+    """The ``visus check`` command for a path with these options.
 
-    >>> command("my photos", "--class-depth", "2")
+    >>> check_command("my photos", "--class-depth", "2")
     "visus check 'my photos' --class-depth 2"
     """
     return shlex.join(["visus", "check", str(place), *options])

@@ -1,6 +1,4 @@
-"""One frozen table for any data set: sample, label, split, group, and how the pixels of a sample are reached.
-
-This file knows the table and the two ways to pixels (image files, rows of arrays).
+"""The frozen table of a dataset (sample, label, split, group), and readers for image files and rows of arrays.
 
 Shape letters: n samples, C channels; ``spatial`` is (length,), (height, width) or (depth, height, width).
 """
@@ -22,10 +20,10 @@ UNASSIGNED = ""
 
 
 class Reader(Protocol):
-    """How the pixels of samples are reached; a part of the frozen table.
+    """Access to the pixels of the samples in a table.
 
-    ``kind`` is ``"images"`` where samples are files to be decoded (use ``path``) and ``"array"`` where samples are rows (use
-    ``read``). ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for image files.
+    ``kind`` is ``"images"`` for files to be decoded (use ``path``), or ``"array"`` for rows of arrays (use ``read``).
+    ``shape`` is (channels, *spatial) of every row, and ``dtype`` its type; both are None for image files.
     """
 
     @property
@@ -65,33 +63,33 @@ class ImageFiles:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Where the file of sample ``index`` is."""
+        """Path of the file of sample ``index``."""
         return self.root / self.names[index]
 
     def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
-        """Never: an image file is decoded by ``visus.data.images.decode``."""
-        raise TypeError("samples are image files: decode the file that path(index) gives")
+        """Not supported: ``visus.data.images.decode`` decodes image files."""
+        raise TypeError("samples are image files: decode the file at path(index)")
 
     def select(self, indices: NDArray[np.int64]) -> ImageFiles:
         """The files of these samples, in this order."""
         return ImageFiles(self.root, tuple(self.names[index] for index in indices))
 
     def release(self) -> None:
-        """Nothing is held."""
+        """Does nothing: no memory is held."""
 
 
 class ArrayRows:
-    """Samples that are rows of one or more arrays, one array for each published part, seen as (n, channels, *spatial).
+    """Samples that are rows of one or more arrays, one array per published part, as (n, channels, *spatial).
 
-    An array is loaded when a row of it is first read and held until ``release``; it is loaded again when needed. Values keep
-    their type (in the byte order of this machine).
+    An array is loaded when one of its rows is first read, and kept until ``release``. Values keep their dtype, in the byte order
+    of this machine.
 
     Args:
-        parts: for each part the number of its rows and a function that loads it as (n, channels, *spatial).
+        parts: for each part, its number of rows and a function that loads it as (n, channels, *spatial).
         shape: (channels, *spatial) of every row.
         dtype: type of the values.
-        order: which row of the parts, counted through, each sample is; None for all in order.
-        layout: the axes of the arrays as they were stored, in letters such as ``NLC``.
+        order: row of each sample, counted through all parts; None for all rows in order.
+        layout: axes of the stored arrays in letters, such as ``NLC``.
     """
 
     kind: Literal["array"] = "array"
@@ -116,10 +114,10 @@ class ArrayRows:
         return self._ends[-1] if self._order is None else len(self._order)
 
     def read(self, index: int | slice | NDArray[np.int64]) -> NDArray[Any]:
-        """The rows of these samples as a contiguous array that may not be written to.
+        """The rows of these samples as a contiguous array. Do not write to it: it may be a view.
 
         Args:
-            index: one sample, a slice of samples, or an array of sample numbers (any order, repeats allowed).
+            index: one sample, a slice of samples, or an array of sample indices (any order, repeats allowed).
 
         Returns:
             (channels, *spatial) for one sample, else (n, channels, *spatial).
@@ -133,7 +131,7 @@ class ArrayRows:
         return row
 
     def path(self, index: int) -> Path:
-        """Never: a row of an array has no file of its own."""
+        """Not supported: a row of an array has no file."""
         raise TypeError("samples are rows of arrays, not files: use read(index)")
 
     def select(self, indices: NDArray[np.int64]) -> ArrayRows:
@@ -143,7 +141,7 @@ class ArrayRows:
         return ArrayRows(self._parts, self.shape, self.dtype, chosen, self.layout)
 
     def release(self) -> None:
-        """Let go of the arrays in memory."""
+        """Free the loaded arrays; they are loaded again when needed."""
         self._loaded.clear()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -156,7 +154,7 @@ class ArrayRows:
         rows = samples if self._order is None else self._order[samples]
         if len(rows) and rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
             part = bisect.bisect_right(self._ends, int(rows[0]))
-            if rows[-1] < self._ends[part]:  # a run of rows within one part needs no gathering
+            if rows[-1] < self._ends[part]:  # consecutive rows of one part need no copy
                 first = int(rows[0]) - (self._ends[part] - self._parts[part][0])
                 return np.ascontiguousarray(self._part(part)[first : first + len(rows)], dtype=self.dtype)
         result = np.empty((len(rows), *self.shape), dtype=self.dtype)
@@ -174,24 +172,22 @@ class ArrayRows:
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """A data set as one table; row ``i`` of every field belongs to sample ``i``.
+    """A dataset as one table. Entry ``i`` of every field belongs to sample ``i``.
 
     Attributes:
-        root: the folder or file that was given.
+        root: the folder or file of the dataset.
         kind: "folder", "split folders", "table", "idx", "cifar", "npz" or "npy".
-        name: what people call the data set.
-        names: path relative to ``root`` (or to the table), in the order of their names; or ``train[17]`` for a row of an
-            array file.
-        labels: int64 index into ``classes``.
-        classes: class names; they come from the training split alone.
-        splits: "train", "val" or "test"; "" where the source says nothing (``visus.data.splits.split_samples`` decides
-            then).
-        groups: what must stay together, such as a patient or a speaker; None where the source names none.
-        contents: int64; two samples have the same number where their bytes are identical.
+        name: name of the dataset.
+        names: path relative to ``root`` (or to the table), in natural order; or ``train[17]`` for a row of an array file.
+        labels: int64, index into ``classes``.
+        classes: class names, from the training split alone.
+        splits: "train", "val" or "test"; "" if the source does not say (``visus.data.splits.split_samples`` decides then).
+        groups: samples that must stay in the same split, such as a patient or a speaker; None if the source has no groups.
+        contents: int64; equal for samples with identical bytes.
         fingerprint: 64 hexadecimal digits that change with any sample, content, label, class, group or official split.
-        reader: how pixels are reached.
-        official: the splits that the source itself named.
-        warnings: sentences about what a person should look at.
+        reader: gives access to the pixels.
+        official: the splits that the source itself defines.
+        warnings: sentences about possible mistakes in the data.
         notes: sentences about how the source was read.
         digests: SHA-256 of each sample's bytes.
     """
@@ -217,20 +213,20 @@ class Samples:
 
     @property
     def num_samples(self) -> int:
-        """Number of samples in all splits together."""
+        """Number of samples in all splits."""
         return len(self.names)
 
     def indices(self, split: str) -> NDArray[np.int64]:
-        """The sample numbers of a split, ascending; empty where it has none."""
+        """The indices of the samples of a split, ascending."""
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def class_counts(self, split: str | None = None) -> NDArray[np.int64]:
-        """Number of samples of each class, in one split or in all."""
+        """Number of samples of each class, in one split or in all splits."""
         labels = self.labels if split is None else self.labels[self.splits == split]
         return np.bincount(labels, minlength=len(self.classes)).astype(np.int64)
 
     def select(self, indices: NDArray[np.int64]) -> Samples:
-        """The table of these samples only; classes and fingerprint stay those of the whole."""
+        """The table of these samples only. Classes and fingerprint remain those of the whole dataset."""
         return dataclasses.replace(
             self,
             names=tuple(self.names[index] for index in indices),

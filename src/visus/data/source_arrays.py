@@ -1,9 +1,7 @@
-"""Rows of arrays as samples: which axis is what, and what labels may look like.
+"""Rows of arrays as samples: the meaning of each axis, and the labels.
 
-This file knows shapes and label values.
-
-Layout letters: N samples, C channels, L length, D depth, H height, W width. Samples leave here as (C, *spatial). The rule for an
-array whose layout is not stated; "few" means 1 to 4:
+Layout letters: N samples, C channels, L length, D depth, H height, W width. Samples are returned as (C, *spatial).
+The table gives the layout of an array that does not state its own. "Few" means 1 to 4. "Error" means that the user must state it:
 
 =====  ===================================  ===================================================================
 axes   arrays of images (IDX, MedMNIST)   plain arrays (x, y)
@@ -12,10 +10,10 @@ axes   arrays of images (IDX, MedMNIST)   plain arrays (x, y)
 3      NHW                                  NHW where both axes are equal and at least 5, or both are at least 16
                                             and neither is more than twice the other; else NCL or NLC where the
                                             longer axis, the length, is at least 8 times the shorter, or the shorter
-                                            is 1; else asked
+                                            is 1; else an error
 4      NHWC where the last axis is 1, 3     NHWC where the last axis is few and the second is not, NCHW where the
-       or 4, else NDHW                      second is few and the last is not, else asked
-5      NDHWC where the last axis is 1, 3    NDHWC or NCDHW in the same way, else asked
+       or 4, else NDHW                      second is few and the last is not, else an error
+5      NDHWC where the last axis is 1, 3    NDHWC or NCDHW in the same way, else an error
        or 4, else NCDHW
 =====  ===================================  ===================================================================
 """
@@ -40,17 +38,17 @@ Style = Literal["images", "plain"]
 ARRAY_LAYOUTS = ("NL", "NCL", "NLC", "NHW", "NCHW", "NHWC", "NDHW", "NCDHW", "NDHWC")
 _CHANNEL_COUNTS = (1, 3, 4)
 _FEW = (1, 2, 3, 4)
-_LONGER = 8  # times that a length is longer than channels are many, to be told from them
+_MIN_LENGTH_RATIO = 8  # of the length to the number of channels, to tell the two axes apart
 _WORDS = {"N": "samples", "C": "channels", "L": "length", "D": "depth", "H": "height", "W": "width"}
 
 
-class UsualLayout(str):
-    """The layout of the arrays that a network was trained on: it holds for arrays with as many axes, unless their file states another."""
+class TrainedLayout(str):
+    """The layout that a network was trained on. It applies to arrays with the same number of axes, unless their file states another."""
 
 
 @dataclass(frozen=True)
 class ArrayPart:
-    """One array of samples: the word before the row number in sample names, its split, and how it is loaded."""
+    """One array of samples: the prefix of its sample names, its split, its shape and type, and a function that loads it."""
 
     word: str
     split: str
@@ -60,7 +58,7 @@ class ArrayPart:
 
 
 def layout_of(shape: Sequence[int], style: Style) -> str | None:
-    """The layout letters by the rule at the top of this file; None where no rule holds.
+    """The layout letters by the table at the top of this file; None if no rule applies.
 
     >>> layout_of((100, 28, 28), "plain"), layout_of((100, 128, 9), "plain"), layout_of((100, 32, 32, 3), "plain")
     ('NHW', 'NLC', 'NHWC')
@@ -82,7 +80,9 @@ def layout_of(shape: Sequence[int], style: Style) -> str | None:
             low, high = sorted(shape[1:])
             if (low == high >= 5) or (low >= 16 and high <= 2 * low):
                 return "NHW"
-            return None if low == high or (low > 1 and high < _LONGER * low) else "NCL" if shape[1] == low else "NLC"
+            return (
+                None if low == high or (low > 1 and high < _MIN_LENGTH_RATIO * low) else "NCL" if shape[1] == low else "NLC"
+            )
         case 4 | 5:
             is_first, is_last = shape[1] in _FEW, shape[-1] in _FEW
             spatial = "HW" if len(shape) == 4 else "DHW"
@@ -91,7 +91,7 @@ def layout_of(shape: Sequence[int], style: Style) -> str | None:
 
 
 def possible_layouts(num_axes: int) -> tuple[str, ...]:
-    """Every layout with so many axes.
+    """The layouts with ``num_axes`` axes.
 
     >>> possible_layouts(3)
     ('NCL', 'NLC', 'NHW')
@@ -106,7 +106,7 @@ def channels_first(array: NDArray[Any], layout: str) -> NDArray[Any]:
     return np.moveaxis(array, layout.index("C"), 1) if "C" in layout else array[:, np.newaxis]
 
 
-def found_in_arrays(
+def samples_in_arrays(
     root: Path,
     kind: str,
     name: str,
@@ -120,23 +120,30 @@ def found_in_arrays(
     splits: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
 ) -> FoundSamples:
-    """The rows of all parts as samples, in the order of the parts; the layout of the first part holds for all.
+    """The rows of all parts as samples, in the order of the parts. All parts have the layout of the first.
 
     Args:
-        labels: class names, row by row through all parts.
-        style: which column of the rule at the top of this file holds.
-        layout: layout letters where they are stated.
-        splits: the split of each row where the parts do not say it.
+        root: the file or folder.
+        kind: ``Samples.kind``.
+        name: name of the dataset.
+        parts: the arrays.
+        labels: class name of each row, through all parts.
+        style: which column of the table at the top of this file applies.
+        layout: layout letters; None follows the table.
+        declared: class names in the published order.
+        groups: group of each row.
+        splits: split of each row; default: the splits of the parts.
+        notes: further notes for the user.
 
     Raises:
-        DataError: a type or a number of axes that cannot be used, or parts of different shapes.
+        DataError: a dtype or a number of axes is not supported, or the shapes of the parts differ.
     """
     letters, shape = _common_layout(root, parts, style, layout)
     dtype = np.dtype(np.uint8) if parts[0].dtype == np.bool_ else parts[0].dtype
     reader = ArrayRows([(part.shape[0], partial(_load, part.load, letters)) for part in parts], shape, dtype, layout=letters)
     if style == "plain":
         others = [other for other in possible_layouts(len(letters)) if other != letters]
-        hint = f"; --layout states another ({', '.join(others)})" if others and layout is None else ""
+        hint = f"; --layout selects another layout ({', '.join(others)})" if others and layout is None else ""
         notes = (f"an array of {write_shape(parts[0].shape)} is read as ({_axes(letters)}){hint}.", *notes)
     return FoundSamples(
         root=root,
@@ -153,55 +160,53 @@ def found_in_arrays(
 
 
 def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
-    """Class names of the labels in an array: whole numbers or text, of shape (n,) or (n, 1).
+    """Class names of the labels in an array of integers or text, of shape (n,) or (n, 1).
 
     Raises:
-        DataError: several labels for a sample, numbers that are not whole, or another type.
+        DataError: a sample has several labels, a number is not an integer, or the dtype is not supported.
     """
     if values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
-    if values.ndim == 2 and (crowded := _num_multi_label(values)):
+    if values.ndim == 2 and (num_multi := _num_multi_label(values)):
         raise DataError(
-            f"{crowded:,} of {len(values):,} rows of the labels name no class or several, and visus gives each sample one class. Leave "
-            f"those rows out, or make one label column of the question that counts.",
+            f"{num_multi:,} of {len(values):,} rows of the labels name no class or several classes; visus needs exactly one class per "
+            f"sample. Remove those rows, or save a single column of labels.",
             where=str(where),
         )
     if values.ndim != 1:
         raise DataError(
-            f"labels of shape {write_shape(values.shape) or '()'} are not one for each sample; needed: (n,) or (n, 1). "
-            "For one column for each class, save labels.argmax(1).",
+            f"the labels have the shape {write_shape(values.shape) or '()'}; needed is one label per sample, (n,) or (n, 1). "
+            "For one-hot labels, save labels.argmax(1).",
             where=str(where),
         )
     if values.dtype.kind == "f":
-        whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-        if not whole.all():
-            first = int(np.argmin(whole))
-            raise DataError(f"the label of row {first} is {values[first]}, which is not a whole number.", where=str(where))
+        is_integer = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
+        if not is_integer.all():
+            first = int(np.argmin(is_integer))
+            raise DataError(f"the label of row {first} is {values[first]}, which is not an integer.", where=str(where))
         values = values.astype(np.int64)
     if values.dtype.kind not in "biuUS":
-        raise DataError(
-            f"labels of the type {values.dtype} cannot be used. Needed: whole numbers or text.", where=str(where)
-        )
+        raise DataError(f"labels of type {values.dtype} are not supported. Save them as integers or text.", where=str(where))
     kinds, inverse = np.unique(values, return_inverse=True)
     try:
         names = [str(int(kind)) if kinds.dtype.kind in "biu" else _text(kind) for kind in kinds]
     except UnicodeDecodeError as error:
-        raise DataError("a label is bytes that are not UTF-8. Save the labels as text.", where=str(where)) from error
+        raise DataError("a label is not valid UTF-8. Save the labels as text.", where=str(where)) from error
     return [names[index] for index in inverse.tolist()]
 
 
 def _num_multi_label(values: NDArray[Any]) -> int:
-    """Rows of a table of zeros and ones, a column for each class, that do not have exactly one 1; 0 where it is no such table."""
+    """Number of rows without exactly one 1 in an array of zeros and ones with one column per class; 0 for any other array."""
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         return 0
     return int((values.sum(axis=1) != 1).sum())
 
 
-def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:
-    """Class names for labels that count from 0 through a list of names; labels that are such names already stay.
+def labels_to_names(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:
+    """Class names for labels that are indices into ``names``, or already names in it.
 
     Raises:
-        DataError: a label that is neither.
+        DataError: a label is neither an index nor a name.
     """
     known = set(names)
     result: dict[str, str] = {}
@@ -212,7 +217,7 @@ def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str)
             result[label] = label
         else:
             raise DataError(
-                f"there is a label {label} but only {len(names)} class names, for the labels 0 to {len(names) - 1}.",
+                f"the label {label} has no class name: there are {len(names)} class names, for the labels 0 to {len(names) - 1}.",
                 where=str(where),
             )
     return [result[label] for label in labels]
@@ -220,7 +225,7 @@ def named_values(labels: Sequence[str], names: Sequence[str], where: Path | str)
 
 def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout: str | None) -> tuple[str, tuple[int, ...]]:
     first = parts[0]
-    if isinstance(layout, UsualLayout) and (len(layout) != len(first.shape) or style == "images"):
+    if isinstance(layout, TrainedLayout) and (len(layout) != len(first.shape) or style == "images"):
         layout = None
     if layout is not None and layout not in ARRAY_LAYOUTS:
         raise DataError(unknown_name("layout", layout, ARRAY_LAYOUTS), where=str(root))
@@ -228,36 +233,36 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
     if letters is None and possible_layouts(len(first.shape)):
         ways = "; ".join(f"{other} is {_sizes(first.shape, other)}" for other in possible_layouts(len(first.shape)))
         raise DataError(
-            f"the shape {write_shape(first.shape)} of the array {first.word} does not say which axis is what: {ways}. Say which with "
-            f"--layout (in Python, layout=), or with an array named layout in the file.",
+            f"the layout of the array {first.word}, shape {write_shape(first.shape)}, is ambiguous: {ways}. Choose one with "
+            f"--layout (in Python, layout=), or store an array named layout in the file.",
             where=str(root),
         )
     if letters is None or len(letters) != len(first.shape):
-        needed = f"the layout {layout} has {len(layout)} axes" if layout else "needed are 2 to 5 axes, samples first"
+        needed = f"the layout {layout} has {len(layout)} axes" if layout else "2 to 5 axes are needed, samples first"
         raise DataError(f"the array {first.word} has the shape {write_shape(first.shape)}; {needed}.", where=str(root))
     shapes = []
     for part in parts:
         if part.dtype.kind not in "buif" or part.dtype.itemsize > 8:
             raise DataError(
-                f"the array {part.word} has the type {part.dtype}; needed are whole or floating-point numbers of at most 64 bits.",
+                f"the array {part.word} has the type {part.dtype}; integers or floating-point numbers of at most 64 bits are needed.",
                 where=str(root),
             )
         if part.dtype != first.dtype:
             raise DataError(
                 f"the array {first.word} has the type {first.dtype} but {part.word} has {part.dtype}. "
-                "Save both as one type.",
+                "Save both with the same type.",
                 where=str(root),
             )
         shapes.append(_sample_shape(part.shape, letters))
         if shapes[-1] != shapes[0]:
             raise DataError(
                 f"samples of {first.word} are {write_shape(first.shape[1:])} but those of {part.word} are "
-                f"{write_shape(part.shape[1:])}. Bring them to one size.",
+                f"{write_shape(part.shape[1:])}. Save them with the same shape.",
                 where=str(root),
             )
     if 0 in shapes[0]:
         raise DataError(
-            f"samples of {first.word} are {write_shape(first.shape[1:])}: there is nothing in them.", where=str(root)
+            f"samples of {first.word} are empty: their shape is {write_shape(first.shape[1:])}.", where=str(root)
         )
     return letters, shapes[0]
 
@@ -267,7 +272,7 @@ def _axes(letters: str) -> str:
 
 
 def _sizes(shape: tuple[int, ...], letters: str) -> str:
-    """The axes of a sample with their lengths, such as ``128 channels, length 9``."""
+    """Axes of a sample with their lengths, such as ``128 channels, length 9``."""
     pairs = zip(letters[1:], shape[1:], strict=True)
     return ", ".join(
         write_number_of(size, "channel") if letter == "C" else f"{_WORDS[letter]} {size:,}" for letter, size in pairs

@@ -1,10 +1,9 @@
 """CIFAR-10 and CIFAR-100 as published: binary files and Python batches.
 
-This file knows the published names and records. The Python batches are pickles; they are read by an unpickler that can build
-lists, dictionaries, text, numbers and arrays of bytes, and nothing else.
+Python batches are pickles. The unpickler only builds lists, dictionaries, text, numbers and byte arrays.
 
-A record of CIFAR-10 is 1 label byte and 3,072 pixel bytes (red, green, blue planes of 32 x 32), one of CIFAR-100 a coarse
-and a fine label byte and the same pixels. Source: https://www.cs.toronto.edu/~kriz/cifar.html
+A record of CIFAR-10 is 1 label byte and 3,072 pixel bytes (red, green, blue planes of 32 x 32). A record of CIFAR-100 has a coarse and a
+fine label byte, then the same pixels. Source: https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, found_in_arrays, named_values
+from visus.data.source_arrays import ArrayPart, labels_to_names, samples_in_arrays
 from visus.data.source_rules import FoundSamples, natural_key
 from visus.errors import DataError
 
@@ -42,20 +41,20 @@ def is_cifar(names: Sequence[str]) -> bool:
     >>> is_cifar(["data_batch_1.bin", "test_batch.bin"]), is_cifar(["train", "test", "meta"]), is_cifar(["train.bin"])
     (True, True, False)
     """
-    there = set(names)
+    files = set(names)
     return (
         any(_BATCH.fullmatch(name) for name in names)
-        or there & {"test_batch.bin", "test_batch"} != set()
-        or there >= {"train.bin", "fine_label_names.txt"}
-        or there >= {"train", "test", "meta"}
+        or files & {"test_batch.bin", "test_batch"} != set()
+        or files >= {"train.bin", "fine_label_names.txt"}
+        or files >= {"train", "test", "meta"}
     )
 
 
 def read_cifar(folder: Path, names: Sequence[str]) -> FoundSamples:
-    """The samples of CIFAR-10 or CIFAR-100 (its 100 fine labels); the published test file is the test split.
+    """Read the samples of CIFAR-10 or CIFAR-100 (its 100 fine labels). The published test file is the test split.
 
     Raises:
-        DataError: a file that is cut short, damaged, without its class names, or a pickle with more than plain data.
+        DataError: a file is truncated or damaged, has no class names, or is a pickle with more than plain data.
     """
     ten = any(_BATCH.fullmatch(name) or name.startswith("test_batch") for name in names)
     is_binary = any(name.endswith(".bin") for name in names)
@@ -76,17 +75,17 @@ def read_cifar(folder: Path, names: Sequence[str]) -> FoundSamples:
             pixels, numbers = load()
             parts.append(ArrayPart(split, split, pixels.shape, pixels.dtype, partial(_pixels, load)))
             labels += [str(number) for number in numbers.tolist()]
-    labels = named_values(labels, classes, folder)
-    return found_in_arrays(
+    labels = labels_to_names(labels, classes, folder)
+    return samples_in_arrays(
         folder, "cifar", "CIFAR-10" if ten else "CIFAR-100", parts, labels, layout="NCHW", declared=classes
     )
 
 
 def read_plain_pickle(file: Path) -> object:
-    """What a pickle holds, where it holds plain data only; arrays come as ``PlainArray``.
+    """The content of a pickle with plain data only; arrays are returned as ``PlainArray``.
 
     Raises:
-        DataError: the pickle names anything that plain data does not need, or is damaged.
+        DataError: the pickle refers to any other function or class, or is damaged.
     """
     try:
         with file.open("rb") as stream:
@@ -95,15 +94,15 @@ def read_plain_pickle(file: Path) -> object:
         raise
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror}).", where=str(file)) from error
-    except Exception as error:  # a damaged pickle can raise any error: the stack machine meets wrong operands
+    except Exception as error:  # a damaged pickle may raise any exception
         raise DataError(
-            f"the Python batch is damaged or cut short ({type(error).__name__}: {error}). Copy or download it again.",
+            f"the Python batch is truncated or damaged ({type(error).__name__}: {error}). Copy or download it again.",
             where=str(file),
         ) from error
 
 
 class PlainArray:
-    """The bytes and the shape of an array, taken from a pickle without numpy's own machinery."""
+    """The bytes and the shape of an array, read from a pickle without NumPy's unpickling."""
 
     def __init__(self) -> None:
         self.shape: tuple[int, ...] = ()
@@ -112,7 +111,7 @@ class PlainArray:
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         _, shape, kind, is_fortran, data = state
         if not isinstance(kind, _PlainType) or kind.code not in ("u1", "|u1") or is_fortran:
-            raise ValueError("an array that is not of bytes in C order")
+            raise ValueError("an array is not uint8 in C order")
         self.shape = tuple(int(length) for length in shape)
         self.data = data.encode("latin1") if isinstance(data, str) else bytes(data)
 
@@ -122,7 +121,7 @@ class PlainArray:
 
 
 class _PlainType:
-    """The name of an array's type; what else the pickle says about it is not needed."""
+    """The dtype code of an array; its other state is ignored."""
 
     def __init__(self, code: object = "", *_: object) -> None:
         self.code = code
@@ -146,10 +145,9 @@ def _encode(text: object, encoding: object = "") -> bytes:
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Reads published Python batches: every name that a pickle may ask for is answered here, with harmless stand-ins.
+    """An unpickler for published Python batches that replaces every function and class by a harmless one.
 
-    A pickle can do harm only by naming a function to call; ``find_class`` is the one place where names are looked up, and it
-    imports nothing.
+    A pickle can do harm only by calling a function that it names. ``find_class`` resolves all names, and imports nothing.
     """
 
     _STAND_INS: ClassVar[dict[str, Callable[..., object]]] = {
@@ -166,7 +164,7 @@ class _PlainUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Callable[..., object]:
         if (module, name) not in _ALLOWED:
             raise DataError(
-                f"the Python batch asks for {module}.{name}, which plain data does not need, so it is not read. "
+                f"the Python batch refers to {module}.{name}, which plain data does not need, so it is not read. "
                 "Use the published file, or its binary format.",
                 where=self._place,
             )
@@ -193,7 +191,7 @@ def _class_names(folder: Path, names: Sequence[str], ten: bool, is_binary: bool)
             if isinstance(found, list) and found and all(isinstance(name, str) for name in found):
                 return found
             raise DataError("the file holds no class names.", where=str(folder / wanted))
-    raise DataError(f"the class names are not there: {wanted}. Put that file beside the others.", where=str(folder))
+    raise DataError(f"the file of class names, {wanted}, is missing. Put it into this folder.", where=str(folder))
 
 
 def _load_all(paths: Sequence[Path], ten: bool, is_binary: bool) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -217,7 +215,7 @@ def _load_binary(path: Path, ten: bool) -> tuple[NDArray[np.uint8], NDArray[np.i
     if not len(data) or len(data) % record:
         raise DataError(
             f"{len(data):,} bytes are not a whole number of records of {record:,} bytes. "
-            "The file was cut short or is damaged: copy or download it again.",
+            "The file is truncated or damaged: copy or download it again.",
             where=str(path),
         )
     records = data.reshape(-1, record)
@@ -234,11 +232,11 @@ def _load_batch(path: Path, ten: bool) -> tuple[NDArray[np.uint8], NDArray[np.in
         or not isinstance(labels, list)
         or not all(isinstance(label, int) and 0 <= label < 256 for label in labels)
     ):
-        raise DataError("the Python batch does not hold data and labels as CIFAR's do.", where=str(path))
+        raise DataError("the Python batch does not have the data and labels of a CIFAR batch.", where=str(path))
     if pixels.shape != (len(labels), _PIXEL_BYTES) or len(pixels.data) != len(labels) * _PIXEL_BYTES:
         raise DataError(
             f"the Python batch holds {len(labels):,} labels and an array of shape {pixels.shape}; "
-            f"needed is {_PIXEL_BYTES:,} values for each label.",
+            f"{_PIXEL_BYTES:,} values per label are needed.",
             where=str(path),
         )
     return pixels.values(), np.array(labels, dtype=np.int64)

@@ -1,7 +1,4 @@
-"""Folders of images: a folder for each class, or split folders that hold them.
-
-This file knows how folders are walked and what is passed over.
-"""
+"""Folders of images: one folder per class, or split folders with class folders."""
 
 from __future__ import annotations
 
@@ -13,16 +10,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from visus.data.file_kinds import is_image_file, kind_of_file, told_unread_images
-from visus.data.folder_layouts import CLASSIFIES, Layout, lay_out
-from visus.data.folder_names import is_container, is_project_folder, split_meant
+from visus.data.excluded_images import EXCLUDED_IMAGE, find_excluded_images
+from visus.data.file_kinds import is_image_file, kind_of_file, unread_format_warnings
+from visus.data.folder_layouts import CLASSIFIES, Layout, infer_layout
+from visus.data.folder_names import guess_split, is_container, is_project_folder
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.no_samples import NO_SAMPLE, find_no_samples
-from visus.data.reading import OPEN, Reading
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import ImageFiles
-from visus.data.source_rules import FoundSamples, natural_key, shown, split_of
-from visus.data.system_files import why_passed_over
+from visus.data.source_rules import FoundSamples, natural_key, parse_split, write_names
+from visus.data.system_files import reason_to_ignore
 from visus.errors import DataError
 from visus.units import write_number_of
 
@@ -30,38 +27,38 @@ LEFT_OUT = "left out: hidden or not an image"
 _MAX_WRAPPERS = 4
 
 LAYOUTS = (
-    "visus reads a folder for each class (cats/1.jpg, dogs/2.jpg), split folders (train/cats/1.jpg, test/cats/2.jpg), "
+    "visus reads one folder per class (cats/1.jpg, dogs/2.jpg), split folders (train/cats/1.jpg, test/cats/2.jpg), "
     "a table (labels.csv with the columns path,label), and IDX, CIFAR, NPZ and NPY files."
 )
 
 
-def is_passed_over(name: str) -> bool:
+def is_ignored(name: str) -> bool:
     """Whether a file or folder belongs to a system or an editor, such as ``.DS_Store``, ``__MACOSX`` or ``Thumbs.db``."""
-    return why_passed_over(name) is not None
+    return reason_to_ignore(name) is not None
 
 
 def is_image_name(name: str) -> bool:
-    """Whether the suffix is one of an image, in capitals or not."""
+    """Whether the file extension is that of an image; case is ignored."""
     return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def entries(folder: Path) -> tuple[list[str], list[str]]:
-    """Names of the folders and of everything else in a folder, each sorted as people sort.
+def list_folder(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of the folders and of the files in a folder, each in natural order.
 
-    A link to a folder counts as a folder. Pipes, sockets and devices are neither.
+    A link to a folder counts as a folder. Pipes, sockets and devices are excluded.
 
     Raises:
-        DataError: the folder may not be listed.
+        DataError: the folder cannot be listed.
     """
-    folders, files, _ = _listed(folder)
+    folders, files, _ = _scan(folder)
     return folders, files
 
 
-def _listed(folder: Path) -> tuple[list[str], list[str], list[str]]:
-    """As ``entries``, and the names of pipes, sockets and devices: to open one could wait for ever."""
+def _scan(folder: Path) -> tuple[list[str], list[str], list[str]]:
+    """Names of folders, files, and special files (pipes, sockets and devices, where opening one could block forever)."""
     try:
         with os.scandir(folder) as listing:
-            found = [(entry.name, _kind_of(entry)) for entry in listing]
+            found = [(entry.name, _entry_kind(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
             f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
@@ -71,8 +68,8 @@ def _listed(folder: Path) -> tuple[list[str], list[str], list[str]]:
     return folders, files, special
 
 
-def _kind_of(entry: os.DirEntry[str]) -> str:
-    """``folder``, ``file`` or ``special``; a link that leads nowhere, or to itself, is a file that cannot be read."""
+def _entry_kind(entry: os.DirEntry[str]) -> str:
+    """``folder``, ``file`` or ``special``. A broken or circular link is a file that cannot be read."""
     try:
         if entry.is_dir():
             return "folder"
@@ -81,33 +78,34 @@ def _kind_of(entry: os.DirEntry[str]) -> str:
         return "file"
 
 
-def unwrap(folder: Path, ends_at: Callable[[Path], bool]) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
-    """The folder that holds the data, the inner one where a folder is a mere wrapper around another; notes and warnings about it.
+def unwrap(folder: Path, is_dataset: Callable[[Path], bool]) -> tuple[Path, tuple[str, ...], tuple[str, ...]]:
+    """Descend into wrapper folders: the folder that holds the data, notes, and warnings.
 
-    A folder without images (code, texts) does not count, nor do the images of a repository's own folders, such as ``docs``, where the
-    one folder beside them is named as a container of data.
+    A wrapper is a folder whose data lies in a single subfolder. Subfolders without images (code, texts) do not count. Folders of a
+    repository, such as ``docs``, do not count either if the remaining subfolder has a name such as ``data``.
 
     Args:
-        folder: that a person named.
-        ends_at: whether a folder says by itself what lies within, as by a table.
+        folder: the folder that the user gave.
+        is_dataset: whether a folder describes its own content, for example by a table, so that it is no wrapper.
     """
     inner = folder
     warnings: list[str] = []
     for _ in range(_MAX_WRAPPERS):
         folders, files = _visible(inner)
-        if any(is_image_name(name) for name in files) or not folders or ends_at(inner):
+        if any(is_image_name(name) for name in files) or not folders or is_dataset(inner):
             break
-        lone = folders if len(folders) == 1 else [name for name in folders if _holds_image(inner / name)]
-        data = [name for name in lone if not is_project_folder(name)]
-        if len(data) != 1 or (len(lone) > 1 and not is_container(data[0])) or split_meant(data[0]) == "train":
+        candidates = folders if len(folders) == 1 else [name for name in folders if _holds_image(inner / name)]
+        data = [name for name in candidates if not is_project_folder(name)]
+        if len(data) != 1 or (len(candidates) > 1 and not is_container(data[0])) or guess_split(data[0]) == "train":
             break
-        if len(folders) > 1 and not is_container(data[0]) and len(lone) == 1 and not _holds_class_folders(inner / data[0]):
+        is_lone = len(folders) > 1 and len(candidates) == 1 and not is_container(data[0])
+        if is_lone and not _holds_class_folders(inner / data[0]):
             break
         if not _holds_data_below(inner / data[0]):
             break
-        if len(lone) > 1:
-            left = shown(repr(name) for name in lone if name != data[0])
-            warnings.append(f"the images in {left} are left out: the data lies in the folder {data[0]!r} beside it.")
+        if len(candidates) > 1:
+            others = write_names(repr(name) for name in candidates if name != data[0])
+            warnings.append(f"the images in {others} are left out: the data lies in the folder {data[0]!r}.")
         inner = inner / data[0]
     if inner == folder:
         return folder, (), ()
@@ -116,23 +114,23 @@ def unwrap(folder: Path, ends_at: Callable[[Path], bool]) -> tuple[Path, tuple[s
 
 
 def read_folders(
-    root: Path, ledger: Ledger, name: str, reading: Reading = OPEN, classes: Sequence[str] | None = None
+    root: Path, ledger: Ledger, name: str, reading: Reading = DEFAULT_READING, classes: Sequence[str] | None = None
 ) -> FoundSamples:
-    """The images of a folder for each class, or of split folders that hold them.
+    """Read the images of class folders, or of split folders with class folders.
 
-    Every image below a class folder belongs to that class, however deep. Links to folders are followed. Hidden files and
-    those of systems, files that are no images by suffix or content, and masks of other images are passed over and noted on the ledger.
+    Every image below a class folder belongs to that class, at any depth. Links to folders are followed. Hidden files, system files,
+    files that are not images, and masks of other images are left out and noted on the ledger.
 
     Args:
         root: the folder.
-        ledger: what was left out is noted here.
-        name: what people call the data set.
-        reading: which level of folders names the classes, where a person said so.
-        classes: the classes of a trained network, which answer what the folders leave open.
+        ledger: receives the files that are left out.
+        name: name of the dataset.
+        reading: the level of folders that names the classes, if the user stated it.
+        classes: the classes of a trained network; they resolve ambiguous folders.
 
     Raises:
-        DataError: no images, images without a class folder in a split, class and split folders side by side, or folders that can be
-            read in two ways.
+        DataError: there are no images, images of a split have no class folder, class folders and split folders are mixed, or the
+            folders are ambiguous.
     """
     folders, files = _visible(root, ledger)
     loose = 0
@@ -140,52 +138,52 @@ def read_folders(
         is_image = is_image_file(root / file)
         loose += is_image
         ledger.note(
-            LEFT_OUT, file, "beside the class folders, so without a label" if is_image else kind_of_file(root / file)
+            LEFT_OUT, file, "outside the class folders, so without a label" if is_image else kind_of_file(root / file)
         )
     images = {folder: _images_below(root, folder, ledger) for folder in folders}
     samples = [sample for below in images.values() for sample in below]
-    no_samples = find_no_samples(root, samples)
-    masks = no_samples.masks
-    samples = [sample for sample in samples if sample not in no_samples.reasons]
-    unread = told_unread_images(ledger.reasons(LEFT_OUT))
+    excluded_images = find_excluded_images(root, samples)
+    masks = excluded_images.masks
+    samples = [sample for sample in samples if sample not in excluded_images.reasons]
+    unread = unread_format_warnings(ledger.reasons(LEFT_OUT))
     if not samples:
-        there = f"{write_number_of(loose, 'image')} but no class folders" if loose else "no images found"
-        raise DataError(" ".join([f"{there}.", *unread, LAYOUTS]), where=str(root))
+        problem = f"{write_number_of(loose, 'image')} but no class folders" if loose else "no images found"
+        raise DataError(" ".join([f"{problem}.", *unread, LAYOUTS]), where=str(root))
     _refuse_masks_alone(root, samples, masks)
     try:
-        layout = lay_out(
+        layout = infer_layout(
             root,
             samples,
             class_depth=reading.class_depth,
             classes=classes,
-            same=partial(_are_same, root),
+            are_same=partial(_are_same, root),
             is_repository=_is_repository(root),
         )
     except DataError as error:
-        raise DataError(" ".join([*no_samples.told_masks(), error.message]), where=error.where) from error
+        raise DataError(" ".join([*excluded_images.mask_warnings(), error.message]), where=error.where) from error
     labels = {label for _, label, _ in layout.rows}
     if classes is None and len(labels) == 1 and is_container(label := labels.pop()):
-        raise DataError(f"all images lie in {label!r}, which names no class. {CLASSIFIES}", where=str(root))
-    no_samples.note_on(ledger)
+        raise DataError(f"all images lie in {label!r}, which is not the name of a class. {CLASSIFIES}", where=str(root))
+    excluded_images.note_on(ledger)
     for sample, reason in layout.left_out.items():
-        ledger.note(NO_SAMPLE, sample, reason)
-    warnings = no_samples.warnings() + _empty_folders(root, folders, images, layout) + layout.warnings + unread
+        ledger.note(EXCLUDED_IMAGE, sample, reason)
+    warnings = excluded_images.warnings() + _empty_folders(root, folders, images, layout) + layout.warnings + unread
     if loose:
-        warnings.append(f"{write_number_of(loose, 'image')} beside the class folders left out, for want of a label.")
+        warnings.append(f"{write_number_of(loose, 'image')} outside the class folders left out: no label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
     return dataclasses.replace(found, notes=tuple(layout.notes))
 
 
 def _is_repository(root: Path) -> bool:
-    """Whether a folder is a repository: it holds Git's own folder, a license, or a list of what to install."""
-    names = {name.lower() for names in entries(root) for name in names}
+    """Whether a folder is a code repository: it contains a Git folder, a license, or a list of requirements."""
+    names = {name.lower() for names in list_folder(root) for name in names}
     return bool(
         names & {".git", ".github", "license", "license.md", "license.txt", "requirements.txt", "setup.py", "pyproject.toml"}
     )
 
 
 def _images_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
-    """Every image below a folder, relative to the root; other files go on the ledger."""
+    """Every image below a folder, relative to the root. Other files are noted on the ledger."""
     images = []
     for sample in _files_below(root, folder, ledger):
         if is_image_file(root / sample):
@@ -198,48 +196,48 @@ def _images_below(root: Path, folder: str, ledger: Ledger) -> list[str]:
 
 
 def _refuse_masks_alone(root: Path, samples: list[str], masks: Mapping[str, str]) -> None:
-    """Refuse images and masks without any class.
+    """Check that the data is more than one folder of images with their masks.
 
     Raises:
-        DataError: without the masks, all that is left is one folder of images.
+        DataError: without the masks, there is only one folder of images.
     """
     depths = {sample.count("/") for sample in samples}
     tops = {sample.split("/")[0] for sample in samples}
     if masks and len(tops) == 1 and depths == {1}:
         mask, image = next(iter(masks.items()))
         raise DataError(
-            f"{write_number_of(len(masks), 'file is a mask', 'files are masks')} of the images beside them ({mask} of "
-            f"{image or 'an image'}), and not a class. {CLASSIFIES}",
+            f"{write_number_of(len(masks), 'file is a mask', 'files are masks')} of the other images ({mask} of "
+            f"{image or 'an image'}), not a class. {CLASSIFIES}",
             where=str(root),
         )
 
 
 def _empty_folders(root: Path, folders: list[str], images: Mapping[str, list[str]], layout: Layout) -> list[str]:
-    """A warning for each folder in the place of a class that holds no images.
+    """A warning for each class folder without images.
 
     Raises:
-        DataError: a split folder holds none at all.
+        DataError: a split folder holds no images.
     """
     if layout.kind == "folder":
-        return [_told_empty(folder) for folder in folders if not images[folder]]
-    splits = {folder for folder in folders if split_of(folder) and not images[folder]}
+        return [_empty_folder_warning(folder) for folder in folders if not images[folder]]
+    splits = {folder for folder in folders if parse_split(folder) and not images[folder]}
     if splits:
         raise DataError(f"the split folder {min(splits)!r} holds no images. {LAYOUTS}", where=str(root))
     used = {sample.split("/")[0] for sample, _, _ in layout.rows}
     inner = [(folder, name) for folder in folders if folder in used for name in _visible(root / folder)[0]]
     return [
-        _told_empty(f"{folder}/{name}")
+        _empty_folder_warning(f"{folder}/{name}")
         for folder, name in inner
         if not any(sample.startswith(f"{folder}/{name}/") for sample in images[folder])
     ]
 
 
-def _told_empty(folder: str) -> str:
+def _empty_folder_warning(folder: str) -> str:
     return f"the folder {folder!r} holds no images, so it is not a class."
 
 
 def _are_same(root: Path, first: str, second: str) -> bool:
-    """Whether two files hold the same bytes."""
+    """Whether two files have the same bytes."""
     try:
         return filecmp.cmp(root / first, root / second, shallow=False)
     except OSError:
@@ -261,40 +259,40 @@ def _found(root: Path, kind: str, name: str, rows: list[tuple[str, str, str]], w
 
 
 def _visible(folder: Path, ledger: Ledger | None = None, root: Path | None = None) -> tuple[list[str], list[str]]:
-    """Folders and files that are not passed over; those that are go on the ledger where one is given."""
-    folders, files, special = _listed(folder)
-    passed = {name: reason for name in [*folders, *files] if (reason := why_passed_over(name))}
-    passed |= dict.fromkeys(special, "a pipe, a socket or a device, not a file")
-    passed |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
+    """Names of the folders and files that are not ignored. The ignored ones are noted on ``ledger``."""
+    folders, files, special = _scan(folder)
+    ignored = {name: reason for name in [*folders, *files] if (reason := reason_to_ignore(name))}
+    ignored |= dict.fromkeys(special, "a pipe, a socket or a device, not a file")
+    ignored |= {name: "runs of visus" for name in folders if _holds_runs(folder / name)}
     if ledger is not None:
         place = "" if root is None or root == folder else f"{folder.relative_to(root).as_posix()}/"
-        for name, reason in passed.items():
+        for name, reason in ignored.items():
             ledger.note(LEFT_OUT, place + name, reason)
-    return [name for name in folders if name not in passed], [name for name in files if name not in passed]
+    return [name for name in folders if name not in ignored], [name for name in files if name not in ignored]
 
 
 def _holds_runs(folder: Path) -> bool:
-    """Whether a folder is a run, or a folder of runs, that a training left within the data."""
-    places = (folder, *_folders_in(folder))
-    return any(os.path.isfile(each / "recipe.yaml") and os.path.isfile(each / "split.csv") for each in places)
+    """Whether a folder is a run of visus, or holds runs."""
+    places = (folder, *_subfolders(folder))
+    return any(os.path.isfile(place / "recipe.yaml") and os.path.isfile(place / "split.csv") for place in places)
 
 
-def _folders_in(folder: Path) -> list[Path]:
+def _subfolders(folder: Path) -> list[Path]:
     try:
-        return [folder / name for name in entries(folder)[0]]
-    except DataError:  # it may not be listed; reading it tells so
+        return [folder / name for name in list_folder(folder)[0]]
+    except DataError:  # not listable; reading it raises the error
         return []
 
 
 def _files_below(
     root: Path, folder: str, ledger: Ledger | None, above: frozenset[tuple[int, int]] = frozenset()
 ) -> Iterator[str]:
-    """Every visible file below a folder, relative to the root, in order; a link that leads back up is not followed."""
+    """Every file below a folder that is not ignored, relative to the root, in natural order. Links to a parent folder are not followed."""
     state = _identity(root / folder)
-    above = above or frozenset(_identity(place) for place in _places_above(root, folder))
+    above = above or frozenset(_identity(place) for place in _parent_folders(root, folder))
     if state in above:
         if ledger is not None:
-            ledger.note(LEFT_OUT, folder, "a link that leads back up, which is not followed")
+            ledger.note(LEFT_OUT, folder, "a link to a parent folder, which is not followed")
         return
     folders, files = _visible(root / folder, ledger, root)
     for file in files:
@@ -303,8 +301,8 @@ def _files_below(
         yield from _files_below(root, f"{folder}/{inner}", ledger, above | {state})
 
 
-def _places_above(root: Path, folder: str) -> Iterator[Path]:
-    """Every folder above ``root / folder``, up to the top of the disk."""
+def _parent_folders(root: Path, folder: str) -> Iterator[Path]:
+    """Every parent folder of ``root / folder``, up to the root of the file system."""
     for number in range(len(Path(folder).parts)):
         yield root.joinpath(*Path(folder).parts[:number])
     yield from root.resolve().parents
@@ -315,13 +313,13 @@ def _identity(folder: Path) -> tuple[int, int]:
         state = os.stat(folder)
     except OSError as error:
         raise DataError(
-            f"the folder cannot be entered ({error.strerror}). Give yourself the right to read it.", where=str(folder)
+            f"the folder cannot be opened ({error.strerror}). Give yourself the right to read it.", where=str(folder)
         ) from error
     return state.st_dev, state.st_ino
 
 
 def class_folders(folder: Path) -> list[str]:
-    """The folders in a folder that holds nothing but folders with images of their own; none where it holds anything else."""
+    """The subfolders of a folder that contains only folders of images; empty if it contains anything else."""
     try:
         folders, files = _visible(folder)
         if files or any((folder / name).is_symlink() for name in folders):
@@ -337,7 +335,7 @@ def _holds_image(folder: Path) -> bool:
 
 
 def _holds_data_below(folder: Path) -> bool:
-    """Whether a lone folder is a wrapper: it holds folders with images or data files, and no images of its own."""
+    """Whether a folder holds data files or subfolders with images, but no images directly."""
     folders, files = _visible(folder)
     if any(is_image_name(name) for name in files):
         return False
@@ -345,14 +343,14 @@ def _holds_data_below(folder: Path) -> bool:
 
 
 def _holds_class_folders(folder: Path) -> bool:
-    """Whether two folders or more with images lie in a folder."""
+    """Whether at least two subfolders hold images."""
     return sum(_holds_image(folder / inner) for inner in _visible(folder)[0]) > 1
 
 
-def walk(folder: Path, ledger: Ledger) -> Iterator[Path | DataError]:
-    """Every file below a folder that a training would look at, in the order of names; what it passes over goes on the ledger.
+def walk_files(folder: Path, ledger: Ledger) -> Iterator[Path | DataError]:
+    """Every file below a folder that a training would read, in natural order. Ignored files are noted on the ledger.
 
-    A folder that may not be listed is given as its error, and the others follow.
+    A folder that cannot be listed yields its error, and the walk continues.
     """
     yield from _walk(folder, folder, ledger, frozenset())
 
@@ -362,7 +360,7 @@ def _walk(root: Path, folder: Path, ledger: Ledger, above: frozenset[tuple[int, 
         state = _identity(folder)
         above = above or frozenset(_identity(place) for place in root.resolve().parents)
         if state in above:
-            ledger.note(LEFT_OUT, folder.relative_to(root).as_posix(), "a link that leads back up, which is not followed")
+            ledger.note(LEFT_OUT, folder.relative_to(root).as_posix(), "a link to a parent folder, which is not followed")
             return
         folders, files = _visible(folder, ledger, root)
     except DataError as error:

@@ -1,7 +1,6 @@
-"""IDX files, the format of MNIST and its kin, gzipped or not.
+"""IDX files, the format of MNIST and similar datasets, gzipped or not.
 
-This file knows the IDX header and the published file names. Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type
-byte, the number of axes, big-endian axis lengths, values).
+Format: http://yann.lecun.com/exdb/mnist (two zero bytes, a type byte, the number of axes, big-endian axis lengths, values).
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, class_values, found_in_arrays
-from visus.data.source_rules import FoundSamples, shown, split_of
+from visus.data.source_arrays import ArrayPart, class_values, samples_in_arrays
+from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.errors import DataError
 from visus.units import write_shape
 
@@ -45,7 +44,7 @@ class _Header(NamedTuple):
 
 
 def is_idx(name: str) -> bool:
-    """Whether a file name is that of published IDX images or labels.
+    """Whether a file has the published name of IDX images or labels.
 
     >>> is_idx("t10k-images-idx3-ubyte.gz"), is_idx("train-labels.idx1-ubyte"), is_idx("cat.jpg")
     (True, True, False)
@@ -54,13 +53,13 @@ def is_idx(name: str) -> bool:
 
 
 def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
-    """The samples of a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
+    """Read a folder of IDX files: ``train-images-idx3-ubyte[.gz]`` and so on; ``t10k`` is the test split.
 
-    Where a file lies there packed and unpacked, the unpacked one is read. Fashion-MNIST is known by its labels and gets its
-    class names; any other set is named by its label values.
+    If a file exists gzipped and uncompressed, the uncompressed one is read. Fashion-MNIST is recognized by its labels and gets its class
+    names. Other datasets have their label values as class names.
 
     Raises:
-        DataError: a partner is missing, a header is wrong, a file is cut short, or counts differ.
+        DataError: the images or the labels are missing, a header is wrong, a file is truncated, or the counts differ.
     """
     parts = _pairs(folder, names)
     arrays: list[ArrayPart] = []
@@ -74,7 +73,7 @@ def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
         if len(values) != header.shape[0]:
             raise DataError(
                 f"{images.name} has {header.shape[0]:,} samples but {label_file.name} has {len(values):,} labels. "
-                "The files do not belong together, or one was cut short.",
+                "The files do not belong together, or one is truncated.",
                 where=str(folder),
             )
         is_fashion = is_fashion and hashlib.sha256(_unpacked(label_file)).hexdigest() in _FASHION_LABELS
@@ -84,7 +83,7 @@ def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
         labels += class_values(values, label_file)
     if is_fashion:
         labels = [_FASHION_CLASSES[int(value)] for value in labels]
-    return found_in_arrays(
+    return samples_in_arrays(
         folder,
         "idx",
         "Fashion-MNIST" if is_fashion else name,
@@ -95,10 +94,10 @@ def read_idx(folder: Path, names: Sequence[str], name: str) -> FoundSamples:
 
 
 def load_idx(file: Path) -> NDArray[Any]:
-    """All values of an IDX file, in the shape that its header states.
+    """All values of an IDX file, in the shape of its header.
 
     Raises:
-        DataError: the header is not that of an IDX file, or the file holds more or fewer values than it states.
+        DataError: the header is not that of an IDX file, or the number of values differs from it.
     """
     data = _unpacked(file)
     header = _header(data[:1024], file)
@@ -106,7 +105,7 @@ def load_idx(file: Path) -> NDArray[Any]:
     if len(data) - header.num_bytes != expected:
         raise DataError(
             f"the header states {write_shape(header.shape)} values, {expected:,} bytes, but "
-            f"{len(data) - header.num_bytes:,} follow. The file was cut short or is damaged: copy or download it again.",
+            f"{len(data) - header.num_bytes:,} follow. The file is truncated or damaged: copy or download it again.",
             where=str(file),
         )
     return np.frombuffer(data, dtype=header.dtype, offset=header.num_bytes).reshape(header.shape)
@@ -118,16 +117,16 @@ def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
     prefixes = set()
     for name in sorted(
         names, key=lambda name: name.lower().endswith(".gz"), reverse=True
-    ):  # unpacked files come last and win
+    ):  # uncompressed files come last and replace gzipped ones
         match = _NAME.fullmatch(name)
         if match:
             part = match["part"].lower()
             prefixes.add(match["prefix"])
-            files[split_of(part) or "test", match["what"].lower()] = folder / name
+            files[parse_split(part) or "test", match["what"].lower()] = folder / name
     if len(prefixes) > 1:
-        found = shown([prefix or "(no prefix)" for prefix in sorted(prefixes)])
+        found = write_names([prefix or "(no prefix)" for prefix in sorted(prefixes)])
         raise DataError(
-            f"several data sets lie in one folder: {found}. Move one of them into a folder of its own.",
+            f"there are several datasets in one folder: {found}. Move one of them into its own folder.",
             where=str(folder),
         )
     pairs = {}
@@ -138,9 +137,7 @@ def _pairs(folder: Path, names: Sequence[str]) -> dict[str, tuple[Path, Path]]:
         elif images or labels:
             lone, absent = (images, "labels") if images else (labels, "images")
             assert lone is not None
-            raise DataError(
-                f"{lone.name} lies there without its {absent} file. Put both into this folder.", where=str(folder)
-            )
+            raise DataError(f"{lone.name} is there without its {absent} file. Put both into this folder.", where=str(folder))
     return pairs
 
 
@@ -152,7 +149,7 @@ def _unpacked(file: Path) -> bytes:
             return stream.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"the gzip file is damaged or cut short ({error}). Copy or download it again.", where=str(file)
+            f"the gzip file is truncated or damaged ({error}). Copy or download it again.", where=str(file)
         ) from error
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror}).", where=str(file)) from error
@@ -165,7 +162,7 @@ def _header_of(file: Path) -> _Header:
             return _header(stream.read(1024), file)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(
-            f"the gzip file is damaged or cut short ({error}). Copy or download it again.", where=str(file)
+            f"the gzip file is truncated or damaged ({error}). Copy or download it again.", where=str(file)
         ) from error
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror}).", where=str(file)) from error
@@ -174,7 +171,7 @@ def _header_of(file: Path) -> _Header:
 def _header(data: bytes, file: Path) -> _Header:
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in _TYPES or data[3] == 0 or len(data) < 4 + 4 * data[3]:
         raise DataError(
-            f"the file does not begin as an IDX file does: its first bytes are {data[:4].hex(' ') or 'none'}. "
+            f"this is not an IDX file: its first bytes are {data[:4].hex(' ') or 'none'}. "
             "Needed: 00 00, a type (08 to 0e) and the number of axes.",
             where=str(file),
         )

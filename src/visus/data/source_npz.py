@@ -1,15 +1,15 @@
-"""NPZ and NPY files: MedMNIST's names, Keras's names, and plain ``x, y``.
+"""NPZ and NPY files with the array names of MedMNIST or Keras, or with plain ``x, y``.
 
-This file knows which names of arrays belong together. Nothing is ever unpickled: an array of Python objects is refused.
+Nothing is unpickled: an array of Python objects is an error.
 
 =======================================  =====================================================================
-names (capitals count as small letters)  meaning
+names (case is ignored)                  meaning
 =======================================  =====================================================================
-train_images, train_labels, val_, test_  MedMNIST: one pair for each split
-x_train, y_train, x_val, x_test, y_test  Keras: one pair for each split
-x, y   or   images, labels               one pair; optional: ``groups`` and ``splits``, one value for each sample
+train_images, train_labels, val_, test_  MedMNIST: one pair per split
+x_train, y_train, x_val, x_test, y_test  Keras: one pair per split
+x, y   or   images, labels               one pair; optional: ``groups`` and ``splits``, one value per sample
 classes   (optional)                     class names in the order of the labels 0, 1, ...
-layout   (optional)                      the axes in letters, such as NHWC, where the rule of shapes is wrong
+layout   (optional)                      axes in letters, such as NHWC, if the inferred layout is wrong
 =======================================  =====================================================================
 """
 
@@ -26,8 +26,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, UsualLayout, class_values, found_in_arrays, named_values
-from visus.data.source_rules import FoundSamples, shown, split_of
+from visus.data.source_arrays import ArrayPart, TrainedLayout, class_values, labels_to_names, samples_in_arrays
+from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
 
@@ -38,7 +38,7 @@ _KNOWN = "train_images with train_labels, x_train with y_train, x with y, or ima
 
 @dataclass(frozen=True)
 class _Stored:
-    """An array in a file: its name there, its header, and how it is loaded."""
+    """An array in a file: its name, its shape and type, and a function that loads it."""
 
     name: str
     shape: tuple[int, ...]
@@ -47,17 +47,17 @@ class _Stored:
 
 
 def read_npz(file: Path, name: str, layout: str | None = None) -> FoundSamples:
-    """The samples of an NPZ file, under one of the sets of names at the top of this file.
+    """Read the samples of an NPZ file with one of the sets of names at the top of this file.
 
     Raises:
-        DataError: the file is damaged, holds Python objects, or has no such names.
+        DataError: the file is damaged, holds Python objects, or has other names.
     """
     try:
         with zipfile.ZipFile(file) as archive:
             stored = [_npz_member(file, archive, member) for member in archive.namelist() if member.endswith(".npy")]
     except (zipfile.BadZipFile, EOFError, zlib.error, ValueError) as error:
         raise DataError(
-            f"the NPZ file is damaged or cut short ({error}). Copy or save it again.", where=str(file)
+            f"the NPZ file is truncated or damaged ({error}). Copy or save it again.", where=str(file)
         ) from error
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror or error}).", where=str(file)) from error
@@ -65,10 +65,10 @@ def read_npz(file: Path, name: str, layout: str | None = None) -> FoundSamples:
 
 
 def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> FoundSamples:
-    """The samples of a folder of NPY files such as ``x.npy`` and ``y.npy``; they are read where they lie, never loaded whole.
+    """Read the samples of a folder of NPY files such as ``x.npy`` and ``y.npy``. The files are memory-mapped.
 
     Raises:
-        DataError: a file is damaged, holds Python objects, or the names do not belong together.
+        DataError: a file is damaged or holds Python objects, or the names do not form pairs.
     """
     stored = []
     for file in [folder / file_name for file_name in names]:
@@ -78,7 +78,7 @@ def read_npy(folder: Path, names: list[str], name: str, layout: str | None = Non
 
 
 def is_pair(stems: list[str]) -> bool:
-    """Whether the names of NPY files hold at least one known pair.
+    """Whether the names of NPY files include a known pair.
 
     >>> is_pair(["x", "y"]), is_pair(["X_train", "y_train"]), is_pair(["mean"])
     (True, True, False)
@@ -88,16 +88,16 @@ def is_pair(stems: list[str]) -> bool:
 
 
 def _candidates() -> list[tuple[str, str, str, bool]]:
-    """Every known pair: samples, labels, split, and whether the samples are images by convention."""
-    pairs = [(f"{word}_images", f"{word}_labels", split_of(word) or "", True) for word in _SPLIT_WORDS]
-    pairs += [(f"x_{word}", f"y_{word}", split_of(word) or "", False) for word in _SPLIT_WORDS]
+    """Every known pair: names of samples and labels, split, and whether the samples are images by convention."""
+    pairs = [(f"{word}_images", f"{word}_labels", parse_split(word) or "", True) for word in _SPLIT_WORDS]
+    pairs += [(f"x_{word}", f"y_{word}", parse_split(word) or "", False) for word in _SPLIT_WORDS]
     return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
 
 
 def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> FoundSamples:
     arrays = {array.name.lower(): array for array in stored}
     if len(arrays) < len(stored):
-        raise DataError("two arrays have names that differ in capitals only. Rename one.", where=str(root))
+        raise DataError("the names of two arrays differ only in case. Rename one.", where=str(root))
     pairs = _pairs(root, arrays)
     used = {key for images, labels, *_ in pairs for key in (images, labels)}
     parts, labels = [], []
@@ -107,7 +107,7 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         if not images.shape or images.shape[0] != len(values):
             raise DataError(
                 f"{images.name} has the shape {write_shape(images.shape) or '()'} but {arrays[labels_key].name} has "
-                f"{len(values):,} labels. One label is needed for each sample, and samples go along the first axis.",
+                f"{len(values):,} labels. One label per sample is needed, with samples along the first axis.",
                 where=str(root),
             )
         parts.append(ArrayPart(split or images.name, split, images.shape, images.dtype, images.load))
@@ -116,17 +116,17 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
     if "classes" in arrays:
         used.add("classes")
         declared = _texts(arrays["classes"], root)
-        labels = named_values(labels, declared, root)
+        labels = labels_to_names(labels, declared, root)
     if "layout" in arrays:
         used.add("layout")
-        own = "".join(_texts(arrays["layout"], root)).upper()
-        layout = own if layout is None or isinstance(layout, UsualLayout) else layout
+        stored_layout = "".join(_texts(arrays["layout"], root)).upper()
+        layout = stored_layout if layout is None or isinstance(layout, TrainedLayout) else layout
     groups = splits = None
     if not pairs[0][2]:
         groups, splits = _per_sample(root, arrays, len(labels))
         used |= {"groups", "splits"}
     unused = [array.name for key, array in arrays.items() if key not in used]
-    return found_in_arrays(
+    return samples_in_arrays(
         root,
         kind,
         name,
@@ -137,15 +137,15 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         declared=declared,
         groups=groups,
         splits=splits,
-        notes=(f"arrays that are not used: {shown(unused)}.",) if unused else (),
+        notes=(f"unused arrays: {write_names(unused)}.",) if unused else (),
     )
 
 
 def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, bool]]:
-    """The pairs that are there, training first.
+    """The pairs of arrays, training first.
 
     Raises:
-        DataError: none, one without its partner, or pairs under more than one set of names.
+        DataError: there are no pairs, an array has no partner, or the pairs have more than one set of names.
     """
     complete = []
     for pair in _candidates():
@@ -155,24 +155,24 @@ def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, 
         elif (images in arrays) or (labels in arrays):
             lone, absent = (images, labels) if images in arrays else (labels, images)
             raise DataError(
-                f"the array {arrays[lone].name!r} is there without {absent!r}. Found: {shown(sorted(arrays))}.",
+                f"the array {arrays[lone].name!r} is there without {absent!r}. Found: {write_names(sorted(arrays))}.",
                 where=str(root),
             )
     if not complete:
         raise DataError(
-            f"no arrays of samples and labels. Found: {shown(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.",
+            f"there are no arrays of samples and labels. Found: {write_names(sorted(arrays)) or 'nothing'}. Needed: {_KNOWN}.",
             where=str(root),
         )
     sets = {(bool(split), by_convention, "" if split else name) for name, _, split, by_convention in complete}
     splits = [split for _, _, split, _ in complete]
     if len(sets) > 1 or len(set(splits)) < len(splits):
-        named = shown(images for images, *_ in complete)
-        raise DataError(f"it is not clear which samples are meant: {named}. Keep one set of names.", where=str(root))
+        names = write_names(images for images, *_ in complete)
+        raise DataError(f"there is more than one set of samples: {names}. Keep one set of names.", where=str(root))
     return complete
 
 
 def _per_sample(root: Path, arrays: dict[str, _Stored], num_samples: int) -> tuple[list[str] | None, list[str] | None]:
-    """The optional arrays ``groups`` and ``splits``, one value for each sample."""
+    """The optional arrays ``groups`` and ``splits``, with one value per sample."""
     values: dict[str, list[str] | None] = {"groups": None, "splits": None}
     for key in values:
         if key in arrays:
@@ -181,16 +181,16 @@ def _per_sample(root: Path, arrays: dict[str, _Stored], num_samples: int) -> tup
                 raise DataError(f"{key} has {len(values[key] or ()):,} values for {num_samples:,} samples.", where=str(root))
     if values["splits"] is not None:
         for word in dict.fromkeys(values["splits"]):
-            if split_of(word) is None:
+            if parse_split(word) is None:
                 raise DataError(unknown_name("split", word, _SPLIT_WORDS), where=str(root))
-        values["splits"] = [cast(str, split_of(word)) for word in values["splits"]]
+        values["splits"] = [cast(str, parse_split(word)) for word in values["splits"]]
     return values["groups"], values["splits"]
 
 
 def _texts(array: _Stored, root: Path) -> list[str]:
     values = array.load()
     if values.dtype.kind not in "US":
-        raise DataError(f"the array {array.name!r} has the type {values.dtype}; text is needed.", where=str(root))
+        raise DataError(f"the array {array.name!r} has the type {values.dtype}, but text is needed.", where=str(root))
     return class_values(values.reshape(-1), f"{root}: {array.name}")
 
 
@@ -211,7 +211,7 @@ def _load_npz(file: Path, name: str) -> NDArray[Any]:
             return array
     except (zipfile.BadZipFile, EOFError, zlib.error, ValueError, OSError) as error:
         raise DataError(
-            f"the array {name!r} cannot be read ({error}). The file is damaged or cut short: copy or save it again.",
+            f"the array {name!r} cannot be read ({error}). The file is truncated or damaged: copy or save it again.",
             where=str(file),
         ) from error
 
@@ -227,7 +227,7 @@ def _load_npy(file: Path) -> NDArray[Any]:
         return array
     except (EOFError, ValueError) as error:
         raise DataError(
-            f"the NPY file is damaged or cut short ({error}). Copy or save it again.", where=str(file)
+            f"the NPY file is truncated or damaged ({error}). Copy or save it again.", where=str(file)
         ) from error
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror or error}).", where=str(file)) from error
@@ -236,7 +236,7 @@ def _load_npy(file: Path) -> NDArray[Any]:
 def _refuse_objects(dtype: np.dtype[Any], where: str) -> None:
     if dtype.hasobject:
         raise DataError(
-            "the array holds Python objects, which are stored as pickle; visus never unpickles data. "
-            "Save it with a plain type, such as np.stack(samples) for samples of one size.",
+            "the array holds Python objects, which are stored as a pickle, and visus does not unpickle data. "
+            "Save it with a numeric type, such as np.stack(samples) for samples of one size.",
             where=where,
         )

@@ -1,7 +1,4 @@
-"""What holds for every source: one class list that comes from training, contents compared byte by byte, one fingerprint.
-
-This file turns what a source found (names only) into the frozen table.
-"""
+"""From the names that a source found to the frozen table of samples: class list, duplicates, fingerprint. The same for every source."""
 
 from __future__ import annotations
 
@@ -31,10 +28,21 @@ _NAMES_SHOWN = 5
 
 @dataclass(frozen=True)
 class FoundSamples:
-    """What a source found, before anything is numbered; the lists run sample by sample.
+    """The names that a source found. Each list has one value per sample.
 
-    ``columns`` are the other columns of a table, by name. ``declared`` is the class list in the order that the source publishes; without one, class names are sorted as people sort
-    them.
+    Args:
+        root: the folder or file.
+        kind: ``Samples.kind``.
+        name: name of the dataset.
+        names: name of each sample.
+        labels: class name of each sample.
+        splits: split of each sample, "" for none.
+        reader: gives access to the pixels.
+        groups: group of each sample, "" for none; None if the source has no groups.
+        columns: other columns of a table, by name.
+        declared: class names in the published order; empty for natural sorting.
+        notes: sentences about how the source was read.
+        warnings: sentences about possible mistakes in the data.
     """
 
     root: Path
@@ -51,10 +59,10 @@ class FoundSamples:
     warnings: tuple[str, ...] = ()
 
 
-def split_of(name: str) -> str | None:
-    """The split that a folder's or a table's word means, or None.
+def parse_split(name: str) -> str | None:
+    """The split that a word in a folder name or a table names; None if it names no split.
 
-    >>> split_of("Validation"), split_of("TEST"), split_of("cats")
+    >>> parse_split("Validation"), parse_split("TEST"), parse_split("cats")
     ('val', 'test', None)
     """
     word = name.strip().lower()
@@ -62,7 +70,7 @@ def split_of(name: str) -> str | None:
 
 
 def natural_key(name: str) -> tuple[object, ...]:
-    """Sort key that puts class 10 after class 9, and negative numbers in order.
+    """Sort key for natural order: class 10 comes after class 9, and negative numbers are in order.
 
     >>> sorted(["10", "9", "-1", "b", "A2", "a10"], key=natural_key)
     ['-1', '9', '10', 'A2', 'a10', 'b']
@@ -73,27 +81,27 @@ def natural_key(name: str) -> tuple[object, ...]:
     return (1, tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), name)
 
 
-def shown(names: Iterable[str]) -> str:
-    """Up to five names, and how many more there are.
+def write_names(names: Iterable[str]) -> str:
+    """The first five names, and the number of further names.
 
-    >>> shown(["a", "b"]), shown("abcdefg")
+    >>> write_names(["a", "b"]), write_names("abcdefg")
     ('a, b', 'a, b, c, d, e and 2 more')
     """
-    every = [printable(name) for name in names]
-    rest = len(every) - _NAMES_SHOWN
-    return ", ".join(every[:_NAMES_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
+    texts = [printable(name) for name in names]
+    num_more = len(texts) - _NAMES_SHOWN
+    return ", ".join(texts[:_NAMES_SHOWN]) + (f" and {num_more} more" if num_more > 0 else "")
 
 
-def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
-    """The frozen table: labels numbered by the class list of training, contents compared, fingerprint taken.
+def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
+    """Build the frozen table: class indices, duplicates, fingerprint.
 
     Args:
-        found: names as the source wrote them.
-        ledger: duplicates and contradictions are noted here.
-        classes: the class list of a network to hold the data to; None takes the list from the training split.
+        found: what the source found.
+        ledger: receives duplicates and contradicting labels.
+        classes: the classes of a trained network; default: the classes of the training split.
 
     Raises:
-        DataError: nothing found, one class only, or a class that training does not have.
+        DataError: there are no samples, there is only one class, or a class is not among those of training.
     """
     place = str(found.root)
     if not found.names:
@@ -101,23 +109,23 @@ def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None)
     found = _in_order(found)
     labels = _clean_names(found.labels, place)
     splits, official, notes = _official_splits(found, classes)
-    listed, warnings = _class_list(found, labels, splits, official, classes, place)
-    number = {name: index for index, name in enumerate(listed)}
+    class_names, warnings = _class_list(found, labels, splits, official, classes, place)
+    number = {name: index for index, name in enumerate(class_names)}
     numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
     digests = _digests(found.reader, place, found.names)
     contents = _numbered(digests)
-    copies = _note_copies(found, numbers, listed, splits, contents, ledger)
+    copies = _note_copies(found, numbers, class_names, splits, contents, ledger)
     return Samples(
         root=found.root,
         kind=found.kind,
         name=found.name,
         names=tuple(found.names),
         labels=numbers,
-        classes=listed,
+        classes=class_names,
         splits=np.array(splits, dtype="<U5"),
         groups=None if found.groups is None else tuple(found.groups),
         contents=contents,
-        fingerprint=_fingerprint(found, labels, listed, splits, digests),
+        fingerprint=_fingerprint(found, labels, class_names, splits, digests),
         reader=found.reader,
         official=official,
         warnings=(*found.warnings, *warnings, *copies),
@@ -127,12 +135,12 @@ def assemble(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None)
 
 
 def _unused(found: FoundSamples) -> tuple[str, ...]:
-    """A note about columns of a table that play no part."""
-    return (f"columns that are not used: {shown(found.columns)}.",) if found.columns else ()
+    """A note that lists unused columns of a table."""
+    return (f"unused columns: {write_names(found.columns)}.",) if found.columns else ()
 
 
 def _in_order(found: FoundSamples) -> FoundSamples:
-    """Image files in the order of their names: equal fingerprints then mean equal order, however a table lists them."""
+    """Image files in natural order of their names. The fingerprint then does not depend on the order of a table."""
     if found.reader.kind != "images":
         return found
     order = np.array(sorted(range(len(found.names)), key=lambda index: natural_key(found.names[index])), dtype=np.int64)
@@ -147,7 +155,11 @@ def _in_order(found: FoundSamples) -> FoundSamples:
 
 
 def _clean_names(labels: Sequence[str], place: str) -> list[str]:
-    """Class names in Unicode's composed form, so that a name typed on two systems is one name."""
+    """Class names in Unicode's composed form (NFC), so that names typed on different systems are equal.
+
+    Raises:
+        DataError: a class name is empty, contains a control character, or is not UTF-8.
+    """
     clean: dict[str, str] = {}
     for name in dict.fromkeys(labels):
         clean[name] = unicodedata.normalize("NFC", name)
@@ -162,16 +174,20 @@ def _clean_names(labels: Sequence[str], place: str) -> list[str]:
 def _official_splits(
     found: FoundSamples, classes: Sequence[str] | None
 ) -> tuple[list[str], frozenset[str], tuple[str, ...]]:
-    """The splits that count as given; one part alone is still to be cut, unless a network is to be scored on it."""
+    """The split of each sample, the official splits, and notes.
+
+    A source with a single split has no official splits, so visus splits it; unless ``classes`` are given, to score a network on it.
+    """
     splits = list(found.splits)
-    named = frozenset(splits) - {UNASSIGNED}
-    if not named or ("train" in named and len(named) > 1) or classes is not None:
-        return splits, named, ()
-    if len(named) > 1:
+    official = frozenset(splits) - {UNASSIGNED}
+    if not official or ("train" in official and len(official) > 1) or classes is not None:
+        return splits, official, ()
+    if len(official) > 1:
         raise DataError(
-            "there are val and test samples but no train samples. Add them, or leave the split out.", where=str(found.root)
+            "there are val and test samples but no train samples. Add train samples, or remove the split.",
+            where=str(found.root),
         )
-    note = f"only a {min(named)} part is there, so it is cut into train, val and test."
+    note = f"only a {min(official)} part is there, so visus splits it into train, val and test."
     return [UNASSIGNED] * len(splits), frozenset(), (note,)
 
 
@@ -183,71 +199,81 @@ def _class_list(
     classes: Sequence[str] | None,
     place: str,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The class list, from training alone or as given, and warnings; every other name is an error."""
+    """The class list and warnings. The list is ``classes``, or that of the training split.
+
+    Raises:
+        DataError: a sample has another class, or there is only one class.
+    """
     by_split: dict[str, Counter[str]] = defaultdict(Counter)
     for name, split in zip(labels, splits, strict=True):
         by_split[split][name] += 1
     if classes is not None:
-        listed, owner = tuple(classes), "the network"
+        class_names, owner = tuple(classes), "the network"
     else:
         train = by_split["train"] if official else by_split[UNASSIGNED]
         rank = {name: index for index, name in enumerate(found.declared)}
-        listed = tuple(sorted(train, key=lambda name: (rank.get(name, len(rank)), natural_key(name))))
+        class_names = tuple(sorted(train, key=lambda name: (rank.get(name, len(rank)), natural_key(name))))
         owner = "train"
-    known = set(listed)
+    known = set(class_names)
     problems = [
-        _unknown_class(name, count, split, owner, listed)
+        _unknown_class(name, count, split, owner, class_names)
         for split in (*SPLITS, UNASSIGNED)
         for name, count in sorted(by_split[split].items(), key=lambda pair: natural_key(pair[0]))
         if name not in known
     ]
-    if problems and len(listed) == 1 and found.kind == "split folders":
+    if problems and len(class_names) == 1 and found.kind == "split folders":
         other = next(split for split in (*SPLITS, UNASSIGNED) if by_split[split].keys() - known)
         problems.append(
-            f"train has one class only, as in datasets for finding anomalies. To train on the classes of {other}, give its folder alone."
+            f"train has one class only, as in datasets for anomaly detection. To train on the classes of {other}, give the path of its folder."
         )
     if problems:
         raise DataError(joined(problems), where=place)
-    if classes is None and len(listed) < 2:
-        raise one_class_only(listed[0], len(labels), place)
-    return listed, _absences(found, listed, by_split, official, classes is not None)
+    if classes is None and len(class_names) < 2:
+        raise single_class_error(class_names[0], len(labels), place)
+    return class_names, _absences(found, class_names, by_split, official, classes is not None)
 
 
-def one_class_only(name: str, num_samples: int, where: str) -> DataError:
-    """The error where all samples are of one class."""
+def single_class_error(name: str, num_samples: int, where: str) -> DataError:
+    """The error for data with a single class."""
     return DataError(
-        f"one class only, {name!r} with {write_number_of(num_samples, 'sample')}; telling classes apart needs at least two. "
+        f"there is one class only, {name!r} with {write_number_of(num_samples, 'sample')}; a classifier needs at least two classes. "
         "Add a folder, or rows, of another class.",
         where=where,
     )
 
 
 def _absences(
-    found: FoundSamples, listed: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
+    found: FoundSamples, class_names: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
 ) -> tuple[str, ...]:
-    """Warnings about classes that are named but have no sample somewhere; their labels never shift."""
+    """Warnings about classes without samples. The indices of the other classes do not change."""
     warnings = []
-    unused = [name for name in found.declared if name not in set(listed)]
+    unused = [name for name in found.declared if name not in set(class_names)]
     if unused and not given:
-        warnings.append(f"named but without a sample, so left out of the class list: {shown(unused)}.")
+        warnings.append(f"classes without a sample, which the class list leaves out: {write_names(unused)}.")
     for split in sorted(official - {"train"}) or ([UNASSIGNED] if given else []):
-        absent = [name for name in listed if not by_split[split][name]]
+        absent = [name for name in class_names if not by_split[split][name]]
         if absent:
             subject = f"{split} has" if split else "there is"
-            warnings.append(f"{subject} no sample of {write_number_of(len(absent), 'class', 'classes')}: {shown(absent)}.")
+            warnings.append(
+                f"{subject} no sample of {write_number_of(len(absent), 'class', 'classes')}: {write_names(absent)}."
+            )
     return tuple(warnings)
 
 
-def _unknown_class(name: str, count: int, split: str, owner: str, listed: Sequence[str]) -> str:
-    guess = closest_name(name, listed)
+def _unknown_class(name: str, count: int, split: str, owner: str, class_names: Sequence[str]) -> str:
+    guess = closest_name(name, class_names)
     hint = f" Did you mean {guess!r}?" if guess else ""
     where = f"{split} has" if split else "there are"
     found = f"{where} {write_number_of(count, 'sample')} of the class {name!r}, which {owner} does not have."
-    return f"{found}{hint} {owner} has: {shown(listed)}."
+    return f"{found}{hint} {owner} has: {write_names(class_names)}."
 
 
 def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:
-    """SHA-256 of each sample's bytes; a file that cannot be read gets one of its own (the decode door will name it)."""
+    """SHA-256 of each sample's bytes. An unreadable file gets a unique digest; decoding reports it later.
+
+    Raises:
+        DataError: array samples hold NaN or infinite values.
+    """
     if reader.kind == "images":
         with ThreadPoolExecutor(max_workers=min(8, (os.cpu_count() or 1) + 2)) as pool:
             return list(
@@ -270,8 +296,8 @@ def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:
         digests += [hashlib.sha256(row.data).digest() for row in flat]
     if broken:
         raise DataError(
-            f"{write_number_of(broken, 'sample')} of {len(samples):,} hold NaN or infinite values, the first is {first}. "
-            "Repair them, or leave them out.",
+            f"{write_number_of(broken, 'sample')} of {len(samples):,} hold NaN or infinite values; the first is {first}. "
+            "Repair or remove them.",
             where=place,
         )
     return digests
@@ -280,7 +306,7 @@ def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:
 def _file_digest(path: Path, sample: str) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise OSError("a pipe, a socket or a device: to open it could wait for ever")
+            raise OSError("a pipe, a socket or a device: opening it could block forever")
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").digest()
     except OSError:
@@ -288,7 +314,7 @@ def _file_digest(path: Path, sample: str) -> bytes:
 
 
 def _numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
-    """Equal digests as equal numbers, counted in order of first appearance."""
+    """A number for each digest, in order of first appearance; equal digests have equal numbers."""
     numbers: dict[bytes, int] = {}
     return np.fromiter((numbers.setdefault(digest, len(numbers)) for digest in digests), dtype=np.int64, count=len(digests))
 
@@ -301,7 +327,7 @@ def _note_copies(
     contents: NDArray[np.int64],
     ledger: Ledger,
 ) -> list[str]:
-    """Exact copies on the ledger; copies under two labels, and copies or groups on two official sides, also as warnings."""
+    """Note exact copies on the ledger. Return warnings about copies with different labels, and copies or groups across official splits."""
     crossing: list[str] = []
     conflicts = 0
     first_of: dict[int, int] = {}
@@ -322,18 +348,18 @@ def _note_copies(
     warnings = []
     if conflicts:
         warnings.append(
-            f"{write_number_of(conflicts, 'sample')} with bytes of another sample but under another class (see the ledger)."
+            f"{write_number_of(conflicts, 'sample')} with the same bytes as another sample but another class (see the ledger)."
         )
     if crossing:
         warnings.append(
             f"{write_number_of(len(crossing), 'sample')} with the same bytes as a sample of another official split, "
-            f"so figures on that split flatter: {shown(crossing)}."
+            f"so the scores on that split are too high: {write_names(crossing)}."
         )
     return warnings + _crossing_groups(found, splits)
 
 
 def _repeated(contents: NDArray[np.int64]) -> list[int]:
-    """Sample numbers whose content occurs more than once, ascending."""
+    """Indices of samples whose content occurs more than once, ascending."""
     counts = np.bincount(contents)
     return [int(index) for index in np.flatnonzero(counts[contents] > 1)]
 
@@ -350,14 +376,14 @@ def _crossing_groups(found: FoundSamples, splits: Sequence[str]) -> list[str]:
         return []
     return [
         f"{write_number_of(len(crossing), 'group')} with samples in more than one official split, "
-        f"so figures on these splits flatter: {shown(crossing)}."
+        f"so the scores on these splits are too high: {write_names(crossing)}."
     ]
 
 
 def _fingerprint(
     found: FoundSamples, labels: Sequence[str], classes: Sequence[str], splits: Sequence[str], digests: Sequence[bytes]
 ) -> str:
-    """SHA-256 over the class list, the layout of rows, and one line for each sample in the order of the table."""
+    """SHA-256 of the class list, the shape and dtype of rows, and one line per sample in the order of the table."""
     total = hashlib.sha256()
     groups = found.groups if found.groups is not None else [""] * len(digests)
     head = (found.reader.kind, str(found.reader.shape), str(found.reader.dtype), *classes)

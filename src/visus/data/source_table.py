@@ -1,7 +1,4 @@
-"""A table of images: ``path,label[,split][,group]``, one row for each image.
-
-This file knows the table and its mistakes.
-"""
+"""Tables of images: ``path,label[,split][,group]``, one row per image."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from pathlib import Path
 
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.reading import OPEN, Reading
+from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
-from visus.data.source_rules import FoundSamples, shown, split_of
-from visus.data.table_paths import ImageNames, images_below, is_absolute, is_url, resolve, written_differently
+from visus.data.source_rules import FoundSamples, parse_split, write_names
+from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
 from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, joined
 from visus.units import write_number_of
@@ -46,33 +43,35 @@ def is_table(file: Path) -> bool:
         try:
             rows = rows_of("".join(lines[:num_lines]), file, wanted=_NEEDED)
         except DataError:
-            continue  # broken quotes below the header are told when the table is read
+            continue  # reading the table reports unbalanced quotes below the header
         return rows is not None and set(_NEEDED) <= {head.lower() for head in rows.heads}
     return False
 
 
-def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = OPEN) -> FoundSamples:
-    r"""The images that a table names.
+def read_table(
+    file: Path, ledger: Ledger, name: str, delimiter: str | None = None, reading: Reading = DEFAULT_READING
+) -> FoundSamples:
+    r"""Read the images that a table names.
 
-    Paths are relative to the folder of the table; absolute paths, and paths that lead outside with ``..``, are allowed, for
-    the table is its owner's own. A path that is no file there is looked for below that folder, in any capitals, with backslashes, or
-    without its ending or its folders; it is taken where it means one image, and noted. Where a person names the column of the paths, those
-    of another machine (``C:\data\cat\1.jpg``, ``/data/upload/cat/1.jpg``) are looked for in the same way. Rows are numbered as a spreadsheet numbers them:
-    the header is row 1. A row that repeats a path with the same label, split and group is left out and noted on the ledger.
+    Paths are relative to the folder of the table. Absolute paths, and paths that lead outside with ``..``, are allowed. A path that
+    does not exist is searched below that folder, in any case, with backslashes, or without extension or folders. If it matches one
+    image, that image is used, and a note says so. If the user names the path column, paths of another machine
+    (``C:\data\cat\1.jpg``, ``/data/upload/cat/1.jpg``) are searched in the same way. Rows are numbered as in a spreadsheet: the header
+    is row 1. A row that repeats a path with the same label, split and group is left out and noted on the ledger.
 
     Args:
         file: the table, UTF-8 with or without a byte order mark: CSV, TSV, or the records of a JSON, JSON Lines or XML file.
-        ledger: what was left out is noted here.
-        name: what people call the data set.
-        delimiter: "comma", "semicolon" or "tab", or the character itself; None finds it in the header.
-        reading: which columns name the image and the class, and whether rows without a file are left out.
+        ledger: receives the rows that are left out.
+        name: name of the dataset.
+        delimiter: "comma", "semicolon" or "tab", or the character itself; default: detected from the header.
+        reading: the columns of the image and the class, and whether to skip rows without a file.
 
     Raises:
-        DataError: every mistake in the header, else every mistake in the rows, together.
+        DataError: the header has mistakes, or else the rows have; the message lists all of them.
     """
     heads, records = _records(file, _character(delimiter, file), reading)
-    rows, mistakes = _rows(heads, records)
-    rows, notes, unclear = _resolved(rows, file, is_foreign=reading.path_column is not None)
+    rows, mistakes = _parse_rows(heads, records)
+    rows, notes, unclear = _resolve_paths(rows, file, is_foreign=reading.path_column is not None)
     kept, contradictions = _without_duplicates(rows, file, ledger)
     mistakes += unclear + contradictions
     warnings: tuple[str, ...] = ()
@@ -81,14 +80,14 @@ def read_table(file: Path, ledger: Ledger, name: str, delimiter: str | None = No
         for row in missing:
             ledger.note(MISSING_ROW, row.path, f"row {row.number}")
         warnings = (f"{write_number_of(len(missing), 'row')} of {len(kept):,} left out: their files do not exist.",)
-        without = {row.number for row in missing}
-        kept = [row for row in kept if row.number not in without]
+        skipped = {row.number for row in missing}
+        kept = [row for row in kept if row.number not in skipped]
         if not kept:
             mistakes.append(
-                f"none of the {write_number_of(len(missing), 'row')} names a file that exists.{_why_missing(missing, file)}"
+                f"none of the {write_number_of(len(missing), 'row')} names a file that exists.{_missing_hint(missing, file)}"
             )
     else:
-        mistakes += _missing(missing, file)
+        mistakes += _missing_files(missing, file)
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
     if not kept:
@@ -118,14 +117,14 @@ def _character(delimiter: str | None, file: Path) -> str | None:
 
 
 def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Column names in small letters, those that name the image and the class as ``path`` and ``label``; and numbered records."""
+    """Column names in lower case, with ``path`` and ``label`` for the chosen columns, and numbered records."""
     wanted = [
         (chosen or column).strip().lower()
         for chosen, column in zip((reading.path_column, reading.label_column), _NEEDED, strict=True)
     ]
     rows = rows_of(strict_text(file), file, delimiter, wanted)
     if rows is None:
-        raise DataError("the table is empty. It needs the columns path,label and a row for each image.", where=str(file))
+        raise DataError("the table is empty. It needs the columns path,label and one row per image.", where=str(file))
     heads = [head.lower() for head in rows.heads]
     for column, name in zip(_NEEDED, wanted, strict=True):
         if name != column:
@@ -137,21 +136,25 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
 
 
 def _check_chosen(name: str, heads: list[str], column: str, written: list[str], file: Path) -> None:
-    """Refuse a column that a person named and that is not there."""
+    """Check that a column chosen by an option exists.
+
+    Raises:
+        DataError: the column does not exist.
+    """
     if name not in heads:
         guess = closest_name(name, heads)
         hint = f" Did you mean {guess!r}?" if guess else ""
         raise DataError(
-            f"there is no column {name!r}, which --{column}-column names.{hint} The columns are {','.join(written)}.",
+            f"there is no column {name!r} (--{column}-column).{hint} The columns are {','.join(written)}.",
             where=str(file),
         )
 
 
 def _check_heads(heads: list[str], file: Path, written: list[str], records: list[tuple[int, list[str]]]) -> None:
-    """Refuse a header that cannot be meant.
+    """Check the header of a table.
 
     Raises:
-        DataError: a needed column is not there, a column is there twice, or one is a slip of a known name.
+        DataError: a required column is missing, a column occurs twice, or a name is a likely typing error.
     """
     mistakes = []
     others = [head for head in heads if head not in _COLUMNS]
@@ -164,22 +167,22 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
     for column in _NEEDED:
         if column in absent:
             guess = closest_name(column, others)
-            hint = f" Did you mean {column!r} where it says {guess!r}?" if guess else ""
+            hint = f" Did you mean {column!r} instead of {guess!r}?" if guess else ""
             mistakes.append(
                 f"no column {column!r}.{hint} The header is {','.join(heads)}; it needs path,label[,split][,group]."
-                f"{'' if guess else f' Rename a column, or name it: --{column}-column {_likely(column, heads, written, records)}'}"
+                f"{'' if guess else f' Rename a column, or choose it: --{column}-column {_likely_column(column, heads, written, records)}'}"
             )
     for column in absent:
         guess = closest_name(column, others) if column not in _NEEDED else None
         if guess:
             mistakes.append(f"unknown column {guess!r}. Did you mean {column!r}?")
-    mistakes += [f"the column {column!r} is there twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
+    mistakes += [f"the column {column!r} occurs twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
     if mistakes:
         raise DataError(joined(mistakes), where=str(file))
 
 
-def _likely(column: str, heads: list[str], written: list[str], records: list[tuple[int, list[str]]]) -> str:
-    """The one column that may be meant by its cells, else ``NAME``."""
+def _likely_column(column: str, heads: list[str], written: list[str], records: list[tuple[int, list[str]]]) -> str:
+    """The only column whose cells fit ``column``, else ``NAME``."""
     cells = {
         head: [record[place] for _, record in records[:1000] if place < len(record)]
         for place, head in enumerate(written)
@@ -237,26 +240,28 @@ def _is_number(cell: str) -> bool:
 
 
 def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
-    """The columns that may name classes, by their name, else by their cells: few values that come again and again.
+    """The columns that may name classes: by their name, else by cells with few distinct values.
 
     >>> label_columns({"age": ["31", "44", "52", "63"], "dx": ["nv", "mel", "nv", "mel"], "note": ["", "", "", ""]})
     ['dx']
     """
-    able = {}
+    candidates = {}
     for head, values in cells.items():
         filled = [value.strip() for value in values if value.strip()]
         kinds = Counter(filled)
         if len(kinds) >= 2 and len(filled) >= 0.5 * len(values):
             is_measured = len(kinds) > _MAX_NUMBERS and all(map(_is_number, kinds))
-            able[head] = len(kinds) <= max(2, 0.5 * len(filled)) and not is_measured
-    named = [
-        head for head in able if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS
+            candidates[head] = len(kinds) <= max(2, 0.5 * len(filled)) and not is_measured
+    by_name = [
+        head
+        for head in candidates
+        if head.strip().lower() in _LABEL_WORDS or head.rpartition(".")[2].lower() in _LABEL_WORDS
     ]
-    return named or [head for head, is_few in able.items() if is_few and not head.lower().endswith("id")]
+    return by_name or [head for head, has_few in candidates.items() if has_few and not head.lower().endswith("id")]
 
 
-def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[_Row], list[str]]:
-    """The rows that can be read, and what is wrong with the others, one sentence for each kind of mistake."""
+def _parse_rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[_Row], list[str]]:
+    """The valid rows, and one sentence for each kind of mistake in the others."""
     rows: list[_Row] = []
     wrong: dict[str, list[int]] = {}
     for number, record in records:
@@ -264,7 +269,7 @@ def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[
         if len(record) != len(heads):
             wrong.setdefault(f"{len(record)} cells where the header has {len(heads)}", []).append(number)
             continue
-        split = split_of(cells["split"]) if cells.get("split") else UNASSIGNED
+        split = parse_split(cells["split"]) if cells.get("split") else UNASSIGNED
         empty = [column for column in _NEEDED if not cells[column]]
         for column in empty:
             wrong.setdefault(f"no {column}", []).append(number)
@@ -275,14 +280,14 @@ def _rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[
         if not empty and split is not None:
             others = {head: cell for head, cell in cells.items() if head not in _COLUMNS}
             rows.append(_Row(number, cells["path"], cells["label"], split, cells.get("group", ""), others))
-    without = [row.number for row in rows if not row.split]
-    if without and len(without) < len(rows):
-        wrong["no split although other rows have one"] = without
+    unsplit = [row.number for row in rows if not row.split]
+    if unsplit and len(unsplit) < len(rows):
+        wrong["no split although other rows have one"] = unsplit
     return rows, [f"{_row_numbers(numbers)}: {problem}." for problem, numbers in wrong.items()]
 
 
 def _without_duplicates(rows: list[_Row], file: Path, ledger: Ledger) -> tuple[list[_Row], list[str]]:
-    """The rows with every file once, and contradictions between rows that name the same file."""
+    """The first row of each file, and contradictions between rows of the same file."""
     first_of: dict[str, _Row] = {}
     contradictions = []
     for row in rows:
@@ -305,12 +310,12 @@ def _without_duplicates(rows: list[_Row], file: Path, ledger: Ledger) -> tuple[l
     return list(first_of.values()), contradictions
 
 
-def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_Row], tuple[str, ...], list[str]]:
-    """The rows with the paths of their images, notes about paths that were written differently, and what is wrong with the others."""
-    found, several = resolve([row.path for row in rows], file, is_foreign=is_foreign)
+def _resolve_paths(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_Row], tuple[str, ...], list[str]]:
+    """The rows with the paths of their images, notes about paths that are written differently, and mistakes in the other rows."""
+    found, several = resolve_cells([row.path for row in rows], file, is_foreign=is_foreign)
     kinds: dict[str, list[str]] = {}
     for cell, sample in found.items():
-        kinds.setdefault(written_differently(cell, sample), []).append(cell)
+        kinds.setdefault(describe_difference(cell, sample), []).append(cell)
     notes = tuple(
         f"{write_number_of(len(cells), 'path')} of the table written {kind}: {cells[0]!r} is read as {found[cells[0]]!r}."
         for kind, cells in kinds.items()
@@ -320,39 +325,36 @@ def _resolved(rows: list[_Row], file: Path, *, is_foreign: bool) -> tuple[list[_
     if unclear:
         first = unclear[0]
         mistakes.append(
-            f"{write_number_of(len(unclear), 'row names a file', 'rows name files')} of which there are several: {first.path} (row {first.number}) "
-            f"may be {shown(several[first.path])}. Write the path from the folder of the table."
+            f"{write_number_of(len(unclear), 'row matches', 'rows match')} several files: {first.path} (row {first.number}) "
+            f"may be {write_names(several[first.path])}. Write the path relative to the folder of the table."
         )
     rows = [replace(row, path=found.get(row.path, row.path)) for row in rows if row.path not in several]
     return rows, notes, mistakes
 
 
-def _missing(missing: list[_Row], file: Path) -> list[str]:
+def _missing_files(missing: list[_Row], file: Path) -> list[str]:
     if not missing:
         return []
-    named = shown(f"{row.path} (row {row.number})" for row in missing)
+    files = write_names(f"{row.path} (row {row.number})" for row in missing)
     return [
-        f"{write_number_of(len(missing), 'row names a file that does', 'rows name files that do')} not exist: {named}. "
-        f"Paths are relative to the folder of the table.{_why_missing(missing, file)} --skip-missing leaves such rows out."
+        f"{write_number_of(len(missing), 'row names a file that does', 'rows name files that do')} not exist: {files}. "
+        f"Paths are relative to the folder of the table.{_missing_hint(missing, file)} --skip-missing skips such rows."
     ]
 
 
-def _why_missing(missing: list[_Row], file: Path) -> str:
-    """What may be wrong with the paths of files that do not exist."""
+def _missing_hint(missing: list[_Row], file: Path) -> str:
+    """The likely reason why files do not exist, with the remedy; "" if it is unknown."""
     first = missing[0].path
     if is_url(first):
         return " They are URLs: download the files, and write their paths instead."
     if is_absolute(first):
-        here = ImageNames(images_below(file.parent)).named(first)
+        here = ImageNames(list_images(file.parent)).match_end(first)
         if len(here) == 1 and (stem := first.replace("\\", "/").casefold()).endswith(here[0].casefold()):
-            return (
-                f" {here[0]} lies there: take {first[: len(stem) - len(here[0])]!r} off the paths, or have files found by their names with "
-                "--path-column."
-            )
+            return f" {here[0]} exists there: remove {first[: len(stem) - len(here[0])]!r} from the paths, or use --path-column to find files by name."
         if here:
-            return f" {shown(here)} lies there: write paths from that folder, or have files found by their names with --path-column."
+            return f" {write_names(here)} exists there: write paths relative to that folder, or use --path-column to find files by name."
     return ""
 
 
 def _row_numbers(numbers: list[int]) -> str:
-    return f"{'row' if len(numbers) == 1 else 'rows'} {shown(str(number) for number in numbers)}"
+    return f"{'row' if len(numbers) == 1 else 'rows'} {write_names(str(number) for number in numbers)}"

@@ -1,10 +1,8 @@
-"""Which sample trains, which validates, which tests: seeded, stratified, with groups and copies on one side.
+"""Training, validation and test splits: seeded and stratified, with groups and copies kept together; and the file ``split.csv``.
 
-This file knows the policy and the file ``split.csv``.
-
-The policy: a split that the source names is never altered. Where there is no test split and no validation split, a fifth of
-each class becomes the test split. Where there is no validation split, it is cut from training: a tenth, at most 2,000 samples,
-but at least one of each class that has 3 samples. A source with validation but no test has no test.
+The policy: splits that the source defines are never changed. If it defines neither test nor validation, 20 % of each class become the
+test split. If it does not define validation, 10 % of training become it: at most 2,000 samples, and at least one of each class with 3
+samples. A source with validation but no test split gets no test split.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
-from visus.data.source_rules import shown
+from visus.data.source_rules import write_names
 from visus.errors import DataError, UsageError, joined, unknown_name
 from visus.files import csv_text, write_file
 from visus.units import write_number_of
@@ -43,25 +41,25 @@ class SplitRow(NamedTuple):
 def split_samples(
     samples: Samples, seed: int, *, val_fraction: float | None = None, test_fraction: float | None = None
 ) -> Samples:
-    """The same table with every sample in a split.
+    """Assign every sample to a split.
 
     Args:
-        samples: as ``read_source`` gives them.
-        seed: the same seed gives the same splits.
-        val_fraction: share of the training samples that becomes validation; None for the policy, 0 for none.
-        test_fraction: share of all samples that becomes the test split; None for the policy, 0 for none.
+        samples: the table from ``read_source``.
+        seed: seed of the splits.
+        val_fraction: fraction of the training samples for validation, 0 for none; default: by the policy above.
+        test_fraction: fraction of all samples for the test split, 0 for none; default: by the policy above.
 
     Raises:
-        DataError: a class with one sample, or one group only.
-        UsageError: a fraction that is not one, or one for a split that the source itself names.
+        DataError: a class has only one sample, or all samples are of one group.
+        UsageError: a fraction is not in [0, 1), or is for a split that the source defines.
     """
     for name, fraction in (("val", val_fraction), ("test", test_fraction)):
         if fraction is not None and not 0 <= fraction < 1:
             raise UsageError(f"the {name} fraction is {fraction}; it must be at least 0 and below 1.")
         if fraction is not None and samples.official and (name in samples.official or name == "test"):
-            raise UsageError(f"a {name} fraction was given, but the data names its own splits. Leave the fraction out.")
+            raise UsageError(f"a {name} fraction was given, but the data defines its own splits. Omit the fraction.")
     if not samples.official and test_fraction != 0:
-        _check_cut(samples)
+        _check_splittable(samples)
     splits = assign(
         samples.labels,
         seed=seed,
@@ -71,8 +69,10 @@ def split_samples(
         groups=samples.groups,
         contents=samples.contents,
     )
-    cut = dataclasses.replace(samples, splits=splits)
-    return dataclasses.replace(cut, warnings=(*samples.warnings, *_lacks(cut, val_fraction, test_fraction)))
+    assigned = dataclasses.replace(samples, splits=splits)
+    return dataclasses.replace(
+        assigned, warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction))
+    )
 
 
 def assign(
@@ -88,10 +88,13 @@ def assign(
     """The split of each sample, by the policy at the top of this file.
 
     Args:
-        labels: class number of each sample.
-        official: the split that the source names, "" for none; None where it names no split at all.
-        groups: samples with the same word stay on one side; "" is no group.
-        contents: samples with the same number stay on one side.
+        labels: class index of each sample.
+        seed: seed of the splits.
+        official: split of each sample in the source, "" for none; None if the source defines no splits.
+        val_fraction: fraction of the training samples for validation, 0 for none; default: by the policy.
+        test_fraction: fraction of all samples for the test split, 0 for none; default: by the policy.
+        groups: group of each sample, "" for none; a group stays in one split.
+        contents: samples with equal numbers stay in one split.
 
     >>> from collections import Counter
     >>> splits = assign(np.repeat([0, 1], 50), seed=0)
@@ -99,17 +102,17 @@ def assign(
     [('test', 20), ('train', 72), ('val', 8)]
     """
     splits = np.full(len(labels), UNASSIGNED, dtype="<U5") if official is None else np.array(official, dtype="<U5")
-    named = set(splits.tolist()) - {UNASSIGNED}
+    official_splits = set(splits.tolist()) - {UNASSIGNED}
     random = np.random.Generator(np.random.PCG64(seed))
     units = _units(len(labels), groups, contents)
     free = np.flatnonzero(splits == UNASSIGNED)
     num_of_class = np.bincount(labels[np.flatnonzero((splits == UNASSIGNED) | (splits == "train"))], minlength=1)
-    if not named and test_fraction != 0:
+    if not official_splits and test_fraction != 0:
         at_least = num_of_class >= 2
         target = round((TEST_FRACTION if test_fraction is None else test_fraction) * len(free))
         splits[_cut(free, labels, units, target, at_least, random)] = "test"
     splits[splits == UNASSIGNED] = "train"
-    if "val" not in named and val_fraction != 0:
+    if "val" not in official_splits and val_fraction != 0:
         pool = np.flatnonzero(splits == "train")
         at_least = num_of_class >= 3
         target = (
@@ -121,42 +124,49 @@ def assign(
     return splits
 
 
-def _check_cut(samples: Samples) -> None:
-    """Refuse data that cannot stand on two sides."""
+def _check_splittable(samples: Samples) -> None:
+    """Check that the data can be split.
+
+    Raises:
+        DataError: a class has only one sample, or all samples are of one group.
+    """
     single = [samples.classes[index] for index, count in enumerate(samples.class_counts()) if count == 1]
     if single:
-        subject = f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({shown(single)}) have"
+        subject = (
+            f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({write_names(single)}) have"
+        )
         raise DataError(
-            f"{subject} 1 sample; needed are at least 2, one to train on and one to test on. "
-            "Add samples of that class, or take the class out.",
+            f"{subject} 1 sample; at least 2 are needed, one for training and one for testing. "
+            "Add samples of that class, or remove the class.",
             where=str(samples.root),
         )
     if samples.groups is not None and len(set(samples.groups)) == 1 and samples.groups[0]:
         raise DataError(
-            f"all samples belong to one group, {samples.groups[0]!r}, which cannot be on two sides. "
-            "Needed are at least 2 groups.",
+            f"all samples belong to one group, {samples.groups[0]!r}, which cannot be split. At least 2 groups are needed.",
             where=str(samples.root),
         )
 
 
-def _lacks(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
-    """Warnings about classes that a cut could not put on a side, because all their samples must stay together."""
+def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
+    """Warnings about classes without samples in a split because all their samples must stay together."""
     warnings = []
     cuts = {"test": (test_fraction, 2), "val": (val_fraction, 3)}
-    there = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
+    totals = samples.class_counts("train") + samples.class_counts("val") if samples.official else samples.class_counts()
     for split, (fraction, at_least) in cuts.items():
         if split in samples.official or fraction == 0 or (samples.official and split == "test"):
             continue
         counts = samples.class_counts(split)
-        absent = [name for index, name in enumerate(samples.classes) if not counts[index] and there[index] >= at_least]
+        absent = [name for index, name in enumerate(samples.classes) if not counts[index] and totals[index] >= at_least]
         if absent:
             kinds = write_number_of(len(absent), "class", "classes")
-            warnings.append(f"{split} has no sample of {kinds} that are mere copies or in too few groups: {shown(absent)}.")
+            warnings.append(
+                f"{split} has no sample of {kinds}, for lack of groups or distinct samples: {write_names(absent)}."
+            )
     return warnings
 
 
 def _units(num_samples: int, groups: Sequence[str] | None, contents: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """The unit that each sample belongs to: samples joined by a group or by identical content, through any chain."""
+    """The unit of each sample: samples connected by groups or identical contents, directly or through others."""
     parent = list(range(num_samples))
 
     def root(sample: int) -> int:
@@ -182,14 +192,14 @@ def _cut(
     at_least: NDArray[np.bool_],
     random: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Samples of the pool for the new side: near the target number, each class in proportion, whole units, no class emptied.
+    """Samples of the pool for a new split: about ``target`` samples, stratified, in whole units, without emptying a class.
 
-    Units are met in random order, three times: those that fit entirely, then those that bring more than they overshoot,
-    then, for a class that must be there and is not yet, the smallest that leaves a sample behind.
+    Three passes over the units in random order take: units that fit entirely; units that add more needed samples than excess ones; and
+    for each required class that is still absent, the smallest unit that leaves a sample of it in the pool.
     """
-    stock = np.bincount(labels[pool], minlength=len(at_least))
-    need = _shares(stock, target, at_least & (stock >= 2)).tolist()
-    left = stock.tolist()
+    available = np.bincount(labels[pool], minlength=len(at_least))
+    needed = _stratify(available, target, at_least & (available >= 2)).tolist()
+    remaining = available.tolist()
     members: dict[int, list[int]] = {}
     for sample in pool.tolist():
         members.setdefault(int(units[sample]), []).append(sample)
@@ -204,45 +214,45 @@ def _cut(
     def take(index: int) -> None:
         taken.add(index)
         for label, count in contains[index].items():
-            need[label] -= count
-            left[label] -= count
+            needed[label] -= count
+            remaining[label] -= count
 
-    def leaves_some(index: int) -> bool:
-        return all(left[label] > count for label, count in contains[index].items())
+    def leaves_samples(index: int) -> bool:
+        return all(remaining[label] > count for label, count in contains[index].items())
 
     for index, counts in enumerate(contains):
-        if all(need[label] >= count for label, count in counts.items()):
+        if all(needed[label] >= count for label, count in counts.items()):
             take(index)
     for index, counts in enumerate(contains):
-        gain = sum(count - 2 * max(0, count - max(0, need[label])) for label, count in counts.items())
-        if index not in taken and gain > 0 and leaves_some(index):
+        gain = sum(count - 2 * max(0, count - max(0, needed[label])) for label, count in counts.items())
+        if index not in taken and gain > 0 and leaves_samples(index):
             take(index)
-    for label in range(len(need)):
-        if need[label] > 0 and left[label] == stock[label]:
+    for label in range(len(needed)):
+        if needed[label] > 0 and remaining[label] == available[label]:
             having = [
                 index
                 for index in range(len(order))
-                if index not in taken and label in contains[index] and leaves_some(index)
+                if index not in taken and label in contains[index] and leaves_samples(index)
             ]
             if having:
                 take(min(having, key=lambda index: len(order[index])))
     return np.array(sorted(sample for index in taken for sample in order[index]), dtype=np.int64)
 
 
-def _shares(stock: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many of each class: in proportion, by largest remainder; one where ``at_least`` says so; never all."""
-    exact = stock * (target / max(1, int(stock.sum())))
-    shares = np.floor(exact).astype(np.int64)
-    remainders = exact - shares
-    for label in np.argsort(-remainders, kind="stable")[: max(0, target - int(shares.sum()))]:
-        shares[label] += 1
-    shares = np.maximum(shares, at_least.astype(np.int64))
-    capped: NDArray[np.int64] = np.minimum(shares, np.maximum(stock - 1, 0))
+def _stratify(available: NDArray[np.int64], target: int, at_least: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Number of samples of each class: proportional by largest remainder, at least one if ``at_least``, never all of a class."""
+    exact = available * (target / max(1, int(available.sum())))
+    counts = np.floor(exact).astype(np.int64)
+    remainders = exact - counts
+    for label in np.argsort(-remainders, kind="stable")[: max(0, target - int(counts.sum()))]:
+        counts[label] += 1
+    counts = np.maximum(counts, at_least.astype(np.int64))
+    capped: NDArray[np.int64] = np.minimum(counts, np.maximum(available - 1, 0))
     return capped
 
 
 def write_split_csv(samples: Samples, file: Path) -> None:
-    """Write ``sample,label,split,group`` for every sample, so that the file is there whole or not at all.
+    """Write ``sample,label,split,group`` for every sample, atomically.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -257,7 +267,7 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
     """The rows of a ``split.csv``.
 
     Raises:
-        DataError: the file cannot be read, its header is another, a split is unknown, or a sample is there twice.
+        DataError: the file cannot be read, the header is wrong, a split is unknown, or a sample occurs twice.
     """
     try:
         with file.open(encoding="utf-8", errors="surrogateescape", newline="") as stream:
@@ -276,25 +286,25 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
         if row.split not in SPLITS:
             raise DataError(f"row {number}: {unknown_name('split', row.split, SPLITS)}", where=str(file))
         if row.sample in rows:
-            raise DataError(f"row {number}: {row.sample} is there twice.", where=str(file))
+            raise DataError(f"row {number}: {row.sample} occurs twice.", where=str(file))
         rows[row.sample] = row
     return tuple(rows.values())
 
 
 def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool = True) -> Samples:
-    """The same table in the splits of a ``split.csv``, which must list the same samples.
+    """Assign the splits of a ``split.csv``, which must list the same samples.
 
     Args:
         samples: the table.
-        rows: of the file.
-        same_labels: refuse samples that have another label in the file.
+        rows: rows of the file.
+        same_labels: whether the labels in the file must be equal too.
 
     Raises:
-        DataError: samples that only one of the two has, or labels that differ; all of them counted, the first five named.
+        DataError: samples are missing in the table or in the file, or labels differ. The message counts them and names the first five.
     """
     by_sample = {row.sample: row for row in rows}
-    there = set(samples.names)
-    only_file = [row.sample for row in rows if row.sample not in there]
+    known = set(samples.names)
+    only_file = [row.sample for row in rows if row.sample not in known]
     only_data = [sample for sample in samples.names if sample not in by_sample]
     names = [samples.classes[label] for label in samples.labels.tolist()]
     differ = [
@@ -303,7 +313,7 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
         if same_labels and sample in by_sample and by_sample[sample].label != name
     ]
     mistakes = [
-        f"{write_number_of(len(names), 'sample')} {problem}: {shown(names)}."
+        f"{write_number_of(len(names), 'sample')} {problem}: {write_names(names)}."
         for names, problem in (
             (only_file, "in split.csv but not in the data"),
             (only_data, "in the data but not in split.csv"),
@@ -314,28 +324,28 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
     if mistakes:
         raise DataError(joined(mistakes), where=str(samples.root))
     splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
-    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_parted(samples, splits)))
+    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_split_warnings(samples, splits)))
 
 
-def _parted(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
-    """Warnings about a given split that moves samples out of the splits of the source, or parts copies and groups."""
+def _split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
+    """Warnings about a ``split.csv`` that contradicts the splits of the source, or separates copies or groups."""
     warnings = []
-    # A source that names train and test has its validation split cut from training: that is no move.
+    # Validation samples from the official training split are no contradiction.
     moved = (samples.splits != UNASSIGNED) & (samples.splits != splits) & ~((samples.splits == "train") & (splits == "val"))
     if moved.any():
         names = [samples.names[index] for index in np.flatnonzero(moved)]
         warnings.append(
-            f"{write_number_of(len(names), 'sample')} in another split by split.csv than the data itself says: {shown(names)}."
+            f"{write_number_of(len(names), 'sample')} in another split in split.csv than in the data itself: {write_names(names)}."
         )
     units = _units(len(samples), samples.groups, samples.contents)
     sides: dict[int, set[str]] = {}
     for unit, split in zip(units.tolist(), splits.tolist(), strict=True):
         sides.setdefault(unit, set()).add(split)
-    parted = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
-    if parted and not samples.official:
-        names = [samples.names[index] for index in parted]
+    separated = [index for index, unit in enumerate(units.tolist()) if len(sides[unit]) > 1]
+    if separated and not samples.official:
+        names = [samples.names[index] for index in separated]
         warnings.append(
-            f"{write_number_of(len(names), 'sample')} that are copies or of one group stand on several sides of split.csv, "
-            f"so figures on them flatter: {shown(names)}."
+            f"{write_number_of(len(names), 'sample')} that are copies or of one group are in different splits of split.csv, "
+            f"so the scores are too high: {write_names(names)}."
         )
     return warnings

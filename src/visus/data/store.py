@@ -1,7 +1,6 @@
-"""Every sample decoded once into one memory-mapped array in the user's cache folder.
+"""The store of decoded samples: one memory-mapped array per dataset in the cache folder.
 
-This file knows how pixels get from files into the array. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and
-``store.json``.
+Each sample is decoded once. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and ``store.json``.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,30 +24,30 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from visus.data.cache import cache_bound, cache_folder, held, lock, make_room, publish, read_facts, reserve, write_facts
-from visus.data.ledger import Ledger, group_reasons, listed
+from visus.data.cache import cache_bound, cache_folder, free_space, lock, locked, publish, read_facts, reserve, write_facts
+from visus.data.ledger import Ledger, group_reasons, write_examples
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.samples import Reader, Samples
 from visus.errors import DataError, ImageError, StorageError
 from visus.limits import usable_cores
+from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.units import write_bytes, write_share
 
-FORMAT = 3  # of an entry and of what decoding gives: another number where either would differ
+FORMAT = 3  # version of the entries; increase it if their format or the decoded values change
 MAX_UNREADABLE = 0.05
 MAX_REASONS_SHOWN = 4
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Store:
-    """The decoded samples of one data set.
+    """The decoded samples of one dataset.
 
     Args:
-        folder: where the entry lies.
-        pixels: memory-mapped, shape (N, C, *), one row for each sample of the samples, in their order.
-        readable: one truth value for each row; rows of unreadable samples are zero.
-        ledger: what was done to the samples.
-        was_there: the entry was found in the cache and nothing was decoded.
+        folder: folder of the entry.
+        pixels: memory-mapped array of shape (N, C, *), one row per sample, in order.
+        readable: whether each sample could be read; rows of unreadable samples are zero.
+        ledger: changes made to the samples.
+        was_there: whether the entry was in the cache, so that nothing was decoded.
     """
 
     folder: Path
@@ -65,83 +64,93 @@ def open_store(
     cache_dir: Path | None = None,
     cache_bytes: int | None = None,
     num_workers: int = 0,
-    on_progress: Progress | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Store:
-    """The decoded samples of ``samples``, from the cache or decoded now.
+    """Load decoded samples from the cache, or decode them.
 
     Args:
         samples: the samples, in order.
-        preprocessing: channels, size and rule; its scaling plays no part, since the store keeps unscaled numbers.
-        cache_dir: another place for the cache.
-        cache_bytes: bound of the cache folder; the entries that were used least recently are removed to stay within it, but none that is in
-            use. None for ``VISUS_CACHE_SIZE``, or 20 GiB.
-        num_workers: decoding threads; 0 for one for each usable core.
-        on_progress: called with the number of samples done and in all.
+        preprocessing: channels, size and resize mode. Its normalization does not matter, since the store keeps unnormalized values.
+        cache_dir: the cache folder; default: the user's cache folder.
+        cache_bytes: maximum size of the cache folder in bytes. The least recently used entries that are not in use are removed to stay
+            within it. Default: ``VISUS_CACHE_SIZE``, or 20 GiB.
+        num_workers: number of decoding threads; 0 for one per usable core.
+        on_event: receives a ``Progress`` for each decoded sample.
+        should_stop: called after each decoded sample; True raises ``CanceledError``.
 
     Raises:
-        StorageError: the cache folder cannot be written or the disk is full.
-        DataError: an array sample does not fit.
+        StorageError: the cache folder cannot be written, or the disk is full.
+        DataError: an array sample has the wrong shape or type.
+        CanceledError: ``should_stop`` returned True.
     """
     root = cache_folder(cache_dir)
     key = _key(samples, preprocessing)
     found = _read_entry(root / key, samples, preprocessing)
     if found is not None:
         return found
-    needed = _size_bytes(samples, preprocessing)
+    needed, monitor = _size_bytes(samples, preprocessing), Monitor(on_event, should_stop)
     try:
         root.mkdir(parents=True, exist_ok=True)
-        make_room(root, needed, cache_bound() if cache_bytes is None else cache_bytes)
+        free_space(root, needed, cache_bound() if cache_bytes is None else cache_bytes)
         with tempfile.TemporaryDirectory(prefix=f"{key}.", dir=root, ignore_cleanup_errors=True) as part:
-            _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), on_progress)
+            _write_entry(Path(part), samples, preprocessing, num_workers or usable_cores(), monitor)
             publish(Path(part), root / key)
     except OSError as error:
-        raise StorageError(_why_not_written(root, needed, error), where=str(root)) from error
+        raise StorageError(_write_failure(root, needed, error), where=str(root)) from error
     entry = _read_entry(root / key, samples, preprocessing)
     if entry is None:
         raise StorageError(
-            "the decoded data that was just written there cannot be read back. Look after this disk, or name another folder with "
+            "the decoded data that was just written cannot be read back. Check this disk, or choose another folder with "
             "--cache-dir or VISUS_CACHE.",
             where=str(root),
         )
     return dataclasses.replace(entry, was_there=False)
 
 
-def _why_not_written(root: Path, num_bytes: int, error: OSError) -> str:
+def _write_failure(root: Path, num_bytes: int, error: OSError) -> str:
     reason, remedy = error.strerror or str(error), ""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         with contextlib.suppress(OSError):
             reason += f" ({write_bytes(shutil.disk_usage(root).free)} free there)"
-        remedy = "Free some space (visus cache tells what is stored), take a smaller --img-size, or name"
-    return f"the decoded data ({write_bytes(num_bytes)}) cannot be written: {reason}. {remedy or 'Name'} another folder with --cache-dir or VISUS_CACHE."
+        remedy = "Free some space (visus cache lists what is stored), use a smaller --img-size, or choose"
+    return f"the decoded data ({write_bytes(num_bytes)}) cannot be written: {reason}. {remedy or 'Choose'} another folder with --cache-dir or VISUS_CACHE."
 
 
 def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MAX_UNREADABLE) -> None:
-    """Raise where more than a stated share of the samples could not be read.
+    """Raise an error if too many samples could not be read.
+
+    Args:
+        store: the decoded samples.
+        samples: the samples, in order.
+        max_unreadable: allowed fraction of unreadable samples, 0 to 1.
 
     Raises:
-        DataError: with the count, the bound and the first names.
+        DataError: more samples are unreadable; the message has the count, the limit and the first names.
     """
     missing = np.flatnonzero(~store.readable)
     if len(missing) > max_unreadable * len(samples.names):
         reasons = store.ledger.reasons("unreadable")
         groups = group_reasons({samples.names[index]: reasons.get(samples.names[index], "") for index in missing})
-        told = " ".join(f"{len(names):,} ({listed(names)}): {reason}" for reason, names in groups[:MAX_REASONS_SHOWN])
+        details = " ".join(
+            f"{len(names):,} ({write_examples(names)}): {reason}" for reason, names in groups[:MAX_REASONS_SHOWN]
+        )
         raise DataError(
             f"{len(missing)} of {len(samples.names)} files cannot be read ({write_share(len(missing) / len(samples.names))}; "
-            f"at most {write_share(max_unreadable)} may be left out). {told} "
+            f"at most {write_share(max_unreadable)} may be left out). {details} "
             f"Repair or remove them, or allow more with --max-unreadable.",
             where=str(samples.root),
         )
 
 
 def _key(samples: Samples, preprocessing: Preprocessing) -> str:
-    """Name of the entry: whatever changes a stored number changes it."""
+    """Key of the entry: a hash of everything that affects the stored values."""
     settings = (
         FORMAT,
         preprocessing.kind,
         preprocessing.channels,
         preprocessing.size,
-        preprocessing.rule,
+        preprocessing.resize_mode,
         preprocessing.dtype,
     )
     return hashlib.sha256(json.dumps([samples.fingerprint, *settings]).encode()).hexdigest()[:24]
@@ -152,55 +161,56 @@ def _size_bytes(samples: Samples, preprocessing: Preprocessing) -> int:
 
 
 def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) -> Store | None:
-    """The entry in ``folder``, marked as just used and held while its pixels live; None where there is none that is whole and fits."""
+    """The entry in ``folder``; None if it does not exist, is damaged, or has another shape.
+
+    It is marked as just used, and stays locked as long as its array exists.
+    """
     try:
-        hold = lock(folder / "pixels.npy")
+        descriptor = lock(folder / "pixels.npy")
     except OSError:
         return None
     try:
         facts = read_facts(folder)
         if facts is None:
-            raise ValueError("no whole entry")
+            raise ValueError("no valid entry")
         pixels = np.load(folder / "pixels.npy", mmap_mode="r")
         expected = (len(samples.names), *preprocessing.input_shape), np.dtype(preprocessing.dtype)
         if (pixels.shape, pixels.dtype) != expected:
-            raise ValueError("of another shape")
+            raise ValueError("another shape or type")
         readable = np.ones(len(pixels), dtype=np.bool_)
         readable[facts["unreadable"]] = False
         ledger = Ledger.from_dict(facts["ledger"])
     except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, AttributeError, DataError):
-        if hold is not None:
-            os.close(hold)
+        if descriptor is not None:
+            os.close(descriptor)
         return None
-    if hold is not None:
-        weakref.finalize(pixels, os.close, hold)
-    with contextlib.suppress(OSError):  # a cache that can only be read is as good
+    if descriptor is not None:
+        weakref.finalize(pixels, os.close, descriptor)
+    with contextlib.suppress(OSError):  # a read-only cache works too
         os.utime(folder)
     return Store(folder, pixels, readable, ledger, was_there=True)
 
 
-def _write_entry(
-    folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
-) -> None:
+def _write_entry(folder: Path, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor) -> None:
     """Decode all samples into ``folder``."""
     shape = (len(samples.names), *preprocessing.input_shape)
     file = folder / "pixels.npy"
     pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
-    with held(file):
+    with locked(file):
         reserve(file, file.stat().st_size)
-        facts = _fill(pixels, samples, preprocessing, num_workers, on_progress)
+        facts = _fill(pixels, samples, preprocessing, num_workers, monitor)
         pixels.flush()
         source = str(samples.root.resolve())
         write_facts(folder, {**facts, "name": samples.name, "source": source, "shape": [int(length) for length in shape]})
 
 
 def _fill(
-    pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, on_progress: Progress | None
+    pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor
 ) -> dict[str, Any]:
-    """Decode all samples into ``pixels``; which could not be read, and what was done to the others."""
+    """Decode all samples into ``pixels``; the facts of the entry: unreadable samples, ledger, and time."""
     ledger, unreadable = Ledger(), []
     if samples.reader.kind == "array":
-        _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, on_progress)
+        _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, monitor)
     else:
         for index, outcome, notes in _decode_all(samples, preprocessing, num_workers):
             if isinstance(outcome, ImageError):
@@ -209,8 +219,7 @@ def _fill(
             else:
                 pixels[index] = outcome
             ledger.merge(notes)
-            if on_progress:
-                on_progress(index + 1, len(samples.names))
+            monitor.step("decoding", index + 1, len(samples.names))
     return {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
 
 
@@ -220,9 +229,9 @@ def _copy_rows(
     pixels: Pixels,
     samples: Sequence[str],
     ledger: Ledger,
-    on_progress: Progress | None,
+    monitor: Monitor,
 ) -> None:
-    """Copy an array source row by row, in chunks of at most about 64 MiB."""
+    """Copy the rows of an array source, in chunks of about 64 MiB."""
     row_bytes = max(1, int(np.prod(reader.shape or (1,))) * np.dtype(reader.dtype).itemsize)
     rows_per_chunk = max(1, 2**26 // row_bytes)
     for start in range(0, len(pixels), rows_per_chunk):
@@ -232,14 +241,13 @@ def _copy_rows(
             for sample in samples[start : start + len(rows)]:
                 ledger.note("resized", sample)
         pixels[start : start + len(rows)] = fitted
-        if on_progress:
-            on_progress(start + len(rows), len(pixels))
+        monitor.step("decoding", start + len(rows), len(pixels))
 
 
 def _decode_all(
     samples: Samples, preprocessing: Preprocessing, num_workers: int
 ) -> Iterator[tuple[int, Pixels | ImageError, Ledger]]:
-    """Decode all files with threads (decoders release the interpreter's lock); results in the order of the samples."""
+    """Decode all files with threads (decoders release the GIL); yields results in the order of the samples."""
 
     def decode(index: int) -> tuple[int, Pixels | ImageError, Ledger]:
         notes = Ledger()

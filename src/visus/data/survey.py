@@ -1,7 +1,4 @@
-"""What the headers of image files say before any is decoded, and which size suits images that say nothing else.
-
-This file knows sizes, color and formats, and whether they go with the classes.
-"""
+"""Survey of the headers of image files before decoding, and the default size of images."""
 
 from __future__ import annotations
 
@@ -23,14 +20,14 @@ VARIED_SIZES = 8
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of image files from their headers and their split.
+    """Facts about image files from their headers and splits.
 
     Args:
-        num_training: samples of the training split.
+        num_training: number of training samples.
         sizes: (height, width) of every file with a readable header, in pixels.
         has_color: whether any of them is in color.
-        wanted_size: the size that was asked for; None where it is open.
-        warnings: sentences about what the headers alone give away of the classes.
+        wanted_size: the size that the user requested; None for the default.
+        warnings: sentences about headers that predict the class.
     """
 
     num_training: int
@@ -41,12 +38,12 @@ class Survey:
 
     @property
     def is_varied(self) -> bool:
-        """Whether there are many different sizes."""
+        """Whether the images have many different sizes."""
         return len(set(self.sizes)) >= VARIED_SIZES
 
     @property
     def short_side_px(self) -> int:
-        """The middle one of all short sides; 0 where no header could be read.
+        """The median of the short sides, in pixels; 0 if no header could be read.
 
         >>> Survey(3, ((40, 30), (100, 200), (80, 60)), True).short_side_px
         60
@@ -57,12 +54,12 @@ class Survey:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """How images are read for a network that already knows some: its size, its channels and its own scaling.
+    """The input of a pretrained network: size, channels and normalization of images.
 
     Args:
         channels: 1 or 3.
         size: (height, width) in pixels.
-        offset, divisor: one number for each channel; a value v becomes ``(v - offset) / divisor``.
+        offset, divisor: one number per channel; a value v becomes ``(v - offset) / divisor``.
     """
 
     channels: int
@@ -72,35 +69,36 @@ class InputSpec:
 
 
 InputChooser = Callable[[Survey], InputSpec | None]
-"""Asked with what the headers say; answers how the images are to be read, or None for what suits the data itself."""
+"""A function that returns the input of a pretrained network for the surveyed images, or None for the defaults."""
 
 
 def survey_images(samples: Samples, ledger: Ledger) -> Survey:
-    """Read the headers of all image files; files of unusual size are noted, those that cannot be read are met again in decoding."""
-    sizes, names, has_color, seen_by_class = [], [], False, list[tuple[int, images.ImageHeader]]()
+    """Read the headers of all image files, and note files of unusual size on the ledger. Decoding reports unreadable files."""
+    sizes, names, has_color, headers = [], [], False, list[tuple[int, images.ImageHeader]]()
     for index, sample in enumerate(samples.names):
         try:
-            seen = images.probe(samples.reader.path(index), name=sample)
+            header = images.probe(samples.reader.path(index), name=sample)
         except ImageError:
-            continue  # decoding meets it again, and names it
-        sizes.append(seen.size)
+            continue  # decoding reports it
+        sizes.append(header.size)
         names.append(sample)
-        has_color = has_color or seen.channels == 3
-        seen_by_class.append((int(samples.labels[index]), seen))
+        has_color = has_color or header.channels == 3
+        headers.append((int(samples.labels[index]), header))
     if sizes:
         areas = [height * width for height, width in sizes]
         median = sorted(areas)[len(areas) // 2]
         for name, area in zip(names, areas, strict=True):
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
-    told = tuple(header_clues(samples.classes, seen_by_class))
-    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_color, warnings=told)
+    warnings = tuple(header_clues(samples.classes, headers))
+    return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_color, warnings=warnings)
 
 
 def suitable_size(sizes: tuple[tuple[int, int], ...]) -> tuple[int, int]:
-    """Small images keep their size; others get a short side of at most 96 px, rounded to a multiple of 8.
+    """The default (height, width) for images of these sizes.
 
-    Where most images have one size, its aspect is kept; a mixed set becomes square.
+    Small images keep their size. Others get a short side of at most 96 px, rounded down to a multiple of 8. The aspect ratio is that of
+    the most frequent size if at least half of the images have it; otherwise the images become square.
 
     >>> suitable_size(((28, 28),) * 3), suitable_size(((480, 640),) * 3), suitable_size(((480, 640), (300, 200), (90, 70)))
     ((28, 28), (96, 128), (96, 96))

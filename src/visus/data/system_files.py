@@ -1,7 +1,4 @@
-"""Files and folders that systems, disk stations and programs leave among images.
-
-This file knows their names.
-"""
+"""Names of files and folders that operating systems, network drives and programs leave among images."""
 
 from __future__ import annotations
 
@@ -20,10 +17,10 @@ _SYSTEM = re.compile(
 )
 
 
-def why_passed_over(name: str) -> str | None:
-    """Why a file or folder is no part of any dataset; None where it may be.
+def reason_to_ignore(name: str) -> str | None:
+    """The reason to ignore a file or folder in a dataset; None for other names.
 
-    >>> why_passed_over("@eaDir"), why_passed_over("$RECYCLE.BIN"), why_passed_over("cats")
+    >>> reason_to_ignore("@eaDir"), reason_to_ignore("$RECYCLE.BIN"), reason_to_ignore("cats")
     ('thumbnails of a system or a program', 'the trash of a system', None)
     """
     lower = name.lower()

@@ -1,7 +1,4 @@
-"""Tables that lie beside images and are not used: what they say about the images, and whether the folders agree.
-
-This file knows tables and names of images.
-"""
+"""Tables found next to folders of images: whether they name the images, and whether their labels agree with the folders."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visus.data.images.decode import IMAGE_SUFFIXES
-from visus.data.reading import command
-from visus.data.source_rules import natural_key, shown
+from visus.data.reading import check_command
+from visus.data.source_rules import natural_key, write_names
 from visus.data.source_table import label_columns
-from visus.data.system_files import why_passed_over
+from visus.data.system_files import reason_to_ignore
 from visus.data.table_paths import ImageNames
 from visus.data.table_text import RECORD_SUFFIXES, TEXT_SUFFIXES, Rows, lenient_text, rows_of, strict_text
 from visus.errors import DataError
@@ -30,19 +27,19 @@ _MAX_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
-class Beside:
-    """A table beside images.
+class FoundTable:
+    """A table found next to images.
 
     Args:
-        file: the table.
+        file: path of the table.
         line: its first line.
-        num_rows: its rows, at most 20,000 of them.
-        num_named: rows of which a cell names an image.
-        path_column: the column whose cells name images; None where none does.
+        num_rows: number of rows, at most 20,000.
+        num_named: number of rows with a cell that names an image.
+        path_column: the column whose cells name images; None if there is none.
         labels: the columns that may name classes.
-        one_hot: columns of 0 and 1, of which each row has a single 1.
-        agrees: whether one of its columns says for every image what its folder says.
-        unnamed: its columns where it has no header, as its first line names them.
+        one_hot: the columns of 0 and 1 with a single 1 in each row.
+        agrees: whether a column gives every image the class of its folder.
+        unnamed: the cells of its first line, if it has no header.
     """
 
     file: Path
@@ -62,27 +59,27 @@ class Beside:
 
     @property
     def is_about_images(self) -> bool:
-        """Whether its rows name the images here."""
+        """Whether at least half of its rows name images."""
         return self.num_named >= max(2, 0.5 * self.num_rows)
 
 
-def tables_beside(places: Sequence[Path], samples: Sequence[str], labels: Mapping[str, str]) -> list[Beside]:
-    """The tables in some folders, those that name most images first.
+def find_tables(places: Sequence[Path], samples: Sequence[str], labels: Mapping[str, str]) -> list[FoundTable]:
+    """Find the tables in some folders. The table that names the most images comes first.
 
     Args:
-        places: folders to look in.
-        samples: all images, with ``/``.
-        labels: the class of each image as the folders say it; empty where they say none.
+        places: folders to search, without their subfolders.
+        samples: paths of all images, with ``/``.
+        labels: image -> class by its folder; empty if the folders are not classes.
     """
     names = ImageNames(samples)
-    files = [file for place in dict.fromkeys(places) for file in _candidates(place)]
-    found = [seen for file in files if (seen := _look(file, names, labels)) is not None]
-    return sorted(found, key=lambda seen: (-seen.num_named, not seen.labels))
+    files = [file for place in dict.fromkeys(places) for file in _table_files(place)]
+    found = [table for file in files if (table := _inspect(file, names, labels)) is not None]
+    return sorted(found, key=lambda table: (-table.num_named, not table.labels))
 
 
-def _candidates(place: Path) -> list[Path]:
+def _table_files(place: Path) -> list[Path]:
     try:
-        files = [file for file in place.iterdir() if file.is_file() and why_passed_over(file.name) is None]
+        files = [file for file in place.iterdir() if file.is_file() and reason_to_ignore(file.name) is None]
     except OSError:
         return []
     suffixes = (*TEXT_SUFFIXES, *RECORD_SUFFIXES, *WORKBOOKS, ".txt")
@@ -92,32 +89,36 @@ def _candidates(place: Path) -> list[Path]:
         by_kind[file.suffix.lower()].append(file)
     return [
         file for kind in by_kind.values() if len(kind) <= _MAX_FILES for file in kind
-    ]  # one file for each image is no table
+    ]  # one text file per image is an annotation, not a table
 
 
-def _look(file: Path, names: ImageNames, labels: Mapping[str, str]) -> Beside | None:
-    """What a table says; None for a text that names no image, and for what cannot be read."""
+def _inspect(file: Path, names: ImageNames, labels: Mapping[str, str]) -> FoundTable | None:
+    """Inspect a table; None if it cannot be read, or is a text file that names no images."""
     if file.suffix.lower() in WORKBOOKS:
-        return _look_at_workbook(file, names)
+        return _inspect_workbook(file, names)
     text = lenient_text(file)
     if text is None:
         return None
     rows = _rows(text, file)
     if rows is None:
-        return None if file.suffix.lower() not in TEXT_SUFFIXES else Beside(file, text.strip().partition("\n")[0][:200], 0)
+        return (
+            None if file.suffix.lower() not in TEXT_SUFFIXES else FoundTable(file, text.strip().partition("\n")[0][:200], 0)
+        )
     columns, num_rows = _columns(rows)
-    seen = _judged(file, rows.line[:200], columns, num_rows, names, labels)
-    if _without_header(rows.heads, names):
+    table = _match_columns(file, rows.line[:200], columns, num_rows, names, labels)
+    if _has_no_header(rows.heads, names):
         columns = {head: [head, *cells] for head, cells in columns.items()}
-        seen = replace(_judged(file, rows.line[:200], columns, num_rows + 1, names, labels), unnamed=tuple(rows.heads))
+        table = replace(
+            _match_columns(file, rows.line[:200], columns, num_rows + 1, names, labels), unnamed=tuple(rows.heads)
+        )
     is_plain = file.suffix.lower() in TEXT_SUFFIXES
-    if not is_plain and (not seen.is_about_images or (file.suffix.lower() == ".txt" and not seen.labels)):
+    if not is_plain and (not table.is_about_images or (file.suffix.lower() == ".txt" and not table.labels)):
         return None
-    return seen
+    return table
 
 
 def _rows(text: str, file: Path) -> Rows | None:
-    """The rows of a table; None where it cannot be read as one."""
+    """The rows of a table; None if the text is not a table."""
     try:
         return rows_of(text, file)
     except DataError:
@@ -125,7 +126,7 @@ def _rows(text: str, file: Path) -> Rows | None:
 
 
 def _columns(rows: Rows) -> tuple[dict[str, list[str]], int]:
-    """The cells of each column, by its name or number, and how many rows were looked at."""
+    """Column name or number -> cells, and the number of rows read."""
     records = [record for _, record in rows.records[:_MAX_ROWS]]
     columns = {
         head or str(place + 1): [record[place].strip() if place < len(record) else "" for record in records]
@@ -134,28 +135,28 @@ def _columns(rows: Rows) -> tuple[dict[str, list[str]], int]:
     return columns, len(records)
 
 
-def _without_header(heads: Sequence[str], names: ImageNames) -> bool:
-    return any("." in head and names.named(head) for head in heads)
+def _has_no_header(heads: Sequence[str], names: ImageNames) -> bool:
+    return any("." in head and names.match_end(head) for head in heads)
 
 
-def _judged(
+def _match_columns(
     file: Path, line: str, columns: dict[str, list[str]], num_rows: int, names: ImageNames, labels: Mapping[str, str]
-) -> Beside:
+) -> FoundTable:
     best: dict[int, list[str]] = {}
     path_column = None
     for head, cells in columns.items():
-        named = {row: found for row, cell in enumerate(cells) if cell and (found := names.named(cell))}
-        many = len({sample for found in named.values() for sample in found})
+        named = {row: found for row, cell in enumerate(cells) if cell and (found := names.match_end(cell))}
+        num_images = len({sample for found in named.values() for sample in found})
         if (
             len(named) > len(best)
-            and many >= min(2, names.num_samples)
+            and num_images >= min(2, names.num_samples)
             and len({cells[row] for row in named}) >= 0.5 * len(named)
         ):
             best, path_column = named, head
     if path_column is None:
-        return Beside(file, line, num_rows)
+        return FoundTable(file, line, num_rows)
     others = {head: cells for head, cells in columns.items() if head != path_column}
-    return Beside(
+    return FoundTable(
         file,
         line,
         num_rows,
@@ -180,7 +181,7 @@ def _one_hot(columns: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 
 
 def _agrees(named: Mapping[int, list[str]], columns: Mapping[str, Sequence[str]], labels: Mapping[str, str]) -> bool:
-    """Whether a column stands for the folders: each value for one folder, and each folder for one value."""
+    """Whether a column corresponds to the folders: each value to one folder, and each folder to one value."""
     known = {
         row: found for row, samples in named.items() if len(found := {labels.get(sample, "") for sample in samples}) == 1
     }
@@ -194,8 +195,8 @@ def _agrees(named: Mapping[int, list[str]], columns: Mapping[str, Sequence[str]]
     return False
 
 
-def _look_at_workbook(file: Path, names: ImageNames) -> Beside:
-    """A workbook by the texts in it; those of Excel are XML in a ZIP archive."""
+def _inspect_workbook(file: Path, names: ImageNames) -> FoundTable:
+    """Inspect a workbook by the texts in its ZIP archive of XML files."""
     texts: list[str] = []
     try:
         with zipfile.ZipFile(file) as archive:
@@ -204,17 +205,17 @@ def _look_at_workbook(file: Path, names: ImageNames) -> Beside:
                     texts += re.findall(r">([^<>]+)</(?:\w+:)?[tp]>", archive.read(part).decode("utf-8", "replace"))
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
         texts = []
-    named = {text for text in texts if "." in text and names.named(text)}
-    return Beside(file, ", ".join(texts[:4])[:200], len(named), len(named), None)
+    named = {text for text in texts if "." in text and names.match_end(text)}
+    return FoundTable(file, ", ".join(texts[:4])[:200], len(named), len(named), None)
 
 
-def absent_images(places: Sequence[Path]) -> str:
-    """The sentence for a table whose cells name image files, where there are no images at all; empty where there is no such table.
+def missing_images_message(places: Sequence[Path]) -> str:
+    """The message for a table that names image files although there are no images; "" if there is no such table.
 
     Args:
-        places: folders to look in.
+        places: folders to search, without their subfolders.
     """
-    for file in (file for place in dict.fromkeys(places) for file in _candidates(place)):
+    for file in (file for place in dict.fromkeys(places) for file in _table_files(place)):
         text = lenient_text(file) if file.suffix.lower() not in WORKBOOKS else None
         rows = _rows(text, file) if text is not None else None
         columns, num_rows = _columns(rows) if rows is not None else ({}, 0)
@@ -222,68 +223,70 @@ def absent_images(places: Sequence[Path]) -> str:
             named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(IMAGE_SUFFIXES))))
             if len(named) >= max(2, 0.5 * num_rows):
                 return (
-                    f"The table {file.name!r} names {write_number_of(len(named), 'image')} that are not here, such as {named[0]}: "
-                    "download them, and put them into this folder."
+                    f"The table {file.name!r} names {write_number_of(len(named), 'image')} that are not here, such as {named[0]}. "
+                    "Download them, and put them into this folder."
                 )
     return ""
 
 
-# ---- what is said
+# ---- messages
 
 
-def question(seen: Beside, given: Path, folders: Sequence[str]) -> str:
-    """The sentence for a table that names the images here and is not used; what to type for either reading.
+def unused_table_message(table: FoundTable, given: Path, folders: Sequence[str]) -> str:
+    """The message for a table that names images but is not used, with the commands for using it or the folders.
 
     Args:
-        seen: the table.
-        given: the folder that a person named.
-        folders: the classes that the folders would give; empty where they give none.
+        table: the table.
+        given: the folder that the user gave.
+        folders: the classes by folder; empty if the folders are not classes.
     """
-    told = f"the table {seen.file.name!r} names images that lie here ({write_number_of(seen.num_named, 'row')}), and is not used: "
-    problem, way = _what_to_do(seen)
-    ways = [f"to train by the table: {way}"] if way else []
+    unused = f"the table {table.file.name!r} names images that lie here ({write_number_of(table.num_named, 'row')}), but is not used: "
+    problem, command = _problem_and_command(table)
+    commands = [f"to train by the table: {command}"] if command else []
     if folders:
-        ways.append(f"to train by the names of the folders ({shown(folders)}): {command(given, '--labels', FOLDERS)}")
-    return told + problem + "".join(f"\n  - {way}" for way in ways)
+        commands.append(
+            f"to train by the names of the folders ({write_names(folders)}): {check_command(given, '--labels', FOLDERS)}"
+        )
+    return unused + problem + "".join(f"\n  - {command}" for command in commands)
 
 
-def _what_to_do(seen: Beside) -> tuple[str, str]:
-    """Why a table cannot be read as it is; and what to type to have it read, where options suffice."""
-    suffix = seen.file.suffix.lower()
+def _problem_and_command(table: FoundTable) -> tuple[str, str]:
+    """Why a table cannot be used, and the command that uses it if options suffice, else ""."""
+    suffix = table.file.suffix.lower()
     if suffix in WORKBOOKS:
         return "visus does not read workbooks. Save it as 'CSV UTF-8' with the columns path,label, and give that file.", ""
     if suffix == ".txt":
         return (
-            f"it is no CSV. Its first line is {seen.line!r}. Save it as CSV with the columns path,label, and give that file.",
+            f"it is not a CSV file. Its first line is {table.line!r}. Save it as CSV with the columns path,label, and give that file.",
             "",
         )
     try:
-        strict_text(seen.file)
+        strict_text(table.file)
     except DataError as error:
         return error.message, ""
-    if seen.one_hot:
+    if table.one_hot:
         return (
-            f"the columns {shown(seen.one_hot)} hold 0 and 1, one column for each class. Write one column label that names the class, or "
+            f"the columns {write_names(table.one_hot)} are one-hot labels, one column per class. Write one column label with the class names, or "
             "export the dataset as class folders (Roboflow: 'Folder Structure').",
             "",
         )
-    if seen.path_column in seen.unnamed:
+    if table.path_column in table.unnamed:
         return (
-            f"it has no header, its first line is {seen.line!r}. Write the line path,label above it, with a word for each column.",
+            f"it has no header: its first line is {table.line!r}. Write the line path,label above it, with a name for each column.",
             "",
         )
-    label = seen.labels[0] if len(seen.labels) == 1 else "NAME"
-    words = command(seen.file, "--path-column", seen.path_column or "NAME", "--label-column", label)
+    label = table.labels[0] if len(table.labels) == 1 else "NAME"
+    words = check_command(table.file, "--path-column", table.path_column or "NAME", "--label-column", label)
     choice = (
         ""
         if label != "NAME"
-        else f", where NAME is {f'one of {shown(seen.labels)}' if seen.labels else 'the column of the classes'}"
+        else f", where NAME is {f'one of {write_names(table.labels)}' if table.labels else 'the column of the classes'}"
     )
-    return f"its columns are {seen.line}.", f"{words}{choice}"
+    return f"its columns are {table.line}.", f"{words}{choice}"
 
 
-def unused(seen: Beside) -> str:
-    """The warning for a table that is not used."""
-    why = "no row names an image here" if not seen.is_about_images else "it names no class"
-    first = f" Its first line: {seen.line}" if seen.line else ""
-    return f"the table {seen.file.name!r} is not used: {why}.{first}"
+def unused_table_warning(table: FoundTable) -> str:
+    """The warning about a table that is not used."""
+    reason = "no row names an image here" if not table.is_about_images else "it names no class"
+    first_line = f" Its first line: {table.line}" if table.line else ""
+    return f"the table {table.file.name!r} is not used: {reason}.{first_line}"

@@ -1,7 +1,4 @@
-"""The text of a table, taken apart: CSV, TSV, TXT, JSON, JSON Lines and XML become column names and rows.
-
-This file knows encodings, delimiters and where a header stands.
-"""
+"""Parsing of tables in CSV, TSV, TXT, JSON, JSON Lines and XML into column names and rows."""
 
 from __future__ import annotations
 
@@ -28,9 +25,12 @@ _MAX_RECORD_BYTES = 1 << 26
 
 @dataclass(frozen=True)
 class Rows:
-    """A table: column names as written, and numbered rows as a spreadsheet numbers them; rows without any text are left out.
+    """A parsed table.
 
-    ``line`` is the header as the file has it.
+    Args:
+        heads: column names as written.
+        records: (row number, cells) of each row that has text. Numbers are those of a spreadsheet.
+        line: the header as written.
     """
 
     heads: list[str]
@@ -64,18 +64,18 @@ def strict_text(file: Path) -> str:
 
 
 def lenient_text(file: Path) -> str | None:
-    """The text of a file in whatever encoding it seems to be, to look at and never to train on; None where it cannot be read.
+    """The text of a file in its apparent encoding, for inspection only, never for training; None if it cannot be read.
 
-    Of a long table it is the first 8 MiB, in whole lines; records longer than 64 MiB are not looked at.
+    Of a long table only the first 8 MiB are read, in whole lines. JSON and XML files above 64 MiB are not read.
     """
-    most = _MAX_RECORD_BYTES if file.suffix.lower() in RECORD_SUFFIXES else _MAX_BYTES
+    max_bytes = _MAX_RECORD_BYTES if file.suffix.lower() in RECORD_SUFFIXES else _MAX_BYTES
     try:
         with file.open("rb") as stream:
-            data = stream.read(most + 1)
+            data = stream.read(max_bytes + 1)
     except OSError:
         return None
-    if len(data) > most:
-        if most == _MAX_RECORD_BYTES:
+    if len(data) > max_bytes:
+        if max_bytes == _MAX_RECORD_BYTES:
             return None
         data = data[: data.rfind(b"\n") + 1]
     if _is_utf16(data):
@@ -92,16 +92,16 @@ def _is_utf16(data: bytes) -> bool:
 
 
 def rows_of(text: str, file: Path, delimiter: str | None = None, wanted: Sequence[str] = ()) -> Rows | None:
-    """The rows of a table in any of the formats; None where it has none.
+    """Parse a table in any of the formats; None if it has no rows.
 
     Args:
-        text: of the whole file.
-        file: its ending says the format; named in messages.
-        delimiter: of a CSV file; None finds it.
-        wanted: column names in small letters, by which a header below other lines is found.
+        text: text of the whole file.
+        file: path of the file; its extension determines the format.
+        delimiter: delimiter of a CSV file; default: detected.
+        wanted: expected column names in lower case, to find a header below other lines.
 
     Raises:
-        DataError: a CSV whose quotes are broken.
+        DataError: a CSV file has unbalanced quotes.
     """
     suffix = file.suffix.lower()
     if suffix in RECORD_SUFFIXES:
@@ -113,9 +113,9 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
     lines = text.splitlines(keepends=True)
     start = 0
     for line in lines[:_MAX_LINES_ABOVE]:
-        told = re.fullmatch(r"\"?sep=(.)\"?", line.strip(), re.IGNORECASE) if line.strip() != "sep=" else None
-        if told or line.strip() == "sep=":
-            delimiter = delimiter or (told[1] if told else "\t")
+        declared = re.fullmatch(r"\"?sep=(.)\"?", line.strip(), re.IGNORECASE) if line.strip() != "sep=" else None
+        if declared or line.strip() == "sep=":
+            delimiter = delimiter or (declared[1] if declared else "\t")
         elif line.strip() and not line.lstrip().startswith("#"):
             break
         start += 1
@@ -127,7 +127,7 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
         try:
             records = list(csv.reader(lines[start:], delimiter=mark, strict=True))
         except csv.Error as error:
-            raise DataError(f"the table cannot be taken apart: {error}. Check its quotes.", where=str(file)) from error
+            raise DataError(f"the table cannot be parsed: {error}. Check its quotes.", where=str(file)) from error
     numbered = [(number, record) for number, record in enumerate(records, start + 1) if any(cell.strip() for cell in record)]
     if not numbered:
         return None
@@ -148,7 +148,7 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
 
 
 def _delimiter(lines: Sequence[str], wanted: Sequence[str], *, has_spaces: bool) -> str:
-    """The delimiter that finds the most wanted columns in a line, then the most columns in the first line."""
+    """The delimiter that yields the most wanted columns in a line, then the most columns in the first line."""
     marks = (*_SNIFFED, " ") if has_spaces else _SNIFFED
     first = next((line for line in lines if line.strip()), "")
 
@@ -167,7 +167,7 @@ def _cells(line: str, mark: str) -> list[str]:
 
 
 def _header_place(records: Sequence[Sequence[str]], wanted: Sequence[str]) -> int:
-    """Which of the first rows is the header: the first with all wanted columns, else the first below titles of a single cell."""
+    """Index of the header among the first rows: the first with all wanted columns, else the first after titles of a single cell."""
     for place, record in enumerate(records):
         if wanted and set(wanted) <= {cell.strip().lower() for cell in record}:
             return place
@@ -178,7 +178,7 @@ def _header_place(records: Sequence[Sequence[str]], wanted: Sequence[str]) -> in
     return place
 
 
-# ---- JSON and XML: the longest list of records, each laid out flat
+# ---- JSON and XML: the longest list of records, each flattened
 
 
 def _from_records(records: Sequence[dict[str, str]]) -> Rows | None:
@@ -202,13 +202,13 @@ def _json_records(text: str) -> list[dict[str, str]]:
 
 
 def _names_files(records: Sequence[dict[str, str]]) -> bool:
-    """Whether the first record has a value that ends as names of files do."""
+    """Whether a value of the first record ends with a file extension."""
     return any(re.search(r"[^.]\.[A-Za-z]{3,4}$", value) for value in records[0].values())
 
 
 def _lists(found: Any, depth: int = 0) -> Iterator[list[Any]]:
     """Every list of records, the outer ones first."""
-    if isinstance(found, list) and found and all(isinstance(each, dict) for each in found):
+    if isinstance(found, list) and found and all(isinstance(record, dict) for record in found):
         yield found
     elif isinstance(found, dict) and depth < 3:
         for value in found.values():
@@ -216,7 +216,7 @@ def _lists(found: Any, depth: int = 0) -> Iterator[list[Any]]:
 
 
 def _flat(found: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The plain values of a record by their places, such as ``data.image`` or ``annotations.0.result``."""
+    """The values of a nested record with their paths, such as ``data.image`` or ``annotations.0.result``."""
     if isinstance(found, dict):
         for key, value in found.items():
             yield from _flat(value, f"{name}.{key}" if name else str(key))
@@ -236,10 +236,10 @@ def _xml_records(text: str) -> list[dict[str, str]]:
         )
     except (ElementTree.ParseError, ValueError):
         return []
-    named = Counter(child.tag for child in root)
-    if not named:
+    tags = Counter(child.tag for child in root)
+    if not tags:
         return []
-    tag, _ = named.most_common(1)[0]
+    tag, _ = tags.most_common(1)[0]
     return [dict(_flat_xml(child)) for child in root if child.tag == tag]
 
 

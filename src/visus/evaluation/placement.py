@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from visus.errors import DataError, UsageError
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.shifts import BATCH
+from visus.progress import SILENT, Monitor, one
 from visus.units import rank_words, write_shape
 
 SIZES: Final = (0.5, 0.75, 1.0)
@@ -87,6 +88,7 @@ def measure_placement(
     num_places: int | None = None,
     background: Tensor | float = 0.0,
     device: torch.device | str = "cpu",
+    monitor: Monitor = SILENT,
 ) -> PlacementFigures:
     """Paste each sample, made smaller, onto an empty canvas at every place of a grid, and score the answers.
 
@@ -100,6 +102,7 @@ def measure_placement(
             fewer, there are fewer.
         background: value of the canvas, one for all channels or one for each; 0 is the training mean with mean-deviation scaling.
         device: where the module is; the arithmetic is float32.
+        monitor: follows the places, and may cancel.
 
     Raises:
         DataError: there is no sample.
@@ -121,7 +124,8 @@ def measure_placement(
         small = batch if size == own else _resized(batch, size)
         starts = tuple(_places(room - length, limit) for room, length in zip(wanted, size, strict=True))
         accuracy = []
-        for corner in itertools.product(*starts):
+        corners = list(itertools.product(*starts))
+        for corner in monitor.over(corners, f"placing objects of {write_shape(size)}", len(corners), one):
             logits = predict_logits(module, _pasted(small, wanted, corner, background), device=device)
             accuracy.append(float((logits.argmax(dim=1) == labels.cpu()).double().mean()))
         placed.append(Placed(size, starts, tuple(accuracy)))

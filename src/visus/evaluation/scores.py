@@ -22,12 +22,14 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
+from visus.tables import Table, Text, notes
 from visus.units import Described, write_number_of, write_share
 
 if TYPE_CHECKING:
     import numpy as np
 
 CALIBRATION_BINS = 15
+MAX_CLASSES_SHOWN = 20  # of more, the confusion matrix is not printed
 _CONFIDENCE = 0.95
 _TINY = torch.finfo(torch.float32).tiny
 _SUM_TOLERANCE = 1e-3
@@ -150,6 +152,28 @@ class Scores(Described):
         ]
         return sorted(wrong, key=lambda mistake: -mistake[2])[:limit]
 
+    def text(self) -> Text:
+        """The accuracy, every class, and the most frequent mistakes."""
+        low, high = write_share(self.accuracy_low), write_share(self.accuracy_high)
+        learned = self.learned_sentence()
+        head = (
+            f"accuracy on {self.num_samples:,} samples ({self.split}): {write_share(self.accuracy)} (95 % interval {low} to {high})",
+            f"baseline, always guessing {self.baseline_class}: {write_share(self.baseline)}",
+            f"calibration error: {write_share(self.calibration_error)} (mean confidence {write_share(self.confidence)}); "
+            f"loss {self.loss:.4f}; macro F1 {self.macro_f1:.4f}",
+            _class_table(self.per_class),
+        )
+        confused = (f"{count} x {true} predicted as {predicted}" for true, predicted, count in self.most_confused(5))
+        return (*([learned] if learned else []), *head, *self._confusion_matrix(), *confused, *notes(self.notes))
+
+    def _confusion_matrix(self) -> Text:
+        """The counts of every pair of classes; nothing where there are too many classes to read."""
+        if len(self.per_class) > MAX_CLASSES_SHOWN:
+            return ()
+        rows = tuple((row.name, *map(str, counts)) for row, counts in zip(self.per_class, self.confusion, strict=True))
+        head = "confusion matrix: rows are true classes, columns predicted classes in the same order"
+        return head, Table(rows, numbers=tuple(range(1, len(rows) + 1)))
+
     def confusion_csv(self) -> str:
         """The confusion as CSV text: a header of predicted classes, then one line for each true class."""
         text = io.StringIO()
@@ -183,6 +207,14 @@ class Scores(Described):
             raise RunError(
                 f"these are not scores that this version of visus wrote ({error}). Evaluate the run again."
             ) from error
+
+
+def _class_table(per_class: Sequence[ClassScore]) -> Table:
+    def figure(value: float | None) -> str:
+        return "-" if value is None else f"{value:.3f}"
+
+    rows = ((row.name, f"{row.num_samples:,}", *map(figure, (row.precision, row.recall, row.f1))) for row in per_class)
+    return Table(tuple(rows), ("class", "samples", "precision", "recall", "F1"), (1, 2, 3, 4))
 
 
 def score(

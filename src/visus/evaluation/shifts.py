@@ -24,16 +24,17 @@ from visus.design.account import Account
 from visus.errors import DataError, UsageError, unknown_name
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval
+from visus.progress import SILENT, Monitor, one
 from visus.units import rank_words, write_shape
 
 WAYS: Final = {
-    "roll": "what leaves at one side enters at the other",
-    "zeros": "zeros enter: the training mean, or with min-max scaling the lowest value",
-    "edge": "the outermost values are repeated",
-    "reflect": "the content is mirrored at its border",
-    "crop": "it is enlarged, and windows of its first size are cut out",
+    "roll": "wraps around",
+    "zeros": "filled with 0 after normalization: the training mean, or with min-max the minimum",
+    "edge": "filled with the values at the border",
+    "reflect": "mirrored at the border",
+    "crop": "a window of the enlarged sample",
 }
-"""Every way to move a sample, and what then stands where it was."""
+"""Every way to shift a sample, and the values that enter."""
 
 MAX_SHIFTS: Final = 64
 BATCH: Final = 256
@@ -204,6 +205,7 @@ def measure_shifts(
     limit: int = MAX_SHIFTS,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    monitor: Monitor = SILENT,
 ) -> ShiftFigures:
     """How much the answers change when the samples move within reach.
 
@@ -215,6 +217,7 @@ def measure_shifts(
         limit: where there are more shifts within reach, so many are drawn.
         seed: of that draw.
         device: where the module is; the arithmetic is float32.
+        monitor: follows the shifts, and may cancel.
 
     Raises:
         DataError: there is no sample.
@@ -223,7 +226,12 @@ def measure_shifts(
     if not len(batch):
         raise DataError("there is nothing to move: no samples were given.")
     shifts = choose_shifts(reach_px, limit, seed)
-    logits = torch.stack([_of(module, each, device) for each in _shifted(batch, reach_px, shifts, way)])
+    logits = torch.stack(
+        [
+            _of(module, each, device)
+            for each in monitor.over(_shifted(batch, reach_px, shifts, way), "moving samples", len(shifts), one)
+        ]
+    )
     labels = logits.argmax(dim=-1)  # shifts, samples
     counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # samples, classes
     num_pairs = len(shifts) * (len(shifts) - 1)  # of two different shifts
@@ -248,7 +256,13 @@ def measure_shifts(
 
 
 def measure_phases(
-    module: nn.Module, batch: Tensor, step_px: Sequence[int], way: str = "roll", *, device: torch.device | str = "cpu"
+    module: nn.Module,
+    batch: Tensor,
+    step_px: Sequence[int],
+    way: str = "roll",
+    *,
+    device: torch.device | str = "cpu",
+    monitor: Monitor = SILENT,
 ) -> PhasePattern:
     """How the answers change for each shift from 0 to the network's step, ``step_px``, on every axis (see ``total_step``).
 
@@ -260,7 +274,12 @@ def measure_phases(
         raise DataError("there is nothing to move: no samples were given.")
     shifts = tuple(itertools.product(*(range(step) for step in step_px)))
     reach = [step - 1 for step in step_px]
-    logits = torch.stack([_of(module, each, device) for each in _shifted(batch, reach, shifts, way)])
+    logits = torch.stack(
+        [
+            _of(module, each, device)
+            for each in monitor.over(_shifted(batch, reach, shifts, way), "moving samples", len(shifts), one)
+        ]
+    )
     kept = (logits.argmax(dim=-1) == logits[0].argmax(dim=-1)).double().mean(dim=1)
     return PhasePattern(way, tuple(step_px), len(batch), tuple(logit_changes(logits).tolist()), tuple(kept.tolist()))
 

@@ -22,10 +22,10 @@ SURE = 0.5
 views of these alone gives the accuracy of asking six of all (95.1 %; one view 94.8 %)."""
 
 _SENTENCES = {
-    "flip": "2 views: the {noun} as it is, and mirrored left to right",
-    "shift": "3 views: the {noun} as it is (half of the weight), and moved a little both ways along all axes",
-    "flip+shift": "6 views: the {noun} as it is (half of the weight), and moved a little both ways along all axes; each also mirrored left "
-    "to right",
+    "flip": "2 copies of the {noun}: unchanged, and mirrored left to right",
+    "shift": "3 copies of the {noun}: unchanged (half of the weight), and shifted a little both ways along all axes",
+    "flip+shift": "6 copies of the {noun}: unchanged (half of the weight), and shifted a little both ways along all axes; each also mirrored "
+    "left to right",
 }
 
 
@@ -98,9 +98,11 @@ def describe_views(kind: str, noun: str = "sample") -> str:
     """A sentence for a reader of a result; empty for one view."""
     first, second = stages(kind)
     if second is not None:
-        which = f"Unsure answers (the network's own two highest probabilities, before calibration, within {SURE:g} of each other) are"
-        return f"{which} the mean over {_SENTENCES[second].format(noun=noun)}."
-    return f"Each answer is the mean over {_SENTENCES[first].format(noun=noun)}." if first in _SENTENCES else ""
+        when = f"Where the top two probabilities (before calibration) are within {SURE:g} of each other, the prediction"
+        return f"{when} is the mean over {_SENTENCES[second].format(noun=noun)} (test-time augmentation)."
+    if first not in _SENTENCES:
+        return ""
+    return f"Each prediction is the mean over {_SENTENCES[first].format(noun=noun)} (test-time augmentation)."
 
 
 def _moved(batch: Tensor) -> Iterator[Tensor]:

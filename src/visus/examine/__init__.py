@@ -1,7 +1,7 @@
-"""Looking inside a trained network, its images and pages.
+"""Looking inside a network: activations, filters, receptive fields, saliency, similarity, mistakes.
 
-Functions take a module and arrays and give frozen values with arrays; drawing is separate. Each name is loaded when it is first used, so
-``import visus.examine`` does not load torch.
+Functions take a module and arrays and return frozen results with read-only arrays; ``visus.pages`` draws them. Each name is loaded at its
+first use, so ``import visus.examine`` does not load torch.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ _HOMES = {
     "Unit": "visus.examine.saliency_types",
     "activations": "visus.examine.activation_maps",
     "deletion_and_insertion": "visus.examine.saliency_checks",
-    "effective_field": "visus.examine.effective",
-    "effective_field_sampled": "visus.examine.effective",
+    "effective_field": "visus.examine.effective_fields",
+    "effective_field_sampled": "visus.examine.effective_fields",
     "feature_layer": "visus.examine.mistakes",
     "features": "visus.examine.mistakes",
     "filters": "visus.examine.layer_kernels",
@@ -22,17 +22,17 @@ _HOMES = {
     "grad_cam": "visus.examine.saliency",
     "gradient_saliency": "visus.examine.saliency",
     "integrated_gradients": "visus.examine.saliency",
-    "layer_likeness": "visus.examine.similarity",
+    "layer_similarity": "visus.examine.similarity",
     "match_filters": "visus.examine.similarity",
-    "measured_rates": "visus.examine.effective",
+    "measure_derivatives": "visus.examine.effective_fields",
     "nearest_samples": "visus.examine.mistakes",
     "occlusion": "visus.examine.saliency",
-    "outside_share": "visus.examine.saliency_types",
-    "pixel_sum": "visus.examine.pixel_sums",
-    "randomised_weights": "visus.examine.saliency_checks",
+    "output_terms": "visus.examine.dot_products",
+    "share_outside": "visus.examine.saliency_types",
     "suspicious_labels": "visus.examine.mistakes",
     "templates": "visus.examine.strongest_patches",
     "unit_values": "visus.examine.strongest_patches",
+    "weight_randomization": "visus.examine.saliency_checks",
 }
 
 __all__ = [
@@ -48,29 +48,29 @@ __all__ = [
     "grad_cam",
     "gradient_saliency",
     "integrated_gradients",
-    "layer_likeness",
+    "layer_similarity",
     "match_filters",
-    "measured_rates",
+    "measure_derivatives",
     "nearest_samples",
     "occlusion",
-    "outside_share",
-    "pixel_sum",
-    "randomised_weights",
+    "output_terms",
+    "share_outside",
     "suspicious_labels",
     "templates",
     "unit_values",
+    "weight_randomization",
 ]
 
 if TYPE_CHECKING:
     from visus.examine.activation_maps import activations
-    from visus.examine.effective import effective_field, effective_field_sampled, measured_rates
+    from visus.examine.dot_products import output_terms
+    from visus.examine.effective_fields import effective_field, effective_field_sampled, measure_derivatives
     from visus.examine.layer_kernels import filters
     from visus.examine.mistakes import feature_layer, features, find_mistakes, nearest_samples, suspicious_labels
-    from visus.examine.pixel_sums import pixel_sum
     from visus.examine.saliency import grad_cam, gradient_saliency, integrated_gradients, occlusion
-    from visus.examine.saliency_checks import deletion_and_insertion, randomised_weights
-    from visus.examine.saliency_types import Unit, outside_share
-    from visus.examine.similarity import layer_likeness, match_filters
+    from visus.examine.saliency_checks import deletion_and_insertion, weight_randomization
+    from visus.examine.saliency_types import Unit, share_outside
+    from visus.examine.similarity import layer_similarity, match_filters
     from visus.examine.strongest_patches import templates, unit_values
 
 

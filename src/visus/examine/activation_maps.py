@@ -1,6 +1,6 @@
-"""What every layer of a module says to given samples: its maps, how many of its units are silent, which filters are dead.
+"""Activations of every layer for given samples: feature maps, the share of zeros, dead and sparse filters.
 
-Shape letters: N samples, C channels, * the spatial axes of a map. This file knows maps and counts over them.
+Shape letters: N samples, C channels, * the spatial axes of a map.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from visus.design.account import Fields
 from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
-    Ended,
     Inputs,
     LayerCall,
+    StopForward,
     TracedFields,
     as_batches,
-    at_rest,
     called_layers,
-    chosen_layers,
-    frozen,
-    heard,
+    eval_mode,
+    hook_layers,
+    plain_module,
+    read_only,
     run,
+    select_layers,
     to_array,
     unknown_layer,
-    unwrapped,
 )
 from visus.networks.trace.rows import layer_text
 
 SPARSE = 0.95
-"""A filter whose units are silent in at least this share of places and samples is called sparse."""
+"""A filter is called sparse where at least this share of its units, over positions and samples, is 0."""
 
 
 @dataclass(frozen=True, eq=False)
-class Figures:
-    """What each channel came to, over places and samples.
+class ChannelStatistics:
+    """Statistics of each channel over positions and samples.
 
     Args:
         zero_share: share of units that are exactly 0.
@@ -59,57 +59,57 @@ class Activation:
 
     Args:
         path: the layer's path; ``#2`` behind it where the layer was called before.
-        layer: the layer as it is written, such as ``Conv2d(8, 3, padding=1)``.
+        layer: the definition of the layer, such as ``Conv2d(8, 3, padding=1)``.
         shape: ``(channels, *spatial)`` of one sample.
-        values: the maps, (N, C, *); None where only the figures were kept.
-        sights: what the layers see; traced when it is first asked for.
-        counted: the figures, where they were counted already.
+        values: the maps, (N, C, *); None where only statistics were kept.
+        traced: receptive fields of the layers; the module is traced at their first use.
+        known: the statistics, where they were computed already.
     """
 
     path: str
     layer: str
     shape: tuple[int, ...]
     values: Array | None
-    sights: TracedFields
-    counted: Figures | None = None
+    traced: TracedFields
+    known: ChannelStatistics | None = None
 
     @property
     def fields(self) -> Fields:
         """The receptive field on each axis of the input; none where the layer does not depend on the input."""
-        return self.sights.fields(self.path)
+        return self.traced.fields(self.path)
 
     @cached_property
-    def figures(self) -> Figures:
-        """What each channel came to."""
-        if self.counted is not None or self.values is None:
-            assert self.counted is not None, "figures are counted wherever maps are not kept"
-            return self.counted
+    def statistics(self) -> ChannelStatistics:
+        """Statistics of each channel."""
+        if self.known is not None or self.values is None:
+            assert self.known is not None, "statistics are computed where maps are not kept"
+            return self.known
         tally = _Tally(self.path, self.layer, self.shape)
         tally.add(torch.tensor(self.values))
-        return tally.figures()
+        return tally.statistics()
 
     @property
     def zero_share(self) -> Array:
-        """For each channel the share of its units, over places and samples, that are exactly 0."""
-        return self.figures.zero_share
+        """For each channel the share of its units, over positions and samples, that are exactly 0."""
+        return self.statistics.zero_share
 
     @property
     def is_rectified(self) -> bool:
         """Whether no value of the whole layer is below 0, as after a ReLU."""
-        return bool(self.figures.lowest.min() >= 0)
+        return bool(self.statistics.lowest.min() >= 0)
 
     @property
     def dead(self) -> tuple[int, ...]:
-        """Channels that were never above 0, in a layer that was nowhere below 0.
+        """Channels that are never positive, in a layer without negative values.
 
-        Elsewhere a value below 0 says as much as one above, so no channel is called dead: see ``never_positive``.
+        In a layer with negative values no channel is called dead: see ``never_positive``.
         """
         return self.never_positive if self.is_rectified else ()
 
     @property
     def never_positive(self) -> tuple[int, ...]:
-        """Channels that were never above 0 over the given samples, whatever the layer."""
-        return tuple(int(channel) for channel in np.flatnonzero(self.figures.highest <= 0))
+        """Channels that are never positive over the given samples, in any layer."""
+        return tuple(int(channel) for channel in np.flatnonzero(self.statistics.highest <= 0))
 
     @property
     def sparse(self) -> tuple[int, ...]:
@@ -124,7 +124,7 @@ class Activations:
 
     Args:
         input_shape: ``(channels, *spatial)`` of one sample.
-        num_samples: samples that were looked at.
+        num_samples: samples that were run.
         layers: one for each call of a layer.
     """
 
@@ -156,18 +156,18 @@ def activations(
     *,
     summary_only: bool = False,
 ) -> Activations:
-    """The maps of every layer, in the order of computation, with receptive fields, silent units and dead filters.
+    """The feature maps of every layer, in the order of computation, with receptive fields, zeros and dead filters.
 
-    The module runs once over each sample, in evaluation mode, and comes back as it was.
+    The module runs once over each sample, in evaluation mode, and is restored.
 
     Args:
         module: any module that takes one tensor.
         inputs: scaled samples (N, C, *), or batches of them, such as those of ``visus.data.batches.batches_in_order``.
         layers: paths of layers; None for all. Nothing after the last of them is computed.
-        summary_only: keep figures alone, so that a whole split can be looked at in the memory of one batch.
+        summary_only: keep only statistics, so that a whole split takes the memory of one batch.
 
     Returns:
-        The layers; their arrays cannot be written to.
+        The layers; their arrays are read-only.
 
     Raises:
         UsageError: no sample was given, or there is no such layer.
@@ -177,31 +177,31 @@ def activations(
     >>> [(each.path, each.shape, each.fields[0].size) for each in seen.layers]
     [('0', (2, 8, 8), 3), ('1', (2, 8, 8), 3)]
     """
-    module = unwrapped(module)
+    module = plain_module(module)
     tallies: dict[str, _Tally] = {}
     wanted: list[str] | None = None
     shape: tuple[int, ...] = ()
     num_samples = 0
-    with at_rest(module), torch.no_grad():
+    with eval_mode(module), torch.no_grad():
         for batch in as_batches(module, inputs):
             shape = tuple(batch.shape[1:])
             if wanted is None and layers is not None:
-                wanted = chosen_layers(layers, called_layers(module, batch[:1]))
+                wanted = select_layers(layers, called_layers(module, batch[:1]))
             num_samples += len(batch)
-            _listen_once(module, batch, wanted, tallies, summary_only)
+            _run_batch(module, batch, wanted, tallies, summary_only)
     if not num_samples:
-        raise UsageError("inputs of at least one sample are needed, and there is none.")
-    sights = TracedFields(module, shape)
-    return Activations(shape, num_samples, tuple(tally.settled(sights, summary_only) for tally in tallies.values()))
+        raise UsageError("at least one sample is needed, and there is none.")
+    traced = TracedFields(module, shape)
+    return Activations(shape, num_samples, tuple(tally.result(traced, summary_only) for tally in tallies.values()))
 
 
-def _listen_once(
+def _run_batch(
     module: nn.Module, batch: Tensor, wanted: list[str] | None, tallies: dict[str, _Tally], summary_only: bool
 ) -> None:
-    """One forward; it is repeated with copies where a function of the module wrote into a map that was kept."""
+    """One forward pass; it is repeated with copies where the module wrote into a map that was kept."""
     for copies in (False, True):
         kept: dict[str, tuple[Tensor, int]] = {}
-        with heard(module, _listener(wanted, tallies, kept, summary_only, copies)):
+        with hook_layers(module, _listener(wanted, tallies, kept, summary_only, copies)):
             run(module, batch)
         if all(values._version == version for values, version in kept.values()):
             break
@@ -228,13 +228,13 @@ def _listener(
                 values = call.output.clone() if copies else call.output
                 kept[call.path] = values, values._version
         if call.path == last:
-            raise Ended
+            raise StopForward
 
     return listen
 
 
 class _Tally:
-    """One layer's maps, or its figures added up batch by batch."""
+    """The maps of one layer, or its statistics, accumulated over batches."""
 
     def __init__(self, path: str, layer: str, shape: tuple[int, ...]) -> None:
         self.path, self.layer, self.shape = path, layer, shape
@@ -246,7 +246,7 @@ class _Tally:
         self.highest: Array = np.full(shape[0], -np.inf)
 
     def add(self, values: Tensor) -> None:
-        """Count the maps of one batch."""
+        """Accumulate the maps of one batch."""
         flat = values.flatten(2) if values.dim() > 2 else values.unsqueeze(2)
         num_units = flat.shape[0] * flat.shape[2]
         lowest, highest = torch.aminmax(flat, dim=2)
@@ -256,18 +256,18 @@ class _Tally:
         self.total += flat.sum(2).double().sum(0).cpu().numpy()
         self.num_units += num_units
 
-    def figures(self) -> Figures:
-        """The figures of all that was added."""
-        return Figures(
-            frozen(self.zeros / self.num_units),
-            frozen(self.lowest),
-            frozen(self.highest),
-            frozen(self.total / self.num_units),
+    def statistics(self) -> ChannelStatistics:
+        """The statistics of all batches."""
+        return ChannelStatistics(
+            read_only(self.zeros / self.num_units),
+            read_only(self.lowest),
+            read_only(self.highest),
+            read_only(self.total / self.num_units),
         )
 
-    def settled(self, sights: TracedFields, summary_only: bool) -> Activation:
+    def result(self, traced: TracedFields, summary_only: bool) -> Activation:
         """The layer."""
         if summary_only:
-            return Activation(self.path, self.layer, self.shape, None, sights, self.figures())
+            return Activation(self.path, self.layer, self.shape, None, traced, self.statistics())
         values = self.parts[0] if len(self.parts) == 1 else torch.cat(self.parts)
-        return Activation(self.path, self.layer, self.shape, to_array(values), sights)
+        return Activation(self.path, self.layer, self.shape, to_array(values), traced)

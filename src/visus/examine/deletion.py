@@ -1,6 +1,6 @@
-"""The score while pixels are taken away, for many orders of the pixels at once: what deletion and insertion curves are made of.
+"""The score while pixels are removed or added, for many orders of the pixels at once: the curves of deletion and insertion.
 
-Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps. This file knows masks, forwards and areas.
+Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
-from visus.examine.layer_calls import Array, at_rest
-from visus.examine.saliency_types import Explained, Unit, class_scores
+from visus.examine.layer_calls import Array, eval_mode
+from visus.examine.saliency_types import TargetScores, Unit, class_scores
 
 AT_ONCE: Final = 64
 _MAX_VALUES: Final = 2**22  # input values of one forward
 
 
 def step_counts(num_pixels: int, steps: int) -> Array:
-    """How many pixels are taken away at each step, from none to all.
+    """Number of removed pixels at each step, from none to all.
 
     >>> step_counts(9, 4).tolist()
     [0, 2, 4, 7, 9]
@@ -37,7 +37,7 @@ def random_orders(rng: np.random.Generator, num_samples: int, num_pixels: int) -
 
 
 def orders_of(maps: Array, rng: np.random.Generator) -> Array:
-    """The pixels of each map (N, *), the highest first; pixels that the map holds to be equal come in random order."""
+    """The pixels of each map (N, *), the highest first; pixels of equal saliency in random order."""
     values = maps.reshape(len(maps), -1)
     shuffled = random_orders(rng, *values.shape)
     ranked = np.argsort(-np.take_along_axis(values, shuffled, axis=1), axis=1, kind="stable")
@@ -55,23 +55,23 @@ def masked_scores(
     fill: float | Tensor = 0.0,
     calibrator: Calibrator = UNCALIBRATED,
 ) -> Array:
-    """The score of each sample while pixels are taken away, and while they come: (K, 2, S, N).
+    """The score of each sample while pixels are removed, and while they are added: (K, 2, S, N).
 
-    The score is the class's probability by softmax, or a unit's value as it is. What is the same for all orders is computed once.
+    The score is the probability of the class, or the value of the unit. The scores with all pixels and with none are computed once.
 
     Args:
         module: the module.
         batch: scaled samples (N, C, *).
         target: a class for each sample, or a unit.
         orders: K orders of the pixels, (N, P) each.
-        counts: (S,) pixels that are taken away, or that came, at each step.
-        fill: what a pixel that is taken away becomes: one value, or (N, C, *).
-        calibrator: what makes probabilities of the outputs.
+        counts: (S,) number of pixels that are removed, or added, at each step.
+        fill: the value of a removed pixel: one number, or (N, C, *).
+        calibrator: turns outputs into probabilities.
     """
     num_samples, num_pixels = len(batch), orders[0].shape[1]
     plain = torch.as_tensor(fill, dtype=batch.dtype, device=batch.device).expand_as(batch)
     found = np.zeros((len(orders), 2, len(counts), num_samples))
-    with at_rest(module):
+    with eval_mode(module):
         whole, nothing = (_scores(module, each, target, np.arange(num_samples), calibrator) for each in (batch, plain))
         for place, order in enumerate(orders):
             ranks = torch.from_numpy(np.argsort(order, axis=1)).to(batch.device).reshape(num_samples, 1, *batch.shape[2:])
@@ -99,7 +99,7 @@ def masked_scores(
 def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, samples: Array, calibrator: Calibrator) -> Array:
     """The probability of each row's class, or the value of the unit."""
     if isinstance(target, Unit):
-        values: Any = Explained(module, x, target).scores(x)
+        values: Any = TargetScores(module, x, target).scores(x)
     else:
         logits, _ = class_scores(module(x))
         assert logits is not None, "a map of a class was made of this module"
@@ -108,7 +108,7 @@ def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, sample
     return np.asarray(values.float().cpu().numpy())
 
 
-def areas_below(curves: Array, counts: Array) -> Array:
-    """The areas below curves (..., S, N) over the share of pixels: (..., N)."""
+def areas_under(curves: Array, counts: Array) -> Array:
+    """The areas under curves (..., S, N) over the share of pixels: (..., N)."""
     areas: Array = np.trapezoid(curves, counts / counts[-1], axis=-2)
     return areas

@@ -1,8 +1,7 @@
-"""Listening to a module's layers while it runs, without leaving a trace on it.
+"""Hooks on the layers of a module, set for one forward pass and removed after it.
 
-A layer is a module without children, as in ``visus.networks.trace``; each call of a layer has a path, and a layer that is
-called again has ``#2`` behind its path. This file knows how a module is run so that it comes back untouched, and how a layer is
-found by its path.
+A layer is a module without children, as in ``visus.networks.trace``; each call of a layer has a path, and the second call of a layer has
+``#2`` behind its path.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from visus.examine.layer_outputs import (
     ACTIVATION_FUNCTIONS,
     ACTIVE,
     LAYOUT,
-    behind_activation,
     first_tensor,
+    is_after_activation,
     layout_of,
     with_first,
 )
@@ -44,10 +43,10 @@ Box = tuple[tuple[int, int], ...]
 
 FUNCTION: Final = " + "  # between the path of a layer and the name of an activation function that follows it
 _SHOWN: Final = 12
-_NO_WEIGHTS: Final = (
-    "the weights have no shape before the module's first forward. Run it once on a sample, then look into it."
+_NO_WEIGHTS: Final = "its weights have no shape before the first forward pass. Run the module once on a sample first."
+_SCRIPTED: Final = (
+    "a TorchScript module runs outside of Python, so its layers take no hooks. Give the Python module that it was made from."
 )
-_SCRIPTED: Final = "a TorchScript module runs outside of Python, so its layers cannot be listened to. Give the Python module that it was made from."
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +57,8 @@ class LayerCall:
         path: the layer's path; with ``#2`` behind it where the layer was called before.
         module: the layer.
         inputs: its arguments.
-        output: the first tensor that it gave, channels moved to dimension 1: (samples, channels, *spatial).
-        is_active: whether the output is behind an activation, with nothing but layers without weights in between.
+        output: the first tensor of its output, channels moved to dimension 1: (samples, channels, *spatial).
+        is_active: whether the output comes from an activation, with nothing but layers without weights in between.
     """
 
     path: str
@@ -69,11 +68,11 @@ class LayerCall:
     is_active: bool = False
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module itself, where ``torch.compile`` stands around it; a copy where its weights were made in inference mode.
+def plain_module(module: nn.Module) -> nn.Module:
+    """The module inside of ``torch.compile``; a copy where its weights were made in inference mode.
 
     Raises:
-        UsageError: its weights are lazy, and were not made yet.
+        UsageError: its weights are lazy and not yet initialized.
     """
     _refuse_lazy(module)
     inner = getattr(module, "_orig_mod", module)
@@ -91,32 +90,32 @@ def _refuse_lazy(module: nn.Module) -> None:
 
 
 @contextmanager
-def at_rest(module: nn.Module) -> Iterator[None]:
-    """A context in which a module is in evaluation mode, its weights want no gradients, no layer overwrites its input, and none is compiled."""
-    training, overwriting, wanting, compiled, scripted = [], [], [], [], []
+def eval_mode(module: nn.Module) -> Iterator[None]:
+    """A context in which a module is in evaluation mode, without gradients of its weights, without in-place layers and not compiled."""
+    training, inplace, with_gradient, compiled, scripted = [], [], [], [], []
     is_wrapped = False
     for part in module.modules():  # one walk, which a small network's forward is not much longer than
         facts = part.__dict__
         if facts.get("training"):
             training.append(facts)
         if facts.get("inplace") is True:
-            overwriting.append(facts)
+            inplace.append(facts)
         if facts.get("_compiled_call_impl") is not None:
             compiled.append((facts, facts["_compiled_call_impl"]))
         is_wrapped = is_wrapped or "_orig_mod" in part._modules
         if isinstance(part, torch.jit.ScriptModule) and part.training:
             scripted.append(part)
-        wanting += [values for values in part._parameters.values() if values is not None and values.requires_grad]
+        with_gradient += [values for values in part._parameters.values() if values is not None and values.requires_grad]
     try:
         for facts in training:
             facts["training"] = False
-        for facts in overwriting:
+        for facts in inplace:
             facts["inplace"] = False
         for facts, _ in compiled:
             facts["_compiled_call_impl"] = None
         for part in scripted:
             part.eval()
-        for values in wanting:
+        for values in with_gradient:
             values.requires_grad_(False)
         # A compiled part would go on without the hooks that are set after its compilation.
         with torch.compiler.set_stance("force_eager") if is_wrapped else contextlib.nullcontext():
@@ -124,38 +123,40 @@ def at_rest(module: nn.Module) -> Iterator[None]:
     finally:
         for facts in training:
             facts["training"] = True
-        for facts in overwriting:
+        for facts in inplace:
             facts["inplace"] = True
         for facts, call in compiled:
             facts["_compiled_call_impl"] = call
         for part in scripted:
             part.train()
-        for values in wanting:
+        for values in with_gradient:
             values.requires_grad_(True)
 
 
 @contextmanager
-def gradients() -> Iterator[None]:
-    """A context in which gradients can be had, inside ``torch.no_grad`` and ``torch.inference_mode`` too."""
+def enable_gradients() -> Iterator[None]:
+    """A context in which gradients are computed, inside ``torch.no_grad`` and ``torch.inference_mode`` too."""
     with torch.inference_mode(False), torch.enable_grad():
         yield
 
 
-class Ended(Exception):  # noqa: N818 - not an error: all that was wanted was heard
-    """Raised by a listener to end the forward early."""
+class StopForward(Exception):  # noqa: N818 - not an error: the rest of the forward pass is not needed
+    """Raised by a hook to end the forward pass early."""
 
 
 @contextmanager
-def heard(module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, functions: bool = False) -> Iterator[None]:
-    """A context in which ``listen`` is told of each call of a layer, in the order of computation.
+def hook_layers(
+    module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, functions: bool = False
+) -> Iterator[None]:
+    """A context in which ``listen`` is called after each call of a layer, in the order of computation.
 
-    What ``listen`` returns takes the place of the layer's output; None leaves it. It may raise ``Ended``.
+    The tensor that ``listen`` returns replaces the output of the layer; None keeps it. It may raise ``StopForward``.
 
     Args:
         module: the module.
-        listen: what is told of a call.
-        functions: tell of activation functions too, such as ``F.relu``, that follow a layer outside of layers; their path is the layer's with
-            the function's name.
+        listen: the hook.
+        functions: call it after activation functions too, such as ``F.relu``, that follow a layer outside of layers; their path is that of the
+            layer with the name of the function.
 
     Raises:
         UsageError: a part of the module is a TorchScript module.
@@ -164,15 +165,15 @@ def heard(module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, fu
     for path, part in module.named_modules():
         if isinstance(part, torch.jit.ScriptModule):
             raise UsageError(_SCRIPTED, where=path) if path else UsageError(_SCRIPTED)
-    ear = _Ear(listen, functions)
-    key: Any = object()  # of the hooks in the modules' own tables; torch's own way takes longer than a small network
+    hooks = _Hooks(listen, functions)
+    key: Any = object()  # of the hooks in the modules' own tables: register_forward_hook takes longer than a small network
     try:
-        module._forward_pre_hooks[key] = ear.begin
+        module._forward_pre_hooks[key] = hooks.begin
         for path, part in layers:
-            part._forward_hooks[key] = ear.hook(path)
+            part._forward_hooks[key] = hooks.hook(path)
             if functions and part is not module:
-                part._forward_pre_hooks[key] = ear.enter
-        with _Functions(ear) if functions else contextlib.nullcontext():
+                part._forward_pre_hooks[key] = hooks.enter
+        with _Functions(hooks) if functions else contextlib.nullcontext():
             yield
     finally:
         module._forward_pre_hooks.pop(key, None)
@@ -181,8 +182,8 @@ def heard(module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, fu
             part._forward_pre_hooks.pop(key, None)
 
 
-class _Ear:
-    """The hooks that tell a listener of calls."""
+class _Hooks:
+    """The hooks of one forward pass, which call the listener."""
 
     def __init__(self, listen: Callable[[LayerCall], Tensor | None], follows: bool) -> None:
         self.listen, self.follows = listen, follows
@@ -191,18 +192,18 @@ class _Ear:
         self.depth = 0
 
     def begin(self, *_: Any) -> None:
-        """A new forward of the whole module."""
+        """The forward pass of the whole module begins."""
         self.counts.clear()
         self.last, self.depth = None, 0
 
     def enter(self, *_: Any) -> None:
-        """A layer begins, whose own functions are not told of."""
+        """A layer begins; functions inside it are not reported."""
         self.depth += 1
 
     def hook(self, path: str) -> Callable[..., Any]:
         """The hook of one layer."""
 
-        def told(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+        def after_call(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             self.depth = max(0, self.depth - 1)
             first = first_tensor(output)
             named = self._named(path)
@@ -210,11 +211,11 @@ class _Ear:
                 return None
             layout = layout_of(layer, args, first)
             self.last = named, layer, first.shape, layout
-            is_active = self.follows and behind_activation(layer, args)
-            instead = self._tell(named, layer, args, first, layout, is_active)
-            return None if instead is None else with_first(output, instead)
+            is_active = self.follows and is_after_activation(layer, args)
+            replaced = self._call(named, layer, args, first, layout, is_active)
+            return None if replaced is None else with_first(output, replaced)
 
-        return told
+        return after_call
 
     def _named(self, path: str) -> str:
         count = self.counts[path] = self.counts.get(path, 0) + 1
@@ -222,14 +223,14 @@ class _Ear:
 
     def function(self, name: str, given: Tensor, output: Any) -> Any:
         """An activation function outside of layers."""
-        is_told = self.last is not None and not self.depth and isinstance(output, Tensor) and output is not given
-        if not is_told or self.last is None or output.shape != self.last[2]:
+        is_reported = self.last is not None and not self.depth and isinstance(output, Tensor) and output is not given
+        if not is_reported or self.last is None or output.shape != self.last[2]:
             return output
         path, layer, _, layout = self.last
-        instead = self._tell(self._named(f"{path}{FUNCTION}{name}"), layer, (given,), output, layout, is_active=True)
-        return output if instead is None else instead
+        replaced = self._call(self._named(f"{path}{FUNCTION}{name}"), layer, (given,), output, layout, is_active=True)
+        return output if replaced is None else replaced
 
-    def _tell(
+    def _call(
         self,
         path: str,
         layer: nn.Module,
@@ -238,45 +239,45 @@ class _Ear:
         layout: tuple[int, ...] | None,
         is_active: bool,
     ) -> Tensor | None:
-        """What takes the place of the first tensor of an output, its dimensions as they were."""
+        """The tensor that replaces the first one of an output, in its original layout; None where the listener returns none."""
         values = first if layout is None else first.permute(layout)
-        instead = self.listen(LayerCall(path, layer, args, values, is_active))
-        if instead is not None and layout is not None:
-            instead = instead.permute(tuple(layout.index(axis) for axis in range(len(layout))))
-        for told in (first, instead):
-            if told is not None:
-                setattr(told, ACTIVE, is_active)
+        replaced = self.listen(LayerCall(path, layer, args, values, is_active))
+        if replaced is not None and layout is not None:
+            replaced = replaced.permute(tuple(layout.index(axis) for axis in range(len(layout))))
+        for tensor in (first, replaced):
+            if tensor is not None:
+                setattr(tensor, ACTIVE, is_active)
                 if layout is not None:
-                    setattr(told, LAYOUT, layout)
-        return instead
+                    setattr(tensor, LAYOUT, layout)
+        return replaced
 
 
 class _Functions(TorchFunctionMode):
-    """Tells of activation functions while a module runs."""
+    """Reports activation functions while a module runs."""
 
-    def __init__(self, ear: _Ear) -> None:
+    def __init__(self, hooks: _Hooks) -> None:
         super().__init__()
-        self.ear = ear
+        self.hooks = hooks
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))
         name = ACTIVATION_FUNCTIONS.get(func) if isinstance(func, Hashable) else None
         if name is None or not args or not isinstance(args[0], Tensor):
             return output
-        return self.ear.function(name, args[0], output)
+        return self.hooks.function(name, args[0], output)
 
 
 def run(module: nn.Module, batch: Tensor) -> Any:
-    """The module's output; None where a listener ended the forward."""
+    """The output of the module; None where a hook ended the forward pass."""
     try:
         return module(batch)
-    except Ended as ended:
-        clear_frames(ended.__traceback__)  # which hold maps that nobody needs any more
+    except StopForward as stopped:
+        clear_frames(stopped.__traceback__)  # they hold maps that are no longer needed
         return None
 
 
 def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
-    """The output of one call of a layer, with the gradients that are on; nothing after it is computed.
+    """The output of one call of a layer, with gradients where they are enabled; nothing after it is computed.
 
     Raises:
         UsageError: there is no such layer.
@@ -286,9 +287,9 @@ def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
     def listen(call: LayerCall) -> None:
         if call.path == layer:
             found.append(call.output)
-            raise Ended
+            raise StopForward
 
-    with heard(module, listen):
+    with hook_layers(module, listen):
         run(module, batch)
     if not found:
         raise UsageError(unknown_layer(layer, called_layers(module, batch[:1])))
@@ -299,13 +300,13 @@ def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
 def called_layers(module: nn.Module, batch: Tensor) -> list[str]:
     """The paths of all calls of layers, in the order of computation."""
     paths: list[str] = []
-    with heard(module, lambda call: paths.append(call.path)), at_rest(module):
+    with hook_layers(module, lambda call: paths.append(call.path)), eval_mode(module):
         run(module, batch)
     return paths
 
 
 def unknown_layer(name: str, known: Sequence[str]) -> str:
-    """The sentence for a layer that is not there; a long list of layers is cut."""
+    """The message for an unknown layer; a long list of layers is shortened."""
     if len(known) <= _SHOWN:
         return unknown_name("layer", name, known)
     guess = closest_name(name, sorted(known))
@@ -313,23 +314,23 @@ def unknown_layer(name: str, known: Sequence[str]) -> str:
     return f"unknown layer {name!r}.{hint} There are {len(known)}, from {known[0]} to {known[-1]}; visus summary lists them."
 
 
-def chosen_layers(wanted: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """The layers that are wanted, in the order of computation; all where none is named.
+def select_layers(names: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:
+    """The layers with these names, in the order of computation; all where ``names`` is None.
 
     Raises:
-        UsageError: a layer that is not there.
+        UsageError: an unknown layer.
     """
-    if wanted is None:
+    if names is None:
         return list(known)
-    names = [wanted] if isinstance(wanted, str) else list(wanted)
-    for name in names:
+    selected = [names] if isinstance(names, str) else list(names)
+    for name in selected:
         if name not in known:
             raise UsageError(unknown_layer(name, known))
-    return [path for path in known if path in names]
+    return [path for path in known if path in selected]
 
 
 def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
-    """Inputs (samples, channels, *spatial) as a tensor where the module is; an array is copied only where it must be.
+    """Inputs (samples, channels, *spatial) as a tensor on the device and of the dtype of the module; copied only where necessary.
 
     Raises:
         UsageError: there is no sample.
@@ -337,13 +338,13 @@ def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
     batch = inputs if isinstance(inputs, Tensor) else torch.from_numpy(np.ascontiguousarray(inputs))
     if batch.dim() < 2 or not len(batch):
         raise UsageError(
-            f"inputs of shape (samples, channels, *spatial) with at least one sample are needed, not {tuple(batch.shape)}."
+            f"inputs need the shape (samples, channels, *spatial) and at least one sample, not {tuple(batch.shape)}."
         )
     convolutions = [part for part in module.modules() if isinstance(part, nn.modules.conv._ConvNd)]
     ranks = {len(part.kernel_size) for part in convolutions}
     if ranks == {batch.dim() - 1} and convolutions[0].in_channels == batch.shape[0]:
         raise UsageError(
-            f"this is one sample of the shape {tuple(batch.shape)}, and samples are needed: give it as inputs[None]."
+            f"these inputs of shape {tuple(batch.shape)} are one sample without a batch axis. Give inputs[None]."
         )
     _refuse_lazy(module)
     values = first_weights(module)
@@ -353,7 +354,7 @@ def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def first_weights(module: nn.Module) -> Tensor | None:
-    """The weights of the first layer that has some, by whose dtype a module reads its input; else its first parameter; None where it has none."""
+    """The weights of the first layer that has any, whose dtype the input must have; else the first parameter; None where there is none."""
     first = None
     for part in module.modules():
         for values in part._parameters.values():
@@ -373,12 +374,12 @@ def one_sample(module: nn.Module, sample: Inputs) -> Tensor:
     batch = torch.as_tensor(sample)
     batch = as_batch(module, batch)
     if len(batch) != 1:
-        raise UsageError(f"one sample is needed, with its samples axis, and {len(batch)} were given. Give inputs[:1].")
+        raise UsageError(f"one sample is needed, with its batch axis, and {len(batch)} were given. Give inputs[:1].")
     return batch
 
 
 def as_batches(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Iterator[Tensor]:
-    """One batch, or several taken one by one."""
+    """One batch, or several one after the other."""
     if isinstance(inputs, (Tensor, np.ndarray)):
         yield as_batch(module, inputs)
     else:
@@ -389,7 +390,7 @@ def as_batches(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Iterator
 
 @dataclass(frozen=True, eq=False)
 class TracedFields:
-    """What each layer sees of the input. The module is traced when this is first asked for.
+    """The receptive fields of the layers of a module, which is traced at their first use.
 
     Args:
         module: any module.
@@ -401,7 +402,7 @@ class TracedFields:
 
     @cached_property
     def account(self) -> Account:
-        """The module's account for this input."""
+        """The account of the module for this input."""
         return trace(self.module, self.input_shape)
 
     @cached_property
@@ -413,7 +414,7 @@ class TracedFields:
         return self._fields.get(path, ())
 
     def box(self, path: str, position: Sequence[int], spatial: Sequence[int]) -> Box | None:
-        """The pixels that the unit at a position really reads: first and last on each axis; None where it reads none.
+        """The exact receptive field of the unit at a position: first and last pixel on each axis; None where it reads no pixel.
 
         Args:
             position: of the unit in the layer's map.
@@ -429,33 +430,33 @@ class TracedFields:
 
 
 def _all_of(field: Field) -> tuple[int, int] | None:
-    """What all positions together read."""
+    """The pixels that all positions together read."""
     return field.hull().interval(0)
 
 
-def cut(sample: Array, box: Box | None) -> Array:
-    """The pixels of a sample (channels, *spatial) inside a box; without any where there is no box."""
+def crop_to_box(sample: Array, box: Box | None) -> Array:
+    """The pixels of a sample (channels, *spatial) inside a box; none where there is no box."""
     if box is None:
         return sample[(slice(None), *(slice(0, 0) for _ in sample.shape[1:]))]
     return sample[(slice(None), *(slice(first, last + 1) for first, last in box))]
 
 
-def frozen(values: Array) -> Array:
-    """The array, no longer to be written to."""
+def read_only(values: Array) -> Array:
+    """The array itself, made read-only."""
     values.setflags(write=False)
     return values
 
 
 def to_array(values: Tensor) -> Array:
-    """A tensor as an array that cannot be written to; it shares the tensor's memory where it can."""
+    """A tensor as a read-only array, which shares its memory where possible."""
     values = values.detach()
     if values.dtype in (torch.bfloat16, torch.float16):
         values = values.float()
-    return frozen(values.cpu().numpy())
+    return read_only(values.cpu().numpy())
 
 
-def position_in(spatial: Sequence[int], position: Sequence[int] | None, layer: str) -> tuple[int, ...]:
-    """A position of a map; its middle where none is given.
+def resolve_position(spatial: Sequence[int], position: Sequence[int] | None, layer: str) -> tuple[int, ...]:
+    """A position of a map; its middle for None.
 
     Raises:
         UsageError: there is no such position.
@@ -464,20 +465,20 @@ def position_in(spatial: Sequence[int], position: Sequence[int] | None, layer: s
         return tuple(length // 2 for length in spatial)
     place = tuple(int(index) for index in position)
     if place and not spatial:
-        raise UsageError("this layer has no map, so its units have no position. Leave it out.", where=layer)
+        raise UsageError("this layer has no feature map, so its units have no position. Leave it out.", where=layer)
     if len(place) != len(spatial) or not all(0 <= index < length for index, length in zip(place, spatial, strict=True)):
-        raise UsageError(f"the map has the size {tuple(spatial)}, and position {place} was asked for.", where=layer)
+        raise UsageError(f"the feature map has the size {tuple(spatial)}; position {place} does not exist.", where=layer)
     return place
 
 
-def channel_in(num_channels: int, channel: int, layer: str) -> int:
-    """A channel of a map.
+def check_channel(num_channels: int, channel: int, layer: str) -> int:
+    """The channel itself, where the layer has it.
 
     Raises:
         UsageError: there is no such channel.
     """
     if not 0 <= channel < num_channels:
         raise UsageError(
-            f"there are {num_channels} channels, and channel {channel} was asked for: they are counted from 0.", where=layer
+            f"there are {num_channels} channels, counted from 0; channel {channel} does not exist.", where=layer
         )
     return channel

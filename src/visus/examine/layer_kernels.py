@@ -1,7 +1,4 @@
-"""The kernels of a layer as arrays, its axes named, and scaled so that they can be drawn.
-
-This file knows weights of layers.
-"""
+"""The kernels of a layer as arrays with named axes."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Array, frozen, to_array, unknown_layer, unwrapped
+from visus.examine.layer_calls import Array, plain_module, read_only, to_array, unknown_layer
 from visus.networks.trace.rows import layer_text
 
 AXES: Final = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
@@ -26,11 +23,11 @@ class Filters:
 
     Args:
         path: the layer's path.
-        layer: the layer as it is written.
-        kernels: (filters, channels in of their group, *spatial).
+        layer: the definition of the layer.
+        kernels: (filters, input channels of their group, *spatial).
         axes: the names of these axes.
         bias: one number for each filter; None where the layer has none.
-        groups: of how many groups of channels each filter sees one.
+        groups: groups of input channels, of which each filter reads one.
     """
 
     path: str
@@ -42,7 +39,7 @@ class Filters:
 
     @property
     def noun(self) -> str:
-        """What one of them is called: a filter, or of a linear layer, which is laid over no map, a unit."""
+        """What one of them is called: a filter, or for a linear layer a unit."""
         return "unit" if self.kernels.ndim == 2 else "filter"
 
     def as_maps(self, sample_shape: tuple[int, ...]) -> Array | None:
@@ -52,7 +49,7 @@ class Filters:
             sample_shape: (channels, *spatial) of one sample.
 
         Returns:
-            None where the numbers that a linear layer reads are no places of the sample.
+            None where the inputs of a linear layer are not the positions of the sample.
 
         >>> filters(nn.Sequential(nn.Flatten(), nn.Linear(27, 4)), "1").as_maps((3, 3, 3)).shape
         (4, 3, 3, 3)
@@ -68,11 +65,11 @@ class Filters:
         """The kernels between 0 and 1 for drawing, weight 0 at 0.5.
 
         Args:
-            together: scale all filters by the largest weight of the layer; else each by its own, so that faint ones can be seen.
+            together: scale all filters by the largest weight of the layer; else each by its own, so that weak ones can be seen.
         """
         axes = tuple(range(self.kernels.ndim)) if together else tuple(range(1, self.kernels.ndim))
         largest = np.abs(self.kernels).max(axis=axes, keepdims=True)
-        return frozen(0.5 + 0.5 * self.kernels / np.where(largest > 0, largest, 1))
+        return read_only(0.5 + 0.5 * self.kernels / np.where(largest > 0, largest, 1))
 
 
 def filters(module: nn.Module, layer: str) -> Filters:
@@ -80,16 +77,16 @@ def filters(module: nn.Module, layer: str) -> Filters:
 
     Args:
         module: any module.
-        layer: the layer's path; a number of a call behind it, such as ``#2``, says nothing here.
+        layer: the layer's path; the number of a call behind it, such as ``#2``, is ignored.
 
     Raises:
         UsageError: there is no such layer, or it has no kernels.
 
     >>> found = filters(nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU()), "0")
     >>> found.kernels.shape, found.axes
-    ((8, 3, 5, 5), ('filter', 'channel in', 'height', 'width'))
+    ((8, 3, 5, 5), ('filter', 'input channel', 'height', 'width'))
     """
-    layers = {path: part for path, part in unwrapped(module).named_modules() if not part._modules}
+    layers = {path: part for path, part in plain_module(module).named_modules() if not part._modules}
     path = layer.partition("#")[0]
     if path not in layers:
         raise UsageError(unknown_layer(path, list(layers)))
@@ -103,7 +100,7 @@ def filters(module: nn.Module, layer: str) -> Filters:
         parts = weight.reshape(groups, -1, *weight.shape[1:])
         weight = parts.transpose(1, 2).flatten(0, 1)
     num_axes = weight.dim() - 2
-    names = ("unit", "feature in") if isinstance(part, nn.Linear) else ("filter", "channel in", *AXES[num_axes])
+    names = ("unit", "input feature") if isinstance(part, nn.Linear) else ("filter", "input channel", *AXES[num_axes])
     bias = None if part.bias is None else to_array(part.bias.clone())
     kernels = to_array(weight.clone(memory_format=torch.contiguous_format))
     return Filters(path, layer_text(part), kernels, names, bias, groups)

@@ -1,7 +1,4 @@
-"""What a layer gives: its tensors, where their channels are, and whether they are behind an activation.
-
-This file knows outputs of modules.
-"""
+"""Outputs of layers: their tensors, their layout, and whether they come from an activation."""
 
 from __future__ import annotations
 
@@ -15,8 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-LAYOUT: Final = "_visus_layout"  # the attribute of an output whose channels are not dimension 1: where its dimensions go
-ACTIVE: Final = "_visus_active"  # the attribute of an output that is behind an activation
+LAYOUT: Final = (
+    "_visus_layout"  # attribute of an output whose channels are not dimension 1: the permutation of its dimensions
+)
+ACTIVE: Final = "_visus_active"  # attribute of an output that comes from an activation
 _NOT_ACTIVATIONS: Final = (nn.Softmax, nn.Softmax2d, nn.LogSoftmax, nn.Softmin, nn.MultiheadAttention)
 _ACTIVATION_NAME: Final = re.compile(r"relu|gelu|silu|swish|[a-z]elu|mish|tanh|activation", re.IGNORECASE)
 ACTIVATION_FUNCTIONS: Final[dict[Any, str]] = {
@@ -36,12 +35,12 @@ ACTIVATION_FUNCTIONS: Final[dict[Any, str]] = {
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The first tensor of an output, however deep in lists."""
+    """The first tensor of an output, at any depth of nesting."""
     return next(all_tensors(output), None)
 
 
 def all_tensors(output: Any) -> Iterator[Tensor]:
-    """The tensors of an output in their order, however deep in tuples, lists, dictionaries and dataclasses."""
+    """The tensors of an output in order, at any depth of tuples, lists, dictionaries and dataclasses."""
     if isinstance(output, Tensor):
         yield output
         return
@@ -59,13 +58,13 @@ def _parts(output: Any) -> list[Any]:
     return []
 
 
-def with_first(output: Any, instead: Tensor) -> Any:
-    """An output of the same build with another first tensor."""
+def with_first(output: Any, tensor: Tensor) -> Any:
+    """An output of the same structure with another first tensor."""
     if isinstance(output, Tensor):
-        return instead
+        return tensor
     parts = _parts(output)
     place = next(place for place, part in enumerate(parts) if first_tensor(part) is not None)
-    parts[place] = with_first(parts[place], instead)
+    parts[place] = with_first(parts[place], tensor)
     if isinstance(output, Mapping):
         changed: Any = copy.copy(output)
         changed[list(output)[place]] = parts[place]
@@ -78,10 +77,10 @@ def with_first(output: Any, instead: Tensor) -> Any:
 
 
 def layout_of(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> tuple[int, ...] | None:
-    """Where the dimensions of an output go so that it is (samples, channels, *spatial); None where it is already.
+    """The permutation that makes an output (samples, channels, *spatial); None where it already is.
 
-    Channels are the last dimension after a linear layer, an embedding, a recurrent layer or a norm over the last dimension, and after what
-    follows element by element; a recurrent layer may have its steps before its samples.
+    Channels are the last dimension after a linear layer, an embedding, a recurrent layer or a norm over the last dimension, and after
+    elementwise layers that follow; a recurrent layer may have time steps as its first dimension.
     """
     if output.dim() < 3:
         return None
@@ -118,8 +117,8 @@ def is_activation(layer: nn.Module) -> bool:
     )
 
 
-def behind_activation(layer: nn.Module, args: tuple[Any, ...]) -> bool:
-    """Whether what a layer gives is behind an activation."""
+def is_after_activation(layer: nn.Module, args: tuple[Any, ...]) -> bool:
+    """Whether the output of a layer comes from an activation."""
     if is_activation(layer):
         return True
     before = first_tensor(args)

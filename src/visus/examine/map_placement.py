@@ -1,8 +1,8 @@
-"""Where the cells of a layer's map lie on the input: each belongs at the center of its unit's theoretical receptive field.
+"""Where the cells of a layer's map lie on the input: each at the center of its theoretical receptive field.
 
-The theoretical field, with the padding continued, is the right one at the borders too: a unit weights what it reads
-symmetrically about that center, while the middle of the pixels inside the image drifts inwards with every padded layer. Shape
-letters: N samples, * spatial axes. This file knows fields, centers and interpolation.
+The theoretical field, with the padding continued, is the right one at the borders too: a unit weights its inputs symmetrically about that
+center, while the middle of the pixels inside the image drifts inwards with every padded layer. ``MapPlacement.spread`` interpolates between
+the centers, for Grad-CAM; ``place_nearest`` shows each cell as a block, for activations. Shape letters: N samples, * spatial axes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from visus.units import rank_words, write_shape
 STRETCHED: Final = 0
 """No field is known: the map is stretched over the input."""
 IN_ORDER: Final = 1
-"""Each cell reads everything, and is placed as the cells of an earlier layer."""
+"""Each cell reads the whole input and is placed like the cells of an earlier layer."""
 EXACT: Final = 2
 """Each cell lies at the center of its own receptive field."""
 
@@ -38,7 +38,7 @@ class MapPlacement:
         centers: for each axis of the input the centers of the cells along it, in pixels; the first pixel is centered at 0.
         order: map axes in the order of the input's axes; None for an axis of the input that the map does not have.
         quality: ``EXACT``, ``IN_ORDER`` or ``STRETCHED``.
-        note: what a reader must know; empty for ``EXACT`` cells that are not tokens.
+        note: a sentence that a reader must know; empty for ``EXACT`` cells that are not tokens.
         tokens: for a row of tokens, the token of each cell of the grid, row by row; None for a map with axes of its own.
     """
 
@@ -83,37 +83,37 @@ def _weights(centers: Array, length: int) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Places:
+class MapPlacements:
     """The placements of all layers of a module for one input shape; it is traced when the first is asked for.
 
     Args:
-        sights: what the layers see.
+        traced: receptive fields of the layers.
     """
 
-    sights: TracedFields
+    traced: TracedFields
     _known: dict[tuple[str, tuple[int, ...]], MapPlacement] = field(default_factory=dict)
 
-    def follow(self) -> Places:
-        """Trace the module now, and not while it is listened to."""
+    def trace_now(self) -> MapPlacements:
+        """Trace the module now, so that it is not traced while hooks are set."""
         _ = self._rows
         return self
 
     @property
     def spatial(self) -> tuple[int, ...]:
         """Lengths of the input's axes."""
-        return self.sights.input_shape[1:]
+        return self.traced.input_shape[1:]
 
     @cached_property
     def _rows(self) -> tuple[tuple[Row, ...], str]:
-        """The rows of the account; and why there are none."""
+        """The rows of the account; or an empty tuple and the reason."""
         try:
-            return self.sights.account.rows, ""
+            return self.traced.account.rows, ""
         except (UsageError, GeometryError) as error:
             return (), str(error)
 
     @cached_property
     def _tokens(self) -> dict[int, tuple[tuple[Array, ...], Array, str]]:
-        """By the number of tokens: the centers of the grid that they are, the tokens in its order, and the row that tells it."""
+        """By number of tokens: the centers of their grid, the tokens in its order, and the path of the row that makes them."""
         found: dict[int, tuple[tuple[Array, ...], Array, str]] = {}
         for row in self._rows[0]:
             count = row.output_shape[0] if len(row.output_shape) == 2 else 0
@@ -122,7 +122,7 @@ class Places:
         return {count: (self._unclipped(centers), *rest) for count, (centers, *rest) in found.items()}  # type: ignore[misc]
 
     def _unclipped(self, centers: tuple[Array, ...]) -> tuple[Array, ...]:
-        """The theoretical centers of the map that the tokens were made of, where one has as many cells along each axis."""
+        """The theoretical centers of the map that the tokens come from, where one has as many cells along each axis."""
         lengths = tuple(map(len, centers))
         for row in self._rows[0]:
             if row.output_shape[1:] == lengths and (own := _own_centers(row.fields, lengths)) is not None:
@@ -163,8 +163,8 @@ class Places:
                 and (centers := _own_centers(row.fields, spatial)) is not None
             ):
                 note = (
-                    f"Each cell of '{path}' reads the whole {rank_words(len(self.spatial)).sample}; the cells are placed as those of "
-                    f"'{row.path}', the last layer before it with fields of their own."
+                    f"Each cell of '{path}' reads the whole {rank_words(len(self.spatial)).sample}; the cells are placed like those of "
+                    f"'{row.path}', the last layer before it whose cells have receptive fields of their own."
                 )
                 return MapPlacement(centers, tuple(range(len(spatial))), IN_ORDER, note)
         return self._stretched(path, spatial, why)
@@ -172,7 +172,7 @@ class Places:
     def _of_tokens(self, fields: Fields, count: int, path: str) -> MapPlacement:
         centers, tokens, row_path = self._tokens[count]
         rest = count - len(tokens)
-        extra = f", {rest} of {count} tokens (such as a class token) left out" if rest else ""
+        extra = f", {rest} of {count} tokens (such as a class token) dropped" if rest else ""
         note = (
             f"The cells of '{path}' are tokens, laid out as the grid of {write_shape(tuple(map(len, centers)))} patches that "
             f"'{row_path}' reads{extra}."
@@ -184,22 +184,20 @@ class Places:
         noun = rank_words(len(self.spatial)).sample
         if len(spatial) != len(self.spatial):
             raise UsageError(
-                f"a {len(spatial)}-D map cannot be laid over a {len(self.spatial)}-D input. Choose a layer whose map has as many axes."
+                f"a {len(spatial)}-D map does not fit a {len(self.spatial)}-D input. Choose a layer whose map has {len(self.spatial)} axes."
             )
         centers = tuple(
             (np.arange(count) + 0.5) * length / count - 0.5 for count, length in zip(spatial, self.spatial, strict=True)
         )
         because = (
-            f"the receptive fields could not be followed ({why.rstrip('.')})"
-            if why
-            else "no receptive field is known for it"
+            f"the receptive fields could not be computed ({why.rstrip('.')})" if why else "its receptive field is not known"
         )
-        note = f"The map of '{path}' is stretched over the {noun}, for {because}: do not read places off it."
+        note = f"The map of '{path}' is stretched over the {noun}, because {because}: its positions are not exact."
         return MapPlacement(centers, tuple(range(len(spatial))), STRETCHED, note)
 
 
 def _orders(spatial: tuple[int, ...], fields: Fields) -> Iterator[tuple[int | None, ...]]:
-    """Ways in which the axes of a map can be those of the input, that in their own order first."""
+    """Orders in which the axes of a map can be those of the input, their own order first."""
     axes: list[int | None] = list(range(len(spatial)))
     if len(spatial) >= len(fields) and any(length == 1 for length in spatial):
         axes += [None] * len(fields)
@@ -212,7 +210,7 @@ def _orders(spatial: tuple[int, ...], fields: Fields) -> Iterator[tuple[int | No
 
 
 def _own_centers(fields: Fields, lengths: Sequence[int]) -> tuple[Array, ...] | None:
-    """The centers of the theoretical fields of all positions; None where the positions of an axis have no fields of their own."""
+    """The centers of the theoretical fields of all positions; None where the positions along an axis have no fields of their own."""
     if not fields or len(fields) != len(lengths):
         return None
     found = [_centers(each, length) for each, length in zip(fields, lengths, strict=True)]
@@ -229,13 +227,45 @@ def _centers(field: Field, length: int) -> Array | None:
     if len(known) < length:
         return None
     if field.phases is None:
-        first = float(field.start) + (field.size - 1) / 2
-        return first + float(field.stride) * np.arange(length)
+        return _regular_centers(field, length)
     return np.array([(first + last) / 2 for first, last in known])
 
 
+def _regular_centers(field: Field, length: int) -> Array:
+    """Evenly spaced centers, from the field's start, size and stride."""
+    centers: Array = float(field.center) + float(field.stride) * np.arange(length)
+    return centers
+
+
+def place_nearest(cells: Array, fields: Fields, spatial: Sequence[int]) -> Array:
+    """A map, (*), of the size of the input: each cell fills ``stride`` pixels around the center of its field; other pixels are 0.
+
+    Along an axis where every cell reads the whole input, the cells are stretched over it.
+
+    Args:
+        cells: the map.
+        fields: the receptive field of its layer on each axis.
+        spatial: lengths of the input's axes.
+
+    >>> place_nearest(np.array([5.0, 7.0]), (Field(size=3, stride=2, start=0),), (6,)).tolist()
+    [5.0, 5.0, 7.0, 7.0, 0.0, 0.0]
+    """
+    placed = np.asarray(cells, dtype=np.float64)
+    for axis, (each, length) in enumerate(zip(fields, spatial, strict=True)):
+        count, stride = placed.shape[axis], float(each.stride)
+        pixels = np.arange(length)
+        if stride == 0:
+            nearest, is_known = pixels * count // length, np.ones(length, dtype=bool)
+        else:
+            nearest = np.floor((pixels - _regular_centers(each, count)[0]) / stride + 0.5).astype(int)
+            is_known = (nearest >= 0) & (nearest < count)
+        placed = np.take(placed, np.clip(nearest, 0, count - 1), axis=axis)
+        placed = placed * is_known.reshape([-1 if index == axis else 1 for index in range(placed.ndim)])
+    return placed
+
+
 def _grid(row: Row, count: int) -> tuple[tuple[Array, ...], Array] | None:
-    """The centers of a grid of tokens and the tokens in its order; None where the first axis of a row's output is no row of tokens."""
+    """The centers of a grid of tokens and the tokens in its order; None where the first axis of the output is no row of tokens."""
     fields = row.fields
     if not fields or any(each.intervals is None or len(each.intervals) != count or each.stride == 0 for each in fields):
         return None

@@ -1,7 +1,6 @@
-"""Which answers to look at: the surest wrong ones, the least sure right ones, confusions, labels that may be wrong, what looks alike.
+"""Predictions worth a look: confident mistakes, uncertain correct ones, confusions, possible label errors, similar samples.
 
-This file knows probabilities, labels and features, as numbers. Samples are told by their places, counted from 0. Shape letters:
-N samples, K classes, F features.
+Samples are indices, counted from 0. Shape letters: N samples, K classes, F features.
 """
 
 from __future__ import annotations
@@ -17,31 +16,31 @@ from torch import Tensor, nn
 from visus.errors import DataError, UsageError
 from visus.examine.layer_calls import (
     Array,
-    Ended,
     Inputs,
     LayerCall,
+    StopForward,
     as_batches,
-    at_rest,
-    frozen,
-    heard,
+    eval_mode,
+    hook_layers,
+    plain_module,
+    read_only,
     to_array,
-    unwrapped,
 )
 from visus.examine.layer_calls import run as run_module
 from visus.examine.layer_outputs import first_tensor
 
 MAX_SHOWN = 8
-"""So many samples of each kind are told, unless another number is asked for."""
+"""Default number of samples of each kind."""
 
 
 @dataclass(frozen=True)
 class Confused:
-    """One class taken for another.
+    """One class predicted as another.
 
     Attributes:
-        label, answer: indices of the true class and of what was said.
+        label, answer: indices of the true and of the predicted class.
         num_samples: how often.
-        places: such samples, the surest answer first; at most as many as were asked for.
+        places: such samples, the most confident first; at most ``limit``.
     """
 
     label: int
@@ -52,13 +51,13 @@ class Confused:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Places of samples that are worth a look.
+    """Indices of samples that are worth a look.
 
     Attributes:
-        num_wrong: wrong answers in all.
-        confident_wrong: the wrong answers with the highest probability, the highest first.
-        unsure_right: the right answers with the lowest probability, the lowest first.
-        confusions: the most frequent pairs of true class and answer.
+        num_wrong: misclassified samples in all.
+        confident_wrong: the misclassified samples with the highest probability, the highest first.
+        unsure_right: the correctly classified samples with the lowest probability, the lowest first.
+        confusions: the most frequent pairs of true and predicted class.
     """
 
     num_wrong: int
@@ -73,8 +72,8 @@ class Suspect:
 
     Attributes:
         place: of the sample.
-        label: the class that it bears.
-        suggested: the class that the network takes it for.
+        label: its label.
+        suggested: the class that it probably belongs to.
         label_probability, suggested_probability: of both.
     """
 
@@ -87,11 +86,11 @@ class Suspect:
 
 @dataclass(frozen=True, eq=False)
 class Nearest:
-    """For each of Q samples the samples most like it, the nearest first.
+    """The most similar samples of each of Q samples, the nearest first.
 
     Attributes:
-        places: (Q, k) places among those that were compared.
-        similarity: (Q, k) cosine of the angle between both samples' features, -1 to 1.
+        places: (Q, k) indices among those that were compared.
+        similarity: (Q, k) cosine similarity of the features of both, -1 to 1.
         num_compared: samples that were compared.
     """
 
@@ -101,19 +100,19 @@ class Nearest:
 
 
 def find_mistakes(
-    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int = MAX_SHOWN, most_pairs: int = 4
+    probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int = MAX_SHOWN, max_pairs: int = 4
 ) -> Mistakes:
-    """The answers that are worth a look. Of equals, the earlier sample comes first.
+    """The predictions that are worth a look. Of equals, the earlier sample comes first.
 
     Args:
         probabilities: (N, K).
         labels: (N,) class indices.
         limit: samples of each kind; at least 1.
-        most_pairs: pairs of classes.
+        max_pairs: pairs of classes.
 
     Raises:
         DataError: there is no sample.
-        UsageError: the shapes do not belong together, or fewer than one sample is asked for.
+        UsageError: the shapes do not fit together, or ``limit`` is below 1.
 
     >>> found = find_mistakes(np.array([[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]]), [1, 1, 1])
     >>> found.confident_wrong, found.unsure_right, found.confusions[0].num_samples
@@ -128,7 +127,7 @@ def find_mistakes(
     wrong, right = surest[is_wrong[surest]], least_sure[~is_wrong[least_sure]]
     pairs, counts = np.unique(truth[wrong] * chances.shape[1] + answers[wrong], return_counts=True)
     confusions = []
-    for index in np.argsort(-counts, kind="stable")[:most_pairs]:
+    for index in np.argsort(-counts, kind="stable")[:max_pairs]:
         label, answer = divmod(int(pairs[index]), chances.shape[1])
         places = wrong[(truth[wrong] == label) & (answers[wrong] == answer)][:limit]
         confusions.append(Confused(label, answer, int(counts[index]), _whole(places)))
@@ -138,21 +137,20 @@ def find_mistakes(
 def suspicious_labels(
     probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int | None = None
 ) -> tuple[Suspect, ...]:
-    """Samples whose label is probably another, by confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068, section 3.1, eq. 1).
+    """Samples whose label is probably wrong, by confident learning (Northcutt, Jiang and Chuang 2021, arXiv:1911.00068, section 3.1, eq. 1).
 
-    For each class, the threshold is the mean probability that the network gives it over the samples that bear its label. A sample counts for
-    the most probable of the classes whose threshold it reaches; where that is not its label, and is more probable than it, the label is
-    suspected. The widest gap between both probabilities comes first. Right only where the network has not learned from these very samples:
-    what it has learned by heart it does not suspect.
+    The threshold of a class is its mean predicted probability over the samples with that label. A sample is assigned to the most probable of
+    the classes whose threshold it reaches; where this is not its label and is more probable, the label is suspect. The widest gap between
+    both probabilities comes first. Use held-out samples only: a network has memorized the wrong labels of its training set.
 
     Args:
         probabilities: (N, K).
         labels: (N,) class indices, as given.
-        limit: at most so many; None for all.
+        limit: maximum number of samples; None for all.
 
     Raises:
         DataError: there is no sample.
-        UsageError: the shapes do not belong together.
+        UsageError: the shapes do not fit together.
 
     >>> chances = np.array([[0.9, 0.1], [0.8, 0.2], [0.95, 0.05], [0.1, 0.9], [0.2, 0.8]])
     >>> [(each.place, each.suggested) for each in suspicious_labels(chances, [0, 0, 1, 1, 1])]
@@ -176,7 +174,7 @@ def suspicious_labels(
 
 
 def feature_layer(module: nn.Module, inputs: Inputs) -> str:
-    """The path of the last convolution or linear layer that is called: what reaches it are the features of a sample.
+    """The path of the last convolution or linear layer that is called: its inputs are the features of a sample.
 
     Raises:
         UsageError: there is none.
@@ -191,24 +189,22 @@ def feature_layer(module: nn.Module, inputs: Inputs) -> str:
         if isinstance(call.module, (nn.modules.conv._ConvNd, nn.Linear)):
             paths.append(call.path)
 
-    module = unwrapped(module)
+    module = plain_module(module)
     for batch in as_batches(module, inputs[:1]):
-        with at_rest(module), heard(module, listen):
+        with eval_mode(module), hook_layers(module, listen):
             _without_gradients(module, batch)
     if not paths:
-        raise UsageError(
-            "this network has no convolution and no linear layer, so nothing is known that its samples have in common."
-        )
+        raise UsageError("this network has no convolution and no linear layer, so its samples have no features to compare.")
     return paths[-1]
 
 
 def features(module: nn.Module, inputs: Inputs | Iterable[Inputs], layer: str) -> Iterable[Array]:
-    """What reaches a layer, for each batch (N, F): of a map the mean over its places, of tokens the mean over them.
+    """The inputs of a layer for each batch, (N, F): the mean over the positions of a map, or over tokens.
 
     Args:
         module: any module.
-        inputs: scaled samples, one batch or several taken one by one.
-        layer: as ``feature_layer`` gives it.
+        inputs: scaled samples, one batch or several.
+        layer: the result of ``feature_layer``.
     """
     found: list[Tensor] = []
 
@@ -220,46 +216,46 @@ def features(module: nn.Module, inputs: Inputs | Iterable[Inputs], layer: str) -
                 is_last = isinstance(call.module, nn.Linear)
                 values = values.flatten(1, -2).mean(1) if is_last else values.flatten(2).mean(2)
             found.append(values)
-            raise Ended
+            raise StopForward
 
-    module = unwrapped(module)
+    module = plain_module(module)
     for batch in as_batches(module, inputs):
         found.clear()
-        with at_rest(module), heard(module, listen):
+        with eval_mode(module), hook_layers(module, listen):
             _without_gradients(module, batch)
         yield to_array(found[0].float())
 
 
 def nearest_samples(
-    wanted: Array, compared: Iterable[Array], *, limit: int = 3, skip: Sequence[int] | None = None
+    queries: Array, compared: Iterable[Array], *, limit: int = 3, skip: Sequence[int] | None = None
 ) -> Nearest:
-    """The compared samples whose features point the same way, by the cosine. Memory does not grow with their number.
+    """The most similar samples by cosine similarity of features. Memory does not grow with the number of compared samples.
 
     Args:
-        wanted: (Q, F) features of the samples that are asked about.
-        compared: features (N, F), batch by batch, counted on.
+        queries: (Q, F) features of the samples whose neighbors are searched.
+        compared: features (N, F), batch by batch; indices count on over the batches.
         limit: neighbors of each.
-        skip: for each sample that is asked about a place that is the sample itself, or -1; None where none is.
+        skip: for each query its own index among the compared samples, or -1; None where no query is among them.
 
     Raises:
         DataError: there is nothing to compare with.
-        UsageError: the features are no tables, or have another width.
+        UsageError: the features are not two-dimensional, or differ in width.
 
     >>> nearest_samples(np.array([[1.0, 0.0]]), [np.array([[0.0, 2.0], [3.0, 0.1]])], limit=1).places.tolist()
     [[1]]
     """
     if isinstance(compared, np.ndarray) and compared.ndim == 2:
         compared = [compared]
-    queries = _directions(wanted)
-    own = np.full(len(queries), -1) if skip is None else np.asarray(skip)
-    best, where, count = np.zeros((len(queries), 0)), np.zeros((len(queries), 0), dtype=np.int64), 0
+    directions = _unit_rows(queries)
+    own = np.full(len(directions), -1) if skip is None else np.asarray(skip)
+    best, where, count = np.zeros((len(directions), 0)), np.zeros((len(directions), 0), dtype=np.int64), 0
     for batch in compared:
-        if np.ndim(wanted) != 2 or np.ndim(batch) != 2 or np.shape(batch)[1] != np.shape(wanted)[1]:
+        if np.ndim(queries) != 2 or np.ndim(batch) != 2 or np.shape(batch)[1] != np.shape(queries)[1]:
             raise UsageError(
-                f"features of shape {np.shape(wanted)} and {np.shape(batch)} cannot be compared: (samples, features) are needed, with as many "
-                "features in both."
+                f"features of shape {np.shape(queries)} and {np.shape(batch)} cannot be compared: both need the shape (samples, features), with the "
+                "same number of features."
             )
-        similar = queries @ _directions(batch).T
+        similar = directions @ _unit_rows(batch).T
         places = np.arange(count, count + len(batch))
         similar[own[:, None] == places] = -np.inf
         count += len(batch)
@@ -269,15 +265,15 @@ def nearest_samples(
         best, where = np.take_along_axis(best, order, axis=1), np.take_along_axis(where, order, axis=1)
     if not count:
         raise DataError("there is nothing to compare with: no samples were given.")
-    return Nearest(frozen(where), frozen(best), count)
+    return Nearest(read_only(where), read_only(best), count)
 
 
-def _directions(values: Array) -> Array:
+def _unit_rows(values: Array) -> Array:
     """Rows of length 1; a row of zeros stays."""
     rows = np.asarray(values, dtype=np.float64)
     lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    directions: Array = rows / np.where(lengths > 0, lengths, 1.0)
-    return directions
+    unit: Array = rows / np.where(lengths > 0, lengths, 1.0)
+    return unit
 
 
 def _without_gradients(module: nn.Module, batch: Tensor) -> None:
@@ -293,12 +289,14 @@ def _checked(probabilities: Any, labels: Any) -> tuple[Array, Array]:
     chances, truth = np.asarray(probabilities, dtype=np.float64), np.asarray(labels, dtype=np.int64)
     if chances.ndim != 2 or truth.shape != chances.shape[:1]:
         raise UsageError(
-            f"probabilities of shape {chances.shape} and labels of shape {truth.shape} do not belong together: "
-            "(samples, classes) and (samples,) are needed."
+            f"probabilities of shape {chances.shape} and labels of shape {truth.shape} do not fit together: "
+            "they need the shapes (samples, classes) and (samples,)."
         )
     if not len(truth):
         raise DataError("there is nothing to look at: no samples were given.")
     if truth.min() < 0 or truth.max() >= chances.shape[1]:
         wrong = int(truth.min() if truth.min() < 0 else truth.max())
-        raise UsageError(f"a label is {wrong}, and there are probabilities of {chances.shape[1]} classes, counted from 0.")
+        raise UsageError(
+            f"label {wrong} does not exist: there are probabilities of {chances.shape[1]} classes, counted from 0."
+        )
     return chances, truth

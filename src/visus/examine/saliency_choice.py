@@ -1,6 +1,6 @@
-"""Which saliency method names pixels that matter: several methods' maps of the same samples against random orders of the pixels.
+"""Choosing a saliency method: maps of several methods against random orders of the pixels, by deletion and insertion.
 
-Shape letters: N samples, * spatial axes. This file knows maps, areas and the rule by which one method is taken.
+Shape letters: N samples, * spatial axes.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visus.examine.deletion import areas_below, masked_scores, orders_of, random_orders, step_counts
-from visus.examine.layer_calls import Array, as_batch, unwrapped
+from visus.examine.deletion import areas_under, masked_scores, orders_of, random_orders, step_counts
+from visus.examine.layer_calls import Array, as_batch, plain_module
 from visus.examine.saliency_checks import BEYOND, ROUNDING, Curves
 from visus.examine.saliency_types import Saliency
 from visus.units import write_share
 
 CENTER: Final = "center prior"
-"""A Gaussian at the center of every sample, which knows nothing of it: what a map must beat to be worth more than a habit of photographers."""
+"""A Gaussian at the center, the same for every sample: the baseline for maps, since photographers center their objects."""
 
 
 @dataclass(frozen=True, eq=False)
-class CheckedMethod:
-    """A method's maps against random orders.
+class MethodCheck:
+    """The maps of one method against random orders.
 
     Args:
         method: such as ``Grad-CAM``.
-        layer: the layer that it looked at; empty for methods of the whole network.
-        gains: (2, N) by how much deletion falls and insertion rises earlier than the mean of random orders, as areas, for each sample.
-        margins: (2, N) what a gain must be larger than: three standard deviations of the areas of random orders.
+        layer: the layer of Grad-CAM; empty for the other methods.
+        gains: (2, N) areas by which deletion falls and insertion rises earlier than the mean of random orders, for each sample.
+        margins: (2, N) the minimum of a significant gain: three standard deviations of the areas of random orders.
     """
 
     method: str
@@ -42,7 +42,7 @@ class CheckedMethod:
 
     @property
     def passes_on(self) -> Array:
-        """(N,) whether both areas of a sample say more than a random order."""
+        """(N,) whether both areas of a sample beat random orders."""
         passed: Array = np.all(self.gains > self.margins, axis=0)
         return passed
 
@@ -92,10 +92,10 @@ def check_methods(
     num_random: int = 8,
     seed: int = 0,
     center: bool = True,
-) -> tuple[CheckedMethod, ...]:
-    """Deletion and insertion of several methods' maps of the same samples, against the same random orders, sample by sample.
+) -> tuple[MethodCheck, ...]:
+    """Deletion and insertion of the maps of several methods for the same samples, against the same random orders.
 
-    Pixels that are taken away become 0 in the values that the network reads: the mean of the training samples, where they were scaled by it.
+    A removed pixel becomes 0: the mean of the training set where samples are normalized by it.
 
     Args:
         module: the module that the maps are of.
@@ -104,9 +104,9 @@ def check_methods(
         steps: from no pixel to all of them.
         num_random: random orders for each sample.
         seed: of the random orders.
-        center: test a Gaussian at the center too, for information; it comes last.
+        center: check a Gaussian at the center too, as a baseline; it comes last.
     """
-    module = unwrapped(module)
+    module = plain_module(module)
     batch = as_batch(module, inputs)
     num_samples, spatial = len(batch), batch.shape[2:]
     rng = np.random.default_rng(seed)
@@ -119,18 +119,18 @@ def check_methods(
         random_orders(rng, num_samples, num_pixels) for _ in range(num_random)
     ]
     with torch.inference_mode(False):
-        areas = areas_below(masked_scores(module, batch, maps[0].target, orders, counts), counts)  # (K, 2, N)
+        areas = areas_under(masked_scores(module, batch, maps[0].target, orders, counts), counts)  # (K, 2, N)
     random = areas[len(drawn) :]
     margins = np.maximum(ROUNDING, BEYOND * random.std(0, ddof=1))
     sign = np.array([-1.0, 1.0])[:, None]
     flat = np.array([(np.ptp(each.reshape(num_samples, -1), axis=1) > 0) for each in drawn])
     gains = [sign * (each - random.mean(0)) * is_map for each, is_map in zip(areas[: len(drawn)], flat, strict=True)]
-    named = [(each.method, each.layer) for each in maps] + [(CENTER, "")] * center
-    return tuple(CheckedMethod(*name, gain, margins) for name, gain in zip(named, gains, strict=True))
+    names = [(each.method, each.layer) for each in maps] + [(CENTER, "")] * center
+    return tuple(MethodCheck(*name, gain, margins) for name, gain in zip(names, gains, strict=True))
 
 
 def center_prior(spatial: tuple[int, ...]) -> Array:
-    """A Gaussian at the center, its deviation a quarter of each axis.
+    """A Gaussian at the center, its standard deviation a quarter of each axis.
 
     >>> center_prior((3,)).round(2).tolist()
     [0.41, 1.0, 0.41]
@@ -142,16 +142,16 @@ def center_prior(spatial: tuple[int, ...]) -> Array:
     return found
 
 
-def best_of(tested: Sequence[CheckedMethod]) -> CheckedMethod | None:
-    """The method that is taken: of those that pass, the one that passes on most samples, the first of equals; None where none passes."""
+def best_of(tested: Sequence[MethodCheck]) -> MethodCheck | None:
+    """Of the methods that pass, the one that passes on most samples, the first of equals; None where none passes."""
     passed = [each for each in tested if each.method != CENTER and each.is_passed]
     return max(passed, key=lambda each: each.share) if passed else None
 
 
 def best_curves(curves: Sequence[Curves]) -> list[int]:
-    """The places of the curves of one sample that pass, the one that beats random orders by most first.
+    """The indices of the curves of one sample that pass, the one that beats random orders by most first.
 
-    How far a map beats them is the smaller of its two gains, each in units of what it must be larger than.
+    The measure is the smaller of the two gains, each divided by its margin.
     """
     beyond = {
         place: min(gain / margin for gain, margin in zip(each.gains, each.margins, strict=True))
@@ -161,27 +161,25 @@ def best_curves(curves: Sequence[Curves]) -> list[int]:
     return sorted(beyond, key=lambda place: -beyond[place])
 
 
-def choice_sentence(tested: Sequence[CheckedMethod], chosen: CheckedMethod | None, noun: str) -> str:
-    """What was tested on how many samples, and what came of it."""
+def choice_sentence(tested: Sequence[MethodCheck], chosen: MethodCheck | None, noun: str) -> str:
+    """The chosen method, and the share of samples on which each method passes."""
     count = tested[0].gains.shape[1]
     methods = [each for each in tested if each.method != CENTER]
     prior = next((each for each in tested if each.method == CENTER), None)
-    listed = "; ".join(f"{_named(each)} {write_share(each.share, 0)}" for each in methods)
-    beside = (
-        f" A Gaussian at the center, which knows nothing of the {noun}, beats it on {write_share(prior.share, 0)}."
-        if prior
-        else ""
+    listed = "; ".join(f"{_name(each)} {write_share(each.share, 0)}" for each in methods)
+    baseline = (
+        f" A Gaussian at the center, the same for every {noun}, passes on {write_share(prior.share, 0)}." if prior else ""
     )
-    share = f"Share of {count} held-out {noun}s whose map beats random order in deletion and in insertion: {listed}.{beside}"
+    share = f"Share of {count} held-out {noun}s whose map beats random orders in both: {listed}.{baseline}"
     if chosen is None:
-        return f"No map is shown: no method passes deletion and insertion against random order on held-out {noun}s. {share}"
+        return f"No map is shown: no method passes deletion and insertion on held-out {noun}s. {share}"
     return (
-        f"{_named(chosen)} is shown: it passes deletion and insertion against random order on held-out {noun}s (95 % intervals of both "
-        f"gains above 0), on more of them than the others that pass. {share}"
+        f"{_name(chosen)} passes deletion and insertion on held-out {noun}s (the 95 % intervals of both gains are above 0), and on more of them "
+        f"than any other method. {share}"
     )
 
 
-def _named(each: CheckedMethod) -> str:
+def _name(each: MethodCheck) -> str:
     return f"{each.method} at '{each.layer}'" if each.layer else each.method
 
 

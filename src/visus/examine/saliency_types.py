@@ -1,6 +1,6 @@
-"""What a saliency map explains, a class or a unit, and the value of a map: what both methods and checks share.
+"""The target of a saliency map, a class or a unit, and the result of every method: shared by methods and checks.
 
-Shape letters: N samples, C channels, * the spatial axes of the input. This file knows scores, maps and boxes.
+Shape letters: N samples, C channels, * the spatial axes of the input.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import UsageError
-from visus.examine.layer_calls import Array, Box, TracedFields, channel_in, output_of, position_in
+from visus.examine.layer_calls import Array, Box, TracedFields, check_channel, output_of, resolve_position
 from visus.examine.layer_outputs import all_tensors, first_tensor
 
 
@@ -26,7 +26,7 @@ class Unit:
     Args:
         layer: the layer's path.
         channel: from 0.
-        position: its place in the layer's map; None for the middle.
+        position: in the layer's map; None for the middle.
     """
 
     layer: str
@@ -35,27 +35,27 @@ class Unit:
 
 
 Target = int | Sequence[int] | Unit | None
-"""What is explained: a class, a class for each sample, a unit, or, where it is None, the class that the module gives to each sample."""
+"""A class, a class for each sample, or a unit; None for the predicted class of each sample."""
 
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """How much each pixel mattered to what is explained.
+    """How much each pixel mattered for the target.
 
     Args:
         method: ``gradient``, ``Grad-CAM``, ``integrated gradients`` or ``occlusion``.
-        target: what was explained; a class for each sample, or a unit with its position.
-        scores: (N,) what the module said: the class's output before any softmax, or the unit's value.
-        map: (N, *) one number for each pixel. The channels' largest size for gradients, their sum for the others; negative
-            where a pixel spoke against it (never for gradients and Grad-CAM).
-        values: (N, C, *) with signs; None for Grad-CAM, which knows no channels of the input.
-        layer: the layer that Grad-CAM looked at; empty for the others.
-        reason: a sentence why this layer; empty where it was asked for.
-        coarse: (N, *) Grad-CAM's map as large as its layer's; None for the others.
-        spilled: share of the map that lay outside what the unit reads before it was cut off there; 0 where nothing was cut.
-        gap: for integrated gradients, (N,) how far the sum of the values is from the change of the score, which it should equal.
-        sights: what the layers see; traced when it is first asked for.
-        notes: what a reader must know: where cells were placed in another way than at the centers of their fields, which output was read.
+        target: a class for each sample, or a unit with its position.
+        scores: (N,) the output of the class before any softmax, or the value of the unit.
+        map: (N, *) one number for each pixel: the maximum over the channels of the absolute gradient, for the other methods the sum over
+            the channels. Negative where a pixel lowers the score (never for gradients and Grad-CAM).
+        values: (N, C, *) with signs; None for Grad-CAM, which does not distinguish input channels.
+        layer: the layer of Grad-CAM; empty for the other methods.
+        reason: a sentence why this layer; empty where it was given.
+        layer_map: (N, *) the map of Grad-CAM in the size of its layer; None for the other methods.
+        clipped_share: share of the map that lay outside the exact receptive field and was set to 0; 0 where nothing was.
+        convergence_delta: for integrated gradients, (N,) sum of the values minus the change of the score, which should be equal.
+        traced: receptive fields of the layers; the module is traced at their first use.
+        notes: sentences that a reader must know: cells that were not placed at the centers of their fields, and which output was read.
     """
 
     method: str
@@ -63,29 +63,29 @@ class Saliency:
     scores: Array
     map: Array
     values: Array | None
-    sights: TracedFields
+    traced: TracedFields
     layer: str = ""
     reason: str = ""
-    coarse: Array | None = None
-    spilled: float = 0.0
-    gap: Array | None = None
+    layer_map: Array | None = None
+    clipped_share: float = 0.0
+    convergence_delta: Array | None = None
     notes: tuple[str, ...] = ()
 
     @cached_property
     def box(self) -> Box | None:
-        """The pixels that the unit really reads, or that the module's last layer reads; None where it reads none."""
-        return box_of(self.sights, self.target)
+        """The exact receptive field of the unit, or of the last layer; None where it reads no pixel."""
+        return exact_box(self.traced, self.target)
 
     @property
     def outside_box(self) -> float:
-        """Share of the map that lies outside ``box``: exactly 0, or the map shows what its unit cannot have seen."""
-        return outside_share(self.map, self.box)
+        """Share of the map outside ``box``; more than 0 means that the map marks pixels that cannot matter."""
+        return share_outside(self.map, self.box)
 
 
-def outside_share(maps: Array, box: Box | None) -> float:
-    """Share of the absolute values of maps (N, *) that lies outside a box; 0 for maps of zeros.
+def share_outside(maps: Array, box: Box | None) -> float:
+    """Share of the absolute values of maps (N, *) outside a box; 0 for maps of zeros.
 
-    >>> outside_share(np.array([[1.0, 1.0, 2.0]]), ((0, 1),))
+    >>> share_outside(np.array([[1.0, 1.0, 2.0]]), ((0, 1),))
     0.5
     """
     sizes = np.abs(np.asarray(maps, dtype=np.float64))
@@ -98,82 +98,82 @@ def outside_share(maps: Array, box: Box | None) -> float:
     return float(sizes[:, outside].sum()) / total
 
 
-def box_of(sights: TracedFields, target: tuple[int, ...] | Unit) -> Box | None:
-    """What a unit reads; for classes, what the last layer reads."""
+def exact_box(traced: TracedFields, target: tuple[int, ...] | Unit) -> Box | None:
+    """The exact receptive field of a unit; for classes, that of the last layer."""
     if isinstance(target, Unit):
-        row = next((row for row in sights.account.rows if row.path == target.layer), None)
+        row = next((row for row in traced.account.rows if row.path == target.layer), None)
         shape = row.output_shape if row is not None else ()
         position = target.position or ()
         spatial = shape[1:] if len(shape) == len(position) + 1 else ()
-        return sights.box(target.layer, position, spatial)
-    last = [row for row in sights.account.rows if row.fields][-1]
-    return sights.box(last.path, (), ())
+        return traced.box(target.layer, position, spatial)
+    last = [row for row in traced.account.rows if row.fields][-1]
+    return traced.box(last.path, (), ())
 
 
 def class_scores(output: Any) -> tuple[Tensor | None, str]:
-    """The scores of classes in a module's output: its first tensor of shape (N, classes), and a sentence where there is more than one tensor.
+    """The class scores in a module's output, its first tensor of shape (N, classes); and a sentence where there is more than one tensor.
 
     >>> class_scores((torch.zeros(2, 8, 4, 4), torch.zeros(2, 3)))[1]
-    'The module returns 2 tensors; its classes are read from number 2, the first of shape (samples, classes).'
+    'The module returns 2 tensors; the class scores are number 2, the first of shape (samples, classes).'
     """
     found = list(all_tensors(output))
     place = next((place for place, each in enumerate(found) if each.dim() == 2), None)
     if place is None:
         return None, ""
-    note = f"The module returns {len(found)} tensors; its classes are read from number {place + 1}, the first of shape (samples, classes)."
+    note = f"The module returns {len(found)} tensors; the class scores are number {place + 1}, the first of shape (samples, classes)."
     return found[place], note if len(found) > 1 else ""
 
 
-class Explained:
-    """The score of a module that is explained, as a function of its inputs.
+class TargetScores:
+    """The score of the target, class or unit, as a function of the module's inputs.
 
     Args:
-        module: the module, at rest.
+        module: the module, in ``eval_mode``.
         batch: the samples.
-        target: what is explained; see ``Target``.
+        target: see ``Target``.
     """
 
     def __init__(self, module: nn.Module, batch: Tensor, target: Target) -> None:
         self.module, self.batch, self.target = module, batch, target
         self.note = ""
-        self.settled: tuple[int, ...] | Unit = target if isinstance(target, Unit) else ()
+        self.resolved: tuple[int, ...] | Unit = target if isinstance(target, Unit) else ()
 
     def scores(self, x: Tensor) -> Tensor:
-        """The score of each sample: the first call settles the classes or the position.
+        """The score of each sample; the first call resolves the classes or the position.
 
         Raises:
             UsageError: no such class, layer, channel or position.
         """
-        return self._of_unit(x) if isinstance(self.settled, Unit) else self._of_classes(x)
+        return self._of_unit(x) if isinstance(self.resolved, Unit) else self._of_classes(x)
 
     def _of_unit(self, x: Tensor) -> Tensor:
-        assert isinstance(self.settled, Unit), "asked for a unit"
-        return self.picked(output_of(self.module, x, self.settled.layer))
+        assert isinstance(self.resolved, Unit), "asked for a unit"
+        return self.of_layer_output(output_of(self.module, x, self.resolved.layer))
 
-    def picked(self, output: Tensor) -> Tensor:
-        """The unit in its layer's output (N, C, *)."""
-        unit = self.settled
+    def of_layer_output(self, output: Tensor) -> Tensor:
+        """The scores, from the output (N, C, *) of the unit's layer."""
+        unit = self.resolved
         assert isinstance(unit, Unit), "asked for a unit"
-        position = position_in(output.shape[2:], unit.position, unit.layer)
-        self.settled = Unit(unit.layer, channel_in(output.shape[1], unit.channel, unit.layer), position)
+        position = resolve_position(output.shape[2:], unit.position, unit.layer)
+        self.resolved = Unit(unit.layer, check_channel(output.shape[1], unit.channel, unit.layer), position)
         index: tuple[Any, ...] = (slice(None), unit.channel, *position)
         return output[index]
 
     def _of_classes(self, x: Tensor) -> Tensor:
-        return self.classed(self.module(x))
+        return self.of_module_output(self.module(x))
 
-    def classed(self, output: Any) -> Tensor:
-        """The classes in the module's output."""
+    def of_module_output(self, output: Any) -> Tensor:
+        """The scores, from the output of the module."""
         logits, self.note = class_scores(output)
         if logits is None:
             first = first_tensor(output)
             found = "no tensor" if first is None else f"a tensor of shape {tuple(first.shape)}"
             raise UsageError(
-                f"classes are explained where a module gives (samples, classes), and this one gives {found}. Name a Unit."
+                f"a class needs a module that returns (samples, classes), and this one returns {found}. Give a Unit as target."
             )
-        if not self.settled:
-            self.settled = self._classes(logits)
-        classes = torch.tensor(self.settled, device=logits.device)
+        if not self.resolved:
+            self.resolved = self._classes(logits)
+        classes = torch.tensor(self.resolved, device=logits.device)
         classes = classes.repeat_interleave(len(logits) // len(classes)) if len(logits) != len(classes) else classes
         return logits.gather(1, classes[:, None])[:, 0]
 
@@ -181,15 +181,13 @@ class Explained:
         asked, num_samples, num_classes = self.target, len(self.batch), logits.shape[1]
         if asked is None:
             return tuple(int(place) for place in logits[:num_samples].argmax(1))
-        assert not isinstance(asked, Unit), "units are explained by their layer"
+        assert not isinstance(asked, Unit), "units have a layer"
         classes = (asked,) * num_samples if isinstance(asked, int) else tuple(int(each) for each in asked)
         if len(classes) != num_samples:
             raise UsageError(
-                f"{len(classes)} classes were given for {num_samples} samples: give one, or one for each sample."
+                f"{len(classes)} classes were given for {num_samples} samples: give one class, or one for each sample."
             )
         for each in classes:
             if not 0 <= each < num_classes:
-                raise UsageError(
-                    f"there are {num_classes} classes, and class {each} was asked for: they are counted from 0."
-                )
+                raise UsageError(f"there are {num_classes} classes, counted from 0; class {each} does not exist.")
         return classes

@@ -1,7 +1,4 @@
-"""How alike two networks see: filters matched one to one, and layers compared by what they make of the same samples.
-
-This file knows kernels, samples and layers.
-"""
+"""Similarity of two networks: filters matched one to one, and layers compared by centered kernel alignment (CKA)."""
 
 from __future__ import annotations
 
@@ -14,19 +11,29 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import MissingExtraError, UsageError
-from visus.examine.layer_calls import Array, Inputs, LayerCall, as_batch, at_rest, frozen, heard, run, unwrapped
+from visus.examine.layer_calls import (
+    Array,
+    Inputs,
+    LayerCall,
+    as_batch,
+    eval_mode,
+    hook_layers,
+    plain_module,
+    read_only,
+    run,
+)
 
 MIN_SAMPLES = 4
-_MAX_VALUES = 2**24  # of a layer's maps that are multiplied at once
+_MAX_VALUES = 2**24  # values of a layer's maps that are multiplied at once
 
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """Filters of two layers, each with the one that it is most like, no filter twice.
+    """Filters of two layers in pairs, no filter twice.
 
     Args:
-        partners: for each filter of the first layer the number of its partner in the second.
-        cosines: of each pair, -1 to 1; 1 for the same pattern, whatever its contrast. A filter that is 0 has cosine 0.
+        partners: for each filter of the first layer the index of its partner in the second.
+        cosines: cosine similarity of each pair, -1 to 1; 1 for the same pattern at any scale, 0 where a filter is 0.
     """
 
     partners: tuple[int, ...]
@@ -39,7 +46,7 @@ class Matching:
 
 
 def match_filters(one: Array, other: Array) -> Matching:
-    """Filters of two layers matched so that the sum of their cosines is largest (the assignment problem).
+    """Filters of two layers matched so that the sum of their cosines is maximal (the assignment problem).
 
     Args:
         one, other: kernels (filters, ...), of the same shape.
@@ -54,71 +61,70 @@ def match_filters(one: Array, other: Array) -> Matching:
     """
     if one.shape != other.shape:
         raise UsageError(
-            f"filters are matched one to one, and these are {tuple(one.shape)} and {tuple(other.shape)}. Give layers of one shape."
+            f"filters are matched one to one and need the same shape; these have {tuple(one.shape)} and {tuple(other.shape)}."
         )
     cosines = _unit_rows(one) @ _unit_rows(other).T
     rows, columns = _assignment()(cosines, maximize=True)
-    return Matching(tuple(int(column) for column in columns), frozen(cosines[rows, columns]))
+    return Matching(tuple(int(column) for column in columns), read_only(cosines[rows, columns]))
 
 
 @dataclass(frozen=True)
-class LayerLikeness:
+class LayerSimilarity:
     """One layer of two networks.
 
     Args:
         path: its path in both.
-        cka: centered kernel alignment of what it makes of the same samples: 1 for the same up to turning and scaling, about 0 for
-            unrelated. None where it makes the same of all samples.
+        cka: centered kernel alignment of its outputs for the same samples: 1 where they are equal up to rotation and scale, about 0
+            where they are unrelated. None where its output is the same for all samples.
     """
 
     path: str
     cka: float | None
 
 
-def layer_likeness(one: nn.Module, other: nn.Module, samples: Inputs) -> tuple[LayerLikeness, ...]:
+def layer_similarity(one: nn.Module, other: nn.Module, samples: Inputs) -> tuple[LayerSimilarity, ...]:
     """Centered kernel alignment of every layer that two networks share by path, in the order of computation.
 
     The linear kernel (Kornblith et al. 2019, arXiv:1905.00414), with the estimator of Song et al. 2012 that is not biased by
-    few samples, as in Nguyen et al. 2021 (arXiv:2010.15327). Only the products of samples with samples are kept, so the memory is that of
-    one layer's maps.
+    few samples, as in Nguyen et al. 2021 (arXiv:2010.15327). Only the Gram matrices are kept, so the memory is that of the maps of one layer.
 
     Args:
-        one, other: modules; layers that only one of them has are left out.
+        one, other: modules; layers that only one of them has are dropped.
         samples: scaled samples (N, C, *), the same for both; at least 4.
 
     Raises:
         UsageError: too few samples.
     """
-    return kernels_likeness(layer_kernels(one, samples), layer_kernels(other, samples))
+    return gram_similarity(gram_matrices(one, samples), gram_matrices(other, samples))
 
 
-def kernels_likeness(one: Mapping[str, Array], other: Mapping[str, Array]) -> tuple[LayerLikeness, ...]:
-    """``layer_likeness`` from what ``layer_kernels`` gave of two networks for the same samples, so that each of them is run once.
+def gram_similarity(one: Mapping[str, Array], other: Mapping[str, Array]) -> tuple[LayerSimilarity, ...]:
+    """``layer_similarity`` from the Gram matrices of both networks for the same samples, so that each network runs once.
 
     Args:
-        one, other: (N, N) of every layer, by its path; layers that only one of them has are left out.
+        one, other: the results of ``gram_matrices``; layers that only one of them has are dropped.
     """
-    return tuple(LayerLikeness(path, kernel_alignment(one[path], other[path])) for path in one if path in other)
+    return tuple(LayerSimilarity(path, centered_kernel_alignment(one[path], other[path])) for path in one if path in other)
 
 
-def kernel_alignment(one: Array, other: Array) -> float | None:
-    """Centered alignment of two kernels (N, N) of the same samples; None where one of them tells no sample from another.
+def centered_kernel_alignment(one: Array, other: Array) -> float | None:
+    """Centered kernel alignment of two Gram matrices (N, N) of the same samples; None where one of them is the same for all samples.
 
     >>> kernel = np.outer([0.0, 1.0, 2.0, 3.0, 5.0], [0.0, 1.0, 2.0, 3.0, 5.0])
-    >>> round(kernel_alignment(kernel, 7 * kernel), 6)
+    >>> round(centered_kernel_alignment(kernel, 7 * kernel), 6)
     1.0
     """
-    own, others = _dependence(one, one), _dependence(other, other)
+    own, others = _hsic(one, one), _hsic(other, other)
     if own <= 1e-12 * _size(one) or others <= 1e-12 * _size(other):
         return None
-    return _dependence(one, other) / float(np.sqrt(own * others))
+    return _hsic(one, other) / float(np.sqrt(own * others))
 
 
 def _size(kernel: Array) -> float:
     return float(np.square(kernel).sum()) or 1.0
 
 
-def _dependence(one: Array, other: Array) -> float:
+def _hsic(one: Array, other: Array) -> float:
     """The unbiased Hilbert-Schmidt independence criterion of Song et al. 2012, equation 5."""
     num_samples = len(one)
     left, right = one - np.diag(np.diag(one)), other - np.diag(np.diag(other))
@@ -129,8 +135,8 @@ def _dependence(one: Array, other: Array) -> float:
 
 
 @torch.no_grad()
-def layer_kernels(module: nn.Module, samples: Inputs) -> dict[str, Array]:
-    """For each layer by its path the products (N, N) of what it makes of every sample with what it makes of every other, centered.
+def gram_matrices(module: nn.Module, samples: Inputs) -> dict[str, Array]:
+    """For each layer by its path the centered Gram matrix (N, N) of its outputs: products of samples with samples.
 
     Args:
         module: any module.
@@ -139,10 +145,10 @@ def layer_kernels(module: nn.Module, samples: Inputs) -> dict[str, Array]:
     Raises:
         UsageError: too few samples.
 
-    >>> layer_kernels(nn.Sequential(nn.Conv2d(1, 2, 3)), torch.rand(5, 1, 8, 8))["0"].shape
+    >>> gram_matrices(nn.Sequential(nn.Conv2d(1, 2, 3)), torch.rand(5, 1, 8, 8))["0"].shape
     (5, 5)
     """
-    module = unwrapped(module)
+    module = plain_module(module)
     found: dict[str, Array] = {}
 
     def listen(call: LayerCall) -> None:
@@ -150,27 +156,27 @@ def layer_kernels(module: nn.Module, samples: Inputs) -> dict[str, Array]:
         if len(values) == num_samples and values.is_floating_point():
             found[call.path] = _gram(values.flatten(1))
 
-    with at_rest(module):
+    with eval_mode(module):
         batch = as_batch(module, samples)
         num_samples = len(batch)
         refuse_too_few(num_samples)
-        with heard(module, listen):
+        with hook_layers(module, listen):
             run(module, batch)
     return found
 
 
 def refuse_too_few(num_samples: int) -> None:
-    """Refuse so few samples that nothing could be said.
+    """Refuse too few samples for an estimate.
 
     Raises:
         UsageError: fewer than 4.
     """
     if num_samples < MIN_SAMPLES:
-        raise UsageError(f"layers are compared on at least {MIN_SAMPLES} samples, and there are {num_samples}.")
+        raise UsageError(f"comparing layers needs at least {MIN_SAMPLES} samples, and there are {num_samples}.")
 
 
 def _gram(values: Tensor) -> Array:
-    """(N, features) to (N, N), the mean sample taken off, a part of the features at a time."""
+    """The centered Gram matrix (N, N) of (N, features), computed in parts of the features."""
     width = max(1, _MAX_VALUES // len(values))
     total = torch.zeros(len(values), len(values), dtype=torch.float64)
     for part in torch.split(values, width, dim=1):
@@ -187,7 +193,7 @@ def _unit_rows(kernels: Array) -> Array:
 
 
 def _assignment() -> Any:
-    """scipy's solver of the assignment problem, where it is installed."""
+    """The solver of the assignment problem of scipy, where it is installed."""
     try:
         from scipy.optimize import linear_sum_assignment
     except Exception as error:
@@ -195,7 +201,7 @@ def _assignment() -> Any:
     return linear_sum_assignment
 
 
-def mean_likeness(layers: Sequence[LayerLikeness]) -> float | None:
-    """Mean over the layers that have a figure; None where none has."""
+def mean_similarity(layers: Sequence[LayerSimilarity]) -> float | None:
+    """Mean CKA of the layers that have one; None where none has."""
     known = [layer.cka for layer in layers if layer.cka is not None]
     return sum(known) / len(known) if known else None

@@ -1,8 +1,7 @@
-"""Templates: what each filter looks for, shown by the patches of the data that excite it most.
+"""Templates: for each filter the patches of the data with the highest activations.
 
-A patch is cut exactly to what the unit that fired really reads: fed alone, whatever the rest of the sample is replaced by, it
-gives the same activation to rounding. Shape letters: N samples, C channels, * spatial axes. This file knows values, places and
-patches.
+A patch is cut to the exact receptive field of its unit: whatever replaces the rest of the sample, the activation stays the same up to
+rounding. Shape letters: N samples, C channels, * spatial axes.
 """
 
 from __future__ import annotations
@@ -21,23 +20,23 @@ from visus.errors import UsageError
 from visus.examine.layer_calls import (
     Array,
     Box,
-    Ended,
     Inputs,
     LayerCall,
+    StopForward,
     TracedFields,
     as_batch,
     as_batches,
-    at_rest,
     called_layers,
-    chosen_layers,
-    cut,
-    frozen,
-    heard,
+    crop_to_box,
+    eval_mode,
+    hook_layers,
     output_of,
+    plain_module,
+    read_only,
     run,
+    select_layers,
     to_array,
     unknown_layer,
-    unwrapped,
 )
 
 BATCH_SIZE = 128
@@ -45,13 +44,13 @@ BATCH_SIZE = 128
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """One unit that fired strongly.
+    """One unit with a high activation.
 
     Args:
         sample: index of the sample, in the order in which samples were given.
-        position: the unit's place in its layer's map; empty where the layer has no map.
-        value: what the unit said.
-        box: first and last pixel that it really reads, on each axis; None where it reads padding alone.
+        position: of the unit in the map of its layer; empty where the layer has no map.
+        value: its activation.
+        box: its exact receptive field, first and last pixel on each axis; None where it reads only padding.
         patch: the scaled pixels inside the box, (channels, *).
     """
 
@@ -61,8 +60,8 @@ class Template:
     box: Box | None
     patch: Array
 
-    def alone(self, surroundings: Array) -> Array:
-        """The patch in its place, everything else taken from ``surroundings``, (channels, *) of a whole sample."""
+    def pasted_into(self, surroundings: Array) -> Array:
+        """A sample with the patch at its position and everything else from ``surroundings``, (channels, *)."""
         made = np.array(surroundings, dtype=self.patch.dtype)
         if self.box is not None:
             made[(slice(None), *(slice(first, last + 1) for first, last in self.box))] = self.patch
@@ -75,7 +74,7 @@ class LayerTemplates:
 
     Args:
         path: the layer's path.
-        channels: for each channel its strongest units, the strongest first.
+        channels: for each channel its units with the highest activations, the highest first.
     """
 
     path: str
@@ -87,8 +86,8 @@ class Templates:
     """The layers in the order of computation.
 
     Args:
-        num_samples: samples that were looked at.
-        layers: one for each layer that was asked for.
+        num_samples: samples that were searched.
+        layers: one for each requested layer.
     """
 
     num_samples: int
@@ -115,18 +114,18 @@ def templates(
     per_sample: int = 1,
     preprocessing: Preprocessing | None = None,
 ) -> Templates:
-    """For every filter the places in the data that excite it most, found in one pass.
+    """For every filter the patches of the data with the highest activations, found in one pass.
 
-    Of the samples only those are kept that are still among the strongest (none of a split, which is read again where needed).
-    Of equals the one that came first stays. A unit of a layer behind a ReLU that says 0 was not excited by anything.
+    Only samples of the current best patches are kept in memory (none of a split, which is read again). Of equals the first one stays.
+    An activation of 0 after a ReLU means that nothing in the data activates the filter.
 
     Args:
         module: any module.
         inputs: a split with its ``preprocessing``, scaled samples (N, C, *), or batches of them.
         layers: paths of layers; None for all.
-        top: how many for each channel, at most.
-        per_sample: how many of them may come from one sample, at most.
-        preprocessing: how a split is scaled.
+        top: maximum number for each channel.
+        per_sample: maximum number of them from one sample.
+        preprocessing: the preprocessing of the split.
 
     Raises:
         UsageError: no samples, no such layer, or a number below 1.
@@ -141,17 +140,17 @@ def templates(
     for name, number in (("top", top), ("per_sample", per_sample)):
         if number < 1:
             raise UsageError(f"{name} must be at least 1, not {number}.")
-    module = unwrapped(module)
+    module = plain_module(module)
     search = _Search(module, top, per_sample, keeps_samples=not isinstance(inputs, Part))
-    with at_rest(module), torch.no_grad():
+    with eval_mode(module), torch.no_grad():
         for batch in _batches(module, inputs, preprocessing):
             search.look(batch, layers)
     if not search.num_samples:
         raise UsageError("templates need at least one sample, and there is none.")
     if isinstance(inputs, Part):
         assert preprocessing is not None, "a split without its preprocessing was refused"
-        return search.settled(lambda sample: preprocessing.scaled(inputs.rows(np.array([sample])))[0].numpy())
-    return search.settled(lambda sample: search.samples[sample])
+        return search.results(lambda sample: preprocessing.scaled(inputs.rows(np.array([sample])))[0].numpy())
+    return search.results(lambda sample: search.samples[sample])
 
 
 def _batches(
@@ -161,13 +160,13 @@ def _batches(
         yield from as_batches(module, inputs)
         return
     if preprocessing is None:
-        raise UsageError("the samples of a split are not scaled: give its preprocessing too.")
+        raise UsageError("the samples of a split are not normalized: give its preprocessing too.")
     for batch in batches_in_order(inputs, preprocessing, BATCH_SIZE):
         yield as_batch(module, batch)
 
 
 class _Search:
-    """The strongest units of each channel so far."""
+    """The units with the highest activations of each channel so far."""
 
     def __init__(self, module: nn.Module, top: int, per_sample: int, keeps_samples: bool) -> None:
         self.module, self.top, self.per_sample, self.keeps_samples = module, top, per_sample, keeps_samples
@@ -181,7 +180,7 @@ class _Search:
         """Run one batch."""
         self.input_shape = tuple(batch.shape[1:])
         if self.wanted is None and layers is not None:
-            self.wanted = chosen_layers(layers, called_layers(self.module, batch[:1]))
+            self.wanted = select_layers(layers, called_layers(self.module, batch[:1]))
         last = self.wanted[-1] if self.wanted else None
 
         def listen(call: LayerCall) -> None:
@@ -189,25 +188,25 @@ class _Search:
                 best = self.best.setdefault(call.path, _Best(tuple(call.output.shape[2:]), self.top, self.per_sample))
                 best.add(call.output, self.num_samples)
             if call.path == last:
-                raise Ended
+                raise StopForward
 
-        with heard(self.module, listen):
+        with hook_layers(self.module, listen):
             run(self.module, batch)
         if self.keeps_samples:
             self._keep(batch)
         self.num_samples += len(batch)
 
     def _keep(self, batch: Tensor) -> None:
-        """Keep the samples that are still among the strongest, and no others."""
+        """Keep the samples of the current best units, and no others."""
         needed = {sample for best in self.best.values() for sample in best.samples.flatten().tolist()}
         self.samples = {sample: values for sample, values in self.samples.items() if sample in needed}
         for index in range(len(batch)):
             if self.num_samples + index in needed:
                 self.samples[self.num_samples + index] = batch[index].cpu().numpy().copy()
 
-    def settled(self, sample_of: Callable[[int], Array]) -> Templates:
-        """All templates with their boxes and patches; a patch is part of its sample's array."""
-        sights = TracedFields(self.module, self.input_shape)
+    def results(self, sample_of: Callable[[int], Array]) -> Templates:
+        """All templates with their boxes and patches; a patch is a view of its sample."""
+        traced = TracedFields(self.module, self.input_shape)
         read: dict[int, Array] = {}
         layers = []
         for path, best in self.best.items():
@@ -216,23 +215,23 @@ class _Search:
                 made = []
                 for sample, position, value in units:
                     if sample not in read:
-                        read[sample] = frozen(sample_of(sample))
-                    box = sights.box(path, position, best.spatial)
-                    made.append(Template(sample, position, value, box, cut(read[sample], box)))
+                        read[sample] = read_only(sample_of(sample))
+                    box = traced.box(path, position, best.spatial)
+                    made.append(Template(sample, position, value, box, crop_to_box(read[sample], box)))
                 channels.append(tuple(made))
             layers.append(LayerTemplates(path, tuple(channels)))
         return Templates(self.num_samples, tuple(layers))
 
 
 class _Best:
-    """The strongest units of one layer: (rank, channel) arrays of values, samples and places."""
+    """The best units of one layer: (rank, channel) arrays of values, samples and flat positions."""
 
     def __init__(self, spatial: tuple[int, ...], top: int, per_sample: int) -> None:
         self.spatial, self.top, self.per_sample = spatial, top, per_sample
         self.values = self.samples = self.places = torch.empty(0)
 
     def add(self, maps: Tensor, first_sample: int) -> None:
-        """Compare with the maps of a batch, (N, C, *)."""
+        """Merge with the maps of a batch, (N, C, *)."""
         flat = maps.flatten(2) if maps.dim() > 2 else maps.unsqueeze(2)
         if self.per_sample == 1:
             values, places = (each.unsqueeze(2) for each in flat.max(2))
@@ -249,7 +248,7 @@ class _Best:
         self.values, self.places, self.samples = (each.gather(0, order) for each in (values, places, samples))
 
     def units(self) -> Iterator[list[tuple[int, tuple[int, ...], float]]]:
-        """For each channel (sample, position, value) of its strongest units."""
+        """For each channel (sample, position, value) of its best units."""
         values, samples, places = to_array(self.values), to_array(self.samples), to_array(self.places)
         positions = np.stack(np.unravel_index(places, self.spatial or (1,)), -1)
         for channel in range(values.shape[1]):
@@ -264,13 +263,13 @@ class _Best:
 
 
 def unit_values(module: nn.Module, inputs: Inputs, layer: str, channel: int, position: Sequence[int] = ()) -> Array:
-    """What one unit says to each sample, (N,): the check of a template is that its patch alone gives its value.
+    """The activation of one unit for each sample, (N,): a template is right if its patch alone gives its value.
 
     Raises:
         UsageError: there is no such layer.
     """
-    module = unwrapped(module)
-    with at_rest(module), torch.no_grad():
+    module = plain_module(module)
+    with eval_mode(module), torch.no_grad():
         output = output_of(module, as_batch(module, inputs), layer)
     place: tuple[Any, ...] = (slice(None), channel, *position)
     return to_array(output[place].clone())

@@ -1,7 +1,4 @@
-"""The model card: a README.md in the run's folder that says what the network is, how good it is and what it is not for.
-
-This file knows how facts are told in Markdown.
-"""
+"""The model card: a README.md in the run's folder that says what the network is, how good it is and what it is not for."""
 
 from __future__ import annotations
 
@@ -10,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visus.files import write_file
-from visus.pages.report.facts import (
-    ReportFacts,
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.sentences import (
     calibration_sentences,
     cost_rows,
     network_sentence,
@@ -43,24 +40,23 @@ def card_text(facts: ReportFacts) -> str:
         " ".join(_plain(sentence) for sentence in calibration_sentences(facts)),
         *_section("Classes", [_classes(facts)]),
         *_section("Data", [_bullets(_data_lines(facts))]),
-        *_section("Limits", [_bullets(_limits(facts))]),
+        *_section("Limitations", [_bullets(_limitations(facts))]),
     ]
     prepared = preprocessing_sentences(facts)
     if prepared:
-        said = "This travels with the weights; `visus predict` does it of itself."
-        parts += _section("What is done before the network sees it", [said, _bullets(prepared)])
-    parts += _section("Use", ["```\nvisus predict RUN FILES\nvisus evaluate RUN\n```", "`RUN` is this folder."])
-    parts += _section("Repeat", _repeat(facts))
+        stored = "The preprocessing is stored with the weights; `visus predict` applies it."
+        parts += _section("Preprocessing", [stored, _bullets(prepared)])
+    parts += _section("Usage", ["```\nvisus predict RUN FILES\nvisus evaluate RUN\n```", "`RUN` is this folder."])
+    parts += _section("Reproducing this run", _reproduce(facts))
     return "\n\n".join(parts) + "\n"
 
 
 def _classes(facts: ReportFacts) -> str:
     rows = facts.scores.per_class
     if len(rows) > _LISTED_CLASSES:
-        return (
-            f"{write_number_of(len(rows), 'class', 'classes')}, listed in `classes.txt`; their figures are in `scores.json`."
-        )
-    lines = [f"| class | {facts.nouns} scored | precision | recall | F1 |", "|---|---:|---:|---:|---:|"]
+        classes = write_number_of(len(rows), "class", "classes")
+        return f"{classes}, listed in `classes.txt`; their metrics are in `scores.json`."
+    lines = [f"| class | {facts.nouns} | precision | recall | F1 |", "|---|---:|---:|---:|---:|"]
     for row in rows:
         shares = " | ".join(
             "\u2013" if share is None else write_share(share) for share in (row.precision, row.recall, row.f1)
@@ -76,34 +72,33 @@ def _data_lines(facts: ReportFacts) -> list[str]:
     return [*lines, *(facts.ledger_sentences or ["Nothing in the data was changed."])]
 
 
-def _limits(facts: ReportFacts) -> list[str]:
+def _limitations(facts: ReportFacts) -> list[str]:
     scores = facts.scores
     known = write_number_of(len(facts.classes), "class", "classes")
     lines = [
-        f"It knows these {known} and gives one of them to whatever it is shown; it has no answer for anything else.",
-        f"The figures hold for {facts.nouns} like those that it was scored on. "
-        f"{facts.nouns.capitalize()} from another source can differ in ways that no figure here tells.",
+        f"The network predicts one of these {known} for every {facts.noun}, even for one that belongs to none of them.",
+        f"The metrics hold for {facts.nouns} like those of this evaluation. They can differ for {facts.nouns} from another source.",
     ]
     found = [row for row in scores.per_class if row.recall is not None]
     weakest = min(found, key=lambda row: row.recall or 0.0)
     if weakest.recall is not None and weakest.recall < 1:
         share, samples = write_share(weakest.recall), write_number_of(weakest.num_samples, facts.noun)
-        lines.append(f"It finds \u201c{weakest.name}\u201d least often: {share} of {samples}.")
+        lines.append(f"The lowest recall is that of \u201c{weakest.name}\u201d: {share} of {samples}.")
     absent = [row.name for row in scores.per_class if not row.num_samples]
     if absent:
         listed = ", ".join(f"\u201c{name}\u201d" for name in absent[:10]) + (" and others" if len(absent) > 10 else "")
-        lines.append(f"Nothing is known of how well it finds {listed}: there was none to score.")
+        lines.append(f"The recall of {listed} is unknown: there was no such {facts.noun} to evaluate on.")
     return [*lines, *facts.warnings]
 
 
-def _repeat(facts: ReportFacts) -> list[str]:
+def _reproduce(facts: ReportFacts) -> list[str]:
     parts = [_fenced(facts.command)] if facts.command else []
     lines = [f"{label}: {value}" for label, value in cost_rows(facts)]
     if facts.recipe.get("seed") is not None:
         lines.append(f"Seed: {facts.recipe['seed']}")
     versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts))
     if versions:
-        lines.append(f"Computed with: {versions}")
+        lines.append(f"Versions: {versions}")
     return [*parts, _bullets(lines), "`report.html` shows all of this and more, `recipe.yaml` holds every setting."]
 
 
@@ -123,7 +118,7 @@ def _fenced(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    r"""Text in which nothing is taken for Markdown or HTML, in one line.
+    r"""Text in one line, every character of Markdown and HTML escaped.
 
     >>> print(_plain("a_b *c* <d>"))
     a\_b \*c\* \<d\>

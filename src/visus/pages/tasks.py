@@ -1,7 +1,4 @@
-"""The page on which a person sees that filters follow from the task: matched filters side by side, and how alike the layers are.
-
-This file knows figures and words.
-"""
+"""The page that compares a run with networks trained for other tasks: matched filters side by side, and the similarity of all layers."""
 
 from __future__ import annotations
 
@@ -12,34 +9,32 @@ from typing import Any
 import numpy as np
 
 from visus.examine.layer_calls import Array
-from visus.examine.similarity import LayerLikeness, Matching, mean_likeness
-from visus.pages.parts.document import header, image, page, section, table_head, table_row, wide_table
-from visus.pages.parts.images import enlarged, kernel_image, png, sheet
-
-MAX_FILTERS = 64
-_SIDE_PX = 48
+from visus.examine.similarity import LayerSimilarity, Matching, mean_similarity
+from visus.pages.parts.document import figure, header, page, paragraphs, section
+from visus.pages.parts.filters import MAX_FILTERS, filter_grid
+from visus.pages.parts.table import table, table_row
 
 
 @dataclass(frozen=True, eq=False)
-class Other:
-    """One of the networks that the first is held against.
+class OtherNetwork:
+    """One of the networks that the run is compared with.
 
     Args:
-        name: what it learned, in words, such as ``the same labels, seed 1``.
-        result: how well, as a sentence; empty where it learned nothing.
+        name: its task in words, such as ``the same labels, seed 1``.
+        result: its result as a sentence; empty where it was not trained.
         kernels: of its first layer.
-        matching: the first network's filters with those.
-        layers: how alike each layer is.
+        matching: the filters of the run matched with these.
+        layers: the similarity of each layer.
     """
 
     name: str
     result: str
     kernels: Array
     matching: Matching
-    layers: tuple[LayerLikeness, ...]
+    layers: tuple[LayerSimilarity, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data; without the kernels."""
+        """The results as plain data, without the kernels."""
         return {
             "name": self.name,
             "result": self.result,
@@ -54,16 +49,16 @@ class Other:
 
 @dataclass(frozen=True, eq=False)
 class TaskFacts:
-    """What a comparison of tasks found.
+    """The results of a comparison of tasks.
 
     Args:
         name: of the run.
-        task: what the run itself learned, in words.
-        result: how well, as a sentence.
+        task: the task of the run, in words.
+        result: its result as a sentence.
         layer: path of its first layer with filters.
         kernels: its filters (filters, channels, *spatial).
-        others: the other task, the same task from another start, and a network that learned nothing.
-        num_samples, noun: the held-out samples that the layers were compared on.
+        others: the other task, the same task from another seed, and an untrained network.
+        num_samples, noun: the held-out samples on which the layers were compared.
     """
 
     name: str
@@ -71,7 +66,7 @@ class TaskFacts:
     result: str
     layer: str
     kernels: Array
-    others: tuple[Other, ...]
+    others: tuple[OtherNetwork, ...]
     num_samples: int
     noun: str
 
@@ -81,47 +76,45 @@ class TaskFacts:
         return "unit" if self.kernels.ndim == 2 else "filter"
 
     def sentences(self) -> list[str]:
-        """What the figures say."""
+        """The results in words."""
         other, *rest = self.others
-        said = [
-            f"The {len(self.kernels)} {self.unit}s of {self.layer}, each with its partner: a mean cosine of {other.matching.mean:.2f} after "
-            f"{other.name}" + "".join(f", {each.matching.mean:.2f} after {each.name}" for each in rest) + "."
+        means = [f"{each.matching.mean:.2f} for {each.name}" for each in self.others]
+        listed = means[0] if len(means) == 1 else f"{', '.join(means[:-1])} and {means[-1]}"
+        words = [
+            f"The {len(self.kernels)} {self.unit}s of {self.layer} are matched one to one. The mean cosine similarity of the pairs is {listed}."
         ]
         if rest and rest[0].matching.mean <= rest[-1].matching.mean + 0.02:
-            said.append(
-                "So in this layer two trainings for one task have no more in common than chance has: it says nothing about the task."
+            words.append(
+                "In this layer, two trainings for the same task are no more similar than chance: it says nothing about the task."
             )
         elif rest and other.matching.mean < rest[0].matching.mean - 0.02:
-            said.append(f"So the other task has found other {self.unit}s than a second training for the same task finds.")
+            words.append(f"In this layer, the {self.unit}s depend on the task more than on the seed.")
         elif rest:
-            said.append(f"So in this layer the other task leads to {self.unit}s that are as like as those of the same task.")
-        return [*said, *self._parting()]
+            words.append(f"In this layer, the {self.unit}s of the other task are as similar as those of the same task.")
+        return [*words, *self._divergence()]
 
-    def _parting(self) -> list[str]:
-        """Where the other task parts most from a second training for the same task."""
+    def _divergence(self) -> list[str]:
+        """The layer in which the other task differs most from a second training for the same task."""
         if len(self.others) < 3:
             return []
         other, control = ({layer.path: layer.cka for layer in each.layers} for each in self.others[:2])
-        gaps = {
-            path: (likeness, same)
-            for path, likeness in other.items()
-            if likeness is not None and (same := control.get(path)) is not None
+        pairs = {
+            path: (cka, same) for path, cka in other.items() if cka is not None and (same := control.get(path)) is not None
         }
-        if not gaps:
+        if not pairs:
             return []
-        path = max(gaps, key=lambda each: gaps[each][1] - gaps[each][0])
-        likeness, same = gaps[path]
-        if same - likeness < 0.05:
+        path = max(pairs, key=lambda each: pairs[each][1] - pairs[each][0])
+        cka, same = pairs[path]
+        if same - cka < 0.05:
             return [
-                "In no layer do the two tasks part: each is as like the run's as after a second training for the same task."
+                "The two tasks differ in no layer: each is as similar to the run as after a second training for the same task."
             ]
         return [
-            f"The tasks part most in {path}: its answers are {likeness:.2f} like the run's after {self.others[0].name}, and {same:.2f} after "
-            f"{self.others[1].name}."
+            f"The tasks differ most in {path}: its CKA with the run is {cka:.2f} for {self.others[0].name} and {same:.2f} for {self.others[1].name}."
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The figures as plain data; without the kernels."""
+        """The results as plain data, without the kernels."""
         return {
             "run": self.name,
             "task": self.task,
@@ -137,7 +130,7 @@ def task_page(facts: TaskFacts, *, made_with: str = "") -> str:
     """The page as HTML text."""
     return page(
         f"{facts.name}, tasks",
-        header("Do filters follow from the task?", facts.name, (facts.task, facts.result)),
+        header("Do filters depend on the task?", facts.name, (facts.task, facts.result)),
         [_filters(facts), _layers(facts)],
         kind="tasks",
         made_with=made_with,
@@ -145,51 +138,45 @@ def task_page(facts: TaskFacts, *, made_with: str = "") -> str:
 
 
 def _filters(facts: TaskFacts) -> str:
-    """The run's filters, and those of each other network in the order of their partners."""
-    most, unit = min(len(facts.kernels), MAX_FILTERS), facts.unit
-    order = np.argsort(-np.sqrt(np.square(facts.kernels.reshape(len(facts.kernels), -1)).sum(1)), kind="stable")[:most]
-    figures = [_sheet(facts.kernels[order], facts.task, facts.result)]
+    """The filters of the run, and of each other network in the order of their partners."""
+    count, unit = min(len(facts.kernels), MAX_FILTERS), facts.unit
+    norms = np.sqrt(np.square(facts.kernels.reshape(len(facts.kernels), -1)).sum(1))
+    order = np.argsort(-norms, kind="stable")[:count]
+    figures = [_filter_figure(facts.kernels[order], unit, facts.task, facts.result)]
     for other in facts.others:
         partners = other.kernels[np.array(other.matching.partners)[order]]
-        figures.append(_sheet(partners, other.name, f"mean cosine {other.matching.mean:.2f}. {other.result}"))
-    told = " ".join(escape(sentence) for sentence in facts.sentences())
-    left_out = len(facts.kernels) - most
+        figures.append(_filter_figure(partners, unit, other.name, f"mean cosine {other.matching.mean:.2f}. {other.result}"))
+    hidden = len(facts.kernels) - count
     how = (
-        f"{unit.capitalize()}s at the same place are partners: those whose patterns are most alike, no {unit} twice. Each {unit} is drawn on "
-        "its own scale; the strongest of the run come first."
-        + (f" {left_out} weaker ones are left out." if left_out else "")
+        f"{unit.capitalize()}s at the same position are partners. The matching maximizes the sum of their cosine similarities and uses no {unit} "
+        f"twice. Each {unit} is scaled by its own largest weight; the {unit}s of the run with the largest norms come first."
+        + (f" {hidden} weaker ones are not drawn." if hidden else "")
     )
-    return section(f"First {unit}s", f'<p>{told}</p><p>{how}</p><div class="pair">{"".join(figures)}</div>')
+    words = paragraphs([" ".join(facts.sentences()), how])
+    return section(f"First {unit}s", f'{words}<div class="pair">{"".join(figures)}</div>')
 
 
-def _sheet(kernels: Array, name: str, told: str) -> str:
-    drawn = sheet([enlarged(kernel_image(kernel), _SIDE_PX) for kernel in kernels], columns=8, gap=4)
-    about = escape(" ".join(told.split()))
-    return (
-        f"<figure><figcaption><b>{escape(name)}</b> {about}</figcaption>"
-        f"{image(png(drawn), f'{len(kernels)} drawn, {name}', style='pixels')}</figure>"
-    )
+def _filter_figure(kernels: Array, unit: str, name: str, result: str) -> str:
+    caption = f"<b>{escape(name)}</b> {escape(' '.join(result.split()))}"
+    return figure(caption, filter_grid(kernels, f"{len(kernels)} {unit}s, {name}"))
 
 
 def _layers(facts: TaskFacts) -> str:
-    """Every layer's centered kernel alignment with each other network."""
+    """The centered kernel alignment of every layer with each other network."""
     paths = [layer.path for layer in max((other.layers for other in facts.others), key=len)]
     by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
-    rows = [table_row(path, (_figure(each.get(path)) for each in by_path)) for path in paths]
+    rows = [table_row(path, (_cka(each.get(path)) for each in by_path)) for path in paths]
     shared = {layer.path for layer in min((other.layers for other in facts.others), key=len)}
-    means = table_row(
-        f"mean of {len(shared)}",
-        (_figure(mean_likeness([each for each in other.layers if each.path in shared])) for other in facts.others),
+    means = [mean_similarity([each for each in other.layers if each.path in shared]) for other in facts.others]
+    rows.append(table_row(f"mean of {len(shared)}", map(_cka, means)))
+    words = (
+        f"Similarity of the outputs of each layer for {facts.num_samples:,} held-out {facts.noun}s: 1 where they are equal up to rotation and "
+        "scale, about 0 where they are unrelated (centered kernel alignment, Kornblith et al. 2019, with the unbiased estimator). A dash marks "
+        "layers that were not trained in this network."
     )
-    head = table_head(["layer", *(other.name for other in facts.others)])
-    said = (
-        f"<p>How alike each layer's answers to {facts.num_samples:,} held-out {escape(facts.noun)}s are: 1 where one is the other turned and "
-        "scaled, about 0 where they have nothing in common (centered kernel alignment, Kornblith et al. 2019, without the bias of few "
-        "samples). A dash stands for layers that this network did not train.</p>"
-    )
-    table = wide_table("Centered kernel alignment with the run", f"{head}<tbody>{''.join(rows)}{means}</tbody>")
-    return section("Every layer", said + table)
+    columns = ["Layer", *(other.name for other in facts.others)]
+    return section("All layers", paragraphs([words]) + table("Centered kernel alignment with the run", columns, rows))
 
 
-def _figure(value: float | None) -> str:
+def _cka(value: float | None) -> str:
     return "\u2013" if value is None else f"{value:.2f}"

@@ -1,13 +1,12 @@
-"""What a training tells while it runs: plain values, one for each thing that happened.
-
-This file knows facts.
-"""
+"""The events of a training: frozen values, one for each thing that happened."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
 from pathlib import Path
+
+from visus.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,6 @@ class Started:
     is_resumed: bool
     seconds_left: float = math.nan
     epochs_expected: float = math.nan
-
-
-@dataclass(frozen=True)
-class FeaturesDone:
-    """So many of all samples were looked at by the network as it was before the training, for the head to be fitted on."""
-
-    done: int
-    total: int
 
 
 @dataclass(frozen=True)
@@ -124,9 +115,23 @@ class Stopped:
     step: int
 
 
+@dataclass(frozen=True)
+class ReconstructionEpochDone:
+    """One epoch of a training that reconstructs its samples is done; ``epoch`` counts from 1.
+
+    ``loss`` is the mean squared error; ``explained`` the share of the validation samples' variance that the reconstruction explains, None where
+    there are too few samples.
+    """
+
+    epoch: int
+    num_epochs: int
+    loss: float
+    explained: float | None
+
+
 Event = (
     Pricing
-    | FeaturesDone
+    | Progress
     | HeadFitted
     | Started
     | StartScored
@@ -135,4 +140,5 @@ Event = (
     | CheckpointWritten
     | Finished
     | Stopped
+    | ReconstructionEpochDone
 )

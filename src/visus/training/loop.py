@@ -338,7 +338,7 @@ class Training:
             return math.nan, Answers((), ())
         machine = self.machine
         num_samples = len(self.validation)
-        share = self.batches.share if num_samples >= self.group.size else BatchShard()
+        share = self.batches.shard if num_samples >= self.group.size else BatchShard()
         inputs = batches_in_order(self.validation.slice(share.of(num_samples)), self.batches.preprocessing, EVALUATION_BATCH)
         with plain(self.scored_module):  # answers are PyTorch's own, here as everywhere
             logits = predict_logits(

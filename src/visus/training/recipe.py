@@ -88,7 +88,7 @@ class Recipe:
 
     epochs: int | None = _setting(
         None,
-        "times that the training data is gone through; 0 with weights that know something fits their head alone; default: from the number of samples, more often for small gray images",
+        "number of passes over the training data; 0 fits only the head of pretrained weights; default: from the number of samples, more for small gray images",
         low=0,
         is_basic=True,
     )
@@ -156,7 +156,7 @@ class Recipe:
     )
     schedule: str = _setting(
         "linear",
-        "fall of the learning rate after its rise: linear or cosine, to min_lr_ratio of the highest",
+        "decay of the learning rate after its warm-up: linear or cosine, to min_lr_ratio of the highest",
         known=SCHEDULES,
     )
     warmup: float | None = _setting(
@@ -164,7 +164,7 @@ class Recipe:
     )
     min_lr_ratio: float | None = _setting(
         None,
-        "share of the highest learning rate that is left at the end; default: 0.05 with final_ema, else 0",
+        "learning rate at the end, as a share of the highest; default: 0.05 with final_ema, else 0",
         low=0.0,
         high=1.0,
     )
@@ -174,18 +174,18 @@ class Recipe:
     clip_norm: float | None = _setting(None, "largest norm of the whole gradient; default: none", low=1e-6)
     ema_decay: float | None = _setting(
         None,
-        "decay of the averaged weights, which are the ones scored and kept; 0 for none; default: none for muon, else 0.998",
+        "decay of the moving average of the weights, which is scored and kept; 0 for none; default: none for muon, else 0.998",
         low=0.0,
         high=0.99999,
     )
     final_ema: float | None = _setting(
         None,
-        "horizon, as a share of the training, over which the last weights are averaged; 0 for no such average; default: 0.03 for muon without ema_decay",
+        "share of the training over which the last weights are averaged; 0 for none; default: 0.03 for muon without ema_decay",
         low=0.0,
         high=0.3,
     )
     class_weights: str = _setting(
-        "none", "weights of the classes in the loss: none, or balanced by their numbers", known=CLASS_WEIGHTS
+        "none", "weights of the classes in the loss: none, or balanced by the number of their samples", known=CLASS_WEIGHTS
     )
     sampling: str = _setting(
         "shuffled",
@@ -194,7 +194,7 @@ class Recipe:
     )
     flip: str | None = _setting(
         None,
-        "mirror samples left to right: none, random (half of them), or alternating (each in every second epoch); default: alternating where the samples show that mirroring keeps their class, and for color images and volumes that cannot tell; else none",
+        "mirror samples left to right: none, random (half of them), or alternating (each in every second epoch); default: alternating where the samples show that mirroring keeps their class, and for color images and volumes that do not show it; else none",
         known=FLIPS,
         group="Augmentation",
     )
@@ -214,29 +214,29 @@ class Recipe:
     )
     cutout: float | None = _setting(
         None,
-        "side of the box that is blanked, as a fraction of each axis; default: 0.4 for fewer than 20,000 samples, 0.3 beside a zoom or with muon, else none",
+        "side of the blanked box, as a fraction of each axis; default: 0.4 for fewer than 20,000 samples, 0.3 with a zoom or with muon, else none",
         low=0.0,
         high=0.9,
         group="Augmentation",
     )
     progressive_resize: str | None = _setting(
         None,
-        "sides in equal shares of the training, as parts of the whole side, such as 0.75, 0.875, 1; default: 0.75 and 0.875 for two fifths each, then 1, for networks that take any size, else 1",
+        "sizes of the samples in equal shares of the training, as parts of the full size, such as 0.75, 0.875, 1; default: 0.75 and 0.875 for two fifths each, then 1, for networks that take any size, else 1",
         group="Augmentation",
     )
     tta: str | None = _setting(
         None,
-        "test-time augmentation, averaging the answers to mirrored (flip) or moved (shift) copies of each sample: none, flip, shift, flip+shift, or unsure: before one of these, for samples whose top two probabilities are close; default: unsure: and what training does",
+        "test-time augmentation, averages the outputs for mirrored (flip) or moved (shift) copies of each sample: none, flip, shift, flip+shift, or unsure: before one of these, for samples whose top two probabilities are close; default: unsure: and what training does",
         known=VIEWS,
         group="Augmentation",
     )
     frozen: str | None = _setting(
         None,
-        "layers whose weights stay as the training finds them, by their paths with * for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
+        "layers that are not trained, by their paths with * for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
     )
     norm_statistics: str | None = _setting(
         None,
-        "what batch norms go by in training: those of the batch, or the stored ones, which then stay; default: stored for pretrained weights, else batch",
+        "statistics that batch norms use in training: those of the batch, or the stored ones, which then stay; default: stored for pretrained weights, else batch",
         known=NORM_STATISTICS,
     )
     patience: int | None = _setting(
@@ -244,7 +244,7 @@ class Recipe:
     )
     time_limit_s: float | None = _setting(
         None,
-        "time after which the whole command is done, scoring and report included, in seconds or as 90s, 5m, 1h30m; the schedule ends with it; without --model the network is chosen to fit; with --resume so much more time",
+        "time limit of the whole command with scoring and report, in seconds or as 90s, 5m, 1h30m; without --model, visus chooses a network that fits; with --resume, so much more time",
         low=1.0,
         option="--time-limit",
         is_basic=True,
@@ -262,7 +262,7 @@ class Recipe:
     device: str = _setting("auto", "where to compute: auto, cpu, cuda, cuda:N or mps", group="Machine", is_basic=True)
     seed: int = _setting(
         0,
-        "everything random in the training follows from it; the split has a seed of its own",
+        "seed of everything random in the training; the split has a seed of its own",
         low=0,
         high=2**31 - 1,
         is_basic=True,

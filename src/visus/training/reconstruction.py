@@ -17,6 +17,7 @@ from visus.errors import TrainingError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
+from visus.progress import Monitor, ShouldStop
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.optimizers import make_optimizer, set_rates
 from visus.training.resolve import ResolvedRecipe
@@ -39,7 +40,13 @@ class ReconstructionEpoch:
 
 
 def reconstruct(
-    module: nn.Module, batches: Batches, validation: Part, recipe: ResolvedRecipe, machine: Machine
+    module: nn.Module,
+    batches: Batches,
+    validation: Part,
+    recipe: ResolvedRecipe,
+    machine: Machine,
+    *,
+    should_stop: ShouldStop | None = None,
 ) -> Iterator[ReconstructionEpoch]:
     """Train ``module`` in place to give its input back.
 
@@ -49,6 +56,7 @@ def reconstruct(
         validation: samples to measure on.
         recipe: epochs, optimizer, learning rate and schedule are used.
         machine: device and precision.
+        should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
         TrainingError: the loss became infinite or not a number.
@@ -56,7 +64,7 @@ def reconstruct(
     shape = batches.preprocessing.input_shape
     optimizer = make_optimizer(module, recipe, input_shape=shape, precision=machine.precision)
     num_steps = recipe.epochs * batches.num_steps
-    step = 0
+    step, monitor = 0, Monitor(should_stop=should_stop)
     with float32_where_needed(module, machine.precision):
         for epoch in range(recipe.epochs):
             module.train()
@@ -81,6 +89,7 @@ def reconstruct(
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 step += 1
+                monitor.check("training", step, num_steps)
                 losses, seen = losses + value * len(batch.labels), seen + len(batch.labels)
             yield ReconstructionEpoch(
                 epoch + 1, losses / max(1, seen), explained_share(module, validation, batches, machine)

@@ -1,4 +1,1 @@
-"""One function for each thing that a person can ask for; results are plain objects, progress comes as events.
-
-This room knows how the rooms below are put together.
-"""
+"""One function for each thing that a person can ask for; results are plain objects, progress comes as events."""

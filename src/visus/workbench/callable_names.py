@@ -1,7 +1,4 @@
-"""How a Python callable is named where a network is expected, ``package.module:callable``, and what is taken for a network by mistake.
-
-This file knows how such a name is spelled.
-"""
+"""How a Python callable is named where a network is expected, ``package.module:callable``, and what is taken for a network by mistake."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ def is_callable_name(words: str) -> bool:
 
 
 def refuse_nearly_callable(words: str) -> None:
-    """Refuse ``models.Net``, ``models.py:Net`` and ``path/models.py:Net``, telling how they are written.
+    """Refuse ``models.Net``, ``models.py:Net`` and ``path/models.py:Net`` with the right spelling.
 
     Raises:
         UsageError: the words are such a name, and no file.
@@ -40,7 +37,7 @@ def refuse_nearly_callable(words: str) -> None:
 
 
 def refuse_folder(words: str) -> None:
-    """Refuse the name of a folder, telling where a run keeps its network.
+    """Refuse the name of a folder, with the file in which a run keeps its network.
 
     Raises:
         UsageError: the words name a folder.

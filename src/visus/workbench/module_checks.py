@@ -1,7 +1,4 @@
-"""Whether a person's own module can be trained and used: what it takes and returns, tried before a run is begun.
-
-This file knows one module and a few samples.
-"""
+"""Whether a person's own module can be trained and used: what it takes and returns, tried before a run is begun."""
 
 from __future__ import annotations
 
@@ -49,8 +46,8 @@ def check_module(
         with evaluation_mode(module), torch.no_grad():
             output = module(torch.zeros(2, *input_shape, device=device))
     except Exception as error:  # whatever a person's own code raises
-        said = " ".join(str(error).split())
-        failure = said if isinstance(error, RuntimeError) and said else describe_failure(error, module)
+        message = " ".join(str(error).split())
+        failure = message if isinstance(error, RuntimeError) and message else describe_failure(error, module)
         shape = " x ".join(map(str, input_shape))
         raise UsageError(f"this module cannot take an input of 2 x {shape}: {failure}", where=name) from error
     found = find_answers(output, 2, num_classes)
@@ -63,21 +60,21 @@ def check_module(
     if not any(parameter.requires_grad for parameter in module.parameters()):
         raise UsageError("this module has no parameter that can be trained.", where=name)
     answers, place = found
-    told = []
+    warnings = []
     if not isinstance(output, Tensor) or output.dim() != 2:
         read_answers(module, num_classes)
         rest = f"{place} in it is trained and read, and the rest is dropped" if place else "its axes of length 1 are dropped"
-        told.append(
+        warnings.append(
             f"{name} returns {describe_output(output)}: {rest}. From now on, the module returns these answers alone."
         )
     is_softmax = num_classes > 1 and bool((answers >= 0).all())
     if is_softmax and torch.allclose(answers.sum(1), torch.ones(2, dtype=answers.dtype, device=answers.device)):
-        told.append(SOFTMAX)
-    return tuple(told)
+        warnings.append(SOFTMAX)
+    return tuple(warnings)
 
 
 def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
-    """Take a copy of a module through the two passes of a training step, so that its own errors are told before a run is begun.
+    """Take a copy of a module through the two passes of a training step, so that its errors show before a run folder is made.
 
     Args:
         module: on the machine's device. It stays as it is, but where it returns its answers among other things in training, as networks with
@@ -99,16 +96,16 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
     except UsageError as error:
         raise error.within(name) from None
     except Exception as error:  # whatever a person's own code raises: threads, files and locks cannot be copied
-        said = " ".join(str(error).split()).rstrip(".")
+        message = " ".join(str(error).split()).rstrip(".")
         raise UsageError(
-            f"this module cannot be copied ({type(error).__name__}: {said}), and its copies are what is averaged and examined. "
+            f"this module cannot be copied ({type(error).__name__}: {message}), and its copies are what is averaged and examined. "
             "Keep files, locks and generators outside of it, or give it a __deepcopy__.",
             where=name,
         ) from error
     before = set(twin.state_dict())
     with torch.random.fork_rng(devices=[]), float32_where_needed(twin, machine.precision):
         torch.manual_seed(0)
-        told = _try_passes(twin, batch, num_classes, machine, name)
+        warnings = _try_passes(twin, batch, num_classes, machine, name)
     if appeared := sorted(set(twin.state_dict()) - before):
         more = ", ..." if len(appeared) > 3 else ""
         raise UsageError(
@@ -116,9 +113,9 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
             "and no file of weights knows of it. Make all parameters and buffers in __init__.",
             where=name,
         )
-    if told:
+    if warnings:
         read_answers(module, num_classes)
-    return told
+    return warnings
 
 
 def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
@@ -178,9 +175,9 @@ def _given(output: object) -> str:
 
 
 def _is_about_memory_or_batch(error: Exception) -> bool:
-    said = str(error)
+    message = str(error)
     return (
         isinstance(error, (torch.OutOfMemoryError, MemoryError))
-        or "allocate memory" in said
-        or "more than 1 value per channel" in said
+        or "allocate memory" in message
+        or "more than 1 value per channel" in message
     )

@@ -1,7 +1,4 @@
-"""Whatever a person calls a network -> an ``nn.Module`` and the text that brings it back.
-
-This file knows designs, design files, names of Python callables and modules.
-"""
+"""Whatever a person calls a network -> an ``nn.Module`` and the text that brings it back."""
 
 from __future__ import annotations
 
@@ -179,8 +176,8 @@ def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int)
             module = found(**given)
     except Exception as error:  # whatever a person's own code raises
         sentence = " ".join(str(error).split()).rstrip(".")
-        told = f"{type(error).__name__}{f': {sentence}' if sentence else ''}{place_in_code(error)}"
-        raise UsageError(f"the code of {attribute} failed with {told}.", where=reference) from error
+        failure = f"{type(error).__name__}{f': {sentence}' if sentence else ''}{place_in_code(error)}"
+        raise UsageError(f"the code of {attribute} failed with {failure}.", where=reference) from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"{attribute} gave {type(module).__name__}, and a torch.nn.Module is needed.", where=reference)
     return module

@@ -1,34 +1,33 @@
-"""``visus.open_data``: data opened as ``visus.data.opened`` does it, with the decoding shown.
-
-This file knows that decoding can take long.
-"""
+"""``visus.open_data``: data opened as ``visus.data.opened`` does it, with the decoding shown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from visus.data import opened
 from visus.data.opened import Data
-from visus.workbench.progress import Screen
+from visus.progress import OnEvent, ShouldStop
 from visus.workbench.progress_display import speaks
+from visus.workbench.screen import Screen
 
 
 def open_data(
     path: str | Path | None = None,
     *,
     progress: bool | None = None,
-    on_progress: Callable[[int, int], None] | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
     **settings: Any,
 ) -> Data:
-    """Open a data set: a folder for each class, split folders, a table, or array files; decoding that takes long is shown on stderr.
+    """Open a dataset: a folder for each class, split folders, a table, or array files; decoding that takes long is shown on stderr.
 
     Args:
         path: folder or file; None for the images that come with visus.
         progress: False shows nothing.
-        on_progress: called with the number of samples decoded and in all, in place of what is shown.
-        settings: img_size, channels, rule, scale, labels, split, seed, max_unreadable, cache_dir and num_workers, as
+        on_event: receives a ``Progress`` for each decoded sample, in place of what is shown.
+        should_stop: asked after each decoded sample; True raises ``CanceledError``.
+        settings: img_size, channels, resize_mode, normalize, labels, split, seed, max_unreadable, cache_dir and num_workers, as
             ``visus.data.opened.open_data`` explains them.
 
     Raises:
@@ -38,4 +37,4 @@ def open_data(
     """
     is_shown = speaks.get() if progress is None else progress
     with Screen(not is_shown) as screen:
-        return opened.open_data(path, on_progress=on_progress or screen.decoding, **settings)
+        return opened.open_data(path, on_event=on_event or screen.show, should_stop=should_stop, **settings)

@@ -1,7 +1,4 @@
-"""Whether visus shows progress of itself, and one line on stderr for what takes longer than two seconds.
-
-This file knows stderr and notebooks.
-"""
+"""Whether visus shows progress of itself, and one line on stderr for what takes longer than two seconds."""
 
 from __future__ import annotations
 

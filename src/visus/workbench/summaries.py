@@ -1,6 +1,6 @@
 """``visus.summary``: whatever a person calls a network -> its account, and the advice that follows from it.
 
-This file knows how a network is told to be a design or a module. Torch is loaded for modules alone.
+Torch is loaded for modules alone.
 """
 
 from __future__ import annotations
@@ -106,8 +106,8 @@ def summary(
             An embedding or another module that takes integers gets integers, and the first row says so.
         num_classes: what ``classes`` stands for.
         detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
-        object_px: size of the objects in the images, in pixels of the input: whether the last map sees one whole is told.
-        batch_size: samples of a batch of the training: with 1, batch norms over one position are told of.
+        object_px: size of the objects in the images, in pixels of the input: advice says whether the last map sees one whole.
+        batch_size: samples of a batch of the training: with 1, advice names batch norms over one position.
 
     Raises:
         DesignError: the design is misspelled, or a layer cannot take what reaches it.

@@ -13,7 +13,7 @@ import visus
 from visus.networks.trace import mode as trace_mode
 from visus.networks.trace import rows as trace_rows
 from visus.networks.trace import trace
-from visus.networks.trace.calls import RuleError
+from visus.networks.trace.operators.registry import RuleError
 
 from .hard_modules import Made, conv
 from .nan_oracle import boxes, output_of

@@ -19,7 +19,8 @@ from visus.errors import UsageError
 from visus.networks import build
 from visus.networks.trace import TraceError, trace
 from visus.networks.trace import mode as trace_mode
-from visus.networks.trace.calls import RuleError
+from visus.networks.trace.operators import Operator, operator_of
+from visus.networks.trace.operators.registry import RuleError
 
 from .hard_modules import HARD, Made, conv
 from .rearranged_modules import cut, put_together
@@ -256,8 +257,11 @@ def test_a_rule_that_fails_is_a_fault_of_visus_and_said_so(monkeypatch: pytest.M
     def broken(call: Any) -> Any:
         raise IndexError("list index out of range")
 
-    known = trace_mode.operation(torch.ops.aten.flip.default)
-    monkeypatch.setitem(trace_mode._OPERATIONS, torch.ops.aten.flip.default, dataclasses.replace(known, rule=broken))
+    def changed(func: Any) -> Operator:
+        known = operator_of(func)
+        return dataclasses.replace(known, rule=broken) if known.name == "flip" else known
+
+    monkeypatch.setattr(trace_mode, "operator_of", changed)
     with pytest.raises(RuleError) as caught:
         trace(Made(lambda m, x: m.conv(x).flip(2), conv=conv()), (4, 8, 8))
     assert str(caught.value) == (

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from visus.networks.trace import trace
-from visus.networks.trace.running import unchanged
+from visus.errors import UsageError
+from visus.networks.trace import running, trace
+from visus.networks.trace.running import ModuleState
 from visus.workbench.summaries import summary, training_of
 
 SEEN_BY_ALL: dict[str, Any] = {}
@@ -142,7 +145,7 @@ def test_everything_is_put_back_when_the_module_fails() -> None:
     before = everything(module)
 
     def fail() -> None:
-        with unchanged(module, training=False):
+        with ModuleState(module).unchanged(training=False):
             module(torch.rand(2, 1, 8, 8))
             raise KeyError
 
@@ -156,7 +159,106 @@ def test_tensors_that_share_memory_are_the_same_objects_after_a_run() -> None:
     module.shared = module.again = torch.zeros(2)  # type: ignore[assignment]
     module.view = module.shared[:1]  # type: ignore[assignment, index]
     before = [module.shared, module.again, module.view]
-    with unchanged(module, training=False):
+    with ModuleState(module).unchanged(training=False):
         module.shared += 1  # type: ignore[operator]
     assert all(one is other for one, other in zip([module.shared, module.again, module.view], before, strict=True))
     assert module.view.tolist() == [0]
+
+
+class Overwrites(nn.Module):
+    """Writes into a parameter and a buffer what it computed, and in other ways."""
+
+    def __init__(self, looks: bool) -> None:
+        super().__init__()
+        self.looks, self.conv, self.norm = looks, nn.Conv2d(3, 4, 3), nn.BatchNorm1d(4)
+        self.weight = nn.Parameter(torch.ones(4))
+        self.register_buffer("mean", torch.zeros(4))
+        self.register_buffer("points", torch.rand(5, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        if self.looks and float(y.sum()) > 1e9:
+            y = y + 1
+        with torch.no_grad():
+            self.weight.copy_(y.mean((0, 2, 3)))
+            self.mean.lerp_(y.mean((0, 2, 3)), 0.1)
+            self.conv.weight.data.mul_(2)
+            torch.add(self.points, 1, out=self.points)
+        return y * self.weight[:, None, None] + self.norm(self.points).mean(0)[:, None, None]
+
+
+class BranchedScript(nn.Module):
+    """Looks at values, so that it is run with data."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(self.conv(x))
+        return y + 1 if bool(y.sum() > 1e9) else y
+
+
+WRITING: dict[str, Callable[[], nn.Module]] = {
+    "without data": lambda: Overwrites(False),
+    "with data": lambda: Overwrites(True),
+    "spectral norm": lambda: nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 4, 3)),
+    "spectral norm by hook": lambda: nn.utils.spectral_norm(nn.Conv2d(3, 4, 3)),
+    "instance norm": lambda: nn.InstanceNorm2d(3, track_running_stats=True),
+    "script": lambda: torch.jit.script(BranchedScript()),
+    "recorded script": lambda: torch.jit.trace(
+        nn.Sequential(nn.Conv2d(3, 4, 3), nn.Dropout()).eval(), torch.rand(2, 3, 8, 8)
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("mode", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("name", WRITING)
+def test_what_is_written_into_parameters_and_buffers_is_taken_back(name: str, training: bool, mode: bool) -> None:
+    module = WRITING[name]().train(mode)
+    values = [*module.parameters(), *module.buffers()]
+    before = [(id(value), value._version, value.tolist()) for value in values], [each.training for each in module.modules()]
+    costs = trace(module, (3, 8, 8), training=training)
+    with contextlib.suppress(UsageError):  # some cannot run for their memory
+        costs.bytes_training(2)
+    with contextlib.suppress(UsageError):
+        costs.bytes_inference(2)
+    values = [*module.parameters(), *module.buffers()]
+    after = [(id(value), value._version, value.tolist()) for value in values], [each.training for each in module.modules()]
+    assert after == before
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_script_is_followed_in_the_mode_that_is_asked_for() -> None:
+    module = torch.jit.script(BranchedScript())
+    notes = {training: trace(module, (3, 8, 8), training=training).rows[1].notes for training in (False, True)}
+    assert notes == {False: (), True: ("batch-coupled",)}
+    assert module.training
+
+
+class DrawsOnAccelerators(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        noise = [torch.rand(1, generator=each) for each in torch.cuda.default_generators]
+        return x + sum(float(each) for each in noise)
+
+
+def test_generators_of_accelerators_are_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    used, other = torch.Generator().manual_seed(3), torch.Generator().manual_seed(4)
+    torch.rand(5, generator=used)
+    monkeypatch.setattr(torch.cuda, "default_generators", (used,))
+    before = used.get_state(), other.get_state()
+    with ModuleState(nn.Identity()).unchanged(training=False):
+        monkeypatch.setattr(torch.cuda, "default_generators", (used, other))  # as when the run is the first to use a device
+        DrawsOnAccelerators()(torch.zeros(1))
+    assert torch.equal(used.get_state(), before[0])
+    assert torch.equal(other.get_state(), before[1])
+
+
+def test_no_other_file_of_the_trace_takes_and_puts_back_the_state_of_a_module() -> None:
+    words = ("FakeTensorMode", "rng_state", ".training = ", '__dict__["training"]', ".train(", ".eval(", "set_stance")
+    files = sorted(Path(running.__file__).parent.rglob("*.py"))
+    assert [
+        (path.name, word) for path in files for word in words if word in path.read_text() and path.name != "running.py"
+    ] == []

@@ -1,1 +1,1 @@
-"""One door for image files: decoded, checked for damage, turned upright, fitted to a size."""
+"""Decoding of image files: damage checks, EXIF orientation, conversion to 8 bits, resizing."""

@@ -1,13 +1,12 @@
-"""Damage within an image file that decoders pass over in silence.
+"""Detection of damage in image files that decoders ignore: JPEG scans, PNG chunks, WebP frames, GIF blocks, TIFF strips.
 
-This file knows what the bytes of a sound file must look like: JPEG scans, PNG chunks, WebP frames, GIF blocks, TIFF strips.
+The detection rate depends on the format (``benchmarks/damaged_images.py``):
 
-What can be known differs by format. PNG and Deflate-compressed TIFF carry checksums, so every change is found. GIF and LZW-compressed
-TIFF carry none, but their codes stand for strings whose lengths must add up, which few changes leave as it was. In the others a change
-is found where the compressed data ends too early or too late, or holds a code that does not exist; a change that leaves a valid stream
-of the same length cannot be told from another image. Arithmetic codes (lossy WebP) seldom find their way back, those of a JPEG after one change in four, and those
-of lossless WebP nearly always. Uncompressed formats (BMP, PPM, plain TIFF) hold only their size against their header
-(``benchmarks/damaged_images.py``).
+- PNG and Deflate-compressed TIFF have checksums, so every change is detected.
+- GIF and LZW-compressed TIFF have none, but the string lengths of their codes must add up to the number of pixels. Few changes keep that sum.
+- JPEG and WebP: a change is detected if the compressed data then ends too early or too late, or has an invalid code. Their decoders
+  may resynchronize after a change: seldom for lossy WebP (arithmetic codes), once in four for JPEG, nearly always for lossless WebP.
+- BMP, PPM and uncompressed TIFF: only the file size is checked against the header.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from visus.errors import ImageError
 
 EOI = b"\xff\xd9"
 MAX_STRAY_BYTES = 16
-"""Bytes that some cameras leave between the compressed data and the end of a JPEG; more than these are damage."""
+"""Maximum number of stray bytes that some cameras write between the compressed data and the end of a JPEG. More are damage."""
 _ZERO_RUN = bytes(32)
 _STANDALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length: TEM, RST0-7, SOI
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
@@ -37,19 +36,19 @@ _DAMAGE = ("Corrupt JPEG data", "Bogus ", "Huffman table", "Unsupported marker",
 _PROCESSES = {3: "lossless", 5: "hierarchical", 6: "hierarchical", 7: "hierarchical", 11: "lossless arithmetic"}
 
 Strict = Callable[[bytes], None]
-"""Decodes a JPEG and raises ValueError with libjpeg's first error or warning."""
+"""A function that decodes a JPEG and raises ValueError with libjpeg's first error or warning."""
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """What the segments in front of a JPEG's first scan say.
+    """Facts from the segments before a JPEG's first scan.
 
     Args:
-        process: number of the coding process (0 baseline, 1 extended, 2 progressive, 9 and 10 arithmetic, ...); None where no frame
-            header stands before the scan.
-        precision: bits of one value.
-        scan: where the first scan begins; None where there is none.
-        has_flat_zeros: in every AC table a run of zero bits means blocks without detail, so that long runs of zero bytes are sound.
+        process: number of the coding process (0 baseline, 1 extended, 2 progressive, 9 and 10 arithmetic, ...); None if there is no
+            frame header before the scan.
+        precision: bits per value.
+        scan: byte position of the first scan; None if there is none.
+        has_flat_zeros: whether zero bits encode flat blocks in every AC table, so that long runs of zero bytes are valid.
     """
 
     process: int | None
@@ -59,7 +58,7 @@ class Jpeg:
 
 
 def read_jpeg(data: bytes) -> Jpeg:
-    """The facts in front of the first scan, without decoding.
+    """Read the segments before the first scan, without decoding.
 
     >>> read_jpeg(bytes.fromhex("ffd8 ffc0 000b 0c 0010 0010 01 01 11 00 ffda 0002"))
     Jpeg(process=0, precision=12, scan=15, has_flat_zeros=True)
@@ -75,45 +74,45 @@ def read_jpeg(data: bytes) -> Jpeg:
     return Jpeg(process, precision, None, flat)
 
 
-def refuse_unread_jpeg(facts: Jpeg) -> None:
-    """Raise where a sound JPEG is coded in a way that this decoder does not read.
+def refuse_unsupported_jpeg(facts: Jpeg) -> None:
+    """Raise an error for a valid JPEG whose coding process is not supported.
 
     Raises:
-        ImageError: more than 8 bits for each value, or a coding process that libjpeg does not know.
+        ImageError: the JPEG has more than 8 bits per value, or a coding process that libjpeg does not support.
     """
     if facts.precision > 8 and facts.process != 3:
         raise ImageError(
-            f"the JPEG holds {facts.precision} bits for each value, and JPEGs of 8 bits are read. The file is sound: save it as a 16-bit PNG "
-            "or TIFF, or give the numbers as an .npy or .npz array."
+            f"the JPEG has {facts.precision} bits per value, but only JPEGs of 8 bits can be read. The file is intact: save it as a "
+            "16-bit PNG or TIFF, or provide the numbers as an .npy or .npz array."
         )
     if facts.process in _PROCESSES:
         raise ImageError(
-            f"the JPEG is coded by the {_PROCESSES[facts.process]} process, which is not read. The file is sound: "
-            "save it as an ordinary JPEG or as PNG."
+            f"the JPEG uses the {_PROCESSES[facts.process]} coding process, which is not supported. The file is intact: "
+            "save it as a standard JPEG or as PNG."
         )
 
 
-def mend_jpeg(data: bytes, strict: Strict, fault: str) -> tuple[bytes, tuple[str, ...]] | None:
-    """The bytes of a JPEG that are to be decoded, and actions for the ledger, after libjpeg found ``fault``; None where it is damaged.
+def repair_jpeg(data: bytes, strict: Strict, fault: str) -> tuple[bytes, tuple[str, ...]] | None:
+    """The bytes of a JPEG to decode, and actions for the ledger, after libjpeg reported ``fault``; None if the file is damaged.
 
-    A missing end marker and filler in front of it are no damage where the image data itself is complete.
+    A missing end marker, or padding before it, is not damage if the image data is complete.
     """
     if not fault.startswith(_DAMAGE):
-        return data, ()  # a word about something other than the image data
+        return data, ()  # a warning that does not concern the image data
     stray = _STRAY.match(fault)
     if not stray and not fault.startswith("Premature end of JPEG"):
         return None
     end = _end_of_scans(data)
     body = data[:end] if end is not None else data
     if stray is None:
-        return (body + EOI, ()) if _passes(strict, body + EOI) else _without_filler(body, strict)
-    if found := _without_filler(body, strict):
-        return found
+        return (body + EOI, ()) if _passes(strict, body + EOI) else _without_padding(body, strict)
+    if repaired := _without_padding(body, strict):
+        return repaired
     return (data, ("stray bytes in a JPEG",)) if int(stray[1]) <= MAX_STRAY_BYTES else None
 
 
 def has_zeroed_part(data: bytes, facts: Jpeg) -> bool:
-    """Whether a sequential JPEG holds a long run of zero bytes that no encoder writes, as a disk or a download leaves it."""
+    """Whether a sequential JPEG has a long run of zero bytes that no encoder writes, as after a disk error or an incomplete download."""
     if facts.scan is None or facts.process not in (0, 1) or facts.has_flat_zeros:
         return False
     place = data.find(_ZERO_RUN, facts.scan)
@@ -124,13 +123,13 @@ def has_zeroed_part(data: bytes, facts: Jpeg) -> bool:
     return place < len(body) and body.find(_ZERO_RUN, facts.scan) >= 0
 
 
-def _without_filler(body: bytes, strict: Strict) -> tuple[bytes, tuple[str, ...]] | None:
-    """``body`` without the run of zero or FF bytes at its end, where the image is complete without it."""
-    for filler in (b"\x00", b"\xff"):
-        core = body.rstrip(filler)
+def _without_padding(body: bytes, strict: Strict) -> tuple[bytes, tuple[str, ...]] | None:
+    """``body`` without zero or FF padding at its end; None if the image is incomplete without it."""
+    for padding in (b"\x00", b"\xff"):
+        core = body.rstrip(padding)
         if len(core) == len(body):
             continue
-        for candidate in (core, core + filler):  # the last byte of the image data may look like filler
+        for candidate in (core, core + padding):  # the last byte of the image data may look like padding
             if _passes(strict, candidate + EOI):
                 return candidate + EOI, ()
     return None
@@ -145,7 +144,7 @@ def _passes(strict: Strict, data: bytes) -> bool:
 
 
 def _zeros_are_flat(tables: bytes) -> bool:
-    """Whether the code that begins with zeros ends the block in every AC table of a DHT segment."""
+    """Whether the all-zero code ends the block in every AC table of a DHT segment."""
     place = 0
     while place + 17 <= len(tables):
         kind, count = tables[place] >> 4, sum(tables[place + 1 : place + 17])
@@ -157,7 +156,7 @@ def _zeros_are_flat(tables: bytes) -> bool:
 
 
 def _segments(data: bytes, place: int) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of the content of each segment from ``place`` on, up to the end of the bytes or what is no segment."""
+    """Marker, start and end of each segment's content from ``place`` on, up to the first byte that starts no segment."""
     while place + 4 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]
         if marker == 0xFF or marker in _STANDALONE:
@@ -169,7 +168,7 @@ def _segments(data: bytes, place: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _end_of_scans(data: bytes) -> int | None:
-    """Where the end marker stands that follows the last scan; None where there is none."""
+    """Position of the end marker after the last scan; None if there is none."""
     place = read_jpeg(data).scan
     while place is not None and place + 4 <= len(data):
         place += 2 + struct.unpack_from(">H", data, place + 2)[0]
@@ -191,43 +190,43 @@ _KEPT_CHUNKS = _PIXEL_CHUNKS | {b"eXIf", b"acTL", b"fcTL", b"IEND"}
 
 
 def needed_png(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """A PNG with the chunks that say something about its pixels, each with the right checksum; and actions for the ledger.
+    """A PNG with only the chunks that affect its pixels, with correct checksums; and actions for the ledger.
 
-    Texts, profiles and what follows the image are left out, so that their size and their checksums do not matter. Pixels whose
-    checksum is wrong are kept where the second one, over the unpacked rows, holds.
+    Texts, profiles and trailing data are dropped, so that their size and checksums do not matter. Pixels with a wrong chunk checksum are
+    kept if the zlib checksum of the decompressed rows is correct.
 
     Raises:
-        ImageError: a checksum shows that pixels, palette or transparency are damaged.
+        ImageError: checksums show that pixels, palette or transparency are damaged.
     """
     parts, packed, is_doubtful = [_PNG_HEAD], list[bytes](), False
     actions: list[str] = []
-    for kind, content, holds in _chunks(data):
+    for kind, content, is_valid in _chunks(data):
         if kind not in _KEPT_CHUNKS:
             continue
-        if holds is None:  # cut short: the decoder says how much is missing
+        if is_valid is None:  # truncated: the decoder reports it
             return b"".join((*parts, content)), tuple(actions)
         if kind == b"IDAT":
             packed.append(content)
-            is_doubtful = is_doubtful or not holds
-        elif kind in _PIXEL_CHUNKS and not holds:
-            raise _checksum_is_wrong(kind)
-        elif not holds and kind == b"eXIf":
+            is_doubtful = is_doubtful or not is_valid
+        elif kind in _PIXEL_CHUNKS and not is_valid:
+            raise _checksum_error(kind)
+        elif not is_valid and kind == b"eXIf":
             actions.append("broken EXIF orientation ignored")
             continue
         parts.append(_chunk(kind, content))
         if kind == b"IEND":
             break
     if is_doubtful and not _unpacks(packed):
-        raise _checksum_is_wrong(b"IDAT")
+        raise _checksum_error(b"IDAT")
     if parts[-1][4:8] != b"IEND":
         parts.append(_chunk(b"IEND", b""))
     return b"".join(parts), tuple(actions)
 
 
 def needed_png_head(stream: BinaryIO) -> bytes:
-    """What ``needed_png`` keeps, but for the pixels and without looking at checksums; a few small reads.
+    """The chunks that ``needed_png`` keeps, without pixels and without checksum tests, in a few small reads.
 
-    It is enough for the header of the image: size, mode, transparency, orientation and number of frames.
+    They suffice for size, mode, transparency, orientation and number of frames.
     """
     parts, place = [stream.read(8)], 8
     while len(head := stream.read(8)) == 8:
@@ -241,14 +240,14 @@ def needed_png_head(stream: BinaryIO) -> bytes:
     return b"".join(parts)
 
 
-def _checksum_is_wrong(kind: bytes) -> ImageError:
+def _checksum_error(kind: bytes) -> ImageError:
     return ImageError(
         f"the PNG file is damaged: the checksum of its chunk {kind.decode('latin-1')} is wrong. Copy or export it again, or remove it."
     )
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool | None]]:
-    """Name, content and whether the checksum holds, of every chunk; of one that is cut short all that is left, and None."""
+    """Name, content, and whether the checksum is correct, of every chunk; for a truncated chunk, its raw bytes and None."""
     place = len(_PNG_HEAD)
     while place + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
@@ -269,7 +268,7 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _unpacks(packed: list[bytes]) -> bool:
-    """Whether a zlib stream is whole, by its own checksum."""
+    """Whether a zlib stream is complete and its checksum is correct."""
     stream = zlib.decompressobj()
     try:
         for part in packed:
@@ -284,17 +283,17 @@ def _unpacks(packed: list[bytes]) -> bool:
 # ---- WebP ----
 
 WEBP_SPARE_BYTES = {b"VP8 ": 16, b"VP8L": 9}
-"""Bytes at the end of a frame that its decoder must need. Lossy: a sound one of libwebp needs all but 4. Lossless: the last pixel takes at
-most 60 bits, and the last byte may be filled up."""
+"""Number of bytes at the end of a frame without which decoding must fail. Lossy: libwebp needs all but the last 4 bytes of a valid frame.
+Lossless: the last pixel takes at most 60 bits, and the last byte may be padded."""
 
 
 def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> None:
-    """Raise where a WebP decodes as well without its last bytes: codes that were changed lose their way, and end elsewhere.
+    """Raise an error if a WebP also decodes without its last bytes, since damaged codes end at another position.
 
-    Frames of a few bytes, and those that end in zeros, are passed over.
+    Animations, very small frames, and frames that end in zeros are not checked.
 
     Args:
-        data: a file that decodes; animations are passed over.
+        data: a file that decodes.
         is_decoded: whether a file decodes.
 
     Raises:
@@ -308,12 +307,12 @@ def refuse_damaged_webp(data: bytes, is_decoded: Callable[[bytes], bool]) -> Non
     body = b"WEBP" + kind + struct.pack("<I", len(short)) + short + b"\0" * (len(short) % 2)
     if is_decoded(b"RIFF" + struct.pack("<I", len(body)) + body):
         raise ImageError(
-            "the WebP file is damaged: its image data does not end where the image does. Copy or export it again, or remove it."
+            "the WebP file is damaged: its image data does not end with the image. Copy or export it again, or remove it."
         )
 
 
 def _webp_frame(data: bytes) -> tuple[bytes, bytes]:
-    """Name and content of the one frame of a WebP; both empty where there is none, or an animation of several."""
+    """Name and content of the frame of a WebP; both empty if there is none, or for an animation."""
     place, kinds = 12, dict[bytes, bytes]()
     while place + 8 <= len(data):
         kind, length = data[place : place + 4], struct.unpack_from("<I", data, place + 4)[0]
@@ -330,7 +329,7 @@ _MAX_LITERAL_BITS = 8
 
 
 def refuse_damaged_gif(data: bytes) -> None:
-    """Raise where the codes of a GIF's first frame do not stand for as many pixels as the frame has.
+    """Raise an error if the codes of a GIF's first frame do not decode to its number of pixels.
 
     Args:
         data: a file that decodes.
@@ -342,15 +341,15 @@ def refuse_damaged_gif(data: bytes) -> None:
     if frame is None:
         return
     num_pixels, literal_bits, packed = frame
-    if image_lzw.adds_up(packed, image_lzw.Dialect(literal_bits), num_pixels) is False:
+    if image_lzw.has_num_values(packed, image_lzw.Dialect(literal_bits), num_pixels) is False:
         raise ImageError(
-            f"the GIF file is damaged: its image data is not that of the {num_pixels:,} pixels of its first frame. "
+            f"the GIF file is damaged: its image data does not have the {num_pixels:,} pixels of its first frame. "
             "Copy or export it again, or remove it."
         )
 
 
 def _gif_frame(data: bytes) -> tuple[int, int, bytes] | None:
-    """Pixels, bits of a value and compressed data of a GIF's first frame; None where it is not written as the standard says."""
+    """Number of pixels, bits per value and compressed data of a GIF's first frame; None if it does not follow the standard."""
     place = 13 + _color_bytes(data[10])
     while place + 11 < len(data) and data[place] in (_EXTENSION, _FRAME):
         if data[place] == _EXTENSION:
@@ -364,12 +363,12 @@ def _gif_frame(data: bytes) -> tuple[int, int, bytes] | None:
 
 
 def _color_bytes(flags: int) -> int:
-    """Bytes of a GIF's color table."""
+    """Number of bytes of a GIF's color table."""
     return 3 << (flags & 7) + 1 if flags & 128 else 0
 
 
 def _blocks(data: bytes, place: int) -> tuple[bytes, int]:
-    """Content of a chain of GIF blocks, and where the next part begins."""
+    """Content of a chain of GIF blocks, and the position after it."""
     parts = []
     while place < len(data) and (length := data[place]):
         parts.append(data[place + 1 : place + 1 + length])
@@ -387,15 +386,15 @@ _YCBCR = 6
 
 
 def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None:
-    """Raise where a strip or tile of a TIFF does not unpack as a whole.
+    """Raise an error if a strip or tile of a TIFF does not decompress completely.
 
     Args:
         data: the file.
-        tags: its first directory, as Pillow reads it.
-        strict: decodes a JPEG strictly; None where there is no such decoder.
+        tags: its first directory, from Pillow.
+        strict: strict JPEG decoder; None if there is none.
 
     Raises:
-        ImageError: the strip is damaged or cut short.
+        ImageError: a strip or tile is damaged or truncated.
     """
     compression = tags.get(259, 1)
     if compression not in (*_DEFLATE, _PACKBITS, _JPEG, _LZW):
@@ -413,28 +412,28 @@ def refuse_damaged_strips(data: bytes, tags: Any, strict: Strict | None) -> None
             sound = _packbits_length(part) in lengths[number]
         elif compression == _LZW:
             sound = not _is_usual_lzw(part, tags) or any(
-                image_lzw.adds_up(part, image_lzw.TIFF, length) is not False for length in lengths[number]
+                image_lzw.has_num_values(part, image_lzw.TIFF, length) is not False for length in lengths[number]
             )
         else:
-            whole = tables[:-2] + part[2:] if tables else part
-            sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, whole)
+            jpeg = tables[:-2] + part[2:] if tables else part
+            sound = strict is None or part[:2] != b"\xff\xd8" or _passes(strict, jpeg)
         if not sound:
             raise ImageError(
-                f"the TIFF file is cut short or damaged: part {number + 1} of {len(starts)} does not unpack as a whole. "
+                f"the TIFF file is truncated or damaged: part {number + 1} of {len(starts)} does not decompress completely. "
                 "Copy or export it again, or remove it."
             )
 
 
 def has_checksums(image: Image.Image, data: bytes, tags: Any) -> bool:
-    """Whether what was decoded of a Deflate-compressed TIFF has the checksums that stand at the end of its strips, so that none is damaged.
+    """Whether the decoded pixels of a Deflate-compressed TIFF match the checksums of its strips, which proves that none is damaged.
 
-    Adding up is many times faster than unpacking again. False where it cannot be told: other compressions, tiles, images that were turned,
-    and all but gray, RGB and RGBA of 8 bits.
+    This is many times faster than decompressing again. It returns False if it cannot check: for other compressions, tiles, rotated
+    images, and formats other than 8-bit gray, RGB and RGBA.
 
     Args:
-        image: after it was loaded.
+        image: the image, loaded.
         data: the file.
-        tags: its first directory, as Pillow reads it.
+        tags: its first directory, from Pillow.
     """
     bands = {"L": 1, "RGB": 3, "RGBA": 4}.get(image.mode, 0)
     bits, starts, counts = tags.get(258, (1,)), tags.get(273), tags.get(279)
@@ -450,7 +449,7 @@ def has_checksums(image: Image.Image, data: bytes, tags: Any) -> bool:
     if not usual or 324 in tags or not starts or not counts or len(starts) != len(counts):
         return False
     values = np.asarray(image)
-    if tags.get(317, 1) == 2:  # each value was stored as its difference from the one to its left
+    if tags.get(317, 1) == 2:  # horizontal differencing: each value is stored as its difference from the left neighbor
         values = np.concatenate((values[:, :1], values[:, 1:] - values[:, :-1]), axis=1)
     unpacked, full = memoryview(values.tobytes()), _strip_bytes(tags)[0]
     return all(
@@ -460,18 +459,20 @@ def has_checksums(image: Image.Image, data: bytes, tags: Any) -> bool:
 
 
 def is_deflate(tags: Any) -> bool:
-    """Whether the parts of a TIFF are compressed by Deflate, which gives each a checksum."""
+    """Whether the parts of a TIFF are compressed by Deflate, which adds a checksum to each."""
     return tags.get(259, 1) in _DEFLATE
 
 
 def _is_usual_lzw(part: bytes, tags: Any) -> bool:
-    """Whether a part begins with the code that empties the table, and its length follows from the tags: not the LZW of before 1988, whose
-    bits run the other way, and no colors of fewer samples than pixels."""
+    """Whether a part uses standard LZW and its decompressed length follows from the tags.
+
+    False for the LZW of before 1988 (reversed bit order), and for subsampled colors (YCbCr).
+    """
     return part[:1] == b"\x80" and tags.get(266, 1) == 1 and tags.get(262) != _YCBCR
 
 
 def _strip_lengths(tags: Any, num_parts: int) -> list[set[int]]:
-    """Unpacked bytes that each strip or tile may have: the last strip of an image, or of each of its planes, may be filled up."""
+    """Possible decompressed sizes of each strip or tile, in bytes. The last strip of each plane may be padded to full size."""
     full, last = _strip_bytes(tags)
     num_planes = tags.get(277, 1) if tags.get(284, 1) == 2 else 1
     of_plane = max(num_parts // num_planes, 1)
@@ -479,7 +480,7 @@ def _strip_lengths(tags: Any, num_parts: int) -> list[set[int]]:
 
 
 def _strip_bytes(tags: Any) -> tuple[int, int]:
-    """Unpacked bytes of every strip (or tile) but the last, and of the last."""
+    """Decompressed bytes of a full strip or tile, and of the last one."""
     bits = tags.get(258, (1,))
     num_samples = 1 if tags.get(284, 1) == 2 else tags.get(277, 1)
     bits_of_pixel = num_samples * (bits[0] if isinstance(bits, tuple) else bits)
@@ -487,13 +488,13 @@ def _strip_bytes(tags: Any) -> tuple[int, int]:
         size = -(-tags[322] * bits_of_pixel // 8) * tags[323]
         return size, size
     height = tags[257]
-    rows = tags.get(278) or height  # may be more than there are, also for a strip that is filled up
+    rows = tags.get(278) or height  # may exceed the height
     row_bytes = -(-tags[256] * bits_of_pixel // 8)
     return rows * row_bytes, (height - (-(-height // rows) - 1) * rows) * row_bytes
 
 
 def _packbits_length(part: bytes) -> int:
-    """Unpacked length of a strip in PackBits; -1 where it ends within a run."""
+    """Decompressed length of a PackBits strip in bytes; -1 if it ends within a run."""
     place = length = 0
     while place < len(part):
         head = part[place]

@@ -1,9 +1,7 @@
-"""The one door through which an image file becomes numbers, and the account of what was done to it on the way.
+"""Decoding of image files to 8-bit arrays, with a list of the changes made.
 
-This file knows files, formats, limits and orientation.
-
-Pillow's plugins are called one by one, never through ``Image.open``: only the formats listed here can ever run, the size is
-checked by our own limit before any memory is taken, and no setting of Pillow that belongs to the whole process is changed.
+All images are decoded here. Pillow's plugins are called directly, not through ``Image.open``. So only the formats listed here are
+read, the size is checked before memory is allocated, and no process-wide setting of Pillow is changed.
 """
 
 from __future__ import annotations
@@ -39,16 +37,16 @@ from visus.data.images import heif as image_heif
 from visus.data.images import jpeg as image_jpeg
 from visus.data.images import modes as image_modes
 from visus.data.images import tiff as image_tiff
-from visus.data.images.fit import RULES, Rule, fit
+from visus.data.images.fit import RESIZE_MODES, ResizeMode, fit
 from visus.errors import ImageError
 from visus.units import write_bytes, write_shape
 
-__all__ = ["IMAGE_SUFFIXES", "RULES", "Decoded", "ImageHeader", "Limits", "Rule", "decode", "fit", "probe"]
+__all__ = ["IMAGE_SUFFIXES", "RESIZE_MODES", "Decoded", "ImageHeader", "Limits", "ResizeMode", "decode", "fit", "probe"]
 
 IMAGE_SUFFIXES = image_heif.readable_suffixes() | frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
 )
-"""Endings of image files that can be read here, in lower case; compare with ``path.suffix.lower()``."""
+"""File extensions of the image formats that can be read here, in lower case. Compare them with ``path.suffix.lower()``."""
 
 _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
@@ -60,16 +58,16 @@ _READERS: dict[str, type[ImageFile.ImageFile]] = {
     "PPM": PpmImagePlugin.PpmImageFile,
 }
 _FORMAT_NAMES = "JPEG, PNG, GIF, BMP, TIFF, WebP or PPM"
-_SPOKEN = {"WEBP": "WebP"}
+_DISPLAY_NAMES = {"WEBP": "WebP"}
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much one file may take.
+    """Limits for one image file.
 
     Args:
-        max_bytes: size of the file.
-        max_pixels: height times width, of the whole image as the file states it.
+        max_bytes: maximum size of the file, in bytes.
+        max_pixels: maximum height times width, by the header.
     """
 
     max_bytes: int = 256 * 2**20
@@ -84,11 +82,10 @@ class Decoded:
     """A decoded image.
 
     Args:
-        pixels: uint8, shape (channels, height, width), 1 or 3 channels, upright. A view: memory holds (height, width,
-        channels).
-        actions: keys of the ledger, in the order in which they were done.
-        original_size: (height, width) of the upright image, before any reduced decoding.
-        mode: Pillow's name for how the file holds its values, such as ``RGB`` or ``I;16``.
+        pixels: uint8, shape (channels, height, width), 1 or 3 channels, upright; a view of channels-last memory.
+        actions: actions for the ledger, in order.
+        original_size: (height, width) of the upright image at full size.
+        mode: Pillow's mode of the file, such as ``RGB`` or ``I;16``.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -99,13 +96,13 @@ class Decoded:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What the header of an image file says.
+    """Facts from the header of an image file.
 
     Args:
         size: (height, width) of the upright image.
-        channels: 1 or 3, as ``decode`` would give.
-        mode: Pillow's name for how the file holds its values.
-        format: JPEG, PNG, GIF, BMP, TIFF, WEBP or PPM, by its content and not its name.
+        channels: number of channels after ``decode``, 1 or 3.
+        mode: Pillow's mode of the file.
+        format: JPEG, PNG, GIF, BMP, TIFF, WEBP or PPM, by the content of the file.
     """
 
     size: tuple[int, int]
@@ -117,26 +114,24 @@ class ImageHeader:
 def decode(
     file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS, at_least: tuple[int, int] | None = None
 ) -> Decoded:
-    """The pixels of an image file, upright, 8-bit, gray or color; with what was done to get there.
+    """Decode an image file to upright, 8-bit gray or color pixels, with a list of the changes made.
 
-    The format is told by the content, never by the name. Limits are checked against the header before a pixel is
-    decoded. Of several frames or pages the first is taken. The rules for values are those of ``image_modes``, the
-    orientation is that of the EXIF record. A file that ends early or is damaged is refused, never filled up.
+    The content determines the format, not the name. Limits are checked before pixels are decoded. Only the first frame or page is
+    used. ``image_modes`` has the rules for values. The EXIF record determines the orientation. A truncated or damaged file is an error.
 
     Args:
-        file: the file, or its whole content.
-        name: how messages call it; by default the path.
-        limits: how much it may take.
-        at_least: (height, width) that the caller will shrink the upright image to. A JPEG at least four times as large on
-            both sides is then decoded at a half, a quarter or an eighth, which leaves at least twice this size. After the
-            antialiased resize the pixels differ from those of a full decoding by about one level of 255 on average in photos
-            full of detail, and by 0.2 in smooth ones.
+        file: path of the file, or its whole content.
+        name: name in messages; default: the path.
+        limits: limits of file size and pixels.
+        at_least: (height, width) to which the caller will reduce the upright image. A JPEG at least four times as large on both sides is
+            decoded at 1/2, 1/4 or 1/8 of its own size, but at least at twice ``at_least``. After antialiased resizing, the pixels differ
+            from those of a full decoding by about one level of 255 on average in detailed photos, and by 0.2 in smooth ones.
 
     Raises:
         ImageError: the file cannot be read as an image; the message names it, and says what was found and what to do.
     """
-    with _named(file, name), _opened(file, limits) as stream:
-        data, done = _sound_bytes(stream.read())
+    with _error_context(file, name), _opened(file, limits) as stream:
+        data, done = _bytes_to_decode(stream.read())
         image, head_format = _open_header(io.BytesIO(data), limits)
         stated = image.height, image.width
         try:
@@ -144,22 +139,22 @@ def decode(
             return dataclasses.replace(decoded, actions=(*done, *decoded.actions)) if done else decoded
         except (ImageError, MemoryError):
             raise
-        except Exception as error:  # a decoder that is fed damaged bytes may raise anything
-            raise _damaged(error, head_format, stated) from error
+        except Exception as error:  # damaged bytes may raise any exception
+            raise _damage_error(error, head_format, stated) from error
 
 
 def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
-    """Size, channels and format of an image from its header alone; a file cut short further on is not noticed.
+    """Size, channels and format of an image from its header. Damage after the header is not detected.
 
     Args:
-        file: the file, or its content.
-        name: how messages call it; by default the path.
-        limits: how much it may take.
+        file: path of the file, or its content.
+        name: name in messages; default: the path.
+        limits: limits of file size and pixels.
 
     Raises:
-        ImageError: the file cannot be read as an image, or is beyond the limits.
+        ImageError: the file cannot be read as an image, or exceeds the limits.
     """
-    with _named(file, name), _opened(file, limits) as stream:
+    with _error_context(file, name), _opened(file, limits) as stream:
         is_png = stream.read(8).startswith(b"\x89PNG")
         stream.seek(0)
         image, head_format = _open_header(io.BytesIO(image_damage.needed_png_head(stream)) if is_png else stream, limits)
@@ -170,8 +165,8 @@ def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS
 
 
 @contextlib.contextmanager
-def _named(file: Path | bytes, name: str) -> Iterator[None]:
-    """Errors from within say which file they are about."""
+def _error_context(file: Path | bytes, name: str) -> Iterator[None]:
+    """Add the name of the file to errors raised within."""
     try:
         yield
     except ImageError as error:
@@ -181,7 +176,7 @@ def _named(file: Path | bytes, name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _opened(file: Path | bytes, limits: Limits) -> Iterator[BinaryIO]:
-    """The file as a stream, within the limit of bytes."""
+    """The file as a stream, if its size is within the limit."""
     if isinstance(file, bytes):
         _check_bytes(len(file), limits)
         yield io.BytesIO(file)
@@ -198,20 +193,20 @@ def _opened(file: Path | bytes, limits: Limits) -> Iterator[BinaryIO]:
     except FileNotFoundError:
         raise ImageError("there is no such file. Check its name and folder.") from None
     except PermissionError:
-        raise ImageError("the file may not be read. Give yourself the right to read it, or leave it out.") from None
+        raise ImageError("the file may not be read. Give yourself the right to read it, or remove it.") from None
     except OSError as error:
         raise ImageError(
-            f"the file cannot be read from its disk ({error.strerror or error}). Copy it to another place, or leave it out."
+            f"the file cannot be read from disk ({error.strerror or error}). Copy it to another place, or remove it."
         ) from error
 
 
 def _check_bytes(num_bytes: int, limits: Limits) -> None:
     if num_bytes == 0:
-        raise ImageError("the file is empty (0 bytes). Copy it again from where it came, or remove it.")
+        raise ImageError("the file is empty (0 bytes). Copy it again from its source, or remove it.")
     if num_bytes > limits.max_bytes:
         raise ImageError(
-            f"the file has {write_bytes(num_bytes)} and at most {write_bytes(limits.max_bytes)} are read. "
-            f"Make it smaller, or leave it out."
+            f"the file has {write_bytes(num_bytes)}, and at most {write_bytes(limits.max_bytes)} are read. "
+            f"Make it smaller, or remove it."
         )
 
 
@@ -222,12 +217,12 @@ def _check_size(size: tuple[int, int], limits: Limits) -> None:
     if height * width > limits.max_pixels:
         raise ImageError(
             f"the image is too large: it states {height:,} x {width:,} = {height * width:,} pixels (height x width), and at most "
-            f"{limits.max_pixels:,} are decoded. Make it smaller, or leave it out."
+            f"{limits.max_pixels:,} are decoded. Make it smaller, or remove it."
         )
 
 
 def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile, str]:
-    """Pillow's image with its header read and no pixel decoded, and the name of its format; within the limits."""
+    """Pillow's image with its header read and no pixels decoded, and its format; if it is within the limits."""
     head = stream.read(image_headers.HEAD_BYTES)
     stream.seek(0)
     head_format = image_headers.format_of(head)
@@ -238,7 +233,7 @@ def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile,
     if head_format is None or reader is None:
         content = image_headers.describe_content(head)
         raise ImageError(
-            f"the file holds {content}, and {_FORMAT_NAMES} is needed. {image_headers.remedy(content)}, or remove it."
+            f"the file holds {content}, but {_FORMAT_NAMES} is needed. {image_headers.remedy(content)}, or remove it."
         )
     if head_format == "WEBP" and not WebPImagePlugin.SUPPORTED:
         raise ImageError(
@@ -248,20 +243,20 @@ def _open_header(stream: BinaryIO, limits: Limits) -> tuple[ImageFile.ImageFile,
     if stated is not None:
         _check_size(stated, limits)
     if head_format == "TIFF":
-        image_tiff.refuse_unread_bands(stream)
+        image_tiff.refuse_unsupported_bands(stream)
     try:
         with _pillow_quiet():
             image = reader(stream, "")
     except MemoryError:
         raise
-    except Exception as error:  # a plugin that is fed damaged bytes may raise anything
-        raise _damaged(error, head_format, None) from error
+    except Exception as error:  # damaged bytes may raise any exception
+        raise _damage_error(error, head_format, None) from error
     _check_size((image.height, image.width), limits)
     return image, head_format
 
 
-def _sound_bytes(data: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """The bytes to decode: of a PNG those that say something about its pixels; and actions for the ledger."""
+def _bytes_to_decode(data: bytes) -> tuple[bytes, tuple[str, ...]]:
+    """The bytes to decode, for a PNG only those that affect its pixels; and actions for the ledger."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return image_damage.needed_png(data)
     return data, ()
@@ -276,25 +271,25 @@ def _decode(image: ImageFile.ImageFile, data: bytes, head_format: str, at_least:
         needed = (at_least[1], at_least[0]) if at_least and orientation > 4 else at_least
         divisor = image_jpeg.reduction(size, needed)
         actions += ["decoded at a reduced size"] * (divisor > 1)
-        values, mended, done = image_jpeg.decode_checked(data, mode, size, divisor)
+        values, repaired, done = image_jpeg.decode_checked(data, mode, size, divisor)
         actions += [*done, *["first frame of an animation used"] * ("mp" in image.info)]
-        if values is None and mended is not data:
-            image = JpegImagePlugin.JpegImageFile(io.BytesIO(mended), "")
+        if values is None and repaired is not data:
+            image = JpegImagePlugin.JpegImageFile(io.BytesIO(repaired), "")
         image_jpeg.reduce(image, divisor)
     if values is None:
-        deep = image_modes.holds_16_bits(image)
+        is_16_bit = image_modes.holds_16_bits(image)
         check = _strip_check(image, data) if head_format == "TIFF" else contextlib.nullcontext()
         with _pillow_quiet() if head_format in ("GIF", "TIFF") else contextlib.nullcontext(), check:
-            orientation, broken = _orientation(image)  # of a TIFF: before Pillow turns it while loading
+            orientation, broken = _orientation(image)  # for a TIFF, before Pillow turns it while loading
             actions += ["first frame of an animation used"] * _has_more_frames(image)
-            values, converted = image_modes.to_values(image, deep)
+            values, converted = image_modes.to_values(image, is_16_bit)
         actions += converted
     if head_format == "WEBP":
         image_damage.refuse_damaged_webp(data, _is_webp_decoded)
     elif head_format == "GIF":
         image_damage.refuse_damaged_gif(data)
     if head_format != "TIFF":
-        orientation, broken = _orientation(image)  # of a PNG: the record may follow the pixels
+        orientation, broken = _orientation(image)  # for a PNG, the record may follow the pixels
         values = _turned(values, orientation)
         size = size[::-1] if orientation > 4 else size
     actions += ["turned upright by its EXIF orientation"] * (orientation != 1)
@@ -305,18 +300,20 @@ def _decode(image: ImageFile.ImageFile, data: bytes, head_format: str, at_least:
 def _is_webp_decoded(data: bytes) -> bool:
     try:
         WebPImagePlugin.WebPImageFile(io.BytesIO(data), "").load()
-    except Exception:  # a plugin that is fed damaged bytes may raise anything
+    except Exception:  # damaged bytes may raise any exception
         return False
     return True
 
 
 @contextlib.contextmanager
 def _strip_check(image: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
-    """A block that decodes a TIFF whose parts are checked: before it, so that a decoder prints its own words of few that are damaged; after it
-    where the checksums of what was decoded may tell, in a fraction of the time.
+    """Check the parts of a TIFF around its decoding.
+
+    Deflate parts are checked after decoding, by their checksums, in a fraction of the time. Other parts are checked before, so that the
+    decoder prints few messages of its own.
 
     Raises:
-        ImageError: a part is damaged; said instead of what the decoder says.
+        ImageError: a part is damaged; it replaces the decoder's error.
     """
     tags: Any = getattr(image, "tag_v2", {})
     strict = image_jpeg.strict_decoder()
@@ -334,9 +331,9 @@ def _strip_check(image: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
 
 
 def _orientation(image: ImageFile.ImageFile) -> tuple[int, bool]:
-    """The EXIF orientation, 1 to 8, and whether the record is broken (and 1 was taken)."""
+    """The EXIF orientation, 1 to 8, and whether the record is broken (then the orientation is 1)."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
-        found = image_headers.upright_or_known(image.tag_v2.get(image_headers.ORIENTATION_TAG, 1))
+        found = image_headers.valid_orientation(image.tag_v2.get(image_headers.ORIENTATION_TAG, 1))
     else:
         exif = image.info.get("exif")
         found = image_headers.exif_orientation(exif) if isinstance(exif, bytes) else 1
@@ -344,7 +341,7 @@ def _orientation(image: ImageFile.ImageFile) -> tuple[int, bool]:
 
 
 def _turned(values: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
-    """Pixels, shape (height, width, channels), turned and mirrored so that the row stated as the top is the top."""
+    """Pixels, shape (height, width, channels), rotated and mirrored to upright."""
     if orientation == 1:
         return values
     if orientation > 4:  # 5 to 8 store columns as rows
@@ -359,31 +356,33 @@ def _turned(values: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.u
 def _has_more_frames(image: ImageFile.ImageFile) -> bool:
     try:
         return bool(getattr(image, "is_animated", False))
-    except Exception:  # damage after the first frame, which is all that is used
+    except Exception:  # damage after the first frame, which is the only one used
         return False
 
 
-def _damaged(error: Exception, head_format: str, size: tuple[int, int] | None) -> ImageError:
-    spoken = _SPOKEN.get(head_format, head_format)
+def _damage_error(error: Exception, head_format: str, size: tuple[int, int] | None) -> ImageError:
+    format_name = _DISPLAY_NAMES.get(head_format, head_format)
     if isinstance(error, Image.DecompressionBombError):
         return ImageError("the image is larger than Pillow itself allows (Image.MAX_IMAGE_PIXELS). Make it smaller.")
     if size is None:
-        return ImageError(f"the {spoken} file is cut short or damaged in its header. Copy or export it again, or remove it.")
+        return ImageError(
+            f"the {format_name} file is truncated or damaged in its header. Copy or export it again, or remove it."
+        )
     return ImageError(
-        f"the {spoken} file is cut short or damaged: not all of its {write_shape(size)} pixels can be decoded. "
+        f"the {format_name} file is truncated or damaged: not all of its {write_shape(size)} pixels can be decoded. "
         f"Copy or export it again, or remove it."
     )
 
 
-_filters = threading.Lock()
+_warning_filters_lock = threading.Lock()
 
 
 @contextlib.contextmanager
 def _pillow_quiet() -> Iterator[None]:
-    """Pillow's warnings about odd headers are not passed on: what matters of them becomes an error or an action here.
+    """Suppress Pillow's warnings about unusual headers. Relevant ones become errors or actions here.
 
-    Filters belong to the whole process, so one thread at a time changes them, and only for warnings that Pillow gives.
+    Warning filters are process-wide, so only one thread at a time changes them, and only for Pillow's warnings.
     """
-    with _filters, warnings.catch_warnings():
+    with _warning_filters_lock, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield

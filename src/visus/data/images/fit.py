@@ -1,6 +1,4 @@
-"""One image brought to a given number of channels and a given size.
-
-This file knows resizing rules.
+"""Conversion of an image to a given number of channels and a given size.
 
 Shape letters: C channels, H height, W width.
 """
@@ -15,51 +13,50 @@ import torch
 
 from visus.errors import UsageError, unknown_name
 
-Rule = Literal["squash", "crop", "pad"]
-RULES: tuple[Rule, ...] = ("squash", "crop", "pad")
+ResizeMode = Literal["squash", "crop", "pad"]
+RESIZE_MODES: tuple[ResizeMode, ...] = ("squash", "crop", "pad")
 Image = npt.NDArray[np.uint8]
 
 
-def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: str) -> tuple[Image, tuple[str, ...]]:
-    """The image with the wanted channels and size, and the ledger's actions; none where nothing had to change.
+def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], resize_mode: str) -> tuple[Image, tuple[str, ...]]:
+    """Convert an image to the given channels and size. The result also has the actions for the ledger.
 
-    Where the proportion of the sides differs, ``squash`` stretches each axis by itself; ``crop`` keeps the largest part
-    in the middle that has the wanted proportion; ``pad`` fits the whole image into the frame and repeats its edge
-    pixels around it, which draws no contour that a network could mistake for a thing. Resizing is bilinear with
-    antialiasing (every pixel counts), computed in whole numbers by torch: within two levels of Pillow's pixels, in a
-    third of its time.
+    If the aspect ratio differs, ``squash`` resizes each axis separately. ``crop`` keeps the largest centered part with the wanted
+    aspect ratio. ``pad`` fits the whole image into the frame and repeats its edge pixels, which adds no contour that a network could
+    mistake for an object. Resizing is bilinear with antialiasing in integer arithmetic by torch. Its pixels are within two levels of
+    Pillow's, in a third of the time.
 
     Args:
         pixels: uint8, shape (C, H, W) with C 1 or 3.
         channels: 1 or 3. Color becomes gray by the luma of ITU-R 601; gray becomes color as three equal channels.
         size: wanted (height, width).
-        rule: ``squash``, ``crop`` or ``pad``.
+        resize_mode: ``squash``, ``crop`` or ``pad``.
 
     Returns:
         Contiguous uint8 array of shape (channels, height, width), and the actions.
 
     Raises:
-        UsageError: the rule does not exist, or the channels or the size make no image.
+        UsageError: there is no such resize mode, or the channels or the size make no image.
 
     >>> image, actions = fit(np.zeros((3, 40, 60), np.uint8), 1, (20, 20), "crop")
     >>> image.shape, actions
     ((1, 20, 20), ('cropped', 'resized', 'color made gray'))
     """
-    if rule not in RULES:
-        raise UsageError(unknown_name("resizing rule", rule, RULES))
+    if resize_mode not in RESIZE_MODES:
+        raise UsageError(unknown_name("resize mode", resize_mode, RESIZE_MODES))
     if channels not in (1, 3) or len(size) != 2 or min(size) < 1:
         shape = " x ".join(map(str, (channels, *size)))
         raise UsageError(
-            f"an image cannot be fitted to {shape}: 1 or 3 channels, a height and a width of at least 1 are needed."
+            f"an image cannot be converted to {shape}: 1 or 3 channels, a height and a width of at least 1 are needed."
         )
-    assert pixels.dtype == np.uint8, "the decode door gives uint8"
-    assert pixels.ndim == 3, "the decode door gives (channels, height, width)"
+    assert pixels.dtype == np.uint8, "decode returns uint8"
+    assert pixels.ndim == 3, "decode returns (channels, height, width)"
     height, width = size
     actions: list[str] = []
     inner = (height, width)
-    if rule == "crop":
+    if resize_mode == "crop":
         pixels = _middle(pixels, height, width, actions)
-    elif rule == "pad":
+    elif resize_mode == "pad":
         inner = _inner_size(pixels.shape[1], pixels.shape[2], height, width)
     if pixels.shape[1:] != inner:
         pixels = _resized(pixels, inner)
@@ -74,7 +71,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], rule: st
 
 
 def _middle(pixels: Image, height: int, width: int, actions: list[str]) -> Image:
-    """The largest part in the middle with the proportion height : width, in whole pixels."""
+    """The largest centered part with the aspect ratio height : width, in whole pixels."""
     _, found_height, found_width = pixels.shape
     kept_height = min(found_height, max(1, round(found_width * height / width)))
     kept_width = min(found_width, max(1, round(found_height * width / height)))
@@ -86,13 +83,13 @@ def _middle(pixels: Image, height: int, width: int, actions: list[str]) -> Image
 
 
 def _inner_size(found_height: int, found_width: int, height: int, width: int) -> tuple[int, int]:
-    """Size of the whole image inside the frame: one side fills it, the other keeps the proportion."""
+    """Size of the whole image inside the frame, with its aspect ratio."""
     scale = min(height / found_height, width / found_width)
     return min(height, max(1, round(found_height * scale))), min(width, max(1, round(found_width * scale)))
 
 
 def _resized(pixels: Image, size: tuple[int, int]) -> Image:
-    # torch wants memory that is writable and without negative strides; a view of (H, W, C) stays as it is and is fastest
+    # torch needs writable memory without negative strides; a view of (H, W, C) needs no copy and is fastest
     rows = np.require(pixels.transpose(1, 2, 0), requirements=["C", "W"])
     batch = torch.from_numpy(rows).permute(2, 0, 1)[None]
     shrunk = torch.nn.functional.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=True)
@@ -106,7 +103,7 @@ def _padded(pixels: Image, height: int, width: int) -> Image:
 
 
 def _luma(pixels: Image) -> Image:
-    """Gray of a color image, ITU-R BT.601: 0.299 red + 0.587 green + 0.114 blue, in Pillow's 16-bit fixed point."""
+    """Luma of a color image (ITU-R BT.601): 0.299 red + 0.587 green + 0.114 blue, in Pillow's 16-bit fixed point."""
     red, green, blue = pixels.astype(np.uint32)
     gray = (19595 * red + 38470 * green + 7471 * blue + 32768) >> 16
     return np.asarray(gray, dtype=np.uint8)[None]

@@ -1,14 +1,11 @@
-"""What the first bytes of a file say: its format, its size in pixels, its EXIF orientation.
-
-This file knows signatures and a few header fields.
-"""
+"""Format, size in pixels and EXIF orientation from the first bytes of a file."""
 
 from __future__ import annotations
 
 import struct
 
 HEAD_BYTES = 512
-"""Bytes from the start of a file that all functions here need at most."""
+"""Number of bytes from the start of a file that the functions here need."""
 
 _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -21,7 +18,7 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"II+\x00", "TIFF"),
     (b"MM\x00+", "TIFF"),
 )
-_NO_IMAGES: tuple[tuple[bytes, str], ...] = (
+_OTHER_CONTENTS: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer"),
     (b"version http://git-media", "a Git LFS pointer"),
     (b"%!PS", "a PostScript drawing"),
@@ -63,7 +60,7 @@ _BRANDS = {
     b"M4A ": "a sound file",
 }
 _HEIF = (b"hei", b"hev", b"mif1", b"msf1")
-_RAW_ENDINGS = [
+_RAW_EXTENSIONS = [
     ".3fr",
     ".ari",
     ".arw",
@@ -95,14 +92,14 @@ _RAW_ENDINGS = [
     ".srw",
     ".x3f",
 ]
-RAW_SUFFIXES = frozenset(_RAW_ENDINGS)
-"""Endings of camera raw files, in lower case; many are TIFF by content, with a thumbnail first."""
+RAW_SUFFIXES = frozenset(_RAW_EXTENSIONS)
+"""Extensions of camera raw files, in lower case. Many are TIFF by content, with a thumbnail first."""
 _INTEGER_SIZES = {1: "B", 3: "H", 4: "I"}  # EXIF types BYTE, SHORT, LONG
 ORIENTATION_TAG = 0x0112
 
 
 def format_of(head: bytes) -> str | None:
-    """The format that the signature names: JPEG, PNG, GIF, BMP, TIFF, WEBP or PPM; None for any other content.
+    """The image format by its signature: JPEG, PNG, GIF, BMP, TIFF, WEBP or PPM; None for any other content.
 
     >>> format_of(b"GIF89a..."), format_of(b"P5 2 2 255"), format_of(b"hello, world")
     ('GIF', 'PPM', None)
@@ -118,12 +115,12 @@ def format_of(head: bytes) -> str | None:
 
 
 def describe_content(head: bytes) -> str:
-    """What a file holds that is no image of a known format, as a noun with its article.
+    """The content of a file that is not an image of a supported format, as a noun with its article.
 
     >>> describe_content(b"%PDF-1.7"), describe_content(b"hello, world")
     ('a PDF document', "text ('hello, world')")
     """
-    for signature, noun in _NO_IMAGES:
+    for signature, noun in _OTHER_CONTENTS:
         if head.startswith(signature):
             return noun
     if head[4:8] == b"ftyp":
@@ -150,20 +147,20 @@ def is_heif(head: bytes) -> bool:
 
 
 def remedy(content: str) -> str:
-    """What to do about a file that holds ``content``, as ``describe_content`` says it; without a full stop."""
+    """Advice for a file with ``content`` from ``describe_content``, without a period."""
     if content == "a Git LFS pointer":
         return "Fetch the real file: install git-lfs and run git lfs pull"
     if content == "a web page":
         return "Download the image again"
     if content == "only zeros":
-        return "Copy it again from where it came"
+        return "Copy it again from its source"
     if content == "a camera raw file":
         return "Export it as JPEG or PNG"
     return "Convert it to one of these"
 
 
 def plain_kind(head: bytes) -> str:
-    """What a file holds, in few words and the same for every file of its kind: for counting what is left out.
+    """The kind of content of a file, without details, so that files can be counted by kind.
 
     >>> plain_kind(b"hello, world"), plain_kind(bytes(9)), plain_kind(b""), plain_kind(b"GIF89a")
     ('text', 'only zeros', 'empty', 'GIF')
@@ -176,16 +173,16 @@ def plain_kind(head: bytes) -> str:
 
 
 def _as_text(head: bytes) -> str:
-    """The bytes as text without the spaces around it; empty where they are none."""
+    """The bytes as stripped text; "" if they are not text."""
     text = head.decode("utf-8", errors="ignore").strip()
-    whole = len(text.encode()) >= len(head.strip()) - 3
-    return text if whole and all(letter.isprintable() or letter in "\r\n\t" for letter in text) else ""
+    is_text = len(text.encode()) >= len(head.strip()) - 3
+    return text if is_text and all(letter.isprintable() or letter in "\r\n\t" for letter in text) else ""
 
 
 def stated_size(image_format: str, head: bytes) -> tuple[int, int] | None:
-    """(height, width) in pixels as the first bytes state it; None where they do not (JPEG, TIFF, PPM, or too few bytes).
+    """(height, width) in pixels from the first bytes; None if they do not state it (JPEG, TIFF, PPM, or too few bytes).
 
-    Needed before Pillow sees the file, because opening a WebP already takes the memory for its pixels.
+    It is checked before Pillow opens the file, because opening a WebP already allocates memory for its pixels.
     """
     try:
         if image_format == "PNG" and head[12:16] == b"IHDR":
@@ -219,13 +216,12 @@ def _webp_size(head: bytes) -> tuple[int, int] | None:
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation, 1 to 8, that an EXIF record states (1 where it states none); None where the record is broken.
+    """The orientation, 1 to 8, in an EXIF record; 1 if the record has none, None if it is broken.
 
-    Only the orientation in the first directory is read, so that a fault elsewhere in the record does no harm. Zero, which
-    some telephones write, means unknown and counts as 1.
+    Only the first directory is read, so errors elsewhere in the record do not matter. Zero, which some phones write, counts as 1.
 
     Args:
-        exif: the record, with or without the six bytes ``Exif\\0\\0`` in front.
+        exif: the record, with or without the prefix ``Exif\\0\\0``.
 
     >>> exif_orientation(b"MM\\x00*" + bytes([0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0]))
     6
@@ -247,14 +243,14 @@ def exif_orientation(exif: bytes) -> int | None:
             if kind not in _INTEGER_SIZES or count != 1:
                 return None
             (value,) = struct.unpack_from(order + _INTEGER_SIZES[kind], record, place + 8)
-            return upright_or_known(value)
+            return valid_orientation(value)
     except struct.error:
         return None
     return 1
 
 
-def upright_or_known(value: object) -> int | None:
-    """An orientation as found: 1 to 8 as they are, 0 as 1, anything else as None."""
+def valid_orientation(value: object) -> int | None:
+    """The orientation if it is 1 to 8; 1 for 0, None for any other value."""
     if not isinstance(value, int) or not 0 <= value <= 8:
         return None
     return value or 1

@@ -1,7 +1,4 @@
-"""HEIC and AVIF, which are read where a decoder for them is installed.
-
-This file knows which package reads what.
-"""
+"""HEIC and AVIF, which are read if a decoder is installed."""
 
 from __future__ import annotations
 
@@ -29,16 +26,16 @@ def has_avif() -> bool:
 
 
 def readable_suffixes() -> frozenset[str]:
-    """Endings of HEIC and AVIF files, in lower case, as far as they can be read here."""
+    """File extensions of the HEIF formats that can be read here, in lower case."""
     return (HEIC_SUFFIXES if has_heic() else frozenset()) | (AVIF_SUFFIXES if has_avif() else frozenset())
 
 
 @functools.cache
 def reader(kind: str) -> type[ImageFile.ImageFile]:
-    """Pillow's class for ``HEIC`` or ``AVIF``.
+    """Pillow's image class for ``HEIC`` or ``AVIF``.
 
     Raises:
-        ImageError: the package that reads it is not installed; the message says how to install it.
+        ImageError: the decoder is not installed; the message says how to install it.
     """
     if kind == "AVIF":
         if not has_avif():
@@ -48,6 +45,6 @@ def reader(kind: str) -> type[ImageFile.ImageFile]:
         avif: type[ImageFile.ImageFile] = importlib.import_module("PIL.AvifImagePlugin").AvifImageFile
         return avif
     if not has_heic():
-        raise ImageError(f"the file holds an HEIC image. {HEIC_HINT}")
+        raise ImageError(f"the file is an HEIC image. {HEIC_HINT}")
     heic: type[ImageFile.ImageFile] = importlib.import_module("pillow_heif").HeifImageFile
     return heic

@@ -1,6 +1,6 @@
-"""The faster JPEG decoder, used where it gives Pillow's pixels bit for bit; and the one that finds damage, which Pillow passes over.
+"""JPEG decoding by simplejpeg, which is faster than Pillow and detects damage that Pillow ignores.
 
-This file knows simplejpeg and how to check it.
+It decodes only if its pixels are bit-identical to Pillow's on this machine; otherwise Pillow decodes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from PIL import Image, JpegImagePlugin
 from visus.data.images import damage as image_damage
 
 MARGIN = 2
-"""A JPEG is decoded at a reduced size only where both sides stay at least this many times as long as needed."""
+"""Factor by which both sides of a JPEG decoded at a reduced size must at least exceed the needed size."""
 
 
 def reduction(size: tuple[int, int], at_least: tuple[int, int] | None) -> int:
-    """The divisor, 1, 2, 4 or 8, of a reduced decoding that leaves ``MARGIN`` times the size ``at_least`` on both sides.
+    """The largest divisor, 1, 2, 4 or 8, for decoding at a reduced size of at least ``MARGIN`` times ``at_least`` on both sides.
 
     >>> reduction((3024, 3024), (100, 100)), reduction((375, 500), (96, 96)), reduction((375, 500), None)
     (8, 1, 1)
     """
     if at_least is None:
         return 1
-    room = min(length // (MARGIN * max(1, needed)) for length, needed in zip(size, at_least, strict=True))
-    return next(divisor for divisor in (8, 4, 2, 1) if room >= divisor or divisor == 1)
+    max_divisor = min(length // (MARGIN * max(1, needed)) for length, needed in zip(size, at_least, strict=True))
+    return next(divisor for divisor in (8, 4, 2, 1) if max_divisor >= divisor or divisor == 1)
 
 
 def reduce(image: Image.Image, divisor: int) -> None:
-    """Make Pillow decode ``image``, an opened JPEG, at a size divided by ``divisor`` (sides rounded up)."""
+    """Make Pillow decode an opened JPEG at a size divided by ``divisor`` (sides rounded up)."""
     if divisor > 1:
         image.draft(image.mode, (image.width // divisor, image.height // divisor))
 
@@ -40,24 +40,24 @@ def reduce(image: Image.Image, divisor: int) -> None:
 def decode_checked(
     data: bytes, mode: str, size: tuple[int, int], divisor: int
 ) -> tuple[npt.NDArray[np.uint8] | None, bytes, tuple[str, ...]]:
-    """The pixels that Pillow would give, decoded by simplejpeg, after the file was found to be undamaged.
+    """Check a JPEG for damage, and decode it if simplejpeg's pixels are equal to Pillow's.
 
     Args:
         data: the whole file.
         mode: Pillow's mode; only L and RGB are decoded here.
         size: (height, width) of the full image.
-        divisor: of a reduced decoding: 1, 2, 4 or 8.
+        divisor: divisor of the size: 1, 2, 4 or 8.
 
     Returns:
-        Array of shape (height, width, channels), both sides divided by ``divisor`` and rounded up, or None where Pillow is to decode;
-        the bytes that are to be decoded then; and actions for the ledger.
+        Array of shape (height, width, channels), both sides divided by ``divisor`` and rounded up, or None if Pillow must decode;
+        the bytes for Pillow; and actions for the ledger.
 
     Raises:
-        ImageError: the image data is coded in a way that is not read.
-        ValueError: it is damaged; the words are libjpeg's.
+        ImageError: the coding process is not supported.
+        ValueError: the file is damaged; the message is libjpeg's.
     """
     facts = image_damage.read_jpeg(data)
-    image_damage.refuse_unread_jpeg(facts)
+    image_damage.refuse_unsupported_jpeg(facts)
     if image_damage.has_zeroed_part(data, facts):
         raise ValueError("a part of the image data is zeros, which no encoder writes")
     strict = strict_decoder()
@@ -70,16 +70,16 @@ def decode_checked(
             return (pixels if pixels.shape[:2] == _reduced(size, divisor) else None), data, ()
         strict(data)
     except ValueError as error:
-        found = image_damage.mend_jpeg(data, strict, str(error))
-        if found is None:
+        repaired = image_damage.repair_jpeg(data, strict, str(error))
+        if repaired is None:
             raise
-        return None, *found
+        return None, *repaired
     return None, data, ()
 
 
 @functools.cache
 def strict_decoder() -> image_damage.Strict | None:
-    """A function that reads all of a JPEG and raises ValueError with libjpeg's first error or warning; None without simplejpeg."""
+    """A function that decodes a JPEG and raises ValueError with libjpeg's first error or warning; None without simplejpeg."""
     try:
         import simplejpeg
     except ImportError:
@@ -110,10 +110,10 @@ def _decode(data: bytes, mode: str, size: tuple[int, int], divisor: int) -> npt.
 
 @functools.cache
 def _is_exact() -> bool:
-    """simplejpeg is installed, and decodes samples of every chroma layout and reduction to Pillow's very pixels here."""
+    """Whether simplejpeg is installed and its pixels are equal to Pillow's, tested for every chroma layout and divisor."""
     try:
         import simplejpeg  # noqa: F401
-    except Exception:  # not installed, or damaged: Pillow gives the very same pixels
+    except Exception:  # not installed, or damaged: Pillow decodes the same pixels
         return False
     noise = np.random.default_rng(0).integers(0, 256, (75, 107, 3), dtype=np.uint8)
     color = Image.fromarray(noise)

@@ -1,15 +1,13 @@
-"""Every way in which an image can hold its values, brought to 8-bit gray or color by a stated rule.
-
-This file knows Pillow's modes.
+"""Conversion of every Pillow mode to 8-bit gray or color.
 
 Rules:
-- 16 bits: value * 255 / 65,535, rounded; the whole range is kept, nothing is clipped (12 bits in a 16-bit file stay dark).
-  Pillow reads 16-bit color as 8-bit itself, by keeping the upper byte, which differs from this rule by at most one level.
+- 16 bits: value * 255 / 65,535, rounded. The whole range is kept and nothing is clipped, so 12 bits in a 16-bit file stay dark.
+  Pillow itself reads 16-bit color as 8-bit by keeping the upper byte, which differs from this rule by at most one level.
 - 1 bit: 0 and 255.
 - transparency (an alpha channel, a transparent palette entry or color): blended on white.
-- palettes become color, even where all their entries are gray.
-- CMYK and YCbCr are converted as Pillow does, LAB by its color management; embedded color profiles (ICC) are not applied.
-- 32-bit whole numbers and floating point are refused: nothing in the file says which value is black and which is white.
+- palettes become color, even if all their entries are gray.
+- CMYK and YCbCr are converted by Pillow, LAB by its color management. Embedded color profiles (ICC) are not applied.
+- 32-bit integers and floating point are errors: the file does not state which values are black and white.
 """
 
 from __future__ import annotations
@@ -32,7 +30,7 @@ WHITE_IS_ZERO = 0  # TIFF tag 262, PhotometricInterpretation
 
 
 def num_channels(mode: str) -> int:
-    """Channels, 1 or 3, that an image of this mode has after ``to_values``.
+    """Number of channels, 1 or 3, of an image of this mode after ``to_values``.
 
     >>> num_channels("LA"), num_channels("I;16B"), num_channels("P"), num_channels("CMYK")
     (1, 1, 3, 3)
@@ -41,7 +39,7 @@ def num_channels(mode: str) -> int:
 
 
 def holds_16_bits(image: Image.Image) -> bool:
-    """The file holds 16 bits for each value; to be asked before the pixels are decoded."""
+    """Whether the file has 16 bits per value. Call it before the pixels are decoded."""
     for tile in getattr(image, "tile", []):
         arguments = tile[3] if isinstance(tile[3], tuple) else (tile[3],)
         if any(isinstance(argument, str) and ";16" in argument for argument in arguments):
@@ -51,44 +49,44 @@ def holds_16_bits(image: Image.Image) -> bool:
     return False
 
 
-def to_values(image: Image.Image, deep: bool) -> tuple[Values, list[str]]:
-    """The pixels as 8-bit gray or color, with the ledger's actions.
+def to_values(image: Image.Image, is_16_bit: bool) -> tuple[Values, list[str]]:
+    """The pixels as 8-bit gray or color, and the actions for the ledger.
 
     Args:
-        image: an opened image; decoded here if it was not yet.
-        deep: what ``holds_16_bits`` said.
+        image: an opened image; decoded here if necessary.
+        is_16_bit: result of ``holds_16_bits``.
 
     Returns:
-        Array of shape (height, width, channels), writable, with 1 or 3 channels; and the actions.
+        Writable array of shape (height, width, channels), with 1 or 3 channels; and the actions.
 
     Raises:
-        ImageError: the mode has no rule.
+        ImageError: the mode is not supported.
     """
     mode = image.mode
-    actions = ["16-bit values scaled to 8-bit"] if deep or mode.startswith("I;") else []
+    actions = ["16-bit values scaled to 8-bit"] if is_16_bit or mode.startswith("I;") else []
     if mode.startswith("I;16") or (mode == "I" and image.format in _SIXTEEN_BIT_FORMATS):
         values, blended, is_low = _scaled(image)
         done = ["16-bit values scaled to 8-bit"] + ["transparency blended on white"] * blended
         return values, done + ["16-bit values in the lowest part of their range"] * is_low
     if mode in ("I", "F"):
-        kind = "floating point" if mode == "F" else "32-bit or signed whole"
+        kind = "floating-point numbers" if mode == "F" else "32-bit or signed integers"
         raise ImageError(
-            f"the image holds {kind} numbers, and nothing says which is black and which is white. "
-            f"Save it with 8 or 16 bits, or give the numbers as an .npy or .npz array."
+            f"the image has {kind}, and does not state which values are black and white. "
+            f"Save it with 8 or 16 bits, or provide the numbers as an .npy or .npz array."
         )
     if mode in ("P", "PA"):
         actions.append("palette resolved to color")
     if mode == "1":
         actions.append("1-bit values widened to 8-bit")
     if mode in _ALPHA or "transparency" in image.info:
-        values, blended = _blended(image, deep)
+        values, blended = _blended(image, is_16_bit)
         return values, actions + ["transparency blended on white"] * blended
     if mode == "CMYK":
         actions.append("CMYK converted to RGB")
     elif mode in ("YCbCr", "LAB", "HSV"):
         actions.append("color space converted to RGB")
     elif mode not in ("1", "L", "P", "RGB", "RGBX"):
-        raise ImageError(f"the image has the mode {mode}, for which visus has no rule. Save it as 8-bit gray or RGB.")
+        raise ImageError(f"the image has the mode {mode}, which visus does not support. Save it as 8-bit gray or RGB.")
     return _array(_from_lab(image) if mode == "LAB" else _converted(image)), actions
 
 
@@ -103,9 +101,9 @@ def _array(image: Image.Image) -> Values:
 
 
 def _scaled(image: Image.Image) -> tuple[Values, bool, bool]:
-    """16-bit gray by the rule, whether anything was transparent, and whether all values lie in the lowest eighth of their range.
+    """16-bit gray as 8-bit, whether any pixel was transparent, and whether all values are in the lowest eighth of their range.
 
-    What Pillow leaves undone is done here: the inverted gray of TIFF, the transparent value of PNG.
+    Unlike Pillow, it handles the inverted gray of TIFF and the transparent value of PNG.
     """
     largest = 4095 if any("I;12" in str(tile[3]) for tile in getattr(image, "tile", [])) else 65535
     levels = ((np.arange(largest + 1, dtype=np.uint32) * 510 + largest) // (2 * largest)).astype(np.uint8)
@@ -121,19 +119,19 @@ def _scaled(image: Image.Image) -> tuple[Values, bool, bool]:
 
 
 def _packed_factor(image: Image.Image) -> int:
-    """What Pillow multiplies the values of a gray PNG of 2 or 4 bits by; 0 for any other image. To be asked before decoding."""
+    """Factor by which Pillow multiplies the values of a gray PNG of 2 or 4 bits; 0 for any other image. Call it before decoding."""
     tiles = getattr(image, "tile", [])
     return {"L;2": 85, "L;4": 17}.get(tiles[0][3], 0) if tiles and isinstance(tiles[0][3], str) else 0
 
 
-def _blended(image: Image.Image, deep: bool) -> tuple[Values, bool]:
-    """The image on white, (color * alpha + 255 * (255 - alpha)) / 255 rounded; and whether anything was transparent."""
+def _blended(image: Image.Image, is_16_bit: bool) -> tuple[Values, bool]:
+    """The image blended on white, (color * alpha + 255 * (255 - alpha)) / 255 rounded; and whether any pixel was transparent."""
     key = image.info.get("transparency")
-    if deep and isinstance(key, tuple):  # a transparent color in 16 bits, while Pillow holds the upper bytes
+    if is_16_bit and isinstance(key, tuple):  # the transparent color has 16 bits, but Pillow keeps the upper bytes
         image.info["transparency"] = tuple(value >> 8 for value in key)
     if isinstance(key, int) and (
         factor := _packed_factor(image)
-    ):  # a transparent gray in 2 or 4 bits, while Pillow widens to 8
+    ):  # the transparent gray has 2 or 4 bits, but Pillow converts to 8
         image.info["transparency"] = key * factor
     layered = np.array(image.convert("LA" if num_channels(image.mode) == 1 else "RGBA"), dtype=np.uint8)
     colors, alpha = layered[:, :, :-1], layered[:, :, -1:]
@@ -151,5 +149,5 @@ def _from_lab(image: Image.Image) -> Image.Image:
         converted = ImageCms.profileToProfile(image, lab, rgb, outputMode="RGB")
     except ImportError as error:
         raise ImageError("the colors are LAB, which this Pillow cannot convert (no LittleCMS). Save it as RGB.") from error
-    assert converted is not None, "a new image is asked for"
+    assert converted is not None, "profileToProfile returns None only if inPlace is set"
     return converted

@@ -1,7 +1,4 @@
-"""What the first directory of a TIFF says about its bands.
-
-This file knows TIFF's tags for bands, bits and number formats.
-"""
+"""The bands of a TIFF: their number, bits and number formats, from its first directory."""
 
 from __future__ import annotations
 
@@ -13,10 +10,10 @@ from PIL import TiffImagePlugin
 from visus.errors import ImageError
 
 _NUMBERS = {
-    1: "whole numbers",
-    2: "signed whole numbers",
+    1: "integers",
+    2: "signed integers",
     3: "floating-point numbers",
-    5: "complex whole numbers",
+    5: "complex integers",
     6: "complex numbers",
 }
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCBCR, _LAB = 0, 1, 2, 3, 5, 6, 8
@@ -26,28 +23,28 @@ _LEFT_TO_PILLOW = (
     ((32,), (2,)),
     ((32,), (3,)),
     ((16,), (2,)),
-)  # opened by Pillow, and refused by ``image_modes``
+)  # Pillow opens them, and ``image_modes`` raises the error
 _ALPHA = (1, 2)  # ExtraSamples: associated and unassociated alpha
 
 
-def refuse_unread_bands(stream: BinaryIO) -> None:
-    """Raise where a sound TIFF holds bands or numbers that do not make a gray or RGB image of 8 bits without losing any.
+def refuse_unsupported_bands(stream: BinaryIO) -> None:
+    """Raise an error if a valid TIFF cannot become an 8-bit gray or RGB image without losing bands.
 
-    The stream is left at its start. A directory that cannot be read is left to the decoder.
+    The stream is then at its start. Damaged directories are ignored; the decoder reports them.
 
     Raises:
         ImageError: more bands than colors and alpha, floating-point or signed numbers, or more than 16 bits.
     """
     tags: Any = {}
-    with contextlib.suppress(Exception):  # a damaged directory may raise anything; the decoder says what is wrong with it
+    with contextlib.suppress(Exception):  # a damaged directory may raise any exception; the decoder reports it
         tags = _first_directory(stream)
     stream.seek(0)
     if 256 not in tags or 257 not in tags:
         return
     num_bands = int(tags.get(277, 1))
-    bits, numbers = _of_bands(tags.get(258, (1,))), _of_bands(tags.get(339, (1,)))
+    bits, numbers = _band_values(tags.get(258, (1,))), _band_values(tags.get(339, (1,)))
     photometric = tags.get(262, _BLACK_IS_ZERO)
-    extra = _of_bands(tags.get(338, ()))
+    extra = _band_values(tags.get(338, ()))
     if photometric not in _COLORS:
         return
     num_colors = _COLORS[photometric]
@@ -58,15 +55,13 @@ def refuse_unread_bands(stream: BinaryIO) -> None:
         return
     if num_bands == 1 and (bits, numbers) in _LEFT_TO_PILLOW:
         return
-    kind = (
-        "mixed numbers" if mixed else f"{bits[0]}-bit {_NUMBERS.get(numbers[0], 'numbers') if numbers else 'whole numbers'}"
-    )
+    kind = "mixed numbers" if mixed else f"{bits[0]}-bit {_NUMBERS.get(numbers[0], 'numbers') if numbers else 'integers'}"
     bands = "1 band" if num_bands == 1 else f"{num_bands} bands"
     is_lost = plain and not mixed and num_bands == num_colors + 1
-    lost = " It does not say that its last band is alpha, so that band would be lost." if is_lost else ""
+    lost = " It does not state that its last band is alpha, so that band would be lost." if is_lost else ""
     raise ImageError(
-        f"the TIFF holds {bands} of {kind}; 1 band (gray) or 3 bands (RGB) of whole numbers of at most 16 bits are read, with or without "
-        f"alpha.{lost} The file is sound: save the bands that count as RGB, or give all of them as an .npy or .npz array."
+        f"the TIFF has {bands} of {kind}; supported are 1 band (gray) or 3 bands (RGB) of integers of at most 16 bits, with or without "
+        f"alpha.{lost} The file is intact: save the relevant bands as RGB, or provide all bands as an .npy or .npz array."
     )
 
 
@@ -80,5 +75,5 @@ def _first_directory(stream: BinaryIO) -> Any:
     return directory
 
 
-def _of_bands(value: Any) -> tuple[int, ...]:
-    return tuple(int(each) for each in value) if isinstance(value, tuple) else (int(value),)
+def _band_values(value: Any) -> tuple[int, ...]:
+    return tuple(int(band) for band in value) if isinstance(value, tuple) else (int(value),)

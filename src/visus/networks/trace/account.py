@@ -1,7 +1,4 @@
-"""Any module to its account: one forward on tensors without data, receptive fields followed through every operation.
-
-This file knows how a module is run so that it comes back untouched, and what is said when it cannot run.
-"""
+"""The account of any module: it runs on tensors without data, and every operator says what its output depends on."""
 
 from __future__ import annotations
 
@@ -14,25 +11,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parameter import is_lazy
 
 from visus.design.account import Account, Row, check_detail
 from visus.design.flow import INPUT
 from visus.errors import UsageError
-from visus.networks.trace.calls import Axes, RuleError, axes_of, tensors
+from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
-from visus.networks.trace.flows import flows_of_rows, give
+from visus.networks.trace.flows import flows_of_rows, set_producer
 from visus.networks.trace.inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace.memory import ModuleMemory
 from visus.networks.trace.mode import TraceMode
+from visus.networks.trace.operators.registry import RuleError
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.rows import Recorder, layer_text, of_one_sample
-from visus.networks.trace.running import attention_in_parts, unchanged
+from visus.networks.trace.running import ModuleState, attention_in_parts
 
 
 class TraceError(UsageError):
-    """A module that fails on its input; ``account`` has the rows up to where it failed."""
+    """The module fails on its input; ``account`` has the rows up to where it failed."""
 
     account: Account
 
@@ -46,16 +44,17 @@ def trace(
 ) -> Account:
     """The account of any module for one input: shapes, parameters, multiply-adds and receptive fields.
 
-    The module runs once on tensors without data. A module that looks at values runs on random numbers instead. It comes back
-    as it was: mode, hooks, weights, buffers, device and the state of all random generators.
+    The module runs on tensors without data; again where the first dtype or a batch of one does not run, and on random numbers where
+    it branches on values. It comes back as it was: mode, hooks, parameters, buffers, attributes, device and the state of all random
+    generators, those of accelerators included.
 
     Args:
         module: the module; its forward takes tensors.
         input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis; a list of shapes for several inputs. Fields are
-            those of the first input and of all of its size, which count as one image; of other inputs no field is told. Where the
+            those of the first input and of all of its size, which count as one image; other inputs have no fields. Where the
             module does not run in the dtype of its first weight, those of its other weights and integers are tried, and the first
             row says which one it was.
-        detail: ``layers`` gives a row for each call of a layer (a module without children), and for each operation outside of
+        detail: ``layers`` gives a row for each call of a layer (a module without children), and for each call of an operator outside of
             layers that joins paths, changes the receptive field, multiplies matrices or makes shares of features; a layer
             that is called again has ``#2`` behind its path. ``operations`` gives a row for each tensor that depends on the input.
         training: whether the module is run in training mode. Batch norms then see the whole batch: "batch-coupled".
@@ -63,13 +62,13 @@ def trace(
     Returns:
         The account. Multiply-adds are those of convolutions and matrix products, attention included, as
         ``torch.utils.flop_counter`` counts them, and those of an LSTM, which that leaves out; a row noted as "not counted" has an
-        operation that is none of torch's own, as in quantized layers, whose weights and multiply-adds are not known. A row whose operation has no rule is noted as "hull", and the boxes of all
+        operator that is none of torch's own, as in quantized layers, whose weights and multiply-adds are not known. A row whose operator has no rule is noted as "hull", and the boxes of all
         fields after it are marked as not exact: they may be larger than what is read. Where there is no theoretical field, because
         positions do not follow each other evenly as after a roll of the flattened map, the row is noted as "size approximate":
         the boxes are exact, size is that of the largest. Where an axis has no dimension of its own, as in windows that were
         merged into the batch, the box is what all positions read together; the shape has the windows of one sample in front.
         Where the last row does not tell of what the module returns, a row ``output`` is added; it is noted as "not traced" where
-        no operation of torch leads to it from the input, as after a way through NumPy. Parameters that nothing used
+        no operator of torch leads to it from the input, as after a way through NumPy. Parameters that nothing used
         have a row noted as "not run", without a field.
 
     Raises:
@@ -97,7 +96,7 @@ def trace(
 
 
 def _of_inputs(module: nn.Module, inputs: Inputs, detail: str, training: bool) -> Account | _Failure:
-    """The account on inputs of these dtypes: without data where that says it all, else with data."""
+    """The account for inputs of these dtypes: without data where that is enough, else with data."""
     num_samples = 2 if training else 1  # a batch norm in training mode refuses a single value
     outcome, needs_data = _attempt(module, inputs, detail, training, num_samples, with_data=False)
     if isinstance(outcome, _Failure) and outcome.is_single_value:  # so does a group norm in any mode
@@ -124,10 +123,10 @@ def _checked(module: nn.Module, input_shape: Sequence[Any], detail: str) -> tupl
 
 
 class _Failure:
-    """A module that failed: what is said, and whether it needs more samples.
+    """A run that failed: the error, and whether the module needs more samples.
 
-    What fails on tensors without data is run again with data: it may look at values, or do what only these can. What fails
-    there too is what torch says to the user.
+    A module that fails on tensors without data is run again with data: it may branch on values. If that fails too, its error is the
+    user's.
     """
 
     def __init__(self, error: TraceError, cause: Exception) -> None:
@@ -138,41 +137,41 @@ class _Failure:
 def _attempt(
     module: nn.Module, inputs: Inputs, detail: str, training: bool, num_samples: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
-    """One run: the account or the failure, and whether a run with data would know more."""
-    with torch.inference_mode(False):  # tensors made in inference mode are handed over in larger parts
-        return _followed(module, inputs, detail, training, num_samples, with_data)
+    """One run: the account or the failure, and whether a run with data would find more."""
+    with torch.inference_mode(False):  # in which torch dispatches whole layers
+        return _trace_once(module, inputs, detail, training, num_samples, with_data)
 
 
-def _followed(
+def _trace_once(
     module: nn.Module, inputs: Inputs, detail: str, training: bool, num_samples: int, with_data: bool
 ) -> tuple[Account | _Failure, bool]:
     """As ``_attempt``, outside of inference mode."""
     recorder = Recorder(module, detail == "operations", num_samples, len(inputs.shapes) > 1)
-    follower = TraceMode(recorder, with_data)
-    follower.own_storages = functools.cache(lambda: _own_storages(module))
-    given = inputs.make(num_samples, _device_of(module) if with_data else META)
+    state = ModuleState(module)
+    mode = TraceMode(recorder, state, with_data)
+    batch = inputs.make(num_samples, _device_of(module) if with_data else META)
     shape = inputs.shapes[0]
-    for x in given:
-        follower.mark(x, _seen_by_input(tuple(x.shape[1:]), shape))
-        give(x, INPUT)
+    for x in batch:
+        setattr(x, ANNOTATION, Annotation(_axes_of_input(tuple(x.shape[1:]), shape), tuple(x.shape)))
+        set_producer(x, INPUT)
     try:
-        with unchanged(module, training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), follower:
-            output = _run(module, given, with_data)
-        ends = recorder.returned(output)
+        with state.unchanged(training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), mode:
+            output = module(*batch)
+        ends = recorder.finish(output)
         returned = _shape_of(output, num_samples)
     except RuleError:
         raise
     except Exception as error:
-        return _Failure(_told(error, recorder, shape), error), False
+        return _Failure(_trace_error(error, recorder, shape), error), False
     finally:
-        follower.unmark()
-    recorder.not_run()
+        mode.remove_annotations()
+    recorder.add_unused()
     rows = _with_note(recorder.rows, inputs.note)
     facts = Account(shape, returned, tuple(rows), ModuleMemory(module, inputs))
     if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
-        flows = functools.partial(flows_of_rows, tuple(recorder.noted), shape)
+        flows = functools.partial(flows_of_rows, tuple(recorder.row_records), shape)
         facts = dataclasses.replace(facts, find_flows=flows, ends=ends)
-    return facts, follower.needs_data
+    return facts, mode.needs_data
 
 
 def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
@@ -182,8 +181,8 @@ def _with_note(rows: Sequence[Row], note: str) -> list[Row]:
     return [dataclasses.replace(rows[0], notes=(*rows[0].notes, note)), *rows[1:]]
 
 
-def _seen_by_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
-    """What an input sees of the axes of the first: its own positions where their sizes are the same, else nothing."""
+def _axes_of_input(own: tuple[int, ...], shape: tuple[int, ...]) -> Axes:
+    """What an input depends on along the axes of the first: its own positions where their sizes are the same, else nothing."""
     if len(own) == len(shape) and own[1:] == shape[1:]:
         return tuple((Dependence.of_input(length, axis + 2, len(shape) + 1),) for axis, length in enumerate(shape[1:]))
     return tuple((Dependence.on_nothing(),) for _ in shape[1:])
@@ -193,29 +192,22 @@ def _device_of(module: nn.Module) -> torch.device:
     return next((value.device for value in module.parameters() if value.is_floating_point()), torch.device("cpu"))
 
 
-def _run(module: nn.Module, given: tuple[Tensor, ...], with_data: bool) -> Any:
-    if not with_data or isinstance(module, torch.jit.ScriptModule):
-        return module(*given)
-    buffers = {name: values.clone() for name, values in module.named_buffers()}
-    return torch.func.functional_call(module, buffers, given)
-
-
 def _shape_of(output: Any, num_samples: int) -> tuple[int, ...]:
     """Shape of the first tensor of an output, without the batch axis."""
     values = list(output.values()) if isinstance(output, dict) else [output]
     found = list(tensors(values))
-    seeing = [value for value in found if axes_of(value) is not None]
-    return of_one_sample(tuple((seeing or found)[0].shape), num_samples) if found else ()
+    dependent_tensors = [value for value in found if axes_of(value) is not None]
+    return of_one_sample(tuple((dependent_tensors or found)[0].shape), num_samples) if found else ()
 
 
-def _told(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -> TraceError:
-    """The error with the module that failed and the rows up to it."""
+def _trace_error(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -> TraceError:
+    """The error, with the module that failed and the rows up to it."""
     scope = recorder.stack[-1] if recorder.stack else None
     reached = of_one_sample(scope.input_shape, recorder.num_samples) if scope is not None and scope.input_shape else shape
     name = layer_text(scope.module) if scope is not None else "the module"
     sentence = str(error).strip().split("\n")[0].rstrip(".") or "no reason is given"
-    place = _own_fault(error)
-    told = TraceError(
+    place = _place_in_user_code(error)
+    failed = TraceError(
         f"{name} fails on an input of shape {reached}: {type(error).__name__}: {sentence}. "
         "Give another input shape, or mend the module."
         if place is None
@@ -223,25 +215,18 @@ def _told(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -> Trace
         where=scope.path if scope is not None else "",
     )
     last = recorder.rows[-1].output_shape if recorder.rows else ()
-    told.account = Account(shape, last, tuple(recorder.rows))
-    return told
+    failed.account = Account(shape, last, tuple(recorder.rows))
+    return failed
 
 
-def _own_fault(error: Exception) -> str | None:
-    """File and line of a mistake in the module's own code; None for what torch refuses and for what the module refuses itself."""
+def _place_in_user_code(error: Exception) -> str | None:
+    """File and line of a mistake in the module's own code; None for an error of torch, and for one that the module raises itself."""
     if not isinstance(error, (KeyError, AttributeError, NameError, TypeError, ZeroDivisionError, ImportError)):
         return None
     frames = traceback.extract_tb(error.__traceback__)
     if not frames or Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent):
         return None
     return f"{frames[-1].filename}, line {frames[-1].lineno}"
-
-
-def _own_storages(module: nn.Module) -> set[int]:
-    found = set()
-    for values in (*module.parameters(), *module.buffers()):
-        found.add(int(values.untyped_storage()._cdata))
-    return found
 
 
 @contextmanager

@@ -1,7 +1,4 @@
-"""The inputs that a module is run on for its account: their shapes and dtypes.
-
-This file knows signatures and dtypes.
-"""
+"""The inputs that a module is traced with: their shapes and dtypes."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from visus.errors import UsageError
 Shape = tuple[int, ...]
 
 _TOKENS: Final = torch.int64
-_MAX_MIXED: Final = 4  # up to so many inputs, those of integers are looked for one by one
+_MAX_MIXED: Final = 4  # up to this many inputs, each combination of dtypes is tried
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class Inputs:
     Args:
         shapes: of each input, without the batch axis.
         dtypes: of each input.
-        note: what a row says where the first choice of dtypes did not run; else empty.
+        note: the note of the first row where the first choice of dtypes did not run; else empty.
     """
 
     shapes: tuple[Shape, ...]
@@ -37,7 +34,7 @@ class Inputs:
     note: str = ""
 
     def make(self, num_samples: int, device: torch.device) -> tuple[Tensor, ...]:
-        """A batch of random numbers, ones where integers are needed; without data on the device ``meta``."""
+        """A batch of random numbers, or of ones for integers; without data on the device ``meta``."""
         made = []
         generator = torch.Generator().manual_seed(0)
         for shape, dtype in zip(self.shapes, self.dtypes, strict=True):
@@ -55,7 +52,7 @@ def shapes_of(input_shape: Sequence[Any]) -> tuple[Shape, ...]:
     """One shape, or several for a module of several inputs, as a tuple of shapes.
 
     Raises:
-        UsageError: a shape is none.
+        UsageError: a shape is empty, or has a length that is no positive integer.
 
     >>> shapes_of((3, 8, 8)), shapes_of([(1, 5), (2,)])
     (((3, 8, 8),), ((1, 5), (2,)))
@@ -70,10 +67,10 @@ def shapes_of(input_shape: Sequence[Any]) -> tuple[Shape, ...]:
 
 
 def check_num_inputs(module: nn.Module, shapes: Sequence[Shape]) -> None:
-    """Refuse fewer shapes than a forward needs inputs, and more than it takes.
+    """Checks that a forward takes as many inputs as there are shapes.
 
     Raises:
-        UsageError: with the call that is right.
+        UsageError: it does not; the message has the right call.
     """
     if isinstance(module, torch.jit.ScriptModule):
         return

@@ -1,7 +1,4 @@
-"""Rows out of what was followed: which layer was at work, its text, what it made, what it cost.
-
-This file knows modules, their paths and rows.
-"""
+"""The rows of a trace: for each layer, or each call of an operator, its text, output, parameters, costs and fields."""
 
 from __future__ import annotations
 
@@ -16,30 +13,29 @@ from visus.design.account import Row
 from visus.design.flow import INPUT
 from visus.errors import VisusError
 from visus.geometry import Field
-from visus.networks.trace.calls import Axes, Call, RuleError, axes_of, mark_of, tensors
+from visus.networks.trace.annotation import Axes, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import sees_nothing
 from visus.networks.trace.coordinates.fields import are_approximate, fields_of
-from visus.networks.trace.flows import MOVES, OperationRecord, RowRecord, done, give, noted, propagate_producers, sources_of
+from visus.networks.trace.flows import (
+    OperationRecord,
+    RowRecord,
+    propagate_producers,
+    record_operation,
+    record_row,
+    set_producer,
+    sources_of,
+)
+from visus.networks.trace.operators.registry import Call, RuleError
 from visus.networks.trace.operators.shapes import bytes_of
 
 _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, for as long as it is traced
 
-_OPERATION_NAMES: Final = {
-    "native_batch_norm": "batch_norm",
-    "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm",
-    "constant_pad_nd": "pad",
-    "max_pool2d_with_indices": "max_pool2d",
-    "max_pool3d_with_indices": "max_pool3d",
-}
-
 
 class Scope:
-    """A module that is at work: what its operations came to."""
+    """A module that is running, and what its operators amount to so far."""
 
     __slots__ = (
         "aligned",
-        "done",
         "input_shape",
         "is_leaf",
         "macs",
@@ -47,6 +43,7 @@ class Scope:
         "notes",
         "num_bytes",
         "num_parameters",
+        "operations",
         "padded_px",
         "path",
         "unread_px",
@@ -59,7 +56,7 @@ class Scope:
         self.aligned = True
         self.unread_px: tuple[int, ...] = ()
         self.padded_px: tuple[int, ...] = ()
-        self.done: list[OperationRecord] = []
+        self.operations: list[OperationRecord] = []
 
     @property
     def is_pending(self) -> bool:
@@ -72,28 +69,28 @@ class Recorder:
 
     Args:
         module: the module.
-        by_operation: a row for each operation, not for each layer.
-        num_samples: number of samples in the batch; multiply-adds are given for one.
-        has_other_inputs: whether there are inputs beside the one whose fields are told; what comes of them alone has none.
+        by_operation: a row for each call of an operator, not for each layer.
+        num_samples: number of samples in the batch; multiply-adds are those of one.
+        has_other_inputs: whether there are inputs beside the one whose fields are recorded; what depends on those alone has none.
     """
 
     def __init__(self, module: nn.Module, by_operation: bool, num_samples: int, has_other_inputs: bool = False) -> None:
         self.rows: list[Row] = []
-        self.noted: list[RowRecord] = []  # what feeds each row, for a row of each layer
+        self.row_records: list[RowRecord] = []  # where there is a row for each layer
         self.by_operation, self.num_samples, self.has_other_inputs = by_operation, num_samples, has_other_inputs
         self.modules = {_without_compiled(path): each for path, each in module.named_modules()}
         self.paths = {each: path for path, each in self.modules.items()}
         self.own = {each: (*each._parameters.values(), *each._buffers.values()) for each in self.modules.values()}
-        self.unclaimed = {id(values): values for own in self.own.values() for values in own if values is not None}
+        self.uncounted = {id(values): values for own in self.own.values() for values in own if values is not None}
         self.stack: list[Scope] = []
         self.num_calls: dict[str, int] = {}
         self.last: tuple[Axes, tuple[int, ...], tuple[Field, ...]] = (), (), ()
-        self.last_is_rough = False
+        self.last_is_approximate = False
 
     # ---- modules ----
 
     def hook(self) -> None:
-        """Be told when each module begins and ends."""
+        """Adds hooks to all modules."""
         for each in self.modules.values():
             hooks: Any = each._forward_pre_hooks
             hooks[_HOOK] = self.begin
@@ -102,7 +99,7 @@ class Recorder:
             after[_HOOK] = self.end
 
     def unhook(self) -> None:
-        """Leave the modules as they were."""
+        """Removes the hooks."""
         for each in self.modules.values():
             for hooks in (each._forward_pre_hooks, each._forward_hooks):
                 table: Any = hooks
@@ -110,7 +107,7 @@ class Recorder:
 
     def begin(self, module: nn.Module, args: Any) -> None:
         """A module begins."""
-        with _ours(f"the row of {self.paths[module]}"):
+        with _faults_of_visus(f"the row of {self.paths[module]}"):
             self._begin(module, args)
 
     def _begin(self, module: nn.Module, args: Any) -> None:
@@ -118,12 +115,12 @@ class Recorder:
         first = args[0] if args else None
         shape = tuple(first.shape) if isinstance(first, Tensor) else None
         scope = Scope(self.paths[module], module, is_leaf, shape)
-        self._claim(scope, (value for value in self.own[module] if is_leaf or not isinstance(value, nn.Parameter)))
+        self._count_weights(scope, (value for value in self.own[module] if is_leaf or not isinstance(value, nn.Parameter)))
         self.stack.append(scope)
 
     def end(self, module: nn.Module, args: Any, output: Any) -> None:
         """A module ends: a layer gets its row."""
-        with _ours(f"the row of {self.paths[module]}"):
+        with _faults_of_visus(f"the row of {self.paths[module]}"):
             self._end(module, output)
 
     def _end(self, module: nn.Module, output: Any) -> None:
@@ -131,29 +128,29 @@ class Recorder:
         while scope.module is not module and self.stack:
             scope = self.stack.pop()
         if (scope.is_leaf and not self.by_operation) or scope.is_pending:
-            self._add(self._named(scope.path), layer_text(module), output, scope)
+            self._add(self._numbered(scope.path), layer_text(module), output, scope)
 
-    def _named(self, path: str) -> str:
+    def _numbered(self, path: str) -> str:
         """The path, with a number where it was used before."""
         count = self.num_calls[path] = self.num_calls.get(path, 0) + 1
         return path if count == 1 else f"{path}#{count}"
 
-    def _claim(self, scope: Scope, values: Iterable[Any]) -> None:
-        """Count the parameters and buffers among values that no row has counted yet."""
+    def _count_weights(self, scope: Scope, values: Iterable[Any]) -> None:
+        """Counts the parameters and buffers that no row has counted yet."""
         for value in values:
-            if value is not None and self.unclaimed.pop(id(value), None) is not None:
+            if value is not None and self.uncounted.pop(id(value), None) is not None:
                 scope.num_bytes += bytes_of(value)
                 if isinstance(value, nn.Parameter):
                     scope.num_parameters += value.numel()
 
     def _add(self, path: str, layer: str, output: Any, scope: Scope) -> None:
-        out = _first_seeing(output)
+        out = _first_dependent(output)
         if out is None and not scope.is_pending:
             return
         shape: tuple[int, ...] = () if out is None else tuple(out.shape)
         axes = None if out is None else axes_of(out)
         fields = () if axes is None else self._fields(axes, shape)
-        if axes and self.last_is_rough:
+        if axes and self.last_is_approximate:
             scope.notes["size approximate"] = None
         output_shape = of_one_sample(shape, self.num_samples)
         row = Row(
@@ -172,8 +169,8 @@ class Recorder:
         )
         self.rows.append(row)
         if not self.by_operation:
-            self.noted.append(noted(scope.done, out))
-            give(output, len(self.rows) - 1)
+            self.row_records.append(record_row(scope.operations, out))
+            set_producer(output, len(self.rows) - 1)
         scope.macs = scope.num_parameters = scope.num_bytes = 0
 
     def _fields(self, axes: Axes, shape: tuple[int, ...]) -> tuple[Field, ...]:
@@ -181,54 +178,55 @@ class Recorder:
         if self.last[0] is not axes or self.last[1] != shape:
             fields = () if self.has_other_inputs and sees_nothing(axes) else fields_of(axes, shape)
             self.last = axes, shape, fields
-            self.last_is_rough = bool(fields) and are_approximate(axes, shape)
+            self.last_is_approximate = bool(fields) and are_approximate(axes, shape)
         return self.last[2]
 
-    def returned(self, output: Any) -> tuple[int, ...]:
-        """The module has ended: where its last row does not tell of what it returns, as after a write into a part, one is added.
+    def finish(self, output: Any) -> tuple[int, ...]:
+        """The module has ended. If no row has what it returns, as after a write into a part, a row is added.
 
         Returns:
-            The places of the rows that give what the module returns.
+            The indices of the rows whose outputs the module returns.
         """
-        with _ours("the last row"):
+        with _faults_of_visus("the last row"):
             self._add_output(output)
             return self._ends(output)
 
     def _add_output(self, output: Any) -> None:
-        out = _first_seeing(output)
+        out = _first_dependent(output)
         axes = None if out is None else axes_of(out)
         if out is None or axes is None:
-            made = next(tensors(list(output.values()) if isinstance(output, dict) else [output]), None)
-            if made is not None:
-                shape = of_one_sample(tuple(made.shape), self.num_samples)
-                self.rows.append(Row(self._named("output"), "output", shape, 0, 0, (), notes=("not traced",)))
-                self.noted.append(noted((), None))
+            first = next(tensors(list(output.values()) if isinstance(output, dict) else [output]), None)
+            if first is not None:
+                shape = of_one_sample(tuple(first.shape), self.num_samples)
+                self.rows.append(Row(self._numbered("output"), "output", shape, 0, 0, (), notes=("not traced",)))
+                self.row_records.append(record_row((), None))
             return
         shape = tuple(out.shape)
-        what = of_one_sample(shape, self.num_samples), self._fields(axes, shape)
-        places = [place for place in sources_of(out) if place != INPUT]
-        told = self.rows[-1:] if self.by_operation else [self.rows[place] for place in places]
-        if not any((row.output_shape, row.fields) == what and _same_boxes(row.fields, what[1]) for row in told):
-            self._add(self._named("output"), "output", output, Scope("output", nn.Identity(), True, None))
+        expected = of_one_sample(shape, self.num_samples), self._fields(axes, shape)
+        last = self.rows[-1:] if self.by_operation else [self.rows[index] for index in sources_of(out) if index != INPUT]
+        if not any((row.output_shape, row.fields) == expected and _same_intervals(row.fields, expected[1]) for row in last):
+            self._add(self._numbered("output"), "output", output, Scope("output", nn.Identity(), True, None))
 
     @staticmethod
     def _ends(output: Any) -> tuple[int, ...]:
         outs = [
-            value for value in tensors(list(output.values()) if isinstance(output, dict) else [output]) if mark_of(value)
+            value
+            for value in tensors(list(output.values()) if isinstance(output, dict) else [output])
+            if annotation_of(value)
         ]
-        return tuple(sorted({place for out in outs if axes_of(out) is not None for place in sources_of(out)}))
+        return tuple(sorted({index for out in outs if axes_of(out) is not None for index in sources_of(out)}))
 
     # ---- operations ----
 
-    def computed(self, call: Call, macs: int) -> None:
-        """An operation whose output depends on the input."""
+    def on_dependent(self, call: Call, macs: int) -> None:
+        """A call whose output depends on the input."""
         scope = self.stack[-1]
         macs //= self.num_samples
         if not self.by_operation:
-            given = list(call.seeing())
-            propagate_producers(call, given)
+            inputs = list(call.dependent_tensors())
+            propagate_producers(call, inputs)
             if scope.is_leaf:
-                scope.done.append(done(call, given))
+                scope.operations.append(record_operation(call, inputs))
         if scope.is_leaf and not self.by_operation:
             scope.macs += macs
             scope.aligned &= call.aligned
@@ -240,46 +238,46 @@ class Recorder:
                 scope.notes[note] = None
             return
         if not scope.is_leaf:
-            self._claim(scope, (value for value in tensors(call.args) if isinstance(value, nn.Parameter)))
+            self._count_weights(scope, (value for value in tensors(call.args) if isinstance(value, nn.Parameter)))
         if self.by_operation or macs or scope.is_pending or _is_notable(call):
             self._add_operation(scope, call, macs)
 
-    def constant(self, given: list[Tensor], macs: int) -> None:
-        """An operation on tensors that do not depend on the input: what it costs counts for the row that comes next."""
+    def on_constant(self, inputs: list[Tensor], macs: int) -> None:
+        """A call on tensors that do not depend on the input: its costs count for the next row."""
         if self.stack:
             scope = self.stack[-1]
             scope.macs += macs
-            self._claim(scope, (value for value in given if isinstance(value, nn.Parameter)))
+            self._count_weights(scope, (value for value in inputs if isinstance(value, nn.Parameter)))
 
     def _add_operation(self, scope: Scope, call: Call, macs: int) -> None:
-        name = _OPERATION_NAMES.get(call.name, call.name.strip("_"))
+        name = call.operator.label
         here = Scope(scope.path, scope.module, True, None)
         here.macs, here.num_parameters, here.num_bytes = macs + scope.macs, scope.num_parameters, scope.num_bytes
         here.aligned, here.unread_px, here.notes = call.aligned, call.unread_px, dict.fromkeys(_notes(call))
-        here.done.append(done(call, list(call.seeing())))
+        here.operations.append(record_operation(call, list(call.dependent_tensors())))
         scope.macs = scope.num_parameters = scope.num_bytes = 0
-        path = self._named(f"{scope.path}.{name}" if scope.path else name)
+        path = self._numbered(f"{scope.path}.{name}" if scope.path else name)
         outs = call.out if isinstance(call.out, (list, tuple)) and self.by_operation else [call.out]
         for index, out in enumerate(outs):
-            if _first_seeing(out) is not None or here.is_pending:
+            if _first_dependent(out) is not None or here.is_pending:
                 self._add(path if index == 0 else f"{path}[{index}]", name, out, here)
 
-    def not_run(self) -> None:
-        """Rows for the parameters that nothing used."""
+    def add_unused(self) -> None:
+        """Adds rows for the parameters that were not used."""
         for path, module in self.modules.items():
             scope = Scope(path, module, True, None)
-            self._claim(scope, self.own[module])
+            self._count_weights(scope, self.own[module])
             if scope.num_bytes:
                 counts = scope.num_parameters, 0
                 self.rows.append(
                     Row(path, layer_text(module), (), *counts, (), notes=("not run",), bytes_weights=scope.num_bytes)
                 )
-                self.noted.append(noted((), None))
+                self.row_records.append(record_row((), None))
 
 
 @contextmanager
-def _ours(what: str) -> Iterator[None]:
-    """A mistake made while a row is written is a fault of visus, and said to be one."""
+def _faults_of_visus(what: str) -> Iterator[None]:
+    """Errors while a row is written are faults of visus, and say so."""
     try:
         yield
     except VisusError:
@@ -297,7 +295,7 @@ def _without_compiled(path: str) -> str:
 
 
 def of_one_sample(shape: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
-    """A tensor's shape without its batch; windows that were merged into the batch stand in front, as many as one sample has.
+    """A tensor's shape without the batch axis; if windows were merged into the batch, their number per sample comes first.
 
     >>> of_one_sample((2, 8, 32, 32), 2), of_one_sample((128, 49, 96), 2)
     ((8, 32, 32), (64, 49, 96))
@@ -307,8 +305,8 @@ def of_one_sample(shape: tuple[int, ...], num_samples: int) -> tuple[int, ...]:
     return shape[1:]
 
 
-def _same_boxes(one: Iterable[Field], two: Iterable[Field]) -> bool:
-    """Whether fields tell the same of each position."""
+def _same_intervals(one: Iterable[Field], two: Iterable[Field]) -> bool:
+    """Whether fields have the same interval at each position."""
     pairs = [(a.intervals, b.intervals) for a, b in zip(one, two, strict=True)]
     return all(a is b or (a is not None and b is not None and a.pairs() == b.pairs()) for a, b in pairs)
 
@@ -318,33 +316,33 @@ def _notes(call: Call) -> tuple[str, ...]:
 
 
 def _is_notable(call: Call) -> bool:
-    """Whether an operation outside all layers joins paths, changes what is seen, or makes shares of features."""
+    """Whether a call outside of layers joins paths, changes the field, or turns features into shares."""
     if call.is_hull or call.notes:
         return True
-    if call.name in MOVES:
+    if call.operator.kind == "move":
         return False
-    out = _first_seeing(call.out)
+    out = _first_dependent(call.out)
     if out is None:
         return False
-    if call.name in ("_softmax", "softmax") and out.dim() == 2:
+    if call.operator.kind == "softmax" and out.dim() == 2:
         return True
-    seen = list(call.seeing())
-    if len(seen) > 1:
+    inputs = list(call.dependent_tensors())
+    if len(inputs) > 1:
         return True
-    before, after = axes_of(seen[0]), axes_of(out)
+    before, after = axes_of(inputs[0]), axes_of(out)
     if before is after or before is None or after is None:
         return False
-    return fields_of(before, tuple(seen[0].shape)) != fields_of(after, tuple(out.shape))
+    return fields_of(before, tuple(inputs[0].shape)) != fields_of(after, tuple(out.shape))
 
 
-def _first_seeing(output: Any) -> Tensor | None:
+def _first_dependent(output: Any) -> Tensor | None:
     """The first tensor in an output that depends on the input."""
     if isinstance(output, Tensor):
         return output if axes_of(output) is not None else None
     if isinstance(output, dict):
         output = list(output.values())
     if isinstance(output, (list, tuple)):
-        return next((found for value in output if (found := _first_seeing(value)) is not None), None)
+        return next((found for value in output if (found := _first_dependent(value)) is not None), None)
     return None
 
 
@@ -364,13 +362,13 @@ def layer_text(module: nn.Module) -> str:
         return f"{name}({module.out_features}{'' if module.bias is not None else ', bias=False'})"
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return f"{name}({module.num_features})"
-    if isinstance(module, _PLAIN) or module._modules:
+    if isinstance(module, _NAME_ONLY) or module._modules:
         return name
     text = module.extra_repr()
     return f"{name}({text})" if text and "\n" not in text else name
 
 
-_PLAIN: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Identity, nn.Flatten, nn.Sigmoid)
+_NAME_ONLY: Final = (nn.ReLU, nn.ReLU6, nn.SiLU, nn.Hardswish, nn.Hardsigmoid, nn.Identity, nn.Flatten, nn.Sigmoid)
 
 
 def _convolution_parts(module: nn.modules.conv._ConvNd) -> Iterator[str]:

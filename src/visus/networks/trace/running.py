@@ -1,10 +1,8 @@
-"""Run a module for its account, and leave no trace of the run: the one place that takes a module's state and puts it back.
+"""Runs a module, and leaves no trace of the run: ``ModuleState`` is the one place that takes a module's state and puts it back.
 
-A forward may keep what it computed anywhere: in attributes, lists, caches by size, objects of its own, closures of hooks, tables of its
+A forward may keep what it computes anywhere: in attributes, lists, caches by size, objects of its own, closures of hooks, tables of its
 class or of its Python module. Left there, a tensor without data breaks the next real forward. So all that can be reached from the module
-is noted before a run and put back after it; tensors that it holds are the same objects, with the same values, as before.
-
-This file knows Python objects and the state of PyTorch.
+is noted before a run and restored after it; tensors that it holds are the same objects, with the same values, as before.
 """
 
 from __future__ import annotations
@@ -16,11 +14,13 @@ import types
 from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 _PLAIN = (str, bytes, int, float, complex, bool, type(None), type, types.ModuleType, torch.dtype, torch.device, torch.Size)
@@ -29,26 +29,8 @@ _MAX_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be
 
 
 @contextmanager
-def unchanged(module: nn.Module, *, training: bool) -> Iterator[None]:
-    """The module in one mode, run eagerly where it was compiled; it and all that it reaches come back as they were.
-
-    Values of parameters and buffers are not copied: a caller runs on stand-ins for them, or skips what would be written into them.
-    """
-    state = _State(module)
-    for each in module.modules():
-        each.__dict__["training"] = training
-    with ExitStack() as stack:
-        stack.callback(state.put_back)
-        stack.enter_context(_random_states())
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to load it takes seconds
-            stack.enter_context(torch.compiler.set_stance("force_eager"))
-        state.lend_copies()
-        yield
-
-
-@contextmanager
 def attention_in_parts() -> Iterator[None]:
-    """No fused attention: whether PyTorch takes it depends on whether tensors have data, and it would hide what is multiplied."""
+    """No fused attention: whether PyTorch takes it depends on whether tensors have data, and it would hide the matrix products."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -59,27 +41,61 @@ def attention_in_parts() -> Iterator[None]:
 
 
 @contextmanager
+def values_without_data(module: nn.Module, *, training: bool) -> Iterator[dict[str, Tensor]]:
+    """Stand-ins without data for parameters and buffers, on which the module can be run; it comes back as it was."""
+    with ModuleState(module).unchanged(training=training), FakeTensorMode(allow_non_fake_inputs=True):
+        values: dict[str, Tensor] = {
+            name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
+            for name, value in module.named_parameters()
+        }
+        values.update((name, _stand_in(value)) for name, value in module.named_buffers())
+        yield values
+
+
+def _stand_in(value: Tensor) -> Tensor:
+    """A tensor of the same kind on the CPU, without data."""
+    return torch.empty_strided(value.shape, value.stride(), dtype=value.dtype, device="cpu")
+
+
+@contextmanager
 def _random_states() -> Iterator[None]:
-    """All global random generators come back as they were."""
+    """All global random generators come back as they were: Python's, NumPy's, PyTorch's on the CPU and on every accelerator."""
     states = torch.get_rng_state(), random.getstate(), np.random.get_state()
-    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else None  # type: ignore[no-untyped-call]
+    generators = {id(each): (each, each.get_state()) for each in _accelerator_generators()}
     try:
         yield
     finally:
         torch.set_rng_state(states[0])
         random.setstate(states[1])
         np.random.set_state(states[2])
-        if devices is not None:
-            torch.cuda.set_rng_state_all(devices)
+        for generator in _accelerator_generators():
+            if id(generator) in generators:
+                generator.set_state(generators[id(generator)][1])
+            else:  # the run was the first to use this accelerator
+                generator.manual_seed(generator.initial_seed())
 
 
-class _State:
-    """All that can be reached from a module, as it is now."""
+def _accelerator_generators() -> Iterator[torch.Generator]:
+    """The global generators of all accelerators that were used so far."""
+    yield from torch.cuda.default_generators
+    yield from torch.xpu.default_generators
+    if torch.backends.mps.is_available():
+        yield torch.mps._get_default_mps_generator()
+
+
+class ModuleState:
+    """All that can be reached from a module, as it is now.
+
+    Args:
+        module: the module.
+    """
 
     def __init__(self, module: nn.Module) -> None:
+        self.module = module
         self.seen: dict[int, Any] = {}
+        self.modes = [(each, each.training) for each in module.modules()]
         self.tables: list[tuple[dict[Any, Any], dict[Any, Any]]] = []
-        self.rows: list[tuple[list[Any] | deque[Any], list[Any]]] = []
+        self.lists: list[tuple[list[Any] | deque[Any], list[Any]]] = []
         self.sets: list[tuple[set[Any], set[Any]]] = []
         self.cells: list[tuple[types.CellType, Any]] = []
         self.slots: list[tuple[Any, str, Any]] = []
@@ -89,17 +105,46 @@ class _State:
         self.generators: list[tuple[Any, Any]] = []
         self.tensors: list[tuple[Tensor, Any, bool, int | None]] = []
         self.bases: set[type] = set()
-        self.held: set[int] = set()  # ids of parameters and buffers
-        for each in module.modules():
-            self.held.update(
-                id(value) for value in (*each._parameters.values(), *each._buffers.values()) if value is not None
-            )
-        waiting: list[Any] = [module]
+        self.saved: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
+        own = (*module.parameters(), *module.buffers())
+        self.held = {id(value) for value in own}
+        waiting: list[Any] = [module, *own]
         while waiting:  # not by recursion: a chain of objects can be long
             waiting.extend(each for each in self._note(waiting.pop()) if type(each) not in _PLAIN_TYPES)
 
+    @contextmanager
+    def unchanged(self, *, training: bool) -> Iterator[None]:
+        """The module in one mode, run eagerly where it was compiled; it and all that it reaches come back as they were.
+
+        Values of parameters and buffers are copied only by ``save``: a caller runs on stand-ins for them, or calls it before they
+        are overwritten.
+        """
+        with ExitStack() as stack:
+            stack.callback(self._restore)
+            stack.enter_context(_random_states())
+            if "torch._dynamo" in sys.modules:  # else nothing is compiled, and to load it takes seconds
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            for each, _ in self.modes:
+                _set_mode(each, training)
+            self._use_copies()
+            yield
+
+    @cached_property
+    def _own_storages(self) -> frozenset[int]:
+        return frozenset(_address(value) for value in (*self.module.parameters(), *self.module.buffers()))
+
+    def owns(self, value: Tensor) -> bool:
+        """Whether a tensor is, or is a view of, a parameter or buffer."""
+        return _address(value) in self._own_storages
+
+    def save(self, value: Tensor) -> None:
+        """Keep the values of a parameter or buffer, or of what a tensor is a view of, which are about to be overwritten."""
+        storage = value.untyped_storage()
+        if storage._cdata not in self.saved:
+            self.saved[storage._cdata] = storage, storage.clone()  # type: ignore[no-untyped-call]
+
     def _note(self, thing: Any) -> Iterator[Any]:
-        """Note one object; what it refers to."""
+        """Notes one object; yields what it refers to."""
         if isinstance(thing, _PLAIN) or id(thing) in self.seen:
             return
         self.seen[id(thing)] = thing
@@ -110,7 +155,7 @@ class _State:
             self.tables.append((thing, dict(thing)))
             yield from thing.values()
         elif isinstance(thing, (list, deque)):
-            self.rows.append((thing, list(thing)))
+            self.lists.append((thing, list(thing)))
             yield from list(thing)
         elif isinstance(thing, (set, frozenset, tuple)):
             if isinstance(thing, set):
@@ -148,7 +193,7 @@ class _State:
             yield from [value for name, value in base.__dict__.items() if not name.startswith("__")]
 
     def _note_function(self, thing: Any) -> Iterator[Any]:
-        """What a function, a method, a partial or a cached function refers to."""
+        """Yields what a function, a method, a partial or a cached function refers to."""
         if hasattr(thing, "cache_info") and hasattr(thing, "cache_clear"):
             with suppress(Exception):
                 self.caches.append((thing, thing.cache_info().misses))
@@ -174,8 +219,8 @@ class _State:
         elif not isinstance(thing, types.BuiltinFunctionType):
             yield from self._note_object(thing)
 
-    def lend_copies(self) -> None:
-        """For the time of a run, copies stand for the tensors in attributes and lists, so that what is written in place is lost."""
+    def _use_copies(self) -> None:
+        """Replaces the tensors in attributes and lists by copies during a run, so that what is written into them is lost."""
         copies: dict[int, Any] = {}
 
         def copied(value: Any) -> Any:
@@ -190,20 +235,24 @@ class _State:
 
         for table, _ in self.tables:
             for key, value in table.items():
-                if isinstance(value, Tensor) and (lent := copied(value)) is not value:
-                    table[key] = lent
-        for row, _ in self.rows:
+                if isinstance(value, Tensor) and (copy := copied(value)) is not value:
+                    table[key] = copy
+        for row, _ in self.lists:
             for place, value in enumerate(row):
-                if isinstance(value, Tensor) and (lent := copied(value)) is not value:
-                    row[place] = lent
+                if isinstance(value, Tensor) and (copy := copied(value)) is not value:
+                    row[place] = copy
 
-    def put_back(self) -> None:
-        """Everything as it was."""
+    def _restore(self) -> None:
+        """Puts everything back."""
+        for storage, saved in self.saved.values():
+            storage.copy_(saved)
+        for each, mode in self.modes:
+            _set_mode(each, mode)
         for table, content in self.tables:
             if not _same(table, content):
                 table.clear()
                 table.update(content)
-        for row, values in self.rows:
+        for row, values in self.lists:
             if len(row) != len(values) or any(one is not other for one, other in zip(row, values, strict=True)):
                 row.clear()
                 row.extend(values)
@@ -217,10 +266,10 @@ class _State:
             if getattr(thing, name, None) is not value:
                 object.__setattr__(thing, name, value)
         for kind, attributes in self.classes:
-            _put_back_class(kind, attributes)
+            _restore_class(kind, attributes)
         for cache, misses in self.caches:
             if cache.cache_info().misses != misses:
-                cache.cache_clear()  # what was kept in this run cannot be told from what was there
+                cache.cache_clear()  # what this run cached cannot be told from what was there
         for array, numbers in self.arrays:
             if array.flags.writeable and not np.array_equal(array, numbers, equal_nan=array.dtype.kind in "fc"):
                 array[...] = numbers
@@ -233,6 +282,21 @@ class _State:
                 value.requires_grad_(requires_grad)
             if version is not None and _version(value) != version:
                 torch._C._autograd._unsafe_set_version_counter((value,), (version,))
+
+
+def _set_mode(module: nn.Module, training: bool) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        module.training = training
+    else:
+        module.__dict__["training"] = training
+
+
+def _address(value: Tensor) -> int:
+    """What identifies the memory of a tensor; 0 for one that has none of its own."""
+    try:
+        return int(value.untyped_storage()._cdata)
+    except (RuntimeError, NotImplementedError):
+        return 0
 
 
 def _same(one: dict[Any, Any], other: dict[Any, Any]) -> bool:
@@ -266,7 +330,7 @@ _SLOTS: dict[type, tuple[str, ...]] = {}
 
 
 def _slots_of(kind: type) -> tuple[str, ...]:
-    """The slots of a class and of those above it that are neither torch's nor Python's own."""
+    """The slots of a class and of its bases, without those of torch and Python."""
     if kind not in _SLOTS:
         found: list[str] = []
         for base in kind.__mro__:
@@ -278,14 +342,14 @@ def _slots_of(kind: type) -> tuple[str, ...]:
 
 
 def _names_in(code: types.CodeType) -> Iterator[str]:
-    """Names that a function looks up, those of the functions inside it included."""
+    """Global names that a function uses, and those of the functions inside it."""
     yield from code.co_names
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             yield from _names_in(constant)
 
 
-def _put_back_class(kind: type, attributes: dict[str, Any]) -> None:
+def _restore_class(kind: type, attributes: dict[str, Any]) -> None:
     for name in [name for name in kind.__dict__ if name not in attributes]:
         with suppress(AttributeError, TypeError):
             delattr(kind, name)

@@ -1,6 +1,6 @@
-"""What a look into a network found, as plain facts: the sample, the answer, saliency, layers, filters, templates, one sum, one unit's fields.
+"""The facts of a look page as plain data: the sample, the prediction, saliency, layers, filters, templates, one output, one unit's fields.
 
-Shape letters: C channels, * the spatial axes of a sample or of a map. This file knows values and how they are written as JSON.
+Shape letters: C channels, * the spatial axes of a sample or of a map.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ import numpy.typing as npt
 from visus.design.account import Fields
 from visus.design.table import write_field
 from visus.examine.activation_maps import Activation
-from visus.examine.effective import EffectiveField
+from visus.examine.dot_products import OutputTerms
+from visus.examine.effective_fields import EffectiveField
 from visus.examine.layer_calls import Array, Box
 from visus.examine.layer_kernels import Filters
-from visus.examine.pixel_sums import PixelSum
-from visus.examine.saliency_checks import Curves, RandomWeights
+from visus.examine.saliency_checks import Curves, WeightRandomization
 from visus.examine.saliency_types import Saliency, Unit
 from visus.units import rank_words
 
 
 @dataclass(frozen=True, eq=False)
 class LookedSample:
-    """The sample that was looked at.
+    """The sample that is looked at.
 
     Args:
-        name: what it is called.
+        name: of the sample.
         noun: image, signal or volume.
-        values: (C, *) as the network sees it, in the units in which samples are stored.
-        lowest, highest: of these units, drawn black and white.
-        original: the image as its file is, (height, width, 3); None where the sample is a row of an array.
-        sentences: what was done between the two.
-        truth: its label, where it is known.
+        values: (C, *) as the input of the network, before normalization.
+        lowest, highest: values that are drawn black and white.
+        original: the image of the file, (height, width, 3); None where the sample is a row of an array.
+        sentences: the changes between file and input.
+        truth: its label; empty where it is not known.
     """
 
     name: str
@@ -55,24 +55,24 @@ class LookedSample:
 
     @property
     def unit(self) -> str:
-        """What lengths along its axes are counted in."""
+        """The unit of lengths along its axes."""
         return rank_words(len(self.spatial)).unit
 
     @property
     def place(self) -> str:
-        """What one position in it is called: sample, pixel or voxel."""
+        """What one position is called: sample, pixel or voxel."""
         return rank_words(len(self.spatial)).place
 
 
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """What the network says.
+    """The prediction of the network.
 
     Args:
         classes: their names, in the order of the outputs.
-        probabilities: theirs, by softmax.
-        target: the class that saliency explains.
-        note: which of several outputs was read; empty where there is one.
+        probabilities: of the classes.
+        target: the class of the saliency maps.
+        note: which of several outputs was read; empty where there is only one.
     """
 
     classes: tuple[str, ...]
@@ -92,17 +92,17 @@ class Method:
 
     Args:
         saliency: the map.
-        curves: deletion and insertion; None where they were not measured.
-        weights: how the map changes with random weights; None where that was not measured.
+        curves: deletion and insertion; None where they were not computed.
+        weights: weight randomization; None where it was not computed.
     """
 
     saliency: Saliency
     curves: Curves | None = None
-    weights: RandomWeights | None = None
+    weights: WeightRandomization | None = None
 
     @property
     def is_passed(self) -> bool:
-        """Whether deletion and insertion both beat random orders beyond chance."""
+        """Whether deletion and insertion both beat random orders significantly."""
         return self.curves is not None and self.curves.is_better_than_random is True
 
 
@@ -111,9 +111,9 @@ class LayerLook:
     """One layer.
 
     Args:
-        seen: its maps of the sample.
-        over: its figures over many samples; None where there were none.
-        fields: its receptive field on each axis of the input; none where it is not known.
+        seen: its activations for the sample.
+        over: its statistics over many samples; None where there are none.
+        fields: its receptive field on each axis of the input; empty where it is not known.
     """
 
     seen: Activation
@@ -127,7 +127,7 @@ class LayerLook:
 
     @property
     def layer(self) -> str:
-        """The layer as it is written."""
+        """The definition of the layer."""
         return self.seen.layer
 
     @property
@@ -137,7 +137,7 @@ class LayerLook:
 
     @property
     def noun(self) -> str:
-        """What one of its channels is called: a filter where it makes a map, a unit where it is one number of the whole sample."""
+        """What one of its channels is called: a filter where it makes a map, a unit where it is a single number."""
         return "filter" if len(self.shape) > 1 else "unit"
 
     @property
@@ -154,27 +154,27 @@ class LayerLook:
 
     @property
     def dead(self) -> tuple[int, ...]:
-        """Filters or units that were never above 0, over many samples where there were such, else for the sample alone."""
+        """Filters or units that are never positive, over many samples where there are some, else for this sample."""
         return (self.over or self.seen).dead
 
     @property
     def is_rectified(self) -> bool:
-        """Whether no value is below 0, over the same samples: only there a filter that is never above 0 is called dead."""
+        """Whether no value is negative, over the same samples: only then a filter that is never positive is called dead."""
         return (self.over or self.seen).is_rectified
 
     @property
     def never_positive(self) -> tuple[int, ...]:
-        """Filters that were never above 0 over the same samples, whatever the layer: dead where an activation cuts off what is below 0."""
+        """Filters that are never positive over the same samples, in any layer: dead after a ReLU."""
         return (self.over or self.seen).never_positive
 
     @property
     def num_dead(self) -> str:
-        """How many filters are dead, as text; a dash where that cannot be told, for the layer has values below 0."""
+        """Number of dead filters as text; a dash where the layer has negative values."""
         return f"{len(self.dead):,}" if self.is_rectified else "\u2013"
 
     @property
     def sparse(self) -> tuple[int, ...]:
-        """Filters that are 0 in at least 95 % of their units and not dead, over the same samples."""
+        """Filters that are 0 at 95 % or more of their positions and not dead, over the same samples."""
         return (self.over or self.seen).sparse
 
     @property
@@ -184,11 +184,11 @@ class LayerLook:
         return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
 
     def strongest(self, count: int) -> list[int]:
-        """At most ``count`` channels, that with the highest value first."""
-        return [int(channel) for channel in np.argsort(-self.seen.figures.highest, kind="stable")[:count]]
+        """At most ``count`` channels, the one with the highest value first."""
+        return [int(channel) for channel in np.argsort(-self.seen.statistics.highest, kind="stable")[:count]]
 
     def to_json(self) -> dict[str, Any]:
-        """Its figures as plain data."""
+        """Its statistics as plain data."""
         return {
             "path": self.path,
             "layer": self.layer,
@@ -203,14 +203,14 @@ class LayerLook:
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """A place of a sample that excites a filter.
+    """A patch of a sample that activates a filter.
 
     Args:
         sample: the sample's name.
-        position: the unit's place in its map.
-        value: what the unit says.
-        box: what it really reads; None where it reads padding alone.
-        pixels: (C, *) inside the box, in the units in which samples are stored.
+        position: of the unit in its map.
+        value: its activation.
+        box: its exact receptive field; None where it reads only padding.
+        pixels: (C, *) inside the box, before normalization.
     """
 
     sample: str
@@ -227,7 +227,7 @@ class LayerPatches:
     Args:
         path: the layer's path.
         channels: channel and its patches, the strongest first.
-        num_channels: of the layer in all.
+        num_channels: channels of the layer.
     """
 
     path: str
@@ -237,15 +237,15 @@ class LayerPatches:
 
 @dataclass(frozen=True, eq=False)
 class UnitFields:
-    """What one unit reads.
+    """The receptive field of one unit.
 
     Args:
-        unit: the unit, its position settled.
-        box: what it really reads; None where it reads padding alone.
-        theoretical: first and last pixel on each axis with padding continued, as if the sample went on; None where that is not known.
-        now: its effective field in this network.
-        before: the same before training; None where that is not known.
-        how: a sentence on how they were measured.
+        unit: the unit with its position.
+        box: its exact receptive field; None where it reads only padding.
+        theoretical: its theoretical receptive field, with the padding continued; None where it is not known.
+        now: its effective receptive field in this network.
+        before: the same before training; None where it is not known.
+        how: a sentence on how they were computed.
     """
 
     unit: Unit
@@ -258,26 +258,28 @@ class UnitFields:
 
 @dataclass(frozen=True, eq=False)
 class LookFacts:
-    """All that a look found.
+    """Everything that a look page shows.
 
     Args:
         name: of the network.
         is_trained: whether its weights were trained.
         made_with: the version of visus.
-        sample: what was looked at.
+        sample: the sample.
         layers: in the order of computation.
-        answer: None where the module gives something else than classes.
-        methods: saliency maps that are shown, the default one first.
-        hidden: maps that were tried and are not shown, for they do not pass deletion and insertion, or others were asked for.
-        reason: why the first is first, or why none is shown.
-        kernels: those of the first layer that has some; None where none has.
-        patches: templates of layers; none where there is no data.
-        patches_of: the samples that they were looked for in, as words.
-        num_over: samples that figures of layers are over; 1 for the sample alone.
-        sum: one output as a sum; None where no layer is a convolution or a linear one.
-        unit: what one unit reads; None where it is not known.
-        object_px: size of the objects, where a person said it.
-        missing: why a part is not there, by the part's name.
+        answer: None where the module does not return class scores.
+        methods: saliency maps that are shown, the best one first.
+        hidden: maps that are not shown: they do not pass deletion and insertion, or others were requested.
+        reason: why the first one is first, or why none is shown.
+        kernels: of the first layer that has some; None where none has.
+        patches: templates of layers; empty where there is no data.
+        patches_of: the samples that were searched for them, as words.
+        num_over: number of samples of the statistics of layers; 1 for this sample alone.
+        sum: one output term by term; None where no layer is a convolution or a linear one.
+        unit: the receptive field of one unit; None where it is not known.
+        object_px: size of the objects; None where it was not given.
+        warning: what readers must know first, such as that the network is not trained; empty where nothing is.
+        answer_notes: how the prediction was made.
+        missing: why a part is missing, by its name.
     """
 
     name: str
@@ -293,28 +295,30 @@ class LookFacts:
     patches: tuple[LayerPatches, ...] = ()
     patches_of: str = ""
     num_over: int = 1
-    sum: PixelSum | None = None
+    sum: OutputTerms | None = None
     unit: UnitFields | None = None
     object_px: int | None = None
+    warning: str = ""
+    answer_notes: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
 
     @property
     def channels(self) -> str:
-        """What the columns of dead and sparse ones count: filters, units, or both."""
+        """What the columns of dead and sparse channels count: filters, units, or both."""
         return " and ".join(dict.fromkeys(f"{noun}s" for noun in sorted(each.noun for each in self.layers)))
 
     @property
     def dash(self) -> str:
-        """What a dash in the column of dead filters and units means; empty where none stands there."""
+        """What a dash in the column of dead filters and units means; empty where there is none."""
         if all(each.is_rectified for each in self.layers):
             return ""
         return (
-            "\u2013: the layer has values below 0, as before an activation, so that nothing in it can be called dead. "
-            "Where the activation is a function and no layer, look at those that were never above 0."
+            "\u2013: this layer has negative values, such as before an activation, so nothing in it is called dead. "
+            f"Where the activation is a function and not a layer, see the {self.channels} that are never positive."
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All measures as plain data, without maps."""
+        """All measurements as plain data, without maps."""
         answer = self.answer
         return {
             "network": self.name,
@@ -340,6 +344,8 @@ class LookFacts:
             "sum": None if self.sum is None else _sum_json(self.sum),
             "unit": None if self.unit is None else _unit_json(self.unit),
             "object_px": self.object_px,
+            "warning": self.warning,
+            "answer_notes": list(self.answer_notes),
             "missing": dict(self.missing),
         }
 
@@ -381,7 +387,7 @@ def _patches_json(layer: LayerPatches) -> dict[str, Any]:
     }
 
 
-def _sum_json(found: PixelSum) -> dict[str, Any]:
+def _sum_json(found: OutputTerms) -> dict[str, Any]:
     return {
         "layer": found.path,
         "channel": found.channel,

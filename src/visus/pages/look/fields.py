@@ -1,7 +1,4 @@
-"""The part of a look page about what units read: one unit's exact, theoretical and effective field, and how fields grow with depth.
-
-This file knows boxes, fields and charts of them.
-"""
+"""The part of a look page about receptive fields: the exact, theoretical and effective field of one unit, and growth over depth."""
 
 from __future__ import annotations
 
@@ -11,45 +8,44 @@ from typing import Final
 
 import numpy as np
 
-from visus.examine.effective import EffectiveField
-from visus.examine.layer_calls import Box, cut
-from visus.pages.look.facts import LayerLook, LookFacts
-from visus.pages.look.sums import write_place
-from visus.pages.parts import samples as look_drawn
-from visus.pages.parts.charts import growth_figure
-from visus.pages.parts.document import image, section
-from visus.pages.parts.images import as_image, png, reduced
+from visus.examine.effective_fields import EffectiveField
+from visus.examine.layer_calls import Box, crop_to_box
+from visus.pages.look.facts import LayerLook, LookFacts, UnitFields
+from visus.pages.look.output_terms import write_place
+from visus.pages.parts.document import figure, image, section
+from visus.pages.parts.field_growth import field_growth_figure
+from visus.pages.parts.images import as_image, block_means, png
+from visus.pages.parts.overlay import BLUE, GRAY, map_over_sample, outline_box
+from visus.pages.parts.samples import map_image
 from visus.units import rank_words, write_share, write_size
 
 FIELD_PX: Final = 224
 CARRIED: Final = 0.9
-_READ, _THEORETICAL = (20, 120, 235), (150, 150, 150)
-_PAPER: Final = 224
+_MARGIN: Final = 224  # the gray of what lies outside the sample
 
 
 def fields_section(facts: LookFacts) -> str:
-    """The unit first, then growth over depth."""
-    title = "What a unit reads"
+    """One unit first, then growth over depth."""
+    title = "Receptive field of a unit"
     if facts.unit is None:
         return section(title, f"<p>{escape(facts.missing.get('fields', ''))}</p>{_growth(facts)}")
-    return section(title, _words(facts) + _drawings(facts) + _growth(facts))
+    return section(title, _words(facts, facts.unit) + _drawings(facts, facts.unit) + _growth(facts))
 
 
-def _words(facts: LookFacts) -> str:
-    found = facts.unit
-    assert found is not None, "asked for where there is one"
+def _words(facts: LookFacts, found: UnitFields) -> str:
+    """Exact, theoretical and effective field in sentences."""
     place = f" at {write_place(found.unit.position)}" if found.unit.position else ""
-    which = f"Unit {found.unit.channel} of <b>{escape(found.unit.layer or 'the module')}</b>{place}"
+    unit = f"{found.unit.channel} of <b>{escape(found.unit.layer or 'the module')}</b>{place}"
     if found.box is None:
-        return f"<p>{which} reads padding alone: no {facts.sample.place} can change it.</p>"
-    text = f"<p>{which} really reads {_box_words(found.box)}."
+        return f"<p>Unit {unit} reads only padding: no {facts.sample.place} can change it.</p>"
+    words = f"<p>The exact receptive field of unit {unit} is {_box_words(found.box)}."
     if found.theoretical is not None and found.theoretical != found.box:
-        text += f" Its theoretical field, with the padding continued, is {_box_words(found.theoretical)}."
+        words += f" Its theoretical receptive field, with the padding continued, is {_box_words(found.theoretical)}."
     elif found.theoretical is not None:
-        text += " The theoretical field is the same: no padding is in it."
+        words += " Its theoretical receptive field is the same: there is no padding in it."
     if found.now is not None:
-        text += f"</p><p>{_effective_words(found.now, found.before, found.box)} {escape(found.how)}"
-    return f"{text}</p>"
+        words += f"</p><p>{_effective_words(found.now, found.before, found.box)} {escape(found.how)}"
+    return f"{words}</p>"
 
 
 def _box_words(box: Box) -> str:
@@ -59,139 +55,126 @@ def _box_words(box: Box) -> str:
 
 
 def _effective_words(now: EffectiveField, before: EffectiveField | None, box: Box) -> str:
-    """How much narrower than the box the values lie that really move the unit."""
-    half, unit = write_shape_of_lengths(now.deviation_px), rank_words(len(box)).unit
+    """The spread of the effective field, and how few pixels carry most of it."""
+    words = rank_words(len(box))
+    num_carrying, in_box = _num_carrying(now), math.prod(last - first + 1 for first, last in box)
     text = (
-        f"Not all of these {unit} count alike. How strongly each moves the unit is its effective field: about its middle it is spread "
-        f"by {half} {unit} (one standard deviation on each axis)"
+        f"The effective receptive field says how strongly each {words.place} in it moves the unit. Its standard deviation on each axis is "
+        f"{write_lengths(now.deviation_px)} {words.unit}, and {num_carrying:,} of the {in_box:,} {words.place}s carry {write_share(CARRIED, 0)} "
+        "of its squared strength"
     )
-    num_pixels, in_box = _num_carrying(now), math.prod(last - first + 1 for first, last in box)
-    text += f", and {write_share(CARRIED, 0)} of its square comes from {num_pixels:,} of the box's {in_box:,} {unit}"
-    if before is not None:
-        text += f". Before training it was {write_shape_of_lengths(before.deviation_px)} {unit}"
-        grew = float(np.mean(now.deviation_px)) / (float(np.mean(before.deviation_px)) or 1.0)
-        change = (
-            "training made it wider"
-            if grew > 1.05
-            else "training made it narrower"
-            if grew < 0.95
-            else "training left it as wide"
-        )
-        text += f": {change}"
-    return f"{text}."
+    if before is None:
+        return f"{text}."
+    growth = float(np.mean(now.deviation_px)) / (float(np.mean(before.deviation_px)) or 1.0)
+    change = "training widened it" if growth > 1.05 else "training narrowed it" if growth < 0.95 else "training kept it"
+    return (
+        f"{text}. Before training, its standard deviation was {write_lengths(before.deviation_px)} {words.unit}: {change}."
+    )
 
 
 def _num_carrying(field: EffectiveField) -> int:
-    """The fewest pixels that together carry 90 % of the squared strength."""
+    """The smallest number of pixels that together carry 90 % of the squared strength."""
     energy = np.sort(np.square(field.strength).ravel())[::-1].cumsum()
     return int(np.searchsorted(energy, CARRIED * energy[-1])) + 1 if energy[-1] > 0 else 0
 
 
-def write_shape_of_lengths(lengths: tuple[float, ...]) -> str:
-    """Lengths with a decimal: one number where all are alike.
+def write_lengths(lengths: tuple[float, ...]) -> str:
+    """Lengths with a decimal: one number where all are equal.
 
-    >>> write_shape_of_lengths((1.23, 1.19)), write_shape_of_lengths((1.2, 3.0))
+    >>> write_lengths((1.23, 1.19)), write_lengths((1.2, 3.0))
     ('1.2', '1.2 x 3.0')
     """
     texts = [f"{length:.1f}" for length in lengths]
     return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
 
 
-def _drawings(facts: LookFacts) -> str:
-    found = facts.unit
-    assert found is not None, "asked for where there is one"
+# ---- drawings ----
+
+
+def _drawings(facts: LookFacts, found: UnitFields) -> str:
+    """The boxes on the sample, and the effective field over it, after and before training."""
     if found.box is None:
         return ""
-    sample = facts.sample
-    figures = []
-    if len(sample.spatial) == 2:
-        figures.append(_boxes(facts, found.box, found.theoretical))
-    for field, name in ((found.now, "now" if facts.is_trained else "of this network"), (found.before, "before training")):
-        if field is None:
-            continue
-        title = f"Effective field {name}"
-        drawn = look_drawn.over(
-            sample.values,
-            sample.lowest,
-            sample.highest,
-            field.strength,
-            f"{title} over the {sample.noun}",
-            FIELD_PX,
-            found.box,
-        )
-        figures.append(f"<figure><figcaption>{title}</figcaption>{drawn}</figure>")
-        if len(sample.spatial) == 2 and all(
-            2 * (last - first + 1) < n for (first, last), n in zip(found.box, sample.spatial, strict=True)
-        ):
-            alone = look_drawn.one_map(
-                cut(field.strength[None], found.box)[0],
-                float(field.strength.max()),
-                False,
-                f"{title} inside the box",
-                FIELD_PX // 2,
-            )
-            figures.append(f"<figure><figcaption>Inside the box; the brighter, the stronger</figcaption>{alone}</figure>")
+    figures = [_boxes(facts, found.box, found.theoretical)] if len(facts.sample.spatial) == 2 else []
+    if found.now is not None:
+        figures += _effective_figures(facts, found.now, found.box, " after training" if facts.is_trained else "")
+    if found.before is not None:
+        figures += _effective_figures(facts, found.before, found.box, " before training")
     return f'<div class="flow">{"".join(figures)}</div>'
 
 
-def _boxes(facts: LookFacts, box: Box, theoretical: Box | None) -> str:
-    """The two boxes on the image, with as much round it as the theoretical field needs, at most the image's own size."""
+def _effective_figures(facts: LookFacts, field: EffectiveField, box: Box, when: str) -> list[str]:
+    """An effective field over the sample; and alone, where its box is small on an image."""
     sample = facts.sample
-    margins = [(0, 0), (0, 0)]
-    if theoretical is not None:
-        margins = [
-            (min(max(0, -first), length), min(max(0, last + 1 - length), length))
-            for (first, last), length in zip(theoretical, sample.spatial, strict=True)
-        ]
-    drawn = as_image(sample.values, sample.lowest, sample.highest)
-    paper = np.pad(drawn, [*margins, (0, 0)], constant_values=_PAPER)
-    paper = reduced(paper, FIELD_PX)
-    large = paper
-    if theoretical is not None:
-        shown_box = tuple(
-            (max(first, -before), min(last, length - 1 + after))
-            for (first, last), (before, after), length in zip(theoretical, margins, sample.spatial, strict=True)
-        )
-        large = look_drawn.outlined(large, margins, shown_box, sample.spatial, FIELD_PX, _THEORETICAL)
-    large = look_drawn.outlined(large, margins, box, sample.spatial, FIELD_PX, _READ)
-    told = f"The {sample.noun} with what the unit really reads in blue and its theoretical field in gray"
-    shown = image(png(large), told, width=large.shape[1], height=large.shape[0], style="pixels")
-    is_cut = theoretical is not None and any(
-        -first > length or last + 1 > 2 * length for (first, last), length in zip(theoretical, sample.spatial, strict=True)
-    )
-    more = "; the theoretical field goes on beyond this drawing" if is_cut else ""
-    return f"<figure><figcaption>Blue: the pixels that the unit reads (exact field). Gray: its theoretical field{more}.</figcaption>{shown}</figure>"
+    title = f"Effective receptive field{when}"
+    label = f"{title} over the {sample.noun}"
+    drawn = map_over_sample(sample.values, sample.lowest, sample.highest, field.strength, label, FIELD_PX, box)
+    figures = [figure(title, drawn)]
+    is_small = all(2 * (last - first + 1) < length for (first, last), length in zip(box, sample.spatial, strict=True))
+    if len(sample.spatial) == 2 and is_small:
+        values = crop_to_box(field.strength[None], box)[0]
+        alone = map_image(values, float(field.strength.max()), False, f"{title} inside the box", FIELD_PX // 2)
+        figures.append(figure("Inside the box; brighter is stronger", alone))
+    return figures
+
+
+def _boxes(facts: LookFacts, box: Box, theoretical: Box | None) -> str:
+    """Both boxes on the image, with the margins that the theoretical field needs, each at most as long as the image."""
+    sample = facts.sample
+    margins, shown = _margins(theoretical, sample.spatial)
+    pixels = np.pad(as_image(sample.values, sample.lowest, sample.highest), [*margins, (0, 0)], constant_values=_MARGIN)
+    large = block_means(pixels, FIELD_PX)
+    if shown is not None:
+        large = outline_box(large, margins, shown, sample.spatial, FIELD_PX, GRAY)
+    large = outline_box(large, margins, box, sample.spatial, FIELD_PX, BLUE)
+    label = f"The {sample.noun} with the exact receptive field in blue and the theoretical one in gray"
+    drawn = image(png(large), label, width=large.shape[1], height=large.shape[0], style="pixels")
+    more = "; it continues beyond this drawing" if shown != theoretical else ""
+    return figure(f"Blue: exact receptive field. Gray: theoretical receptive field{more}.", drawn)
+
+
+def _margins(theoretical: Box | None, spatial: tuple[int, ...]) -> tuple[list[tuple[int, int]], Box | None]:
+    """Margins around the image on each axis, and as much of the theoretical box as they hold."""
+    if theoretical is None:
+        return [(0, 0)] * len(spatial), None
+    margins, shown = [], []
+    for (first, last), length in zip(theoretical, spatial, strict=True):
+        before, after = min(max(0, -first), length), min(max(0, last + 1 - length), length)
+        margins.append((before, after))
+        shown.append((max(first, -before), min(last, length - 1 + after)))
+    return margins, tuple(shown)
+
+
+# ---- growth ----
 
 
 def _growth(facts: LookFacts) -> str:
-    """The size of the field over the layers in depth order, with the size of the sample and of its objects."""
+    """The receptive field of the layers in the order of computation, with the size of the sample and of its objects."""
     layers = [layer for layer in facts.layers if layer.fields and any(each.stride != 0 for each in layer.fields)]
     if len(layers) < 2:
         return ""
-    sizes = [_largest(layer) for layer in layers]
-    length = max(facts.sample.spatial)
-    unit = facts.sample.unit
-    told = f"From {sizes[0]} {unit} in {layers[0].path} to {sizes[-1]} {unit} in {layers[-1].path}."
-    figure = growth_figure(f"the {facts.sample.noun}", unit, sizes, length, told, object_px=facts.object_px)
-    return f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, layers, sizes, length))}</p>{figure}"
+    sizes = [(layer.path, _largest(layer)) for layer in layers]
+    length, unit = max(facts.sample.spatial), facts.sample.unit
+    drawn = field_growth_figure(sizes, facts.sample.noun, unit, length, object_px=facts.object_px)
+    return f"<h3>Growth over depth</h3><p>{escape(_growth_words(facts, sizes, length))}</p>{drawn}"
 
 
 def _largest(layer: LayerLook) -> int:
     return max(each.size for each in layer.fields)
 
 
-def _growth_words(facts: LookFacts, layers: list[LayerLook], sizes: list[int], length: int) -> str:
+def _growth_words(facts: LookFacts, layers: list[tuple[str, int]], length: int) -> str:
     unit = facts.sample.unit
-    ends = f"{sizes[0]} {unit} in {layers[0].path}, {sizes[-1]} {unit} in {layers[-1].path}"
-    text = f"The deeper a layer, the more of the {facts.sample.noun} its values read: {ends}."
-    text += _reached(layers, sizes, length, f"the {facts.sample.noun}'s {length} {unit}")
+    (first, smallest), (last, largest) = layers[0], layers[-1]
+    text = f"The receptive field grows with depth: {smallest} {unit} in {first}, {largest} {unit} in {last}."
+    text += _reached(layers, length, f"the {facts.sample.noun} ({length} {unit})")
     if facts.object_px is not None:
-        text += _reached(layers, sizes, facts.object_px, f"an object of {facts.object_px} {unit}")
+        text += _reached(layers, facts.object_px, f"an object ({facts.object_px} {unit})")
     return text
 
 
-def _reached(layers: list[LayerLook], sizes: list[int], length: int, what: str) -> str:
-    first = next((layer for layer, size in zip(layers, sizes, strict=True) if size >= length), None)
+def _reached(layers: list[tuple[str, int]], length: int, what: str) -> str:
+    first = next((path for path, size in layers if size >= length), None)
     if first is None:
-        return f" None of these layers has a field as large as {what}."
-    return f" From {first.path} on a field is as large as {what}."
+        return f" No layer has a receptive field as large as {what}."
+    return f" From {first} on it is as large as {what}."

@@ -1,34 +1,36 @@
-"""A look as one HTML page: the parts in the order in which a person asks.
-
-This file knows the order of the parts.
-"""
+"""The look page: one sample through a network, as one HTML file; its sections, in the order of the page."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
+from typing import Final
 
 from visus.pages.look.facts import LookFacts
 from visus.pages.look.fields import fields_section
 from visus.pages.look.filters import filters_section
 from visus.pages.look.layers import layers_section
+from visus.pages.look.output_terms import output_terms_section
 from visus.pages.look.saliency import saliency_section, sample_section
-from visus.pages.look.sums import sum_section
 from visus.pages.parts.document import header, page
+
+SECTIONS: Final[tuple[Callable[[LookFacts], str], ...]] = (
+    sample_section,
+    saliency_section,
+    layers_section,
+    filters_section,
+    output_terms_section,
+    fields_section,
+)
+"""Each makes one section of the page; its title is that of its content."""
 
 
 def look_page(facts: LookFacts) -> str:
     """The page as HTML text, under 3 MB: the same facts give the same text."""
     under = (f"network: {facts.name}", "" if facts.is_trained else "not trained: its weights are random")
-    warning = facts.missing.get("training", "")
-    parts = [
-        f'<div class="warning" role="note"><p>{escape(warning)}</p></div>' if warning else "",
-        sample_section(facts),
-        saliency_section(facts),
-        layers_section(facts),
-        filters_section(facts),
-        sum_section(facts),
-        fields_section(facts),
-    ]
+    warning = facts.warning
+    parts = [f'<div class="warning" role="note"><p>{escape(warning)}</p></div>' if warning else ""]
+    parts += [make(facts) for make in SECTIONS]
     title = facts.sample.name
     return page(
         title,

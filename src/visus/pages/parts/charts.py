@@ -1,26 +1,25 @@
-"""Charts as SVG text for a page: lines over epochs, curves and bars of values, a heat map of a confusion.
+"""Charts as SVG text for a page: lines over epochs, small curves, bars, and the legend of a chart.
 
-This file knows coordinates and marks; colors come from the page's style sheet by class name.
+Colors come from the page's style sheet by class name.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from visus.evaluation.scores import Scores
-
 Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 40
 _MAX_POINTS = 400
-_MAX_STRETCHES = 120  # of the ground behind a curve
+_MAX_STRETCHES = 120  # of the background behind a curve
 
 
 def line_chart(
@@ -37,82 +36,77 @@ def line_chart(
     """Lines over epochs, or over anything else that is counted, as one ``<svg>``.
 
     Args:
-        title, description: what a person hears who cannot see the chart.
-        lines: style class and (epoch, value) points of each line; a line without points is left out.
-        write_value: how a value is written beside its grid line.
-        lowest, highest: bounds that the values have by nature; the scale never goes beyond them. With only a
-            ``lowest`` of 0 it starts there.
-        mark: an epoch to mark with an upright line.
-        along: what the lines go along; escaped.
+        title, description: the text for screen readers.
+        lines: style class and (epoch, value) points of each line; a line without points is dropped.
+        write_value: writes a value beside its grid line.
+        lowest, highest: natural bounds of the values; the scale never goes beyond them. With only a ``lowest`` of 0 it starts there.
+        mark: an epoch to mark with a vertical line.
+        along: name of the horizontal axis; escaped.
     """
     drawn = [(style, _thin(points)) for style, points in lines if points]
     values = [value for _, points in drawn for _, value in points]
     epochs = [epoch for _, points in drawn for epoch, _ in points]
-    low, high, step = _scale(values, lowest, highest)
-    first, last = min(epochs), max(epochs)
-    span = last - first or 1.0
-
-    def x(epoch: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * ((epoch - first) / span if last > first else 0.5)
-
-    def y(value: float) -> float:
-        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (high - value) / (high - low)
-
-    parts = []
-    ticks = [low + index * step for index in range(round((high - low) / step) + 1)]
-    for value, label in zip(ticks, _labels(ticks, step, write_value), strict=True):
-        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 8}" y="{y(value) + 4:.1f}" text-anchor="end">{escape(label)}</text>')
+    axes = _Axes(min(epochs), max(epochs), *_scale(values, lowest, highest))
+    parts = _horizontal_grid(axes, write_value)
     parts += [
-        f'<text x="{x(epoch):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{epoch:,}</text>'
-        for epoch in _whole_ticks(first, last)
+        f'<text x="{axes.x(epoch):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{epoch:,}</text>'
+        for epoch in _whole_ticks(axes.first, axes.last)
     ]
     parts.append(f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 3}" text-anchor="middle">{escape(along)}</text>')
-    if mark is not None and first <= mark <= last:
-        parts.append(f'<line class="mark" x1="{x(mark):.1f}" x2="{x(mark):.1f}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
-    for style, points in drawn:
-        places = [(x(epoch), y(min(high, max(low, value)))) for epoch, value in points]
-        path = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
-        parts.append(f'<polyline class="line {style}" points="{path}"/>')
-        dots = places if len(places) < 3 else places[-1:]
-        parts += [f'<circle class="dot {style}" cx="{across:.1f}" cy="{down:.1f}" r="3"/>' for across, down in dots]
-    return _svg(title, description, _WIDTH, _HEIGHT, "".join(parts))
+    if mark is not None and axes.first <= mark <= axes.last:
+        x = f"{axes.x(mark):.1f}"
+        parts.append(f'<line class="mark" x1="{x}" x2="{x}" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}"/>')
+    parts += [_line(style, points, axes) for style, points in drawn]
+    return svg(title, description, _WIDTH, _HEIGHT, "".join(parts))
 
 
-def growth_figure(
-    what: str, unit: str, sizes: Sequence[int], length: int, told: str, *, object_px: int | None = None, caption: str = ""
-) -> str:
-    """How far each layer sees, the first at the left, with the length of the sample and of its objects, as a ``<figure>``.
+@dataclass(frozen=True)
+class _Axes:
+    """The axes of a line chart: ends of both, and the distance of the grid lines."""
 
-    Args:
-        what: what the sample is called, such as ``the image``; escaped.
-        unit: what lengths are counted in.
-        sizes: receptive field of each layer; drawn in full, however far beyond the sample.
-        length: of the sample's axis.
-        told: what a person hears who cannot see the chart.
-        object_px: length of the objects; None where it is not known.
-        caption: before the keys; escaped.
-    """
-    last = float(len(sizes))
-    lines: list[tuple[str, Points]] = [
-        ("val", [(float(place), float(size)) for place, size in enumerate(sizes, start=1)]),
-        ("size", [(1.0, float(length)), (last, float(length))]),
-    ]
-    keys = f"<b>{escape(caption)}</b> " if caption else ""
-    keys += f'<span class="named"><span class="key"></span>receptive field in {unit}</span> '
-    keys += f'<span class="named"><span class="key size"></span>{escape(what)}: {length:,} {unit}</span> '
-    if object_px is not None:
-        lines.append(("train", [(1.0, float(object_px)), (last, float(object_px))]))
-        keys += f'<span class="named"><span class="key train"></span>an object: {object_px} {unit}</span>'
-    chart = line_chart(
-        "Receptive field over depth",
-        told,
-        lines,
-        lambda value: f"{value:,.0f}",
-        lowest=0.0,
-        along="layer, in the order of computation",
+    first: float
+    last: float
+    low: float
+    high: float
+    step: float
+
+    def x(self, epoch: float) -> float:
+        """Position from the left."""
+        share = (epoch - self.first) / (self.last - self.first) if self.last > self.first else 0.5
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * share
+
+    def y(self, value: float) -> float:
+        """Position from the top."""
+        return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.high - value) / (self.high - self.low)
+
+
+def _horizontal_grid(axes: _Axes, write_value: Callable[[float], str]) -> list[str]:
+    """Grid lines with their labels."""
+    parts = []
+    ticks = [axes.low + index * axes.step for index in range(round((axes.high - axes.low) / axes.step) + 1)]
+    for value, label in zip(ticks, _labels(ticks, axes.step, write_value), strict=True):
+        y = axes.y(value)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(label)}</text>')
+    return parts
+
+
+def _line(style: str, points: Points, axes: _Axes) -> str:
+    """One line, a dot at its end; at every point where there are fewer than three."""
+    places = [(axes.x(epoch), axes.y(min(axes.high, max(axes.low, value)))) for epoch, value in points]
+    path = " ".join(f"{across:.1f},{down:.1f}" for across, down in places)
+    dots = "".join(
+        f'<circle class="dot {style}" cx="{across:.1f}" cy="{down:.1f}" r="3"/>'
+        for across, down in (places if len(places) < 3 else places[-1:])
     )
-    return f'<figure class="growth"><figcaption>{keys}</figcaption>{chart}</figure>'
+    return f'<polyline class="line {style}" points="{path}"/>{dots}'
+
+
+def legend(keys: Sequence[tuple[str, str]]) -> str:
+    """What each line of a chart is: style class and name; the names are escaped."""
+    return " ".join(
+        f'<span class="named"><span class="{f"key {style}".strip()}"></span>{escape(name)}</span>' for style, name in keys
+    )
 
 
 def curve(
@@ -125,14 +119,14 @@ def curve(
     box: tuple[int, int] | None = None,
     size: tuple[int, int] = (300, 84),
 ) -> str:
-    """Values along one axis as a small ``<svg>`` without scales, a line at 0 where 0 is among them.
+    """Values along one axis as a small ``<svg>`` without scales, a line at 0 where 0 is within the range.
 
     Args:
-        title: what a person hears who cannot see it; escaped.
-        lines: style class and values of each line; of more values than pixels the lowest and the highest of each stretch.
-        lowest, highest: ends of the height; those of the values where they are left out.
-        heat: a number from 0 on for each place, drawn as a stronger ground where it is larger.
-        box: first and last place to outline.
+        title: the text for screen readers; escaped.
+        lines: style class and values of each line; where there are more values than pixels, the minimum and the maximum of each stretch.
+        lowest, highest: ends of the height; default: those of the values.
+        heat: a number from 0 on for each position: the higher it is, the darker the background.
+        box: first and last position to outline.
         size: width and height, in CSS pixels.
     """
     width, height = size
@@ -156,7 +150,7 @@ def curve(
     if low < 0 < high:
         parts.append(f'<line class="grid" x1="0" x2="{width}" y1="{y(0):.1f}" y2="{y(0):.1f}"/>')
     for style, line in lines:
-        points = _ends_of_stretches(line, width)
+        points = _stretch_extremes(line, width)
         path = " ".join(f"{(place + 0.5) * across:.1f},{y(value):.1f}" for place, value in points)
         parts.append(f'<polyline class="line {style}" points="{path}"/>')
     if box is not None:
@@ -172,7 +166,7 @@ def curve(
 
 
 def bars(title: str, values: Sequence[float] | npt.NDArray[Any], *, size: tuple[int, int] = (600, 90)) -> str:
-    """A bar for each value, up for more than 0 and down for less, as a small ``<svg>`` without scales."""
+    """A bar for each value, up from 0 or down from 0, as a small ``<svg>`` without scales."""
     width, height = size
     numbers = [float(value) for value in values]
     low, high = min(0.0, *numbers), max(0.0, *numbers)
@@ -193,61 +187,36 @@ def bars(title: str, values: Sequence[float] | npt.NDArray[Any], *, size: tuple[
     return f'<svg class="bars" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
 
 
-def _ends_of_stretches(line: Sequence[float] | npt.NDArray[Any], most: int) -> Points:
-    """Place and value of each point; of a line with more than ``most``, the lowest and the highest of each stretch, so that no peak is lost.
+def _stretch_extremes(line: Sequence[float] | npt.NDArray[Any], max_points: int) -> Points:
+    """Position and value of each point; of a longer line than ``max_points``, the minimum and the maximum of each stretch: no peak is lost.
 
-    >>> _ends_of_stretches([0.0, 9.0, 1.0, 2.0, -3.0, 0.0], 4)
+    >>> _stretch_extremes([0.0, 9.0, 1.0, 2.0, -3.0, 0.0], 4)
     [(0.0, 0.0), (1.0, 9.0), (3.0, 2.0), (4.0, -3.0)]
     """
     values = np.asarray(line, dtype=np.float64)
-    if len(values) <= most:
+    if len(values) <= max_points:
         return [(float(place), float(value)) for place, value in enumerate(values)]
     points = []
-    for places in np.array_split(np.arange(len(values)), most // 2):
+    for places in np.array_split(np.arange(len(values)), max_points // 2):
         ends = sorted({int(places[values[places].argmin()]), int(places[values[places].argmax()])})
         points += [(float(place), float(values[place])) for place in ends]
     return points
 
 
 def _thin_heat(heat: npt.NDArray[Any]) -> list[float]:
-    """Shares of the largest value, at most ``_MAX_STRETCHES`` of them, each the largest of its stretch."""
+    """Shares of the maximum, at most ``_MAX_STRETCHES`` of them, each the maximum of its stretch."""
     parts = np.array_split(heat, min(len(heat), _MAX_STRETCHES))
     return [float(part.max()) / float(heat.max()) for part in parts]
 
 
-def heat_map(title: str, description: str, scores: Scores) -> str:
-    """The confusion of many classes as one ``<svg>``: a square for each pair that occurs, its names and count on hover."""
-    side, cell = len(scores.classes), 10
-    parts = [f'<rect class="frame" x="0" y="0" width="{side * cell}" height="{side * cell}"/>']
-    for true, row in enumerate(scores.confusion):
-        num_samples = sum(row)
-        for predicted, count in enumerate(row):
-            if count:
-                kind = "hit" if true == predicted else "miss"
-                told = escape(f"{scores.classes[true]} called {scores.classes[predicted]}: {count:,} of {num_samples:,}")
-                parts.append(
-                    f'<rect class="{kind}" x="{predicted * cell}" y="{true * cell}" width="{cell}" height="{cell}" '
-                    f'fill-opacity="{shade(count / num_samples):.2f}"><title>{told}</title></rect>'
-                )
-    return _svg(title, description, side * cell, side * cell, "".join(parts))
-
-
-def shade(share: float) -> float:
-    """How strongly a share of a row is colored, 0 to 1: its square root, so that rare mistakes can be seen.
-
-    >>> shade(0.0), shade(0.01), shade(1.0)
-    (0.0, 0.1, 1.0)
-    """
-    return math.sqrt(share)
-
-
-def _svg(title: str, description: str, width: int, height: int, inside: str) -> str:
+def svg(title: str, description: str, width: int, height: int, inside: str) -> str:
+    """An ``<svg>`` with the text that a screen reader reads."""
     label = escape(f"{title}. {description}", quote=True)
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{inside}</svg>'
 
 
 def _thin(points: Points) -> Points:
-    """At most ``_MAX_POINTS`` of the points, evenly taken, with the first and the last."""
+    """At most ``_MAX_POINTS`` of the points, evenly spaced, with the first and the last."""
     if len(points) <= _MAX_POINTS:
         return points
     last = len(points) - 1
@@ -255,7 +224,7 @@ def _thin(points: Points) -> Points:
 
 
 def _labels(ticks: Sequence[float], step: float, write_value: Callable[[float], str]) -> list[str]:
-    """What stands beside the grid lines; with more decimals where two would read alike.
+    """The labels of the grid lines; with more decimals where two would be the same.
 
     >>> _labels([0.508, 0.509, 0.51], 0.001, "{:.2g}".format), _labels([0.1, 0.2], 0.1, "{:.2g}".format)
     (['0.508', '0.509', '0.510'], ['0.1', '0.2'])

@@ -1,7 +1,7 @@
-"""Arrays as small images: samples as they are, maps in shades, maps laid over their sample, sheets of many.
+"""Arrays as small images: samples as they are, maps in color scales, grids of many images.
 
-This file knows pixels, color scales and PNG bytes. A drawn image is a ``uint8`` array (height, width, 3) until ``png`` packs
-it. One pixel stays one value until ``enlarged`` repeats it, so nothing is smoothed.
+An image is a ``uint8`` array (height, width, 3) until ``png`` packs it. One pixel stays one value until ``enlarge`` repeats it, so
+nothing is smoothed.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import numpy.typing as npt
 from PIL import Image
 
 Values = npt.NDArray[np.floating[Any]]
-Drawn = npt.NDArray[np.uint8]
+Pixels = npt.NDArray[np.uint8]
 
 _NUM_SHADES = 256
 _PAPER = 255
 
 
-def png(drawn: Drawn) -> bytes:
+def png(drawn: Pixels) -> bytes:
     """The image as the bytes of a PNG file."""
     content = io.BytesIO()
     _with_palette(drawn).save(content, format="PNG", optimize=True)
     return content.getvalue()
 
 
-def _with_palette(drawn: Drawn) -> Image.Image:
-    """The same pixels, by number where they have at most 256 colors, which takes a third of the bytes."""
+def _with_palette(drawn: Pixels) -> Image.Image:
+    """The same pixels, as a palette where they have at most 256 colors, which takes a third of the bytes."""
     codes = drawn.astype(np.int32) @ np.array([65536, 256, 1], dtype=np.int32)
     colors, places = np.unique(codes, return_inverse=True)
     if len(colors) > _NUM_SHADES:
@@ -40,12 +40,12 @@ def _with_palette(drawn: Drawn) -> Image.Image:
     return image
 
 
-def as_image(values: Values, lowest: float | None = None, highest: float | None = None) -> Drawn:
-    """A sample as an image: three channels are red, green and blue, one is gray, and of any other number the mean is gray.
+def as_image(values: Values, lowest: float | None = None, highest: float | None = None) -> Pixels:
+    """A sample as an image: three channels are red, green and blue; of any other number of channels the mean is drawn in gray.
 
     Args:
         values: (channels, height, width), in any unit.
-        lowest, highest: drawn black and white; those of the values where they are left out.
+        lowest, highest: drawn black and white; default: those of the values.
 
     >>> as_image(np.array([[[0.0, 1.0]]]))[0, :, 0].tolist()
     [0, 255]
@@ -58,55 +58,41 @@ def as_image(values: Values, lowest: float | None = None, highest: float | None 
     return np.ascontiguousarray(np.broadcast_to(drawn, (*drawn.shape[:2], 3)))
 
 
-def in_shades(values: Values, highest: float | None = None, lowest: float = 0.0) -> Drawn:
-    """A map without a sign, dark at ``lowest``, bright at ``highest`` (its largest value where left out): (height, width)."""
+def unsigned_colors(values: Values, highest: float | None = None, lowest: float = 0.0) -> Pixels:
+    """A map (height, width) of values from 0 on: dark at ``lowest``, bright at ``highest`` (default: its largest value)."""
     high = float(values.max()) if highest is None else highest
     levels = np.clip((values - lowest) / (high - lowest or 1.0), 0.0, 1.0)
     return _colored(levels, "magma")
 
 
-def in_signed_shades(values: Values, highest: float | None = None) -> Drawn:
-    """A map with a sign, (height, width): white is 0, red is above, blue below, both full at ``highest``."""
+def signed_colors(values: Values, highest: float | None = None) -> Pixels:
+    """A map (height, width) of positive and negative values: white is 0, red positive, blue negative, both full at ``highest``."""
     high = float(np.abs(values).max()) if highest is None else highest
     levels = np.clip(values / (high or 1.0), -1.0, 1.0) / 2 + 0.5
     return _colored(levels, "RdBu_r")
 
 
-def laid_over(image: Drawn, values: Values, highest: float | None = None) -> Drawn:
-    """A map over the sample that it belongs to, of the same height and width: gray where it is 0, red where it is highest.
+def enlarge(drawn: Pixels, side: int) -> Pixels:
+    """Every pixel repeated a whole number of times, as often as the longer side stays within ``side``.
 
-    Values below 0 are drawn as 0.
-    """
-    high = float(values.max()) if highest is None else highest
-    strength = np.clip(values / (high or 1.0), 0.0, 1.0)[..., None] if high > 0 else np.zeros((*values.shape, 1))
-    gray = image.mean(axis=2, keepdims=True) * 0.75 + 40
-    warm = np.array([235.0, 64.0, 20.0])
-    mixed = gray * (1 - 0.75 * strength) + warm * 0.75 * strength
-    drawn: Drawn = np.rint(mixed).clip(0, 255).astype(np.uint8)
-    return drawn
+    A larger image comes back as it is.
 
-
-def enlarged(drawn: Drawn, side: int) -> Drawn:
-    """Every pixel repeated a whole number of times, so that the longer side comes as near to ``side`` as it can from below.
-
-    An image that is larger is left as it is.
-
-    >>> enlarged(np.zeros((2, 3, 3), np.uint8), 10).shape
+    >>> enlarge(np.zeros((2, 3, 3), np.uint8), 10).shape
     (6, 9, 3)
     """
     times = max(1, side // max(drawn.shape[:2]))
-    repeated: Drawn = drawn.repeat(times, axis=0).repeat(times, axis=1)
+    repeated: Pixels = drawn.repeat(times, axis=0).repeat(times, axis=1)
     return repeated
 
 
-def reduced(drawn: npt.NDArray[Any], side: int) -> Any:
-    """Means of blocks of whole pixels, so that no side is longer than ``side``; what is small enough is left as it is.
+def block_means(drawn: npt.NDArray[Any], side: int) -> Any:
+    """Means of blocks of whole pixels, so that no side is longer than ``side``; an image that is small enough comes back as it is.
 
     Args:
         drawn: (height, width, anything), pixels or values of a map.
-        side: the longest side that is wanted.
+        side: the largest length of a side.
 
-    >>> reduced(np.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0].tolist()
+    >>> block_means(np.arange(4.0).reshape(1, 4, 1), 2)[0, :, 0].tolist()
     [0.5, 2.5]
     """
     times = -(-max(drawn.shape[:2]) // side)
@@ -120,10 +106,10 @@ def reduced(drawn: npt.NDArray[Any], side: int) -> Any:
     return np.rint(found).astype(drawn.dtype) if np.issubdtype(drawn.dtype, np.integer) else found
 
 
-def sheet(images: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
-    """Images in rows of ``columns``, each in a place of the size of the largest, ``gap`` white pixels between them.
+def make_grid(images: Sequence[Pixels], columns: int, gap: int = 2) -> Pixels:
+    """Images in rows of ``columns``, each in a cell of the size of the largest, ``gap`` white pixels between them.
 
-    >>> sheet([np.zeros((4, 4, 3), np.uint8)] * 5, columns=3, gap=1).shape
+    >>> make_grid([np.zeros((4, 4, 3), np.uint8)] * 5, columns=3, gap=1).shape
     (9, 14, 3)
     """
     columns = min(columns, len(images))
@@ -137,10 +123,10 @@ def sheet(images: Sequence[Drawn], columns: int, gap: int = 2) -> Drawn:
     return paper
 
 
-def framed(drawn: Drawn, box: Sequence[tuple[int, int]], color: tuple[int, int, int] = (235, 64, 20)) -> Drawn:
-    """The outline of a box, first and last pixel on both axes, drawn on a copy; what lies outside the image is left out.
+def outline(drawn: Pixels, box: Sequence[tuple[int, int]], color: tuple[int, int, int] = (235, 64, 20)) -> Pixels:
+    """The outline of a box, first and last pixel on both axes, drawn on a copy; what lies outside the image is not drawn.
 
-    >>> framed(np.zeros((4, 4, 3), np.uint8), [(1, 2), (1, 2)])[:, :, 0].any(axis=1).tolist()
+    >>> outline(np.zeros((4, 4, 3), np.uint8), [(1, 2), (1, 2)])[:, :, 0].any(axis=1).tolist()
     [False, True, True, False]
     """
     (top, bottom), (left, right) = box
@@ -156,47 +142,23 @@ def framed(drawn: Drawn, box: Sequence[tuple[int, int]], color: tuple[int, int, 
     return marked
 
 
-def kernel_image(kernel: Values, highest: float | None = None) -> Drawn:
-    """One filter as an image: of three channels in two dimensions in color, gray for 0; else each channel in signed shades, side by side.
-
-    Args:
-        kernel: (channels, *spatial): a line of one dimension is one pixel high, of a volume the middle slice is drawn, and a plain
-            vector (channels,) is a line.
-        highest: the size of a weight that has full color; the kernel's largest where it is left out.
-
-    >>> kernel_image(np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, -1.0]]])).tolist()
-    [[[128, 128, 128], [255, 128, 0]]]
-    """
-    high = (float(np.abs(kernel).max()) if highest is None else highest) or 1.0
-    rank = kernel.ndim - 1
-    if kernel.ndim == 1:
-        kernel = kernel[None]
-    if kernel.ndim == 2:
-        kernel = kernel[:, None]
-    if kernel.ndim == 4:
-        kernel = kernel[:, kernel.shape[1] // 2]
-    if rank == 2 and len(kernel) == 3:
-        return as_image(kernel, -high, high)
-    return sheet([in_signed_shades(channel, high) for channel in kernel], columns=len(kernel), gap=1)
-
-
-def slices(volume: Values, count: int) -> list[Values]:
-    """At most ``count`` slices of a volume along its depth, evenly taken: (channels, depth, height, width) to (channels, height, width)."""
+def depth_slices(volume: Values, count: int) -> list[Values]:
+    """At most ``count`` depth_slices of a volume along its depth, evenly spaced: (channels, depth, height, width) to (channels, height, width)."""
     depth = volume.shape[1]
     places = np.unique(np.linspace(0, depth - 1, min(count, depth)).round().astype(int))
     return [volume[:, place] for place in places]
 
 
-def _colored(levels: Values, scale: str) -> Drawn:
+def _colored(levels: Values, scale: str) -> Pixels:
     shades = _shades(scale)
-    chosen: Drawn = shades[np.rint(np.nan_to_num(levels) * (_NUM_SHADES - 1)).astype(np.intp)]
+    chosen: Pixels = shades[np.rint(np.nan_to_num(levels) * (_NUM_SHADES - 1)).astype(np.intp)]
     return chosen
 
 
 @functools.cache
-def _shades(scale: str) -> Drawn:
+def _shades(scale: str) -> Pixels:
     import matplotlib
 
     table = matplotlib.colormaps[scale](np.linspace(0, 1, _NUM_SHADES))[:, :3]
-    shades: Drawn = np.rint(table * 255).astype(np.uint8)
+    shades: Pixels = np.rint(table * 255).astype(np.uint8)
     return shades

@@ -1,6 +1,7 @@
-"""What a report tells beyond the scores: calibration, shifts, mistakes, what the network sees, costs, advice; and what is missing and why.
+"""The measurements that a report shows beyond the scores, as plain values and arrays: calibration, shifts, mistakes, saliency, receptive
+fields, first filters, costs, advice.
 
-This file knows these facts as plain values and arrays.
+``to_json`` is the format of ``inside.json`` in a run; its keys are older than the names here.
 """
 
 from __future__ import annotations
@@ -13,21 +14,21 @@ from visus.evaluation.calibration import Calibration
 from visus.evaluation.equivariance import Equivariance
 from visus.evaluation.shifts import ShiftFigures
 from visus.examine.layer_calls import Array, Box
-from visus.examine.named_mistakes import NamedMistakes
+from visus.examine.mistake_report import MistakeReport
 
 
 @dataclass(frozen=True)
-class Moves:
-    """How the answers change when samples move, measured on a few of them.
+class ShiftResults:
+    """How predictions change when samples are shifted.
 
     Attributes:
-        split: what the samples are of.
-        num_samples: samples that were moved.
-        ways: figures for each way to move a sample.
-        layers: every layer's error for a shift of one pixel; None where the layers see no image.
-        remedies: what would help, each as (name, price, command).
-        notes: what a reader must know.
-        command: what measures more; empty where nothing does.
+        split: the split of the samples.
+        num_samples: samples that were shifted.
+        ways: figures for each kind of shift.
+        layers: the equivariance error of every layer for a shift of one pixel; None where positions are permuted.
+        remedies: changes that would improve it, each as (name, price, command).
+        notes: sentences that a reader must know.
+        command: the command that measures more; empty where none does.
     """
 
     split: str
@@ -52,14 +53,14 @@ class Moves:
 
 
 @dataclass(frozen=True)
-class Reach:
-    """How far one layer sees.
+class LayerField:
+    """The receptive field of one layer.
 
     Attributes:
         path: the layer's path.
-        layer: the layer as it is written.
-        size_px: its receptive field on each axis in theory; where it sees everything, the length of the axis.
-        is_all: whether each of its positions sees everything.
+        layer: the definition of the layer.
+        size_px: its theoretical receptive field on each axis; the length of the axis where it reads everything.
+        is_all: whether every position reads the whole sample.
     """
 
     path: str
@@ -70,19 +71,19 @@ class Reach:
 
 @dataclass(frozen=True)
 class FieldGrowth:
-    """How the receptive field grows, and what the middle unit of the last map really reads.
+    """How the receptive field grows, and the exact one of the middle unit of the last feature map.
 
     Attributes:
         size_px: lengths of the input's axes.
-        layers: in the order of computation; those that change nothing are left out.
-        last_path: path of the last layer whose map has more than one place; empty where there is none.
+        layers: in the order of computation; only those that change the receptive field.
+        last_path: path of the last layer whose map has more than one position; empty where there is none.
         last_position: the middle of its map.
-        box: first and last pixel on each axis that this unit really reads; None where that is not known.
-        gates: path of the first layer that sees everything beside its windows, as a squeeze-and-excite gate does; empty where none does.
+        box: first and last pixel on each axis of its exact receptive field; None where it is not known.
+        gates: path of the first layer that reads everything beside its windows, as a squeeze-and-excite gate does; empty where none does.
     """
 
     size_px: tuple[int, ...]
-    layers: tuple[Reach, ...]
+    layers: tuple[LayerField, ...]
     last_path: str = ""
     last_position: tuple[int, ...] = ()
     box: Box | None = None
@@ -94,14 +95,14 @@ class FieldGrowth:
 
 
 @dataclass(frozen=True, eq=False)
-class Kernels:
-    """The filters of the first layer, some of them where there are many.
+class FirstFilters:
+    """The first filters of the first layer.
 
     Attributes:
         path: the layer's path.
-        layer: the layer as it is written.
-        num_filters: filters in all.
-        values: (filters, channels, *spatial); for a perceptron its weights in the shape of a sample.
+        layer: the definition of the layer.
+        num_filters: filters of the layer.
+        values: (filters, channels, *spatial); for a linear layer its weights in the shape of a sample.
         noun: what one of them is called, ``filter`` or ``unit``.
     """
 
@@ -113,18 +114,18 @@ class Kernels:
 
 
 @dataclass(frozen=True, eq=False)
-class Saliencies:
-    """Where the network looked, for the samples that are shown.
+class SaliencyMaps:
+    """Saliency maps of the samples that are shown.
 
     Attributes:
         method: the method that passes on held-out samples, such as ``Grad-CAM``; empty where none does.
-        layer: the layer that it looked at; empty for methods of the whole network.
+        layer: the layer that Grad-CAM weights; empty for methods of the whole network.
         reason: why this method, or why none.
-        maps: for each place in the split, one number for each pixel, (*).
-        check: what random weights do to the maps, as a sentence; empty where that was not tried.
-        is_believable: whether random weights destroy the maps; None where that was not tried or cannot be judged.
-        tested: what deletion and insertion gave for each method on held-out samples, as plain data.
-        hidden: places whose map does not pass deletion and insertion, so that none is drawn.
+        maps: by index in the split, one number for each pixel, (*).
+        check: the result of weight randomization, as a sentence; empty where it was not run.
+        is_believable: whether random weights destroy the maps; None where that was not tried or is undecided.
+        tested: the results of deletion and insertion for each method on held-out samples, as plain data.
+        hidden: indices of samples whose map does not pass deletion and insertion and is not drawn.
     """
 
     method: str
@@ -138,43 +139,43 @@ class Saliencies:
 
 
 @dataclass(frozen=True, eq=False)
-class Inside:
-    """All of it; a part that is None or empty is left out of the report, or told as missing where ``missing`` says why.
+class ReportMeasurements:
+    """All of them. The report drops a part that is None or empty, and names it as missing where ``missing`` says why.
 
     Attributes:
-        calibration: reliability of the network's own probabilities and of the calibrated ones.
-        moves: what shifts do to the answers.
-        mistakes: the answers worth a look.
-        saliencies: where the network looked.
-        samples: the samples that are shown, in the units that they are stored in, (C, *), by their place in the scored split.
+        calibration: reliability of the probabilities before and after calibration.
+        shifts: how predictions change under shifts.
+        mistakes: misclassified samples, uncertain ones, confusions and possible label errors.
+        saliency: saliency maps of the samples that are shown.
+        samples: the samples that are shown, in the units in which they are stored, (C, *), by index in the evaluated split.
         training_samples: the same for the training split.
         value_range: lowest and highest value that a sample is drawn with.
-        sight: how far each layer sees.
-        kernels: the filters of the first layer.
-        costs: what the network costs in use, as label and value.
-        advice: what follows from the network's figures.
-        missing: why a part is missing, by its name.
+        field_growth: the receptive field of each layer.
+        first_filters: the filters of the first layer.
+        costs: costs of inference, as label and value.
+        advice: advice on the design.
+        missing: why a part is missing, by its name in ``inside.json``.
     """
 
     calibration: Calibration | None = None
-    moves: Moves | None = None
-    mistakes: NamedMistakes | None = None
-    saliencies: Saliencies | None = None
+    shifts: ShiftResults | None = None
+    mistakes: MistakeReport | None = None
+    saliency: SaliencyMaps | None = None
     samples: Mapping[int, Array] = field(default_factory=dict)
     training_samples: Mapping[int, Array] = field(default_factory=dict)
     value_range: tuple[float, float] = (0.0, 255.0)
-    sight: FieldGrowth | None = None
-    kernels: Kernels | None = None
+    field_growth: FieldGrowth | None = None
+    first_filters: FirstFilters | None = None
     costs: tuple[tuple[str, str], ...] = ()
     advice: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """The measured facts as plain data; what is drawn from them is left out."""
-        shown = self.saliencies
+        """The measurements as plain data, without samples, maps and filters."""
+        shown = self.saliency
         return {
             "calibration": self.calibration.to_json() if self.calibration else None,
-            "moves": self.moves.to_json() if self.moves else None,
+            "moves": self.shifts.to_json() if self.shifts else None,
             "mistakes": self.mistakes.to_json() if self.mistakes else None,
             "saliency": {
                 "method": shown.method or None,
@@ -187,7 +188,7 @@ class Inside:
             }
             if shown
             else None,
-            "sight": self.sight.to_json() if self.sight else None,
+            "sight": self.field_growth.to_json() if self.field_growth else None,
             "costs": dict(self.costs),
             "advice": list(self.advice),
             "missing": dict(self.missing),

@@ -1,129 +1,105 @@
-"""The parts of a report that say what the network sees: how far each layer sees, its first filters, and what follows from its figures.
-
-This file knows how these facts are laid out on a page. Every text that comes from a user is escaped here or in the piece that
-takes it.
-"""
+"""The section of a report about the network: its design, the growth of the receptive field, its first filters, and advice."""
 
 from __future__ import annotations
 
 from html import escape
+from typing import Final
 
 import numpy as np
 
-from visus.examine.layer_calls import Array
-from visus.pages.parts.charts import curve, growth_figure
-from visus.pages.parts.document import beside, folded, image, table_head, table_row, wide_table
-from visus.pages.parts.images import enlarged, kernel_image, png, reduced, sheet
-from visus.pages.parts.samples import over, sample
-from visus.pages.report.facts import ReportFacts, sight_sentences
-from visus.pages.report.measurements import FieldGrowth, Kernels
-from visus.pages.report.reliability import missing_part
-from visus.units import rank_words, with_article, write_shape
+from visus.pages.parts.document import beside, bullets, figure, folded, paragraphs
+from visus.pages.parts.field_growth import field_growth_figure
+from visus.pages.parts.filters import filter_figures
+from visus.pages.parts.overlay import map_over_sample
+from visus.pages.parts.samples import sample_image
+from visus.pages.parts.table import facts_table, table, table_row, text_cell
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.measurements import FieldGrowth
+from visus.pages.report.missing import missing_part
+from visus.pages.report.sentences import field_sentences, network_sentence
+from visus.units import rank_words, with_article, write_count, write_shape
 
-_SIDE = 168
-_KERNEL_SIDE, _KERNEL_COLUMNS, _KERNEL_CHANNELS = 36, 16, 4
-_MAX_LAYERS = 400
+_SIDE: Final = 168
+_MAX_LAYERS: Final = 400
+_OPEN_LINES: Final = 16
+_MAX_TEXT: Final = 20_000
 
 
-def sight_part(facts: ReportFacts) -> str:
-    """How the receptive field grows, and what the middle of the last map reads of an image."""
-    sight = facts.inside.sight
-    if sight is None:
+def network_section(facts: ReportFacts) -> str:
+    """The network in a sentence, its figures and its design, then what was measured of it."""
+    rows = [("Input", write_shape(facts.input_shape)), ("Parameters", f"{facts.num_parameters:,}")]
+    if facts.macs is not None:
+        rows.append((f"Multiply-adds for one {facts.noun}", write_count(facts.macs)))
+    design = f"<pre>{escape(_cut(facts.design_text))}</pre>" if facts.design_text else ""
+    if facts.design_text.count("\n") >= _OPEN_LINES:
+        design = folded("The design", design)
+    measured = _field_growth(facts) + _first_filters(facts) + _advice(facts)
+    return f"<p>{escape(network_sentence(facts))}</p>{facts_table(rows)}{design}{measured}"
+
+
+def _cut(text: str) -> str:
+    """A text no longer than a page can hold; the rest is in the run's folder."""
+    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}\n\u2026 (the rest is in design.txt)"
+
+
+def _field_growth(facts: ReportFacts) -> str:
+    """How the receptive field grows, and the exact one of the middle of the last map."""
+    title = "<h3>Receptive field</h3>"
+    growth = facts.measured.field_growth
+    if growth is None:
         absent = missing_part(facts, "sight")
-        return f"<h3>How far it sees</h3>{absent}" if absent else ""
-    said = "".join(f"<p>{escape(sentence)}</p>" for sentence in sight_sentences(facts))
-    if not sight.layers:
-        return f"<h3>How far it sees</h3>{said}"
-    axis = max(range(len(sight.size_px)), key=lambda place: sight.size_px[place])
-    sizes = [each.size_px[axis] for each in sight.layers]
-    unit = rank_words(len(sight.size_px)).unit
-    length = sight.size_px[axis]
-    told = f"Receptive field in {unit}, from the first layer to the last: {', '.join(map(str, sizes[:60]))}."
-    told = f"{told} The {facts.noun} has {length} {unit}."
-    figure = growth_figure(f"the {facts.noun}", unit, sizes, length, told, caption="How far each layer sees")
-    example = _example(facts, sight)
-    drawn = beside(figure, example) if example else figure
-    return f"<h3>How far it sees</h3>{said}{drawn}{folded('Every layer', _layers(sight))}"
+        return f"{title}{absent}" if absent else ""
+    words = paragraphs(field_sentences(facts))
+    if not growth.layers:
+        return f"{title}{words}"
+    axis = max(range(len(growth.size_px)), key=lambda place: growth.size_px[place])
+    layers = [(each.path, each.size_px[axis]) for each in growth.layers]
+    drawn = field_growth_figure(layers, facts.noun, rank_words(len(growth.size_px)).unit, growth.size_px[axis])
+    example = _exact_field(facts, growth)
+    drawn = beside(drawn, example) if example else drawn
+    return f"{title}{words}{drawn}{folded('All layers', _layers_table(growth))}"
 
 
-def kernels_part(facts: ReportFacts) -> str:
+def _layers_table(growth: FieldGrowth) -> str:
+    rows = [
+        table_row(each.path, [text_cell(each.layer), "all" if each.is_all else write_shape(each.size_px)])
+        for each in growth.layers[:_MAX_LAYERS]
+    ]
+    caption = f"Layers that change the receptive field, in {rank_words(len(growth.size_px)).unit} of the input"
+    if len(growth.layers) > _MAX_LAYERS:
+        caption += f"; the first {_MAX_LAYERS} of {len(growth.layers)}"
+    return table(caption, ["Layer", "Definition", "Receptive field"], rows, text_columns=(0, 1))
+
+
+def _exact_field(facts: ReportFacts, growth: FieldGrowth) -> str:
+    """The exact receptive field of the middle unit of the last map, outlined on the first sample that is shown."""
+    values = next(iter(facts.measured.samples.values()), None)
+    if growth.box is None or values is None or values.ndim - 1 != len(growth.box):
+        return ""
+    where = ", ".join(f"{first} to {last}" for first, last in growth.box) + f" {rank_words(len(growth.box)).unit}"
+    label = f"{with_article(facts.noun)} with the exact receptive field of the middle unit of the last feature map: {where}"
+    spatial = values.shape[1:]
+    if len(spatial) == 3:  # a box has no depth on a page
+        drawn = sample_image(values, *facts.measured.value_range, label, _SIDE)
+    else:
+        drawn = map_over_sample(values, *facts.measured.value_range, np.zeros(spatial), label, _SIDE, growth.box)
+    caption = (
+        f"Exact receptive field of the middle unit of the last feature map ('{escape(growth.last_path)}'): {escape(where)}"
+    )
+    return figure(caption, f'<div class="strip">{drawn}</div>')
+
+
+def _first_filters(facts: ReportFacts) -> str:
     """The filters of the first layer, or its units where it is a linear one."""
-    found = facts.inside.kernels
+    found = facts.measured.first_filters
     if found is None:
         absent = missing_part(facts, "filters")
-        return f"<h3>Its first filters</h3>{absent}" if absent else ""
-    shown = len(found.values)
-    some = f"{shown} of the {found.num_filters}" if shown < found.num_filters else f"the {shown}"
-    rank = found.values.ndim - 2
-    how = {
-        1: "each as a curve over its samples",
-        2: "in color where they read three channels, gray for 0; else red above 0 and blue below",
-    }.get(rank, "their middle slices, red above 0 and blue below")
-    more = (
-        f" Of {found.values.shape[1]} channels the first {_KERNEL_CHANNELS} are drawn."
-        if found.values.shape[1] > _KERNEL_CHANNELS and rank != 1
-        else ""
-    )
-    said = (
-        f"<p>These are {some} {found.noun}s of '{escape(found.path)}' ({escape(found.layer)}), {how}; each is scaled by its own largest "
-        f"weight.{more}</p>"
-    )
-    return f"<h3>Its first {found.noun}s</h3>{said}{_drawn_kernels(found)}"
+        return f"<h3>First filters</h3>{absent}" if absent else ""
+    drawn = filter_figures(found.values, found.path, found.layer, found.noun, found.num_filters)
+    return f"<h3>First {found.noun}s</h3>{drawn}"
 
 
-def advice_part(facts: ReportFacts) -> str:
-    """What follows from the network's figures."""
-    absent = missing_part(facts, "advice")
-    if absent:
-        return f"<h3>What follows from its figures</h3>{absent}"
-    if not facts.inside.advice:
-        return ""
-    listed = "".join(f"<li>{escape(text)}</li>" for text in facts.inside.advice)
-    return f"<h3>What follows from its figures</h3><ul>{listed}</ul>"
-
-
-def _layers(sight: FieldGrowth) -> str:
-    rows = [
-        table_row(
-            each.path,
-            [f'<span class="words">{escape(each.layer)}</span>', "all" if each.is_all else write_shape(each.size_px)],
-        )
-        for each in sight.layers[:_MAX_LAYERS]
-    ]
-    caption = f"Receptive field of the layers that change it, in {rank_words(len(sight.size_px)).unit} of the input"
-    if len(sight.layers) > _MAX_LAYERS:
-        caption += f"; the first {_MAX_LAYERS} of {len(sight.layers)}"
-    return wide_table(caption, f"{table_head(['Layer', 'As it is written', 'Sees'])}<tbody>{''.join(rows)}</tbody>")
-
-
-def _example(facts: ReportFacts, sight: FieldGrowth) -> str:
-    """The box that the middle unit of the last map reads, on the first sample that is shown."""
-    values = next(iter(facts.inside.samples.values()), None)
-    if sight.box is None or values is None or values.ndim - 1 != len(sight.box):
-        return ""
-    where = ", ".join(f"{first} to {last}" for first, last in sight.box) + f" {rank_words(len(sight.box)).unit}"
-    told = f"{with_article(facts.noun)} with the box that the middle of the last map reads: {where}"
-    spatial = values.shape[1:]
-    if len(spatial) == 3:  # the box has no depth on a page
-        drawn = sample(values, *facts.inside.value_range, told, _SIDE)
-    else:
-        drawn = over(values, *facts.inside.value_range, np.zeros(spatial), told, _SIDE, sight.box)
-    caption = f"What the middle unit of the last map ('{escape(sight.last_path)}') really reads: {escape(where)}"
-    return f'<figure><figcaption>{caption}</figcaption><div class="strip">{drawn}</div></figure>'
-
-
-def _drawn_kernels(found: Kernels) -> str:
-    if found.values.ndim == 3:
-        drawn = "".join(_curve(f"{found.noun} {place}", each) for place, each in enumerate(found.values))
-        return f'<div class="strip">{drawn}</div>'
-    images = []
-    for each in found.values:
-        chosen = each if len(each) == 3 and each.ndim == 3 else each[:_KERNEL_CHANNELS]
-        images.append(enlarged(reduced(kernel_image(chosen), _KERNEL_SIDE), _KERNEL_SIDE))
-    joined = sheet(images, _KERNEL_COLUMNS if images[0].shape[1] <= _KERNEL_SIDE else 6, gap=3)
-    told = f"{len(images)} {found.noun}s of {found.path}, in rows"
-    return image(png(joined), told, width=joined.shape[1], height=joined.shape[0], style="pixels sheet")
-
-
-def _curve(title: str, values: Array) -> str:
-    return curve(title, [("val", line) for line in values[:_KERNEL_CHANNELS]], size=(90, 44))
+def _advice(facts: ReportFacts) -> str:
+    """Advice on the design."""
+    listed = missing_part(facts, "advice") or bullets(facts.measured.advice)
+    return f"<h3>Advice</h3>{listed}" if listed else ""

@@ -1,6 +1,6 @@
-"""What a person names for a look -> one sample, as it is stored, as it is scaled and as its file is; and a pool of samples to measure over.
+"""The sample of a look: a file, a row of an array file, a sample of a split or an array; and a pool of samples to measure over.
 
-Shape letters: N samples, C channels, * spatial axes. This file knows files, rows of arrays and splits.
+Shape letters: N samples, C channels, * spatial axes.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from visus.pages.look.facts import LookedSample
 from visus.units import rank_words, write_number_of, write_shape
 from visus.workbench.runs.predict_inputs import ARRAY_SUFFIXES, ArraySample, UnreadSample, find_samples
 
-Named = str | Path | Pixels | Tensor
+NamedSample = str | Path | Pixels | Tensor
 _IMAGES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class LookItem:
     """One sample, ready for the network and for the page.
 
     Args:
@@ -84,7 +84,7 @@ class SamplePool:
         return self.preprocessing.scaled(found.rows(np.arange(len(found))))
 
 
-def sample_of_tensor(values: Tensor | Pixels, name: str = "the sample given") -> Subject:
+def sample_of_tensor(values: Tensor | Pixels, name: str = "the sample given") -> LookItem:
     """A sample that is scaled already, (C, *).
 
     Raises:
@@ -98,14 +98,14 @@ def sample_of_tensor(values: Tensor | Pixels, name: str = "the sample given") ->
         raise ImageError("a value is not a finite number. Repair the sample, or give another one.", where=name)
     plain = given.numpy()
     noun = rank_words(given.dim() - 1).sample
-    return Subject(LookedSample(name, noun, plain, float(plain.min()), float(plain.max())), given[None], None)
+    return LookItem(LookedSample(name, noun, plain, float(plain.min()), float(plain.max())), given[None], None)
 
 
-def find_sample(named: Named, preprocessing: Preprocessing, data: Data | None, *, own_scale: bool = False) -> Subject:
+def find_sample(named: NamedSample, preprocessing: Preprocessing, data: Data | None, *, own_scale: bool = False) -> LookItem:
     """The sample that is meant: a file, one row of an array file (``FILE:17``), one of a split (``test:17``), or an array of stored values.
 
     Args:
-        named: what a person said.
+        named: the sample as a person names it.
         preprocessing: what is done to every sample.
         data: the data whose splits can be named; None where there is none.
         own_scale: scale the sample by its own mean and deviation.
@@ -117,7 +117,7 @@ def find_sample(named: Named, preprocessing: Preprocessing, data: Data | None, *
     if isinstance(named, (np.ndarray, Tensor)):
         row = np.asarray(named)
         row = row[0] if row.ndim == len(preprocessing.size) + 2 and len(row) == 1 else row
-        return _subject("the sample given", preprocessing.fit_array(row[None])[0], preprocessing, own_scale=own_scale)
+        return _item("the sample given", preprocessing.fit_array(row[None])[0], preprocessing, own_scale=own_scale)
     text = str(named)
     found = re.fullmatch(r"(.+):(\d+)", text)
     if found and not Path(text).exists():
@@ -130,7 +130,7 @@ def find_sample(named: Named, preprocessing: Preprocessing, data: Data | None, *
     return _of_image(text, preprocessing, own_scale=own_scale)
 
 
-def _of_split(data: Data | None, split: str, index: int, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
+def _of_split(data: Data | None, split: str, index: int, preprocessing: Preprocessing, *, own_scale: bool) -> LookItem:
     name = f"{split}:{index}"
     if data is None:
         raise UsageError(
@@ -143,7 +143,7 @@ def _of_split(data: Data | None, split: str, index: int, preprocessing: Preproce
             where=name,
         )
     row = part.rows(np.array([index]))[0].numpy()
-    made = _subject(f"{name} ({part.names[index]})", row, preprocessing, own_scale=own_scale)
+    made = _item(f"{name} ({part.names[index]})", row, preprocessing, own_scale=own_scale)
     truth = data.classes[int(part.labels[index])]
     original, size = _original(data.samples.root / part.names[index], preprocessing)
     sentences = (*_resized(size, preprocessing), *made.facts.sentences)
@@ -171,10 +171,12 @@ def _three_channels(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
 def _resized(size: tuple[int, ...] | None, preprocessing: Preprocessing) -> tuple[str, ...]:
     if size is None or tuple(size) == tuple(preprocessing.size):
         return ()
-    return (f"Brought from {write_shape(size)} to {write_shape(preprocessing.size)} px by the rule {preprocessing.rule}.",)
+    return (
+        f"Brought from {write_shape(size)} to {write_shape(preprocessing.size)} px with the resize mode {preprocessing.resize_mode}.",
+    )
 
 
-def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
+def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *, own_scale: bool) -> LookItem:
     samples = list(find_samples([text], preprocessing, Ledger()))
     if len(samples) == 1 and isinstance(samples[0], UnreadSample):
         raise ImageError(samples[0].problem, where=samples[0].name)
@@ -195,10 +197,10 @@ def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *
         row = preprocessing.fit_array(sample.row[None])[0]
     except ImageError as error:
         raise error.within(sample.name) from error
-    return _subject(sample.name, row, preprocessing, own_scale=own_scale)
+    return _item(sample.name, row, preprocessing, own_scale=own_scale)
 
 
-def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
+def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> LookItem:
     path = Path(text)
     if path.is_dir():
         raise ImageError("this is a folder, and one sample is looked at. Name one of its files.", where=text)
@@ -212,13 +214,13 @@ def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> Su
         )
     ledger = Ledger()
     row = preprocessing.read_image(path, ledger, name=path.name)
-    made = _subject(path.name, row, preprocessing, own_scale=own_scale)
+    made = _item(path.name, row, preprocessing, own_scale=own_scale)
     original, _ = _original(path, dataclasses.replace(preprocessing, kind="images"))
     facts = dataclasses.replace(made.facts, original=original, sentences=(*ledger.sentences(), *made.facts.sentences))
     return dataclasses.replace(made, facts=facts)
 
 
-def _subject(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale: bool) -> Subject:
+def _item(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale: bool) -> LookItem:
     """A sample of stored values, (C, *)."""
     plan = preprocessing
     if own_scale:
@@ -227,7 +229,9 @@ def _subject(name: str, row: Pixels, preprocessing: Preprocessing, *, own_scale:
     scaled = plan.scaled(torch.from_numpy(np.ascontiguousarray(row))[None])
     stored = plan.stored_values(scaled)[0].numpy()
     lowest, highest = (0.0, 255.0) if plan.dtype == "uint8" else (float(stored.min()), float(stored.max()))
-    return Subject(LookedSample(name, plan.noun, stored, lowest, highest, sentences=_scaling(plan, own_scale)), scaled, plan)
+    return LookItem(
+        LookedSample(name, plan.noun, stored, lowest, highest, sentences=_scaling(plan, own_scale)), scaled, plan
+    )
 
 
 def _scaling(plan: Preprocessing, own_scale: bool) -> tuple[str, ...]:
@@ -235,9 +239,9 @@ def _scaling(plan: Preprocessing, own_scale: bool) -> tuple[str, ...]:
         return ", ".join(f"{value:.4g}" for value in values)
 
     whose = f"of this {plan.noun} itself" if own_scale else "of the training split"
-    if plan.scale == "min-max":
+    if plan.normalize == "min-max":
         sentence = f"Scaled so that the lowest value {whose} ({listed(plan.offset)}) is 0, and the highest 1."
-    elif plan.scale == "fixed" and not own_scale:
+    elif plan.normalize == "fixed" and not own_scale:
         sentence = f"Scaled as the network's first weights were trained: {listed(plan.offset)} is taken away, the rest divided by {listed(plan.divisor)}."
     else:
         sentence = f"Scaled: the mean {whose} ({listed(plan.offset)}) is taken away, the rest divided by its deviation ({listed(plan.divisor)})."

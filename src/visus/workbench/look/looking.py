@@ -1,10 +1,8 @@
-"""``visus look``: whatever a person calls a network, and one of their samples -> all that can be seen inside, measured.
-
-This file knows which parts a look has and what is told where one is missing.
-"""
+"""``visus.look``: all that can be seen inside a network with one sample; opened once, measured as often as is asked."""
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,36 +13,34 @@ import torch
 from torch import Tensor, nn
 
 from visus import __version__
-from visus.design import Design
 from visus.errors import UsageError, VisusError
-from visus.evaluation.calibration import Calibrator
-from visus.examine.layer_calls import as_batch, at_rest
+from visus.examine.layer_calls import as_batch, eval_mode
 from visus.examine.saliency_types import Target
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
 from visus.pages.look.facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.pages.look.page import look_page
-from visus.units import Described, write_number_of
-from visus.workbench.look.inputs import Named
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Table, Text
+from visus.units import Described, write_number_of, write_shape, write_share
+from visus.workbench.look.inputs import NamedSample
 from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
-    Subjected,
+    Probe,
     answer_of,
     fields_of,
     kernels_of,
     layers_of,
-    left_out,
     patches_of,
     saliency_of,
     sum_of,
+    uncalled_parts,
     unit_of,
 )
-from visus.workbench.look.networks import OpenedNetwork, Samples, open_network
+from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.modules import count_macs
 from visus.workbench.progress_display import working
-from visus.workbench.runs.run import Run, load
 
-Network = Run | nn.Module | Design | str | Path
 UNTRAINED: Final = (
     "This network was not trained: its weights are those that it begins with. What is seen here is what random filters do, and no answer means "
     "anything."
@@ -99,19 +95,39 @@ class Look(Described):
         write_file(place, self.page())
         return place
 
+    def text(self) -> Text:
+        """The answer, a row for each layer, and what must be known of them."""
+        facts, lines = self.facts, list[str | Table]()
+        sample = facts.sample
+        if facts.answer is not None:
+            best = facts.answer.order[0]
+            share = write_share(float(facts.answer.probabilities[best]))
+            truth = f"; its label is {sample.truth}" if sample.truth else ""
+            lines.append(f"{sample.name}: {facts.answer.classes[best]}, {share}{truth}")
+        rows = (
+            (
+                each.path or "(the module)",
+                write_shape(each.shape),
+                each.field,
+                write_share(each.zero_share),
+                each.num_dead,
+                f"{len(each.sparse):,}",
+            )
+            for each in facts.layers
+        )
+        headings = ("layer", "shape", f"receptive field, {sample.unit}/stride", "zeros", "dead", "sparse")
+        lines.append(Table(tuple(rows), headings, (2, 3, 4, 5)))
+        over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {sample.noun} alone"
+        lines.append(f"zeros: of this {sample.noun}; dead and sparse {facts.channels}: over {over}")
+        lines += [note for note in (*facts.answer_notes, facts.dash, facts.missing.get("layers", "")) if note]
+        for each in facts.layers:
+            if each.never_positive and not each.is_rectified and len(each.shape) > 1:
+                lines.append(f"never above 0 in {each.path or 'the module'}: {len(each.never_positive):,}")
+        return tuple(lines)
+
     def to_json(self) -> dict[str, Any]:
         """All measures as plain data, without maps."""
         return self.facts.to_json()
-
-
-def names_run(words: str) -> bool:
-    """Whether words name a run folder, there or not, and no design, file or callable.
-
-    >>> names_run("runs/photos"), names_run("resnet(18)"), names_run("my.models:Net")
-    (True, False, False)
-    """
-    is_path = "/" in words and not any(sign in words for sign in "(,:\n[") and not Path(words).suffix
-    return Path(words).is_dir() or (is_path and not Path(words).is_file())
 
 
 def page_name(named: object) -> str:
@@ -126,9 +142,31 @@ def page_name(named: object) -> str:
     return f"look-{plain}.html"
 
 
+@dataclass(frozen=True)
+class LookRequest:
+    """What is measured in an opened look; the fields are arguments of ``visus.look``.
+
+    Raises:
+        UsageError: no such saliency method, or a size below 1.
+    """
+
+    layer: str | None = None
+    channel: int | None = None
+    at: Sequence[int] | None = None
+    target: str | int | None = None
+    saliency: str | None = None
+    object_px: int | None = None
+    templates: bool = True
+
+    def __post_init__(self) -> None:
+        check_method(self.saliency)
+        if self.object_px is not None and self.object_px < 1:
+            raise UsageError(f"the size of objects must be at least 1, not {self.object_px}.")
+
+
 def look(
     network: Network,
-    sample: Named,
+    sample: NamedSample,
     *,
     layer: str | None = None,
     channel: int | None = None,
@@ -143,15 +181,17 @@ def look(
     classes: Sequence[str] | None = None,
     raw: bool = False,
     cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Look:
-    """What a network sees in one sample: its answer, where it looked and whether that can be believed, the maps of every layer, filters,
-    templates, one output as a sum, and what one unit reads.
+    """Show what a network sees in one sample: its answer, saliency with its checks, the maps of every layer, filters, templates, one output as a
+    sum, and the receptive field of one unit.
 
     Args:
-        network: a run or its folder; any module; or a design or ``package.module:callable``, which is looked at untrained.
+        network: a run or its folder; any module; or a design or ``package.module:callable``, which is not trained.
         sample: a file; ``FILE:17`` for a row of an array file; ``test:17`` for a sample of the data; or an array: of stored values for a
             run or for data, of scaled values (channels, *spatial) for a module.
-        layer: path of the layer whose unit is taken apart; None for one that is chosen.
+        layer: path of the layer whose unit is shown; None for the last convolution that reads part of the sample only.
         channel: its channel; None for that with the highest value for the sample.
         at: its position in the map; None for that of the highest value.
         target: class that saliency explains, by name or number; None for the network's answer.
@@ -161,10 +201,12 @@ def look(
         templates: whether to look for the patches that excite filters most, which takes a pass over data.
         data: other data, or scaled samples (N, channels, *spatial) for a module; None for a run's own.
         input_shape: (channels, *spatial) for a network that is no run, where neither sample nor data says it.
-        num_classes: of a design or a callable, where no data says it; None for 1000. Of a module it must be what it gives.
+        num_classes: of a design or a callable, where no data says it; None for 1000. For a module, the number of its outputs.
         classes: names of a module's classes.
         raw: a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
+        on_event: receives a ``Progress`` after each part.
+        should_stop: asked after each part; True raises ``CanceledError``.
 
     Raises:
         UsageError: no such layer, channel, position, class or sample.
@@ -176,109 +218,86 @@ def look(
     >>> [(each.path, each.shape, each.field) for each in found.layers[:2]]
     [('0', (4, 6, 6), '3/1'), ('1', (4, 6, 6), '3/1')]
     """
-    check_method(saliency)
-    if object_px is not None and object_px < 1:
-        raise UsageError(f"the size of objects must be at least 1, not {object_px}.")
-    if not isinstance(network, (Run, nn.Module, Design, str, Path)):
-        raise UsageError(
-            f"a network is a run or its folder, a module, a design or the name of a callable, and not {type(network).__name__}."
-        )
-    if isinstance(network, Path) or (isinstance(network, str) and names_run(network)):
-        network = load(network, device="cpu")
-    if raw and not isinstance(network, Run):
-        raise UsageError("raw is for runs: only a run has a temperature to leave out. Leave it out.")
-    if isinstance(network, nn.Module) and any(values.is_meta for values in (*network.parameters(), *network.buffers())):
-        raise UsageError("this module lies on the device meta and has no numbers. Load its weights first.")
-    views = network.views_sentence if isinstance(network, Run) else ""
-    calibrator = network.calibrator(raw=raw) if isinstance(network, Run) else None
-    calibration = network.calibration_sentence(raw=raw) if isinstance(network, Run) else ""
+    request = LookRequest(layer, channel, at, target, saliency, object_px, templates)
     with working("looking"):
-        opened = open_network(network, sample, data, input_shape, num_classes, classes, cache_dir)
-        try:
-            return Look(
-                _facts(
-                    opened,
-                    layer,
-                    channel,
-                    at,
-                    target,
-                    saliency,
-                    object_px,
-                    templates=templates,
-                    views=views,
-                    calibrator=calibrator,
-                    calibration=calibration,
-                )
-            )
-        except (VisusError, MemoryError):
-            raise
-        except Exception as error:  # whatever a person's own code makes of a gradient
-            if not isinstance(network, nn.Module):
-                raise
-            raise UsageError(
-                f"{opened.name} cannot be looked into: {describe_failure(error, opened.module)}. A look needs numbers, and a gradient from the answer to the input."
-            ) from error
+        opened = open_look(
+            network,
+            sample,
+            data=data,
+            input_shape=input_shape,
+            num_classes=num_classes,
+            classes=classes,
+            raw=raw,
+            cache_dir=cache_dir,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
+        return measure_look(opened, request, on_event=on_event, should_stop=should_stop)
 
 
-def _facts(
-    opened: OpenedNetwork,
-    layer: str | None,
-    channel: int | None,
-    at: Sequence[int] | None,
-    target: str | int | None,
-    asked: str | None,
-    object_px: int | None,
+def measure_look(
+    opened: OpenedLook,
+    request: LookRequest | None = None,
     *,
-    templates: bool,
-    views: str,
-    calibrator: Calibrator | None,
-    calibration: str,
-) -> LookFacts:
-    module, is_trained = opened.module, opened.is_trained
-    x = as_batch(module, opened.subject.scaled)
-    missing = {} if is_trained else {"training": UNTRAINED}
-    if views:
-        missing["views"] = f"All here is about the {opened.subject.facts.noun} as it is. visus predict averages: {views}"
-    if calibration:
-        missing["calibration"] = calibration
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Look:
+    """Measure everything that a look shows of an opened network and sample; it can be called again with another request.
+
+    Args:
+        opened: as ``open_look`` returns it.
+        request: what to measure; None for all defaults.
+        on_event, should_stop: as for ``visus.look``.
+
+    Raises:
+        UsageError: no such layer, channel, position or class; or the module cannot be looked into.
+    """
+    try:
+        return Look(_measure(opened, request or LookRequest(), Monitor(on_event, should_stop)))
+    except (VisusError, MemoryError):
+        raise
+    except Exception as error:  # whatever a person's own code makes of a gradient
+        if not isinstance(opened.source.network, nn.Module) or opened.calibrator is not None:
+            raise
+        raise UsageError(
+            f"{opened.name} cannot be looked into: {describe_failure(error, opened.module)}. A look needs numbers, and a gradient from the answer to the input."
+        ) from error
+
+
+def _measure(opened: OpenedLook, request: LookRequest, monitor: Monitor) -> LookFacts:
+    step = functools.partial(monitor.step, "looking", total=6)
+    step(0)
+    module, is_trained, missing = opened.module, opened.is_trained, dict[str, str]()
+    x = as_batch(module, opened.item.scaled)
     _try(module, x, opened.name)
-    subject = Subjected(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), calibrator)
-    layers, num_over, no_fields = layers_of(subject, opened.pool)
-    missing["layers"] = left_out(module, layers)
-    unit = unit_of(subject, layers, layer, channel, at)
-    answer = answer_of(subject, opened.classes, target)
-    if opened.num_classes is not None:
-        _refuse_other_number(opened.num_classes, answer)
+    probe = Probe(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), opened.calibrator)
+    layers, num_over, no_fields = layers_of(probe, opened.pool)
+    missing["layers"] = uncalled_parts(module, layers)
+    unit = unit_of(probe, layers, request.layer, request.channel, request.at)
+    step(1)
+    answer = _answer(probe, opened, request.target)
     if answer is None:
         missing["answer"] = (
             "This network gives something else than one number for each class, so it has no answer of that kind."
         )
-        if target is not None:
-            raise UsageError(
-                "this network gives something else than one number for each class, so no class can be explained."
-            )
     explained: Target = unit if answer is None else [answer.target]
-    maps = saliency_of(subject, explained, asked, is_trained=is_trained)
+    maps = saliency_of(probe, explained, request.saliency, is_trained=is_trained)
     missing["methods"] = maps.missing
-    found, missing["sum"] = sum_of(subject, layers, unit if layer is not None else None)
-    patches: tuple[LayerPatches, ...] = ()
-    patches_in = ""
-    if no_fields:
-        missing["fields"] = missing["patches"] = no_fields
-    elif not templates:
-        missing["patches"] = "Templates were left out, as was asked."
-    elif opened.pool is None:
-        missing["patches"] = opened.no_pool
-    else:
-        patches, patches_in = patches_of(subject, layers, opened.pool)
-        missing["patches"] = "" if patches else "No layer of this network is a convolution."
+    step(2)
+    found, missing["sum"] = sum_of(probe, layers, unit if request.layer is not None else None)
+    step(3)
+    patches, patches_in, missing["patches"] = _patches(probe, opened, layers, no_fields, is_asked=request.templates)
+    step(4)
     kernels = kernels_of(module, [each.path for each in layers])
     missing["kernels"] = "" if kernels else "No layer of this network has kernels."
+    missing["fields"] = no_fields
+    fields = None if no_fields else fields_of(probe, layers, unit, opened.pool, opened.before)
+    step(5)
     return LookFacts(
         name=opened.name,
         is_trained=is_trained,
         made_with=__version__,
-        sample=opened.subject.facts,
+        sample=opened.item.facts,
         layers=layers,
         answer=answer,
         methods=maps.shown,
@@ -289,10 +308,40 @@ def _facts(
         patches_of=patches_in,
         num_over=num_over,
         sum=found,
-        unit=None if no_fields else fields_of(subject, layers, unit, opened.pool, opened.before),
-        object_px=object_px,
+        unit=fields,
+        object_px=request.object_px,
+        warning="" if is_trained else UNTRAINED,
+        answer_notes=opened.answer_notes,
         missing={part: why for part, why in missing.items() if why},
     )
+
+
+def _answer(probe: Probe, opened: OpenedLook, target: str | int | None) -> Answer | None:
+    """The answer of the network; None where it has none.
+
+    Raises:
+        UsageError: a class to explain, or a number of classes, that the network does not have.
+    """
+    answer = answer_of(probe, opened.classes, target)
+    if opened.num_classes is not None:
+        _refuse_other_number(opened.num_classes, answer)
+    if answer is None and target is not None:
+        raise UsageError("this network gives something else than one number for each class, so no class can be explained.")
+    return answer
+
+
+def _patches(
+    probe: Probe, opened: OpenedLook, layers: Sequence[LayerLook], no_fields: str, *, is_asked: bool
+) -> tuple[tuple[LayerPatches, ...], str, str]:
+    """The strongest patches of the pool, the samples that they come from in words, and why there are none."""
+    if no_fields:
+        return (), "", no_fields
+    if not is_asked:
+        return (), "", "Templates were not asked for."
+    if opened.pool is None:
+        return (), "", opened.no_pool
+    patches, where = patches_of(probe, layers, opened.pool)
+    return patches, where, "" if patches else "No layer of this network is a convolution."
 
 
 def _refuse_other_number(num_classes: int, answer: Answer | None) -> None:
@@ -311,7 +360,7 @@ def _refuse_other_number(num_classes: int, answer: Answer | None) -> None:
 def _try(module: nn.Module, x: Tensor, name: str) -> None:
     """Refuse a module that cannot take the sample, with its own words."""
     try:
-        with at_rest(module), torch.no_grad():
+        with eval_mode(module), torch.no_grad():
             module(x)
     except Exception as error:  # whatever a person's own code raises
         raise UsageError(f"this module cannot take a sample of {tuple(x.shape[1:])}: {error}", where=name) from error

@@ -1,7 +1,4 @@
-"""The saliency methods that are tried on a network, and the names by which a person asks for one.
-
-This file knows which methods and layers are tried, with what settings.
-"""
+"""The saliency methods that are tried on a network, and the names by which a person asks for one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The parts of a look, each measured from a module, one sample and a pool of samples, within a bounded number of multiply-adds.
 
-Shape letters: N samples, C channels, * spatial axes. This file knows which unit, which layers and how many samples are taken.
+Shape letters: N samples, C channels, * spatial axes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,17 @@ from visus.data.batches import Part
 from visus.errors import UsageError, closest_name, unknown_name
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.activation_maps import Activation, activations
-from visus.examine.effective import EffectiveField, effective_field, effective_field_sampled
-from visus.examine.layer_calls import at_rest, channel_in, position_in, unknown_layer
+from visus.examine.dot_products import OutputTerms, output_terms
+from visus.examine.effective_fields import EffectiveField, effective_field, effective_field_sampled
+from visus.examine.layer_calls import check_channel, eval_mode, resolve_position, unknown_layer
 from visus.examine.layer_kernels import Filters, filters
-from visus.examine.pixel_sums import PixelSum, pixel_sum
-from visus.examine.saliency_checks import NUM_RANDOM, Curves, RandomWeights, deletion_and_insertion, randomised_weights
+from visus.examine.saliency_checks import (
+    NUM_RANDOM,
+    Curves,
+    WeightRandomization,
+    deletion_and_insertion,
+    weight_randomization,
+)
 from visus.examine.saliency_choice import best_curves
 from visus.examine.saliency_types import Saliency, Target, Unit, class_scores
 from visus.examine.strongest_patches import templates
@@ -43,8 +49,8 @@ _SHOWN_CLASSES: Final = 20
 
 
 @dataclass(frozen=True, eq=False)
-class Subjected:
-    """A module with the sample that is looked at.
+class Probe:
+    """A module and the sample of a look.
 
     Args:
         module: the module.
@@ -68,26 +74,26 @@ class Subjected:
         return min(most, max(MIN_SAMPLES, budget // self.macs))
 
 
-def layers_of(subject: Subjected, pool: SamplePool | None) -> tuple[tuple[LayerLook, ...], int, str]:
+def layers_of(probe: Probe, pool: SamplePool | None) -> tuple[tuple[LayerLook, ...], int, str]:
     """Every layer, the number of samples that their figures are over, and why their fields are not known, or nothing."""
-    seen = activations(subject.module, subject.x)
+    seen = activations(probe.module, probe.x)
     over: dict[str, Activation] = {}
     num_samples = 1
     if pool is not None:
-        some = pool.scaled(subject.affordable(FIGURE_MACS, MAX_FIGURE_SAMPLES))
+        some = pool.scaled(probe.affordable(FIGURE_MACS, MAX_FIGURE_SAMPLES))
         num_samples = len(some)
-        over = {each.path: each for each in activations(subject.module, torch.split(some, 64), summary_only=True).layers}
+        over = {each.path: each for each in activations(probe.module, torch.split(some, 64), summary_only=True).layers}
     fields, why = {}, ""
     try:
-        fields = {row.path: row.fields for row in trace(subject.module, tuple(subject.x.shape[1:])).rows}
+        fields = {row.path: row.fields for row in trace(probe.module, tuple(probe.x.shape[1:])).rows}
     except UsageError as error:
         why = f"What the layers of this network read could not be followed: {error}"
     layers = tuple(LayerLook(each, over.get(each.path), fields.get(each.path, ())) for each in seen.layers)
     return layers, num_samples, why
 
 
-def left_out(module: nn.Module, layers: Sequence[LayerLook]) -> str:
-    """Which parts with weights are not among the layers, and why; empty where none is left out."""
+def uncalled_parts(module: nn.Module, layers: Sequence[LayerLook]) -> str:
+    """Which parts with weights are not among the layers, and why; empty where all are."""
     seen = {each.path.partition("#")[0] for each in layers}
     absent = [
         f"{path or 'the module'} ({type(part).__name__})"
@@ -99,23 +105,23 @@ def left_out(module: nn.Module, layers: Sequence[LayerLook]) -> str:
     listed = ", ".join(absent[:_SHOWN_CLASSES]) + (
         f" and {len(absent) - _SHOWN_CLASSES:,} more" if len(absent) > _SHOWN_CLASSES else ""
     )
-    return f"Left out: {listed}. They have weights and were not called as layers without parts, so nothing was heard of their maps."
+    return f"Not among the layers: {listed}. They have weights, and the network does not call them as layers without parts, so their maps are not known."
 
 
 @torch.no_grad()
-def answer_of(subject: Subjected, classes: Sequence[str], target: str | int | None) -> Answer | None:
+def answer_of(probe: Probe, classes: Sequence[str], target: str | int | None) -> Answer | None:
     """The probabilities of the classes, and the class that is explained; None where the module gives something else.
 
     Raises:
         UsageError: there is no such class.
     """
-    with at_rest(subject.module):
-        output, note = class_scores(subject.module(subject.x))
+    with eval_mode(probe.module):
+        output, note = class_scores(probe.module(probe.x))
     if output is None:
         return None
     logits = output[0].float()
-    is_share = subject.calibrator is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
-    shares = (logits if is_share else (subject.calibrator or UNCALIBRATED)(logits)).numpy()
+    is_share = probe.calibrator is None and bool((logits >= 0).all()) and abs(float(logits.sum()) - 1) < 1e-4
+    shares = (logits if is_share else (probe.calibrator or UNCALIBRATED)(logits)).numpy()
     names = tuple(classes) if len(classes) == len(shares) else tuple(str(index) for index in range(len(shares)))
     return Answer(names, shares, int(shares.argmax()) if target is None else class_index(target, names), note)
 
@@ -130,7 +136,7 @@ def class_index(target: str | int, classes: Sequence[str]) -> int:
         return list(classes).index(target)
     if isinstance(target, int) or target.isdecimal():
         if not 0 <= int(target) < len(classes):
-            raise UsageError(f"there are {len(classes)} classes, and class {target} was asked for: they are counted from 0.")
+            raise UsageError(f"there are {len(classes)} classes, counted from 0; class {target} does not exist.")
         return int(target)
     if len(classes) <= _SHOWN_CLASSES:
         raise UsageError(unknown_name("class", target, classes))
@@ -159,21 +165,21 @@ class LookedSaliency:
     missing: str
 
 
-def saliency_of(subject: Subjected, target: Target, asked: str | None, *, is_trained: bool) -> LookedSaliency:
+def saliency_of(probe: Probe, target: Target, asked: str | None, *, is_trained: bool) -> LookedSaliency:
     """Every method's map with its checks. Maps that pass deletion and insertion against random orders are shown; others where they are asked for.
 
     Weights are made random only where they were trained: else they are random already.
 
     Args:
-        subject: the module and the sample.
+        probe: the module and the sample.
         target: what is explained.
         asked: a key of ``METHODS``, or ``all``; None for the maps that pass.
         is_trained: whether the weights were trained.
     """
-    tried, missing = tried_methods(subject.module, subject.x, target, is_costly=subject.is_costly)
+    tried, missing = tried_methods(probe.module, probe.x, target, is_costly=probe.is_costly)
     curves: list[Curves] = []
     for _, saliency in tried:
-        curves.append(_curves(subject, saliency, curves[0] if curves else None))
+        curves.append(_curves(probe, saliency, curves[0] if curves else None))
     passed = best_curves(curves)
     order = [*passed, *(place for place in range(len(tried)) if place not in passed)]
     chosen = [place for place in order if _is_asked(asked, tried[place][0].name, place in passed)]
@@ -181,12 +187,12 @@ def saliency_of(subject: Subjected, target: Target, asked: str | None, *, is_tra
         place: Method(
             saliency,
             curves[place],
-            _weights(subject, each, saliency) if is_trained and each.is_cheap and place in chosen else None,
+            _weights(probe, each, saliency) if is_trained and each.is_cheap and place in chosen else None,
         )
         for place, (each, saliency) in enumerate(tried)
     }
     first = tried[chosen[0]] if chosen else None
-    reason = _choice_words(subject, len(tried), len(passed), asked, first[0].reason if first else "")
+    reason = _choice_words(probe, len(tried), len(passed), asked, first[0].reason if first else "")
     return LookedSaliency(
         tuple(methods[place] for place in chosen),
         tuple(methods[place] for place in order if place not in chosen),
@@ -199,8 +205,8 @@ def _is_asked(asked: str | None, name: str, is_passed: bool) -> bool:
     return is_passed if asked is None else asked in (ALL, name)
 
 
-def _choice_words(subject: Subjected, num_tried: int, num_passed: int, asked: str | None, layer: str) -> str:
-    noun = rank_words(subject.x.dim() - 2)
+def _choice_words(probe: Probe, num_tried: int, num_passed: int, asked: str | None, layer: str) -> str:
+    noun = rank_words(probe.x.dim() - 2)
     if not num_passed:
         none = (
             f"None of {write_number_of(num_tried, 'map')} passes deletion and insertion on this {noun.sample}: none names {noun.place}s that "
@@ -217,23 +223,23 @@ def _choice_words(subject: Subjected, num_tried: int, num_passed: int, asked: st
     ).strip()
 
 
-def _curves(subject: Subjected, saliency: Saliency, beside: Curves | None) -> Curves:
-    steps, num_random = (8, 8) if subject.is_costly else (16, NUM_RANDOM)
+def _curves(probe: Probe, saliency: Saliency, random_from: Curves | None) -> Curves:
+    steps, num_random = (8, 8) if probe.is_costly else (16, NUM_RANDOM)
     return deletion_and_insertion(
-        subject.module,
-        subject.x,
+        probe.module,
+        probe.x,
         saliency,
         steps=steps,
         num_random=num_random,
-        beside=beside,
-        calibrator=subject.calibrator or UNCALIBRATED,
+        random_from=random_from,
+        calibrator=probe.calibrator or UNCALIBRATED,
     )
 
 
-def _weights(subject: Subjected, method: TriedMethod, saliency: Saliency) -> RandomWeights | None:
+def _weights(probe: Probe, method: TriedMethod, saliency: Saliency) -> WeightRandomization | None:
     """How the map changes with random weights; None for a network without weights."""
     try:
-        return randomised_weights(subject.module, subject.x, saliency.target, method=method.make, only_last=True)
+        return weight_randomization(probe.module, probe.x, saliency.target, method=method.make, only_last=True)
     except UsageError:
         return None
 
@@ -242,9 +248,9 @@ def _weights(subject: Subjected, method: TriedMethod, saliency: Saliency) -> Ran
 
 
 def unit_of(
-    subject: Subjected, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
+    probe: Probe, layers: Sequence[LayerLook], layer: str | None, channel: int | None, at: Sequence[int] | None
 ) -> Unit:
-    """The unit that is meant: of a layer, its strongest channel for the sample, and where that is strongest, where nothing else is said.
+    """The unit of a look; default: the strongest channel of a layer for the sample, at its strongest position.
 
     Raises:
         UsageError: no such layer, channel or position; or a channel or position without a layer.
@@ -252,14 +258,14 @@ def unit_of(
     if layer is None and (channel is not None or at is not None):
         raise UsageError("a channel and a position are those of a layer. Name it with --layer.")
     if layer is None:
-        chosen = _deep_layer(subject.module, layers)
+        chosen = _deep_layer(probe.module, layers)
     else:
         chosen = next((each for each in layers if each.path == layer), layers[0])
         if chosen.path != layer:
             raise UsageError(unknown_layer(layer, [each.path for each in layers]))
-    which = chosen.strongest(1)[0] if channel is None else channel_in(chosen.shape[0], channel, chosen.path)
+    which = chosen.strongest(1)[0] if channel is None else check_channel(chosen.shape[0], channel, chosen.path)
     if at is not None:
-        return Unit(chosen.path, which, position_in(chosen.shape[1:], at, chosen.path))
+        return Unit(chosen.path, which, resolve_position(chosen.shape[1:], at, chosen.path))
     return Unit(chosen.path, which, strongest_place(chosen, which))
 
 
@@ -279,7 +285,7 @@ def _is_plain_convolution(part: nn.Module) -> bool:
 
 def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
     """The last convolution whose field is at most three quarters of the sample on every axis; else the first; else the first layer."""
-    spatial = layers[0].seen.sights.input_shape[1:]
+    spatial = layers[0].seen.traced.input_shape[1:]
     convolutions = [each for each in layers if _is_plain_convolution(_kind(module, each))]
     small = [
         each
@@ -291,20 +297,20 @@ def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
     return small[-1] if small else convolutions[0] if convolutions else layers[0]
 
 
-def sum_of(subject: Subjected, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[PixelSum | None, str]:
+def sum_of(probe: Probe, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[OutputTerms | None, str]:
     """One output as a sum: of the unit where its layer is a convolution or a linear one, else of the first that is; and why it is another."""
-    summable = [each for each in layers if _can_be_summed(_kind(subject.module, each))]
+    summable = [each for each in layers if _can_be_summed(_kind(probe.module, each))]
     if not summable:
         return None, "No layer of this network is a convolution or a linear layer, so there is no such sum."
     why = ""
     if unit is not None and unit.layer in [each.path for each in summable]:
-        return pixel_sum(subject.module, subject.x, unit.layer, unit.channel, unit.position), ""
+        return output_terms(probe.module, probe.x, unit.layer, unit.channel, unit.position), ""
     first = summable[0]
     if unit is not None:
         asked = next(each for each in layers if each.path == unit.layer)
         why = f"{asked.path} is {asked.layer} and has no kernel; so this is the strongest unit of {first.path}."
     channel = first.strongest(1)[0]
-    return pixel_sum(subject.module, subject.x, first.path, channel, strongest_place(first, channel)), why
+    return output_terms(probe.module, probe.x, first.path, channel, strongest_place(first, channel)), why
 
 
 def _can_be_summed(part: nn.Module) -> bool:
@@ -322,16 +328,16 @@ def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
 # ---- over many samples ----
 
 
-def patches_of(subject: Subjected, layers: Sequence[LayerLook], pool: SamplePool) -> tuple[tuple[LayerPatches, ...], str]:
+def patches_of(probe: Probe, layers: Sequence[LayerLook], pool: SamplePool) -> tuple[tuple[LayerPatches, ...], str]:
     """Templates of at most six convolutions behind the first, and in which samples they were looked for."""
-    convolutions = [each for each in layers if isinstance(_kind(subject.module, each), nn.modules.conv._ConvNd)]
+    convolutions = [each for each in layers if isinstance(_kind(probe.module, each), nn.modules.conv._ConvNd)]
     deeper = convolutions[1:] or convolutions
     if not deeper:
         return (), ""
     places = np.unique(np.linspace(0, len(deeper) - 1, min(PATCH_LAYERS, len(deeper))).round().astype(int))
     chosen = [deeper[place] for place in places]
-    some = pool.some(subject.affordable(PATCH_MACS, MAX_PATCH_SAMPLES))
-    found = templates(subject.module, some, [each.path for each in chosen], top=PATCHES, preprocessing=pool.preprocessing)
+    some = pool.some(probe.affordable(PATCH_MACS, MAX_PATCH_SAMPLES))
+    found = templates(probe.module, some, [each.path for each in chosen], top=PATCHES, preprocessing=pool.preprocessing)
     made = []
     for layer, strongest in zip(found.layers, chosen, strict=True):
         channels = tuple(
@@ -352,14 +358,14 @@ def _patch(template: Any, some: Part | Tensor, pool: SamplePool) -> Patch:
 
 
 def fields_of(
-    subject: Subjected, layers: Sequence[LayerLook], unit: Unit, pool: SamplePool | None, before: nn.Module | None
+    probe: Probe, layers: Sequence[LayerLook], unit: Unit, pool: SamplePool | None, before: nn.Module | None
 ) -> UnitFields:
     """What a unit reads, and how strongly, in this network and in the one before training."""
     layer = next(each for each in layers if each.path == unit.layer)
-    box = layer.seen.sights.box(unit.layer, unit.position or (), layer.shape[1:])
+    box = layer.seen.traced.box(unit.layer, unit.position or (), layer.shape[1:])
     theoretical = _theoretical(layer, unit.position or ())
-    now, how = _effective(subject, unit, pool)
-    then = _effective(Subjected(before, subject.x, subject.macs), unit, pool)[0] if before is not None else None
+    now, how = _effective(probe, unit, pool)
+    then = _effective(Probe(before, probe.x, probe.macs), unit, pool)[0] if before is not None else None
     return UnitFields(unit, box, theoretical, now, then, how)
 
 
@@ -370,11 +376,11 @@ def _theoretical(layer: LayerLook, position: tuple[int, ...]) -> tuple[tuple[int
     return None if any(each is None for each in found) else tuple(each for each in found if each is not None)
 
 
-def _effective(subject: Subjected, unit: Unit, pool: SamplePool | None) -> tuple[EffectiveField | None, str]:
+def _effective(probe: Probe, unit: Unit, pool: SamplePool | None) -> tuple[EffectiveField | None, str]:
     """The effective field: sampled where there are samples, else by one pass on noise."""
-    module, shape = subject.module, tuple(subject.x.shape[1:])
+    module, shape = probe.module, tuple(probe.x.shape[1:])
     if pool is not None:
-        samples = pool.scaled(subject.affordable(FIELD_MACS, MAX_FIELD_SAMPLES))
+        samples = pool.scaled(probe.affordable(FIELD_MACS, MAX_FIELD_SAMPLES))
         found = effective_field_sampled(module, samples, unit.layer, unit.position, unit.channel, until=SURE)
         return found, f"It is the root mean square of the gradient over {found.num_samples:,} samples of {pool.name}."
     try:

@@ -1,7 +1,6 @@
-"""What a report tells beyond the scores, measured on a finished run: calibration, shifts, mistakes, what the network sees, costs, advice.
+"""The measurements of a report beyond the scores: calibration, shifts, mistakes, saliency, receptive fields, costs, advice.
 
-This file knows what is measured on which samples, and how many of them a training's length allows. A part that a person's own
-module cannot give is told as missing, with the reason; a run never fails for its report.
+A part that a person's own module does not allow is reported as missing, with the reason; a run never fails for its report.
 """
 
 from __future__ import annotations
@@ -19,21 +18,30 @@ from torch import Tensor, nn
 from visus.data.batches import Part
 from visus.data.opened import Data
 from visus.design import Account
-from visus.errors import DesignError, UsageError, VisusError
+from visus.errors import CanceledError, DesignError, UsageError, VisusError
 from visus.evaluation.calibration import Calibration, calibrate
 from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
 from visus.examine.layer_calls import Array, called_layers
-from visus.examine.named_mistakes import NamedMistakes
+from visus.examine.mistake_report import MistakeReport
 from visus.networks.own_code import describe_failure
-from visus.pages.report.measurements import FieldGrowth, Inside, Kernels, Moves, Reach, Saliencies
+from visus.pages.report.measurements import (
+    FieldGrowth,
+    FirstFilters,
+    LayerField,
+    ReportMeasurements,
+    SaliencyMaps,
+    ShiftResults,
+)
+from visus.progress import SILENT, Monitor
 from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look.measures import kernels_of
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.saliency import saliencies_of
-from visus.workbench.runs.mistakes import MAX_TRAINING, Answering, named_mistakes
-from visus.workbench.runs.run import Run
-from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, remedies, shuffled_words, some_samples
+from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, named_mistakes
+from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.shift_remedies import remedies
+from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, shuffled_words, some_samples
 from visus.workbench.summaries import Summary, summarize, training_of
 
 SHARE: Final = 0.06
@@ -67,7 +75,7 @@ class FinishedRun:
         scoring_s: what the answers took, in seconds.
     """
 
-    run: Run
+    run: SavedRun
     data: Data
     made: BuiltNetwork
     answers: Tensor
@@ -86,18 +94,21 @@ class FinishedRun:
         return max(int(SHARE * trained), MIN_MACS // max(1, macs))
 
 
-def measure_inside(finished: FinishedRun) -> Inside:
-    """Everything that the report tells beyond the scores. The same run gives the same facts, but for the time that scoring took."""
+def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMeasurements:
+    """Measure everything of the report but the scores. The same run gives the same facts, except the time that scoring took."""
     missing: dict[str, str] = {}
 
     def part(name: str, make: Callable[[], Found]) -> Found | None:
+        monitor.step(f"measuring {name}", 0, 1)
         try:
             return make()
+        except CanceledError:
+            raise
         except (
             Exception
         ) as error:  # whatever a person's own module raises where it is run in another way than in its training
-            told = error.message if isinstance(error, VisusError) else describe_failure(error, finished.run.module)
-            words = " ".join(told.split())
+            sentence = error.message if isinstance(error, VisusError) else describe_failure(error, finished.run.module)
+            words = " ".join(sentence.split())
             missing[name] = words if len(words) <= _SENTENCE else f"{words[:_SENTENCE]}\u2026"
             return None
 
@@ -108,23 +119,23 @@ def measure_inside(finished: FinishedRun) -> Inside:
         missing["advice"] = missing["sight"]
     costs = summary.account if summary else None
     budget = finished.num_forwards(costs.macs if costs else 10**9)
-    mistakes = part("mistakes", lambda: _mistakes(finished, 0))
+    mistakes = part("mistakes", lambda: _mistakes(finished, 0, monitor))
     if mistakes is not None:
-        mistakes = part("alike", lambda: _mistakes(finished, budget)) or mistakes
+        mistakes = part("alike", lambda: _mistakes(finished, budget, monitor)) or mistakes
     places = _imaged(mistakes) if mistakes else []
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
     near = sorted({each.place for sample in mistakes.shown() for each in sample.alike}) if mistakes else []
     near_samples = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
-    return Inside(
+    return ReportMeasurements(
         calibration=part("calibration", lambda: _calibration(finished)),
-        moves=part("shifts", lambda: _moves(finished, costs, budget)),
+        shifts=part("shifts", lambda: _moves(finished, costs, budget, monitor)),
         mistakes=mistakes,
-        saliencies=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
+        saliency=part("saliency", lambda: _saliencies(finished, mistakes, budget)) if mistakes else None,
         samples=shown,
         training_samples=near_samples,
         value_range=_value_range(run.preprocessing.dtype, [*shown.values(), *near_samples.values()]),
-        sight=part("sight", lambda: sight_of(costs)) if costs else None,
-        kernels=part("filters", lambda: _kernels(finished)),
+        field_growth=part("sight", lambda: sight_of(costs)) if costs else None,
+        first_filters=part("filters", lambda: _kernels(finished)),
         costs=_costs(finished, costs),
         advice=tuple(each.text for each in summary.advice) if summary else (),
         missing=missing,
@@ -143,7 +154,7 @@ def _calibration(finished: FinishedRun) -> Calibration:
     return calibrate(finished.answers, labels, finished.data.scored_split, finished.run.calibration)
 
 
-def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
+def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: Monitor) -> ShiftResults:
     run, shape = finished.run, finished.run.preprocessing.input_shape
     allowed = budget // 2
     is_rich = allowed >= _ENOUGH_SAMPLES * len(WAYS) * _MANY_SHIFTS
@@ -152,7 +163,9 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
     samples, _ = some_samples(run, finished.part, num_samples)
     reach = reach_of(shape[1:])
     module, device = reading(run), run.machine.device
-    ways = tuple(measure_shifts(module, samples, reach, way, limit=num_shifts, device=device) for way in names)
+    ways = tuple(
+        measure_shifts(module, samples, reach, way, limit=num_shifts, device=device, monitor=monitor) for way in names
+    )
     layers, notes = None, []
     command = f"visus evaluate {shlex.quote(str(run.folder))} --shifts"
     if run.preprocessing.shuffle_seed is not None:
@@ -163,28 +176,28 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int) -> Moves:
                 run.module, samples[:MAP_SAMPLES].to(device), (1,) * len(reach), "roll", account=costs
             )
         except Exception as error:  # also of a person's own module, whose parts may take no hooks
-            told = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
-            notes.append(f"Which layer breaks it could not be found: {told}")
+            sentence = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
+            notes.append(f"Which layer breaks it could not be found: {sentence}")
     helps = tuple((each.name, each.sentence, each.command) for each in remedies(run))
-    return Moves(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
+    return ShiftResults(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
 
 
-def _mistakes(finished: FinishedRun, budget: int) -> NamedMistakes:
-    """The answers worth a look; beside each, where there is a budget, the training samples that are most like it."""
+def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeReport:
+    """The answers worth a look; with a budget, each has the training samples that are most similar to it."""
     run, data = finished.run, finished.data
     limit = min(MAX_TRAINING, max(_MIN_TRAINING, 2 * budget // 5))
-    network = Answering(run.module, run.classes, run.preprocessing)
+    network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
-    chances = run.probabilities(finished.answers)
-    return named_mistakes(network, finished.part, chances, training, limit=_SHOWN, most_training=limit)
+    probabilities = run.probabilities(finished.answers)
+    return named_mistakes(network, finished.part, probabilities, training, limit=_SHOWN, max_training=limit, monitor=monitor)
 
 
-def _imaged(mistakes: NamedMistakes) -> list[int]:
+def _imaged(mistakes: MistakeReport) -> list[int]:
     """Places of the samples that the report draws, the surest wrong ones first."""
     return list(dict.fromkeys(each.place for each in mistakes.shown()))
 
 
-def _saliencies(finished: FinishedRun, mistakes: NamedMistakes, budget: int) -> Saliencies:
+def _saliencies(finished: FinishedRun, mistakes: MistakeReport, budget: int) -> SaliencyMaps:
     """Where the network looked for the answers that are shown in full."""
     places = list(dict.fromkeys(each.place for each in (*mistakes.confident_wrong, *mistakes.unsure_right)))
     module, noun = reading(finished.run), finished.data.noun
@@ -195,7 +208,7 @@ def _saliencies(finished: FinishedRun, mistakes: NamedMistakes, budget: int) -> 
 
 
 def _scaled(finished: FinishedRun, places: list[int]) -> tuple[Tensor, list[int]]:
-    """Samples as ``reading`` wants them, and the classes that were said."""
+    """Samples as ``reading`` wants them, and the predicted classes."""
     batch = finished.run.preprocessing.scale_values(finished.part.rows(np.array(places)))
     return batch, finished.answers[places].argmax(1).tolist()
 
@@ -207,14 +220,14 @@ def sight_of(costs: Account) -> FieldGrowth:
         GeometryError: what is really read is not known.
     """
     size, gates = costs.input_shape[1:], ""
-    layers: list[Reach] = []
+    layers: list[LayerField] = []
     last: tuple[str, tuple[int, ...], tuple[tuple[int, int], ...] | None] = ("", (), None)
     for row in costs.rows:
         if len(row.fields) != len(size):
             continue
         is_all = all(field.stride == 0 for field in row.fields)
         is_map = len(row.output_shape) == len(costs.input_shape)
-        reach = Reach(row.path, row.layer, size if is_all else tuple(field.size for field in row.fields), is_all)
+        reach = LayerField(row.path, row.layer, size if is_all else tuple(field.size for field in row.fields), is_all)
         if not layers or reach.size_px != layers[-1].size_px or reach.is_all != layers[-1].is_all:
             layers.append(reach)
         if is_map and not is_all and not gates and any(field.is_whole for field in row.fields):
@@ -227,7 +240,7 @@ def sight_of(costs: Account) -> FieldGrowth:
     return FieldGrowth(size, tuple(layers), *last, gates)
 
 
-def _kernels(finished: FinishedRun) -> Kernels | None:
+def _kernels(finished: FinishedRun) -> FirstFilters | None:
     """The filters of the first layer that has any; None where they have no form that could be drawn."""
     run = finished.run
     batch, _ = _scaled(finished, [0])
@@ -238,11 +251,11 @@ def _kernels(finished: FinishedRun) -> Kernels | None:
     values = found.as_maps(shape) if found.noun == "filter" or not is_shuffled else None
     if values is None or values.ndim != len(shape) + 1 or math.prod(values.shape[2:]) == 1:
         return None
-    return Kernels(found.path, found.layer, len(values), values[:_MAX_KERNELS], found.noun)
+    return FirstFilters(found.path, found.layer, len(values), values[:_MAX_KERNELS], found.noun)
 
 
 def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str], ...]:
-    """What the network costs, beside its training."""
+    """The costs of the network, except its training."""
     noun, count = finished.data.noun, len(finished.part)
     rows = [
         (
@@ -260,8 +273,8 @@ def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str
         )
         step = training_of(costs, finished.batch_size)
         if step.bytes_training is not None:
-            told = f"{write_bytes(step.bytes_training)} (float32 on the CPU with adamw, by the account)"
-            rows.append((f"Memory of a training step of {finished.batch_size}", told))
+            sentence = f"{write_bytes(step.bytes_training)} (float32 on the CPU with adamw, by the account)"
+            rows.append((f"Memory of a training step of {finished.batch_size}", sentence))
     except (UsageError, DesignError):
         return tuple(rows)  # what answers for the bytes ended early; the other figures stand
     return tuple(rows)

@@ -1,7 +1,4 @@
-"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago.
-
-This file knows which fact stands in which file of a run folder.
-"""
+"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,21 +16,23 @@ from torch import Tensor
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
-from visus.errors import RunError, VisusError
+from visus.errors import RunError, UsageError, VisusError
 from visus.evaluation.scores import Scores
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.measurements import Inside
+from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
+from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
+from visus.units import Described
 from visus.workbench.modules import BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
-from visus.workbench.runs.own_data import open_own_data
-from visus.workbench.runs.run import Run
-from visus.workbench.runs.shifts import own_design
+from visus.workbench.runs.own_data import is_own, open_own_data
+from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.shift_remedies import own_design
 from visus.workbench.train.mirroring import read_mirroring
 
 
@@ -52,7 +52,13 @@ class Course:
 
 
 def report_facts(
-    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, scores: Scores, course: Course, inside: Inside
+    folder: RunFolder,
+    data: Data,
+    made: BuiltNetwork,
+    recipe: ResolvedRecipe,
+    scores: Scores,
+    course: Course,
+    inside: ReportMeasurements,
 ) -> ReportFacts:
     """Everything that stands in a report, from the run's files and from what was measured.
 
@@ -94,7 +100,7 @@ def report_facts(
         environment=environment,
         best_epoch=course.best_epoch,
         noun=data.noun,
-        inside=inside,
+        measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
     )
@@ -104,7 +110,7 @@ def _macs(made: BuiltNetwork, data: Data) -> int | None:
     """Multiply-adds of one sample; None for a person's own module that PyTorch's counter cannot follow."""
     try:
         return count_macs(made.module, data.input_shape)
-    except Exception:  # whatever a person's own code raises; what it cannot give is told beside the account
+    except Exception:  # whatever a person's own code raises; the report says what is missing
         return None
 
 
@@ -115,7 +121,7 @@ def _computed(folder: RunFolder) -> list[str]:
     return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
 
 
-def fit_calibration(run: Run, data: Data, answers: Tensor) -> None:
+def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     """Fit the temperature of a run on its validation split, and keep it in its folder.
 
     Args:
@@ -129,23 +135,53 @@ def fit_calibration(run: Run, data: Data, answers: Tensor) -> None:
     write_calibration(RunFolder.open(run.folder), logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0)
 
 
-def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path | None = None) -> Path:
+@dataclass(frozen=True, repr=False)
+class Report(Described):
+    """The report of a run, and where it was written.
+
+    Args:
+        path: of ``report.html``.
+        facts: everything that it shows.
+    """
+
+    path: Path
+    facts: ReportFacts
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        return f"Report of {self.facts.name}", [("file", str(self.path))]
+
+    def to_json(self) -> dict[str, Any]:
+        """Where it is, as plain data; the measures are in ``inside.json`` and ``scores.json`` in the same folder."""
+        return {"report": str(self.path)}
+
+
+def rewrite_report(
+    run: SavedRun,
+    data: str | Path | Data | None = None,
+    *,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Report:
     """Write ``report.html`` of a finished run anew, and ``inside.json`` and ``calibration.json`` with it.
 
-    The scores stay those of the training's end, but for the three figures that depend on the calibration: loss, confidence and calibration error.
+    The scores stay those of the training's end, except the three figures that depend on the calibration: loss, confidence and calibration error.
 
     Args:
         run: the run.
-        data: its own data, where it is open; None to open it.
+        data: its own data, opened or at its new place; None for where it was.
         cache_dir: another folder for the decoded samples.
-
-    Returns:
-        Where the report is.
+        on_event, should_stop: as for ``Run.report``.
 
     Raises:
         RunError: the training was not finished, or a file is missing or damaged.
         DataError: the data has changed since the training.
+        UsageError: the data is not the run's own.
     """
+    monitor = Monitor(on_event, should_stop)
     folder = RunFolder.open(run.folder)
     if not (run.folder / "scores.json").is_file() and folder.checkpoint.is_file():
         raise RunError(
@@ -154,21 +190,34 @@ def rewrite_report(run: Run, data: Data | None = None, *, cache_dir: str | Path 
             where=str(run.folder),
         )
     scores, course = run.scores, _course(folder)
-    opened = data or open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir)
+    samples = _own_samples(run, data, cache_dir, monitor)
     asked = folder.read_json("data.json")["network"]
     made = BuiltNetwork(run.module, folder.read_text("design.txt"), asked, own_design(run))
     began = time.perf_counter()
-    answers = run.answers(opened, opened.scored_split)
+    answers = run.answers(samples, samples.scored_split, **monitor.keywords)
     scoring_s = time.perf_counter() - began
-    fit_calibration(run, opened, answers)
-    scores = _recalibrated(scores, run.score(opened, opened.scored_split, answers))
+    fit_calibration(run, samples, answers)
+    scores = _recalibrated(scores, run.score(samples, samples.scored_split, answers))
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
-    inside = measure_inside(FinishedRun(run, opened, made, answers, num_epochs, batch_size, scoring_s))
-    facts = report_facts(folder, opened, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
+    finished = FinishedRun(run, samples, made, answers, num_epochs, batch_size, scoring_s)
+    inside = measure_inside(finished, monitor)
+    facts = report_facts(folder, samples, made, ResolvedRecipe.of(run.recipe), scores, course, inside)
     folder.write_json("inside.json", inside.to_json())
     write_report(run.folder / "report.html", facts)
-    return run.folder / "report.html"
+    return Report(run.folder / "report.html", facts)
+
+
+def _own_samples(run: SavedRun, data: str | Path | Data | None, cache_dir: str | Path | None, monitor: Monitor) -> Data:
+    if data is None:
+        return open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir, **monitor.keywords)
+    samples = opened(run, data, cache_dir=cache_dir, monitor=monitor)
+    if not is_own(run.folder, samples):
+        raise UsageError(
+            "a report is about the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
+            where=str(data if isinstance(data, (str, Path)) else samples.samples.root),
+        )
+    return samples
 
 
 def _recalibrated(scores: Scores, anew: Scores) -> Scores:

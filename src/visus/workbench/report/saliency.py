@@ -1,7 +1,4 @@
-"""The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown.
-
-This file knows how many samples are tested with how many steps, and which maps are drawn.
-"""
+"""The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown."""
 
 from __future__ import annotations
 
@@ -14,9 +11,9 @@ from torch import Tensor, nn
 
 from visus.data.batches import Part
 from visus.examine.layer_calls import Array
-from visus.examine.saliency_checks import randomised_weights
+from visus.examine.saliency_checks import weight_randomization
 from visus.examine.saliency_choice import best_of, check_methods, choice_sentence
-from visus.pages.report.measurements import Saliencies
+from visus.pages.report.measurements import SaliencyMaps
 from visus.workbench.look.map_methods import TriedMethod, tried_methods
 
 SHARE: Final = 0.25
@@ -73,7 +70,7 @@ def saliencies_of(
     budget: int,
     *,
     has_layers: bool = True,
-) -> Saliencies:
+) -> SaliencyMaps:
     """Where the network looked for its answers, by the method that passes on held-out samples; only maps that pass themselves.
 
     Args:
@@ -96,15 +93,15 @@ def saliencies_of(
     reason = " ".join(part for part in (choice_sentence(tested, chosen, noun), missing) if part)
     facts = tuple(each.to_json() for each in tested)
     if chosen is None:
-        return Saliencies("", "", reason, {}, tested=facts, hidden=frozenset(places))
+        return SaliencyMaps("", "", reason, {}, tested=facts, hidden=frozenset(places))
     method = tried[tested.index(chosen)][0]
     maps = _maps_that_pass(module, scaled, places, method, plan)
     check, is_believable = "", None
     if method.is_cheap:
-        again = randomised_weights(module, *scaled(places[:_CHECKED_SAMPLES]), method=method.make, only_last=True)
+        again = weight_randomization(module, *scaled(places[:_CHECKED_SAMPLES]), method=method.make, only_last=True)
         check, is_believable = again.sentence, again.is_sensitive
     hidden = frozenset(place for place in places if place not in maps)
-    return Saliencies(chosen.method, chosen.layer, reason, maps, check, is_believable, tested=facts, hidden=hidden)
+    return SaliencyMaps(chosen.method, chosen.layer, reason, maps, check, is_believable, tested=facts, hidden=hidden)
 
 
 def _maps_that_pass(

@@ -1,7 +1,4 @@
-"""The calibration of a run: the temperature that belongs to its weights and to its way of answering, kept in one file of its folder.
-
-This file knows which file holds the temperature and when it no longer fits.
-"""
+"""The calibration of a run: the temperature that belongs to its weights and to its way of answering, kept in one file of its folder."""
 
 from __future__ import annotations
 

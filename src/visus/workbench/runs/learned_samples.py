@@ -1,7 +1,4 @@
-"""Which samples a run has learned from, by their content: hashes of its training and validation samples, kept in its folder.
-
-This file knows the file that keeps the hashes.
-"""
+"""Which samples a run has learned from, by their content: hashes of its training and validation samples, kept in its folder."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""The answers of a run that are worth a look, by the names of their samples, with the training samples that are most like them.
-
-This file knows opened data and what is compared with what.
-"""
+"""The mistakes of a run by the names of their samples, with the training samples whose features are most similar."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from visus.data.batches import Part, random_stream
+from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
-from visus.errors import UsageError
+from visus.errors import DataError, UsageError
 from visus.evaluation.scores import wilson_interval
+from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample
 from visus.examine.mistakes import (
     MAX_SHOWN,
     Suspect,
@@ -27,8 +27,9 @@ from visus.examine.mistakes import (
     nearest_samples,
     suspicious_labels,
 )
-from visus.examine.named_mistakes import Alike, ConfusedPair, NamedMistakes, Shown
+from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.units import write_number_of, write_share
+from visus.workbench.runs.saved import SavedRun, opened
 
 MAX_TRAINING: Final = 5000
 """At most so many training samples are compared; where there are more, so many are drawn with a fixed seed."""
@@ -37,16 +38,16 @@ _BATCH: Final = 256
 _MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
-_LEARNED = "The network has learned from these very samples: it knows many wrong labels by heart and suspects only a few. Held-out samples tell more."
-_CHOSE = "These samples also chose the weights that were kept."
+_LEARNED = "The network was trained on these samples: it has memorized many wrong labels and suspects only a few. Use held-out samples instead."
+_CHOSE = "These samples were also used to choose the weights."
 
 
 @dataclass(frozen=True, eq=False)
-class Answering:
+class AnsweringNetwork:
     """A network and what it reads.
 
     Args:
-        module: gives (samples, classes).
+        module: returns (samples, classes).
         classes: their names.
         preprocessing: what is done to every sample.
     """
@@ -57,66 +58,72 @@ class Answering:
 
 
 def named_mistakes(
-    network: Answering,
+    network: AnsweringNetwork,
     part: Part,
-    chances: Tensor,
+    probabilities: Tensor,
     training: Part | None = None,
     *,
     split: str = "",
     limit: int = MAX_SHOWN,
-    most_training: int = MAX_TRAINING,
-) -> NamedMistakes:
+    max_training: int = MAX_TRAINING,
+    monitor: Monitor = SILENT,
+) -> MistakeReport:
     """The answers worth a look.
 
     Args:
         network: what answered.
         part: the samples.
-        chances: its probabilities, (samples, classes).
-        training: the training samples that are looked through for similar ones; None for none.
-        split: what the samples are called; the name of their split where it is left out.
+        probabilities: its probabilities, (samples, classes).
+        training: the training samples that are searched for similar ones; None for no search.
+        split: what the samples are called; default: the name of their split.
         limit: samples of each kind.
-        most_training: training samples that are compared at most.
+        max_training: at most so many training samples are compared.
+        monitor: follows the comparison with the training samples, and may cancel.
 
     Raises:
         DataError: there is no sample.
         UsageError: fewer than one sample of each kind is asked for.
     """
-    found = find_mistakes(chances, part.labels, limit=limit)
-    suspects = suspicious_labels(chances, part.labels)
+    places = find_mistakes(probabilities, part.labels, limit=limit)
+    suspects = suspicious_labels(probabilities, part.labels)
 
-    def shown(place: int) -> Shown:
-        answer, label = int(chances[place].argmax()), int(part.labels[place])
+    def shown(place: int) -> ShownSample:
+        answer, label = int(probabilities[place].argmax()), int(part.labels[place])
         names = network.classes
-        chosen, own = float(chances[place, answer]), float(chances[place, label])
-        return Shown(part.names[place], place, names[label], names[answer], chosen, own)
+        chosen, own = float(probabilities[place, answer]), float(probabilities[place, label])
+        return ShownSample(part.names[place], place, names[label], names[answer], chosen, own)
 
-    poor = "" if part.name == "train" else _too_poor(network, part, found.num_wrong, len(suspects))
+    poor = "" if part.name == "train" else _too_poor(network, part, places.num_wrong, len(suspects))
     if poor:
         suspects = ()
     notes = [_LEARNED] if part.name == "train" else [_CHOSE] if part.name == "val" else []
     notes += [poor] if poor else []
-    told = NamedMistakes(
+    found = MistakeReport(
         split=split or part.name,
         noun=network.preprocessing.noun,
         num_samples=len(part),
-        num_wrong=found.num_wrong,
-        confident_wrong=tuple(map(shown, found.confident_wrong)),
-        unsure_right=tuple(map(shown, found.unsure_right)),
+        num_wrong=places.num_wrong,
+        confident_wrong=tuple(map(shown, places.confident_wrong)),
+        unsure_right=tuple(map(shown, places.unsure_right)),
         confusions=tuple(
             ConfusedPair(
                 network.classes[each.label], network.classes[each.answer], each.num_samples, tuple(map(shown, each.places))
             )
-            for each in found.confusions
+            for each in places.confusions
         ),
         suspicious=tuple(_suspected(part, network.classes, each) for each in suspects[:limit]),
         num_suspicious=len(suspects),
         notes=tuple(notes),
     )
-    return told if training is None or not len(training) else _with_alike(network, told, part, training, most_training)
+    return (
+        found
+        if training is None or not len(training)
+        else _with_similar(network, found, part, training, max_training, monitor)
+    )
 
 
-def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int) -> str:
-    """Why a network's doubt about labels is worth nothing; empty where it is worth something.
+def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspects: int) -> str:
+    """Why a network is too inaccurate to judge labels; empty where it is not.
 
     It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
     quarter of all labels.
@@ -127,58 +134,105 @@ def _too_poor(network: Answering, part: Part, num_wrong: int, num_suspects: int)
     if not num_suspects or (low > guess and num_suspects <= _MAX_SUSPECT * num_samples):
         return ""
     noun = network.preprocessing.noun
-    right = f"it names {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)} as they are labeled"
+    right = f"it predicts the label of {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)}"
     why = (
         f"and would suspect {num_suspects:,} labels, more than a quarter"
         if low > guess
         else f"which does not show that it beats always guessing one class ({write_share(guess)})"
     )
-    return f"Labels that may be wrong are not listed, for this network is too poor to judge them: {right}, {why}."
+    return f"Labels that may be wrong are not listed, since this network is too inaccurate to judge them: {right}, {why}."
 
 
-def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> Shown:
+def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> ShownSample:
     names = classes[each.label], classes[each.suggested]
-    return Shown(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
+    return ShownSample(part.names[each.place], each.place, *names, each.suggested_probability, each.label_probability)
 
 
-def _with_alike(network: Answering, told: NamedMistakes, part: Part, training: Part, most_training: int) -> NamedMistakes:
-    """The same with the training samples that are most like each; told without them where the network has no features."""
-    places = sorted({each.place for each in told.shown()})
+def _with_similar(
+    network: AnsweringNetwork, found: MistakeReport, part: Part, training: Part, max_training: int, monitor: Monitor
+) -> MistakeReport:
+    """The same with the training samples that are most like each; where the network has no features, a note says why there are none."""
+    places = sorted({each.place for each in found.shown()})
     if not places:
-        return told
-    drawn = _drawn(len(training), most_training)
+        return found
+    drawn = _drawn(len(training), max_training)
     try:
         layer = feature_layer(network.module, next(_batches(network.preprocessing, part, np.array(places[:1]))))
     except UsageError as error:
-        return replace(told, notes=(*told.notes, f"Similar training samples were not looked for: {error.message}"))
+        return replace(found, notes=(*found.notes, f"No similar training samples: {error.message}"))
     wanted = np.concatenate(list(_features(network, part, np.array(places), layer)))
     own = None
     if part is training or part.name == training.name == "train":
         where = {int(place): index for index, place in enumerate(drawn)}
         own = [where.get(place, -1) for place in places]
-    nearest = nearest_samples(wanted, _features(network, training, drawn, layer), limit=_ALIKE, skip=own)
+    nearest = nearest_samples(wanted, _features(network, training, drawn, layer, monitor), limit=_ALIKE, skip=own)
     alike = {}
     for index, place in enumerate(places):
         pairs = zip(drawn[nearest.places[index]], nearest.similarity[index], strict=True)
         alike[place] = tuple(
-            Alike(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
+            SimilarSample(training.names[each], int(each), network.classes[int(training.labels[each])], float(similarity))
             for each, similarity in pairs
             if np.isfinite(similarity)
         )
 
-    def beside(samples: Sequence[Shown]) -> tuple[Shown, ...]:
+    def with_similar(samples: Sequence[ShownSample]) -> tuple[ShownSample, ...]:
         return tuple(replace(each, alike=alike[each.place]) for each in samples)
 
     return replace(
-        told,
-        confident_wrong=beside(told.confident_wrong),
-        unsure_right=beside(told.unsure_right),
-        confusions=tuple(replace(pair, samples=beside(pair.samples)) for pair in told.confusions),
-        suspicious=beside(told.suspicious),
+        found,
+        confident_wrong=with_similar(found.confident_wrong),
+        unsure_right=with_similar(found.unsure_right),
+        confusions=tuple(replace(pair, samples=with_similar(pair.samples)) for pair in found.confusions),
+        suspicious=with_similar(found.suspicious),
         feature_layer=layer,
         num_compared=nearest.num_compared,
         num_training=len(training),
     )
+
+
+def find_run_mistakes(
+    run: SavedRun,
+    data: str | Path | Data | None = None,
+    *,
+    split: str | None = None,
+    limit: int = MAX_SHOWN,
+    raw: bool = False,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> MistakeReport:
+    """The answers of a run that are worth a look; the arguments are those of ``Run.mistakes``.
+
+    Raises:
+        DataError: the split is empty, or the data has changed since the training.
+        UsageError: fewer than one sample of each kind is asked for.
+    """
+    monitor = Monitor(on_event, should_stop)
+    samples = opened(run, data, cache_dir=cache_dir, monitor=monitor)
+    chosen = split or samples.scored_split
+    part = samples.split(chosen)
+    training, notes = _training_samples(run, samples, cache_dir, monitor)
+    probabilities = run.probabilities(run.answers(samples, chosen, **monitor.keywords), raw=raw)
+    network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
+    shown_split = "all" if samples.is_whole else chosen
+    found = named_mistakes(network, part, probabilities, training, split=shown_split, limit=limit, monitor=monitor)
+    known, unknown = run.known(part, samples)
+    if known is not None and known[0].any() and chosen != "train":
+        many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"
+        notes = [f"{many} were in the training set: the network has memorized many of their labels.", *notes]
+    return replace(found, notes=(*found.notes, *notes, *unknown))
+
+
+def _training_samples(
+    run: SavedRun, data: Data, cache_dir: str | Path | None, monitor: Monitor
+) -> tuple[Part | None, list[str]]:
+    """The samples that the network learned from; for other data, why they are missing if they are."""
+    if not data.is_whole and len(data.split("train")):
+        return data.split("train"), []
+    try:
+        return run.open_data(cache_dir=cache_dir, **monitor.keywords).split("train"), []
+    except DataError as error:
+        return None, [f"No similar training samples: {error.message}"]
 
 
 def _drawn(num_samples: int, limit: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
@@ -200,6 +254,14 @@ def _batches(
 
 
 def _features(
-    network: Answering, part: Part, places: np.ndarray[tuple[int], np.dtype[np.int64]], layer: str
+    network: AnsweringNetwork,
+    part: Part,
+    places: np.ndarray[tuple[int], np.dtype[np.int64]],
+    layer: str,
+    monitor: Monitor = SILENT,
 ) -> Iterator[np.ndarray[tuple[int, int], np.dtype[np.float32]]]:
-    yield from features(network.module, _batches(network.preprocessing, part, places), layer)
+    yield from features(
+        network.module,
+        monitor.over(_batches(network.preprocessing, part, places), "comparing with training samples", len(places)),
+        layer,
+    )

@@ -1,7 +1,4 @@
-"""The data that a run was trained on: found again where it is now, split as it was, or what has become of it in one sentence.
-
-This file knows ``data.json``, ``split.csv`` and ``contents.csv`` of a run.
-"""
+"""The data that a run was trained on: found where it is now and split as it was, or one sentence on how it has changed."""
 
 from __future__ import annotations
 
@@ -21,11 +18,12 @@ from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
 from visus.data.samples import Samples
-from visus.data.source_rules import shown
+from visus.data.source_rules import write_names
 from visus.data.sources import read_source
 from visus.data.splits import SplitRow, read_split_csv
 from visus.errors import DataError, StorageError
 from visus.files import csv_text
+from visus.progress import OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
@@ -47,7 +45,9 @@ def open_own_data(
     place: str | Path | None = None,
     *,
     cache_dir: str | Path | None = None,
-    **options: Any,
+    num_workers: int = 0,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Data:
     """The data that a run was trained on, split as it was.
 
@@ -56,7 +56,7 @@ def open_own_data(
         preprocessing: of the run.
         place: where the data is now; None for where it was.
         cache_dir: another folder for the decoded samples.
-        options: as for ``open_data``.
+        num_workers, on_event, should_stop: as for ``visus.open_data``.
 
     Raises:
         DataError: the data has changed or is no longer there.
@@ -64,7 +64,16 @@ def open_own_data(
     run = RunFolder.open(folder)
     facts = run.read_json("data.json")
     try:
-        data = open_under_labels(run.path, preprocessing, facts.get("labels"), place, cache_dir=cache_dir, **options)
+        data = open_under_labels(
+            run.path,
+            preprocessing,
+            facts.get("labels"),
+            place,
+            cache_dir=cache_dir,
+            num_workers=num_workers,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
     except DataError as error:
         if changes := _changes(run, facts, place):
             raise _changed(run, facts, place, changes) from error
@@ -81,7 +90,9 @@ def open_under_labels(
     place: str | Path | None = None,
     *,
     cache_dir: str | Path | None = None,
-    **options: Any,
+    num_workers: int = 0,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Data:
     """The samples that a run was trained on, split as they were, under any labels that ``open_data`` takes; None for the data's own.
 
@@ -104,8 +115,10 @@ def open_under_labels(
         split=folder / "split.csv",
         max_unreadable=facts["max_unreadable"],
         cache_dir=cache_dir,
+        num_workers=num_workers,
+        on_event=on_event,
+        should_stop=should_stop,
         **Reading.from_json(facts.get("reading")).to_json(),
-        **options,
     )
 
 
@@ -113,7 +126,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
     """Data that was opened to be scored, in the run's own splits where it is the run's own; None where it is other data.
 
     It is the run's own where its fingerprint is the same, wherever it lies, or where at least half of its samples are the run's by their
-    bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, those that were edited by their name; new ones are left out.
+    bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, edited ones by their name; new ones are dropped.
     """
     run = RunFolder.open(folder)
     rows, contents = {row.sample: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
@@ -136,15 +149,17 @@ def as_own(folder: Path, data: Data) -> Data | None:
     contents_here = set(own)
     there = {*table.names, *(sample for sample, content in contents.items() if content in contents_here)}
     missing = [sample for sample in rows if sample not in there]
-    told = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
+    lines = [f"this is the data of the run {run.path.name}, changed since its training; it is split as it was."]
     if any(edited):
         names = [sample for sample, is_edited in zip(table.names, edited, strict=True) if is_edited]
-        told.append(f"{write_number_of(len(names), 'sample')} with other content than in the training: {shown(names)}.")
+        lines.append(
+            f"{write_number_of(len(names), 'sample')} with other content than in the training: {write_names(names)}."
+        )
     if new:
-        told.append(f"{write_number_of(len(new), 'sample')} that the run does not know left out: {shown(new)}.")
+        lines.append(f"{write_number_of(len(new), 'sample')} that the run does not know, dropped: {write_names(new)}.")
     if missing:
-        told.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {shown(missing)}.")
-    return _in_splits(data, splits, tuple(told))
+        lines.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {write_names(missing)}.")
+    return _in_splits(data, splits, tuple(lines))
 
 
 def is_own(folder: Path, data: Data) -> bool:
@@ -217,7 +232,7 @@ def _read_contents(run: RunFolder) -> dict[str, str]:
 
 
 def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) -> list[str]:
-    """What differs between the data as it is and as it was trained on; empty where it cannot be told."""
+    """What differs between the data as it is and as it was trained on; empty where it cannot be lines."""
     there = facts["path"] if place is None else place
     contents = _read_contents(run)
     try:
@@ -236,13 +251,15 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
         "under another label": [sample for sample, row in rows.items() if sample in labels and labels[sample] != row.label],
     }
     return [
-        f"{write_number_of(len(samples), 'sample')} {kind}: {shown(samples)}." for kind, samples in parts.items() if samples
+        f"{write_number_of(len(samples), 'sample')} {kind}: {write_names(samples)}."
+        for kind, samples in parts.items()
+        if samples
     ]
 
 
 def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, changes: Sequence[str]) -> DataError:
-    told = f" {' '.join(changes)}" if changes else ""
+    listed = f" {' '.join(changes)}" if changes else ""
     return DataError(
-        f"this data has changed since the run {run.path.name} was trained on it.{told} Put it back as it was, or train anew.",
+        f"this data has changed since the run {run.path.name} was trained on it.{listed} Put it back as it was, or train anew.",
         where=str(facts["path"] if place is None else place),
     )

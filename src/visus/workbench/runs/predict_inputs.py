@@ -1,7 +1,4 @@
-"""What a person names for a prediction -> samples: image files, those of folders and tables, rows of array files, arrays.
-
-This file knows files and folders.
-"""
+"""The samples of a prediction: image files, those of folders and tables, rows of array files, arrays."""
 
 from __future__ import annotations
 
@@ -19,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from visus.data.excluded_images import find_excluded_images
 from visus.data.file_kinds import is_image_file, kind_of_file
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.data.no_samples import find_no_samples
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.data.source_arrays import channels_first
-from visus.data.source_folders import LEFT_OUT, is_image_name, walk
+from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
 from visus.errors import DataError, ImageError, UsageError, unknown_name
@@ -103,20 +100,20 @@ def _meant(path: Path) -> list[Path]:
 
 
 def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Sample]:
-    found = list(walk(folder, ledger))
+    found = list(walk_files(folder, ledger))
     names = {file: file.relative_to(folder).as_posix() for file in found if isinstance(file, Path)}
     arrays = [file for file in names if file.suffix.lower() in ARRAY_SUFFIXES]
     reads_images = preprocessing.kind == "images" or (preprocessing.is_image_like and not arrays)
     images = [file for file in names if is_image_file(file)] if reads_images else []
-    no_samples = find_no_samples(folder, [names[file] for file in images])
-    no_samples.note_on(ledger)
+    excluded_images = find_excluded_images(folder, [names[file] for file in images])
+    excluded_images.note_on(ledger)
     chosen = set(images or arrays)
     for entry in found:
         if isinstance(entry, DataError):
             yield UnreadSample(entry.where, entry.message)
         elif entry not in chosen:
             ledger.note(LEFT_OUT, names[entry], kind_of_file(entry))
-        elif names[entry] not in no_samples.reasons:
+        elif names[entry] not in excluded_images.reasons:
             if images and not is_image_name(entry.name):
                 ledger.note("read by its content", names[entry])
             yield from _in_file(entry, preprocessing)
@@ -187,7 +184,7 @@ def _missing(file: Path) -> str:
 
 
 def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
-    """The rows of an array or tensor that is at hand, and not in a file.
+    """The rows of an array or tensor in memory.
 
     Raises:
         UsageError: it does not fit the network.

@@ -1,7 +1,4 @@
-"""How many runs with different settings were scored on the same test samples: the best of many by that figure is a lucky one.
-
-This file knows run folders that lie beside each other.
-"""
+"""How many runs with different settings were scored on the same test samples: the best of many owes something to luck."""
 
 from __future__ import annotations
 
@@ -42,7 +39,7 @@ def reuse_sentence(folder: Path, noun: str) -> str:
             continue
         with contextlib.suppress(
             VisusError, OSError, ValueError, KeyError, TypeError
-        ):  # a damaged run beside it is no reason to fail
+        ):  # a damaged run in the same folder is no reason to fail
             facts = _facts(other)
             if facts is not None and facts["fingerprint"] == own["fingerprint"] and _test_samples(other) == test:
                 settings.add(_settings(other, facts))
@@ -55,7 +52,7 @@ def reuse_sentence(folder: Path, noun: str) -> str:
 
 
 def _beside(folder: Path) -> list[Path]:
-    """What lies beside a run; nothing where that cannot be listed."""
+    """The other folders next to a run; none where they cannot be listed."""
     try:
         return sorted(folder.parent.iterdir())
     except OSError:

@@ -1,14 +1,11 @@
-"""``visus evaluate RUN --shifts``: whether a trained network's answers move with the image, and what would help at which price.
-
-This file knows which shifts are measured on a run, and which changes of its design there are.
-"""
+"""``visus evaluate RUN --shifts``: how the answers of a trained network change when its samples move by a few pixels."""
 
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -17,54 +14,26 @@ from torch import Tensor, nn
 from visus.data.batches import Part, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
-from visus.data.reading import Reading
-from visus.design import Account, Design, account
-from visus.design.antialiasing import with_blur_pooling, with_global_pooling
-from visus.errors import DataError, DesignError
+from visus.design import Account
+from visus.errors import DataError
 from visus.evaluation.equivariance import Equivariance, measure_equivariance
 from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
-from visus.training.runs import RunFolder
-from visus.units import Described, write_count, write_number_of, write_share, write_split
-from visus.workbench.modules import OBJECT_PREFIX, count_macs
-from visus.workbench.runs.run import Run
-from visus.workbench.summaries import design_of
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Table, Text, grid, notes
+from visus.units import Described, write_number_of, write_share, write_size, write_split
+from visus.workbench.modules import count_macs
+from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
 
 NUM_SHIFTS: Final = 49
 MAX_SAMPLES, MIN_SAMPLES = 200, 16
 MACS: Final = 10**12  # about a minute on two processor cores
 PHASE_SAMPLES, MAP_SAMPLES, MAX_PHASES = 16, 4, 1024
-SHIFT_AUGMENTATION: Final = 0.1
-CHANGES: Final = (
-    ("global pooling instead of flatten", with_global_pooling),
-    ("blurred pooling instead of strides", with_blur_pooling),
-)
-"""What may make the answers move less, in words, and how a design is changed so; what is changed first stands first."""
-
-
-@dataclass(frozen=True)
-class ShiftRemedy:
-    """A change that should make the answers move less, with its price.
-
-    Args:
-        name: what is changed.
-        sentence: what it costs, for people.
-        command: what to type to train it beside the run.
-        design: the changed design as text; empty where the design stays.
-        num_parameters, macs: of the changed network, for one sample; None where it stays.
-    """
-
-    name: str
-    sentence: str
-    command: str
-    design: str = ""
-    num_parameters: int | None = None
-    macs: int | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The remedy as plain data."""
-        return {**self.__dict__}
+MAX_COLUMNS: Final = 16  # of figures that fit into a line of a terminal
+MAX_PHASES_SHOWN: Final = 64  # of a larger pattern, only the mean and the maximum are printed
+STEADY: Final = 0.01  # a layer that changes by less counts as unchanged
 
 
 @dataclass(frozen=True, repr=False)
@@ -103,6 +72,36 @@ class ShiftReport(Described):
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
+    def text(self, title: str = "moved") -> Text:
+        """What happens to the answers when the samples move: by the way of moving, by phase, by layer, by place; and what would help."""
+        ways = self.ways
+        lines: list[str | Table] = [
+            f"{title}: {self.num_samples:,} of {write_number_of(self.num_in_split, self.noun)} ({self.split}), by up to "
+            f"{write_size(ways[0].reach_px)}, {write_number_of(ways[0].num_shifts, 'shift')} of each",
+            _way_table(ways),
+        ]
+        if self.step_px is not None:
+            lines.append(f"the network's stride is {write_size(self.step_px)}: {self._beyond_the_stride()}")
+        lines += _phase_lines(self.phases) if self.phases is not None else []
+        lines += _layer_lines(self.layers)
+        lines += _placement_lines(self.placement)
+        for remedy in self.remedies:
+            lines += [f"to try: {remedy.name}: {remedy.sentence}", f"  {remedy.command}"]
+        return (*lines, *notes(self.notes))
+
+    def _beyond_the_stride(self) -> str:
+        """Whether a shift by the stride itself keeps the answers: it moves maps by whole positions, but not what follows a flattened map."""
+        by_step = [each for each in self.layers if each.shift_px == self.step_px]
+        last = by_step[0].layers[-1] if by_step and by_step[0].layers else None
+        if last is None or last.error is None:
+            return f"inside the {self.noun}, a shift by it moves every map by whole positions"
+        if last.error < STEADY:
+            return f"inside the {self.noun}, only smaller shifts change the answers"
+        return (
+            f"inside the {self.noun}, a shift by it moves every map by whole positions, but it changes {last.path} by {write_share(last.error)}, "
+            "since the border, or the layers after the maps, depend on the position"
+        )
+
     def to_json(self) -> dict[str, Any]:
         """The report as plain data."""
         return {
@@ -119,40 +118,117 @@ class ShiftReport(Described):
         }
 
 
-def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples: int | None = None) -> ShiftReport:
+def _way_table(ways: Sequence[ShiftFigures]) -> Table:
+    headings = (
+        "way",
+        "two shifts agree",
+        "95 % interval",
+        "label kept",
+        "never changes",
+        "logits change",
+        "max",
+        "what enters",
+    )
+    rows = []
+    for each in ways:
+        interval = f"{write_share(each.consistency_low)} to {write_share(each.consistency_high)}"
+        shares = (each.kept, each.always, each.logit_change, each.largest_logit_change)
+        rows.append((each.way, write_share(each.consistency), interval, *map(write_share, shares), WAYS[each.way]))
+    return Table(tuple(rows), headings, (1, 3, 4, 5, 6))
+
+
+def _phase_lines(phases: PhasePattern) -> list[str | Table]:
+    """How much the logits change over the phases of the stride, with a grid where it is small enough to read."""
+    lines: list[str | Table] = [
+        f"logits change by {write_share(phases.mean_logit_change)} on average and by {write_share(max(phases.logit_change))} at most over the "
+        f"phases of the stride, without the first, which is no shift; {WAYS[phases.way]}"
+    ]
+    num_columns = min(phases.step_px[-1], MAX_COLUMNS)  # a longer row of a signal goes on in the next line
+    is_cut = len(phases.step_px) > 1 and num_columns < phases.step_px[-1]
+    if len(phases.logit_change) <= MAX_PHASES_SHOWN and len(phases.step_px) <= 2 and not is_cut:
+        lines.append(grid([write_share(value) for value in phases.logit_change], num_columns))
+    return lines
+
+
+def _layer_lines(layers: Sequence[Equivariance]) -> list[str | Table]:
+    """The error of every layer for each shift, inside the image and everywhere, and which layer breaks equivariance."""
+    if not layers:
+        return []
+    headings = [heading for each in layers for heading in (f"by {write_size(each.shift_px)}", "inside")]
+    rows = []
+    for same in zip(*(each.layers for each in layers), strict=True):
+        errors = [_error(value) for row in same for value in (row.error, row.interior_error)]
+        rows.append((same[0].path, " x ".join(map(str, same[0].step_px)), *errors))
+    table = Table(tuple(rows), ("layer", "stride", *headings), tuple(range(2, 2 + len(headings))))
+    return [table, *(each.sentence() for each in layers)]
+
+
+def _placement_lines(placement: PlacementFigures) -> list[str | Table]:
+    """The accuracy over places, as a grid for each size of the object."""
+    lines: list[str | Table] = []
+    for each in placement.sizes:
+        size, shares = write_size(each.object_px), [write_share(value) for value in each.accuracy]
+        if len(shares) == 1:
+            lines.append(f"objects of {size} fill the canvas: {shares[0]} right")
+            continue
+        canvas, range_ = write_size(placement.canvas_px), f"{write_share(each.lowest)} to {write_share(each.highest)}"
+        lines.append(f"objects of {size} on an empty canvas of {canvas}: {range_} right by place")
+        lines += [grid(shares, each.shape[-1])] if len(each.shape) <= 2 else []
+    return lines
+
+
+def _error(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if value >= 5e-5 else "0"
+
+
+def report_shifts(
+    run: SavedRun,
+    data: str | Path | Data | None = None,
+    *,
+    split: str | None = None,
+    num_samples: int | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> ShiftReport:
     """Measure how a run's answers change when its samples move.
 
-    All figures are computed in float32: what a shorter number format rounds away would count as a change.
+    All figures are computed in float32, since the rounding of a shorter format would count as a change.
 
     Args:
         run: the run.
-        data: opened data.
-        split: which split; None for the one that is scored.
+        data, split, cache_dir: as for ``Run.shifts``.
         num_samples: so many samples, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
+        on_event, should_stop: as for ``Run.shifts``.
 
     Raises:
         DataError: the split is empty.
     """
+    monitor = Monitor(on_event, should_stop)
+    data = opened(run, data, cache_dir=cache_dir, monitor=monitor)
     part = data.split(split or data.scored_split)
     shape, macs = run.preprocessing.input_shape, count_macs(run.module, run.preprocessing.input_shape)
     affordable = max(MIN_SAMPLES, MACS // max(1, macs * NUM_SHIFTS * (len(WAYS) + 1)))
     samples, labels = some_samples(run, part, num_samples or min(MAX_SAMPLES, affordable))
     module, device = reading(run), run.machine.device
     reach = reach_of(shape[1:])
-    ways = tuple(measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device) for way in WAYS)
+    ways = tuple(
+        measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device, monitor=monitor) for way in WAYS
+    )
     step, costs, notes = _step(run)
     if run.views_sentence:
         notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
     phases = None
     if step and 1 < math.prod(step) <= MAX_PHASES:
-        phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device)
+        phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device, monitor=monitor)
     layers: list[Equivariance] = []
+    monitor.check("measuring layers")
     if costs is not None:
         few = samples[:MAP_SAMPLES].to(run.machine.device)
         shifts = dict.fromkeys([(1,) * len(reach), *([step] if step else [])])
         layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
-    background = 0.0 if run.preprocessing.scale == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
-    if run.preprocessing.scale != "mean-deviation":
+    background = 0.0 if run.preprocessing.normalize == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
+    if run.preprocessing.normalize != "mean-deviation":
         notes.append("Objects were placed on the mean of the samples that were moved.")
     return ShiftReport(
         split="all" if data.is_whole else part.name,
@@ -163,13 +239,13 @@ def report_shifts(run: Run, data: Data, split: str | None = None, *, num_samples
         ways=ways,
         phases=phases,
         layers=tuple(layers),
-        placement=measure_placement(module, samples, labels, background=background, device=device),
+        placement=measure_placement(module, samples, labels, background=background, device=device, monitor=monitor),
         remedies=tuple(remedies(run)),
         notes=tuple(notes),
     )
 
 
-def some_samples(run: Run, part: Part, num_samples: int) -> tuple[Tensor, Tensor]:
+def some_samples(run: SavedRun, part: Part, num_samples: int) -> tuple[Tensor, Tensor]:
     """So many samples of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
 
     Raises:
@@ -192,7 +268,7 @@ class _Shuffle(nn.Module):
         return self.preprocessing.shuffled(x)
 
 
-def reading(run: Run) -> nn.Module:
+def reading(run: SavedRun) -> nn.Module:
     """The run's network as one that reads scaled samples: where it was trained on shuffled ones, they are shuffled in front of it."""
     if run.preprocessing.shuffle_seed is None:
         return run.module
@@ -209,7 +285,7 @@ def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
 
 
 def shuffled_words(noun: str) -> str:
-    """Why the layers of a network that reads shuffled positions are not looked at.
+    """Why the layers of a network that reads shuffled positions are not measured.
 
     >>> shuffled_words("signal")
     'The network reads shuffled positions, so its layers see no signal that could move.'
@@ -217,7 +293,7 @@ def shuffled_words(noun: str) -> str:
     return f"The network reads shuffled positions, so its layers see no {noun} that could move."
 
 
-def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
+def _step(run: SavedRun) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
     """The network's step and account, and why there is none."""
     if run.preprocessing.shuffle_seed is not None:
         return None, None, [shuffled_words(run.preprocessing.noun)]
@@ -226,88 +302,3 @@ def _step(run: Run) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:
     except TraceError as error:
         return None, None, [f"The network's layers could not be followed: {error.message}"]
     return total_step(costs), costs, []
-
-
-def remedies(run: Run) -> list[ShiftRemedy]:
-    """What may make the answers of a run move less, each with its price and the command that trains it beside the run.
-
-    None for a run on shuffled positions, whose images no change of the design can put back in order.
-    """
-    if run.preprocessing.shuffle_seed is not None:
-        return []
-    found = [
-        ShiftRemedy(
-            "shift augmentation",
-            f"it costs nothing in use; the training {run.preprocessing.noun}s are shifted by up to "
-            f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
-            _command(run, "", f"--translate {SHIFT_AUGMENTATION}"),
-        )
-    ]
-    if (run.recipe.translate or 0.0) >= SHIFT_AUGMENTATION:
-        found = []
-    shape, num_classes = run.preprocessing.input_shape, len(run.classes)
-    design = own_design(run)
-    if design is None:
-        return found
-    before = account(design, shape, num_classes)
-    for name, change in reversed(CHANGES):
-        changed = change(design)
-        try:
-            after = account(changed, shape, num_classes) if changed is not None else None
-        except DesignError:
-            continue
-        if changed is not None and after is not None:
-            sentence = f"{_price(before.num_parameters, after.num_parameters)} parameters, {_price(before.macs, after.macs)} multiply-adds"
-            found.insert(
-                0, ShiftRemedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
-            )
-    return found
-
-
-def own_design(run: Run) -> Design | None:
-    """The design that a run was trained with; None for a module or a callable."""
-    text = RunFolder.open(run.folder).read_text("design.txt").strip()
-    return None if text.startswith(OBJECT_PREFIX) else design_of(text, run.preprocessing.input_shape, len(run.classes))
-
-
-def antialiased_design(run: Run) -> tuple[Design, str] | None:
-    """The run's design with all structural remedies at once, and what was changed, in words; None where there is none."""
-    design = own_design(run)
-    if design is None:
-        return None
-    done = []
-    for name, change in CHANGES:
-        changed = change(design)
-        try:
-            if changed is None:
-                continue
-            changed.place(run.preprocessing.input_shape, len(run.classes))
-        except DesignError:
-            continue
-        design = changed
-        done.append(name)
-    return (design, ", ".join(done)) if done else None
-
-
-def _command(run: Run, design: str, more: str = "") -> str:
-    """The command that trains a change beside the run: same data, split, size, scaling and recipe."""
-    folder, prepared = RunFolder.open(run.folder), run.preprocessing
-    facts = folder.read_json("data.json")
-    asked = " ".join(design.split()) or " ".join(folder.read_text("design.txt").split())
-    words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", asked]
-    words += ["-c", str(run.folder / "recipe.yaml"), "--split-file", str(run.folder / "split.csv")]
-    words += ["--img-size", "x".join(str(length) for length in prepared.size)]
-    if prepared.kind == "images":
-        words += [
-            "--channels",
-            str(prepared.channels),
-            *(["--resize-mode", prepared.rule] if prepared.rule != "squash" else []),
-        ]
-    words += ["--labels", facts["labels"]] if facts.get("labels") else []
-    words += Reading.from_json(facts.get("reading")).options()
-    words += ["--normalize", prepared.scale] if prepared.scale == "min-max" else []
-    return f"{shlex.join(words)}{f' {more}' if more else ''}"
-
-
-def _price(before: int, after: int) -> str:
-    return f"{write_count(after)} instead of {write_count(before)}" if before != after else f"the same {write_count(after)}"

@@ -1,7 +1,4 @@
-"""Whether a training mirrors its samples: asked of the samples themselves, where the recipe leaves it open.
-
-This file knows data and recipes.
-"""
+"""Whether a training mirrors its samples: asked of the samples themselves, where the recipe leaves it open."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Which run several processes train together, who of them writes it, and what they need.
-
-This file knows run folders, recipes and groups of processes.
-"""
+"""Which run several processes train together, who of them writes it, and what they need."""
 
 from __future__ import annotations
 

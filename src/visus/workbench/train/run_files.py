@@ -1,7 +1,4 @@
-"""What a training leaves in its run folder: before the first step, where it goes on, and at the end.
-
-This file knows which files there are and what stands in each.
-"""
+"""The files of a run folder: written before the first step, when a training is resumed, and at the end."""
 
 from __future__ import annotations
 
@@ -19,7 +16,8 @@ from visus.errors import StorageError
 from visus.evaluation.scores import Scores
 from visus.networks.machine import Machine, describe
 from visus.pages.card import write_card
-from visus.pages.parts.plots import draw_confusion, draw_curves
+from visus.pages.parts.confusion import draw_confusion
+from visus.pages.parts.training_curves import draw_curves
 from visus.pages.report.page import write_report
 from visus.training.arithmetic import rounding, rounding_differs
 from visus.training.events import Finished
@@ -80,7 +78,7 @@ def write_start(
 
 
 def renew_environment(folder: RunFolder, recipe: ResolvedRecipe, machine: Machine) -> str:
-    """Where a training goes on elsewhere, or with other versions, the file tells both; the warning where its numbers will be rounded otherwise."""
+    """Record the machine and versions of a resumed training beside the earlier ones; a warning where the rounding will differ."""
     before, now = folder.read_json("environment.json"), json.loads(json.dumps(_environment(recipe, machine)))
     earlier = before.pop("earlier", [])
     if now != before:
@@ -104,7 +102,7 @@ def write_end(
     end: Finished,
     scoring: FinishedRun,
 ) -> tuple[str, ...]:
-    """The files that tell the result; a sentence for each that could not be made, as where matplotlib does not load.
+    """Write the files of the result; returns a sentence for each that could not be made, as where matplotlib does not load.
 
     Raises:
         StorageError: the disk is full.
@@ -120,7 +118,7 @@ def write_end(
     images = {"confusion.png": lambda path: draw_confusion(scores, path)}
     if training.position.history:  # else the head alone was fitted
         images["curves.png"] = lambda path: draw_curves(training.position.history, path)
-    return tuple(told for name, draw in images.items() if (told := _drawn(folder.path / name, draw)))
+    return tuple(why for name, draw in images.items() if (why := _drawn(folder.path / name, draw)))
 
 
 def _drawn(path: Path, draw: Callable[[Path], None]) -> str:

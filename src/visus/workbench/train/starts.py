@@ -3,40 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
-from visus.data.preprocessing import Preprocessing
 from visus.data.survey import InputSpec, Survey
 from visus.errors import UsageError
-from visus.evaluation.predictions import evaluation_mode
-from visus.networks import initial_weights, pretrained, weights
-from visus.networks.fast import is_sped_up, slow_down, speed_up
+from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
-from visus.networks.machine import Machine, freed_memory_kept, memory_format
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
-from visus.training.events import FeaturesDone, HeadFitted
-from visus.training.fine_tuning import plan
-from visus.training.heads import cross_validate, fit_head, set_head
-from visus.training.loss import calibrated_losses
-from visus.training.recipe import Recipe
-from visus.training.resolve import StartFacts
-from visus.training.selection import Answers, is_more_often_right
 from visus.units import write_number_of
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
-from visus.workbench.train.preparing import class_weights
 
 MIN_SIDE_PX = 128
-FEATURES_BATCH = 32
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
 """Up to so many training images they may have a side of so many pixels; more have 128."""
 
@@ -89,15 +73,15 @@ def choice_of(
     network: object = None,
     file: object = None,
     channels: int | None = None,
-    scale: str | None = None,
+    normalize: str | None = None,
 ) -> BackboneChoice | None:
-    """The choice that is left where a person has said this much; None where a backbone's weights are out of the question.
+    """The choice of a backbone that the options leave open; None where a backbone's weights cannot be used.
 
     Args:
-        wanted: True for ``--pretrained``, False for ``--no-pretrained``, None where nothing was said.
+        wanted: True for ``--pretrained``, False for ``--no-pretrained``, None for neither.
         network: the network that was asked for; None for the default.
         file: other weights that were asked for.
-        channels, scale: as for ``open_data``, None where open.
+        channels, normalize: as for ``open_data``, None where open.
 
     Raises:
         UsageError: a backbone's weights and something that cannot go with them, or the extra is not installed.
@@ -107,7 +91,7 @@ def choice_of(
         f"are those of {' and '.join(pretrained.BACKBONES)}": network is not None and backbone is None,
         "and other weights exclude each other": file is not None,
         "need color (channels=3)": channels == 1,
-        f"have a scaling of their own, so scale={scale} cannot be used": scale is not None,
+        f"have a scaling of their own, so normalize={normalize} cannot be used": normalize is not None,
     }
     reasons = [reason for reason, holds in against.items() if holds]
     if wanted is False or (wanted is None and (reasons or network is not None)):
@@ -145,16 +129,16 @@ class Start:
     head_order: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
-        """What is said before the first step."""
+        """What is printed before the first step."""
         new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
-        told = [f"starts from {self.source}{new}"]
+        lines = [f"starts from {self.source}{new}"]
         if self.head_order:
             here, as_text = (", ".join(names[:4]) for names in (self.head_order, sorted(self.head_order)))
-            told.append(
+            lines.append(
                 f"the last layer is used as it is, in the order of the classes here: {here}, ...; torchvision and others sort names as text "
                 f"({as_text}, ...), and outputs in another order would stand for the wrong classes"
             )
-        return told
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``start.json``; ``from_json`` reads it back."""
@@ -173,7 +157,7 @@ class Start:
 def known_weights(
     network: Network | None, module: nn.Module, data: Data, file: str | Path | None, backbone: Backbone | None
 ) -> InitialWeights | None:
-    """The weights that know something, for a network that was made; None where it is new.
+    """The pretrained weights of a network; None for a new one.
 
     Args:
         network: what was asked for.
@@ -217,14 +201,14 @@ def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = (
 def read_for(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> bool:
     """Whether data was opened with this scaling."""
     plan = data.preprocessing
-    return plan.scale == "fixed" and (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor)
+    return plan.normalize == "fixed" and (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor)
 
 
 def start_of(data: Data, choice: BackboneChoice | None) -> str:
     """What a training on opened data would start from where nothing but the data is given, for a reader; with the choice's note.
 
     Args:
-        data: opened with ``suit=choice``.
+        data: opened with ``choose_input=choice``.
         choice: None where a backbone's weights are out of the question.
     """
     if choice is not None and read_for(data):
@@ -248,153 +232,5 @@ def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZAT
             f"the pretrained weights need {kind} with values from 0 to 255, and these are {plan.noun}s with "
             f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out --pretrained, or give --channels {num_channels}."
         )
-    scaling = {"scale": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
+    scaling = {"normalize": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
     return dataclasses.replace(data, preprocessing=dataclasses.replace(plan, **scaling))  # type: ignore[arg-type]
-
-
-@dataclass(frozen=True, eq=False)
-class StartProbe:
-    """What a network that knows something makes of the data, before any other layer is trained.
-
-    Args:
-        facts: what follows for the training.
-        start: the start, with the accuracy of its head.
-        seconds: that it took.
-    """
-
-    facts: StartFacts
-    start: Start
-    seconds: float
-
-
-def probe(
-    module: nn.Module,
-    start: Start,
-    data: Data,
-    recipe: Recipe,
-    machine: Machine,
-    tell: Callable[[FeaturesDone | HeadFitted], None],
-    *,
-    is_mirrored: bool,
-) -> StartProbe:
-    """Fit the head on what the other layers make of each sample, in place, and judge it on samples that it was not fitted on.
-
-    The head is fitted where it is new, or where a fitted one is better beyond chance; no other layer changes.
-
-    Args:
-        module: where it is to be trained, on the machine's device.
-        start: what it starts from.
-        data: opened data.
-        recipe: what was asked for.
-        machine: device and precision.
-        tell: called with how it goes.
-        is_mirrored: every training sample is looked at once more, mirrored.
-    """
-    began = time.perf_counter()
-    training, validation = data.split("train"), data.split("val")
-    views = 2 if is_mirrored else 1
-    is_fast = recipe.kernels == "auto"
-    if machine.channels_last and len(data.input_shape) > 2:
-        module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
-    reader = _Features(module, machine, len(training) * views + len(validation), tell, is_fast=is_fast)
-    found = [reader.of(training, data.preprocessing, is_mirrored=bool(turn)) for turn in range(views)]
-    held = reader.of(validation, data.preprocessing) if len(validation) else None
-    labels = torch.from_numpy(training.labels)
-    own = None if start.left_new else _answers([found[0].logits, *([held.logits] if held else [])], labels, validation)
-    head = reader.head
-    if head is None:  # no linear layer makes the answers
-        return StartProbe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
-    num_classes, features = len(data.classes), torch.stack([each.features for each in found])
-    balance = class_weights(data) if recipe.class_weights == "balanced" else None
-    judged = cross_validate(features, labels, num_classes, balance, groups=data.groups_of("train"), seed=recipe.seed)
-    fitted = fit_head(features, labels, num_classes, judged.decay, balance)
-    keeps_own = False
-    if own is not None:
-        new = judged.logits if held is None else torch.cat([judged.logits, fitted.logits(held.features)])
-        keeps_own = not is_more_often_right(own, _answers([new], labels, validation))
-    if not keeps_own:
-        set_head(head, fitted)
-    accuracy, num_samples = judged.accuracy, len(judged.is_right)
-    if keeps_own and held is not None:  # it may have been trained on the training samples
-        accuracy, num_samples = (
-            _answers([held.logits], torch.from_numpy(validation.labels), validation).accuracy,
-            len(validation),
-        )
-    start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
-    seconds = time.perf_counter() - began
-    tell(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own))
-    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
-
-
-def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: Machine, *, is_mirrored: bool) -> None:
-    """Fit the head as ``probe`` did, in place, for a training that was killed before its first checkpoint."""
-    probe(module, start, data, recipe, machine, lambda event: None, is_mirrored=is_mirrored)
-
-
-def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> Answers:
-    """How training and validation samples are answered, in this order."""
-    rows = torch.cat(logits)
-    whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
-    losses = calibrated_losses(rows, whole)
-    return Answers(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
-
-
-@dataclass(frozen=True, eq=False)
-class _Seen:
-    """Features (N, F) and logits (N, C) of the samples of a set; no features where no linear layer makes the answers."""
-
-    features: Tensor
-    logits: Tensor
-
-
-class _Features:
-    """What the head of a network is given, and what the network answers, for every sample of a set, in evaluation mode; told as it goes."""
-
-    def __init__(
-        self, module: nn.Module, machine: Machine, total: int, tell: Callable[[FeaturesDone], None], *, is_fast: bool
-    ) -> None:
-        self.module, self.machine, self.total, self.tell, self.is_fast = module, machine, total, tell, is_fast
-        found = weights.head_of(module)
-        self.head = found[1] if found else None
-        self.done = 0
-
-    def of(self, part: Part, preprocessing: Preprocessing, *, is_mirrored: bool = False) -> _Seen:
-        """In the order of the set."""
-        given: list[Tensor] = []
-        made: list[Tensor] = []
-
-        def keep(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            given.append(inputs[0].detach().float().cpu())
-            made.append(output.detach().float().cpu())
-
-        hook = self.head.register_forward_hook(keep) if self.head is not None else None
-        answers: list[Tensor] = []
-        was_fast = is_sped_up(self.module)
-        if self.is_fast:
-            speed_up(self.module)
-        try:
-            with evaluation_mode(self.module), torch.no_grad(), freed_memory_kept():
-                for batch in batches_in_order(part, preprocessing, FEATURES_BATCH):
-                    answers.append(self._answer(batch.flip(-1) if is_mirrored else batch))
-                    self.done += len(batch)
-                    self.tell(FeaturesDone(self.done, self.total))
-        finally:
-            if hook is not None:
-                hook.remove()
-            if self.is_fast and not was_fast:
-                slow_down(self.module)
-        logits = torch.cat(answers)
-        is_head = len(made) == len(answers) and all(
-            each.ndim == 2 and torch.allclose(each, answer, atol=1e-4) for each, answer in zip(made, answers, strict=True)
-        )
-        if not is_head:
-            self.head = None
-        return _Seen(torch.cat(given) if is_head else logits[:, :0], logits)
-
-    def _answer(self, batch: Tensor) -> Tensor:
-        machine = self.machine
-        layout = memory_format(batch.dim()) if machine.channels_last else torch.preserve_format
-        with machine.autocast():
-            output = self.module(batch.to(device=machine.device, memory_format=layout))
-        answer: Tensor = output.detach().float().cpu()
-        return answer

@@ -1,9 +1,7 @@
 """The default network for a time limit: the widest ``compact`` whose usual training fits into it on this machine.
 
-This file knows scales, prices and limits.
-
 Without a time limit the default network is the same on every machine. With one, it follows from what this machine can do; the run keeps the
-design that was chosen and the reason, so it goes on with the same network anywhere.
+design that was chosen and the reason, so it is resumed with the same network anywhere.
 """
 
 from __future__ import annotations
@@ -24,6 +22,7 @@ from visus.design.families.compact import SCALES
 from visus.limits import memory_bytes
 from visus.networks.machine import Machine
 from visus.networks.step_cost import Prices, Work
+from visus.progress import Monitor
 from visus.training.distribution import Group
 from visus.training.events import Pricing
 from visus.training.optimizers import make_optimizer
@@ -69,7 +68,7 @@ def within_limit(
     machine: Machine,
     group: Group,
     mirrors: MirrorTest | None,
-    tell: Callable[[Pricing], None],
+    monitor: Monitor,
 ) -> tuple[BuiltNetwork, ResolvedRecipe]:
     """The network and its resolved recipe for a time limit; the first process measures and decides for all.
 
@@ -81,7 +80,7 @@ def within_limit(
         machine: device, precision and layout.
         group: the processes that train together.
         mirrors: what the nearest neighbors say about mirroring.
-        tell: called before something is measured, which takes seconds.
+        monitor: receives ``Pricing`` before something is measured, which takes seconds.
 
     Returns:
         The network, with the reason for it, and the recipe resolved for it.
@@ -93,7 +92,7 @@ def within_limit(
 
         def seconds_of(scale: float) -> float:
             if scale not in known:
-                known[scale] = _training_s(rungs[scale], prices, data, machine, group, tell)
+                known[scale] = _training_s(rungs[scale], prices, data, machine, group, monitor)
             return known[scale]
 
         macs = {scale: rung.macs for scale, rung in rungs.items()}
@@ -144,18 +143,18 @@ def sentence(limit_s: float, taken: float, known: Mapping[float, float], macs: M
     >>> sentence(60, 0.5, {1.0: 118, 0.5: 50}, {0.5: 30, 1.0: 100}, 29)
     'compact(scale=0.5): about 50 s for 29 epochs on this machine, and there are 60 s; compact(scale=1) would take about 1 min 58 s.'
     """
-    told = (
+    sentence_so_far = (
         f"{_named(taken)}: about {write_duration(known[taken])} for {write_number_of(num_epochs, 'epoch')} on this machine, "
         f"and there are {_limit(limit_s)}"
     )
     if known[taken] > limit_s:
-        return f"{told}; nothing narrower is left, so the training ends with the time, and its schedule too."
+        return f"{sentence_so_far}; nothing narrower is left, so the training ends with the time, and its schedule too."
     wider = next((scale for scale in macs if scale > taken), None)
     if wider is None:
-        return f"{told}; nothing wider is left."
+        return f"{sentence_so_far}; nothing wider is left."
     if wider in known:
-        return f"{told}; {_named(wider)} would take about {write_duration(known[wider])}."
-    return f"{told}; {_named(wider)} computes {macs[wider] / macs[taken]:.2g} times as much."
+        return f"{sentence_so_far}; {_named(wider)} would take about {write_duration(known[wider])}."
+    return f"{sentence_so_far}; {_named(wider)} computes {macs[wider] / macs[taken]:.2g} times as much."
 
 
 def _limit(limit_s: float) -> str:
@@ -202,16 +201,14 @@ def _memory_bytes(machine: Machine) -> int | None:
     return memory_bytes()
 
 
-def _training_s(
-    rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, tell: Callable[[Pricing], None]
-) -> float:
+def _training_s(rung: Rung, prices: Prices, data: Data, machine: Machine, group: Group, monitor: Monitor) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = rung.made, rung.recipe
     batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
     work = Work(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
-        tell(Pricing(_named(rung.scale)))
+        monitor.emit(Pricing(_named(rung.scale)))
         module, _ = prepare(made.module, data, recipe, machine)
         return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 

@@ -46,7 +46,10 @@ def differing(term: Dependence) -> set[int]:
 
 def lying(terms: Terms, shape: Shape) -> frozenset[int]:
     """The dimensions in which the axis lies."""
-    found = frozenset[int]().union(*(term.axis_dims for term in terms if term.merged is None or term.merged.length > 1))
+    found = set[int]()
+    for term in terms:
+        if term.merged is None or term.merged.length > 1 or term.merged.inner == 1:  # else one position, repeated
+            found |= term.axis_dims
     return frozenset(dim for dim in found if shape[dim] > 1)
 
 

@@ -235,7 +235,7 @@ class Dependence:
         intervals, theoretical = self.intervals, self.theoretical
         for dim in range(intervals.ndim - 1):
             if dim != self.axis_dim:
-                intervals, theoretical = _without_repeats(intervals, dim), _without_repeats(theoretical, dim)
+                intervals, theoretical = without_repeats(intervals, dim), without_repeats(theoretical, dim)
         if intervals is self.intervals and theoretical is self.theoretical:
             return self
         return self.replaced(intervals=intervals, theoretical=theoretical)
@@ -293,7 +293,7 @@ Terms = tuple[Dependence, ...]
 """What a tensor depends on along one axis, as a union: dependences along different dimensions stay apart, which keeps arrays small."""
 
 
-def flags_together(parts: Sequence[Dependence]) -> dict[str, bool]:
+def flags_together(parts: Sequence[Dependence]) -> dict[str, Any]:
     """The flags of what is made of several."""
     return {
         "is_whole": any(part.is_whole for part in parts),
@@ -332,7 +332,7 @@ def first_along(array: Array, dim: int) -> Array:
     return array if array.shape[dim + 1] == 1 else array[(slice(None),) * (dim + 1) + (slice(0, 1),)]
 
 
-def _without_repeats(array: Array, dim: int) -> Array:
+def without_repeats(array: Array, dim: int) -> Array:
     """The array with length 1 in a dimension along which all its numbers are the same."""
     if array.shape[dim + 1] > 1:
         first = first_along(array, dim)

@@ -157,14 +157,14 @@ def _relaid(dep: Dependence, shape: Shape, after: Shape) -> Dependence:
                 outer = long_new[0], dep.stride * math.prod(after[dim] for dim in long_new[1:])
             dep = explicit(dep, shape)
     intervals, is_hull = _refilled(dep.intervals, parts, shape, after)
-    theoretical, is_rough = _refilled(dep.theoretical, parts, shape, after)
+    theoretical, is_theoretical_hull = _refilled(dep.theoretical, parts, shape, after)
     relaid = dep.replaced(
         intervals=intervals,
         theoretical=theoretical,
         axis_dim=axis_dim,
         axis_dims=frozenset(),
         is_exact=dep.is_exact and not is_hull,
-        is_approximate=dep.is_approximate or is_rough,
+        is_approximate=dep.is_approximate or is_theoretical_hull,
     ).compressed()
     axis_dims = frozenset[int]() if axis_dim is None else frozenset((axis_dim,))
     for old, new in parts:

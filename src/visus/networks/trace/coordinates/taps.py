@@ -1,6 +1,6 @@
 """Which old positions each new position of one axis reads: windows, transposed windows, padding, resizing, slices.
 
-This file knows whole numbers on one axis.
+The taps of windows, transposed windows and upsampling are those of ``visus.geometry``, here as tables.
 """
 
 from __future__ import annotations

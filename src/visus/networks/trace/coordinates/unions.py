@@ -26,6 +26,7 @@ from visus.networks.trace.coordinates.dependence import (
     largest_stride,
     least,
     theoretical_numbers,
+    without_repeats,
 )
 from visus.networks.trace.coordinates.layouts import broadcast
 from visus.networks.trace.coordinates.taps import Number
@@ -95,14 +96,13 @@ def compact_union(one: Dependence, other: Dependence) -> Dependence:
     found: Dependence | None = one.memo.get(other)
     if found is not None:
         return found
-    intervals = np.minimum(one.intervals.reshape(2, -1), other.intervals.reshape(2, -1))
-    if (one.is_whole or other.is_whole) and intervals.shape[1] > 1 and bool((intervals == intervals[:, :1]).all()):
-        intervals = intervals[:, :1]
-    if one.axis_dims:
+    others = other.intervals
+    if others.ndim != one.intervals.ndim:
+        others = others.reshape(2, *[1] * (one.intervals.ndim - 1))
+    intervals = np.minimum(one.intervals, others)
+    if intervals.size > 2 and (one.is_whole or other.is_whole):
         (dim,) = one.axis_dims
-        intervals = along_dim(intervals, dim, one.intervals.ndim - 1)
-    else:
-        intervals = intervals.reshape(2)
+        intervals = without_repeats(intervals, dim)
     flags = flags_together((one, other))
     if one.phases is None and other.phases is None:
         found = one.replaced(
@@ -159,7 +159,7 @@ def _phases_together(deps: Sequence[Dependence]) -> Phases | None:
     chosen = [dep for dep in deps if dep.stride]
     if len({dep.stride for dep in chosen}) > 1:
         return None
-    return hull_of_phases([dep.phases or alike(dep.theoretical, dep.stride) for dep in chosen])  # type: ignore[arg-type]
+    return hull_of_phases([dep.phases or alike(dep.theoretical, dep.stride) for dep in chosen])
 
 
 # ---- end to end ----
@@ -219,7 +219,7 @@ def _stacked(parts: Sequence[Dependence | None], shapes: Sequence[Shape], dim: i
     known = [part for part in parts if part is not None]
     axis_dim = next((part.axis_dim for part in known if part.axis_dim is not None), None)
     intervals, is_hull = _stack([None if part is None else part.intervals for part in parts], shapes, dim)
-    theoretical, is_rough = _stack([None if part is None else part.theoretical for part in parts], shapes, dim)
+    theoretical, is_theoretical_hull = _stack([None if part is None else part.theoretical for part in parts], shapes, dim)
     if axis_dim is not None:
         theoretical = least(theoretical, axis_dim + 1, True) if axis_dim == dim else first_along(theoretical, axis_dim)
     stride: Number = 0
@@ -227,7 +227,7 @@ def _stacked(parts: Sequence[Dependence | None], shapes: Sequence[Shape], dim: i
         stride = largest_stride(stride, part.stride)
     flags = flags_together(known)
     flags["is_exact"] &= not is_hull
-    flags["is_approximate"] |= is_rough
+    flags["is_approximate"] |= is_theoretical_hull
     axis_dims = frozenset[int]().union(*(part.axis_dims for part in known))
     return Dependence(intervals, theoretical, stride, axis_dim, axis_dims, phases=_phases_together(known), **flags)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from visus.geometry.exact_intervals import EMPTY
-from visus.networks.trace.calls import Annotation, Axes
+from visus.networks.trace.annotation import Annotation, Axes
 from visus.networks.trace.coordinates.axis_dims import explicit
 from visus.networks.trace.coordinates.dependence import (
     Array,

@@ -1,1 +1,20 @@
-"""What is known of each operator of torch: rule, shape, costs."""
+"""What is known of each operator of torch, in one file for each family; ``registry`` says how one is added."""
+
+from visus.networks.trace.operators import (
+    creation,
+    elementwise,
+    indexing,
+    layout,
+    norms,
+    patches,
+    products,
+    reductions,
+    resizing,
+    windows,
+)
+from visus.networks.trace.operators.registry import Columns, Operator, operator_of
+
+FAMILIES = (creation, elementwise, indexing, layout, norms, patches, products, reductions, resizing, windows)
+"""The modules whose registrations are made by importing them."""
+
+__all__ = ["FAMILIES", "Columns", "Operator", "operator_of"]

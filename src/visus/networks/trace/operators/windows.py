@@ -1,36 +1,102 @@
-"""Rules for layers with windows: convolutions, pooling, padding, resizing, patches cut out and put back, pixel shuffles.
-
-A rule takes the operation's call and the terms of one axis, and gives the terms of the output. This file knows the arguments of
-PyTorch's operations with windows.
-"""
+"""Operators with windows: convolution, pooling, padding."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
+import torch
+from torch import Tensor
 
+from visus.design.memory.convolution_buffers import ConvolutionBuffers
+from visus.design.memory.saved import Bytes
 from visus.geometry import TransposedWindow, Window
-from visus.networks.trace.calls import Axes, Call, per_axis, register
+from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
-from visus.networks.trace.coordinates.axis_dims import found_again, own_dims
+from visus.networks.trace.coordinates.axis_dims import own_dims
 from visus.networks.trace.coordinates.dependence import Shape, Terms
-from visus.networks.trace.coordinates.layouts import flattened, permuted, reshaped
 from visus.networks.trace.coordinates.reductions import grouped, reduced
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
-from visus.networks.trace.coordinates.windows import along, spread
+from visus.networks.trace.coordinates.windows import along
+from visus.networks.trace.operators.registry import Call, operator, per_axis, register
+from visus.networks.trace.operators.shapes import is_channels_last, with_layout_of
+
+# ---- convolutions ----
 
 
-@register(
-    "convolution",
-    "_convolution",
-    "cudnn_convolution",
-    "convolution_overrideable",
-    "_slow_conv2d_forward",
-    "mkldnn_convolution",
+def _convolution_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    x, weight, bias, stride, padding, dilation, is_transposed, output_padding, groups = args
+    shape, kernel = x.shape, weight.shape
+    num_axes = len(shape) - 2
+    channels = kernel[0] if is_transposed else kernel[1] * groups
+    if len(kernel) != len(shape) or shape[1] != channels or len(stride) != num_axes or len(padding) != num_axes:
+        return None
+    if bias is not None and bias.shape[0] != (kernel[1] * groups if is_transposed else kernel[0]):
+        return None
+    if len(dilation) != num_axes or min(shape) < 1 or x.dtype != weight.dtype or shape[1] % groups or kernel[0] % groups:
+        return None
+    lengths = []
+    for axis in range(num_axes):
+        span = dilation[axis] * (kernel[axis + 2] - 1)
+        if is_transposed:
+            length = (shape[axis + 2] - 1) * stride[axis] - 2 * padding[axis] + span + output_padding[axis] + 1
+        else:
+            length = (shape[axis + 2] + 2 * padding[axis] - span - 1) // stride[axis] + 1
+        if length < 1:
+            return None
+        lengths.append(length)
+    return with_layout_of((shape[0], kernel[1] * groups if is_transposed else kernel[0], *lengths), x)
+
+
+def _convolution_macs(args: Sequence[Any], out: Any) -> int:
+    x, weight = args[0].shape, args[1].shape
+    places = x if len(args) > 6 and args[6] is True else (out if isinstance(out, Tensor) else out[0]).shape
+    return int(math.prod(places[2:]) * math.prod(weight) * x[0])
+
+
+def _convolution_facts(
+    x: Tensor, weight: Tensor, y_shape: Sequence[int], stride: Sequence[int], is_transposed: bool, groups: int
+) -> ConvolutionBuffers:
+    return ConvolutionBuffers(
+        tuple(x.shape[1:]),
+        tuple(y_shape[1:]),
+        weight.nbytes,
+        num_taps=weight[0, 0].numel(),
+        num_groups=groups,
+        is_strided=any(step > 1 for step in stride),
+        is_transposed=is_transposed,
+        is_channels_last=is_channels_last(x),
+    )
+
+
+def _max_bytes(moments: Sequence[Bytes], num_samples: int) -> int:
+    return max((moment.of(num_samples) for moment in moments), default=0)
+
+
+def _convolution_bytes(args: Any, out: Any) -> int:
+    x, weight, _, stride, _, _, is_transposed, _, groups = args
+    return _max_bytes(_convolution_facts(x, weight, out.shape, stride, is_transposed, groups).forward(), len(x))
+
+
+def _convolution_backward_bytes(args: Any, out: Any) -> int:
+    grad_output, x, weight, _, stride, _, _, is_transposed, _, groups = args[:10]
+    facts = _convolution_facts(x, weight, grad_output.shape, stride, is_transposed, groups)
+    moments = (*(facts.backward() if out[1] is not None else ()), *(facts.to_input() if out[0] is not None else ()))
+    has_same_layout = is_channels_last(grad_output) if facts.is_channels_last else grad_output.is_contiguous()
+    return _max_bytes(moments, len(x)) + (0 if has_same_layout else grad_output.nbytes)
+
+
+register("convolution_backward", kind="window", workspace_bytes=_convolution_backward_bytes)
+
+
+@operator("convolution", kind="window", shape=_convolution_shape, macs=_convolution_macs, workspace_bytes=_convolution_bytes)
+@operator(
+    *("_convolution", "convolution_overrideable", "cudnn_convolution", "mkldnn_convolution", "_slow_conv2d_forward"),
+    kind="window",
+    macs=_convolution_macs,
 )
 def convolution(call: Call) -> Axes:
     """``convolution(x, weight, bias, stride, padding, dilation, transposed, output_padding, groups)``."""
@@ -61,12 +127,6 @@ def convolution(call: Call) -> Axes:
     return tuple(found) if found else _weights_alone(call)
 
 
-@lru_cache(1024)
-def _window(kernel_size: int, stride: int, pad: int, dilation: int, ceil_mode: bool = False) -> Window:
-    """The window of geometry with the same padding on both sides."""
-    return Window(kernel_size, stride, (pad, pad), dilation, ceil_mode)
-
-
 def _convolution_arguments(call: Call) -> tuple[Any, ...]:
     if call.name in ("convolution", "_convolution", "convolution_overrideable"):
         return tuple(call.args[:9])
@@ -86,7 +146,7 @@ def _convolution_arguments(call: Call) -> tuple[Any, ...]:
 
 
 def _with_weights(call: Call, axis: int, terms: Terms, after: Shape) -> Terms:
-    """Weights that were computed from the input are seen as a whole by all positions."""
+    """All positions depend on the whole of weights that were computed from the input."""
     for place in (1, 2):
         axes = call.axes(place) if place < len(call.args) else None
         if axes:
@@ -97,25 +157,53 @@ def _with_weights(call: Call, axis: int, terms: Terms, after: Shape) -> Terms:
 
 
 def _weights_alone(call: Call) -> Axes:
-    """A constant map under weights that were computed from the input."""
+    """A constant map convolved with weights that were computed from the input."""
     axes = call.axes(1) or call.axes(2) or ()
     shape = call.shape(1) if call.axes(1) else call.shape(2)
     call.is_hull = any(not term.is_constant for terms in axes for term in terms)
     return tuple(reduced(terms, shape, range(len(shape)), False) for terms in axes)
 
 
-@register(
-    "max_pool2d_with_indices",
-    "max_pool3d_with_indices",
-    "avg_pool2d",
-    "avg_pool3d",
-    "avg_pool1d",
-    "max_pool1d",
-    "max_pool2d",
-    "max_pool3d",
-)
+# ---- pooling ----
+
+
+def _pool_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    x, kernel = args[0], args[1]
+    stride = args[2] if len(args) > 2 and args[2] else kernel
+    padding = args[3] if len(args) > 3 else (0, 0)
+    is_max = len(args) <= 4 or not isinstance(args[4], bool)
+    dilation = args[4] if len(args) > 4 and is_max else (1, 1)
+    ceil_mode = args[5] if len(args) > 5 and is_max else len(args) > 4 and args[4] is True
+    if (
+        kwargs
+        or x.dim() != 4
+        or any(isinstance(each, int) or len(each) != 2 for each in (kernel, stride, padding, dilation))
+    ):
+        return None
+    lengths = []
+    for axis in (0, 1):
+        size, span = x.shape[axis + 2], dilation[axis] * (kernel[axis] - 1) + 1
+        steps = size + 2 * padding[axis] - span
+        if steps < 0 or 2 * padding[axis] > kernel[axis]:
+            return None
+        length = (-(-steps // stride[axis]) if ceil_mode else steps // stride[axis]) + 1
+        if ceil_mode and (length - 1) * stride[axis] >= size + padding[axis]:
+            length -= 1
+        lengths.append(length)
+    return with_layout_of((*x.shape[:2], *lengths), x)
+
+
+def _pool_with_indices_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    out = _pool_shape(args, kwargs)
+    return None if out is None else (out, torch.empty_like(out, dtype=torch.int64))
+
+
+@operator("avg_pool2d", kind="pool", shape=_pool_shape)
+@operator("max_pool2d_with_indices", kind="pool", shape=_pool_with_indices_shape, label="max_pool2d")
+@operator("max_pool3d_with_indices", kind="pool", label="max_pool3d")
+@operator("avg_pool1d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", kind="pool")
 def pooling(call: Call) -> Axes:
-    """``pool(x, kernel_size, stride=kernel_size, padding=0, ...)``, with dilation for the largest."""
+    """``pool(x, kernel_size, stride=kernel_size, padding=0, ...)``, max pooling has a dilation."""
     named = call.named()
     shape, after = call.shape(0), call.out_shape
     num_axes = 3 if "3d" in call.name else 2 if "2d" in call.name else 1
@@ -131,55 +219,14 @@ def pooling(call: Call) -> Axes:
     call.unread_px = _unread(call, taps)
     ceil_mode = bool(named.get("ceil_mode", False))
     call.axis_ops = tuple(map(_window, kernel, stride, padding, dilation, [ceil_mode] * num_axes))
-    return _all_along(call, taps)
+    return along_last_dims(call, taps)
 
 
-def _unread(call: Call, taps: Sequence[Taps]) -> tuple[int, ...]:
-    """Positions at the far edge that no window reaches, for each axis of the input."""
-    first = len(call.shape(0)) - len(taps)
-    return _by_axis(call, {dim: each.unread for dim, each in enumerate(taps, first)})
-
-
-def _by_axis(call: Call, by_dim: Mapping[int, int]) -> tuple[int, ...]:
-    """A number of each dimension as one of each axis of the input; 0 for an axis that has no dimension of its own any more."""
-    return tuple(by_dim.get(min(own_dims((terms,)), default=-1), 0) for terms in call.axes(0) or ())
-
-
-def _all_along(call: Call, taps: Sequence[Taps]) -> Axes:
-    """The last dimensions replaced by those of the taps, one for each."""
-    found = []
-    first = len(call.shape(0)) - len(taps)
-    unowned = _unowned(call, taps)
-    for terms in call.axes(0) or ():
-        shape = call.shape(0)
-        for axis, each in enumerate(taps):
-            dim = first + axis
-            terms = along(terms, shape, dim, each, dim in unowned)
-            shape = (*shape[:dim], each.length, *shape[dim + 1 :])
-        found.append(terms)
-    return tuple(found)
-
-
-def _unowned(call: Call, taps: Sequence[Taps]) -> frozenset[int]:
-    """Dimensions with positions that read padding alone, in which no axis of the input lies."""
-    if all(each.all_read for each in taps):
-        return frozenset()
-    first = len(call.shape(0)) - len(taps)
-    return frozenset(dim for dim, each in enumerate(taps, first) if not each.all_read) - call.own_dims(0)
-
-
-@register(
-    "_adaptive_avg_pool2d",
-    "_adaptive_avg_pool3d",
-    "adaptive_avg_pool1d",
-    "adaptive_avg_pool2d",
-    "adaptive_avg_pool3d",
-    "adaptive_max_pool1d",
-    "adaptive_max_pool2d",
-    "adaptive_max_pool3d",
-)
+@operator("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", kind="pool")
+@operator("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", kind="pool")
+@operator("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", kind="pool")
 def adaptive_pooling(call: Call) -> Axes:
-    """``pool(x, output_size)``; an output of one position looks at the whole axis."""
+    """``pool(x, output_size)``; an output of one position depends on the whole axis."""
     shape, after = call.shape(0), call.out_shape
     num_axes = len(per_axis(call.args[1], 1)) if not isinstance(call.args[1], int) else 1
     num_axes = max(num_axes, int(call.name[-2]))
@@ -196,44 +243,24 @@ def adaptive_pooling(call: Call) -> Axes:
     return tuple(found)
 
 
-@register(
-    *(f"upsample_nearest{num}d" for num in (1, 2, 3)),
-    *(f"_upsample_nearest_exact{num}d" for num in (1, 2, 3)),
-    *("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d", "upsample_bicubic2d"),
-    *("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa"),
-)
-def resizing(call: Call) -> Axes:
-    """``upsample(x, output_size, [align_corners], scales...)``."""
-    named = call.named()
-    shape, after = call.shape(0), call.out_shape
-    num_axes = len(shape) - 2
-    mode = (
-        "nearest-exact"
-        if "exact" in call.name
-        else next(word for word in ("nearest", "linear", "cubic") if word in call.name)
-    )
-    corners = bool(named.get("align_corners", False))
-    if "scale_factors" in named:
-        scales = list(named["scale_factors"] or [None] * num_axes)
-    else:
-        keys = {1: ("scales",), 2: ("scales_h", "scales_w"), 3: ("scales_d", "scales_h", "scales_w")}[num_axes]
-        scales = [named.get(key) for key in keys]
-    make = taps_of.antialiased if call.name.endswith("_aa") else taps_of.resized
-    taps = [make(shape[2 + axis], after[2 + axis], mode, corners, scales[axis]) for axis in range(num_axes)]
-    axis_ops = tuple(each.axis_op for each in taps if each.axis_op is not None)
-    call.axis_ops = axis_ops if len(axis_ops) == num_axes else ()
-    return _all_along(call, taps)
+# ---- padding ----
 
 
-@register(
-    "constant_pad_nd",
-    *(f"reflection_pad{num}d" for num in (1, 2, 3)),
-    *(f"replication_pad{num}d" for num in (1, 2, 3)),
-)
+def _pad_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    x, pads = args[0], args[1]
+    shape = list(x.shape)
+    for index in range(len(pads) // 2):
+        shape[-1 - index] += pads[2 * index] + pads[2 * index + 1]
+    return with_layout_of(shape, x) if min(shape) > 0 else None
+
+
+@operator("constant_pad_nd", kind="window", pad_mode="constant", shape=_pad_shape, label="pad")
+@operator("reflection_pad1d", "reflection_pad2d", "reflection_pad3d", kind="window", pad_mode="reflect")
+@operator("replication_pad1d", "replication_pad2d", "replication_pad3d", kind="window", pad_mode="replicate")
 def padding(call: Call) -> Axes:
     """``pad(x, [before, after of the last axis, before, after of the one before it, ...])``."""
-    mode = {"con": "constant", "ref": "reflect", "rep": "replicate"}[call.name[:3]]
-    pads = call.args[1]
+    mode, pads = call.operator.pad_mode, call.args[1]
+    assert mode is not None, "each registration says it"
     call.pads = tuple((pads[index], pads[index + 1]) for index in range(len(pads) - 2, -1, -2))
     owns = call.own_dims(0)
     after = {len(call.shape(0)) - 1 - index: pads[2 * index + 1] for index in range(len(pads) // 2)}
@@ -251,94 +278,44 @@ def padding(call: Call) -> Axes:
     return tuple(found)
 
 
-@register("im2col")
-def patches(call: Call) -> Axes:
-    """``im2col(x, kernel_size, dilation, padding, stride)``: N C H W -> N (C kh kw) (places)."""
-    shape = call.shape(0)
-    (high, wide), (down, across), (above, left), (step_down, step_across) = (per_axis(value, 2) for value in call.args[1:5])
-    height, width = shape[-2:]
-    places = (
-        (height + 2 * above - down * (high - 1) - 1) // step_down + 1,
-        (width + 2 * left - across * (wide - 1) - 1) // step_across + 1,
-    )
-    rows = taps_of.window(height, places[0], high, step_down, above, down)
-    columns = taps_of.window(width, places[1], wide, step_across, left, across)
-    lead, first = shape[:-2], len(shape) - 2
-    order = (*range(first), first + 1, first + 3, first, first + 2)
-    turned = (*lead, high, wide, *places)
+# ---- what they share ----
+
+
+@lru_cache(1024)
+def _window(kernel_size: int, stride: int, pad: int, dilation: int, ceil_mode: bool = False) -> Window:
+    """A window with the same padding on both sides."""
+    return Window(kernel_size, stride, (pad, pad), dilation, ceil_mode)
+
+
+def _unread(call: Call, taps: Sequence[Taps]) -> tuple[int, ...]:
+    """Positions at the far edge that no window reads, for each axis of the input."""
+    first = len(call.shape(0)) - len(taps)
+    return _by_axis(call, {dim: each.unread for dim, each in enumerate(taps, first)})
+
+
+def _by_axis(call: Call, by_dim: Mapping[int, int]) -> tuple[int, ...]:
+    """Numbers by dimension as numbers by axis of the input; 0 for an axis that has no dimension of its own."""
+    return tuple(by_dim.get(min(own_dims((terms,)), default=-1), 0) for terms in call.axes(0) or ())
+
+
+def along_last_dims(call: Call, taps: Sequence[Taps]) -> Axes:
+    """The last dimensions resampled by taps, one for each."""
     found = []
+    first = len(call.shape(0)) - len(taps)
+    unowned = _unowned(call, taps)
     for terms in call.axes(0) or ():
-        own = spread(spread(terms, shape, first + 1, columns), (*shape[:-1], places[1], wide), first, rows)
-        found.append(permuted(own, order))
-    return flattened(found, turned, call.out_shape)
+        shape = call.shape(0)
+        for axis, each in enumerate(taps):
+            dim = first + axis
+            terms = along(terms, shape, dim, each, dim in unowned)
+            shape = (*shape[:dim], each.length, *shape[dim + 1 :])
+        found.append(terms)
+    return tuple(found)
 
 
-@register("col2im")
-def patches_put_back(call: Call) -> Axes:
-    """``col2im(x, output_size, kernel_size, dilation, padding, stride)``: N (C kh kw) (places) -> N C H W."""
-    sizes, kernels, dilations, pads, strides = (per_axis(value, 2) for value in call.args[1:6])
-    shape, lead = call.shape(0), call.shape(0)[:-2]
-    counts = [
-        (sizes[axis] + 2 * pads[axis] - dilations[axis] * (kernels[axis] - 1) - 1) // strides[axis] + 1 for axis in (0, 1)
-    ]
-    channels = shape[-2] // (kernels[0] * kernels[1])
-    first = len(lead) + 1
-    cut = (*lead, channels, *kernels, *counts)
-    order = (*range(first), first + 2, first, first + 3, first + 1)
-    merged = (*lead, channels, counts[0] * kernels[0], counts[1] * kernels[1])
-    found = []
-    for terms in call.axes(0) or ():
-        own = permuted(reshaped(terms, shape, cut), order)
-        turned = tuple(cut[dim] for dim in order)
-        own, current = reshaped(own, turned, merged), merged
-        for axis in (0, 1):
-            each = _folding(counts[axis], sizes[axis], kernels[axis], strides[axis], pads[axis], dilations[axis])
-            own = along(own, current, first + axis, each)
-            current = (*current[: first + axis], sizes[axis], *current[first + axis + 1 :])
-        found.append(own)
-    return found_again(found, call.out_shape)
-
-
-def _folding(num_places: int, length: int, kernel: int, stride: int, before: int, dilation: int) -> Taps:
-    """Which (place, tap) pairs, counted as place*kernel + tap, are added into each new position."""
-    reached = np.arange(length)[:, None] + before - np.arange(kernel) * dilation
-    places = np.where(reached % stride == 0, reached // stride, -1)
-    is_inside = (places >= 0) & (places < num_places)
-    table = np.where(is_inside, places * kernel + np.arange(kernel), num_places * kernel)
-    plain = taps_of.transposed(num_places, length, kernel, stride, before, dilation)
-    return Taps(table, num_places * kernel, plain.lowest * kernel, plain.highest * kernel, plain.scale * kernel)
-
-
-@register("pixel_shuffle")
-def pixel_shuffle(call: Call) -> Axes:
-    """... (C r r) H W -> ... C (H r) (W r)."""
-    (*lead, channels, height, width), factor = call.shape(0), call.args[1]
-    first = len(lead)
-    cut = (*lead, channels // factor**2, factor, factor, height, width)
-    order = (*range(first + 1), first + 3, first + 1, first + 4, first + 2)
-    return _relaid(call, cut, order)
-
-
-@register("pixel_unshuffle")
-def pixel_unshuffle(call: Call) -> Axes:
-    """... C (H r) (W r) -> ... (C r r) H W."""
-    (*lead, channels, height, width), factor = call.shape(0), call.args[1]
-    first = len(lead)
-    cut = (*lead, channels, height // factor, factor, width // factor, factor)
-    order = (*range(first + 1), first + 2, first + 4, first + 1, first + 3)
-    return _relaid(call, cut, order)
-
-
-@register("channel_shuffle", "native_channel_shuffle")
-def channel_shuffle(call: Call) -> Axes:
-    """N (g C) * -> N (C g) *."""
-    shape, groups = call.shape(0), call.args[1]
-    cut = (shape[0], groups, shape[1] // groups, *shape[2:])
-    return _relaid(call, cut, (0, 2, 1, *range(3, len(cut))))
-
-
-def _relaid(call: Call, cut: Shape, order: Sequence[int]) -> Axes:
-    """Cut into more dimensions, put into a new order, merged into the shape of the output."""
-    turned = tuple(cut[dim] for dim in order)
-    parts = flattened(call.axes(0) or (), call.shape(0), cut)
-    return flattened([permuted(terms, order) for terms in parts], turned, call.out_shape)
+def _unowned(call: Call, taps: Sequence[Taps]) -> frozenset[int]:
+    """Dimensions with positions that read padding alone, and that are no axis of the input."""
+    if all(each.all_read for each in taps):
+        return frozenset()
+    first = len(call.shape(0)) - len(taps)
+    return frozenset(dim for dim, each in enumerate(taps, first) if not each.all_read) - call.own_dims(0)

@@ -1,0 +1,165 @@
+"""Mistakes with the names of their samples and classes, for people and for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from visus.tables import Table, Text, notes
+from visus.units import Described, write_number_of, write_share, write_split
+
+
+@dataclass(frozen=True)
+class SimilarSample:
+    """A training sample whose features are similar.
+
+    Attributes:
+        sample: its name.
+        place: index in the training split, from 0.
+        label: its class.
+        similarity: cosine similarity of the features of both, -1 to 1.
+    """
+
+    sample: str
+    place: int
+    label: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class ShownSample:
+    """A sample with its label and its prediction.
+
+    Attributes:
+        sample: its name.
+        place: index in its split, from 0.
+        label: its class.
+        answer: the predicted class.
+        probability: of the predicted class.
+        label_probability: of the label.
+        alike: the most similar training samples; empty where they were not searched.
+    """
+
+    sample: str
+    place: int
+    label: str
+    answer: str
+    probability: float
+    label_probability: float
+    alike: tuple[SimilarSample, ...] = ()
+
+
+@dataclass(frozen=True)
+class ConfusedPair:
+    """One class predicted as another: how often, and some such samples, the most confident first."""
+
+    label: str
+    answer: str
+    num_samples: int
+    samples: tuple[ShownSample, ...]
+
+
+@dataclass(frozen=True, repr=False)
+class MistakeReport(Described):
+    """Predictions of a network that are worth a look.
+
+    Attributes:
+        split: the split of the samples; ``all`` for another dataset that was evaluated whole.
+        noun: what a sample is called.
+        num_samples: samples of the split.
+        num_wrong: misclassified samples.
+        confident_wrong: the most confident mistakes, the most confident first.
+        unsure_right: the least confident correct predictions, the least confident first.
+        confusions: the most frequent confusions.
+        suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
+        num_suspicious: possible label errors in all.
+        feature_layer: the layer whose inputs are the features that were compared; empty where none were.
+        num_compared, num_training: training samples that were compared, and training samples in all.
+        notes: sentences that a reader must know.
+    """
+
+    split: str
+    noun: str
+    num_samples: int
+    num_wrong: int
+    confident_wrong: tuple[ShownSample, ...]
+    unsure_right: tuple[ShownSample, ...]
+    confusions: tuple[ConfusedPair, ...]
+    suspicious: tuple[ShownSample, ...]
+    num_suspicious: int
+    feature_layer: str = ""
+    num_compared: int = 0
+    num_training: int = 0
+    notes: tuple[str, ...] = ()
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title = f"Mistakes on {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
+        facts = [("wrong", f"{self.num_wrong:,}"), ("possible label errors", f"{self.num_suspicious:,}")]
+        if self.confusions:
+            facts.insert(
+                1, ("most frequent confusion", f"{self.confusions[0].label} predicted as {self.confusions[0].answer}")
+            )
+        return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
+
+    def shown(self) -> Iterator[ShownSample]:
+        """All samples in the report, some of them more than once."""
+        yield from self.confident_wrong
+        yield from self.unsure_right
+        yield from (each for pair in self.confusions for each in pair.samples)
+        yield from self.suspicious
+
+    def text(self) -> Text:
+        """The most confident wrong answers, the least confident right ones, confusions with samples, and labels that may be wrong."""
+        split = "all samples" if self.split == "all" else f"the {self.split} split"
+        lines: list[str | Table] = [
+            f"mistakes: {self.num_wrong:,} of {write_number_of(self.num_samples, self.noun)} of {split}"
+        ]
+        lines += _sample_table("most confident wrong answers:", self.confident_wrong)
+        lines += _sample_table("least confident right answers:", self.unsure_right)
+        for pair in self.confusions:
+            names = ", ".join(each.sample for each in pair.samples)
+            lines.append(f"{pair.num_samples:,} x {pair.label} predicted as {pair.answer}: {names}")
+        lines += self._suspicious_table()
+        if self.num_compared:
+            lines.append(
+                f"most similar: by the cosine of the inputs of {self.feature_layer}, among {self.num_compared:,} of "
+                f"{self.num_training:,} training {self.noun}s"
+            )
+        return (*lines, *notes(self.notes))
+
+    def _suspicious_table(self) -> list[str | Table]:
+        if not self.suspicious:
+            return []
+        rows = (
+            (each.sample, each.label, write_share(each.label_probability), each.answer, write_share(each.probability))
+            for each in self.suspicious
+        )
+        return [
+            f"labels that may be wrong: {self.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
+            "average for samples of that class; Northcutt et al. 2021)",
+            Table(tuple(rows), ("sample", "label", "probability", "suggested", "probability"), (2, 4)),
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """The mistakes as plain data."""
+        return asdict(self)
+
+
+def _sample_table(title: str, samples: Sequence[ShownSample]) -> list[str | Table]:
+    """Samples with their answers and the most similar training samples; nothing where there are none."""
+    if not samples:
+        return []
+    rows = (
+        (
+            each.sample,
+            each.label,
+            each.answer,
+            write_share(each.probability),
+            write_share(each.label_probability),
+            ", ".join(f"{near.sample} ({near.label} {near.similarity:.2f})" for near in each.alike),
+        )
+        for each in samples
+    )
+    headings = ("sample", "label", "answer", "confidence", "of its label", "most similar in training")
+    return [title, Table(tuple(rows), headings, (3, 4))]

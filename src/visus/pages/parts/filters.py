@@ -1,0 +1,115 @@
+"""Filters as images: the one renderer of kernels, for the report, the look page and the comparison of tasks.
+
+Every filter is drawn on its own scale, so that the pattern of a weak one can be seen too; its largest weight stands below it. Shape letters:
+F filters, C input channels, * the spatial axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Final
+
+import numpy as np
+
+from visus.examine.layer_calls import Array
+from visus.pages.parts.charts import curve
+from visus.pages.parts.document import image
+from visus.pages.parts.images import Pixels, as_image, block_means, enlarge, make_grid, png, signed_colors
+from visus.pages.parts.samples import MAX_SLICES, pixel_image
+from visus.units import write_number_of, write_shape
+
+MAX_FILTERS: Final = 64
+MAX_CHANNELS: Final = 4
+FILTER_PX: Final = 48
+_CURVE_PX: Final = (120, 60)
+
+
+def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters: int | None = None) -> str:
+    """The first filters of a layer, each with its number and its largest weight, and how to read them.
+
+    Args:
+        kernels: (F, C, *).
+        path: the layer's path.
+        layer: the layer's definition.
+        noun: what one of them is called, ``filter`` or ``unit``.
+        num_filters: filters of the layer, where ``kernels`` holds only the first ones.
+    """
+    drawn = []
+    for index, kernel in enumerate(kernels[:MAX_FILTERS]):
+        shown = filter_image(kernel, f"{noun.capitalize()} {index} of {path}")
+        drawn.append(f"<figure>{shown}<figcaption>{index}: {float(np.abs(kernel).max()):.2g}</figcaption></figure>")
+    total = len(kernels) if num_filters is None else num_filters
+    some = f"The first {len(drawn)} are drawn. " if len(drawn) < total else ""
+    words = (
+        f"<b>{escape(path or 'the module')}</b>, {escape(layer)}: {write_number_of(total, noun)} of {write_shape(kernels.shape[1:])} weights (channels first). {some}Each {noun} is scaled by its own "
+        f"largest weight, which stands below it beside its number. {scale_sentence(kernels.shape[1:])}"
+    )
+    return f'<p>{words}</p><div class="maps">{"".join(drawn)}</div>'
+
+
+def scale_sentence(shape: Sequence[int]) -> str:
+    """How to read the colors of a kernel of this shape, (C, *).
+
+    >>> scale_sentence((3, 5, 5))
+    'Gray is 0; red, green and blue are the weights of the three input channels.'
+    """
+    channels, rank = shape[0], len(shape) - 1
+    if rank == 1:
+        words = "The line is 0; each curve is an input channel."
+    elif rank == 2 and channels == 3:
+        words = "Gray is 0; red, green and blue are the weights of the three input channels."
+    elif rank == 3:
+        words = "White is 0, red positive, blue negative; the slices along the depth stand side by side."
+        return f"{words} Only the first of {channels} input channels is drawn." if channels > 1 else words
+    else:
+        words = "White is 0, red positive, blue negative."
+        words += " The input channels stand side by side." if channels > 1 else ""
+    is_cut = channels > MAX_CHANNELS
+    return f"{words} Only the first {MAX_CHANNELS} of {channels} input channels are drawn." if is_cut else words
+
+
+def filter_image(kernel: Array, label: str, side: int = FILTER_PX) -> str:
+    """One kernel, (C, *), as page text: a curve for signals, else pixels, each input channel about ``side`` wide."""
+    if kernel.ndim == 2:
+        top = float(np.abs(kernel).max()) or 1.0
+        lines = [("val", line) for line in kernel[:MAX_CHANNELS]]
+        return curve(label, lines, lowest=-top, highest=top, size=_CURVE_PX)
+    pixels = kernel_pixels(kernel)
+    return pixel_image(pixels, label, _longer_side(pixels, side))
+
+
+def filter_grid(kernels: Array, label: str, *, columns: int = 8, side: int = FILTER_PX) -> str:
+    """Kernels in rows as one image, without numbers: for networks beside each other."""
+    images = []
+    for kernel in kernels:
+        pixels = kernel_pixels(kernel)
+        longer = _longer_side(pixels, side)
+        images.append(enlarge(block_means(pixels, longer), longer))
+    return image(png(make_grid(images, columns, gap=4)), label, style="pixels")
+
+
+def kernel_pixels(kernel: Array) -> Pixels:
+    """One kernel as pixels, scaled by its largest weight: three input channels in color, gray for 0; else channels or slices side by side.
+
+    Args:
+        kernel: (C, *); a kernel of one spatial axis, or of none, is one pixel high.
+
+    >>> kernel_pixels(np.array([[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, -1.0]]])).tolist()
+    [[[128, 128, 128], [255, 128, 0]]]
+    """
+    high = float(np.abs(kernel).max()) or 1.0
+    if kernel.ndim == 3 and len(kernel) == 3:
+        return as_image(kernel, -high, high)
+    if kernel.ndim == 4:
+        planes = kernel[0][:MAX_SLICES]
+    elif kernel.ndim == 3:
+        planes = kernel[:MAX_CHANNELS]
+    else:
+        planes = kernel.reshape(1, -1, kernel.shape[-1])[:, :MAX_CHANNELS]  # channels as rows
+    return make_grid([signed_colors(plane, high) for plane in planes], columns=len(planes), gap=1)
+
+
+def _longer_side(pixels: Pixels, side: int) -> int:
+    """Length of the longer side of a kernel whose channels or slices, side by side, are each ``side`` wide."""
+    return side * int(max(1, round(pixels.shape[1] / pixels.shape[0])))

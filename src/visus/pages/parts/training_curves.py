@@ -1,0 +1,101 @@
+"""Loss and accuracy over the epochs of a training: as charts of a page and as a PNG file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from visus.errors import DataError
+from visus.pages.parts.charts import legend, line_chart
+from visus.pages.parts.document import figure
+from visus.pages.parts.plots import FAINT, INK, TRAIN, VALIDATION, new_figure, save_figure
+from visus.pages.parts.table import number
+from visus.units import write_share
+
+Rows = Sequence[Mapping[str, object]]
+
+
+def history_points(rows: Rows, column: str) -> list[tuple[float, float]]:
+    """One column of a training's history as (epoch, value) points; rows without a value are dropped."""
+    cells = [(number(row.get("epoch")), number(row.get(column))) for row in rows]
+    return [(epoch, value) for epoch, value in cells if epoch is not None and value is not None]
+
+
+def training_curves(rows: Rows, best_epoch: int | None) -> str:
+    """A chart of the loss and one of the accuracy, training dashed and validation solid; empty where there is no history.
+
+    Args:
+        rows: the rows of ``results.csv``, as numbers or as their text.
+        best_epoch: the epoch whose weights were kept, which is marked; None where they are not those of one epoch.
+    """
+    figures = [_chart(rows, "loss", best_epoch), _chart(rows, "accuracy", best_epoch)]
+    drawn = "".join(figures)
+    return f'<div class="pair">{drawn}</div>' if drawn else ""
+
+
+def _chart(rows: Rows, what: str, best_epoch: int | None) -> str:
+    is_share = what == "accuracy"
+    write = write_share if is_share else _write_loss
+    lines = [("train", "training"), ("val", "validation")]
+    drawn = [(style, name, points) for style, name in lines if (points := history_points(rows, f"{style}_{what}"))]
+    if not drawn:
+        return ""
+    label = "; ".join(
+        f"{name} from {write(points[0][1])} to {write(points[-1][1])}, last epoch {points[-1][0]:.0f}"
+        for _, name, points in drawn
+    )
+    chart = line_chart(
+        f"{what.capitalize()} over the epochs",
+        f"{label}.",
+        [(style, points) for style, _, points in drawn],
+        _write_accuracy_tick if is_share else _write_loss,
+        lowest=0.0,
+        highest=1.0 if is_share else None,
+        mark=best_epoch,
+    )
+    keys = [(style, name) for style, name, _ in drawn] + ([("epoch", "weights kept")] if best_epoch is not None else [])
+    return figure(f"<b>{what.capitalize()}</b>{legend(keys)}", chart)
+
+
+def _write_loss(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _write_accuracy_tick(value: float) -> str:
+    return f"{100 * value:.4g} %"
+
+
+def draw_curves(rows: Rows, path: Path) -> None:
+    """Write loss and accuracy over the epochs as a PNG, training dashed and validation solid.
+
+    Args:
+        rows: the rows of ``results.csv``, as numbers or as their text; empty values are dropped.
+        path: the PNG to write.
+
+    Raises:
+        DataError: there is no row with an epoch.
+        StorageError: the file cannot be written.
+    """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    if not any(number(row.get("epoch")) is not None for row in rows):
+        raise DataError("there are no curves to draw: no epoch was finished.")
+    figure = new_figure(9.6, 3.6)
+    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for split, label, color, style in (("train", "training", TRAIN, "--"), ("val", "validation", VALIDATION, "-")):
+            points = history_points(rows, f"{split}_{what}")
+            if points:
+                marker = "o" if len(points) < 3 else None
+                axes.plot(*zip(*points, strict=True), style, color=color, label=label, linewidth=1.6, marker=marker)
+        axes.set_title(what, fontsize=11, color=INK, loc="left")
+        axes.set_xlabel("epoch", color=INK)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8, min_n_ticks=1))
+        axes.grid(axis="y", color=FAINT, linewidth=0.7)
+        axes.spines[["top", "right"]].set_visible(False)
+        if axes.lines:
+            axes.legend(frameon=False, fontsize=9)
+        if what == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None, symbol=" %"))
+        else:
+            axes.set_ylim(0, 1.05 * axes.dataLim.y1 if axes.lines and axes.dataLim.y1 > 0 else 1)
+    save_figure(figure, path)

@@ -1,0 +1,13 @@
+"""What stands in a report in place of a part that could not be measured."""
+
+from __future__ import annotations
+
+from html import escape
+
+from visus.pages.report.facts import ReportFacts
+
+
+def missing_part(facts: ReportFacts, part: str) -> str:
+    """A sentence that a part is missing and why; empty where it is not."""
+    why = facts.measured.missing.get(part)
+    return f'<p class="missing">This part could not be made: {escape(why)}</p>' if why else ""

@@ -1,0 +1,267 @@
+"""The sentences that the report and the model card share, from the facts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from visus.evaluation.calibration import Calibration, what_is_done
+from visus.evaluation.shifts import WAYS
+from visus.pages.parts.table import number
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.measurements import FieldGrowth
+from visus.units import (
+    split_name,
+    with_article,
+    write_bytes,
+    write_duration,
+    write_number_of,
+    write_shape,
+    write_share,
+    write_size,
+)
+
+_MAX_NETWORK_LENGTH: Final = 48
+_RESIZE_MODES: Final = {
+    "squash": "resized without keeping its aspect ratio",
+    "crop": "resized and cropped",
+    "pad": "resized and padded",
+}
+
+
+def result_sentences(facts: ReportFacts) -> list[str]:
+    """The accuracy, its interval, and the baseline."""
+    scores, split = facts.scores, split_name(facts.scores.split)
+    of_split = f" of the {split} set" if split else ""
+    sentences = [
+        f"The network classifies {scores.num_right:,} of {write_number_of(scores.num_samples, facts.noun)}{of_split} correctly: an accuracy "
+        f"of {write_share(scores.accuracy)}.",
+        f"On more {facts.nouns} like these, expect an accuracy between {write_share(scores.accuracy_low)} and "
+        f"{write_share(scores.accuracy_high)} (95 % confidence interval).",
+        f"The baseline, always predicting \u201c{scores.baseline_class}\u201d, has an accuracy of {write_share(scores.baseline)}.",
+    ]
+    if learned := scores.learned_sentence(facts.noun):
+        sentences.append(learned)
+    if scores.accuracy_low <= scores.baseline:
+        samples = write_number_of(scores.num_samples, facts.noun)
+        sentences.append(f"{samples} do not show that the network beats the baseline.")
+    return sentences
+
+
+def confidence_sentences(facts: ReportFacts) -> list[str]:
+    """Mean confidence against accuracy, and the expected calibration error."""
+    scores = facts.scores
+    gap = scores.confidence - scores.accuracy
+    if abs(gap) < 0.01:
+        verdict = "they agree within one percentage point"
+    else:
+        verdict = "the network is overconfident" if gap > 0 else "the network is underconfident"
+    return [
+        f"The mean confidence is {write_share(scores.confidence)} and the accuracy is {write_share(scores.accuracy)}: {verdict}.",
+        f"The expected calibration error, the mean gap between confidence and accuracy over 15 bins, is "
+        f"{100 * scores.calibration_error:.1f} percentage points.",
+    ]
+
+
+def calibration_sentences(facts: ReportFacts) -> list[str]:
+    """Confidence against accuracy, and the effect of the calibration."""
+    found = facts.measured.calibration
+    sentences = confidence_sentences(facts)
+    if found is None:
+        return sentences
+    if found.temperature is None or found.after is None:
+        return [*sentences, f"These probabilities are not calibrated: {found.reason}."]
+    return [*sentences, *_calibrator_sentences(facts, found)]
+
+
+def _calibrator_sentences(facts: ReportFacts, found: Calibration) -> list[str]:
+    assert found.after is not None, "asked for where the probabilities are calibrated"
+    before, after = found.before, found.after
+    fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} set"
+    sentences = [
+        f"These probabilities are calibrated: {what_is_done(found.calibrator)}, fitted on {fitted}.",
+        f"Without calibration, the expected calibration error is {100 * before.error:.1f} percentage points instead of "
+        f"{100 * after.error:.1f}, and the loss is {before.loss:.3f} instead of {after.loss:.3f}.",
+    ]
+    if found.is_own:
+        sentences.append(
+            f"The temperature was fitted on these same {facts.nouns}, so expect a larger error on other {facts.nouns}."
+        )
+    if found.is_at_limit:
+        sentences.append("The temperature is at the limit of the search range: no optimum was found.")
+    return [*sentences, "visus predict applies this calibration, which never changes a label; --raw turns it off."]
+
+
+def shift_sentences(facts: ReportFacts) -> list[str]:
+    """How often predictions stay the same when samples are shifted, and which layer is the first to break equivariance."""
+    shifts = facts.measured.shifts
+    if shifts is None:
+        return []
+    worst, best = (order(shifts.ways, key=lambda way: way.consistency) for order in (min, max))
+    start = f"Two shifts of the same {facts.noun} by up to {write_size(worst.reach_px)} get the same label in"
+    described = [f"{write_share(each.consistency)} of cases" for each in (worst, best)]
+    kinds = [f"({each.way}: {WAYS[each.way]})" for each in (worst, best)]
+    if worst is best:
+        first = f"{start} {described[0]} {kinds[0]}."
+    else:
+        first = f"{start} {described[0]} with the worst kind of shift {kinds[0]}, and in {described[1]} with the best {kinds[1]}."
+    sentences = [
+        first,
+        f"Measured on {write_number_of(shifts.num_samples, facts.noun)} of the {split_name(shifts.split)} set.",
+    ]
+    if shifts.layers is not None:
+        about = (
+            f"Shift equivariance of the layers, for a shift of {write_size(shifts.layers.shift_px)} ({shifts.layers.way}): "
+        )
+        sentences.append(about + shifts.layers.sentence())
+    return sentences
+
+
+def field_sentences(facts: ReportFacts) -> list[str]:
+    """From which layer on the receptive field covers the sample, and how much the last map reads."""
+    growth = facts.measured.field_growth
+    if growth is None:
+        return []
+    size = write_size(growth.size_px)
+    if not growth.layers:
+        return [f"No layer of this network has a receptive field on {with_article(facts.noun)} of {size}."]
+    sentences = [_covering_sentence(growth, facts.noun, size)]
+    if growth.gates:
+        sentences.append(
+            f"From '{growth.gates}' on, every position also depends on the whole {facts.noun}, through a gate or a norm."
+        )
+    if growth.last_path and growth.box is not None:
+        exact = write_size([last + 1 - first for first, last in growth.box])
+        sentences.append(
+            f"The middle unit of the last feature map ('{growth.last_path}') has an exact receptive field of {exact}."
+        )
+    return sentences
+
+
+def _covering_sentence(growth: FieldGrowth, noun: str, size: str) -> str:
+    for each in growth.layers:
+        if each.is_all:
+            return f"'{each.path}' is the first layer whose receptive field is the whole {noun} ({size})."
+        if all(field >= length for field, length in zip(each.size_px, growth.size_px, strict=True)):
+            field = write_size(each.size_px)
+            return f"'{each.path}' is the first layer whose receptive field ({field}) covers the {noun} ({size})."
+    return f"No layer has a receptive field that covers the {noun} ({size})."
+
+
+def network_sentence(facts: ReportFacts) -> str:
+    """The kind of network, its size, its input and its output."""
+    kind = "A convolutional network" if "conv" in facts.design_text else "A network"
+    # A longer design stands in full beside this sentence.
+    is_short = "\n" not in facts.network and len(facts.network) <= _MAX_NETWORK_LENGTH
+    asked = f" ({facts.network})" if facts.network and is_short else ""
+    chosen = [f"Its width was chosen for the time limit: {facts.network_reason}"] if facts.network_reason else []
+    sentences = [
+        f"{kind}{asked} with {facts.num_parameters:,} parameters.",
+        f"It reads samples of {write_shape(facts.input_shape)} and returns a probability for each of "
+        f"{write_number_of(len(facts.classes), 'class', 'classes')}.",
+        *chosen,
+        *start_sentences(facts),
+        *facts.computed,
+    ]
+    return " ".join(sentences)
+
+
+def start_sentences(facts: ReportFacts) -> list[str]:
+    """The initial weights and the gain of fine-tuning; nothing for new weights."""
+    if not facts.start:
+        return []
+    sentences = [f"Training started from {facts.start['source']}."]
+    before = number(facts.start.get("val_accuracy"))
+    if before is None:
+        return sentences
+    fitted = "with only its head fitted" if facts.start.get("left_new") else "unchanged"
+    start = f"Its validation accuracy was {write_share(before)} before fine-tuning ({fitted})"
+    kept = [value for epoch, value in facts.series("val_accuracy") if epoch == facts.best_epoch]
+    if kept:
+        return [
+            *sentences,
+            f"{start} and {write_share(kept[0])} after it (epoch {facts.best_epoch}, whose weights were kept).",
+        ]
+    return [*sentences, f"{start}. Fine-tuning did not improve it, so the initial weights were kept."]
+
+
+def preprocessing_sentences(facts: ReportFacts) -> list[str]:
+    """The preprocessing of a sample; nothing where it is not known."""
+    known = facts.preprocessing
+    if not known:
+        return []
+    size, channels = known["size"], known["channels"]
+    assert isinstance(size, Sequence), "a size has one length for each axis"
+    shape = f"{write_shape(size)} with {write_number_of(int(str(channels)), 'channel')}"
+    how = f", {_RESIZE_MODES[str(known['resize_mode'])]}" if known["kind"] == "images" else ""
+    sentences = [f"Each {facts.noun} is converted to {shape}{how}.", _normalization_sentence(known, facts.noun)]
+    if known.get("shuffle_seed") is not None:
+        sentences.append(
+            f"Then the positions of every {facts.noun} are permuted, in the same random order for all (seed {known['shuffle_seed']})."
+        )
+    return [*sentences, f"Values are stored as {known['dtype']} before normalization."]
+
+
+def _normalization_sentence(known: Mapping[str, object], noun: str) -> str:
+    formula = f"(value - {_values(known, 'offset')}) / {_values(known, 'divisor')}"
+    origin = {
+        "min-max": "with the minimum and the range of the training set",
+        "fixed": "as for the training of the initial weights",
+    }.get(str(known["normalize"]), "with the mean and the standard deviation of the training set")
+    return f"{'Pixels' if noun == 'image' else 'Values'} are normalized {origin}: {formula}."
+
+
+def _values(settings: Mapping[str, object], key: str) -> str:
+    """One number, or one for each channel in parentheses, as text."""
+    value = settings.get(key)
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    texts = ["unknown" if number(one) is None else f"{number(one):.4g}" for one in values]
+    return texts[0] if len(texts) == 1 else f"({', '.join(texts)})"
+
+
+def cost_rows(facts: ReportFacts) -> list[tuple[str, str]]:
+    """The cost of the training, as label and value."""
+    environment, machine = facts.environment, facts.machine
+    speeds = [value for _, value in facts.series("samples_per_second")]
+    rows = [("Training time", write_duration(facts.seconds))]
+    if facts.history:
+        rows.append(("Epochs", f"{len(facts.history):,}"))
+    if speeds:
+        rows.append((f"{facts.nouns.capitalize()} per second", f"{sum(speeds) / len(speeds):,.0f} (mean over the epochs)"))
+    if machine.get("device"):
+        rows.append(("Device", _device(str(machine["device"]), environment)))
+    if machine.get("reason"):
+        rows.append(("Precision", str(machine["reason"])))
+    if machine.get("channels_last"):
+        rows.append(("Memory format", "channels-last"))
+    if environment.get("cores"):
+        cores, threads = int(str(environment["cores"])), int(str(environment.get("threads", 0)))
+        rows.append(("CPU cores", f"{cores}; PyTorch used {threads}" if threads else str(cores)))
+    memory_bytes = number(environment.get("memory_bytes"))
+    if memory_bytes is not None:
+        rows.append(("Memory of the machine", write_bytes(memory_bytes)))
+    return rows
+
+
+def _device(device: str, environment: Mapping[str, object]) -> str:
+    """The device with the name of its hardware, where the environment holds it."""
+    hardware: object = None
+    devices = environment.get("cuda")
+    if device == "cpu":
+        hardware = environment.get("processor")
+    elif device.startswith("cuda") and isinstance(devices, Sequence):
+        index = int(device.partition(":")[2] or 0)
+        hardware = devices[index].get("name") if index < len(devices) else None
+    return f"{device} ({hardware})" if hardware else device
+
+
+def version_rows(facts: ReportFacts) -> list[tuple[str, str]]:
+    """Versions of visus, Python and the packages, and the platform, as label and value."""
+    environment = facts.environment
+    rows = [(key, str(environment[key])) for key in ("visus", "python") if environment.get(key)]
+    packages = environment.get("packages")
+    if isinstance(packages, Mapping):
+        rows += [(str(name), str(version)) for name, version in packages.items() if version]
+    if environment.get("platform"):
+        rows.append(("platform", str(environment["platform"])))
+    return rows

@@ -1,0 +1,110 @@
+"""Progress and cancellation: the two keywords of everything that takes long, ``on_event`` and ``should_stop``.
+
+``on_event`` receives a frozen event for each thing that happened: a ``Progress``, or one of the events of a training. ``should_stop`` is asked
+after each of them; when it answers True, a training ends with a checkpoint, and everything else raises ``CanceledError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from visus.errors import CanceledError
+
+OnEvent = Callable[[Any], None]
+ShouldStop = Callable[[], bool]
+Counter = Callable[[Any], int]
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``done`` of ``total`` units of one stage are finished, such as samples of the stage ``decoding``.
+
+    ``total`` is None where nobody knows it before the end.
+    """
+
+    stage: str
+    done: int
+    total: int | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether this was the last unit of the stage."""
+        return self.done == self.total
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """The two keywords as one value, which a long function passes on to what it calls.
+
+    Args:
+        on_event: receives each event; None drops them.
+        should_stop: asked after each step; None never stops.
+
+    >>> Monitor(on_event=print).step("scoring", 3, 3)
+    Progress(stage='scoring', done=3, total=3)
+    >>> Monitor(should_stop=lambda: True).step("scoring", 1, 3)
+    Traceback (most recent call last):
+        ...
+    visus.errors.CanceledError: canceled while scoring, after 1 of 3.
+    """
+
+    on_event: OnEvent | None = None
+    should_stop: ShouldStop | None = None
+
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """The two as keyword arguments."""
+        return {"on_event": self.on_event, "should_stop": self.should_stop}
+
+    def emit(self, event: object) -> None:
+        """Pass an event on."""
+        if self.on_event is not None:
+            self.on_event(event)
+
+    def step(self, stage: str, done: int, total: int | None = None) -> None:
+        """Report progress, and ask whether to stop.
+
+        Raises:
+            CanceledError: the answer is yes.
+        """
+        self.emit(Progress(stage, done, total))
+        if done != total or not done:
+            self.check(stage, done, total)
+
+    def check(self, stage: str, done: int = 0, total: int | None = None) -> None:
+        """Ask whether to stop.
+
+        Raises:
+            CanceledError: the answer is yes.
+        """
+        if self.should_stop is not None and self.should_stop():
+            far = f", after {done:,}{'' if total is None else f' of {total:,}'}" if done else ""
+            raise CanceledError(f"canceled while {stage}{far}.")
+
+    def over(self, items: Iterable[Item], stage: str, total: int | None = None, count: Counter = len) -> Iterator[Item]:
+        """The items one by one, with a step before the first one and after each.
+
+        Args:
+            items: batches of samples, or anything else.
+            stage: what is done with them, such as ``scoring``.
+            total: units of all items together.
+            count: units of one item; default: its length.
+        """
+        done = 0
+        self.step(stage, done, total)
+        for item in items:
+            yield item
+            done += count(item)
+            self.step(stage, done, total)
+
+
+def one(item: object) -> int:
+    """Each item is one unit."""
+    return 1
+
+
+SILENT: Final = Monitor()
+"""Reports nothing and never stops."""

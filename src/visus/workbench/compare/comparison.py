@@ -1,0 +1,201 @@
+"""Runs compared on the same samples: what each of them reaches, and how two of them differ sample by sample."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from visus.design.mlp_equivalents import KINDS
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.evaluation.paired import Paired
+from visus.evaluation.scores import Scores
+from visus.evaluation.shifts import WAYS, ShiftFigures
+from visus.tables import Table, Text, notes
+from visus.units import Described, write_count, write_duration, write_number_of, write_share, write_size, write_split
+
+MAX_DIFFERING: Final = 20
+CURVE_POINTS: Final = 8
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One of the compared runs.
+
+    Args:
+        name: of its run.
+        kind: ``network``; a key of ``design.mlp_equivalents.KINDS`` for a perceptron; or what was changed in the first design, in words.
+        is_shuffled: whether it was trained, and is scored, on shuffled positions.
+        folder: its run folder.
+        num_parameters, macs: its parameters, and its multiply-adds for one sample.
+        seconds: duration of its training.
+        scores: on the compared samples.
+        history: a row for each epoch of its ``results.csv``.
+        shifts: how its answers change when the samples move round a ring; None where that was not asked for.
+        calibrator: what makes probabilities of its outputs.
+    """
+
+    name: str
+    kind: str
+    is_shuffled: bool
+    folder: Path
+    num_parameters: int
+    macs: int
+    seconds: float
+    scores: Scores
+    history: tuple[dict[str, float], ...]
+    shifts: ShiftFigures | None = None
+    calibrator: Calibrator = UNCALIBRATED
+
+    @property
+    def kind_in_words(self) -> str:
+        """The kind as a column of a table shows it."""
+        named = {"network": "as designed"} | {kind: f"perceptron, {kind}" for kind in KINDS}
+        kind = named.get(self.kind, self.kind)
+        return f"{kind}, shuffled" if self.is_shuffled else kind
+
+    def to_json(self) -> dict[str, Any]:
+        """The contender as plain data."""
+        named = ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds")
+        facts = {name: getattr(self, name) for name in named}
+        return {
+            **facts,
+            **dataclasses.asdict(self.calibrator),
+            "folder": str(self.folder),
+            "scores": self.scores.to_json(),
+            "history": [dict(row) for row in self.history],
+            "shifts": self.shifts.to_json() if self.shifts else None,
+        }
+
+
+@dataclass(frozen=True)
+class RunPair:
+    """Two of the contenders, by name, and how their answers differ."""
+
+    left: str
+    right: str
+    answers: Paired
+
+    def sentence(self, noun: str = "sample") -> str:
+        """The difference as one sentence for people."""
+        return self.answers.sentence(self.left, self.right, noun)
+
+    def to_json(self) -> dict[str, Any]:
+        """The pair as plain data."""
+        return {"left": self.left, "right": self.right, **self.answers.to_json()}
+
+
+@dataclass(frozen=True, repr=False)
+class Comparison(Described):
+    """Runs on the same samples; the first is what the others are compared with.
+
+    Args:
+        split: which split the samples are of; ``all`` where the data was scored whole.
+        noun: what a sample is called.
+        contenders: the runs.
+        pairs: the first run with each of the others; and each perceptron with itself on shuffled positions, where there is one.
+        notes: what a reader must know.
+    """
+
+    split: str
+    noun: str
+    contenders: tuple[Contender, ...]
+    pairs: tuple[RunPair, ...]
+    notes: tuple[str, ...] = ()
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title = (
+            f"Comparison on {write_number_of(self.contenders[0].scores.num_samples, self.noun)} of {write_split(self.split)}"
+        )
+        facts = [
+            (each.name, f"{write_share(each.scores.accuracy)}, {write_count(each.num_parameters)} parameters")
+            for each in self.contenders
+        ]
+        facts += [("difference", pair.sentence(self.noun)) for pair in self.pairs[:2]]
+        facts += [("more", f"{len(self.pairs) - 2:,} in .pairs")] if len(self.pairs) > 2 else []
+        return title, [*facts, ("next", ".contenders, .pairs; .to_json() gives all measures")]
+
+    def text(self) -> Text:
+        """The runs, how each of them differs from the first, and the samples on which two of them differ."""
+        first = self.contenders[0]
+        learned = ((each.name, each.scores.learned_sentence(self.noun)) for each in self.contenders)
+        lines: list[str | Table] = [f"{name}: {sentence}" for name, sentence in learned if sentence]
+        lines.append(self._run_table())
+        baseline = f"baseline, always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
+        lines.append(f"{write_number_of(first.scores.num_samples, self.noun)} ({self.split}); {baseline}")
+        if first.shifts is not None:
+            reach = write_size(first.shifts.reach_px)
+            lines.append(
+                f"two shifts agree: the same label for two of the shifts by up to {reach}, {WAYS[first.shifts.way]}"
+            )
+        lines += [pair.sentence(self.noun) for pair in self.pairs]
+        lines += _learning_curves(self.contenders)
+        lines += self._differing() if len(self.contenders) == 2 else []
+        return (*lines, *notes(self.notes))
+
+    def _run_table(self) -> Table:
+        has_shifts = any(each.shifts for each in self.contenders)
+        headings = ("run", "network", "accuracy", "95 % interval", "parameters", "MACs", "trained in")
+        rows = []
+        for each in self.contenders:
+            scores = each.scores
+            row = [
+                each.name,
+                each.kind_in_words,
+                write_share(scores.accuracy),
+                f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
+                write_count(each.num_parameters),
+                write_count(each.macs),
+                write_duration(each.seconds),
+            ]
+            row += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
+            rows.append(tuple(row))
+        return Table(
+            tuple(rows), (*headings, *(["two shifts agree"] if has_shifts else [])), (2, 4, 5, 6, 7)[: 4 + has_shifts]
+        )
+
+    def _differing(self) -> list[str | Table]:
+        """The samples that two runs answer differently."""
+        differing = self.pairs[0].answers.differing
+        if not differing:
+            return []
+        left, right = (each.name for each in self.contenders)
+        names = {"left": left, "right": right, "neither": "neither"}
+        rows = (
+            (each.sample, each.label, each.left, each.right, names[each.right_one]) for each in differing[:MAX_DIFFERING]
+        )
+        lines: list[str | Table] = [f"they answer differently for {write_number_of(len(differing), self.noun)}:"]
+        lines.append(Table(tuple(rows), (self.noun, "label", left, right, "right")))
+        if len(differing) > MAX_DIFFERING:
+            lines.append(f"... and {len(differing) - MAX_DIFFERING:,} more; --json lists all")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """The comparison as plain data."""
+        return {
+            "split": self.split,
+            "num_samples": self.contenders[0].scores.num_samples,
+            "runs": [each.to_json() for each in self.contenders],
+            "pairs": [pair.to_json() for pair in self.pairs],
+            "notes": list(self.notes),
+        }
+
+
+def _learning_curves(contenders: Sequence[Contender]) -> list[str | Table]:
+    """The accuracy after a few epochs: of the validation set, or of the training set where nothing was validated."""
+    longest = max(len(each.history) for each in contenders)
+    if longest < 2:
+        return []
+    epochs = sorted({round(1 + index * (longest - 1) / (CURVE_POINTS - 1)) for index in range(CURVE_POINTS)})
+    is_validated = all(row["val_accuracy"] == row["val_accuracy"] for row in contenders[0].history)
+    column = "val_accuracy" if is_validated else "train_accuracy"
+    rows = tuple(
+        (
+            each.name,
+            *(write_share(each.history[epoch - 1][column]) if epoch <= len(each.history) else "" for epoch in epochs),
+        )
+        for each in contenders
+    )
+    return [Table(rows, (f"{column} after epoch", *map(str, epochs)), tuple(range(1, len(epochs) + 1)))]

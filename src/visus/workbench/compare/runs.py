@@ -1,0 +1,119 @@
+"""``visus compare``: two runs on the samples that both held out, or any runs that were trained on one data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from visus.data.batches import Part
+from visus.errors import DataError, UsageError
+from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
+from visus.training.runs import RunFolder
+from visus.workbench.compare.comparison import Comparison
+from visus.workbench.compare.scoring import Entry, compare_entries
+from visus.workbench.runs.own_data import open_own_data
+from visus.workbench.runs.saved import SavedRun
+
+
+def compare_runs(
+    left: SavedRun,
+    right: SavedRun,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Comparison:
+    """Two runs on the same samples, sample by sample.
+
+    Without ``data``, the samples are those that both runs held out; each run reads them with its own size and scaling.
+
+    Args:
+        left, right: the runs; they may differ in network, recipe, seed and size of the samples.
+        data: other data; None for the runs' own.
+        split: ``train``, ``val`` or ``test``; None for the held-out one.
+        cache_dir: another folder for the decoded samples.
+        on_event, should_stop: as for ``Run.compare``.
+
+    Raises:
+        UsageError: the runs know different classes.
+        DataError: the runs were trained on different data and none was given, or no sample is held out by both.
+    """
+    monitor = Monitor(on_event, should_stop)
+    if set(left.classes) != set(right.classes):
+        others = sorted(set(left.classes) ^ set(right.classes))
+        raise UsageError(
+            f"{left.name} and {right.name} cannot be compared: only one of them knows {', '.join(others)}. Give runs with the same classes."
+        )
+    facts = [RunFolder.open(run.folder).read_json("data.json") for run in (left, right)]
+    if data is None and facts[0]["fingerprint"] != facts[1]["fingerprint"]:
+        raise DataError(
+            f"{left.name} was trained on {facts[0]['name']} and {right.name} on other data ({facts[1]['name']}), so they share no "
+            "held-out samples. Give the data to compare them on with --data."
+        )
+    opened = [run.open_data(data, cache_dir=cache_dir, **monitor.keywords) for run in (left, right)]
+    chosen = split or opened[0].scored_split
+    parts = [each.split(chosen) for each in opened]
+    shared = set(parts[0].names) & set(parts[1].names)
+    if not shared:
+        raise DataError(
+            f"no sample is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
+        )
+    kept = [_only(part, shared) for part in parts]
+    own_notes = [run.notes_on(each, chosen) for run, each in zip((left, right), opened, strict=True)]
+    notes = [note for note in own_notes[0] if note in own_notes[1]]
+    for run, own in zip((left, right), own_notes, strict=True):
+        notes += [f"{run.name}: {note}" for note in own if note not in notes]
+    left_out = len(parts[0]) - len(shared)
+    if left_out:
+        notes.append(
+            f"{left_out:,} of the {len(parts[0]):,} samples in the {chosen} split of {left.name} are not in that of {right.name}, and are dropped."
+        )
+    shown = "all" if opened[0].is_whole else chosen
+    entries: list[Entry] = [(left, "network", kept[0], opened[0]), (right, "network", kept[1], opened[1])]
+    return compare_entries(entries, shown, opened[0].noun, notes, monitor=monitor)
+
+
+def compare_trained(
+    runs: Sequence[tuple[SavedRun, str]],
+    *,
+    notes: Sequence[str] = (),
+    cache_dir: str | Path | None = None,
+    monitor: Monitor = SILENT,
+) -> Comparison:
+    """Compare runs that were trained on one data set with one split, each with its kind; their answers to moved samples are compared too.
+
+    Shuffled samples have no mirrored or moved views. So where one run reads shuffled samples, every run is scored on each sample as it is.
+    """
+    run = runs[0][0]
+    first = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir, **monitor.keywords)
+    part = first.split(first.scored_split)
+    entries: list[Entry] = [(each, kind, part, first) for each, kind in runs]
+    is_plain = any(each.preprocessing.shuffle_seed is not None for each, _ in runs)
+    own_notes = run.notes_on(first, first.scored_split)
+    if is_plain and run.views_sentence:
+        own_notes = [
+            f"Each answer is that to the {first.noun} as it is, since shuffled {first.noun}s have no other views: {run.name} may have "
+            "another figure in its own report.",
+            *(note for note in own_notes if note != run.views_sentence),
+        ]
+    whole = [each.name for each, _ in runs[1:] if min(run.recipe.sides) < 1 and min(each.recipe.sides) == 1]
+    if whole:
+        own_notes.append(
+            f"{run.name} began with smaller {first.noun}s; whole ones throughout, since they take no others: {', '.join(whole)}."
+        )
+    all_notes = [*own_notes, *notes]
+    return compare_entries(
+        entries, first.scored_split, first.noun, all_notes, shifts=True, is_plain=is_plain, monitor=monitor
+    )
+
+
+def _only(part: Part, samples: set[str]) -> Part:
+    """The part's samples that are among ``samples``."""
+    chosen = np.array([index for index, sample in enumerate(part.names) if sample in samples], dtype=np.int64)
+    return Part(
+        part.name, part.pixels, part.indices[chosen], part.labels[chosen], tuple(part.names[index] for index in chosen)
+    )

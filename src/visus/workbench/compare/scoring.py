@@ -1,0 +1,123 @@
+"""Runs scored on the same samples, and each pair of answers compared."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+import torch
+
+from visus.data.batches import Part, batches_in_order
+from visus.data.opened import Data
+from visus.evaluation.calibration import Calibrator
+from visus.evaluation.paired import compare_answers
+from visus.evaluation.predictions import predict_logits
+from visus.evaluation.scores import Scores, score
+from visus.evaluation.shifts import ShiftFigures, measure_shifts
+from visus.progress import SILENT, Monitor
+from visus.training.loop import EVALUATION_BATCH
+from visus.training.runs import RunFolder, training_seconds
+from visus.workbench.compare.comparison import Comparison, Contender, RunPair
+from visus.workbench.modules import count_macs
+from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
+
+SHIFT_WAY: Final = "roll"
+Entry = tuple[SavedRun, str, Part, Data]
+"""A run, its kind as in ``Contender``, the samples that it is scored on, and the data that these belong to."""
+
+
+def compare_entries(
+    entries: Sequence[Entry],
+    split: str,
+    noun: str,
+    notes: Sequence[str],
+    *,
+    shifts: bool = False,
+    is_plain: bool = False,
+    monitor: Monitor = SILENT,
+) -> Comparison:
+    """Score runs on the same samples, each reading them with its own preprocessing, in the order of the first run's.
+
+    Args:
+        entries: the runs, their kinds and samples.
+        split: the name of the split for the reader.
+        noun: what a sample is called.
+        notes: what a reader must know.
+        shifts: whether the answers to moved samples are measured too.
+        is_plain: score each sample as it is, without the averaged views of the recipe.
+        monitor: follows the scoring, and may cancel.
+    """
+    first_run, _, first_part, _ = entries[0]
+    places = {sample: index for index, sample in enumerate(first_part.names)}
+    answers: list[list[int]] = []
+    contenders = []
+    for run, kind, part, data in entries:
+        batches = monitor.over(batches_in_order(part, run.preprocessing, EVALUATION_BATCH), f"scoring {run.name}", len(part))
+        logits = _plain_logits(run, batches) if is_plain else run.logits(batches)
+        order = np.argsort([places[sample] for sample in part.names])
+        logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
+        calibrator = run.calibrator(raw=is_plain)  # it belongs to the answers that the run gives
+        probabilities, labels = calibrator(logits), torch.from_numpy(first_part.labels)
+        known, unknown = run.known(part, data)
+        in_order = None if known is None else (known[0][order], known[1][order])
+        notes = [*notes, *(f"{run.name}: {note}" for note in unknown)]
+        found = score(probabilities, labels, first_run.classes, split=split, known=in_order)
+        answers.append(logits.argmax(dim=1).tolist())
+        contenders.append(_contender(run, kind, found, _shifts(run, part, monitor) if shifts else None, calibrator))
+    if len({each.name for each in contenders}) < len(contenders):
+        contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
+
+    def pair(left: int, right: int) -> RunPair:
+        labels = first_part.labels.tolist()
+        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
+        return RunPair(contenders[left].name, contenders[right].name, compared)
+
+    chosen = [(0, other) for other in range(1, len(contenders))]
+    chosen += [
+        (index, index + 1)
+        for index, (each, after) in enumerate(itertools.pairwise(contenders))
+        if index and after.is_shuffled and each.kind == after.kind and not each.is_shuffled
+    ]
+    return Comparison(split, noun, tuple(contenders), tuple(pair(*each) for each in chosen), tuple(dict.fromkeys(notes)))
+
+
+def _plain_logits(run: SavedRun, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The outputs for each sample as it is, whatever views the recipe averages."""
+    machine = run.machine
+    return predict_logits(
+        run.module, batches, device=machine.device, precision=machine.precision, channels_last=machine.channels_last
+    )
+
+
+def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | None, calibrator: Calibrator) -> Contender:
+    history = RunFolder.open(run.folder).read_results()
+    return Contender(
+        name=run.name,
+        kind=kind,
+        is_shuffled=run.preprocessing.shuffle_seed is not None,
+        folder=run.folder,
+        num_parameters=sum(values.numel() for values in run.module.parameters()),
+        macs=count_macs(run.module, run.preprocessing.input_shape),
+        seconds=training_seconds(history),
+        scores=scores,
+        history=history,
+        shifts=shifts,
+        calibrator=calibrator,
+    )
+
+
+def _shifts(run: SavedRun, part: Part, monitor: Monitor) -> ShiftFigures:
+    samples, _ = some_samples(run, part, MAX_SAMPLES)
+    return measure_shifts(
+        reading(run),
+        samples,
+        reach_of(samples.shape[2:]),
+        SHIFT_WAY,
+        limit=NUM_SHIFTS,
+        device=run.machine.device,
+        monitor=monitor,
+    )

@@ -1,0 +1,69 @@
+"""``visus check``: what is in a dataset, what was done to it, and what is wrong with it, before any training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from visus.data.opened import Data
+from visus.data.samples import SPLITS
+from visus.tables import Table, Text, notes
+from visus.units import write_bytes, write_shape
+from visus.workbench.screen import scaling
+
+
+@dataclass(frozen=True, eq=False)
+class DataCheck:
+    """A dataset, opened and ready to be judged.
+
+    Args:
+        data: opened.
+        begins: what a training would start from, as a sentence.
+    """
+
+    data: Data
+    begins: str
+
+    def text(self) -> Text:
+        """Its classes and splits, what was done to it, what a training would start from, and warnings."""
+        data = self.data
+        warnings = [f"warning: {warning}" for warning in data.warnings] or ["no warnings."]
+        return (
+            f"{data.name} ({data.samples.kind}): {data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}, {scaling(data)}",
+            self._class_table(),
+            *data_notes(data),
+            *warnings,
+            self.begins,
+            f"decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
+        )
+
+    def _class_table(self) -> Table:
+        data = self.data
+        counts = [data.class_counts(split) for split in SPLITS]
+        rows = [(name, *(f"{each[name]:,}" for each in counts)) for name in data.classes]
+        rows.append(("all", *(f"{len(data.split(split)):,}" for split in SPLITS)))
+        return Table(tuple(rows), ("class", *SPLITS), (1, 2, 3))
+
+    def to_json(self) -> dict[str, Any]:
+        """The dataset as plain data."""
+        data = self.data
+        return {
+            "name": data.name,
+            "kind": data.samples.kind,
+            "input_shape": list(data.input_shape),
+            "normalize": data.preprocessing.normalize,
+            "begins": self.begins,
+            "classes": list(data.classes),
+            "num_samples": {split: len(data.split(split)) for split in SPLITS},
+            "class_counts": {split: data.class_counts(split) for split in SPLITS},
+            "ledger": data.ledger.as_dict(),
+            "warnings": list(data.warnings),
+            "notes": list(data.samples.notes),
+            "fingerprint": data.fingerprint,
+            "cache": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
+        }
+
+
+def data_notes(data: Data) -> Text:
+    """The notes on a dataset, and what was done to its samples."""
+    return (*notes(data.samples.notes), *(f"ledger: {sentence}" for sentence in data.ledger.sentences()))

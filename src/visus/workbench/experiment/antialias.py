@@ -1,0 +1,83 @@
+"""``visus experiment antialias``: a run's design with global pooling for flatten and blurred pooling for strides, trained as the run was."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visus.errors import UsageError
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Text
+from visus.workbench.compare.comparison import Comparison
+from visus.workbench.compare.runs import compare_trained
+from visus.workbench.experiment.retraining import Retraining
+from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.shift_remedies import antialiased_design
+from visus.workbench.runs.shifts import ShiftReport, report_shifts
+
+
+@dataclass(frozen=True)
+class Antialiased:
+    """A run and its antialiased design.
+
+    Args:
+        before, after: how the answers of both change when the samples move.
+        comparison: both on the held-out samples.
+    """
+
+    before: ShiftReport
+    after: ShiftReport
+    comparison: Comparison
+
+    def text(self) -> Text:
+        """Both reports on shifts, then the comparison."""
+        changed = self.comparison.contenders[1]
+        after = self.after.text(title=f"with {changed.kind}, {changed.folder}")
+        return (*self.before.text(), *after, *self.comparison.text())
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "shifts": self.before.to_json(),
+            "shifts_antialiased": self.after.to_json(),
+            "comparison": self.comparison.to_json(),
+        }
+
+
+def compare_with_antialiased(
+    run: SavedRun,
+    *,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    command: str = "",
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Antialiased:
+    """Train a run's design with global pooling for flatten and blurred pooling for strides, and measure both.
+
+    Args:
+        run: the run; its network must be a design.
+        output: folder of the new runs; None for that of the run.
+        cache_dir: another folder for the decoded samples.
+        command: what was typed, for the reports.
+        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        should_stop: asked after each step; True raises ``CanceledError``.
+
+    Raises:
+        UsageError: there is nothing to change.
+    """
+    changed = antialiased_design(run)
+    if changed is None:
+        raise UsageError(
+            "this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.",
+            where=str(run.folder),
+        )
+    design, changes = changed
+    monitor = Monitor(on_event, should_stop)
+    data = run.open_data(cache_dir=cache_dir, **monitor.keywords)
+    before = report_shifts(run, data, **monitor.keywords)
+    other = Retraining(run, output, cache_dir, command, monitor).train_design(design, "antialiased")
+    runs: list[tuple[SavedRun, str]] = [(run, "network"), (other, changes)]
+    both = compare_trained(runs, cache_dir=cache_dir, monitor=monitor)
+    return Antialiased(before, report_shifts(other, data, **monitor.keywords), both)

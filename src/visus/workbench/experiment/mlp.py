@@ -1,0 +1,63 @@
+"""``visus experiment mlp``: the multilayer perceptrons of a run's size, trained as the run was."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from visus.design.mlp_equivalents import KINDS, perceptron_twins
+from visus.errors import UsageError, unknown_name
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.workbench.compare.comparison import Comparison
+from visus.workbench.compare.runs import compare_trained
+from visus.workbench.experiment.retraining import SHUFFLE_NOTE, SHUFFLE_SEED, Retraining, design_of_run
+from visus.workbench.runs.saved import SavedRun
+
+TRAINED_KINDS: Final = ("equal parameters", "equal width")
+
+
+def compare_with_mlps(
+    run: SavedRun,
+    *,
+    kinds: Sequence[str] = TRAINED_KINDS,
+    with_shuffled: bool = False,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    command: str = "",
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Comparison:
+    """Train multilayer perceptrons with the data, split, recipe and seed of a run, and compare all of them.
+
+    Args:
+        run: the run; its network must be a design with a convolution.
+        kinds: which perceptrons, keys of ``design.mlp_equivalents.KINDS``.
+        with_shuffled: train the network and each perceptron once more on images whose positions are in one fixed random order.
+        output: folder of the new runs; None for that of the run.
+        cache_dir: another folder for the decoded samples.
+        command: what was typed, for the reports.
+        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        should_stop: asked after each step; True raises ``CanceledError``.
+
+    Raises:
+        UsageError: the network is no design, or there is no such kind.
+        DesignError: the design has no convolution.
+    """
+    for kind in kinds:
+        if kind not in KINDS:
+            raise UsageError(unknown_name("kind of twin", kind, KINDS))
+    design = design_of_run(run, "perceptron twins are made of designs")
+    shape, num_classes = run.preprocessing.input_shape, len(run.classes)
+    designs = {each.kind: each.design for each in perceptron_twins(design, shape, num_classes) if each.kind in kinds}
+    again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))
+    runs: list[tuple[SavedRun, str]] = [(run, "network")]
+    if with_shuffled:
+        runs.append((again.train_design(design, "shuffled", shuffle_seed=SHUFFLE_SEED), "network"))
+    for kind in kinds:
+        word = f"mlp-{kind.replace(' ', '-')}"
+        runs.append((again.train_design(designs[kind], word), kind))
+        if with_shuffled:
+            runs.append((again.train_design(designs[kind], f"{word}-shuffled", shuffle_seed=SHUFFLE_SEED), kind))
+    notes = [*(f"{kind}: {KINDS[kind]}" for kind in kinds), *([SHUFFLE_NOTE] if with_shuffled else [])]
+    return compare_trained(runs, notes=notes, cache_dir=cache_dir, monitor=monitor)

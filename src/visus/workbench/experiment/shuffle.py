@@ -1,0 +1,40 @@
+"""``visus experiment shuffle``: a run's network trained on images whose pixels are all in one random order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.workbench.compare.comparison import Comparison
+from visus.workbench.compare.runs import compare_trained
+from visus.workbench.experiment.retraining import SHUFFLE_NOTE, SHUFFLE_SEED, Retraining, design_of_run
+from visus.workbench.runs.saved import SavedRun
+
+
+def compare_with_shuffled(
+    run: SavedRun,
+    *,
+    output: Path | None = None,
+    cache_dir: str | Path | None = None,
+    command: str = "",
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Comparison:
+    """Train the network of a run once more on images whose positions are in one fixed random order, and compare.
+
+    Args:
+        run: the run; its network must be a design.
+        output: folder of the new runs; None for that of the run.
+        cache_dir: another folder for the decoded samples.
+        command: what was typed, for the reports.
+        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        should_stop: asked after each step; True raises ``CanceledError``.
+
+    Raises:
+        UsageError: the network is no design.
+    """
+    design = design_of_run(run, "a network is trained once more from its design")
+    again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))
+    other = again.train_design(design, "shuffled", shuffle_seed=SHUFFLE_SEED)
+    runs: list[tuple[SavedRun, str]] = [(run, "network"), (other, "network")]
+    return compare_trained(runs, notes=[SHUFFLE_NOTE], cache_dir=cache_dir, monitor=monitor)

@@ -1,0 +1,69 @@
+"""The scores of a run on one split, on other data or on arrays."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from visus.data.contents import hash_rows
+from visus.data.opened import Data
+from visus.data.preprocessing import Pixels
+from visus.errors import UsageError
+from visus.evaluation.scores import Scores, score
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.training.loop import EVALUATION_BATCH
+from visus.training.runs import RunFolder
+from visus.workbench.runs.learned_samples import read_known
+from visus.workbench.runs.predict import fitted
+from visus.workbench.runs.predict_inputs import array_rows, numbers_of
+from visus.workbench.runs.saved import SavedRun, unfinished_notes
+from visus.workbench.runs.saved import opened as opened_data
+
+LabeledArrays = tuple[Any, Any]
+"""Samples and their labels."""
+
+
+def evaluate(
+    run: SavedRun,
+    data: str | Path | Data | LabeledArrays | None = None,
+    *,
+    split: str | None = None,
+    raw: bool = False,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Scores:
+    """Score a run; the arguments are those of ``Run.evaluate``.
+
+    Raises:
+        DataError: the data has a class that the network does not know, or has changed since the training.
+        UsageError: arrays with a split, or with another number of labels.
+    """
+    monitor = Monitor(on_event, should_stop)
+    if isinstance(data, tuple):
+        if split is not None:
+            raise UsageError(f"a pair of arrays has no split {split!r}. Leave the split out.")
+        scores = _score_arrays(run, *data, raw=raw, monitor=monitor)
+    else:
+        opened = opened_data(run, data, cache_dir=cache_dir, monitor=monitor)
+        scores = run.score(opened, split or opened.scored_split, raw=raw, **monitor.keywords)
+    return dataclasses.replace(scores, notes=(*scores.notes, *unfinished_notes(run)))
+
+
+def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> Scores:
+    rows = [fitted(sample, run.preprocessing) for sample in array_rows(samples, "samples", run.preprocessing)]
+    truth = numbers_of(labels, run.classes)
+    if len(rows) != len(truth):
+        raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
+    chunks = [rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
+    batches = (
+        run.preprocessing.scaled(torch.from_numpy(np.stack(chunk))) for chunk in monitor.over(chunks, "scoring", len(rows))
+    )
+    notes = [run.views_sentence] if run.views_sentence else []
+    probabilities, learned = run.probabilities(run.logits(batches), raw=raw), read_known(RunFolder.open(run.folder))
+    known = learned.marks(hash_rows(rows)) if learned is not None else None
+    return score(probabilities, torch.from_numpy(truth), run.classes, split="", notes=notes, known=known)

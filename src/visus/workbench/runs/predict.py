@@ -1,0 +1,178 @@
+"""Labels for files, folders and arrays: one prediction for each sample, in order, read and answered in chunks."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from visus.data.batches import MAX_VALUES
+from visus.data.contents import hash_rows
+from visus.data.ledger import Ledger
+from visus.data.preprocessing import Pixels, Preprocessing
+from visus.errors import ImageError, UsageError
+from visus.evaluation.calibration import Calibrator
+from visus.evaluation.predictions import top_k
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.training.loop import EVALUATION_BATCH
+from visus.training.runs import RunFolder
+from visus.units import write_shape
+from visus.workbench.runs.learned_samples import Known, read_known
+from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples
+from visus.workbench.runs.saved import SavedRun
+
+Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one sample.
+
+    Args:
+        file: the file, with the row in brackets where it holds several samples.
+        labels: class names, the most probable first.
+        probabilities: theirs, 0 to 1.
+        problem: why there is no answer; empty where there is one.
+    """
+
+    file: str
+    labels: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    problem: str = ""
+
+    @property
+    def label(self) -> str:
+        """The most probable class; empty where there is no answer."""
+        return self.labels[0] if self.labels else ""
+
+    @property
+    def probability(self) -> float:
+        """That of ``label``; 0 where there is no answer."""
+        return self.probabilities[0] if self.probabilities else 0.0
+
+
+class Predictions(Iterator[Prediction]):
+    """The predictions one by one, in the order of the samples; each is computed when it is asked for, some hundred together.
+
+    Args:
+        found: the predictions.
+        ledger: what is done to the samples; complete after the last prediction.
+        notes: how the probabilities came about.
+    """
+
+    def __init__(self, found: Iterator[Prediction], ledger: Ledger, notes: Sequence[str]) -> None:
+        self._found, self.ledger, self.notes = found, ledger, tuple(notes)
+
+    def __iter__(self) -> Predictions:
+        return self
+
+    def __next__(self) -> Prediction:
+        return next(self._found)
+
+    def sentences(self) -> list[str]:
+        """The notes, and what was done to the samples so far; unreadable samples are left to their own predictions."""
+        done = [facts["sentence"] for action, facts in self.ledger.as_dict().items() if action != "unreadable"]
+        return [*(f"note: {note}" for note in self.notes), *(f"ledger: {sentence}" for sentence in done)]
+
+
+def predict(
+    run: SavedRun,
+    files: Files,
+    *,
+    top: int = 1,
+    raw: bool = False,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Predictions:
+    """Labels for files, folders of files, or arrays; the arguments are those of ``Run.predict``.
+
+    Raises:
+        UsageError: an array that does not fit the network, or more classes than it has.
+    """
+    if top < 1:
+        raise UsageError(f"top must be at least 1, not {top}.")
+    if top > len(run.classes):
+        raise UsageError(f"top is {top}, and this network has {len(run.classes)} classes.")
+    given = [files] if isinstance(files, (str, os.PathLike, np.ndarray, torch.Tensor)) else files
+    if not isinstance(given, Iterable):
+        raise UsageError(
+            f"files are paths or arrays, and not a {type(files).__name__}. Give an image of Pillow as an array: numpy.asarray(image)."
+        )
+    ledger = Ledger()
+    notes = [run.calibration_sentence(raw=raw), *([run.views_sentence] if run.views_sentence else [])]
+    monitor = Monitor(on_event, should_stop)
+    return Predictions(_predict(run, given, top, run.calibrator(raw=raw), ledger, monitor), ledger, notes)
+
+
+def _predict(
+    run: SavedRun,
+    files: Iterable[str | Path | Pixels | torch.Tensor],
+    top: int,
+    calibrator: Calibrator,
+    ledger: Ledger,
+    monitor: Monitor,
+) -> Iterator[Prediction]:
+    samples = find_samples(files, run.preprocessing, ledger)
+    learned = read_known(RunFolder.open(run.folder))
+    size = max(16, min(EVALUATION_BATCH, MAX_VALUES // math.prod(run.preprocessing.input_shape)))
+    chunks = iter(lambda: list(islice(samples, size)), [])
+    for chunk in monitor.over(chunks, "predicting"):
+        yield from _predict_chunk(run, chunk, top, ledger, calibrator, learned)
+
+
+def _predict_chunk(
+    run: SavedRun, chunk: Sequence[Sample], top: int, ledger: Ledger, calibrator: Calibrator, learned: Known | None
+) -> Iterator[Prediction]:
+    rows: list[Pixels] = []
+    outcomes: list[int | str] = []  # the place of a sample in the batch, or why it has none
+    for sample in chunk:
+        try:
+            rows.append(_read(sample, run.preprocessing, ledger))
+            outcomes.append(len(rows) - 1)
+            if run.preprocessing.shuffle_seed is not None:
+                ledger.note("shuffled", sample.name)
+        except ImageError as error:
+            ledger.note("unreadable", sample.name, error.message)
+            outcomes.append(error.message)
+    answers = []
+    if rows and learned is not None:
+        names = [sample.name for sample, outcome in zip(chunk, outcomes, strict=True) if not isinstance(outcome, str)]
+        for place in np.flatnonzero(learned.marks(hash_rows(rows))[0]):
+            ledger.note("learned from", names[place])
+    if rows:
+        batch = run.preprocessing.scaled(torch.from_numpy(np.stack(rows)))
+        answers = top_k(calibrator(run.logits([batch])), run.classes, top)
+    for sample, outcome in zip(chunk, outcomes, strict=True):
+        if isinstance(outcome, str):
+            yield Prediction(sample.name, problem=outcome)
+        else:
+            labels, probabilities = zip(*answers[outcome], strict=True)
+            yield Prediction(sample.name, labels, probabilities)
+
+
+def fitted(sample: ArraySample, preprocessing: Preprocessing) -> Pixels:
+    """One row of an array at the size of the network."""
+    found: Pixels = preprocessing.fit_array(sample.row[None])[0]
+    return found
+
+
+def _read(sample: Sample, preprocessing: Preprocessing, ledger: Ledger) -> Pixels:
+    if isinstance(sample, UnreadSample):
+        raise ImageError(sample.problem, where=sample.name)
+    if isinstance(sample, ArraySample):
+        return fitted(sample, preprocessing)
+    if preprocessing.kind == "array" and not preprocessing.is_image_like:
+        raise ImageError(
+            f"this network reads {preprocessing.noun}s of {write_shape(preprocessing.input_shape)} from NPZ or NPY files, "
+            f"and this is an image."
+        )
+    pixels = preprocessing.read_image(sample.path, ledger, name=sample.name)
+    if preprocessing.looks_inverted(pixels):
+        ledger.note("looks inverted", sample.name)
+    return pixels

@@ -1,0 +1,322 @@
+"""A run as its folder keeps it: the network with its weights and calibration, its data, its answers and their scores."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from visus.data.batches import Part, batches_in_order
+from visus.data.opened import Data, open_scoring_data
+from visus.data.preprocessing import Preprocessing
+from visus.data.reading import Reading
+from visus.data.store import MAX_UNREADABLE
+from visus.errors import DataError, RunError, UsageError
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator, TemperatureFit
+from visus.evaluation.predictions import predict_logits
+from visus.evaluation.scores import Scores, score
+from visus.evaluation.test_time_augmentation import describe_views
+from visus.networks import weights
+from visus.networks.machine import Machine, choose, freed_memory_kept, suited
+from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
+from visus.training.loop import EVALUATION_BATCH
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+from visus.units import Described, write_count, write_share
+from visus.workbench.modules import make_network
+from visus.workbench.runs.calibration import read_calibration
+from visus.workbench.runs.learned_samples import Marks, known_samples
+from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
+from visus.workbench.runs.reuse import reuse_sentence
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SavedRun(Described):
+    """A trained network with all that its run folder keeps. ``Run`` adds the questions that a person asks of it.
+
+    Args:
+        folder: the run folder.
+        module: the network with its best weights, in evaluation mode.
+        classes: class names in the order of the network's outputs.
+        preprocessing: what is done to every sample.
+        machine: where it is computed.
+        which: ``best`` or ``last``: the weights that it has.
+    """
+
+    folder: Path
+    module: nn.Module
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+    machine: Machine
+    which: str = "best"
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.folder.name
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        design = (
+            (self.folder / "design.txt").read_text("utf-8", "replace").strip()
+            if (self.folder / "design.txt").is_file()
+            else ""
+        )
+        network = design.removeprefix("# a Python object: ")
+        network = network if len(network) <= 60 and "\n" not in network else f"{network.splitlines()[0][:57]}..."
+        num_parameters = sum(each.numel() for each in self.module.parameters())
+        rows = [("network", f"{network or type(self.module).__name__}, {write_count(num_parameters)} parameters")]
+        try:
+            scores = self.scores
+            low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
+            rows.append(("accuracy", f"{write_share(scores.accuracy)} ({low} to {high}) on {scores.num_samples:,} samples"))
+        except RunError:
+            rows.append(("accuracy", "not known: the training was not finished"))
+        rows.append(("folder", str(self.folder)))
+        return f"Run {self.name}: {len(self.classes):,} classes", rows
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How it was trained."""
+        return Recipe.read(self.folder / "recipe.yaml")
+
+    @property
+    def calibration(self) -> TemperatureFit:
+        """The temperature that calibrates its probabilities; 1, with the reason, where none is used.
+
+        Raises:
+            RunError: ``calibration.json`` is damaged.
+        """
+        return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
+
+    def calibrator(self, *, raw: bool = False) -> Calibrator:
+        """Turns the network's outputs into probabilities.
+
+        Args:
+            raw: the network's own softmax.
+        """
+        return UNCALIBRATED if raw else self.calibration.calibrator
+
+    def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
+        """The probabilities (samples, classes) that the network gives for outputs of ``logits`` or ``answers``.
+
+        Args:
+            logits: (samples, classes).
+            raw: the network's own, not calibrated; the most probable class is the same.
+        """
+        return self.calibrator(raw=raw)(logits)
+
+    @property
+    def scores(self) -> Scores:
+        """The scores that were written when the training was done.
+
+        Raises:
+            RunError: the training was not finished, or the file is damaged.
+        """
+        return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
+
+    def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
+        """The network's outputs (samples, classes) for batches of scaled inputs: the mean over the views that the recipe names.
+
+        They are not calibrated; ``probabilities`` does that.
+        """
+        machine = self.machine
+        return predict_logits(
+            self.module,
+            batches,
+            device=machine.device,
+            precision=machine.precision,
+            channels_last=machine.channels_last,
+            tta=self.recipe.tta or "none",
+        )
+
+    @property
+    def views_sentence(self) -> str:
+        """The views of each sample that are averaged (test-time augmentation); empty for none."""
+        return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
+
+    def calibration_sentence(self, *, raw: bool = False) -> str:
+        """Whether its probabilities are calibrated, as a sentence."""
+        if raw and self.calibration.is_used:
+            return "Probabilities are the network's own (raw), not calibrated."
+        return self.calibration.sentence(self.preprocessing.noun)
+
+    def answers(
+        self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
+    ) -> torch.Tensor:
+        """The network's outputs (samples, classes) for one split of opened data, in the order of its samples.
+
+        Args:
+            data: opened data.
+            split: which split of it.
+            on_event, should_stop: as for ``evaluate``.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        part = data.split(split)
+        if not len(part):
+            raise DataError(
+                f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
+            )
+        with freed_memory_kept():
+            batches = batches_in_order(part, self.preprocessing, EVALUATION_BATCH)
+            return self.logits(Monitor(on_event, should_stop).over(batches, "scoring", len(part)))
+
+    def score(
+        self,
+        data: Data,
+        split: str,
+        answers: torch.Tensor | None = None,
+        *,
+        raw: bool = False,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Scores:
+        """Score the network on one split of opened data.
+
+        Args:
+            data: opened data.
+            split: which split of it.
+            answers: the result of ``answers`` for it; None to compute it.
+            raw: score the network's own probabilities, not calibrated.
+            on_event, should_stop: as for ``evaluate``.
+
+        Raises:
+            DataError: the split is empty.
+        """
+        logits = self.answers(data, split, on_event=on_event, should_stop=should_stop) if answers is None else answers
+        shown = "all" if data.is_whole else split
+        labels = torch.from_numpy(data.split(split).labels)
+        probabilities = self.probabilities(logits, raw=raw)
+        known, notes = self.known(data.split(split), data)
+        notes = [*self.notes_on(data, split), *notes]
+        return score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
+
+    def known(self, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
+        """Which samples have the content of a training sample, and of a validation sample; and a note where that is not known.
+
+        Args:
+            part: the samples.
+            data: what they are of.
+        """
+        cache = data.store.folder.parent
+        return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
+
+    def notes_on(self, data: Data, split: str) -> list[str]:
+        """Notes on the samples and the network that belong to the scores."""
+        notes = [self.views_sentence] if self.views_sentence else []
+        facts = RunFolder.open(self.folder).read_json("data.json")
+        if split == "val" and not len(data.split("test")):
+            notes.append(
+                "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
+            )
+        elif split == "val" and not data.is_whole:
+            notes.append("The validation split also chose the weights: expect a little less elsewhere.")
+        if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
+            notes += [sentence] if (sentence := reuse_sentence(self.folder, data.noun)) else []
+        return notes
+
+    def open_data(
+        self,
+        data: str | Path | None = None,
+        *,
+        max_unreadable: float = MAX_UNREADABLE,
+        cache_dir: str | Path | None = None,
+        path_column: str | None = None,
+        label_column: str | None = None,
+        skip_missing: bool = False,
+        class_depth: int | None = None,
+        layout: str | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Data:
+        """Open other data with this network's preprocessing and classes, or the run's own as it was split.
+
+        Where ``data`` is the run's own at a new place, it is split as it was too, and the run remembers the place.
+
+        Args:
+            data: a folder or file; None for the run's own data.
+            max_unreadable: the largest share of files that may be unreadable.
+            cache_dir: another folder for the decoded samples.
+            path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
+            on_event: receives a ``Progress`` for each decoded sample.
+            should_stop: asked after each decoded sample; True raises ``CanceledError``.
+
+        Raises:
+            UsageError: ``path_column`` or another option of other data without other data.
+            DataError: the data has a class that the network does not know; or it is gone, or has changed.
+        """
+        reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+        long: dict[str, Any] = {"cache_dir": cache_dir, "on_event": on_event, "should_stop": should_stop}
+        if data is None:
+            if reading != Reading():
+                raise UsageError(
+                    f"{', '.join(reading.options()[::2])} without other data: the run reads its own as it was trained on. Leave it out."
+                )
+            return open_own_data(self.folder, self.preprocessing, **long)
+        facts = RunFolder.open(self.folder).read_json("data.json")
+        if reading == Reading() and (facts.get("labels") or facts.get("reading")):
+            with contextlib.suppress(DataError):  # other data then, or without these labels
+                return self._remembered(open_own_data(self.folder, self.preprocessing, data, **long))
+        opened = open_scoring_data(
+            data, self.preprocessing, self.classes, max_unreadable=max_unreadable, reading=reading, **long
+        )
+        own = as_own(self.folder, opened)
+        return opened if own is None else self._remembered(own)
+
+    def _remembered(self, data: Data) -> Data:
+        note = remember_place(self.folder, data)
+        if not note:
+            return data
+        return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
+
+
+def unfinished_notes(run: SavedRun) -> list[str]:
+    """How to go on with a training that was stopped before its end; none for a finished one."""
+    if (run.folder / "scores.json").is_file() or not RunFolder.open(run.folder).checkpoint.is_file():
+        return []
+    return [f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(run.folder))}"]
+
+
+Kind = TypeVar("Kind", bound=SavedRun)
+
+
+def opened(
+    run: SavedRun, data: str | Path | Data | None, *, cache_dir: str | Path | None = None, monitor: Monitor = SILENT
+) -> Data:
+    """Data as ``Run.open_data`` opens it; data that is open already as it is."""
+    return data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir, **monitor.keywords)
+
+
+def read_run(
+    kind: type[Kind], folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best"
+) -> Kind:
+    """A run from its folder, as ``SavedRun`` or a subclass; the arguments are those of ``visus.load``.
+
+    Raises:
+        RunError: the folder is not a run, or a file is missing or damaged.
+        WeightsError: the weights do not fit the design.
+    """
+    run = RunFolder.open(Path(folder))
+    tensors, metadata = weights.load(run.weights_file(which))
+    if "visus" not in metadata:
+        raise RunError("these weights were not written by a training of visus.", where=str(run.weights_file(which)))
+    facts: dict[str, Any] = json.loads(metadata["visus"])
+    preprocessing = Preprocessing.from_dict(facts["preprocessing"])
+    classes = tuple(facts["classes"])
+    module = make_network(
+        run.read_text("design.txt").rstrip("\n") if network is None else network, preprocessing.input_shape, len(classes)
+    ).module
+    weights.fit(module, tensors)
+    precision = Recipe.read(run.path / "recipe.yaml").precision
+    machine = suited(choose(device, precision), module)
+    return kind(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)

@@ -1,0 +1,80 @@
+"""The events of ``train`` and ``resume`` beside those of the training itself: what was opened, decided and scored."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from pathlib import Path
+
+from visus.data.opened import Data
+from visus.evaluation.scores import Scores
+from visus.networks.machine import Machine
+from visus.training.recipe import Recipe
+from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
+from visus.units import write_shape
+from visus.workbench.modules import BuiltNetwork
+from visus.workbench.runs.run import Run
+from visus.workbench.train.preparing import augmentation, takes_smaller
+from visus.workbench.train.starts import Start
+
+
+@dataclass(frozen=True)
+class DataOpened:
+    """The data is opened and the network is built."""
+
+    data: Data
+    network: BuiltNetwork
+    warnings: tuple[str, ...]
+    start: Start | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Everything is decided, and the run folder exists."""
+
+    data: Data
+    network: BuiltNetwork
+    recipe: ResolvedRecipe
+    machine: Machine
+    folder: Path
+    warnings: tuple[str, ...]
+    start: Start | None = None
+    mirroring: str = ""
+
+    @property
+    def changes(self) -> list[str]:
+        """What is done to the training samples, in whole pixels."""
+        changes = augmentation(self.recipe).sentences(self.data.input_shape[1:])
+        sides = self.recipe.sides
+        if min(sides) < 1:
+            sizes = [write_shape(max(1, round(side * length)) for length in self.data.input_shape[1:]) for side in sides]
+            shares = [(size, len(list(equal)) / len(sizes)) for size, equal in itertools.groupby(sizes)]
+            (first, share), *later = shares
+            sizes_in_words = [
+                f"{first} for {share:.0%} of the training",
+                *(f"{size} for {share:.0%}" for size, share in later),
+            ]
+            changes.append(
+                f"seen at {', then '.join(sizes_in_words)}".replace("%", " %") if later else f"seen at {first} throughout"
+            )
+        elif self.recipe.optimizer == "muon" and not takes_smaller(
+            self.network.module, self.data, Recipe(progressive_resize=PROGRESSIVE_SIZES)
+        ):
+            changes.append("seen at their whole size throughout (the network takes no other)")
+        return changes
+
+    @property
+    def num_left_out(self) -> int:
+        """Training samples that each epoch leaves out, others each time, because they would not fill a batch."""
+        num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
+        is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
+        return num_samples % batch_size if num_samples > batch_size and not is_whole else 0
+
+
+@dataclass(frozen=True)
+class Scored:
+    """The trained network was scored; the last event of a training."""
+
+    run: Run
+    scores: Scores
+    warnings: tuple[str, ...] = ()

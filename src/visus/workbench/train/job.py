@@ -1,0 +1,194 @@
+"""A training whose every decision is made, carried out: the steps, then the scores, the report and the other files of the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+
+from visus.data.opened import Data
+from visus.errors import ProcessLostError
+from visus.networks.machine import Machine
+from visus.progress import Monitor
+from visus.training.distribution import Group
+from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
+from visus.training.frozen import freeze
+from visus.training.loop import Training
+from visus.training.recipe import FIELDS
+from visus.training.resolve import ResolvedRecipe
+from visus.training.runs import RunFolder
+from visus.workbench.modules import BuiltNetwork
+from visus.workbench.report.measures import FinishedRun
+from visus.workbench.report.reports import fit_calibration
+from visus.workbench.runs.run import Run, load
+from visus.workbench.train.ending import ending_s, remember_ending
+from visus.workbench.train.events import Prepared, Scored
+from visus.workbench.train.mirroring import read_mirroring
+from visus.workbench.train.preparing import class_weights, prepare, whiten
+from visus.workbench.train.processes import share_of
+from visus.workbench.train.run_files import write_end
+from visus.workbench.train.starts import Start
+from visus.workbench.train.time_limit import TimeLimit
+
+CHANGEABLE_ON_RESUME: Final = ("device", "time_limit_s", "checkpoint_every_s")
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that a training needs, decided.
+
+    Args:
+        folder: of the run.
+        data: opened.
+        network: built, with its first weights or those that it starts from.
+        recipe: how to train.
+        machine: where.
+        start: the weights that it starts from; None for new ones.
+        group: the processes that train it.
+        monitor: follows the training, and may stop it.
+        is_resumed: whether there is a checkpoint to go on from.
+        limit: of the command; None for the one that the training had before.
+    """
+
+    folder: RunFolder
+    data: Data
+    network: BuiltNetwork
+    recipe: ResolvedRecipe
+    machine: Machine
+    start: Start | None
+    group: Group
+    monitor: Monitor
+    is_resumed: bool = False
+    limit: TimeLimit | None = None
+
+    def carry_out(self) -> Run:
+        """Train and score; of several processes, all train and the first one scores and writes."""
+        budget_s, warnings = self._budget_s()
+        self.monitor.emit(self._prepared(warnings))
+        training, last = self._train(budget_s)
+        own = self.network.module if self.network.design is None else None
+        if isinstance(last, Stopped) or not self.group.is_first:
+            self.group.wait()  # until the first has written everything
+        if isinstance(last, Stopped):
+            return load(self.folder.path, network=own, device=self.recipe.device, which="last")
+        run = load(self.folder.path, network=own, device=self.recipe.device)
+        if not self.group.is_first:
+            return run
+        assert isinstance(last, Finished), "a training ends with one of two events"
+        return self._score(run, training, last)
+
+    def _budget_s(self) -> tuple[float | None, list[str]]:
+        """Seconds that are left for the steps, and a warning where there are none; None for no limit of this command."""
+        if self.limit is None:
+            return None, []
+        ending = 0.0 if math.isinf(self.limit.seconds) else ending_s(self.data, self.network)
+        return self.limit.left(ending), self.limit.warnings(ending)
+
+    def _prepared(self, warnings: list[str]) -> Prepared:
+        return Prepared(
+            self.data,
+            self.network,
+            self.recipe,
+            self.machine,
+            self.folder.path,
+            (*self.data.warnings, *self.network.warnings, *warnings),
+            self.start,
+            read_mirroring(self.folder),
+        )
+
+    def _train(self, budget_s: float | None) -> tuple[Training, Event | None]:
+        """Take the steps; the training, and its last event."""
+        last: Event | None = None
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            training = self._training(budget_s)
+            for event in training.events(resume=self.is_resumed):
+                self.monitor.emit(event)
+                if self.start is not None and isinstance(event, StartScored):
+                    facts = self.start.to_json() | {"val_accuracy": event.val_accuracy}
+                    self.folder.write_json("start.json", facts)
+                last = event
+        return training, last
+
+    def _training(self, budget_s: float | None) -> Training:
+        data, recipe, machine = self.data, self.recipe, self.machine
+        module, batches = prepare(self.network.module, data, recipe, machine)
+        batches = dataclasses.replace(batches, shard=share_of(self.group))
+        is_new = not self.is_resumed and self.start is None
+        computed = whiten(module, data, recipe.seed, machine) if is_new else ()
+        if computed:
+            self.folder.write_json("whitening.json", [each.to_json() for each in computed])
+        freeze(module, recipe.frozen)
+        identity = {
+            "design": self.network.text.strip(),
+            "data set": data.fingerprint,
+            "recipe": _fixed_settings(recipe),
+        }
+        return Training(
+            module,
+            batches,
+            data.split("val"),
+            recipe,
+            machine,
+            self.folder,
+            identity,
+            class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None,
+            self.monitor.should_stop or (lambda: False),
+            has_trained_head=self.start is not None,
+            group=self.group,
+            budget_s=budget_s,
+        )
+
+    def _score(self, run: Run, training: Training, end: Finished) -> Run:
+        """Calibrate and score the run, and write its report."""
+        data, started = self.data, time.perf_counter()
+        with self.group.whole_machine():
+            answers = run.answers(data, data.scored_split)
+            scoring_s = time.perf_counter() - started
+            fit_calibration(run, data, answers)
+            scores = run.score(data, data.scored_split, answers)
+            num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
+            finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s)
+            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished)
+            remember_ending(data, self.network, time.perf_counter() - started)
+        self.group.wait()
+        self.monitor.emit(Scored(run, scores, missing))
+        return run
+
+
+class RemovedUnlessBegun:
+    """A block at whose end the folder of a new run is removed where an error came before the first step: there is nothing to resume.
+
+    Args:
+        folder: of the new run.
+        monitor: that of the caller.
+    """
+
+    def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
+        self._folder, self._monitor = folder, monitor
+        self._has_steps = False
+        self.monitor = Monitor(self._follow, monitor.should_stop)
+        """Passes events on, and notices the first step."""
+
+    def _follow(self, event: object) -> None:
+        self._has_steps = self._has_steps or isinstance(event, StepDone)
+        self._monitor.emit(event)
+
+    def __enter__(self) -> Monitor:
+        return self.monitor
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
+        is_over = isinstance(error, Exception) and not isinstance(
+            error, ProcessLostError
+        )  # those are started again, in this folder
+        if is_over and not self._has_steps:
+            self._folder.remove()
+
+
+def _fixed_settings(recipe: ResolvedRecipe) -> str:
+    """The settings that decide the weights, as text."""
+    return ", ".join(f"{name}={getattr(recipe, name)}" for name in FIELDS if name not in CHANGEABLE_ON_RESUME)

@@ -1,0 +1,28 @@
+"""``visus check``: its options, and class names that look like markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from tests.commands import Call
+
+
+def test_class_names_with_brackets_are_shown_as_they_are(visus_command: Call, tmp_path: Path) -> None:
+    np.savez(
+        tmp_path / "b.npz",
+        x=np.arange(20, dtype=np.float32)[:, None, None] + np.zeros((20, 1, 9), np.float32),
+        y=np.arange(20) % 2,
+        classes=np.array(["[/b]", "[red]ok"]),
+    )
+    out = visus_command("check", tmp_path / "b.npz").out
+    assert "[/b]" in out
+    assert "[red]ok" in out
+
+
+def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) -> None:
+    answer = visus_command("check", photos, "--channels", "1", "--resize-mode", "crop", "--img-size", "8", "-j", "1")
+    assert answer.code == 0
+    assert "60 images of 1 x 8 x 8" in answer.out
+    wrong = visus_command("check", photos, "--resize-mode", "corp")
+    assert wrong.err == "error: unknown resize mode 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"

@@ -1,0 +1,118 @@
+"""Ctrl-C at any moment: exit code 130, and one line that says what is safe and how to go on."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.commands import SMALL, Call
+
+import visus
+from visus.cli.training import Screen
+from visus.networks import weights
+from visus.training.events import Finished
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+
+def interrupt(*_: Any, **__: Any) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("visus.cli.training.open_data", "stopped before the training began: nothing is lost. Run the command again."),
+        (
+            "visus.training.loop.Training.events",
+            "stopped before the first step: nothing is lost. Run the command again; the folder {run} can be deleted.",
+        ),
+        (
+            "visus.training.loop.Training._take_step",
+            "stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}",
+        ),
+        (
+            "visus.workbench.train.job.write_end",
+            "stopped while scoring; the training is done and safe. To score it: visus train --resume {run}",
+        ),
+    ],
+)
+def test_a_training_says_what_is_safe_wherever_it_is_stopped(
+    place: str, told: str, photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, interrupt)
+    answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "it")
+    folder = tmp_path / "it"
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err.splitlines()[-1] == told.format(run=folder)
+    monkeypatch.undo()
+    if "--resume" in told:
+        visus.resume(folder)
+        assert (folder / "scores.json").is_file()
+
+
+def test_a_run_that_is_gone_on_with_is_named(run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visus.workbench.train.training.open_own_data", interrupt)
+    answer = visus_command("train", "--resume", run)
+    assert (answer.code, answer.err) == (
+        130,
+        f"stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}\n",
+    )
+
+
+def test_a_fit_of_the_head_can_be_gone_on_with(
+    photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
+    monkeypatch.setattr("visus.training.loop.Training._score_start", interrupt)
+    words = ("--weights", tmp_path / "five.safetensors", "-o", tmp_path, "--name", "it")
+    answer = visus_command("train", photos, *SMALL, *words)
+    assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")
+    monkeypatch.undo()
+    assert visus.resume(tmp_path / "it").evaluate().num_samples == 12
+
+
+@pytest.mark.parametrize("place", ["visus.workbench.runs.run.load"])
+def test_other_commands_say_that_they_were_stopped(
+    place: str, run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(place, interrupt)
+    answer = visus_command("evaluate", run)
+    assert (answer.code, answer.err) == (130, "stopped. What was finished is kept; run the command again.\n")
+
+
+@pytest.mark.parametrize(
+    ("trained", "told"), [(3.0, "3 epochs"), (2.37, "2.4 epochs"), (0.42, "0.4 epochs"), (0.004, "0.004 epochs")]
+)
+def test_an_epoch_that_was_cut_is_told_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Screen(quiet=False).show(Finished("time limit", 3, 1, 61.0, trained))
+    assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
+
+
+def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
+    run: Path, visus_command: Call, tmp_path: Path
+) -> None:
+    run = shutil.copytree(run, tmp_path / "run")
+    answer = visus_command("train", "--resume", run, "--time-limit", "30s")
+    told = [line for line in answer.err.splitlines() if "this training is finished" in line]
+    assert told == [
+        "warning: this training is finished, with all of its 12 epochs: nothing is trained, and scores and report are written anew. To train its weights "
+        f"further, start a new run: visus train --weights {run / 'weights' / 'best.safetensors'} --epochs N"
+    ]
+    assert "resumed in epoch" not in answer.err
+
+
+def test_a_limit_that_leaves_no_time_is_told(
+    photos: Path, visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visus.workbench.train.job.ending_s", lambda data, made: 20.0)
+    answer = visus_command("train", photos, *SMALL, "--time-limit", "4s", "-o", tmp_path)
+    (told,) = [line for line in answer.err.splitlines() if "leaves no time" in line]
+    assert re.fullmatch(
+        r"warning: a limit of 4 s leaves no time to train: .* s have passed, and scoring and the report take about 20 s. "
+        r"The training gets one second; give at least \d+ s, and more to learn.",
+        told,
+    )

