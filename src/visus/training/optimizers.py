@@ -12,6 +12,7 @@ from visus.networks.roles import Role, weight_roles
 from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
 from visus.training.resolve import ResolvedRecipe
+from visus.training.update_rules import UPDATE_RULES
 
 WHITENING_FRACTION = 3 / 8
 """Fraction of the training after which the biases of whitening layers are frozen, so that the backward pass ends before these layers."""
@@ -50,10 +51,7 @@ def make_optimizer(
         {"params": parameters, "peak": recipe.learning_rate * factor, "until": until, "weight_decay": decay}
         for (until, factor, decay), parameters in sorted(by_setting.items(), key=lambda entry: entry[0], reverse=True)
     ]
-    rate, momentum = recipe.learning_rate, recipe.momentum
-    if recipe.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=momentum, nesterov=momentum > 0)
-    return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999))
+    return UPDATE_RULES[recipe.optimizer].build(groups, recipe.learning_rate, recipe.momentum)
 
 
 def layer_factors(module: nn.Module, layer_decay: float) -> dict[str, float]:

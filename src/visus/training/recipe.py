@@ -16,8 +16,9 @@ from typing import Any, get_args, get_type_hints
 from visus.errors import RecipeError, joined, unknown_name
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
+from visus.training.update_rules import UPDATE_RULES
 
-OPTIMIZERS = ("adamw", "muon", "sgd")
+OPTIMIZERS = tuple(sorted({*UPDATE_RULES, "muon"}))
 SCHEDULES = ("cosine", "linear")
 CLASS_WEIGHTS = ("none", "balanced")
 PRECISIONS = ("auto", "bfloat16", "float32")

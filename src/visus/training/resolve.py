@@ -15,6 +15,7 @@ import yaml
 from visus.errors import RecipeError, joined
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
 from visus.training.recipe import FIELDS, Recipe
+from visus.training.update_rules import UPDATE_RULES
 
 OFF_VALUES: Final[dict[str, Any]] = {
     "clip_norm": 0.0,
@@ -30,7 +31,7 @@ MANY_SAMPLES: Final = 20_000
 SMALL_PX: Final = 40
 FILTER_RATE: Final = 0.16  # muon, batches of 2,000; Jordan uses 0.24, and batches of 500 to 1,000 did better with less
 HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of muon's Adam groups, for batches of 2,000
-ADAMW_RATE: Final = 0.002  # for batches of 64
+MUON_DECAY: Final = 0.05
 PROGRESSIVE_SIZES: Final = "0.75, 0.75, 0.875, 0.875, 1"
 MIN_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
 """Minimum number of steps for progressive resizing: four for each phase."""
@@ -388,8 +389,9 @@ def _decide_rates(decided: _Decided, data: DataFacts, start: StartFacts | None) 
         ),
         "from the number of training samples",
     )
-    decays = {"sgd": 5e-4, "adamw": 0.5 if data.is_small else 0.2, "muon": 0.05}
-    decided.choose("weight_decay", decays[optimizer], f"usual for {optimizer}")
+    rule = UPDATE_RULES.get(optimizer)
+    decay = MUON_DECAY if rule is None else rule.small_weight_decay if data.is_small else rule.weight_decay
+    decided.choose("weight_decay", decay, f"usual for {optimizer}")
     decided.choose("warmup", 0.0 if is_muon else 0.2, f"usual for {optimizer}")
     decided.choose(
         "min_lr_ratio",
@@ -407,12 +409,9 @@ def _default_rates(decided: _Decided, optimizer: str, batch_size: int) -> dict[s
 
     With muon, learning rates grow with the square root of the batch size, and momentum falls with it.
     """
-    adamw_rate = round(min(ADAMW_RATE * math.sqrt(batch_size / 64), 0.4), 6)
     if optimizer != "muon":
-        return {
-            "learning_rate": round(min(0.1 * batch_size / 64, 0.4), 6) if optimizer == "sgd" else adamw_rate,
-            "momentum": 0.9,
-        }
+        rule = UPDATE_RULES[optimizer]
+        return {"learning_rate": rule.learning_rate(batch_size), "momentum": rule.momentum}
     share = math.sqrt(batch_size / 2000)
     bias_lr = decided["bias_lr"] or round(BIAS_RATE * min(share, 1.0), 6)
     return {
@@ -420,7 +419,7 @@ def _default_rates(decided: _Decided, optimizer: str, batch_size: int) -> dict[s
         "head_lr": round(HEAD_RATE * min(share, 1.0), 6),
         "bias_lr": bias_lr,
         "norm_lr": max(1e-12, float(f"{bias_lr / 10:.6g}")),
-        "matrix_lr": adamw_rate,
+        "matrix_lr": UPDATE_RULES["adamw"].learning_rate(batch_size),
         "momentum": round(max(0.6, 1 - 0.4 * share), 4),
     }
 
