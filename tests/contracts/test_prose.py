@@ -112,3 +112,14 @@ def test_what_ships_has_its_license(tree: Tree) -> None:
     for name in tomllib.loads(tree.document("pyproject.toml"))["project"]["license-files"]:
         text = Path(tree.root / name).read_text("utf-8")
         assert "Permission is hereby granted, free of charge" in " ".join(text.split()), name
+
+
+def test_every_path_in_the_recipes_for_contributors_exists(tree: Tree) -> None:
+    named = re.findall(r"`((?:[a-z_]+/)+(?:[a-z_*]+\.[a-z]+)?)`", tree.document("CONTRIBUTING.md"))
+    assert len(named) > 20
+    missing = [
+        name
+        for name in named
+        if not any([*tree.root.glob(name.rstrip("/")), *(tree.root / "src" / "visus").glob(name.rstrip("/"))])
+    ]
+    assert not missing, missing

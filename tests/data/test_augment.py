@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given
@@ -149,3 +151,12 @@ def test_a_cutout_box_is_described_in_pixels(size: tuple[int, ...], share: float
     sides = [int(cut.transpose(1, axis + 2).flatten(2).any(2).sum(1).max()) for axis in range(len(size))]
     assert sentence.startswith("not blanked (") == (not cut.any())
     assert sentence.startswith("not blanked (") or sentence == f"blanked in a box of {' x '.join(map(str, sides))}"
+
+
+@pytest.mark.parametrize("field", dataclasses.fields(Augmentation), ids=lambda field: field.name)
+def test_every_augmentation_is_off_by_default_and_has_a_sentence(field: dataclasses.Field[object]) -> None:
+    """Its setting of the same name is held in tests/workbench, where recipes are known."""
+    assert Augmentation().sentences((32, 32)) == []
+    values = {"flip": ["random", "alternating"]}.get(field.name, [0.25])
+    for value in values:
+        assert len(Augmentation(**{field.name: value}).sentences((32, 32))) == 1

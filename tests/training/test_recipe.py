@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import visus
+from visus.data.augment import Augmentation
 from visus.errors import RecipeError, UsageError
 from visus.training.recipe import FIELDS, Recipe
 
@@ -109,3 +111,8 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:
     assert visus.Recipe.from_yaml("learning_rate: 1e-3\n").learning_rate == 0.001
+
+
+def test_every_augmentation_is_a_setting_of_its_name() -> None:
+    settings = {field.name: field.metadata["group"] for field in dataclasses.fields(visus.Recipe)}
+    assert {field.name: "Augmentation" for field in dataclasses.fields(Augmentation)}.items() <= settings.items()

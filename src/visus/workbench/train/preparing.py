@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import torch
 from torch import nn
@@ -102,4 +104,4 @@ def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[
 
 def augmentation(recipe: ResolvedRecipe) -> Augmentation:
     """The random changes of the training samples."""
-    return Augmentation(recipe.flip, recipe.translate, recipe.zoom, recipe.cutout)
+    return Augmentation(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Augmentation)})
