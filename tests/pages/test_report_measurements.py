@@ -27,7 +27,7 @@ def test_the_parts_say_what_was_measured() -> None:
     text = Page(report_page(made_up_facts(inside=made_up_inside()))).text
     for expected in (
         "Two shifts of one image by up to 3 x 3 px get the same answer in 89.0 % of cases (zeros: zero padding: the training mean, or "
-        "with min-max scaling the lowest value), and 93.0 % (roll: pixels that leave on one side enter on the other). Measured on 50 images "
+        "with min-max scaling the lowest value), and 93.0 % (roll: values that leave on one side enter on the other). Measured on 50 images "
         "of the test split. For a shift of 1 x 1 px, moved by roll: pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift "
         "of 1 x 1 px; its map changes by 15.0 %.",
         "6 of 60 images are named wrongly; the surest wrong answer has a probability of 99.0 %. Beside each stand the training "

@@ -24,11 +24,11 @@ from visus.evaluation.scores import wilson_interval
 from visus.units import rank_words, write_shape
 
 WAYS: Final = {
-    "roll": "pixels that leave on one side enter on the other",
+    "roll": "values that leave on one side enter on the other",
     "zeros": "zero padding: the training mean, or with min-max scaling the lowest value",
-    "edge": "replication padding: the border pixels repeat",
-    "reflect": "reflection padding: the image is mirrored at its border",
-    "crop": "the image is enlarged, and windows of the original size are cropped",
+    "edge": "replication padding: the border values repeat",
+    "reflect": "reflection padding: the content is mirrored at its border",
+    "crop": "it is enlarged, and windows of its original size are cropped",
 }
 """Ways to shift a sample, and the values that enter."""
 
