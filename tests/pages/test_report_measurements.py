@@ -28,7 +28,7 @@ def test_the_parts_say_what_was_measured() -> None:
     for expected in (
         "Two shifts of the same image by up to 3 x 3 px get the same label in 89.0 % of cases with the worst kind of shift (zeros: filled with 0 "
         "after normalization: the training mean, or with min-max the minimum), and in 93.0 % of cases with the best (roll: wraps around). "
-        "Measured on 50 images of the test set. Shift equivariance of the layers, for a shift of 1 x 1 px (roll): pool1 breaks it first: its step of 2 x 2 px does not divide a shift "
+        "Measured on 50 images of the test set. Shift equivariance of the layers, for a shift of 1 x 1 px (roll): pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift "
         "of 1 x 1 px; its map changes by 15.0 %.",
         "6 of 60 images are misclassified; the most confident mistake has a probability of 99.0 %. Below each are the most similar "
         "training images, by the cosine similarity of the inputs to layer 'linear1', among 200 of the 300 training images.",

@@ -133,7 +133,7 @@ def test_the_command_line_tells_of_the_extra_that_is_missing(
     assert "network: compact" in answer.err
     answer = visus_command("train", large_photos, "--pretrained", "-o", tmp_path)
     assert answer.code == 2
-    assert "the ImageNet weights of EfficientNet-Lite0 are not here." in answer.err
+    assert "the ImageNet weights of EfficientNet-Lite0 are not installed." in answer.err
 
 
 class _BegunError(Exception):
