@@ -308,7 +308,7 @@ def _calibration(fit: TemperatureFit, noun: str) -> str:
     """What the temperature does, in one line."""
     if not fit.is_used or fit.error_before is None or fit.error_after is None:
         return f"none: {fit.reason}"
-    back = f" and the label smoothing of {fit.smoothing:g} taken back" if fit.smoothing else ""
+    back = f" and the label smoothing of {fit.smoothing:g} inverted" if fit.smoothing else ""
     return (
         f"temperature {fit.temperature:.3g}{back}, fitted on {write_number_of(fit.num_samples, f'validation {noun}')}: expected calibration error there "
         f"{100 * fit.error_after:.1f} points instead of {100 * fit.error_before:.1f} (cross-validated)"

@@ -13,9 +13,9 @@ from visus.networks import trace
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.coordinates.fields import fields_of
-from visus.networks.trace.coordinates.layouts import permuted, squeezed, unsqueezed
-from visus.networks.trace.coordinates.reductions import accumulated, reduced, with_global_context
-from visus.networks.trace.coordinates.windows import along
+from visus.networks.trace.coordinates.mixing import accumulated, reduced, with_global_context
+from visus.networks.trace.coordinates.positions_read import along
+from visus.networks.trace.coordinates.reshaping import permuted, squeezed, unsqueezed
 
 LENGTH, SHAPE = 12, (1, 3, 12, 5)
 WINDOWS = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(0, 2), st.integers(1, 2))

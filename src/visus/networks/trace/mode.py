@@ -14,7 +14,7 @@ from visus.errors import VisusError
 from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, annotation_of, axes_of, dependent_tensors, tensors
 from visus.networks.trace.coordinates.dependence import Dependence, sees_nothing
 from visus.networks.trace.coordinates.gaps import inexact
-from visus.networks.trace.coordinates.reductions import hull
+from visus.networks.trace.coordinates.mixing import hull
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.coordinates.writes import written
 from visus.networks.trace.operators import Operator, operator_of

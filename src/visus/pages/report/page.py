@@ -13,13 +13,14 @@ from typing import Final
 
 from visus.files import write_file
 from visus.pages.parts.document import header, page, section
+from visus.pages.report.calibration import calibration_section
 from visus.pages.report.classes import confusion_section, per_class_section
 from visus.pages.report.data import data_section
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.mistakes import mistakes_section
 from visus.pages.report.network import network_section
-from visus.pages.report.reliability import calibration_section, shift_section
 from visus.pages.report.result import result_panel, warning_panel
+from visus.pages.report.shifts import shift_section
 from visus.pages.report.training import cost_section, reproduce_section, training_section
 
 SECTIONS: Final[tuple[tuple[str, Callable[[ReportFacts], str]], ...]] = (

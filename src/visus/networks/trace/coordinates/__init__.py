@@ -1,7 +1,10 @@
 """Which input coordinates a tensor depends on, axis by axis.
 
-Each file answers one question: ``dependence`` what a dependence is; ``taps`` which old positions a new one reads; ``windows`` what
-comes out of taps; ``layouts`` of permuting and reshaping; ``reductions`` of looking at many positions at once; ``unions`` of paths
-that meet; ``writes`` of values written in place; ``gaps`` where nothing is read; ``axis_dims`` in which dimension the axis
-lies; ``fields`` what receptive field a tensor has.
+``dependence`` is the class. The operators change it by the functions of the other files, one for each kind of change:
+
+- ``taps``: which old positions each new position reads; ``positions_read`` applies them (windows, padding, resizing, slices).
+- ``reshaping``: permute, reshape, expand. Merging a map with a dimension behind it enlarges the map, as in ``pixel_shuffle``.
+- ``mixing``: positions that read many at once: reductions, global context, groups of channels.
+- ``unions``: paths that meet, elementwise or concatenated. ``writes``: values written in place.
+- ``gaps``: elements that read nothing. ``axis_dims``: the dimension of an axis. ``fields``: the receptive field of a tensor.
 """

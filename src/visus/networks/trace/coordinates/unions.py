@@ -28,7 +28,7 @@ from visus.networks.trace.coordinates.dependence import (
     theoretical_numbers,
     without_repeats,
 )
-from visus.networks.trace.coordinates.layouts import broadcast
+from visus.networks.trace.coordinates.reshaping import broadcast
 from visus.networks.trace.coordinates.taps import Number
 
 

@@ -22,7 +22,7 @@ from visus.networks.trace.coordinates.dependence import (
     largest_stride,
     settled,
 )
-from visus.networks.trace.coordinates.reductions import hull
+from visus.networks.trace.coordinates.mixing import hull
 from visus.networks.trace.coordinates.taps import Number, whole_or_fraction
 from visus.networks.trace.coordinates.unions import as_one, united
 from visus.networks.trace.operators.shapes import META

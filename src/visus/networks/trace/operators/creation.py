@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visus.networks.trace.annotation import Axes
-from visus.networks.trace.coordinates.layouts import broadcast
+from visus.networks.trace.coordinates.reshaping import broadcast
 from visus.networks.trace.operators.registry import Call, operator
 
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from visus.networks.trace.annotation import Axes, axes_of
 from visus.networks.trace.coordinates.dependence import MAX_NUMBERS, Shape
 from visus.networks.trace.coordinates.gaps import blanked, without
-from visus.networks.trace.coordinates.layouts import broadcast
+from visus.networks.trace.coordinates.positions_read import along
+from visus.networks.trace.coordinates.reshaping import broadcast
 from visus.networks.trace.coordinates.taps import sliced
 from visus.networks.trace.coordinates.unions import joined
-from visus.networks.trace.coordinates.windows import along
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 from visus.networks.trace.operators.shapes import FLOATS, broadcast_shape, new_like, same_layout
 

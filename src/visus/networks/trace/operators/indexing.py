@@ -13,9 +13,9 @@ from torch import Tensor
 from visus.networks.trace.annotation import Axes, axes_of, tensors
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.dependence import Shape, Terms
-from visus.networks.trace.coordinates.layouts import broadcast, reshaped, squeezed, unsqueezed
-from visus.networks.trace.coordinates.reductions import reduced
-from visus.networks.trace.coordinates.windows import along
+from visus.networks.trace.coordinates.mixing import reduced
+from visus.networks.trace.coordinates.positions_read import along
+from visus.networks.trace.coordinates.reshaping import broadcast, reshaped, squeezed, unsqueezed
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 
 

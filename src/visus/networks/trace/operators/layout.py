@@ -14,10 +14,10 @@ from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.axis_dims import found_again
 from visus.networks.trace.coordinates.dependence import Shape, Terms
 from visus.networks.trace.coordinates.gaps import blanked
-from visus.networks.trace.coordinates.layouts import broadcast, flattened, permuted, reshaped, squeezed, unsqueezed
-from visus.networks.trace.coordinates.reductions import reduced
+from visus.networks.trace.coordinates.mixing import reduced
+from visus.networks.trace.coordinates.positions_read import along
+from visus.networks.trace.coordinates.reshaping import broadcast, flattened, permuted, reshaped, squeezed, unsqueezed
 from visus.networks.trace.coordinates.unions import stacked
-from visus.networks.trace.coordinates.windows import along
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator
 from visus.networks.trace.operators.shapes import new_like, same_layout
 
@@ -179,7 +179,7 @@ def roll(call: Call) -> Axes:
 
 @operator("pixel_shuffle", kind="values")
 def pixel_shuffle(call: Call) -> Axes:
-    """``pixel_shuffle(x, r)``: ... (C r r) H W -> ... C (H r) (W r)."""
+    """``pixel_shuffle(x, r)``: ... (C r r) H W -> ... C (H r) (W r). The map is enlarged, so the stride of the fields is divided by r."""
     (*lead, channels, height, width), factor = call.shape(0), call.args[1]
     first = len(lead)
     cut = (*lead, channels // factor**2, factor, factor, height, width)

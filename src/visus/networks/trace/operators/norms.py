@@ -12,7 +12,7 @@ from torch import Tensor
 from visus.design.flow import Normed
 from visus.networks.trace.annotation import Axes, annotation_of
 from visus.networks.trace.coordinates.dependence import Terms
-from visus.networks.trace.coordinates.reductions import grouped, with_global_context
+from visus.networks.trace.coordinates.mixing import grouped, with_global_context
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator, register
 from visus.networks.trace.operators.shapes import FLOATS, META, copies_of, new_like, num_bytes, same_layout, with_layout_of
 

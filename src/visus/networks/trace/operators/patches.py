@@ -7,9 +7,9 @@ import numpy as np
 from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.axis_dims import found_again
-from visus.networks.trace.coordinates.layouts import flattened, permuted, reshaped
+from visus.networks.trace.coordinates.positions_read import along, spread
+from visus.networks.trace.coordinates.reshaping import flattened, permuted, reshaped
 from visus.networks.trace.coordinates.taps import Taps
-from visus.networks.trace.coordinates.windows import along, spread
 from visus.networks.trace.operators.registry import Call, operator, per_axis
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from visus.networks.trace.annotation import Axes, axes_of
 from visus.networks.trace.coordinates.dependence import Dependence
-from visus.networks.trace.coordinates.layouts import broadcast
-from visus.networks.trace.coordinates.reductions import reduced
+from visus.networks.trace.coordinates.mixing import reduced
+from visus.networks.trace.coordinates.reshaping import broadcast
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.operators.registry import HULL, Call, Hull, operator, register
 from visus.networks.trace.operators.shapes import broadcast_shape, new_like

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates.dependence import Terms
-from visus.networks.trace.coordinates.layouts import broadcast
-from visus.networks.trace.coordinates.reductions import accumulated, frequencies, reduced, with_global_context
+from visus.networks.trace.coordinates.mixing import accumulated, frequencies, reduced, with_global_context
+from visus.networks.trace.coordinates.reshaping import broadcast
 from visus.networks.trace.operators.elementwise import pointwise
 from visus.networks.trace.operators.registry import Call, operator
 from visus.networks.trace.operators.shapes import FLOATS, new_like

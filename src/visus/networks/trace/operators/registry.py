@@ -69,15 +69,16 @@ class Columns:
     """What a registration says of its operators.
 
     Args:
-        kind: what a row with this operator does, as in ``visus.design.flow``; ``"move"`` for one that computes nothing.
-        rule: what its output depends on.
-        shape: the output without data: its shape, dtype and strides, faster than torch computes them.
-        macs: multiply-adds: half the FLOPs that ``torch.utils.flop_counter`` counts.
-        is_counted: False where it multiplies matrices inside, and nobody knows how many multiply-adds that takes.
-        label: its name in rows, where its own name without underscores is not the one that people know.
-        workspace_bytes: bytes of buffers while it is computed, beside its inputs and outputs.
-        normalizes: for a norm, what it divides by the deviation of; None where advice has no word for it.
-        pad_mode: for padding, where the new values come from.
+        kind: kind of its row, as in ``visus.design.flow``; ``"values"`` if no other fits; ``"move"`` for operators such as ``view`` that compute
+            nothing and get no row of their own.
+        rule: returns what its output depends on; default: everything that its inputs depend on (a hull).
+        shape: returns the output without data (shape, dtype, strides), faster than torch; default: torch runs the operator on meta tensors.
+        macs: returns its multiply-adds, half the FLOPs of ``torch.utils.flop_counter``; default: 0.
+        is_counted: False if it multiplies matrices internally and the number of multiply-adds is unknown.
+        label: its name in rows; default: its own name without underscores.
+        workspace_bytes: returns the bytes of temporary buffers, without inputs and outputs; default: 0.
+        normalizes: for a norm, returns the values that share a mean and a variance; None if advice does not cover it.
+        pad_mode: for padding, the source of the new values.
         read_arguments: the arguments whose values matter, where the output's shape depends on values; default: all.
         copied_argument: the position of the argument that its output is a copy of, if that is not the first.
         is_uninitialized: whether its output has no values yet.

@@ -17,10 +17,10 @@ from visus.networks.trace.annotation import Axes
 from visus.networks.trace.coordinates import taps as taps_of
 from visus.networks.trace.coordinates.axis_dims import own_dims
 from visus.networks.trace.coordinates.dependence import Shape, Terms
-from visus.networks.trace.coordinates.reductions import grouped, reduced
+from visus.networks.trace.coordinates.mixing import grouped, reduced
+from visus.networks.trace.coordinates.positions_read import along
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
-from visus.networks.trace.coordinates.windows import along
 from visus.networks.trace.operators.registry import Call, operator, per_axis, register
 from visus.networks.trace.operators.shapes import is_channels_last, with_layout_of
 

@@ -20,8 +20,8 @@ from visus.networks.trace.coordinates.dependence import (
     least,
 )
 from visus.networks.trace.coordinates.gaps import blanked
+from visus.networks.trace.coordinates.positions_read import through
 from visus.networks.trace.coordinates.taps import Number, stretched
-from visus.networks.trace.coordinates.windows import through
 
 
 def permuted(terms: Terms, order: Sequence[int]) -> Terms:
