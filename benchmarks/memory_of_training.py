@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.profiler import ProfilerActivity, profile
 
-from visus.design import account, parse, resolve
+from visus.design import account, parse, resolve_network
 from visus.networks.build import build
 from visus.networks.machine import describe
 
@@ -106,7 +106,7 @@ def _bytes_of(module: nn.Module) -> int:
 def compare(text: str, batch_size: int, optimizer: str, *, by_module: bool) -> dict[str, Any]:
     """One network: what is said, what was measured, and their ratios."""
     shape = (3, 299, 299) if text.startswith("inception") else (3, 224, 224)
-    design = resolve(text, input_shape=shape, num_classes=NUM_CLASSES) if "(" in text else parse(text)
+    design = resolve_network(text, input_shape=shape, num_classes=NUM_CLASSES) if "(" in text else parse(text)
     module = build(design, shape, NUM_CLASSES)
     costs = account(design, shape, NUM_CLASSES)
     if by_module:

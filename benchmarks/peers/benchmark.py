@@ -28,7 +28,7 @@ from peers.process import Limits, timed_run
 from visus.data.opened import Data, open_data
 from visus.data.splits import write_split_csv
 from visus.data.survey import InputSpec, Survey
-from visus.errors import DataError, StorageError, UsageError, joined
+from visus.errors import DataError, StorageError, UsageError, join_messages
 from visus.files import write_json
 from visus.limits import usable_cores
 from visus.networks.machine import describe
@@ -84,7 +84,7 @@ class Plan:
         if self.device == "cuda" and not torch.cuda.is_available():
             mistakes.append("there is no CUDA device here. Use --device cpu, or leave it out.")
         if mistakes:
-            raise UsageError(joined(mistakes))
+            raise UsageError(join_messages(mistakes))
 
     @property
     def place(self) -> str:

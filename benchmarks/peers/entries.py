@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from visus.errors import UsageError, joined, unknown_name
+from visus.errors import UsageError, join_messages, unknown_name
 from visus.units import write_number_of
 
 
@@ -106,7 +106,7 @@ def read_contestants(text: str | None) -> tuple[Contestant, ...]:
     if not mistakes:
         mistakes = [f"{one.title} is named twice. Name each once." for one in dict.fromkeys(found) if found.count(one) > 1]
     if mistakes:
-        raise UsageError(joined(mistakes), where="--with")
+        raise UsageError(join_messages(mistakes), where="--with")
     own = [one for one in found if one.peer == VISUS] or [Contestant(VISUS)]
     return (*own, *(one for one in found if one.peer != VISUS))
 

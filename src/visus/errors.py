@@ -217,10 +217,10 @@ def closest_name(name: str, known: Sequence[str]) -> str | None:
     return folded[matches[0]] if matches else None
 
 
-def joined(messages: Sequence[str]) -> str:
+def join_messages(messages: Sequence[str]) -> str:
     """Several messages as one. A single message is returned unchanged; more are counted and listed, one per line.
 
-    >>> print(joined(["no kernel", "no channels"]))
+    >>> print(join_messages(["no kernel", "no channels"]))
     2 mistakes:
       - no kernel
       - no channels

@@ -17,7 +17,7 @@ from PIL import Image
 from visus.data.images import damage as image_damage
 from visus.data.images import jpeg as image_jpeg
 from visus.data.images import lzw as image_lzw
-from visus.data.images.decode import decode, probe
+from visus.data.images.decode import decode, probe_image
 from visus.errors import ImageError
 
 from .bad_images import chunk, encoded, photo, png
@@ -205,7 +205,7 @@ def test_chunks_that_do_not_affect_the_pixels_of_a_png_are_ignored(extra: bytes)
     for content in (before + extra + after, data[:-12] + extra + data[-12:]):
         assert np.array_equal(decode(content).pixels, decode(data).pixels)
         assert decode(content).actions == ()
-        assert probe(content).size == (24, 40)
+        assert probe_image(content).size == (24, 40)
 
 
 def test_a_png_without_its_end_and_with_more_behind_it_is_whole() -> None:

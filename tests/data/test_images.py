@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFile
 
 from visus.data.images import jpeg as image_jpeg
-from visus.data.images.decode import IMAGE_SUFFIXES, Decoded, Limits, decode, probe
+from visus.data.images.decode import IMAGE_SUFFIXES, Decoded, Limits, decode, probe_image
 from visus.data.images.headers import HEAD_BYTES, format_of, stated_size
 from visus.data.ledger import ACTIONS
 
@@ -40,7 +40,7 @@ def check_agreement(data: bytes, decoded: Decoded) -> None:
     assert decoded.pixels.dtype == np.uint8
     assert decoded.pixels.shape[0] in (1, 3)
     assert set(decoded.actions) <= set(ACTIONS)
-    probed = probe(data)
+    probed = probe_image(data)
     assert (probed.channels, *probed.size) == decoded.pixels.shape
     assert (probed.size, probed.mode) == (decoded.original_size, decoded.mode)
 
@@ -57,7 +57,7 @@ def test_lossless_formats_give_the_values_written(image_format: str, channels: i
     check_agreement(data, decoded)
     np.testing.assert_array_equal(rows(decoded), np.asarray(image))
     assert (decoded.actions, decoded.mode) == ((), "L" if channels == 1 else "RGB")
-    assert probe(data).format == image_format
+    assert probe_image(data).format == image_format
 
 
 def test_webp_and_compressed_tiff_give_the_values_written() -> None:
@@ -82,7 +82,7 @@ def test_the_format_follows_from_the_content_and_the_extension_in_any_case(tmp_p
     file = tmp_path / "IMG_1.JPG"
     file.write_bytes(encoded(photo(), "PNG"))
     np.testing.assert_array_equal(rows(decode(file)), np.asarray(photo()))
-    assert probe(file).format == "PNG"
+    assert probe_image(file).format == "PNG"
     assert file.suffix.lower() in IMAGE_SUFFIXES
     assert all(suffix == suffix.lower() for suffix in IMAGE_SUFFIXES)
 
@@ -458,7 +458,7 @@ def test_no_setting_of_the_process_is_changed() -> None:
     before = (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters))
     for data in (encoded(photo(), "TIFF"), animation("GIF"), encoded(photo(), "JPEG")):
         decode(data)
-        probe(data)
+        probe_image(data)
     assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)) == before
 
 
@@ -467,7 +467,11 @@ def test_warnings_of_pillow_are_kept_back(monkeypatch: pytest.MonkeyPatch) -> No
     tiff = encoded(photo(), "TIFF")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)  # of 960: Pillow warns, and refuses from 1,200
     for data in (broken, tiff):
-        for reads, is_heard in ((lambda data: Image.open(io.BytesIO(data)).load(), True), (decode, False), (probe, False)):
+        for reads, is_heard in (
+            (lambda data: Image.open(io.BytesIO(data)).load(), True),
+            (decode, False),
+            (probe_image, False),
+        ):
             with warnings.catch_warnings(record=True) as heard:
                 warnings.simplefilter("always")
                 reads(data)
@@ -476,8 +480,8 @@ def test_warnings_of_pillow_are_kept_back(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_real_photos_of_signs_have_three_large_ones(real_data: Any) -> None:
     files = sorted((real_data("photos_sign_digits") / "7").iterdir())
-    large = [file for file in files if probe(file).size != (100, 100)]
-    assert [(file.name, probe(file).size) for file in large] == [
+    large = [file for file in files if probe_image(file).size != (100, 100)]
+    assert [(file.name, probe_image(file).size) for file in large] == [
         (f"IMG_{number}.JPG", (3024, 3024)) for number in (5874, 5935, 5978)
     ]
     for file in large:

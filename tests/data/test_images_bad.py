@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms, WebPImagePlugin
 
 from visus.data.images import jpeg as image_jpeg
-from visus.data.images.decode import Limits, decode, probe
+from visus.data.images.decode import Limits, decode, probe_image
 from visus.errors import ImageError
 
 from .bad_images import animation, bombs, encoded, exif_record, photo, png
@@ -35,7 +35,7 @@ def test_a_text_file_called_jpg(tmp_path: Path) -> None:
     file = tmp_path / "notes.jpg"
     file.write_text("Shopping list: eggs, flour, butter, and a little salt.\n")
     expected = f"{file}: the file holds text ('Shopping list: eggs, flo'), but {NEEDED}"
-    assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
+    assert (refusal(file), refusal(file, of=probe_image)) == (expected, expected)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_empty_file(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.touch()
     expected = f"{file}: the file is empty (0 bytes). Copy it again from its source, or remove it."
-    assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
+    assert (refusal(file), refusal(file, of=probe_image)) == (expected, expected)
     assert refusal(b"") == (
         "an image given as bytes: the file is empty (0 bytes). Copy it again from its source, or remove it."
     )
@@ -96,7 +96,7 @@ def test_a_file_without_the_right_to_read(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(Path, "open", refuse)  # chmod does not stop the root user, who may run the tests
     expected = f"{file}: the file may not be read. Give yourself the right to read it, or remove it."
-    assert (refusal(file), refusal(file, of=probe)) == (expected, expected)
+    assert (refusal(file), refusal(file, of=probe_image)) == (expected, expected)
 
 
 def test_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,7 +140,7 @@ def test_a_bomb_is_refused_at_once_and_without_memory(image_format: str) -> None
         f"bomb: the image is too large: it states {side:,} x {side:,} = {number:,} pixels (height x width), and at most "
         f"100,000,000 are decoded. Make it smaller, or remove it."
     )
-    assert (refusal(data, name="bomb"), refusal(data, name="bomb", of=probe)) == (expected, expected)
+    assert (refusal(data, name="bomb"), refusal(data, name="bomb", of=probe_image)) == (expected, expected)
     assert time.process_time() - start < 0.1
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20_000  # KiB
 
@@ -229,7 +229,7 @@ def test_a_file_cut_in_its_header(image_format: str) -> None:
     data = encoded(photo(), image_format)[: 5 if image_format == "PPM" else 20]
     spoken = "WebP" if image_format == "WEBP" else image_format
     expected = f"a: the {spoken} file is truncated or damaged in its header. Copy or export it again, or remove it."
-    assert (refusal(data, name="a"), refusal(data, name="a", of=probe)) == (expected, expected)
+    assert (refusal(data, name="a"), refusal(data, name="a", of=probe_image)) == (expected, expected)
 
 
 def test_a_damaged_second_frame_does_no_harm() -> None:
@@ -247,7 +247,7 @@ def test_damage_anywhere_gives_pixels_or_one_sentence(image_format: str, draw: s
     data = bytearray(SIZES[image_format])
     for _ in range(draw.draw(st.integers(1, 4))):
         data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))
-    for door in (decode, probe):
+    for door in (decode, probe_image):
         try:
             found = door(bytes(data), name="a", limits=Limits(max_pixels=100_000))
         except ImageError as error:

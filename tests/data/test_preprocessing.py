@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visus.data.ledger import Ledger
-from visus.data.preprocessing import Preprocessing, measure_scale, shrink
+from visus.data.preprocessing import Preprocessing, measure_scale, shrink_images
 from visus.errors import ImageError, RunError
 
 IMAGES = Preprocessing("images", 3, (8, 8), "squash", "uint8", "mean-deviation", (10.0, 20.0, 30.0), (2.0, 4.0, 8.0))
@@ -72,9 +72,9 @@ def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_shrinking_averages_areas_and_rounds_integers() -> None:
     rows = np.array([[[0, 1, 2, 4]]], dtype=np.uint8)
-    assert shrink(rows, (2,)).tolist() == [[[0, 3]]]
-    assert shrink(rows.astype(np.float32), (2,)).tolist() == [[[0.5, 3.0]]]
-    assert shrink(rows, (4,)) is rows
+    assert shrink_images(rows, (2,)).tolist() == [[[0, 3]]]
+    assert shrink_images(rows.astype(np.float32), (2,)).tolist() == [[[0.5, 3.0]]]
+    assert shrink_images(rows, (4,)) is rows
 
 
 def test_a_sample_of_another_shape_is_refused() -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visus.design import account, alexnet, parse, resnet, resolve, vgg
+from visus.design import account, alexnet, parse, resnet, resolve_network, vgg
 from visus.design.layers.registry import conv, flatten, layernorm, linear, maxpool, relu, softmax
 from visus.design.plan import Design
 from visus.errors import DesignError
@@ -175,7 +175,7 @@ PUBLISHED_FIELDS = {  # size, step, padding up to the last map; Araujo, Norris a
 @pytest.mark.parametrize("name", PUBLISHED_FIELDS)
 def test_size_step_and_padding_of_the_last_map_are_the_published_ones(name):
     network, expected = PUBLISHED_FIELDS[name]
-    rows = account(resolve(network, input_shape=(3, 321, 321), num_classes=10), (3, 321, 321), 10).rows
+    rows = account(resolve_network(network, input_shape=(3, 321, 321), num_classes=10), (3, 321, 321), 10).rows
     last = [row for row in rows if len(row.output_shape) == 3][-1]
     for field in last.fields:
         assert (field.size, field.stride, -field.start) == expected
@@ -271,7 +271,7 @@ def test_a_norm_over_groups_of_features_is_said_not_to_be_exact():
     ],
 )
 def test_a_long_recording_costs_no_more_time_than_a_short_one(text, shape):
-    design = resolve(text, input_shape=shape, num_classes=5)
+    design = resolve_network(text, input_shape=shape, num_classes=5)
     start = time.process_time()
     costs = account(design, shape, 5)
     assert time.process_time() - start < 0.3

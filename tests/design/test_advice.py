@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from visus.design import FAMILIES, account, parse, resolve
+from visus.design import FAMILIES, account, parse, resolve_network
 from visus.design.account import Account
 from visus.design.advice.advise import KINDS, advise
 from visus.design.layers.registry import Conv
@@ -335,7 +335,7 @@ OWN_ARGUMENTS = {"mlp": "mlp(512)"}
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_well_known_families_have_no_advice_but_what_is_known_of_them(family):
     shape = OWN_SIZES.get(family, (3, 224, 224))
-    design = resolve(OWN_ARGUMENTS.get(family, family), input_shape=shape, num_classes=1000)
+    design = resolve_network(OWN_ARGUMENTS.get(family, family), input_shape=shape, num_classes=1000)
     num_classes = 1000 if shape[1] > 32 else 10
     found = advise(account(design, shape, num_classes), design, num_classes)
     known = {"unproductive", "linear"} | (
@@ -346,7 +346,7 @@ def test_well_known_families_have_no_advice_but_what_is_known_of_them(family):
 
 
 def test_unproductive_layers_of_resnet18_begin_where_the_field_first_holds_the_image():
-    design = resolve("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
+    design = resolve_network("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
     costs = account(design, (3, 224, 224), 1000)
     (advice,) = advise(costs, design, 1000)
     fields = {row.path: row.fields[0].size for row in costs.rows}
@@ -451,7 +451,7 @@ def test_a_softmax_over_one_answer_is_said_to_be_one():
 
 
 def test_what_is_left_after_a_remedy_is_told_with_it():
-    design = resolve("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
+    design = resolve_network("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
     (advice,) = advise(account(design, (3, 224, 224), 1000), design, 1000)
     assert [remedy.removes for remedy in advice.changes] == [True, False]
     assert advice.remedies[1].startswith("leaving out stage4.block2 (")

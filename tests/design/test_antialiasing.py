@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visus.design import parse, resolve
+from visus.design import parse, resolve_network
 from visus.design.antialiasing import with_blur_pooling, with_global_pooling
 from visus.design.edits import leaves, trunk
 from visus.design.layers.registry import Conv, Depthwise, Flatten, MaxPool
@@ -24,7 +24,7 @@ DESIGNS = [
 
 @pytest.mark.parametrize(("text", "shape"), DESIGNS)
 def test_a_blurred_design_has_no_other_stride_and_the_same_answer(text: str, shape: tuple[int, ...]) -> None:
-    design = resolve(text, input_shape=shape, num_classes=7)
+    design = resolve_network(text, input_shape=shape, num_classes=7)
     changed = with_blur_pooling(design)
     assert changed is not None
     assert changed.output_shape(shape, 7) == (7,)
@@ -37,7 +37,7 @@ def test_a_blurred_design_has_no_other_stride_and_the_same_answer(text: str, sha
 
 @pytest.mark.parametrize(("text", "shape"), [*DESIGNS[:6]])
 def test_the_last_map_keeps_its_size(text: str, shape: tuple[int, ...]) -> None:
-    design = resolve(text, input_shape=shape, num_classes=7)
+    design = resolve_network(text, input_shape=shape, num_classes=7)
     changed = with_blur_pooling(design)
     assert changed is not None
     before, after = (trunk(each.place(shape, 7))[-1].output_shape for each in (design, changed))

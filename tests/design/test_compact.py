@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from visus.design import account, compact, parse, resolve
+from visus.design import account, compact, parse, resolve_network
 from visus.design.families.compact import MAX_WHOLE_PX, SCALES
 from visus.design.items import Sequence
 from visus.design.layers.registry import Conv
@@ -97,7 +97,7 @@ def test_a_scale_can_be_written_in_the_notation():
     facts = {"input_shape": (3, 32, 32), "num_classes": 10}
     for scale in SCALES:
         design = compact((3, 32, 32), 10, scale=scale)
-        assert resolve(f"compact(scale={scale})", **facts) == design == parse(design.text)
+        assert resolve_network(f"compact(scale={scale})", **facts) == design == parse(design.text)
 
 
 @pytest.mark.parametrize("scale", [0, 3, -1, True, "wide"])

@@ -15,7 +15,7 @@ from visus.design import (
     mobilenet,
     parse,
     resnet,
-    resolve,
+    resolve_network,
     vgg,
 )
 from visus.errors import DesignError
@@ -80,7 +80,7 @@ def test_macs_in_billions_are_the_published_ones(design, size, published):
 
 @pytest.mark.parametrize("size", [32, 64, 65, 224])
 def test_resnet_keeps_the_size_of_small_images(size):
-    design = resolve("resnet(18)", input_shape=(3, size, size), num_classes=10)
+    design = resolve_network("resnet(18)", input_shape=(3, size, size), num_classes=10)
     assert (design.layers[0].text == "conv(64, 3, padding=1)") == (size <= 64)
 
 
@@ -90,7 +90,7 @@ def test_resnet_keeps_the_size_of_small_images(size):
 )
 @pytest.mark.parametrize("shape", [(1, 64), (3, 64, 64), (1, 32, 32, 32)])
 def test_families_serve_recordings_images_and_volumes(family, shape):
-    assert resolve(family, input_shape=shape, num_classes=7).output_shape(shape, 7) == (7,)
+    assert resolve_network(family, input_shape=shape, num_classes=7).output_shape(shape, 7) == (7,)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_text_of_a_family_reads_back_as_the_same_design(design):
 )
 def test_a_member_of_a_family_that_does_not_exist_is_told(network, message):
     with pytest.raises(DesignError) as caught:
-        resolve(network, input_shape=(3, 224, 224), num_classes=10)
+        resolve_network(network, input_shape=(3, 224, 224), num_classes=10)
     assert str(caught.value) == message
 
 

@@ -31,7 +31,7 @@ from visus.design import (
     repeat,
     residual,
     resnet,
-    resolve,
+    resolve_network,
     scale,
     se,
     sequence,
@@ -321,10 +321,15 @@ def test_a_text_of_unusual_length_is_refused():
 def test_resolve_takes_a_design_its_text_and_family_calls():
     facts = {"input_shape": (3, 32, 32), "num_classes": 10}
     design = parse("globalpool, linear(classes)")
-    assert resolve(design, **facts) == resolve(design.text, **facts) == design
-    assert resolve("vgg", **facts) == resolve("vgg(16)", **facts) == resolve("vgg(depth=16)", **facts) == vgg(16)
-    assert resolve("resnet(18)", **facts) == resnet(18, input_shape=(3, 32, 32)) != resnet(18)
-    assert resolve("compact", **facts) == resolve("compact()", **facts)
+    assert resolve_network(design, **facts) == resolve_network(design.text, **facts) == design
+    assert (
+        resolve_network("vgg", **facts)
+        == resolve_network("vgg(16)", **facts)
+        == resolve_network("vgg(depth=16)", **facts)
+        == vgg(16)
+    )
+    assert resolve_network("resnet(18)", **facts) == resnet(18, input_shape=(3, 32, 32)) != resnet(18)
+    assert resolve_network("compact", **facts) == resolve_network("compact()", **facts)
 
 
 def test_a_repeat_has_no_name_of_its_own():
@@ -362,7 +367,7 @@ def test_an_eps_that_is_no_small_number_is_refused(text, told):
 )
 def test_the_usual_name_of_a_family_is_its_call(name: str, call: str) -> None:
     facts: dict[str, Any] = {"input_shape": (3, 64, 64), "num_classes": 10}
-    assert resolve(name, **facts) == resolve(call, **facts)
+    assert resolve_network(name, **facts) == resolve_network(call, **facts)
 
 
 @pytest.mark.parametrize(
@@ -375,5 +380,5 @@ def test_the_usual_name_of_a_family_is_its_call(name: str, call: str) -> None:
 )
 def test_a_usual_name_that_is_none_is_told(text: str, message: str) -> None:
     with pytest.raises(DesignError) as caught:
-        resolve(text, input_shape=(3, 64, 64), num_classes=10)
+        resolve_network(text, input_shape=(3, 64, 64), num_classes=10)
     assert message in str(caught.value)

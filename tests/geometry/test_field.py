@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.errors import GeometryError
-from visus.geometry import Field, TransposedWindow, Upsampling, Window, join
+from visus.geometry import Field, TransposedWindow, Upsampling, Window, join_fields
 
 windows = st.lists(
     st.builds(
@@ -68,21 +68,21 @@ def test_center_of_an_even_field_lies_between_two_pixels():
 
 def test_join_holds_all_paths_and_is_aligned_only_with_equal_middles():
     narrow, wide = Field(size=3, stride=2, start=-1), Field(size=7, stride=2, start=-3)
-    assert join([narrow, wide]).field == wide
-    assert join([narrow, wide]).aligned
+    assert join_fields([narrow, wide]).field == wide
+    assert join_fields([narrow, wide]).aligned
     shifted = Field(size=3, stride=2, start=0)
-    assert join([narrow, shifted]).field == Field(size=4, stride=2, start=-1)
-    assert not join([narrow, shifted]).aligned
+    assert join_fields([narrow, shifted]).field == Field(size=4, stride=2, start=-1)
+    assert not join_fields([narrow, shifted]).aligned
 
 
 def test_join_of_unequal_steps_is_not_aligned():
-    assert not join([Field(size=1, stride=1), Field(size=1, stride=2)]).aligned
+    assert not join_fields([Field(size=1, stride=1), Field(size=1, stride=2)]).aligned
 
 
 def test_join_with_a_gate_keeps_the_windows_and_is_whole():
-    joined = join([Field(size=3, stride=1, start=-1), Field.whole(10)])
+    joined = join_fields([Field(size=3, stride=1, start=-1), Field.whole(10)])
     assert (joined.field, joined.aligned) == (Field(size=3, stride=1, start=-1, is_whole=True), True)
-    assert join([Field.whole(10), Field.whole(10)]).field == Field.whole(10)
+    assert join_fields([Field.whole(10), Field.whole(10)]).field == Field.whole(10)
 
 
 def test_half_a_pixel_of_a_field_known_by_its_step_alone_is_rounded_outwards():
@@ -147,14 +147,14 @@ def test_up_and_down_again_meets_its_skip_in_the_middle():
         TransposedWindow(2, stride=2),
         TransposedWindow(4, stride=2, padding=1),
     ):
-        assert join([down, down.through(Window(2, 2)).through(up)]).aligned
+        assert join_fields([down, down.through(Window(2, 2)).through(up)]).aligned
     shifted = TransposedWindow(3, stride=2, padding=1, output_padding=1)
-    assert not join([down, down.through(Window(2, 2)).through(shifted)]).aligned
+    assert not join_fields([down, down.through(Window(2, 2)).through(shifted)]).aligned
 
 
 def test_join_of_unlike_neighbors_holds_all_paths_at_every_position():
     near, line = (Field().through(Upsampling(2, mode)) for mode in ("nearest", "linear"))
-    joined = join([near, line]).field
+    joined = join_fields([near, line]).field
     assert [joined.theoretical(index) for index in range(4)] == [(-1, 0), (0, 1), (0, 1), (1, 2)]
     assert (joined.size, joined.stride, joined.start) == (2, Fraction(1, 2), -1)
 
@@ -165,7 +165,7 @@ def test_fields_of_neighbors_without_end_are_given_up_and_said_so():
         field = field.through(Upsampling(7)).through(Window(3, stride=2))
     assert (field.stride, field.is_exact, field.theoretical(0)[0]) == (Fraction(32, 7**5), False, field.start)
     odd, even = (Field().through(Upsampling(scale)).through(Window(1, stride=scale - 1)) for scale in (91, 90))
-    assert not join([replace(odd, stride=Fraction(1, 7)), replace(even, stride=Fraction(1, 7))]).field.is_exact
+    assert not join_fields([replace(odd, stride=Fraction(1, 7)), replace(even, stride=Fraction(1, 7))]).field.is_exact
 
 
 def test_a_mirrored_border_reads_pixels_inside():
@@ -177,7 +177,7 @@ def test_a_mirrored_border_reads_pixels_inside():
 
 def test_join_needs_a_path():
     with pytest.raises(GeometryError) as caught:
-        join([])
+        join_fields([])
     assert str(caught.value) == "a join needs at least one path, and there is none."
 
 

@@ -21,7 +21,7 @@ def test_saved_weights_load_into_the_same_network(tmp_path):
     weights.save(network(seed=1), path, {"epoch": "3"})
     tensors, metadata = weights.load(path)
     other = network(seed=2)
-    weights.fit(other, tensors)
+    weights.fit_weights(other, tensors)
     assert all(torch.equal(values, other.state_dict()[name]) for name, values in network(seed=1).state_dict().items())
     assert metadata == {"epoch": "3"}
     assert os.listdir(tmp_path) == ["best.safetensors"]
@@ -58,7 +58,7 @@ def test_every_layer_that_does_not_fit_is_named():
     ours = network()
     before = {name: values.clone() for name, values in ours.state_dict().items()}
     with pytest.raises(WeightsError) as caught:
-        weights.fit(ours, given)
+        weights.fit_weights(ours, given)
     assert str(caught.value) == (
         "the weights do not match the network. 6 mistakes:\n"
         "  - conv1.weight is 4 x 1 x 5 x 5 in the weights and 4 x 1 x 3 x 3 in the network.\n"
@@ -73,5 +73,5 @@ def test_every_layer_that_does_not_fit_is_named():
 
 def test_many_layers_that_do_not_fit_are_counted():
     with pytest.raises(WeightsError) as caught:
-        weights.fit(network("9 * [conv(4, 1), norm], globalpool, linear(classes)"), {})
+        weights.fit_weights(network("9 * [conv(4, 1), norm], globalpool, linear(classes)"), {})
     assert str(caught.value).splitlines()[0] == "the weights do not match the network. 56 mistakes; the first 10:"

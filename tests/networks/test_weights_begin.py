@@ -38,7 +38,7 @@ def test_files_of_pytorch_and_safetensors_give_the_same_tensors(tmp_path: Path) 
     torch.save({f"module.{name}": values for name, values in state.items()}, tmp_path / "e.pt")
     for name in ("a.safetensors", "b.pt", "c.pth", "d.pt", "e.pt"):
         module = network(seed=2)
-        assert weights.load_initial_weights(module, weights.read(tmp_path / name)) == ()
+        assert weights.load_initial_weights(module, weights.read_weights(tmp_path / name)) == ()
         assert same(given, module), name
 
 
@@ -52,7 +52,7 @@ class Harm:
 def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
     torch.save({"weight": Harm()}, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
-        weights.read(tmp_path / "w.pt")
+        weights.read_weights(tmp_path / "w.pt")
     assert str(caught.value) == (
         f"{tmp_path}/w.pt: this file cannot be read without running code in it (exec). "
         "Save the state dict alone: torch.save(network.state_dict(), FILE)."
@@ -70,7 +70,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
 def test_a_file_without_tensors_by_name_is_told(content: object, told: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
-        weights.read(tmp_path / "w.pt")
+        weights.read_weights(tmp_path / "w.pt")
     assert str(caught.value) == (
         f"{tmp_path}/w.pt: a dict of tensors is needed, and this file holds {told}. "
         "Save the state dict alone: torch.save(network.state_dict(), FILE)."
@@ -88,7 +88,7 @@ def test_a_file_that_was_cut_anywhere_is_told_so(is_zip: bool, tmp_path: Path) -
     for length in (2, 12, 60, 300, len(content) // 2, len(content) - 30, len(content) - 1):
         (tmp_path / "cut.pt").write_bytes(content[:length])
         with pytest.raises(WeightsError) as caught:
-            weights.read(tmp_path / "cut.pt")
+            weights.read_weights(tmp_path / "cut.pt")
         assert str(caught.value) == f"{tmp_path}/cut.pt: {DAMAGED}"
 
 
@@ -100,10 +100,10 @@ def test_no_damaged_byte_ends_in_anything_but_a_sentence(tmp_path: Path) -> None
         spoilt[place] ^= 0x15
         (tmp_path / "w.pt").write_bytes(spoilt)
         with contextlib.suppress(WeightsError):
-            weights.read(tmp_path / "w.pt")
+            weights.read_weights(tmp_path / "w.pt")
     (tmp_path / "w.pt").write_bytes(b"\x80")
     with pytest.raises(WeightsError) as caught:
-        weights.read(tmp_path / "w.pt")
+        weights.read_weights(tmp_path / "w.pt")
     assert str(caught.value) == f"{tmp_path}/w.pt: {DAMAGED}"
 
 
@@ -152,7 +152,7 @@ def write_kind(kind: str, file: Path) -> None:
 def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, told: str, tmp_path: Path) -> None:
     write_kind(kind, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
-        weights.read(tmp_path / "w.pt")
+        weights.read_weights(tmp_path / "w.pt")
     assert str(caught.value) == f"{tmp_path}/w.pt: {told}"
 
 
@@ -174,7 +174,7 @@ def test_numbers_that_are_not_finite_are_named_and_nothing_is_loaded() -> None:
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
-        weights.read(tmp_path / "w.pt")
+        weights.read_weights(tmp_path / "w.pt")
     assert str(caught.value) == f"{tmp_path}/w.pt: this weights file cannot be read: No such file or directory."
 
 

@@ -93,7 +93,7 @@ def test_filters_are_saved_and_no_optimizer_sees_them() -> None:
     assert "whiten1.weight" in module.state_dict()
     assert next(name for name, _ in module.named_parameters()) == "whiten1.bias"
     other = build(parse(CASES[1][0]), CASES[1][1], 3)
-    weights.fit(other, module.state_dict())
+    weights.fit_weights(other, module.state_dict())
     samples = smooth(3, CASES[1][1], seed=5)
     assert torch.equal(other.eval()(samples), module.eval()(samples))
 

@@ -31,7 +31,7 @@ from visus.networks.fast.windows import TapGeometry
 from visus.networks.step_cost import StepConfig, StepCost
 from visus.training import distribution
 from visus.training.arithmetic import make_autotuner
-from visus.training.distribution import ALONE, Group, join, refuse_shared_device, report_first_error
+from visus.training.distribution import ALONE, Group, join_group, refuse_shared_device, report_first_error
 from visus.training.events import EpochDone, StepDone
 from visus.training.gradients import average_gradients, seed_step
 from visus.training.loop import Training
@@ -70,7 +70,7 @@ def trained(squares: Path, recipe: Recipe, output: Path, network: str = NETWORK,
         if isinstance(event, StepDone):
             steps.append(event)
 
-    stop = (lambda: len(steps) == stop_at and join().is_first) if stop_at else None
+    stop = (lambda: len(steps) == stop_at and join_group().is_first) if stop_at else None
     visus.train(squares, network, recipe, output=output, on_event=follow, should_stop=stop)
     return rows
 
@@ -105,7 +105,7 @@ def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
     out.backward(gradient)
 
     def slice_of_it() -> list[torch.Tensor]:
-        group = join()
+        group = join_group()
         mine = slice(shape[0] * group.rank // group.size, shape[0] * (group.rank + 1) // group.size)
         part = maps[mine].contiguous(memory_format=layout).requires_grad_()
         with synchronize_batch_norms(together, is_alone=False):
@@ -150,7 +150,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         return [out.detach(), of_maps, *(each.grad for each in network.parameters()), *network.buffers()]
 
     def slice_of_it() -> tuple[bool, list[torch.Tensor]]:
-        group = join()
+        group = join_group()
         mine = slice(0, 4) if group.is_first else slice(4, 7)
         joined = []
         real = norms.norm_and_activation
@@ -203,7 +203,7 @@ def test_evaluation_counts_each_sample_once(in_processes: InProcesses) -> None:
     rows = torch.arange(22.0).reshape(11, 2)
 
     def gathered() -> torch.Tensor:
-        group = join()
+        group = join_group()
         mine = share_of(group).of(11)
         return group.all_gather(rows[mine], mine, 11)
 
@@ -229,7 +229,7 @@ def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
 
 def test_processes_drop_other_values_and_the_same_again(in_processes: InProcesses) -> None:
     def dropped(step: int) -> torch.Tensor:
-        seed_step(join(), 0, step)
+        seed_step(join_group(), 0, step)
         return torch.rand(4)
 
     first, second = in_processes(2, dropped, 3)
@@ -259,7 +259,7 @@ def test_a_run_is_written_by_the_first_process_alone(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     def others_cannot_write() -> list[Any]:
-        if not join().is_first:
+        if not join_group().is_first:
             pytest.MonkeyPatch().delattr(os, "replace")  # by which every whole file gets its name
         return trained(squares, quick, tmp_path)
 
@@ -278,7 +278,7 @@ def test_all_compute_by_the_first_ones_choices(
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
 
     def planned() -> Plan:
-        group = join()
+        group = join_group()
         measured = Plan(weight_gradient=PER_TAP_GEMM if group.is_first else "oneDNN")
         pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: measured)
         own = ConvProblem((4 + group.rank, *case.maps[1:]), case.weight, case.window, False, 1)
@@ -293,7 +293,7 @@ def test_all_train_the_network_that_the_first_one_measured(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
-        assert join().is_first
+        assert join_group().is_first
         assert work.batch_size == 8, "what one process has of a batch of 16"
         width = max(part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d))
         return StepCost((0.0,), width / 32)
@@ -355,10 +355,10 @@ def test_an_error_of_any_process_is_told_once_and_not_again_by_those_that_are_st
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def failing() -> None:
-        with report_first_error(join()):
-            if join().rank == 1:
+        with report_first_error(join_group()):
+            if join_group().rank == 1:
                 raise RecipeError("a mistake.")
-            join().barrier()
+            join_group().barrier()
 
     first, second, third = in_processes(3, failing, store=store)
     assert (type(second), str(second)) == (RecipeError, "a mistake.")
@@ -371,7 +371,7 @@ def test_an_error_of_all_processes_is_told_by_one(in_processes: InProcesses) -> 
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def failing() -> None:
-        with report_first_error(join()):
+        with report_first_error(join_group()):
             raise RecipeError("a mistake.")
 
     kinds = [type(each) for each in in_processes(3, failing, store=store)]
@@ -387,7 +387,7 @@ def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_sam
 
     def killed(at_step: int) -> list[Any]:
         def follow(event: object) -> None:
-            if isinstance(event, StepDone) and event.epoch == 1 and event.step == at_step and join().rank == 1:
+            if isinstance(event, StepDone) and event.epoch == 1 and event.step == at_step and join_group().rank == 1:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         return [visus.train(squares, DROPPED, recipe, output=tmp_path / "killed", on_event=follow).folder]
@@ -418,8 +418,8 @@ def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are
     def met() -> int:
         if os.environ["RANK"] == "0":
             pytest.MonkeyPatch().setattr(dist, "init_process_group", late)
-        join().barrier()
-        return join().round
+        join_group().barrier()
+        return join_group().round
 
     assert [in_processes(2, met, store=store) for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
@@ -428,7 +428,7 @@ def test_processes_that_do_not_come_are_told(in_processes: InProcesses) -> None:
     def first_alone() -> None:
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         os.environ["WORLD_SIZE"] = "2"
-        join()
+        join_group()
 
     (error,) = in_processes(1, first_alone)
     assert (
@@ -444,7 +444,7 @@ def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processe
         patch.setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=1))
         if os.environ["RANK"] == str(num - 1):
             patch.setattr(dist, "init_process_group", lambda *given, **options: os.kill(os.getpid(), signal.SIGKILL))
-        join()
+        join_group()
 
     *others, gone = in_processes(num, connecting)
     assert gone is None
@@ -454,7 +454,7 @@ def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processe
 def test_connected_processes_wait_longer_for_each_other_than_for_their_connections(in_processes: InProcesses) -> None:
     def slow() -> bool:
         pytest.MonkeyPatch().setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=1))
-        group = join()
+        group = join_group()
         time.sleep(1.5 if group.rank else 0)
         group.barrier()
         return True
@@ -468,7 +468,7 @@ def test_a_process_that_was_forked_within_a_lookup_of_a_name_ends(in_processes: 
         patch.setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=0.2))
         patch.setattr(socket, "getnameinfo", lambda *_: time.sleep(60))  # as with the lock of a thread that is not there
         os.environ |= {"WORLD_SIZE": "2", "RANK": "1"}
-        join()
+        join_group()
 
     (error,) = in_processes(1, without_names)
     assert type(error) is ProcessLostError
@@ -482,7 +482,7 @@ def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProces
     def second_alone() -> None:
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         os.environ |= {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "9"}
-        join()
+        join_group()
 
     (error,) = in_processes(1, second_alone)
     assert type(error) is ProcessLostError
@@ -495,7 +495,7 @@ def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProces
     def first_at(address: str, port: int) -> None:
         os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": address, "MASTER_PORT": str(port)}
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
-        join()
+        join_group()
 
     (error,) = in_processes(1, first_at, "127.0.0.1", taken.port)
     assert (type(error), str(error)) == (
@@ -516,7 +516,7 @@ def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProces
 def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: str, value: str, least: int) -> None:
     def wrong() -> None:
         os.environ |= {"WORLD_SIZE": "2", name: value}
-        join()
+        join_group()
 
     (error,) = in_processes(1, wrong)
     assert type(error) is UsageError
@@ -529,7 +529,7 @@ def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: s
 def test_a_number_of_a_process_beyond_their_count_is_told(in_processes: InProcesses) -> None:
     def wrong() -> None:
         os.environ |= {"WORLD_SIZE": "2", "RANK": "2"}
-        join()
+        join_group()
 
     (error,) = in_processes(1, wrong)
     assert str(error) == (
@@ -541,7 +541,7 @@ def test_a_number_of_a_process_beyond_their_count_is_told(in_processes: InProces
 def test_a_process_by_itself_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    assert join() is ALONE
+    assert join_group() is ALONE
     assert ALONE.broadcast([1.0]) == [1.0]
     assert ALONE.broadcast_text("a") == "a"
     assert ALONE.recall("run") == ""
@@ -604,10 +604,10 @@ def test_pytorch_does_not_warn_of_the_layout_of_gradients(
         pytest.MonkeyPatch().setattr(autotuner, "measured", lambda case: Plan(weight_gradient=PER_TAP_GEMM))
         torch.manual_seed(0)
         module = nn.Sequential(nn.Conv2d(96, 256, 1, bias=False), nn.ReLU()).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        speed_up(module, autotuner.Autotuner(tmp_path / f"choices-{join().rank}.json"))
+        speed_up(module, autotuner.Autotuner(tmp_path / f"choices-{join_group().rank}.json"))
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
-            network = average_gradients(module, join())
+            network = average_gradients(module, join_group())
             with torch.autocast("cpu", torch.bfloat16):
                 out = network(maps)
             out.float().sum().backward()

@@ -264,7 +264,7 @@ def test_layers_stay_that_the_recipe_freezes_and_a_new_network_is_refused(photos
         norm_statistics="stored",
     )
     made = train(photos, DESIGN, recipe, weights=file, output=tmp_path)
-    before, after = weights.read(file), weights.load(made.folder / "weights" / "last.safetensors")[0]
+    before, after = weights.read_weights(file), weights.load(made.folder / "weights" / "last.safetensors")[0]
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"linear1.weight", "linear1.bias"}
     with pytest.raises(RecipeError) as caught:

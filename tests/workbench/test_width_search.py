@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import visus
-from visus.design import resolve
+from visus.design import resolve_network
 from visus.design.families.compact import SCALES
 from visus.networks import step_cost
 from visus.networks.step_cost import StepConfig, StepCost
@@ -125,7 +125,9 @@ def test_the_training_has_the_widest_network_that_fits(
     recipe = quick(time_limit_s=fitting(width, 1))
     usual = width_search.make_network(None, data.input_shape, 2, num_samples=162)
     made, settled = width_search.within_limit(usual, recipe, fitting(width, 1), data, rungs_machine(), ALONE, None, SILENT)
-    assert made.design == resolve(f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_samples=162)
+    assert made.design == resolve_network(
+        f"compact(scale={scale})", input_shape=data.input_shape, num_classes=2, num_samples=162
+    )
     assert made.asked == ("compact" if scale == 1 else f"compact(scale={scale})")
     assert made.reason.startswith(f"compact(scale={scale}): about ")
     assert settled.epochs == 1
@@ -176,7 +178,7 @@ def test_a_named_network_and_a_training_without_limit_stay_as_they_are(
     squares: Path, priced: list[StepConfig], network: str | None, limit_s: float | None
 ) -> None:
     run, told = trained(squares, quick(time_limit_s=limit_s), network=network, should_stop=lambda: True)
-    expected = resolve(network or "compact", input_shape=(1, 12, 12), num_classes=2, num_samples=162)
+    expected = resolve_network(network or "compact", input_shape=(1, 12, 12), num_classes=2, num_samples=162)
     assert (run.folder / "design.txt").read_text() == expected.text + "\n"
     assert json.loads((run.folder / "data.json").read_text())["network_reason"] == ""
     assert not priced

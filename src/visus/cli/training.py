@@ -23,7 +23,7 @@ from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
-from visus.training.distribution import Group, join, report_first_error
+from visus.training.distribution import Group, join_group, report_first_error
 from visus.training.recipe import Recipe
 from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
@@ -100,7 +100,7 @@ def train_and_print(
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
     stop = StopOnSignal(resumed)
     # Stdout is for the run folder alone: what a person's own module prints goes to stderr.
-    group = join()
+    group = join_group()
     on_stop = print_when_stopped(stop.sentence if group.is_first else str)
     screen = Screen(quiet or not group.is_first)
     with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from visus.data.delimiters import find_delimiter
 from visus.data.source_rules import FoundSamples, write_names
-from visus.errors import DataError, closest_name, joined
+from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
 _SAMPLE_HEADS = ("path", "sample")
@@ -56,7 +56,7 @@ def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
         if samples
     ]
     if mistakes:
-        raise DataError(f"{joined(mistakes)} Name the samples as split.csv of a run does.", where=str(file))
+        raise DataError(f"{join_messages(mistakes)} Name the samples as split.csv of a run does.", where=str(file))
     chosen = [by_sample[sample] for sample in found.names]
     return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, f"labels: those of {file.name}."))
 

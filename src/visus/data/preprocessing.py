@@ -178,7 +178,7 @@ class Preprocessing:
             )
         if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
             raise ImageError("a value is NaN or infinite. Repair the sample, or remove it.")
-        return shrink(rows, self.size)
+        return shrink_images(rows, self.size)
 
     def _decode_size(self) -> tuple[int, int] | None:
         return (self.size[0], self.size[1]) if len(self.size) == 2 else None
@@ -205,7 +205,7 @@ _POOLS: dict[int, Callable[[torch.Tensor, Any], torch.Tensor]] = {
 }
 
 
-def shrink(rows: Pixels, size: tuple[int, ...]) -> Pixels:
+def shrink_images(rows: Pixels, size: tuple[int, ...]) -> Pixels:
     """Resize rows of shape (N, C, *) to ``size`` by averaging areas; integers are rounded. Equal sizes are returned unchanged."""
     if rows.shape[2:] == size:
         return rows

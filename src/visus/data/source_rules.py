@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from visus.data.ledger import Ledger
 from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
-from visus.errors import DataError, closest_name, joined, printable
+from visus.errors import DataError, closest_name, join_messages, printable
 from visus.units import write_number_of
 
 _READ_BYTES = 1 << 22
@@ -227,7 +227,7 @@ def _class_list(
             f"train has one class only, as in datasets for anomaly detection. To train on the classes of {other}, give the path of its folder."
         )
     if problems:
-        raise DataError(joined(problems), where=place)
+        raise DataError(join_messages(problems), where=place)
     if classes is None and len(class_names) < 2:
         raise single_class_error(class_names[0], len(labels), place)
     return class_names, _absences(found, class_names, by_split, official, classes is not None)

@@ -15,7 +15,7 @@ from visus.data.samples import UNASSIGNED, ImageFiles
 from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
 from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
-from visus.errors import DataError, closest_name, joined
+from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
 TABLE_SUFFIXES = TEXT_SUFFIXES
@@ -89,7 +89,7 @@ def read_table(
     else:
         mistakes += _missing_files(missing, file)
     if mistakes:
-        raise DataError(joined(mistakes), where=str(file))
+        raise DataError(join_messages(mistakes), where=str(file))
     if not kept:
         raise DataError("the table has no rows below its header. Add a row for each image.", where=str(file))
     samples = [row.path for row in kept]
@@ -178,7 +178,7 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
             mistakes.append(f"unknown column {guess!r}. Did you mean {column!r}?")
     mistakes += [f"the column {column!r} occurs twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
     if mistakes:
-        raise DataError(joined(mistakes), where=str(file))
+        raise DataError(join_messages(mistakes), where=str(file))
 
 
 def _likely_column(column: str, heads: list[str], written: list[str], records: list[tuple[int, list[str]]]) -> str:

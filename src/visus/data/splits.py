@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.source_rules import write_names
-from visus.errors import DataError, UsageError, joined, unknown_name
+from visus.errors import DataError, UsageError, join_messages, unknown_name
 from visus.files import csv_text, write_file
 from visus.units import write_number_of
 
@@ -322,7 +322,7 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
         if names
     ]
     if mistakes:
-        raise DataError(joined(mistakes), where=str(samples.root))
+        raise DataError(join_messages(mistakes), where=str(samples.root))
     splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
     return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_split_warnings(samples, splits)))
 

@@ -77,7 +77,7 @@ def survey_images(samples: Samples, ledger: Ledger) -> Survey:
     sizes, names, has_color, headers = [], [], False, list[tuple[int, images.ImageHeader]]()
     for index, sample in enumerate(samples.names):
         try:
-            header = images.probe(samples.reader.path(index), name=sample)
+            header = images.probe_image(samples.reader.path(index), name=sample)
         except ImageError:
             continue  # decoding reports it
         sizes.append(header.size)

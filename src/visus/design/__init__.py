@@ -28,7 +28,7 @@ from visus.design.layers.registry import LAYERS, Layer
 from visus.design.layers.scaling import *  # noqa: F403
 from visus.design.notation import parse
 from visus.design.plan import Design
-from visus.design.resolve import resolve
+from visus.design.resolve import resolve_network
 
 __all__ = [
     "FAMILIES",
@@ -59,7 +59,7 @@ __all__ = [
     "repeat",
     "residual",
     "resnet",
-    "resolve",
+    "resolve_network",
     "sequence",
     "vgg",
     *LAYERS,

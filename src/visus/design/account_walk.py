@@ -15,7 +15,7 @@ from visus.design.memory.saved import num_bytes
 from visus.design.memory.training_step import memory_of_nodes
 from visus.design.plan import Design, check_input_shape
 from visus.design.walk import Walk, flows_of, join_word
-from visus.geometry import Field, concat_features, join
+from visus.geometry import Field, concat_features, join_fields
 
 
 def account(design: Design, input_shape: Shape, num_classes: int | None = None) -> Account:
@@ -111,6 +111,6 @@ def _joined(node: Node, ends: Many[Fields]) -> tuple[Fields, bool]:
         joined = [concat_features(axis, lengths) for axis in axes]
     else:  # the axes of a square image share their fields
         found = {tuple(map(id, axis)): axis for axis in axes}
-        once = {key: join(axis) for key, axis in found.items()}
+        once = {key: join_fields(axis) for key, axis in found.items()}
         joined = [once[tuple(map(id, axis))] for axis in axes]
     return tuple(each.field for each in joined), all(each.aligned for each in joined)

@@ -9,7 +9,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
-from visus.errors import DesignError, joined
+from visus.errors import DesignError, join_messages
 
 LINE_LENGTH: Final = 110
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -52,7 +52,7 @@ class Item(ABC):
 
     def __post_init__(self) -> None:
         if mistakes := self._mistakes():
-            raise DesignError(joined(mistakes))
+            raise DesignError(join_messages(mistakes))
 
     def __rmul__(self, times: int) -> Item:
         """``3 * sequence(...)``: the item three times in a row, each time with weights of its own."""

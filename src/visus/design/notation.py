@@ -19,7 +19,7 @@ from visus.design.families.registry import FAMILIES
 from visus.design.items import Item, Repeat, Sequence, concat, residual, sequence
 from visus.design.layers.registry import LAYERS
 from visus.design.plan import Design
-from visus.errors import DesignError, joined, unknown_name
+from visus.errors import DesignError, join_messages, unknown_name
 
 MAX_CHARACTERS: Final = 100_000
 MAX_DEPTH: Final = 40
@@ -94,14 +94,14 @@ def read(text: str) -> Design | FamilyCall:
     if len(text) > MAX_CHARACTERS:
         raise DesignError(f"the text of the design has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
     if mistakes := _bracket_mistakes(text):
-        raise DesignError(joined(mistakes))
+        raise DesignError(join_messages(mistakes))
     nodes = _syntax(text)
     reader = _Reader(text)
     if len(nodes) == 1 and (call := reader.family(nodes[0])) is not None and not reader.mistakes:
         return call
     items = [] if reader.mistakes else reader.items(nodes)
     if reader.mistakes:
-        raise DesignError(joined(reader.mistakes))
+        raise DesignError(join_messages(reader.mistakes))
     return Design(items)
 
 

@@ -10,7 +10,7 @@ from visus.design.arguments import Shape
 from visus.design.graph import Impossible, Node, propagate
 from visus.design.items import Item, ItemLike, Sequence, as_item, check_children, write_items
 from visus.design.remedies import explain, smallest_shape
-from visus.errors import DesignError, joined
+from visus.errors import DesignError, join_messages
 
 MAX_LAYERS: Final = 10_000
 MAX_INPUT: Final = 10_000_000
@@ -44,7 +44,7 @@ class Design:
         if not items:
             raise DesignError("the design has no layers. Write at least one, as in flatten, linear(classes).")
         if mistakes := check_children(items):
-            raise DesignError(joined(mistakes))
+            raise DesignError(join_messages(mistakes))
         num_layers = sum(item.num_layers for item in items)
         if num_layers > MAX_LAYERS:
             shown = f"{num_layers:,}" if num_layers < 10**15 else "more than a quadrillion"

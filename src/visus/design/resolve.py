@@ -7,7 +7,9 @@ from visus.design.notation import FamilyCall, read
 from visus.design.plan import Design, check_input_shape
 
 
-def resolve(network: str | Design, *, input_shape: Shape, num_classes: int | None, num_samples: int | None = None) -> Design:
+def resolve_network(
+    network: str | Design, *, input_shape: Shape, num_classes: int | None, num_samples: int | None = None
+) -> Design:
     """The design of a network.
 
     Args:
@@ -19,7 +21,7 @@ def resolve(network: str | Design, *, input_shape: Shape, num_classes: int | Non
     Raises:
         DesignError: the text cannot be read, or the family does not take these arguments.
 
-    >>> resolve("resnet(18)", input_shape=(3, 32, 32), num_classes=10).layers[0]
+    >>> resolve_network("resnet(18)", input_shape=(3, 32, 32), num_classes=10).layers[0]
     conv(64, 3, padding=1)
     """
     if isinstance(network, Design):

@@ -135,7 +135,7 @@ def canvas(batch: Tensor, reach_px: Sequence[int], way: str = "roll") -> Tensor:
     return padded
 
 
-def window(padded: Tensor, reach_px: Sequence[int], shift: Sequence[int]) -> Tensor:
+def crop_window(padded: Tensor, reach_px: Sequence[int], shift: Sequence[int]) -> Tensor:
     """Crop the shifted samples, in their original size, from the padded ones of ``canvas``; a view."""
     for axis, (reach, pixels) in enumerate(zip(reach_px, shift, strict=True), start=2):
         padded = padded.narrow(axis, reach - pixels, padded.shape[axis] - 2 * reach)
@@ -156,7 +156,7 @@ def moved(batch: Tensor, shift: Sequence[int], way: str = "roll") -> Tensor:
     [[[1.0, 2.0, 3.0, 3.0]]]
     """
     reach = [abs(pixels) for pixels in shift]
-    return window(canvas(batch, reach, way), reach, shift).contiguous()
+    return crop_window(canvas(batch, reach, way), reach, shift).contiguous()
 
 
 def total_step(account: Account) -> Shift:
@@ -296,7 +296,7 @@ def logit_changes(logits: Tensor) -> Tensor:
 def _shifted(batch: Tensor, reach_px: Sequence[int], shifts: Sequence[Shift], way: str) -> Iterator[Tensor]:
     padded = canvas(batch, reach_px, way)
     for shift in shifts:
-        yield window(padded, reach_px, shift)
+        yield crop_window(padded, reach_px, shift)
 
 
 def _predict(module: nn.Module, batch: Tensor, device: torch.device | str) -> Tensor:

@@ -30,7 +30,7 @@ from visus.examine.layer_outputs import (
     LAYOUT,
     first_tensor,
     is_after_activation,
-    layout_of,
+    output_layout,
     with_first,
 )
 from visus.geometry import Field
@@ -209,7 +209,7 @@ class _Hooks:
             named = self._named(path)
             if first is None:
                 return None
-            layout = layout_of(layer, args, first)
+            layout = output_layout(layer, args, first)
             self.last = named, layer, first.shape, layout
             is_active = self.follows and is_after_activation(layer, args)
             replaced = self._call(named, layer, args, first, layout, is_active)

@@ -76,7 +76,7 @@ def with_first(output: Any, tensor: Tensor) -> Any:
     return dataclasses.replace(output, **{dataclasses.fields(output)[place].name: parts[place]})
 
 
-def layout_of(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> tuple[int, ...] | None:
+def output_layout(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> tuple[int, ...] | None:
     """The permutation that makes an output (samples, channels, *spatial); None where it already is.
 
     Channels are the last dimension after a linear layer, an embedding, a recurrent layer or a norm over the last dimension, and after

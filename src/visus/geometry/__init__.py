@@ -3,7 +3,7 @@
 from visus.geometry.bitsets import bits_read
 from visus.geometry.enlarging import AxisOp, TransposedWindow, Upsampling
 from visus.geometry.exact_intervals import ExactIntervals, concatenate, union
-from visus.geometry.field import Field, Joined, concat_features, join
+from visus.geometry.field import Field, Joined, concat_features, join_fields
 from visus.geometry.size_equation import LETTERS, Solution, Solutions, solution_of, solve
 from visus.geometry.window import Window, same_padding
 
@@ -21,7 +21,7 @@ __all__ = [
     "bits_read",
     "concat_features",
     "concatenate",
-    "join",
+    "join_fields",
     "same_padding",
     "solution_of",
     "solve",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from visus.errors import GeometryError, joined
+from visus.errors import GeometryError, join_messages
 from visus.geometry.window import Window
 
 
@@ -50,7 +50,7 @@ class TransposedWindow:
                 f"({self.dilation}), as torch demands."
             )
         if mistakes:
-            raise GeometryError(joined(mistakes))
+            raise GeometryError(join_messages(mistakes))
 
     @property
     def jump(self) -> Fraction:

@@ -187,7 +187,7 @@ class Joined:
     aligned: bool
 
 
-def join(fields: Sequence[Field]) -> Joined:
+def join_fields(fields: Sequence[Field]) -> Joined:
     """The hull of the fields of all paths that meet in one map, as for an addition or a concatenation along the channels.
 
     A path whose positions all see the same pixels is a gate: the joined field keeps size and stride of the others and is whole. Paths
@@ -197,9 +197,9 @@ def join(fields: Sequence[Field]) -> Joined:
     Raises:
         GeometryError: there is no path.
 
-    >>> join([Field(size=3, start=-1), Field(size=5, start=-2)])
+    >>> join_fields([Field(size=3, start=-1), Field(size=5, start=-2)])
     Joined(field=Field(size=5, stride=1, start=-2, is_whole=False, is_exact=True), aligned=True)
-    >>> join([Field(size=1, stride=2, start=0), Field(size=2, stride=2, start=0)]).aligned
+    >>> join_fields([Field(size=1, stride=2, start=0), Field(size=2, stride=2, start=0)]).aligned
     False
     """
     if not fields:
@@ -227,7 +227,7 @@ def join(fields: Sequence[Field]) -> Joined:
 def concat_features(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:
     """The field after a concatenation of features.
 
-    Size, stride and start are those of the hull of all fields, aligned as for ``join``; ``interval`` gives the pixels of each feature.
+    Size, stride and start are those of the hull of all fields, aligned as for ``join_fields``; ``interval`` gives the pixels of each feature.
 
     Args:
         lengths: number of features of each path.
@@ -238,7 +238,7 @@ def concat_features(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:
     >>> concat_features([Field.of_input(2), Field.whole(2)], [2, 5]).field.interval(3)
     (0, 1)
     """
-    aligned = join([replace(each, intervals=None) for each in fields]).aligned
+    aligned = join_fields([replace(each, intervals=None) for each in fields]).aligned
     rows = [each.intervals for each in fields if each.intervals is not None]
     broadcast = [row.repeated(length) if len(row) == 1 else row for row, length in zip(rows, lengths, strict=False)]
     start = min(each.start for each in fields)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from visus.errors import GeometryError, joined
+from visus.errors import GeometryError, join_messages
 
 LETTERS: Final = {"input_size": "W", "kernel_size": "K", "padding": "P", "stride": "S", "output_size": "O"}
 """The five numbers and their letters."""
@@ -163,7 +163,7 @@ def solution_of(*, dilation: int = 1, **letters: int | None) -> Solution | None:
     if len(numbers) < len(LETTERS):
         return None
     if mistakes := _out_of_range(letters, dilation):
-        raise GeometryError(joined(mistakes))
+        raise GeometryError(join_messages(mistakes))
     return Solution(**numbers, dilation=dilation)
 
 
@@ -212,7 +212,7 @@ def _check_given(given: dict[str, int | None], dilation: int) -> str:
             + (f"Left out: {listed}." if missing else f"Leave out one of {listed}.")
         )
     if mistakes:
-        raise GeometryError(joined(mistakes))
+        raise GeometryError(join_messages(mistakes))
     return missing[0]
 
 

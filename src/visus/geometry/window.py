@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from visus.errors import GeometryError, joined
+from visus.errors import GeometryError, join_messages
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Window:
         if min(self.padding) < 0:
             mistakes.append(f"padding must be at least 0, not {self.padding}.")
         if mistakes:
-            raise GeometryError(joined(mistakes))
+            raise GeometryError(join_messages(mistakes))
 
     @property
     def span(self) -> int:

@@ -85,7 +85,7 @@ def from_file(file: str | Path) -> InitialWeights:
     """
     path = Path(file).resolve()
     try:
-        tensors = weights.read(path)
+        tensors = weights.read_weights(path)
     except WeightsError as error:
         raise error.within(str(file)) if not error.where else error from None
     digest = hashlib.sha256(path.read_bytes()).hexdigest()

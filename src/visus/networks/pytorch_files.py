@@ -27,7 +27,7 @@ _DAMAGED: Final = "this file of torch.save is damaged or truncated. Use another 
 _MAX_NAMED: Final = 5
 
 
-def read(path: Path) -> Any:
+def read_state_dict(path: Path) -> Any:
     """The content of a file that begins with one of ``STARTS``: tensors, numbers and strings in dicts and lists.
 
     Raises:

@@ -104,12 +104,12 @@ class StepCosts:
             work: configuration of the steps.
             make: makes the network on its device, and its optimizer; the measurement changes both. Called only to measure.
         """
-        known = cache.read(self.file, _as_cost)
+        known = cache.read_cached(self.file, _as_cost)
         if (key := str(work)) not in known:
             devices = [work.machine.device] if work.machine.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
                 found = measured(work, *make())
-            known = cache.read(self.file, _as_cost) | {key: found}  # other processes may have added measurements
+            known = cache.read_cached(self.file, _as_cost) | {key: found}  # other processes may have added measurements
             cache.write(self.file, known)
         return known[key]
 

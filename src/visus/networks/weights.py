@@ -9,7 +9,7 @@ import safetensors
 import safetensors.torch
 from torch import Tensor, nn
 
-from visus.errors import WeightsError, closest_name, joined
+from visus.errors import WeightsError, closest_name, join_messages
 from visus.files import write_file
 from visus.networks import pytorch_files
 from visus.networks.states import plain_state, put_state, state_of
@@ -56,7 +56,7 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
-def read(path: Path | str) -> dict[str, Tensor]:
+def read_weights(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a state dict of ``torch.save``; no code in the file runs.
 
     A state dict may be nested under ``state_dict``, ``model_state_dict``, ``model`` or ``weights``, and its names may all have the prefix ``module.`` of
@@ -74,7 +74,7 @@ def read(path: Path | str) -> dict[str, Tensor]:
         raise WeightsError(f"this weights file cannot be read: {error.strerror}.", where=str(path)) from None
     if not start.startswith(pytorch_files.STARTS):
         return load(path)[0]
-    found = pytorch_files.read(Path(path))
+    found = pytorch_files.read_state_dict(Path(path))
     for word in _WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(word), Mapping):
             found = found[word]
@@ -124,11 +124,11 @@ def load_initial_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> tu
     ]
     kept = {name: value for name, value in state.items() if name in not_loaded or name.endswith(_COUNTER)}
     loaded = {name: value for name, value in tensors.items() if name not in not_loaded}
-    fit(module, kept | loaded, [message for name, value in loaded.items() if (message := _not_finite(name, value))])
+    fit_weights(module, kept | loaded, [message for name, value in loaded.items() if (message := _not_finite(name, value))])
     return tuple(not_loaded)
 
 
-def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] = ()) -> None:
+def fit_weights(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] = ()) -> None:
     """Load tensors into a module, either all of them or none.
 
     Args:
@@ -145,7 +145,7 @@ def fit(module: nn.Module, tensors: Mapping[str, Tensor], found: Sequence[str] =
     messages += [_superfluous(name, state, tensors) for name in tensors if name not in state]
     mistakes = [*(message for message in messages if message), *found]
     if mistakes:
-        details = joined(mistakes)
+        details = join_messages(mistakes)
         if len(mistakes) > MAX_NAMED:
             lines = "\n".join(f"  - {mistake}" for mistake in mistakes[:MAX_NAMED])
             details = f"{len(mistakes)} mistakes; the first {MAX_NAMED}:\n{lines}"

@@ -162,7 +162,7 @@ def all_reduce_sum(values: torch.Tensor) -> torch.Tensor:
     return values
 
 
-def join() -> Group:
+def join_group() -> Group:
     """The process group of this process; ``ALONE`` if no launcher started it.
 
     The first call waits for all processes, and gives each its part of the machine's cores and its own GPU.

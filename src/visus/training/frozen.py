@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from visus.errors import RecipeError, joined, unknown_name
+from visus.errors import RecipeError, join_messages, unknown_name
 
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
@@ -36,7 +36,7 @@ def freeze(module: nn.Module, patterns: str) -> None:
         for name in found:
             module.get_parameter(name).requires_grad_(False)
     if mistakes:
-        raise RecipeError(joined(mistakes))
+        raise RecipeError(join_messages(mistakes))
     if patterns and not any(values.requires_grad for values in module.parameters()):
         raise RecipeError(f"frozen={patterns!r} leaves no weights to train. Name fewer layers.")
 

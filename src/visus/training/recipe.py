@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from visus.errors import RecipeError, joined, unknown_name
+from visus.errors import RecipeError, join_messages, unknown_name
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 from visus.training.update_rules import UPDATE_RULES
@@ -280,7 +280,7 @@ class Recipe:
             object.__setattr__(self, "progressive_resize", f"{self.progressive_resize:g}")
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
         if mistakes:
-            raise RecipeError(joined(mistakes))
+            raise RecipeError(join_messages(mistakes))
 
     @property
     def sides(self) -> tuple[float, ...]:
@@ -299,7 +299,7 @@ class Recipe:
         """
         unknown = [name for name in changes if name not in FIELDS]
         if unknown:
-            raise RecipeError(joined([unknown_name("setting", name, FIELDS) for name in unknown]))
+            raise RecipeError(join_messages([unknown_name("setting", name, FIELDS) for name in unknown]))
         return dataclasses.replace(self, **changes)
 
     def override(self, **settings: Any) -> tuple[Recipe, tuple[str, ...]]:

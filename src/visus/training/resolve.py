@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import yaml
 
-from visus.errors import RecipeError, joined
+from visus.errors import RecipeError, join_messages
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.update_rules import UPDATE_RULES
@@ -253,7 +253,7 @@ def resolve(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: Start
     """
     mistakes = _contradictions(recipe, data, network, start)
     if mistakes:
-        raise RecipeError(joined(mistakes))
+        raise RecipeError(join_messages(mistakes))
     decided = _Decided(recipe)
     _decide_optimizer(decided, data, network, start)
     _decide_augmentation(decided, data, network, start)

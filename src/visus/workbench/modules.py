@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from visus.design import Design, resolve
+from visus.design import Design, resolve_network
 from visus.design.layers.registry import Softmax
 from visus.errors import DesignError, UsageError, closest_name
 from visus.evaluation.predictions import evaluation_mode
@@ -98,7 +98,7 @@ def make_network(
         )
     if isinstance(network, str):
         refuse_nearly_callable(network.strip())
-    design = resolve(
+    design = resolve_network(
         text_or_file(network) if isinstance(network, str) else network or DEFAULT_NETWORK,
         input_shape=input_shape,
         num_classes=num_classes,

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from visus.design import Account, Design, account, resolve
+from visus.design import Account, Design, account, resolve_network
 from visus.design.account import check_detail
 from visus.design.account_walk import account_so_far
 from visus.design.advice.advise import Advice, advise
@@ -204,7 +204,7 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
         return None
     refuse_nearly_callable(network.strip())
     try:
-        return resolve(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
+        return resolve_network(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
     except UsageError:
         refuse_folder(network.strip())
         raise

@@ -16,7 +16,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import visus
-from visus.design import FAMILIES, Account, Design, account, avgpool, concat, conv, maxpool, parse, relu, residual, resolve
+from visus.design import (
+    FAMILIES,
+    Account,
+    Design,
+    account,
+    avgpool,
+    concat,
+    conv,
+    maxpool,
+    parse,
+    relu,
+    residual,
+    resolve_network,
+)
 from visus.design.advice.advise import Advice, advise
 from visus.design.advice.unread_pixels import unread
 from visus.design.facts import Candidate, Facts, remedied
@@ -100,7 +113,7 @@ def test_a_design_and_its_module_are_told_the_same(case: ConvProblem, object_px:
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_family_and_its_module_are_told_the_same(family: str) -> None:
     shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))
-    design = resolve("mlp(16)" if family == "mlp" else family, input_shape=shape, num_classes=5)
+    design = resolve_network("mlp(16)" if family == "mlp" else family, input_shape=shape, num_classes=5)
     assert_same(design, shape, object_px=40, batch_size=1)
 
 
@@ -215,7 +228,7 @@ def test_a_remedy_removes_what_it_is_told_for(case: ConvProblem, object_px: int 
     ("text", "shape"), [("resnet(18)", (3, 97, 97)), ("inception(3)", (3, 108, 97)), ("lenet5", (1, 33, 33))]
 )
 def test_the_remedies_of_families_remove_what_they_are_told_for(text: str, shape: tuple[int, ...]) -> None:
-    design = resolve(text, input_shape=shape, num_classes=5)
+    design = resolve_network(text, input_shape=shape, num_classes=5)
     assert assert_remedied(design, shape, 30, None)
 
 

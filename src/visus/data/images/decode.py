@@ -41,7 +41,17 @@ from visus.data.images.fit import RESIZE_MODES, ResizeMode, fit
 from visus.errors import ImageError
 from visus.units import write_bytes, write_shape
 
-__all__ = ["IMAGE_SUFFIXES", "RESIZE_MODES", "Decoded", "ImageHeader", "Limits", "ResizeMode", "decode", "fit", "probe"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "RESIZE_MODES",
+    "Decoded",
+    "ImageHeader",
+    "Limits",
+    "ResizeMode",
+    "decode",
+    "fit",
+    "probe_image",
+]
 
 IMAGE_SUFFIXES = image_heif.readable_suffixes() | frozenset(
     (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -143,7 +153,7 @@ def decode(
             raise _damage_error(error, head_format, stated) from error
 
 
-def probe(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
+def probe_image(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
     """Size, channels and format of an image from its header. Damage after the header is not detected.
 
     Args:

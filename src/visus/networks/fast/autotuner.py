@@ -150,9 +150,9 @@ class Autotuner:
     def __init__(self, file: Path | None = None, record: Path | None = None) -> None:
         self.file = file or cache.cache_file("choices")
         self.record = record
-        self._used = cache.read(record, _as_plan) if record else {}
+        self._used = cache.read_cached(record, _as_plan) if record else {}
         self._num_shapes = Counter(map(_kind, self._used))
-        self._plans = cache.read(self.file, _as_plan)
+        self._plans = cache.read_cached(self.file, _as_plan)
 
     def __deepcopy__(self, memo: object) -> Autotuner:
         return self  # copies of a network share it
@@ -174,7 +174,9 @@ class Autotuner:
             return Plan()
         if key not in self._plans:
             self._plans[key] = _run_in_thread(measured if problem.is_learned else measured_forward, problem.reduced)
-            self._plans = cache.read(self.file, _as_plan) | self._plans  # other processes may have added plans meanwhile
+            self._plans = (
+                cache.read_cached(self.file, _as_plan) | self._plans
+            )  # other processes may have added plans meanwhile
             cache.write(self.file, self._plans)
         if not is_supported(self._plans[key], problem):
             return Plan()

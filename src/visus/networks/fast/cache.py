@@ -24,7 +24,7 @@ def cache_file(name: str) -> Path:
     return cache_folder() / f"{name}-{_identity()}.json"
 
 
-def read(file: Path, make: Callable[[dict[str, Any]], _Value]) -> dict[str, _Value]:
+def read_cached(file: Path, make: Callable[[dict[str, Any]], _Value]) -> dict[str, _Value]:
     """The values in a file; empty if the file is missing or damaged.
 
     Args:

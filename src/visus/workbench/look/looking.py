@@ -28,13 +28,13 @@ from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
     Probe,
     answer_of,
-    fields_of,
     kernels_of,
     layers_of,
     patches_of,
     saliency_of,
     sum_of,
     uncalled_parts,
+    unit_fields,
     unit_of,
 )
 from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
@@ -291,7 +291,7 @@ def _measure(opened: OpenedLook, request: LookRequest, monitor: Monitor) -> Look
     kernels = kernels_of(module, [each.path for each in layers])
     missing["kernels"] = "" if kernels else "No layer of this network has kernels."
     missing["fields"] = no_fields
-    fields = None if no_fields else fields_of(probe, layers, unit, opened.pool, opened.before)
+    fields = None if no_fields else unit_fields(probe, layers, unit, opened.pool, opened.before)
     step(5)
     return LookFacts(
         name=opened.name,

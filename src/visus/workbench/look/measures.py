@@ -357,7 +357,7 @@ def _patch(template: Any, some: Part | Tensor, pool: SamplePool) -> Patch:
     return Patch(name, template.position, template.value, template.box, pixels)
 
 
-def fields_of(
+def unit_fields(
     probe: Probe, layers: Sequence[LayerLook], unit: Unit, pool: SamplePool | None, before: nn.Module | None
 ) -> UnitFields:
     """What a unit reads, and how strongly, in this network and in the one before training."""

@@ -316,7 +316,7 @@ def read_run(
     module = make_network(
         run.read_text("design.txt").rstrip("\n") if network is None else network, preprocessing.input_shape, len(classes)
     ).module
-    weights.fit(module, tensors)
+    weights.fit_weights(module, tensors)
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
     return kind(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)

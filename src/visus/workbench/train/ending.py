@@ -24,7 +24,7 @@ class Ending:
 
 def ending_s(data: Data, made: BuiltNetwork) -> float:
     """Seconds that scoring and report are going to take."""
-    known = cache.read(cache.cache_file("endings"), _as_ending)
+    known = cache.read_cached(cache.cache_file("endings"), _as_ending)
     if found := known.get(_key(data, made)):
         return found.seconds
     try:
@@ -37,7 +37,7 @@ def ending_s(data: Data, made: BuiltNetwork) -> float:
 def remember_ending(data: Data, made: BuiltNetwork, seconds: float) -> None:
     """Keep what it took, for the next training of this network on as many samples."""
     file = cache.cache_file("endings")
-    cache.write(file, cache.read(file, _as_ending) | {_key(data, made): Ending(seconds)})
+    cache.write(file, cache.read_cached(file, _as_ending) | {_key(data, made): Ending(seconds)})
 
 
 def _key(data: Data, made: BuiltNetwork) -> str:

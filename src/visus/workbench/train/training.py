@@ -20,7 +20,7 @@ from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.checkpoints import read_position
-from visus.training.distribution import Group, join
+from visus.training.distribution import Group, join_group
 from visus.training.recipe import Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
@@ -96,7 +96,7 @@ def train(
         raise UsageError(
             f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
         )
-    group = join()
+    group = join_group()
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
         cache = data.store.folder.parent if isinstance(data, Data) else None
@@ -236,7 +236,7 @@ def resume(
         UsageError: a change of a setting that is fixed for the run.
     """
     began = time.perf_counter() if began_at is None else began_at
-    group = join()
+    group = join_group()
     run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
     fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
     if fixed:

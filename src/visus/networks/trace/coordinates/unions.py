@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from visus.geometry import join
+from visus.geometry import join_fields
 from visus.geometry.exact_intervals import EMPTY
 from visus.geometry.phases import Phases, hull_of_phases
 from visus.networks.trace.coordinates.axis_dims import explicit, recovered
@@ -113,7 +113,7 @@ def compact_union(one: Dependence, other: Dependence) -> Dependence:
             **flags,
         )
     else:
-        field = join([each.theoretical_field() for each in (one, other) if each.stride]).field
+        field = join_fields([each.theoretical_field() for each in (one, other) if each.stride]).field
         flags["is_exact"] &= field.is_exact
         found = one.replaced(intervals=intervals, **theoretical_numbers(field), **flags)
     one.memo[other] = found

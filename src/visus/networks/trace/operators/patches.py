@@ -10,14 +10,16 @@ from visus.networks.trace.coordinates.axis_dims import found_again
 from visus.networks.trace.coordinates.positions_read import along, spread
 from visus.networks.trace.coordinates.reshaping import flattened, permuted, reshaped
 from visus.networks.trace.coordinates.taps import Taps
-from visus.networks.trace.operators.registry import Call, operator, per_axis
+from visus.networks.trace.operators.registry import Call, operator, per_input_axis
 
 
 @operator("im2col", kind="values")
 def patches(call: Call) -> Axes:
     """``im2col(x, kernel_size, dilation, padding, stride)``: N C H W -> N (C kh kw) positions."""
     shape = call.shape(0)
-    (high, wide), (down, across), (above, left), (step_down, step_across) = (per_axis(value, 2) for value in call.args[1:5])
+    (high, wide), (down, across), (above, left), (step_down, step_across) = (
+        per_input_axis(value, 2) for value in call.args[1:5]
+    )
     height, width = shape[-2:]
     places = (
         (height + 2 * above - down * (high - 1) - 1) // step_down + 1,
@@ -38,7 +40,7 @@ def patches(call: Call) -> Axes:
 @operator("col2im", kind="values")
 def fold_patches(call: Call) -> Axes:
     """``col2im(x, output_size, kernel_size, dilation, padding, stride)``: N (C kh kw) positions -> N C H W."""
-    sizes, kernels, dilations, pads, strides = (per_axis(value, 2) for value in call.args[1:6])
+    sizes, kernels, dilations, pads, strides = (per_input_axis(value, 2) for value in call.args[1:6])
     shape, lead = call.shape(0), call.shape(0)[:-2]
     counts = [
         (sizes[axis] + 2 * pads[axis] - dilations[axis] * (kernels[axis] - 1) - 1) // strides[axis] + 1 for axis in (0, 1)

@@ -203,7 +203,7 @@ class Call:
         return own_dims(self.axes(place) or ())
 
 
-def per_axis(value: Any, num_axes: int) -> tuple[int, ...]:
+def per_input_axis(value: Any, num_axes: int) -> tuple[int, ...]:
     """A number, or a list with one for each axis or one for all, as one for each."""
     numbers = (value,) if isinstance(value, int) else tuple(value)
     return numbers * num_axes if len(numbers) == 1 and num_axes > 1 else numbers

@@ -21,7 +21,7 @@ from visus.networks.trace.coordinates.mixing import grouped, reduced
 from visus.networks.trace.coordinates.positions_read import along
 from visus.networks.trace.coordinates.taps import Taps
 from visus.networks.trace.coordinates.unions import united
-from visus.networks.trace.operators.registry import Call, operator, per_axis, register
+from visus.networks.trace.operators.registry import Call, operator, per_input_axis, register
 from visus.networks.trace.operators.shapes import is_channels_last, with_layout_of
 
 # ---- convolutions ----
@@ -103,7 +103,7 @@ def convolution(call: Call) -> Axes:
     _, weight, _, stride, padding, dilation, is_transposed, _, groups = _convolution_arguments(call)
     shape, after = call.shape(0), call.out_shape
     num_axes = len(shape) - 2
-    strides, pads, dilations = (per_axis(values, num_axes) for values in (stride, padding, dilation))
+    strides, pads, dilations = (per_input_axis(values, num_axes) for values in (stride, padding, dilation))
     make = taps_of.transposed if is_transposed else taps_of.window
     taps = [
         make(shape[axis + 2], after[axis + 2], weight.shape[axis + 2], strides[axis], pads[axis], dilations[axis])
@@ -113,7 +113,7 @@ def convolution(call: Call) -> Axes:
         call.unread_px = _unread(call, taps)
         call.axis_ops = tuple(map(_window, weight.shape[2:], strides, pads, dilations))
     else:
-        extra = per_axis(call.args[7], num_axes)
+        extra = per_input_axis(call.args[7], num_axes)
         call.axis_ops = tuple(map(TransposedWindow, weight.shape[2:], strides, pads, extra, dilations))
     found = []
     unowned = _unowned(call, taps)
@@ -207,10 +207,10 @@ def pooling(call: Call) -> Axes:
     named = call.named()
     shape, after = call.shape(0), call.out_shape
     num_axes = 3 if "3d" in call.name else 2 if "2d" in call.name else 1
-    kernel = per_axis(named["kernel_size"], num_axes)
-    stride = per_axis(named.get("stride") or kernel, num_axes)
-    padding = per_axis(named.get("padding", 0), num_axes)
-    dilation = per_axis(named.get("dilation", 1), num_axes)
+    kernel = per_input_axis(named["kernel_size"], num_axes)
+    stride = per_input_axis(named.get("stride") or kernel, num_axes)
+    padding = per_input_axis(named.get("padding", 0), num_axes)
+    dilation = per_input_axis(named.get("dilation", 1), num_axes)
     first = len(shape) - num_axes
     taps = [
         taps_of.window(shape[first + axis], after[first + axis], kernel[axis], stride[axis], padding[axis], dilation[axis])
@@ -228,7 +228,7 @@ def pooling(call: Call) -> Axes:
 def adaptive_pooling(call: Call) -> Axes:
     """``pool(x, output_size)``; an output of one position depends on the whole axis."""
     shape, after = call.shape(0), call.out_shape
-    num_axes = len(per_axis(call.args[1], 1)) if not isinstance(call.args[1], int) else 1
+    num_axes = len(per_input_axis(call.args[1], 1)) if not isinstance(call.args[1], int) else 1
     num_axes = max(num_axes, int(call.name[-2]))
     found = []
     for terms in call.axes(0) or ():
