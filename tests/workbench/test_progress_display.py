@@ -177,7 +177,7 @@ def test_arrays_are_scored_with_names_or_numbers_as_labels(run: visus.Run, file:
     ("labels", "split", "said"),
     [
         ([0, 1], None, "there are 3 samples and 2 labels. Give one label for each sample."),
-        ([0, 1, 3], None, "the label 3 is out of range: with 3 classes, labels are 0 to 2."),
+        ([0, 1, 3], None, "the label 3 is no class: with 3 classes, labels are 0 to 2."),
         (["0", "1", "cat"], None, "unknown class 'cat'. Known: 0, 1, 2."),
         ([[0, 1, 2]], None, "labels of 1 x 3 cannot be used: one for each sample is needed."),
         ([0, 1, 2], "test", "a pair of arrays has no split 'test'. Leave the split out."),
