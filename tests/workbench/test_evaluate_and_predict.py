@@ -59,7 +59,7 @@ def test_what_was_done_to_other_data_is_told(
     assert "1 sample was resized" in answer.err
     first, second = answer.out.splitlines()[:2]
     assert re.match(
-        r"\d+ of 91 samples were learned from and \d more chose the weights, which flatters the figures; accuracy on the 6\d new samples: ",
+        r"\d+ of 91 samples were in the training set and \d more were in the validation set, so the metrics are too good; accuracy on the 6\d new samples: ",
         first,
     )
     assert second.startswith("accuracy on 91 samples (all)")
@@ -86,7 +86,7 @@ def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) 
     assert (answer.code, answer.err) == (
         1,
         f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\n"
-        "note: Probabilities are the network's own, not calibrated: 5 samples of the validation split are too few to fit a temperature on: 50 are "
+        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on: 50 are "
         f"needed.\nnote: {TWO_VIEWS}\n",
     )
 

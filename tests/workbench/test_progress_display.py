@@ -145,7 +145,7 @@ def test_mistakes_shifts_and_comparisons_print_in_a_few_lines(run: visus.Run) ->
         assert result._repr_html_().startswith("<table><caption>")
     num_samples = run.scores.num_samples
     assert repr(mistakes).splitlines()[0] == f"Mistakes on {num_samples} images of the test split"
-    assert repr(mistakes).splitlines()[1] == f"  wrong            {mistakes.num_wrong}"
+    assert repr(mistakes).splitlines()[1].split() == ["wrong", str(mistakes.num_wrong)]
     assert repr(shifts).splitlines()[0] == f"Shifts of {num_samples} images of the test split"
     assert repr(comparison).splitlines()[0] == f"Comparison on {num_samples} images of the test split"
 

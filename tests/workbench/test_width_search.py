@@ -248,5 +248,5 @@ def test_the_readme_says_what_is_added_and_which_scales_there_are() -> None:
     text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
     *others, widest = (f"{scale:g}" for scale in SCALES)
     assert f"the scales are {', '.join(others)} and {widest}." in text
-    assert "with a quarter more for validation" in text
+    assert "plus a quarter for validation" in text
     assert ALLOWANCE == 1.25

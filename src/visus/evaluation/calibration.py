@@ -159,7 +159,7 @@ class TemperatureFit:
         >>> TemperatureFit(0.625, "", "val", 800).sentence("image")
         'Probabilities are calibrated: the logits are divided by a temperature of 0.625, fitted on 800 images of the validation set.'
         >>> TemperatureFit(reason="there is no validation set to fit a temperature on").sentence()
-        "Probabilities are not calibrated: there is no validation set to fit a temperature on."
+        'Probabilities are not calibrated: there is no validation set to fit a temperature on.'
         """
         if not self.is_used:
             return f"Probabilities are not calibrated: {self.reason}."
