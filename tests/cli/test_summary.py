@@ -596,7 +596,7 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
         " equal output      483,388,358,656   483 G  1.76 TiB     12.2 MiB  3,211,264",
         " equal parameters          150,529   151 k   588 KiB      4 bytes  1",
         "equal width: each convolution becomes a dense layer with as many units as it has filters",
-        "equal output: each convolution becomes a dense layer that gives as many numbers as it hands on",
+        "equal output: each convolution becomes a dense layer with as many units as the next layer reads",
         "equal parameters: all hidden layers have the one width that comes nearest to the parameters of the design; "
         "even layers with one unit have 150,529 parameters",
         "for one sample of 3 x 224 x 224, 4 bytes a number",

@@ -315,7 +315,7 @@ def test_any_text_is_a_design_or_a_design_error(text):
 def test_a_text_of_unusual_length_is_refused():
     with pytest.raises(DesignError) as caught:
         parse("relu," * 30_000)
-    assert str(caught.value) == "the text of the design has 150,000 characters; at most 100,000 are read."
+    assert str(caught.value) == "the text of the design has 150,000 characters; at most 100,000 are allowed."
 
 
 def test_resolve_takes_a_design_its_text_and_family_calls():
@@ -339,7 +339,7 @@ def test_layers_that_need_arguments_cannot_stand_bare_in_python():
     assert str(caught.value) == "conv needs arguments: write conv(...)."
     with pytest.raises(DesignError) as caught:
         Design(["relu"])
-    assert str(caught.value) == "a design is made of layers, and 'relu' is none."
+    assert str(caught.value) == "a design consists of layers, and 'relu' is not a layer."
 
 
 @pytest.mark.parametrize(

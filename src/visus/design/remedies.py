@@ -66,7 +66,7 @@ def _size_sentence(items: Many[Item], input_shape: Shape, num_classes: int | Non
     shape = (input_shape[0], *(size for size in larger if size is not None))
     if None in larger or not fits(items, shape, num_classes):
         least = f"{_SUBJECTS[num_axes]} for this design is {write_shape(smallest[1:])}"
-        return f"{least}; no larger size than yours ({yours}) was found to fit."
+        return f"{least}; no size of at least yours ({yours}) was found to fit."
     return f"{sentence} The next larger size that fits is {write_shape(shape[1:])}."
 
 
