@@ -44,7 +44,7 @@ IMPOSSIBLE = [
  relu1  relu                    8 x 6 x 6           0       0  3/1
 232 parameters, 7.78 k multiply-adds for one sample up to here
 """,
-        "linear1: linear needs features, and gets a map of 8 x 6 x 6. Add flatten or globalpool before it.",
+        "linear1: linear needs features, but its input is a map of 8 x 6 x 6. Add flatten or globalpool before it.",
     ),
     (
         "flatten, linear(16), relu, conv(8, 3)",
@@ -181,8 +181,8 @@ def test_summary_prints_advice_after_the_totals_and_marks_what_they_mean(visus_c
     lines = visus_command("summary", text, "--input", "1,12,12", "--classes", "3").out.splitlines()
     assert [line.split()[-1] for line in lines[1:6]] == ["3/1", "3/1*", "4/1*", "5/1*", "5/1*!"]
     assert lines[9:12] == [
-        "* every position depends on the whole map too, as through a gate or a norm over space",
-        "! the paths that meet here are not aligned",
+        "* every position also depends on the whole map, as through a gate or a norm over the spatial axes",
+        "! the paths joined here are not aligned",
         "291 parameters, 24.4 k multiply-adds for one sample",
     ]
     assert lines[12].startswith("memory for training with batches of 64: ")
@@ -504,8 +504,8 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
     assert answer.out.splitlines()[3:] == [
         "more layers: no way: at least 49,999 more convolutions are needed, and 200 are tried at most.",
         "larger kernels: no way: with kernels of 131 it is 131 x 131 px, and nothing beyond is tried.",
-        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution that looks at its neighbors has a stride of 1.",
-        "pooling: no way: there is no other place for a pool.",
+        "stride: no way: with stride=2 in conv1 it is 3 x 3 px, and no other convolution with a window larger than 1 has a stride of 1.",
+        "pooling: no way: no other position is left for a pool.",
         "dilation: no way: with dilation=2 in conv1 it is 5 x 5 px, and dilation=50000 in conv1 spans 100,001 px in conv1, "
         "where the map is 32 x 32.",
     ]
@@ -531,11 +531,11 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
         ),
         (
             ["conv(8, 3)", "--field", "3"],
-            "the last map of this design sees 3 x 3 px already, and 3 px were asked for. Ask for more.",
+            "the last map of this design sees 3 x 3 px already, and 3 px were requested. Request more.",
         ),
         (
             ["globalpool, linear(classes)", "--field", "3"],
-            "there is no convolution that looks at its neighbors, so nothing can look further. Give a design with one.",
+            "there is no convolution with a window larger than 1, so the receptive field cannot grow. Give a design with one.",
         ),
     ],
 )
@@ -596,9 +596,9 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
         " equal output      483,388,358,656   483 G  1.76 TiB     12.2 MiB  3,211,264",
         " equal parameters          150,529   151 k   588 KiB      4 bytes  1",
         "equal width: each convolution becomes a dense layer with as many units as it has filters",
-        "equal output: each convolution becomes a dense layer that gives as many numbers as it hands on",
+        "equal output: each convolution becomes a dense layer with as many units as the next layer reads",
         "equal parameters: all hidden layers have the one width that comes nearest to the parameters of the design; "
-        "even layers of one unit have 150,529 parameters",
+        "even layers with one unit have 150,529 parameters",
         "for one sample of 3 x 224 x 224, 4 bytes a number",
     ]
 

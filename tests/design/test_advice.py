@@ -89,13 +89,13 @@ WASTEFUL = {
         "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",
         (1, 8, 8),
         None,
-        "block2.residual1.conv1: what enters this layer has a receptive field of 9 px, and the image of 8 x 8 fits into it: this layer can add no new part of the image (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. What helps: images of 10 x 10 (340 k macs); or leaving out block2 (1.91 k parameters, 115 k macs).",
+        "block2.residual1.conv1: the input of this layer already has a receptive field of 9 px, and the image of 8 x 8 fits into it: this layer can add no new part of the image (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. What helps: images of 10 x 10 (340 k macs); or leaving out block2 (1.91 k parameters, 115 k macs).",
     ),
     "object": (
         "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, globalpool, linear(classes)",
         (3, 32, 32),
         14,
-        "relu2: the last map sees 8 px, 6 less than an object of 14 px: no position of it can see such an object whole, and a detector cannot find the border of what it does not see. What helps: 2 more layers of conv(16, 3, padding=1), norm, relu (6.23 k parameters, 1.70 M macs); or images reduced to 18 x 18, on which the object has 7.88 px.",
+        "relu2: the last map sees 8 px, 6 less than an object of 14 px: no position of it can see such an object whole, and a detector cannot find the border of what it does not see. What helps: 2 more layers of conv(16, 3, padding=1), norm, relu (6.23 k parameters, 1.70 M macs); or images resized to 18 x 18, on which the object has 7.88 px.",
     ),
 }
 
@@ -400,7 +400,7 @@ def test_images_are_reduced_no_further_than_the_design_allows():
     (advice,) = [
         each for each in advise(account(design, (1, 32, 32), 10), design, 10, object_px=31) if each.kind == "object"
     ]
-    assert advice.remedies[-1] == "images reduced to 16 x 16, on which the object has 15.5 px"
+    assert advice.remedies[-1] == "images resized to 16 x 16, on which the object has 15.5 px"
     reduced = advice.changes[-1]
     assert (reduced.input_shape, reduced.object_px) == ((1, 16, 16), 16)
     assert "object" not in {each.kind for each in advise(account(reduced.design, (1, 16, 16)), reduced.design, object_px=16)}

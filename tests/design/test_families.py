@@ -113,10 +113,10 @@ def test_text_of_a_family_reads_back_as_the_same_design(design):
         ("densenet(120)", "densenet comes in the depths 121, 169, 201, not 120."),
         ("inception(2)", "inception comes in the versions 3, not 2."),
         ("mobilenet(3)", "mobilenet comes in the versions 1, 2, not 3."),
-        ("mobilenet(2, width=0)", "width of mobilenet is a factor above 0 and up to 16, not 0."),
+        ("mobilenet(2, width=0)", "width of mobilenet must be a factor above 0 and up to 16, not 0."),
         ("efficientnet_lite(5)", "efficientnet_lite comes in the sizes 0, 1, 2, 3, 4, not 5."),
         ('convnext("large")', "convnext comes in the sizes tiny, small, base, not 'large'."),
-        ('convnext("tiny", drop=1)', "drop of convnext is a probability from 0 to below 1, not 1."),
+        ('convnext("tiny", drop=1)', "drop of convnext must be a probability from 0 to below 1, not 1."),
         ("mobilenet3", "mobilenet comes in the versions 1, 2, not 3."),
     ],
 )

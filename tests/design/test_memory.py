@@ -215,9 +215,7 @@ def test_an_account_that_ends_early_has_no_memory() -> None:
     costs = account_so_far(parse("conv(8, 3), linear(2)"), (1, 8, 8))
     with pytest.raises(UsageError) as caught:
         costs.bytes_training(4)
-    assert (
-        str(caught.value) == "this account ends before its network does, so its memory is not known. Mend the network first."
-    )
+    assert str(caught.value) == "this account ends before its network does, so its memory is unknown. Fix the network first."
     assert account_so_far(parse("conv(8, 3)"), (1, 8, 8)).bytes_training(4) > 0
 
 

@@ -192,12 +192,12 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
             "line 1, column 1: '2 * 3' is no repeat: write a whole number, * and one item, as in 3 * [conv(64), relu].",
         ),
         ("0 * [relu]", "line 1, column 1: a repeat needs a whole number from 1 on, not 0."),
-        ("lambda: relu", "line 1, column 1: 'lambda: relu' cannot stand in a design: it is no layer."),
+        ("lambda: relu", "line 1, column 1: 'lambda: relu' cannot be part of a design: it is no layer."),
         (
             "(relu, norm)",
-            "line 1, column 1: '(relu, norm)' cannot stand in a design: a sequence is written in square brackets, [...].",
+            "line 1, column 1: '(relu, norm)' cannot be part of a design: a sequence is written in square brackets, [...].",
         ),
-        ("os.system('ls')", "line 1, column 1: \"os.system('ls')\" cannot stand in a design: it is no layer."),
+        ("os.system('ls')", "line 1, column 1: \"os.system('ls')\" cannot be part of a design: it is no layer."),
         (
             "conv(len('abc'))",
             "line 1, column 6: \"len('abc')\" is no value: write a number, a tuple of numbers, a text, True, False or classes.",
@@ -209,7 +209,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         ),
         (
             "maxpool(2, padding=2)",
-            "line 1, column 1: padding=2 is more than half of kernel_size=2: a window would see padding alone. Use less padding or a "
+            "line 1, column 1: padding=2 is more than half of kernel_size=2: a window would see only padding. Use less padding or a "
             "larger kernel.",
         ),
         ("se", "line 1, column 1: se needs squeeze_channels, as in se(16)."),
@@ -236,10 +236,10 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
             '  - line 1, column 1: mode of upsample is "nearest" or "linear" (on two axes bilinear, on three trilinear), not \'cubic\'.',
         ),
         ("upsample(64)", "line 1, column 1: scale_factor must be at most 32, not 64."),
-        ("blurpool(2)", "line 1, column 1: kernel_size of a blurpool is a whole number from 3 to 7, not 2."),
+        ("blurpool(2)", "line 1, column 1: kernel_size of a blurpool must be a whole number from 3 to 7, not 2."),
         ('scale("x")', "line 1, column 1: init must be a number, not 'x'."),
         ("hardswich", "line 1, column 1: unknown layer 'hardswich'. Did you mean 'hardswish'? Known: " + KNOWN),
-        ("dropout(1.5)", "line 1, column 1: p is a probability from 0 to below 1, not 1.5."),
+        ("dropout(1.5)", "line 1, column 1: p must be a probability from 0 to below 1, not 1.5."),
         ('globalpool("sum")', 'line 1, column 1: a global pool is "avg" or "max", not \'sum\'.'),
         (
             'relu(name="2x"), sequence(relu, size=3)',
@@ -264,7 +264,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         ("relu] + [relu", "line 1, column 5: ']' closes nothing."),
         (
             "resnet(18)",
-            "resnet looks at the data (input_shape), which a text alone does not tell. Use "
+            "resnet depends on the data (input_shape), which the text does not contain. Use "
             'visus.design.resolve("resnet", input_shape=..., num_classes=...).',
         ),
     ],
@@ -315,7 +315,7 @@ def test_any_text_is_a_design_or_a_design_error(text):
 def test_a_text_of_unusual_length_is_refused():
     with pytest.raises(DesignError) as caught:
         parse("relu," * 30_000)
-    assert str(caught.value) == "the text of the design has 150,000 characters; at most 100,000 are read."
+    assert str(caught.value) == "the text of the design has 150,000 characters; at most 100,000 are allowed."
 
 
 def test_resolve_takes_a_design_its_text_and_family_calls():
@@ -344,7 +344,7 @@ def test_layers_that_need_arguments_cannot_stand_bare_in_python():
     assert str(caught.value) == "conv needs arguments: write conv(...)."
     with pytest.raises(DesignError) as caught:
         Design(["relu"])
-    assert str(caught.value) == "a design is made of layers, and 'relu' is none."
+    assert str(caught.value) == "a design consists of layers, and 'relu' is not a layer."
 
 
 @pytest.mark.parametrize(

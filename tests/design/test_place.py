@@ -117,7 +117,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "residual(maxpool(2))",
             (3, 31, 31),
             "residual1: the layers turn a map of 31 x 31 into 15 x 15, which cannot be added to the input: a projection of stride 2 "
-            "makes it 16 x 16. The smallest image for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
+            "makes it 16 x 16. The smallest image for this design is 2 x 2 (yours: 31 x 31). The next larger size that fits is "
             "32 x 32.",
         ),
         (
@@ -135,7 +135,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
         (
             "conv(8), linear(4)",
             (3, 8, 8),
-            "linear1: linear needs features, and gets a map of 8 x 6 x 6. Add flatten or globalpool before it.",
+            "linear1: linear needs features, but its input is a map of 8 x 6 x 6. Add flatten or globalpool before it.",
         ),
         (
             "flatten, conv(8)",
@@ -179,14 +179,14 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
             "conv(8, 3, padding=1), concat([], [maxpool(2), upsample(2)])",
             (3, 31, 31),
             "concat1: branch1 ends in a map of 8 x 31 x 31 and branch2 in a map of 8 x 30 x 30. To be stacked, they must agree in all "
-            "but the channels. The smallest image for this design is 2 x 2 (yours: 31 x 31). The next larger that goes through is "
+            "but the channels. The smallest image for this design is 2 x 2 (yours: 31 x 31). The next larger size that fits is "
             "32 x 32.",
         ),
         (
             "concat([], [6 * maxpool(2), 6 * upsample(2)])",
             (3, 65, 65),
             "concat1: branch1 ends in a map of 3 x 65 x 65 and branch2 in a map of 3 x 64 x 64. To be stacked, they must agree in all "
-            "but the channels. The smallest image for this design is 64 x 64 (yours: 65 x 65). The next larger that goes through is "
+            "but the channels. The smallest image for this design is 64 x 64 (yours: 65 x 65). The next larger size that fits is "
             "128 x 128.",
         ),
         (
@@ -227,7 +227,7 @@ def test_channels_given_last_are_hinted_at():
     with pytest.raises(DesignError) as caught:
         vgg(16).place((224, 224, 3), 10)
     assert str(caught.value).endswith(
-        "The input 224 x 224 x 3 looks like one with its channels last; they go first: 3 x 224 x 224, which this design accepts."
+        "The input 224 x 224 x 3 looks like channels last; channels must come first: 3 x 224 x 224, which this design accepts."
     )
 
 

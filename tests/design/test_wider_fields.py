@@ -103,13 +103,15 @@ def test_ways_that_do_not_lead_there_say_how_far_they_lead_and_what_ends_them():
     assert found.found == ()
     assert found.missing == (
         NoWay("more layers", "at least 2,497 more convolutions are needed, and 200 are tried at most"),
-        NoWay("larger kernels", "not every layer that it needs can be changed so"),
+        NoWay("larger kernels", "not every layer that it needs can be changed this way"),
         NoWay(
             "stride",
-            "with stride=2 in conv1, conv2, conv3 it is 15 x 19 px, and no other convolution that looks at its neighbors has a stride of 1",
+            "with stride=2 in conv1, conv2, conv3 it is 15 x 19 px, and no other convolution with a window larger than 1 has a stride of 1",
         ),
-        NoWay("pooling", "with maxpool(2) before conv2, conv3 it is 18 x 22 px, and there is no other place for a pool"),
-        NoWay("dilation", "with dilation=2 in conv3 it is 9 x 11 px, and not every layer that it needs can be changed so"),
+        NoWay("pooling", "with maxpool(2) before conv2, conv3 it is 18 x 22 px, and no other position is left for a pool"),
+        NoWay(
+            "dilation", "with dilation=2 in conv3 it is 9 x 11 px, and not every layer that it needs can be changed this way"
+        ),
     )
     plain = {each.kind: each.reason for each in ways_to_see(900, (1, 64, 64), 3, SMALL).missing}
     assert plain["larger kernels"] == "with kernels of 131 it is 391 x 391 px, and nothing beyond is tried"
@@ -143,7 +145,7 @@ def test_twins_of_one_convolution_have_the_published_costs():
     assert sum(each.numel() for each in layer.parameters()) == 1_792
     assert (width.account.num_parameters, width.account.macs) == (9_633_856, 9_633_792)
     assert output.account.num_parameters == 3 * 224 * 224 * 64 * 224 * 224 + 64 * 224 * 224 == 483_388_358_656
-    assert parameters.note == "even layers of one unit have 150,529 parameters"
+    assert parameters.note == "even layers with one unit have 150,529 parameters"
 
 
 def test_twins_give_what_the_design_gives_and_have_the_parameters_of_torch():
@@ -199,7 +201,7 @@ def test_columns_of_the_table_add_up_to_its_last_line(design, shape):
 
 def test_a_table_says_what_its_marks_mean():
     lines = account(parse("conv(4, 3), groupnorm(1)"), (1, 8, 8)).to_table().splitlines()
-    assert lines[-1] == "* every position depends on the whole map too, as through a gate or a norm over space"
+    assert lines[-1] == "* every position also depends on the whole map, as through a gate or a norm over the spatial axes"
     assert lines[2].split()[-1] == "3/1*"
     assert math.prod((4, 6, 6)) * 9 == int(lines[1].split()[-2].replace(",", ""))
 

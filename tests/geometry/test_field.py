@@ -203,7 +203,7 @@ def test_box_needs_what_is_read_and_a_position_that_is_there():
     for ask in (Field().interval, Field().hull, Field().with_global_context):
         with pytest.raises(GeometryError) as caught:
             ask()
-        assert str(caught.value) == "only the theoretical field is known here, and not what is really read."
+        assert str(caught.value) == "only the theoretical field is known here, not the exact one."
     with pytest.raises(IndexError) as missing:
         Field.of_input(3).interval(3)
     assert str(missing.value) == "there are 3 positions, and position 3 was asked for."

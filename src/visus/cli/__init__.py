@@ -1,6 +1,7 @@
-"""The command line: words in, exit codes out.
+"""The command line of visus.
 
-Results go to stdout, messages to stderr. Exit codes: 0 for success, 1 for failure, 2 for usage, 130 for Ctrl-C. What loads torch is imported inside the command that needs it, so that help comes at once.
+Results go to stdout, messages to stderr. Exit codes: 0 for success, 1 for failure, 2 for usage, 130 for Ctrl-C. Modules that
+load torch are imported inside the commands that need them, so that help appears at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def main() -> None:
 
 
 def run(app: Callable[..., Any]) -> None:
-    """Run an application of typer as ``visus`` runs its own: every failure is one line on stderr and an exit code."""
+    """Run a typer application: every failure prints one line on stderr and sets an exit code."""
     import typer
 
     from visus.cli.streams import drop_output, open_streams, system_error

@@ -311,7 +311,7 @@ def report(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Write the report of a run anew and print its path."""
+    """Rewrite the report of a run and print its path."""
     from visus.workbench.runs.run import load
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result

@@ -1,4 +1,4 @@
-"""When the command began: a time limit counts from here."""
+"""The start time of the command, from which a time limit counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Clock:
         self.began = time.perf_counter()
 
     def start(self) -> None:
-        """The command begins now."""
+        """Set the start time to now."""
         self.began = time.perf_counter()
 
 

@@ -1,6 +1,7 @@
-"""``visus experiment``: trains the twin of a run that answers a question, and shows both side by side.
+"""``visus experiment``: trains a run again with one change, and compares both.
 
-Each kind changes one thing: the layers (mlp), the order of the pixels (shuffle), the task (task), or what ties answers to places (antialias).
+Each kind changes one thing: the layers (mlp), the order of the pixels (shuffle), the task (task), or flatten and strides
+(antialias).
 """
 
 from __future__ import annotations
@@ -128,7 +129,7 @@ def antialias(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a run with its design antialiased: global pooling for flatten, blurred pooling for strides."""
+    """Compare a run with its antialiased design: global pooling instead of flatten, blur pooling instead of strides."""
     from visus.workbench.experiment.antialias import compare_with_antialiased
     from visus.workbench.runs.run import load
 

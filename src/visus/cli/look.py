@@ -1,4 +1,4 @@
-"""``visus look``: options -> workbench, what was found -> a table or JSON, and the page into a file."""
+"""``visus look``: passes the options to the workbench, prints a table or JSON, and writes the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``visus predict``: answers as CSV lines or a JSON list."""
+"""``visus predict``: prints predictions as CSV lines or a JSON list."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from visus.workbench.runs.run import Prediction, Run, load
 def predict_and_print(
     run: Path, files: Sequence[str], top: int, device: str, *, raw: bool, as_json: bool, quiet: bool
 ) -> int:
-    """Print an answer for every sample; unreadable samples go to stderr.
+    """Print a prediction for every sample; unreadable samples go to stderr.
 
-    Returns:
-        The exit code: 1 where any sample could not be read, else 0.
+    Returns: The exit code: 1 if any sample could not be read, else 0.
     """
     data = sys.stdout
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result

@@ -1,6 +1,6 @@
-"""The settings of a training as options: every field of ``Recipe`` is one, and ``--set NAME=VALUE`` takes them all.
+"""The settings of a training as options: one for every field of ``Recipe``, and ``--set NAME=VALUE`` for all of them.
 
-Nothing about a setting is written here: its option, its help and its group are those of ``training.recipe``.
+Names, help and groups of the options come from ``training.recipe``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DURATION: Final = "time_limit_s"
 
 
 def option_of(setting: str) -> str:
-    """How a setting is written as an option.
+    """The option name of a setting.
 
     >>> option_of("learning_rate"), option_of("weight_decay")
     ('--lr', '--weight-decay')
@@ -32,12 +32,12 @@ def option_of(setting: str) -> str:
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """A command with an option for each setting; those that were given reach its argument ``given`` as a table.
+    """Add an option for each setting to a command; it receives the options in use as the dict ``given``.
 
-    The command has an argument ``assignments`` too, the words of ``--set``.
+    Its argument ``assignments`` has the values of ``--set``.
 
     Raises:
-        UsageError: a setting is given twice, or a word of ``--set`` cannot be read.
+        UsageError: a setting is given twice, or a value of ``--set`` cannot be parsed.
     """
 
     @functools.wraps(command)
@@ -81,10 +81,10 @@ def _sentence(words: str) -> str:
 
 
 def read_assignments(words: Sequence[str]) -> dict[str, Any]:
-    """Settings from words such as ``weight_decay=0.01``; a name may be that of the option too.
+    """Parse settings such as ``weight_decay=0.01``; option names are allowed too.
 
     Raises:
-        UsageError: a word without ``=``, an unknown name, or a name that is there twice.
+        UsageError: a value has no ``=``, or a name is unknown or repeated.
 
     >>> read_assignments(["weight_decay=0.01", "lr-head=2", "time-limit=5m", "flip=none"])
     {'weight_decay': 0.01, 'head_lr': 2, 'time_limit_s': 300.0, 'flip': 'none'}
@@ -125,12 +125,12 @@ _KINDS: Final = {name: _kind(kind) for name, kind in get_type_hints(Recipe).item
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists its options in groups; those that only experts turn under ``--help-all`` alone."""
+    """A command whose help lists its options in groups, with expert options only under ``--help-all``."""
 
     shows_all = False
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Arguments, and options under the heads of ``GROUPS``."""
+        """Write the arguments, and the options under the headings of ``GROUPS``."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *GROUPS)}
         for each in self.get_params(ctx):
             is_hidden, each.hidden = getattr(each, "hidden", False), False  # type: ignore[attr-defined]
@@ -146,7 +146,7 @@ class GroupedCommand(TyperCommand):
 
 
 def show_all_help(ctx: typer.Context, value: bool) -> None:
-    """Print the help with every option, and end."""
+    """Print the help with every option, and exit."""
     if value:
         command: Any = ctx.command
         command.shows_all = True

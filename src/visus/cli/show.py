@@ -1,4 +1,4 @@
-"""Results on stdout: sentences that are never broken, and tables as wide as the terminal."""
+"""Prints results on stdout: sentences without line breaks, and tables as wide as the terminal."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def show(text: Text) -> None:
 
 
 def console() -> Console:
-    """Plain text on stdout: as wide as the terminal, or ``WIDTH`` where there is none."""
+    """A console for plain text on stdout, as wide as the terminal, or ``WIDTH`` if there is none."""
     found = Console(highlight=False, markup=False)
     return found if found.is_terminal else Console(highlight=False, markup=False, width=WIDTH)
 
 
 def table_of(*headings: str, right: Sequence[int] = ()) -> RichTable:
-    """A table without lines; the columns ``right`` are numbers, and all others are folded where they are too long, never cut."""
+    """A table without rules. The columns ``right`` have right-aligned numbers; others wrap if too long and are never cut."""
     columns = [
         Column(RichText(heading), justify="right") if place in right else Column(RichText(heading), overflow="fold")
         for place, heading in enumerate(headings)

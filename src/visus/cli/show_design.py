@@ -1,4 +1,4 @@
-"""Tables of networks on stdout: accounts with their advice, two of them side by side, and twins."""
+"""Prints tables of networks on stdout: an account with its advice, two accounts side by side, and equivalent perceptrons."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COLUMNS = ("path", "layer", "output", "parameters", "macs", "receptive field")
 
 
 def show_summary(found: Summary, training: StepMemory | None) -> None:
-    """The rows, the totals, what the marks mean, the memory of a training where the network has one, and the advice."""
+    """Print the rows, the totals, the meaning of the marks, the training memory if known, and the advice."""
     out = console()
     styles = _styles(found.advice)
     table = table_of(*_COLUMNS, right=(3, 4))
@@ -45,7 +45,7 @@ def show_summary(found: Summary, training: StepMemory | None) -> None:
 def show_difference(
     names: Sequence[str], accounts: Sequence[Account], trainings: Sequence[StepMemory], pairs: Sequence[RowPair]
 ) -> None:
-    """The rows of two networks side by side, what differs with a mark and a color; then their totals."""
+    """Print the rows of two networks side by side, with differences marked and colored, then their totals."""
     out = console()
     table = table_of("", *_COLUMNS, right=(4, 5))
     for pair in pairs:
@@ -72,7 +72,7 @@ def show_difference(
 
 
 def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
-    """A design and its equivalent perceptrons, and what each of them keeps."""
+    """Print a design and its equivalent perceptrons, with the property that each of them keeps."""
     from visus.design.mlp_equivalents import KINDS
     from visus.design.wider_fields import activation_bytes
 

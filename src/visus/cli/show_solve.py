@@ -1,4 +1,4 @@
-"""Answers of ``visus solve`` on stdout: solved sums, a checked sum, ways to a receptive field."""
+"""Prints the results of ``visus solve``: solutions, a check, or ways to reach a receptive field."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MAX_LINES: Final = 10
 
 
 def show_solutions(found: Solutions) -> None:
-    """A line for each solution, with its sum; or why there is none."""
+    """Print a line for each solution with its calculation, or the reason if there is none."""
     for line in _lines(found):
         console().print(line, soft_wrap=True)
 
 
 def solutions_json(found: Solutions) -> dict[str, Any]:
-    """All solutions as plain data: their ends, and the first of them one by one."""
+    """The solutions as plain data: minimum, maximum and a list of the first ones."""
     first = [] if not found else _first(found)
     return {
         "missing": found.missing,
@@ -37,13 +37,13 @@ def solutions_json(found: Solutions) -> dict[str, Any]:
 
 
 def show_check(given: Solution) -> None:
-    """Whether five numbers satisfy the formula, with the sum."""
+    """Print whether five numbers satisfy the formula, with the calculation."""
     right = given.gives == given.output_size
     console().print(f"{sum_text(given)}: {'right' if right else f'not {given.output_size}'}", soft_wrap=True)
 
 
 def check_json(given: Solution) -> dict[str, Any]:
-    """The same as plain data; ``gives`` is None where the kernel does not fit."""
+    """The check as plain data; ``gives`` is None if the kernel does not fit."""
     return {
         "is_right": given.gives == given.output_size,
         "gives": given.gives if given.gives >= 1 else None,
@@ -52,7 +52,7 @@ def check_json(given: Solution) -> dict[str, Any]:
 
 
 def sum_text(each: Solution) -> str:
-    """The sum with its numbers, what is left over, and what a dilated kernel spans.
+    """The calculation with its numbers, the remainder, and the span of a dilated kernel.
 
     >>> from visus.geometry import Solution
     >>> sum_text(Solution(224, 3, 1, 2, 111, dilation=2))
@@ -71,7 +71,8 @@ def sum_text(each: Solution) -> str:
 
 
 def show_ways(ways: Ways, field_px: int) -> None:
-    """A line for each way to a receptive field with its cost and that of the design as it is; and why other ways do not exist."""
+    """Print a line for each way to reach a receptive field, its cost and that of the present design, and the reason why
+    other ways fail."""
     out = console()
     table = table_of("way", "change", "field", "parameters", "macs", "activations", "last map", right=(3, 4, 5))
     for way in (ways.now, *ways.found):

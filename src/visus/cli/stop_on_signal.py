@@ -12,9 +12,9 @@ from visus.workbench.train.events import Prepared
 
 
 class StopOnSignal:
-    """While steps are taken, the first Ctrl-C asks for a stop after the step, and the second one ends the process at once.
+    """During training steps, the first Ctrl-C requests a stop after the step, and the second ends the process at once.
 
-    Before the first step and after the last one, Ctrl-C ends the process as anywhere else: there is nothing to lose, and ``sentence`` says so.
+    Before the first step and after the last, Ctrl-C ends the process as usual: nothing is lost, as ``sentence`` states.
 
     Args:
         resumed: the run that is resumed; None for a new one.
@@ -32,7 +32,7 @@ class StopOnSignal:
         signal.signal(signal.SIGINT, self._before)
 
     def follow(self, event: object) -> None:
-        """Listen for Ctrl-C from the start of the steps to their end."""
+        """Handle Ctrl-C from the first step to the last."""
         if isinstance(event, Prepared):
             self._folder, self._is_safe = event.folder, self._is_safe or event.start is not None
         elif isinstance(event, CheckpointWritten):
@@ -44,7 +44,7 @@ class StopOnSignal:
             signal.signal(signal.SIGINT, self._before)
 
     def sentence(self) -> str:
-        """What is safe where the process ends at once, and how to go on."""
+        """A sentence on what is saved if the process ends at once, and how to resume."""
         if self._folder is None:
             return "stopped before the training began: nothing is lost. Run the command again."
         folder = shlex.quote(str(self._folder))

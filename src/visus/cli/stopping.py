@@ -30,7 +30,7 @@ def print_when_stopped(sentence: Callable[[], str]) -> Iterator[None]:
 
 
 class Commands(TyperGroup):
-    """Commands that print ``SENTENCE`` on Ctrl-C where they print nothing of their own."""
+    """Commands that print ``SENTENCE`` on Ctrl-C by default."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""

@@ -44,7 +44,7 @@ def open_streams() -> None:
 
 
 def read_names() -> list[str]:
-    """The names on stdin, one a line; separated by null characters where there are any, as ``find -print0`` writes them."""
+    """The names on stdin, one per line, or separated by null characters as from ``find -print0``."""
     if sys.stdin is None:
         return []
     text = sys.stdin.read()
@@ -60,7 +60,7 @@ def print_json(value: Any, file: TextIO | None = None) -> None:
 
 
 def system_error(error: OSError) -> str:
-    """The sentence for an error of the system that nobody took."""
+    """The sentence for an unhandled system error."""
     reason = error.strerror or str(error)
     if error.filename is None and error.errno in _OF_OUTPUT:
         return f"the output cannot be written: {reason}. Free some space there, or send it elsewhere."
@@ -69,7 +69,7 @@ def system_error(error: OSError) -> str:
 
 
 def drop_output() -> None:
-    """Send what is still to be written to the null device, so that the end of the process does not try again."""
+    """Redirect the remaining output to the null device, so that the exit of the process does not write it again."""
     with contextlib.suppress(OSError, ValueError):
         null = os.open(os.devnull, os.O_WRONLY)
         for stream in (sys.__stdout__, sys.__stderr__):

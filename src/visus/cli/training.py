@@ -48,7 +48,7 @@ class DataOptions:
     reading: Reading = DEFAULT_READING
 
     def open(self, screen: Screen, choose_input: InputChooser | None = None) -> Data:
-        """Open the data and show how decoding goes; ``choose_input`` as for ``open_data``."""
+        """Open the data and show the progress of decoding; ``choose_input`` as for ``open_data``."""
         resize_mode: ResizeMode = self.resize_mode or "squash"  # type: ignore[assignment]  # open_data refuses other words
         normalize: Normalize = self.normalize or "mean-deviation"  # type: ignore[assignment]
         return open_data(
@@ -93,7 +93,7 @@ def train_and_print(
     """Train or resume; print the run folder, or with ``as_json`` its scores.
 
     Raises:
-        UsageError: options that do not go together.
+        UsageError: the options contradict each other.
         typer.Exit: with code 130 after Ctrl-C.
     """
     if name is not None and not name.strip():

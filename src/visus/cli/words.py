@@ -1,4 +1,4 @@
-"""Whole numbers as they are typed: sizes and shapes."""
+"""Parses integers on the command line: sizes and shapes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MAX_ZEROS: Final = 18
 
 
 def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
-    """The numbers of a text such as ``3,224,224`` or ``96x128``.
+    """Parse the numbers of a text such as ``3,224,224`` or ``96x128``.
 
     Raises:
-        UsageError: it holds something else.
+        UsageError: the text has something else.
 
     >>> whole_numbers("3,32,32", "--input", "3,224,224")
     (3, 32, 32)
@@ -29,7 +29,7 @@ def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
 
 
 def written_out(text: str) -> str:
-    """How the whole numbers of a text are written that are written as powers of ten; nothing where there are none.
+    """A hint that writes out the integers that a text has in scientific notation; empty if there are none.
 
     >>> written_out("3,1e3,2.5e2")
     ' Write 1e3 as 1000, and 2.5e2 as 250.'
@@ -44,10 +44,10 @@ def written_out(text: str) -> str:
 
 
 def not_whole(message: str, typed: Sequence[str]) -> str | None:
-    """The sentence for an option that takes a whole number and got something else; None where the message is about another mistake.
+    """The sentence for an option that takes an integer and got something else; None if the message is about another error.
 
     Args:
-        message: what typer says.
+        message: the message of typer.
         typed: the words of the command line.
 
     >>> not_whole("Invalid value for '--in': '1e3' is not a valid integer.", ["visus", "solve", "--in", "1e3"])
@@ -66,16 +66,16 @@ def not_whole(message: str, typed: Sequence[str]) -> str | None:
 
 
 def shape_of(text: str) -> tuple[int, ...]:
-    """An input shape such as ``3,224,224``, without the batch axis.
+    """Parse an input shape such as ``3,224,224``, without the batch axis.
 
     Raises:
-        UsageError: it is none.
+        UsageError: the text is not a shape.
     """
     return whole_numbers(text, "--input", "3,224,224")
 
 
 def refuse_with(what: str, options: Mapping[str, object]) -> None:
-    """Refuse options that have no effect together with something else, since no option is ever silently ignored.
+    """Raise an error for options that have no effect in combination with another, since no option is silently ignored.
 
     Raises:
         UsageError: one of them has a value.

@@ -37,7 +37,7 @@ def check_detail(detail: str) -> None:
 
 @dataclass(frozen=True)
 class Row:
-    """A layer, or the join of a residual or a concat (which has no parameters and no multiply-adds).
+    """One row: a layer, or the join of a residual or a concat (which has no parameters and no multiply-adds).
 
     Args:
         path: the layer's path in the network.
@@ -51,9 +51,9 @@ class Row:
         bytes_weights: bytes of trained values and of buffers such as a running mean.
         bytes_output: bytes of the output for one sample, as float32.
         bytes_saved: bytes that autograd saves of the layer for one sample, as float32; a tensor counts for the layer that saves it
-            first. None for a row of a traced module, whose bytes are known as a whole only.
+            first. None for a row of a traced module, which knows only its total.
         unread_px: pixels at the far edge of each axis of the input that no window reaches; empty for a layer without a window.
-        is_approximate: whether positions do not follow each other evenly, so that the size of the fields is approximate.
+        is_approximate: whether the positions are unevenly spaced, so that the size of the fields is approximate.
     """
 
     path: str
@@ -72,7 +72,7 @@ class Row:
 
     @property
     def is_exact(self) -> bool:
-        """Whether the fields are neither a hull nor approximate."""
+        """Whether the fields are exact, neither an upper bound nor approximate."""
         return not self.is_approximate and all(field.is_exact for field in self.fields)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,16 +106,16 @@ class Row:
 class Account(Described):
     """The rows of a network in the order of computation, and their totals.
 
-    Two accounts are equal if their figures are; the two that compute further figures on demand, since they take longer, do not count.
+    Two accounts are equal if their figures are; ``memory`` and ``find_flows``, computed on demand, are not compared.
 
     Args:
         input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         output: shape of the output, without the batch axis.
         rows: one for each layer.
-        memory: computes the bytes at work; None if the network failed before its end.
+        memory: computes the bytes of training and inference; None if the network failed before its end.
         find_flows: computes ``flows``; None if there is a row for each operation.
-        ends: places of the rows that give the output, or that feed it if it has no row.
-        advice: what follows from the rows, the most serious first: ``visus.summary`` adds it, an account alone has none.
+        ends: indices of the rows that compute the output, or that feed it if it has no row.
+        advice: advice on the network, the most serious first. ``visus.summary`` adds it; otherwise it is empty.
     """
 
     input_shape: Shape
@@ -163,15 +163,16 @@ class Account(Described):
         """Maximum of the bytes that PyTorch allocates in a training step in float32 on a CPU, without the interpreter.
 
         A step is forward, cross-entropy, backward and the update of the optimizer, whose state exists already; gradients were freed
-        before it (``zero_grad``). The batch counts, its labels do not. The buffers of convolutions are an upper bound for x86
+        before it (``zero_grad``). The batch is included, its labels are not. The buffers of convolutions are an upper bound
+        for x86
         processors (``design.memory.convolution_buffers``).
 
         Args:
             batch_size: samples of the batch.
-            optimizer: ``"adamw"`` keeps two numbers for each weight, ``"sgd"`` (with momentum) one, ``"none"`` none.
+            optimizer: ``"adamw"`` keeps two values for each weight, ``"sgd"`` (with momentum) one, ``"none"`` none.
 
         Raises:
-            UsageError: an argument cannot be used, or the network failed before its end.
+            UsageError: an argument is invalid, or the network failed before its end.
 
         >>> from visus.design import account, parse
         >>> account(parse("linear(10)"), (100,)).bytes_training(64)
@@ -183,12 +184,12 @@ class Account(Described):
         """Maximum of the bytes that PyTorch allocates when it computes the output without gradients, as ``bytes_training``.
 
         Raises:
-            UsageError: the batch size is no whole number from 1 on, or the network failed before its end.
+            UsageError: the batch size is not a positive integer, or the network failed before its end.
         """
         return self._memory.inference(batch_size)
 
     def bytes_standing(self, optimizer: str = "adamw") -> int:
-        """Bytes that a training needs at every moment: weights, buffers and the optimizer's state.
+        """Bytes allocated throughout training: weights, buffers and the optimizer's state.
 
         Raises:
             UsageError: the optimizer is unknown, or the network failed before its end.
@@ -199,16 +200,14 @@ class Account(Described):
         """Bytes that autograd saves for the backward pass, loss included.
 
         Raises:
-            UsageError: the batch size is no whole number from 1 on, or the network failed before its end.
+            UsageError: the batch size is not a positive integer, or the network failed before its end.
         """
         return self._memory.saved(batch_size)
 
     @property
     def _memory(self) -> Memory:
         if self.memory is None:
-            raise UsageError(
-                "this account ends before its network does, so its memory is not known. Mend the network first."
-            )
+            raise UsageError("this account ends before its network does, so its memory is unknown. Fix the network first.")
         return self.memory
 
     def to_json(self) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def account(design: Design, input_shape: Shape, num_classes: int | None = None) 
 
     Args:
         input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
-        num_classes: what ``classes`` stands for.
+        num_classes: the value of ``classes``.
 
     Raises:
         DesignError: a layer cannot take the shape that reaches it.
@@ -40,7 +40,7 @@ def account_so_far(design: Design, input_shape: Shape, num_classes: int | None =
     """The account of an impossible design up to the layer that fails; that of the whole design if none does.
 
     Raises:
-        DesignError: the input shape is none.
+        DesignError: the input shape is invalid.
 
     >>> from visus.design import parse
     >>> [row.path for row in account_so_far(parse("conv(8, 3), relu, conv(8, 3), conv(8, 3)"), (1, 6, 6)).rows]
@@ -57,7 +57,7 @@ def account_so_far(design: Design, input_shape: Shape, num_classes: int | None =
 def account_of_nodes(
     nodes: Many[Node], input_shape: Shape, *, with_memory: bool = True, with_fields: bool = True
 ) -> Account:
-    """The account of nodes one after another; its memory and its fields take most of the time, and may be left out."""
+    """The account of a sequence of nodes. Memory and fields take most of the time and can be skipped."""
     shape = tuple(input_shape)
     start = {length: Field.of_input(length) for length in shape[1:]}
     walk = _Rows()

@@ -1,4 +1,5 @@
-"""Designs whose answers change less when the image is shifted: global pooling for flatten, blurred pooling for strides."""
+"""Designs whose predictions change less when the image shifts: global pooling replaces flatten, blur pooling replaces
+strides."""
 
 from __future__ import annotations
 
@@ -33,11 +34,12 @@ def with_global_pooling(design: Design) -> Design | None:
 
 
 def with_blur_pooling(design: Design) -> Design | None:
-    """The design with a blur before every stride of a convolution or a max pool; None if there is no such stride.
+    """The design with a blur pool for every stride of a convolution or a max pool; None if there is no such stride.
 
-    Zhang 2019 (arXiv:1904.11486), section 3.2: the blur follows the norm and the activation behind a convolution. In front of a
-    residual whose layers stride, the blur and the stride come first, so that its projection does not skip pixels either; the paper
-    has them inside, at more cost. Branches of a concat and average pools, which blur already, stay as they are.
+    Zhang 2019 (arXiv:1904.11486), section 3.2: the blur follows the norm and the activation behind a convolution. If the
+    body of a residual strides, the blur pool comes before the residual, so that its projection does not skip pixels either.
+    The paper places it inside, at a higher cost. Branches of a concat and average pools, which blur already, stay as they
+    are.
 
     >>> from visus.design import parse
     >>> with_blur_pooling(parse("conv(8, 3, stride=2, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)")).layers[:6]

@@ -17,7 +17,7 @@ classes: Final = "classes"
 
 
 def write_value(value: object) -> str:
-    """An argument as it is written in a design; ``classes`` stands bare."""
+    """An argument as the text of a design writes it; ``classes`` without quotes."""
     return "classes" if value == classes else repr(value).replace("'", '"')
 
 
@@ -25,7 +25,7 @@ def per_axis(name: str, value: PerAxis, num_axes: int) -> tuple[int, ...]:
     """One number for each axis.
 
     Raises:
-        DesignError: as many numbers as axes are needed, and others were given.
+        DesignError: the count of numbers differs from the count of axes.
     """
     if isinstance(value, int):
         return (value,) * num_axes
@@ -38,10 +38,10 @@ def per_axis(name: str, value: PerAxis, num_axes: int) -> tuple[int, ...]:
 
 
 def need_number(name: str, value: int | str) -> int:
-    """The number that an argument stands for.
+    """The value of an argument as a number.
 
     Raises:
-        DesignError: it stands for the number of classes, and that is not known here.
+        DesignError: it is ``classes``, and the number of classes is unknown.
     """
     if isinstance(value, int):
         return value
@@ -49,7 +49,7 @@ def need_number(name: str, value: int | str) -> int:
 
 
 def check_count(name: str, value: object, *, or_classes: bool = False) -> list[str]:
-    """The mistake of a number of things that is not a whole number from 1 on."""
+    """The error message for a count that is not a positive integer."""
     if or_classes and value == classes:
         return []
     if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
@@ -58,7 +58,7 @@ def check_count(name: str, value: object, *, or_classes: bool = False) -> list[s
 
 
 def check_whole(name: str, value: object, *, least: int, axes: bool = False) -> list[str]:
-    """The mistake of a whole number, or a tuple of one for each axis, that is out of range."""
+    """The error message for an integer, or a tuple with one for each axis, that is out of range."""
     values = value if axes and isinstance(value, tuple) and value else (value,)
     if all(isinstance(number, int) and not isinstance(number, bool) and number >= least for number in values):
         return []
@@ -68,14 +68,14 @@ def check_whole(name: str, value: object, *, least: int, axes: bool = False) -> 
 
 
 def check_flag(name: str, value: object, *, none_allowed: bool = False) -> list[str]:
-    """The mistake of a value that is neither True nor False."""
+    """The error message for a value that is neither True nor False."""
     if isinstance(value, bool) or (none_allowed and value is None):
         return []
     return [f"{name} must be True or False, not {value!r}."]
 
 
 def plain_whole(value: object) -> object:
-    """Whole numbers of other libraries as plain ones, lists as tuples; anything else as it is."""
+    """Converts integers of other libraries to int and lists to tuples; anything else is unchanged."""
     if isinstance(value, (list, tuple)):
         return tuple(plain_whole(number) for number in value)
     try:
@@ -85,10 +85,10 @@ def plain_whole(value: object) -> object:
 
 
 def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, BuiltNetwork]) -> BuiltNetwork:
-    """What belongs to the member of a family that was asked for.
+    """The table entry for the requested variant of a family.
 
     Raises:
-        DesignError: there is no such member.
+        DesignError: the family has no such variant.
     """
     if not isinstance(choice, (int, float, str)) or isinstance(choice, bool) or choice not in known:
         raise DesignError(f"{family} comes in the {kinds} {', '.join(map(str, known))}, not {choice!r}.")
@@ -96,6 +96,6 @@ def known_choice(family: str, kinds: str, choice: object, known: Mapping[Any, Bu
 
 
 def largest(value: object) -> int:
-    """The largest number of one, or of one for each axis; 1 if they are no numbers, which another check reports."""
+    """The maximum of a number or of one per axis; 1 for anything else, which another check reports."""
     numbers = value if isinstance(value, tuple) else (value,)
     return max((number for number in numbers if isinstance(number, int)), default=1)

@@ -1,7 +1,7 @@
-"""Which positions of each map are read: a walk back from the positions needed, through axis operations, branches and joins.
+"""Which positions of each map are read, found by a backward walk through axis operations, branches and joins.
 
-A set of positions of a map is a union of boxes with holes. A box has one whole number for each axis, whose bit ``i`` stands for
-position ``i`` (``geometry.bitsets`` says which of them an axis operation reads).
+A set of positions of a map is a union of boxes, which may have holes. A box has one bit set for each axis: bit ``i`` stands
+for position ``i`` (see ``geometry.bitsets``).
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ def read_by(nodes: Many[Node], needed: Area, *, gates: bool = True) -> Area:
 
 
 def areas_read(flows: Many[Flow], input_shape: Shape, needed: Mapping[int, Area], *, gates: bool = True) -> dict[int, Area]:
-    """The output positions of each row, and the positions of the input, that ``needed`` depends on, ``needed`` included.
+    """The positions of each row and of the input that ``needed`` depends on, ``needed`` included.
 
     Args:
         flows: the rows, each after its sources.
-        needed: output positions of some rows, by the rows' places.
+        needed: output positions of some rows, by row index.
         gates: as for ``read_by``.
     """
     found: dict[int, Area] = {INPUT: (), **needed}
@@ -108,7 +108,7 @@ def projection(area: Area, axis: int) -> int:
 
 
 def has_holes(positions: int) -> bool:
-    """Whether there is a gap between the first and the last of the positions of an axis.
+    """Whether the positions have a gap between the first and the last on some axis.
 
     >>> has_holes(0b0110), has_holes(0b0101)
     (False, True)
@@ -118,7 +118,7 @@ def has_holes(positions: int) -> bool:
 
 
 def smallest(boxes: Iterable[Box]) -> Area:
-    """The same union without boxes that lie in another one."""
+    """The same union without boxes that another box contains."""
     kept: list[Box] = []
     for box in dict.fromkeys(boxes):
         if any(_lies_in(box, other) for other in kept):

@@ -1,4 +1,4 @@
-"""Two accounts side by side: which rows belong together, and which of their figures differ."""
+"""The comparison of two accounts: which rows match, and which of their figures differ."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from visus.design.table import write_fields
 
 @dataclass(frozen=True)
 class RowPair:
-    """Two rows that belong together; one of them is None where only the other account has the layer."""
+    """Two matching rows; one of them is None if only the other account has the layer."""
 
     left: Row | None
     right: Row | None
 
     @property
     def differs(self) -> tuple[str, ...]:
-        """Names of the figures that differ; all of them where a row is missing."""
+        """Names of the figures that differ; all of them if a row is missing."""
         shown = [figures(row) for row in (self.left, self.right)]
         return tuple(name for name in _NAMES if shown[0].get(name) != shown[1].get(name))
 
@@ -33,7 +33,7 @@ _NAMES = ("layer", "output_shape", "num_parameters", "macs", "fields")
 
 
 def figures(row: Row | None) -> dict[str, Any]:
-    """What is compared of a row, by its name in the JSON; the receptive field as it is written."""
+    """The compared figures of a row, by their names in the JSON; the receptive field as text."""
     if row is None:
         return {}
     return {
@@ -46,7 +46,8 @@ def figures(row: Row | None) -> dict[str, Any]:
 
 
 def pairs(left: Account, right: Account) -> tuple[RowPair, ...]:
-    """The rows of two accounts matched by path, in order; what stands between equal paths is paired where as many rows face each other.
+    """The rows of two accounts matched by path, in order. Rows between matches are paired if both sides have the same
+    number.
 
     >>> from visus.design import account, parse
     >>> one, other = (account(parse(text), (1, 9)) for text in ("conv(2, 3), relu", "conv(4, 3), norm, relu"))

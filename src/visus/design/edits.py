@@ -15,12 +15,13 @@ from visus.errors import DesignError
 
 
 def changed(nodes: Many[Node], change: Callable[[Node], Many[Item] | None], *, named: bool = False) -> Design | None:
-    """The design of these nodes after a change, repeats written out and projections made anew; None if what is left is no design.
+    """The design of these nodes after a change, with repeats written out and new projections; None if the result is not a
+    valid design.
 
     Args:
         change: for a node, the items that take its place (none to remove it), or None to keep it.
-        named: keep every path, by a name for every item; the first item that takes a node's place takes its name. Otherwise names are
-            dropped, so that two layers of the same name cannot be neighbors.
+        named: keep every path, by naming every item; the first item that replaces a node inherits its name. Otherwise names
+            are dropped, which avoids neighbors with the same name.
 
     >>> from visus.design import parse
     >>> changed(parse("2 * [conv(8, 3), relu]").place((1, 9, 9)), lambda node: [] if node.name == "relu1" else None)
@@ -50,17 +51,17 @@ def without(nodes: Many[Node], paths: Iterable[str], *, named: bool = False) -> 
 
 
 def with_layer(nodes: Many[Node], path: str, layer: Item, *, named: bool = False) -> Design | None:
-    """The design with another layer in the place of the one at ``path``."""
+    """The design with another layer instead of the one at ``path``."""
     return with_layers(nodes, {path: layer}, named=named)
 
 
 def with_layers(nodes: Many[Node], layers: Mapping[str, Item], *, named: bool = False) -> Design | None:
-    """The design with other layers in the places of those at these paths."""
+    """The design with other layers instead of those at these paths."""
     return changed(nodes, lambda node: [layers[node.path]] if node.path in layers else None, named=named)
 
 
 def flat(nodes: Many[Node]) -> list[Node]:
-    """The nodes with plain sequences opened: layers, residuals and concats one after another."""
+    """The nodes with plain sequences flattened: layers, residuals and concats in order."""
     found: list[Node] = []
     for node in nodes:
         found += flat(node.branches[0]) if isinstance(node.layer, Sequence) and node.branches else [node]
@@ -68,7 +69,7 @@ def flat(nodes: Many[Node]) -> list[Node]:
 
 
 def trunk(nodes: Many[Node]) -> list[Node]:
-    """The nodes up to the last map: all before the first layer that makes features, or one number of each map."""
+    """The nodes up to the last map: all nodes before the first layer that outputs features or one value per channel."""
     found: list[Node] = []
     for node in flat(nodes):
         if len(node.output_shape) < 2 or (isinstance(node.layer, Layer) and node.layer.context == "global"):

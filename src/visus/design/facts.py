@@ -22,7 +22,7 @@ from visus.units import write_count
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a network: its account, and its nodes if it is a design.
+    """The known facts about a network: its account, and its nodes if it is a design.
 
     Args:
         account: the rows.
@@ -58,7 +58,7 @@ class Facts:
 
     @cached_property
     def flows(self) -> tuple[Flow, ...]:
-        """The sources of each row; if they are unknown, the row before it, read in an unknown way."""
+        """The sources of each row. If they are unknown, the source is the row before it, with unknown context."""
         if self.account.flows is not None:
             return self.account.flows
         return tuple(
@@ -67,7 +67,7 @@ class Facts:
 
     @cached_property
     def readers(self) -> dict[int, list[int]]:
-        """For each row, and for the input, the places of the rows that read it, in order."""
+        """For each row, and for the input, the indices of the rows that read it, in order."""
         found: dict[int, list[int]] = {}
         for place, flow in enumerate(self.flows):
             for source in flow.sources:
@@ -76,7 +76,7 @@ class Facts:
 
     @cached_property
     def places(self) -> dict[str, int]:
-        """The place of each row by its path."""
+        """The index of each row by its path."""
         return {row.path: place for place, row in enumerate(self.rows)}
 
     def shape_at(self, place: int) -> Shape:
@@ -84,7 +84,7 @@ class Facts:
         return self.input_shape if place == INPUT else self.rows[place].output_shape
 
     def source(self, place: int) -> int:
-        """The place of a row's first source."""
+        """The index of a row's first source."""
         return next(iter(self.flows[place].sources), INPUT)
 
     def fields_at(self, place: int) -> Fields:
@@ -141,8 +141,8 @@ class Candidate:
 
     Args:
         text: the change, with figures of the changed network.
-        design, facts: the changed design and its facts; None if there is nothing to try.
-        is_partial: whether a part of the problem stays, as ``text`` then says.
+        design, facts: the changed design and its facts; None if nothing can be tried.
+        is_partial: whether a part of the problem remains; ``text`` then names it.
     """
 
     text: str
@@ -158,7 +158,7 @@ class AdviceFound:
     Args:
         advice: the finding.
         candidates: yields changes, the best first; called only if the advice is given.
-        max_remedies: so many of the changes that help become remedies.
+        max_remedies: maximum number of helpful changes that become remedies.
     """
 
     advice: Advice
@@ -186,5 +186,5 @@ def remedied(found: AdviceFound, finder: Finder) -> Advice:
 
 
 def costs(account: Account) -> str:
-    """Parameters and multiply-adds of a network, as people write them."""
+    """Parameters and multiply-adds of a network, as short text."""
     return f"{write_count(account.num_parameters)} parameters, {write_count(account.macs)} macs"

@@ -1,4 +1,4 @@
-"""What feeds each row of an account, and how the row reads it: the same plain view of a design and of a traced module."""
+"""The sources of each row of an account, and how the row reads them, in one form for designs and traced modules."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ INPUT: Final = -1
 """The network's input among the sources of a row."""
 
 Kind = Literal["window", "pool", "global pool", "norm", "softmax", "sum", "stack", "values"]
-"""What a row does; ``values`` for everything else."""
+"""The kind of a row; ``values`` is any other."""
 
 Context = Literal["local", "global", "both", "unknown"]
-"""What each output position depends on: its window (or its own position), all positions, both, or it is unknown."""
+"""What each output position depends on: its window (or its own position), all positions, both, or unknown."""
 
 
 @dataclass(frozen=True)
 class Normed:
-    """The values over which a norm takes a mean and a deviation.
+    """The values over which a norm takes a mean and a standard deviation.
 
     Args:
         by: ``"batch"``, ``"group"`` or ``"layer"``.
         channels: channels or features of the input.
         num_groups: groups of a group norm, else 1.
-        num_values: number of values of one sample that share a mean and a deviation; a batch norm adds those of the other samples.
+        num_values: number of values of one sample that share a mean and a standard deviation. A batch norm adds those of the
+            other samples.
     """
 
     by: Literal["batch", "group", "layer"]
@@ -42,8 +43,9 @@ class Flow:
     Args:
         kind: what the row does.
         output_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
-        sources: the places of the rows whose outputs enter; ``INPUT`` for the input of the network.
-        axis_ops: the window or the enlargement of each axis; empty if each position reads itself alone, or ``context`` says more.
+        sources: the indices of the rows that it reads; ``INPUT`` for the input of the network.
+        axis_ops: the window or the enlargement of each axis; empty if each position reads only itself, or ``context`` says
+            otherwise.
         context: what each output position depends on.
         normed: the values of a norm; None for any other row.
     """

@@ -20,15 +20,15 @@ Route = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """An item in its place: its path, its shapes and what is inside.
+    """An item placed in a network: its path, its shapes and its inner nodes.
 
     Args:
-        path: the names from the outermost in, joined by points, such as ``stage2.block1.conv1``.
-        layer: the item; the number of classes and the bias of convolutions are decided.
+        path: the names from the outermost to the innermost, joined by dots, such as ``stage2.block1.conv1``.
+        layer: the item, with the number of classes and the bias of convolutions filled in.
         input_shape, output_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         branches: the nodes inside. A sequence has one branch; a residual has its body and, where shapes differ, one more with
             the projection; a concat has one for each branch, each holding one sequence; a layer has none.
-        route: where the item stands in the design as written; None for a projection, which is not written.
+        route: where the item stands in the design as written; None for a projection, which is implicit.
     """
 
     path: str
@@ -58,7 +58,7 @@ class Node:
         return sum(node.macs for branch in self.branches for node in branch)
 
     def walk(self) -> Iterator[Node]:
-        """The node and all nodes inside it, each before what it holds, in order."""
+        """The node and all nodes inside it, parents first, in order."""
         yield self
         for branch in self.branches:
             for node in branch:
@@ -69,12 +69,12 @@ class Impossible(Exception):  # noqa: N818  # not a mistake of the user yet: rem
     """An item that cannot take the shape that reaches it.
 
     Args:
-        sentence: the fact with its numbers.
+        sentence: the message with its numbers.
         path, route, item: which item.
         kind: "window" where a window does not fit its map, "join" where shapes do not meet, else "".
         before: the layers that were placed so far, in order.
 
-    ``nodes`` holds the same layers with the groups that were done; branches that never met stand side by side in one node.
+    ``nodes`` holds the same layers inside the finished groups; unjoined branches are in one node.
     """
 
     def __init__(self, sentence: str, *, path: str, route: Route | None, item: Item, kind: str, before: Many[Node]) -> None:
@@ -88,7 +88,7 @@ def propagate(items: Many[Item], input_shape: Shape, num_classes: int | None) ->
     """The nodes of a design, each with its shapes.
 
     Raises:
-        Impossible: an item cannot take the shape that reaches it; the error is about the first such item.
+        Impossible: an item cannot take the shape that reaches it; it describes the first such item.
     """
     return _Propagation(num_classes).sequence(items, input_shape, path="", route=(), norm_follows=False)
 
@@ -101,7 +101,7 @@ class _Propagation:
         self.placed: list[Node] = []
 
     def sequence(self, items: Many[Item], shape: Shape, *, path: str, route: Route, norm_follows: bool) -> tuple[Node, ...]:
-        """Nodes of items one after another; ``norm_follows``: a batch norm comes right after the last."""
+        """The nodes of a sequence of items. ``norm_follows``: whether a batch norm comes right after the last."""
         entries = _written_out(items, route)
         nodes: list[Node] = []
         for index, (item, name, own_route) in enumerate(entries):
@@ -149,7 +149,7 @@ class _Propagation:
         return Node(path, item, shape, output_shape, (body, (projection,)), route)
 
     def projection_of(self, item: Residual, shape: Shape, body: Many[Node], *, path: str, route: Route) -> Node:
-        """The projection beside a body that changes the shape."""
+        """The projection of a residual whose body changes the shape."""
         if any(node.name == "projection" for node in body):
             sentence = "the name projection is kept for the layers that fit the input to the sum. Choose another name."
             raise self.impossible(sentence, path, route, item, "")
@@ -183,7 +183,7 @@ class _Propagation:
         return Node(own_path, body, shape, output_shape, ((first, second),), None)
 
     def strides(self, item: Residual, shape: Shape, output_shape: Shape, *, path: str, route: Route) -> tuple[int, ...]:
-        """The strides of the projection; an item that enlarges its map has none."""
+        """The strides of the projection; none if the body enlarges the map."""
         strides = projection_strides(item, shape[1:], output_shape[1:])
         if any(stride.denominator != 1 for stride in strides):
             sentence = (
@@ -206,7 +206,7 @@ class _Propagation:
             raise
 
     def stack(self, item: Concat, names: Many[str], branches: Many[Node], *, path: str, route: Route) -> Node:
-        """The node of branches whose ends are stacked."""
+        """The node of a concat, whose outputs are concatenated along the channels."""
         shape = branches[0].input_shape
         shapes = [branch.output_shape for branch in branches]
         for name, other in zip(names[1:], shapes[1:], strict=True):

@@ -1,4 +1,4 @@
-"""What a design is made of: items, and the groups that hold them (sequence, residual, concat, repeat), as frozen values."""
+"""The parts of a design: layers and groups of layers (sequence, residual, concat, repeat), as frozen values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, repr=False)
 class Item(ABC):
-    """Anything that stands in a design: a layer (see ``visus.design.layers.registry``) or a group of items."""
+    """A part of a design: a layer (see ``visus.design.layers.registry``) or a group of items."""
 
     prefix: ClassVar[str]  # the automatic name is the prefix and a number: conv1
     word: ClassVar[str]  # how it is written in a design
@@ -27,7 +27,7 @@ class Item(ABC):
     @property
     @abstractmethod
     def text(self) -> str:
-        """The item as it is written in a design, on one line."""
+        """The item as the text of a design, on one line."""
 
     @property
     @abstractmethod
@@ -40,11 +40,11 @@ class Item(ABC):
         return ()
 
     def with_children(self, children: tuple[Item, ...]) -> Item:
-        """The same item around other items."""
+        """The same group with other items inside."""
         return self
 
     def frame(self) -> tuple[str, str]:
-        """What is written before and after the children."""
+        """The text before and after the children."""
         return self.text, ""
 
     def __repr__(self) -> str:
@@ -70,10 +70,10 @@ ItemLike = Any
 
 
 def as_item(value: ItemLike) -> Item:
-    """The item that a value stands for.
+    """Converts a value to an item.
 
     Raises:
-        DesignError: the value is nothing that a design can hold, or a layer that needs arguments and has none.
+        DesignError: the value cannot be part of a design, or it is a layer class that needs arguments.
     """
     if isinstance(value, Item):
         return value
@@ -84,7 +84,7 @@ def as_item(value: ItemLike) -> Item:
             raise DesignError(f"{value.word} needs arguments: write {value.word}(...).") from None
     if isinstance(value, (list, tuple)):
         return Sequence(tuple(as_item(inner) for inner in value))
-    raise DesignError(f"a design is made of layers, and {value!r} is none.")
+    raise DesignError(f"a design consists of layers, and {value!r} is not a layer.")
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +106,7 @@ class _Group(Item):
 
 @dataclass(frozen=True, repr=False)
 class Sequence(_Group):
-    """Items one after another. Written ``[...]``, or ``sequence(..., name="stage2")`` with a name of its own."""
+    """Items in sequence. Written ``[...]``, or ``sequence(..., name="stage2")`` with a name."""
 
     prefix = "block"
     word = "sequence"
@@ -133,7 +133,7 @@ class Sequence(_Group):
 
 @dataclass(frozen=True, repr=False)
 class Residual(_Group):
-    """The items in a row, and their input added to their output. No activation follows: write it after.
+    """The items in a row, and their input added to their output. No activation follows; add it after the residual if needed.
 
     Where the shapes differ, the input goes through a projection: a convolution of kernel 1 with the stride of the items
     together (a linear layer for features), without bias, and a batch norm.
@@ -160,7 +160,8 @@ class Residual(_Group):
 
 @dataclass(frozen=True, repr=False)
 class Concat(_Group):
-    """Branches that all read the same input, their outputs stacked along the channels. An empty one passes the input on."""
+    """Branches that all read the same input; their outputs are concatenated along the channels. An empty branch is the
+    identity."""
 
     prefix = word = "concat"
 
@@ -187,7 +188,7 @@ class Concat(_Group):
 
 @dataclass(frozen=True, repr=False)
 class Repeat(_Group):
-    """An item several times in a row, each time with weights of its own. Written ``3 * [...]``."""
+    """An item repeated several times in sequence, each with its own weights. Written ``3 * [...]``."""
 
     prefix = word = "repeat"
 
@@ -218,7 +219,7 @@ class Repeat(_Group):
 
 
 def sequence(*layers: ItemLike, name: str | None = None) -> Sequence:
-    """Items one after another, under one name.
+    """Items in sequence, under one name.
 
     >>> from visus.design import conv, relu
     >>> sequence(conv(8), relu, name="stem")
@@ -233,13 +234,13 @@ def residual(*layers: ItemLike, name: str | None = None) -> Residual:
 
 
 def concat(*branches: ItemLike, name: str | None = None) -> Concat:
-    """Branches that read the same input, stacked along the channels. A single layer stands for a branch of one."""
+    """Branches that read the same input, concatenated along the channels. A single layer is a branch of one layer."""
     items = (as_item(branch) for branch in branches)
     return Concat(tuple(item if isinstance(item, Sequence) else Sequence((item,)) for item in items), name=name)
 
 
 def repeat(times: int, *layers: ItemLike) -> Repeat:
-    """The layers ``times`` times in a row. In the text of a design, ``3 * [...]`` says the same.
+    """The layers ``times`` times in a row. In the text of a design, ``3 * [...]`` means the same.
 
     In Python, ``3 * [conv, relu]`` is Python's own list of six layers, named conv1 to conv3; this makes block1 to block3.
 
@@ -251,7 +252,7 @@ def repeat(times: int, *layers: ItemLike) -> Repeat:
 
 
 def write_items(items: Many[Item], indent: int = 0) -> str:
-    """Items as they are written in a design: on one line where that is short, else one a line."""
+    """Items as the text of a design: on one line if short enough, else one item per line."""
     one_line = ", ".join(item.text for item in items)
     if len(one_line) + indent <= LINE_LENGTH:
         return one_line
@@ -272,7 +273,7 @@ def _write_item(item: Item, indent: int) -> str:
 
 
 def check_children(children: tuple[Item, ...], *, may_be_empty: bool = False) -> list[str]:
-    """The mistakes of items that stand side by side: one that is empty, two with the same name."""
+    """The error messages for neighboring items: an empty one, or two with the same name."""
     mistakes = []
     if not may_be_empty and any(isinstance(child, Sequence) and not child.layers for child in children):
         mistakes.append("an empty sequence does nothing here; only a branch of concat may be empty.")

@@ -1,4 +1,4 @@
-"""Perceptron twins of a design: what the same network would cost without windows and shared weights."""
+"""Multilayer perceptrons that correspond to a design: its cost without windows and weight sharing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from visus.errors import DesignError
 
 KINDS: Final = {
     "equal width": "each convolution becomes a dense layer with as many units as it has filters",
-    "equal output": "each convolution becomes a dense layer that gives as many numbers as it hands on",
+    "equal output": "each convolution becomes a dense layer with as many units as the next layer reads",
     "equal parameters": "all hidden layers have the one width that comes nearest to the parameters of the design",
 }
 """The three twins and what each of them keeps."""
@@ -36,7 +36,7 @@ class Twin:
         widths: units of each dense layer; empty for the design itself.
         design: the twin as a design.
         account: its account.
-        note: what a reader must know beside the figures.
+        note: a remark on the figures.
     """
 
     kind: str
@@ -62,9 +62,9 @@ class Twin:
 def perceptron_twins(design: Design, input_shape: Shape, num_classes: int | None = None) -> tuple[Twin, ...]:
     """The design itself and its three twins: by equal width, by equal output, by equal parameters.
 
-    A twin flattens the image and has a dense layer for each convolution and each linear layer on the main path, projections left out,
-    with a relu between them; pools and norms go. By equal output, a layer gives as many numbers as the next layer with weights reads, so
-    that what a pool does is part of it.
+    A twin flattens the image and has a dense layer for each convolution and each linear layer on the main path, projections
+    excluded, with a relu between them; pools and norms are dropped. By equal output, a layer has as many units as the next
+    layer with weights reads, so it includes the pools between them.
 
     Raises:
         DesignError: the design is impossible, or has no convolution.
@@ -116,7 +116,7 @@ def _equal_parameters(weighted: Many[Node], input_shape: Shape, wanted: int) -> 
         low, high = (half, high) if _num_parameters(inputs, widths(half)) <= wanted else (low, half)
     nearest = min((low, high), key=lambda width: abs(_num_parameters(inputs, widths(width)) - wanted))
     least = _num_parameters(inputs, widths(1))
-    note = f"even layers of one unit have {least:,} parameters" if least > wanted else ""
+    note = f"even layers with one unit have {least:,} parameters" if least > wanted else ""
     return _twin("equal parameters", widths(nearest), input_shape, note)
 
 

@@ -43,7 +43,7 @@ class FamilyCall:
         """The family's design.
 
         Args:
-            facts: ``input_shape``, ``num_classes``, ``num_samples``; those that the family depends on are passed on.
+            facts: ``input_shape``, ``num_classes``, ``num_samples``; the family receives those that it depends on.
 
         Raises:
             DesignError: the family does not take these arguments, or depends on facts that are not given.
@@ -58,7 +58,7 @@ class FamilyCall:
             raise DesignError(known if keywords else f"{self.family} takes no arguments, and {unknown[0]} is given.")
         if missing := [name for name in looked_at if name not in facts]:
             raise DesignError(
-                f"{self.family} looks at the data ({', '.join(missing)}), which a text alone does not tell. Use "
+                f"{self.family} depends on the data ({', '.join(missing)}), which the text does not contain. Use "
                 f'visus.design.resolve("{self.family}", input_shape=..., num_classes=...).'
             )
         try:
@@ -70,10 +70,10 @@ class FamilyCall:
 
 
 def parse(text: str) -> Design:
-    """The design that a text spells.
+    """Parse the text of a design.
 
-    Line breaks and comments are fine. A family that does not depend on the data (``vgg(16)``, ``mlp(512)``) may stand alone as the whole
-    text, by its usual name too (``vgg16``); for the others see ``visus.design.resolve``.
+    Line breaks and comments are fine. A family that does not depend on the data (``vgg(16)``, ``mlp(512)``) may be the whole
+    text, also by its usual name (``vgg16``); for the others see ``visus.design.resolve``.
 
     Raises:
         DesignError: every mistake in the text, each with its line and column.
@@ -86,13 +86,13 @@ def parse(text: str) -> Design:
 
 
 def read(text: str) -> Design | FamilyCall:
-    """The design that a text spells, or the family call if the text is a family alone.
+    """Parse the text of a design; returns the family call if the text is only a family.
 
     Raises:
         DesignError: every mistake in the text, each with its line and column.
     """
     if len(text) > MAX_CHARACTERS:
-        raise DesignError(f"the text of the design has {len(text):,} characters; at most {MAX_CHARACTERS:,} are read.")
+        raise DesignError(f"the text of the design has {len(text):,} characters; at most {MAX_CHARACTERS:,} are allowed.")
     if mistakes := _bracket_mistakes(text):
         raise DesignError(join_messages(mistakes))
     nodes = _syntax(text)
@@ -185,11 +185,11 @@ class _Reader:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mult):
             return self.repeat(node)
         advice = "a sequence is written in square brackets, [...]" if isinstance(node, ast.Tuple) else "it is no layer"
-        self.wrong(node, f"{self.snippet(node)} cannot stand in a design: {advice}.")
+        self.wrong(node, f"{self.snippet(node)} cannot be part of a design: {advice}.")
         return None
 
     def built(self, node: ast.expr, build: Callable[[], Item]) -> Item | None:
-        """The result of ``build``; None, with the mistakes noted, if it or something inside it is wrong."""
+        """The result of ``build``; None if it or something inside it is wrong; the errors are collected."""
         num_before = len(self.mistakes)
         try:
             item = build()
@@ -262,7 +262,7 @@ class _Reader:
         return self.built(node, lambda: _GROUPS[word](*items, name=name))
 
     def single(self, node: ast.expr, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> Item | None:
-        """A single layer; names and values of its arguments are checked, and every mistake is noted."""
+        """A single layer, with the names and values of its arguments checked; errors are collected."""
         num_before = len(self.mistakes)
         values = self.arguments(word, args, keywords)
         needed = [field.name for field in dataclasses.fields(LAYERS[word]) if field.default is dataclasses.MISSING]
@@ -276,7 +276,7 @@ class _Reader:
         return item if len(self.mistakes) == num_before else None
 
     def arguments(self, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> dict[str, Any]:
-        """The arguments of a layer by name; those of a wrong name are noted as mistakes and dropped."""
+        """The arguments of a layer by name; unknown names are reported as errors and dropped."""
         fields = {argument.name: argument for argument in dataclasses.fields(LAYERS[word])}
         positions = [name for name, argument in fields.items() if name != "name" and not argument.kw_only]
         values: dict[str, Any] = {}
@@ -314,7 +314,7 @@ class _Reader:
         return _MISSING
 
     def family(self, node: ast.expr) -> FamilyCall | None:
-        """The family that a text names alone, by its call or by its usual name (``resnet18``); None if it names none."""
+        """The family if the text is only a family call or its usual name (``resnet18``); else None."""
         func = node.func if isinstance(node, ast.Call) else node
         if not isinstance(func, ast.Name):
             return None

@@ -1,4 +1,4 @@
-"""A whole design as one frozen value: its text, and its nodes in their places."""
+"""A whole design as one frozen value, with its text and its placed nodes."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ MAX_INPUT: Final = 10_000_000
 
 @dataclass(frozen=True, init=False, repr=False)
 class Design:
-    """A network as plain data: layers in a row, channels in and flattened sizes not written but inferred.
+    """A network as plain data. Input channels and flattened sizes are inferred, not written.
 
     Args:
         layers: layers and groups, classes of layers that need no arguments (``relu``), lists for sequences. A single list stands
             for its layers.
 
     Raises:
-        DesignError: there is no layer, or something that is none, or more than 10,000 once repeats are written out.
+        DesignError: there is no layer, an item is not a layer, or there are more than 10,000 layers once repeats are written
+            out.
 
     >>> from visus.design import classes, conv, globalpool, linear, maxpool, norm, relu
     >>> design = Design([conv(32, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)])
@@ -55,7 +56,7 @@ class Design:
 
     @property
     def text(self) -> str:
-        """The design as it is written; ``parse`` reads it back. Long designs have one item a line."""
+        """The text of the design, which ``parse`` reads back. Long designs have one item per line."""
         return write_items(self.layers)
 
     def __str__(self) -> str:
@@ -69,11 +70,11 @@ class Design:
 
         Args:
             input_shape: ``(channels, *spatial)`` with one to three axes, or ``(features,)``; no batch axis.
-            num_classes: what ``classes`` stands for.
+            num_classes: the value of ``classes``.
 
         Raises:
-            DesignError: a layer cannot take the shape that reaches it. The error names the layer, shows the sum, the
-                smallest input that this design accepts, and remedies that work.
+            DesignError: a layer cannot take the shape that reaches it. The error names the layer, shows the calculation and
+                the smallest accepted input, and lists remedies that work.
         """
         shape = check_input_shape(input_shape)
         if num_classes is not None and num_classes < 1:
@@ -84,7 +85,7 @@ class Design:
             raise explain(self.layers, shape, num_classes, failure) from None
 
     def output_shape(self, input_shape: Shape, num_classes: int | None = None) -> Shape:
-        """Shape of what the design makes of one input.
+        """Shape of the output for one input.
 
         Raises:
             DesignError: as for ``place``.
@@ -106,7 +107,7 @@ def check_input_shape(input_shape: Iterable[int]) -> Shape:
     """The shape as a tuple of plain whole numbers.
 
     Raises:
-        DesignError: it is no shape of one sample.
+        DesignError: it is not the shape of one sample.
     """
     shape = tuple(input_shape)
     if not 1 <= len(shape) <= 4 or any(not isinstance(length, int) or length < 1 for length in shape):
@@ -119,7 +120,7 @@ def check_input_shape(input_shape: Iterable[int]) -> Shape:
 
 
 def check_lengths(input_shape: Shape) -> None:
-    """Refuse axes that are so long that what is read of them cannot be followed in a short time.
+    """Reject axes that are too long to compute exact receptive fields in a short time.
 
     Raises:
         DesignError: an axis is longer than ``MAX_INPUT``.

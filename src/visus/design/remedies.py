@@ -1,4 +1,4 @@
-"""What to do about an impossible layer: the smallest input that the design accepts, and changes that were tried and work."""
+"""Remedies for a layer that does not fit: the smallest accepted input, and changes that were tried and work."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _SUBJECTS = {1: "The shortest signal", 2: "The smallest image", 3: "The smallest
 
 
 def explain(items: Many[Item], input_shape: Shape, num_classes: int | None, failure: Impossible) -> DesignError:
-    """The error for an impossible item: where, the sum, the smallest input, remedies, a hint at swapped axes."""
+    """The error for an item that does not fit: its path, the calculation, the smallest input, remedies, and a hint about
+    swapped axes."""
     parts = [failure.sentence]
     found = _remedies(items, input_shape, num_classes, failure)
     size_text = _size_sentence(items, input_shape, num_classes) if failure.kind else ""
@@ -42,7 +43,7 @@ def fits(items: Many[Item], input_shape: Shape, num_classes: int | None) -> bool
 
 
 def smallest_shape(items: Many[Item], input_shape: Shape, num_classes: int | None) -> Shape | None:
-    """The smallest input of these channels and this number of axes that the design accepts; None if none is found."""
+    """The smallest input of these channels and this number of axes that the design accepts; None if not found."""
     num_axes = len(input_shape) - 1
     sizes = [fitting_length(items, axis, num_axes) for axis in range(num_axes)]
     if not sizes or None in sizes:
@@ -65,8 +66,8 @@ def _size_sentence(items: Many[Item], input_shape: Shape, num_classes: int | Non
     shape = (input_shape[0], *(size for size in larger if size is not None))
     if None in larger or not fits(items, shape, num_classes):
         least = f"{_SUBJECTS[num_axes]} for this design is {write_shape(smallest[1:])}"
-        return f"{least}; from yours on ({yours}) none was found that goes through."
-    return f"{sentence} The next larger that goes through is {write_shape(shape[1:])}."
+        return f"{least}; no size of at least yours ({yours}) was found to fit."
+    return f"{sentence} The next larger size that fits is {write_shape(shape[1:])}."
 
 
 def _remedies(items: Many[Item], input_shape: Shape, num_classes: int | None, failure: Impossible) -> list[str]:
@@ -133,6 +134,6 @@ def _swapped_axes_hint(items: Many[Item], input_shape: Shape, num_classes: int |
     if len(input_shape) < 3 or input_shape[-1] > 4 or input_shape[0] <= 4 or not fits(items, swapped, num_classes):
         return ""
     return (
-        f"The input {write_shape(input_shape)} looks like one with its channels last; they go first: {write_shape(swapped)},"
+        f"The input {write_shape(input_shape)} looks like channels last; channels must come first: {write_shape(swapped)},"
         " which this design accepts."
     )

@@ -1,4 +1,4 @@
-"""One way to change a design: items rewritten from the outermost in. Remedies, antialiasing and ``edits`` use it."""
+"""Rewriting of designs from the outermost item to the innermost. Remedies, antialiasing and ``edits`` use it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ Arrangement = Callable[[list[Item]], "list[Item]"]
 
 
 def rewritten(items: Many[Item], change: Change, arrange: Arrangement = list, route: Route = ()) -> tuple[Item, ...]:
-    """The items after a change; a group whose items are all removed is removed too, but one branch of a concat may become empty.
+    """The items after a change; an emptied group is removed too, but one branch of a concat may become empty.
 
     Args:
-        arrange: reorders each row of items after it was rewritten.
-        route: where the row stands.
+        arrange: reorders each sequence of items after the rewrite.
+        route: route of the sequence in the design.
 
     Raises:
-        DesignError: what is left is no design.
+        DesignError: the result is not a valid design.
 
     >>> from visus.design import norm, parse
     >>> rewritten(parse("conv(8, 3), 2 * [relu, conv(8, 3)]").layers, lambda item, route: [norm()] if item.word == "relu" else None)
@@ -70,7 +70,7 @@ def item_at(items: Many[Item], route: Route) -> Item:
 
 
 def replaced(items: Many[Item], route: Route, new: Many[Item]) -> tuple[Item, ...] | None:
-    """The items with others in the place of the one at ``route``; None if what is left is no design.
+    """The items with others instead of the one at ``route``; None if the result is not a valid design.
 
     >>> from visus.design import parse
     >>> replaced(parse("[conv(8, 3), relu], norm").layers, (0, 1), [])
@@ -92,7 +92,7 @@ def replaced(items: Many[Item], route: Route, new: Many[Item]) -> tuple[Item, ..
 
 
 def with_arguments(layer: AnyItem, **arguments: object) -> AnyItem | None:
-    """The layer with some arguments changed; None if it does not take them."""
+    """The layer with some arguments changed; None if the layer rejects them."""
     try:
         return dataclasses.replace(layer, **arguments)  # type: ignore[arg-type]
     except (DesignError, TypeError):
@@ -102,7 +102,7 @@ def with_arguments(layer: AnyItem, **arguments: object) -> AnyItem | None:
 def with_window(layer: Layer, num_axes: int, *, kernel_size: int | None = None, dilation: int | None = None) -> Layer | None:
     """The convolution with another kernel or dilation and the padding that keeps the size of its map; None if there is none.
 
-    Padding grows on both sides by half as much as the span, so there is none for an odd change of the span.
+    Padding grows on both sides by half the change of the span, so an odd change has no solution.
     """
     if not isinstance(layer, Convolution):
         return None

@@ -1,4 +1,5 @@
-"""Sizes of maps, one axis at a time: through the items of a design, back from the output, and through the rows of an account.
+"""Sizes of maps on one axis: forward through the items of a design, backward from the output, and through the rows of an
+account.
 
 The axes of a map do not affect each other, so the search for a size that fits looks at each axis alone, without channels.
 """
@@ -28,7 +29,7 @@ def output_length(items: Many[Item], axis: int, num_axes: int, length: int | Non
     """Length of one axis after the items; None once the map has become features.
 
     Raises:
-        DoesNotFitError: an axis of this length does not go through.
+        DoesNotFitError: a window does not fit the axis.
 
     >>> from visus.design import parse
     >>> output_length(parse("conv(8, 5), maxpool(2)").layers, 0, 2, 28)
@@ -65,7 +66,7 @@ def _after_residual(item: Residual, axis: int, num_axes: int, length: int) -> in
 
 
 def min_input_length(items: Many[Item], axis: int, num_axes: int, output_length: int = 1) -> int:
-    """A length of the axis below which fewer than ``output_length`` positions come out; exact for a plain sequence."""
+    """A lower bound for the input length that yields ``output_length`` positions; exact for a plain sequence."""
     needed = output_length
     for item in reversed(items):
         if isinstance(item, Layer):
@@ -81,7 +82,7 @@ def min_input_length(items: Many[Item], axis: int, num_axes: int, output_length:
 
 
 def fitting_length(items: Many[Item], axis: int, num_axes: int, at_least: int = 1) -> int | None:
-    """The smallest length of one axis, from ``at_least`` on, that goes through all layers; None if none is found."""
+    """The smallest length of one axis, at least ``at_least``, that all layers accept; None if not found."""
     try:
         first = max(at_least, min_input_length(items, axis, num_axes))
         if first > MAX_LENGTH:
@@ -107,7 +108,7 @@ def _num_tries(items: Many[Item], axis: int, num_axes: int) -> int:
 def projection_strides(item: Residual, size: Shape, output_size: Shape) -> tuple[int | Fraction, ...]:
     """Stride of the projection on each axis: the product of the body's strides, and 1 if the size stays the same.
 
-    It is a fraction if the body enlarges the map; no projection does that.
+    It is a fraction if the body enlarges the map, which a projection cannot do.
     """
     strides = stride_product(item.layers, len(size))
     return tuple(1 if before == after else stride for stride, before, after in zip(strides, size, output_size, strict=True))
@@ -117,8 +118,8 @@ def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False)
     """Input positions from one output position to the next, on each axis; a fraction if the map is enlarged.
 
     Args:
-        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch, and count what enlarges
-            a map as 1. This is the period with which lengths that fit repeat.
+        all_paths: multiply the strides of all branches of a concat, instead of those of its first branch, and count layers
+            that enlarge a map as 1. The lengths that fit repeat with this period.
     """
     product: tuple[int | Fraction, ...] = (1,) * num_axes
     for item in items:
@@ -135,14 +136,15 @@ def stride_product(items: Many[Item], num_axes: int, *, all_paths: bool = False)
 
 
 def size_after(flow: Flow, size: Shape) -> Shape | None:
-    """Size of the map that a row makes of a map of this size by its axis operations; None if they do not fit it."""
+    """Size of the map after the axis operations of a row; None if they do not fit."""
     if len(flow.axis_ops) != len(size) or not all(map(lambda axis_op, length: axis_op.fits(length), flow.axis_ops, size)):
         return None
     return tuple(axis_op.output_size(length) for axis_op, length in zip(flow.axis_ops, size, strict=True))
 
 
 def row_lengths(flows: Many[Flow], axis: int, length: int, num_axes: int) -> Iterator[tuple[int, int] | None]:
-    """Length of one axis before and after each row, for another length of the input; ends with None at a row that it does not fit.
+    """Length of one axis before and after each row, for another length of the input; ends with None at a row whose window
+    does not fit.
 
     Rows whose output has other axes than the input, and those with global context, keep the length of their first source.
     """

@@ -1,4 +1,4 @@
-"""The account as a plain table: a line for each row, whole numbers that add up to the totals in the last line."""
+"""The account as a plain table: a line for each row, exact integers, and the totals in the last line."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from visus.units import write_number_of, write_shape
 
 HEADINGS: Final = ("path", "layer", "output", "parameters", "macs", "receptive field")
 MARKS: Final = {
-    "*": "every position depends on the whole map too, as through a gate or a norm over space",
-    "~": "not exact: an operation without a rule is taken for one that sees everything",
-    "!": "the paths that meet here are not aligned",
+    "*": "every position also depends on the whole map, as through a gate or a norm over the spatial axes",
+    "~": "not exact: an operation without a rule counts as reading everything",
+    "!": "the paths joined here are not aligned",
 }
 """What the marks after a receptive field mean."""
 
@@ -22,7 +22,7 @@ ITSELF = "(itself)"
 
 
 class TableLine(Protocol):
-    """What a table needs to know of a row of an account."""
+    """The fields of an account's row that the table needs."""
 
     @property
     def path(self) -> str: ...
@@ -43,7 +43,7 @@ class TableLine(Protocol):
 
 
 def write_field(field: Field) -> str:
-    """Size and stride of a field, with its marks; ``all`` where every position sees the same pixels.
+    """Size and stride of a field, with its marks; ``all`` if every position reads the same pixels.
 
     >>> write_field(Field(7, 2, -3)), write_field(Field(5, Fraction(1, 2), 0)), write_field(Field.whole(8))
     ('7/2', '5/(1/2)', 'all')
@@ -56,20 +56,20 @@ def write_field(field: Field) -> str:
 
 
 def write_fields(row: TableLine) -> str:
-    """The receptive fields of a row: once where all axes have the same, else one for each axis; then the notes of the row."""
+    """The receptive fields of a row: one if all axes have the same, else one for each axis; then the notes of the row."""
     texts = [write_field(field) for field in row.fields]
     fields = (texts[0] if len(set(texts)) == 1 else " x ".join(texts)) + ("" if row.aligned else "!")
     return " ".join([fields, *row.notes]).strip()
 
 
 def marks_in(rows: Iterable[TableLine]) -> list[str]:
-    """A sentence for each mark that stands in these rows."""
+    """A sentence that explains each mark used in these rows."""
     written = {mark for row in rows for mark in write_fields(row) if mark in MARKS}
     return [f"{mark} {sentence}" for mark, sentence in MARKS.items() if mark in written]
 
 
 def cells(row: TableLine) -> tuple[str, ...]:
-    """What stands in the columns of one row; the numbers are exact."""
+    """The text of each column of one row; the numbers are exact."""
     return (
         row.path or ITSELF,
         row.layer,
@@ -81,7 +81,7 @@ def cells(row: TableLine) -> tuple[str, ...]:
 
 
 def write_table(rows: Sequence[TableLine]) -> str:
-    """The whole table, its last line the totals; every column is as wide as its longest cell."""
+    """The whole table, with the totals in the last line; every column is as wide as its longest cell."""
     parameters, macs = (sum(getattr(row, name) for row in rows) for name in ("num_parameters", "macs"))
     total = (write_number_of(len(rows), "row"), "", "", f"{parameters:,}", f"{macs:,}", "")
     lines = [HEADINGS, *(cells(row) for row in rows), total]

@@ -1,6 +1,6 @@
-"""One walk over the nodes of a design, from the input through branches and joins to the output.
+"""A traversal of the nodes of a design, from the input through branches and joins to the output.
 
-Rows, flows and memory are three walks that carry different values: receptive fields, places of rows, tensors.
+Rows, flows and memory are three walks that carry different values: receptive fields, row indices, tensors.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 class Walk(ABC, Generic[Value]):
-    """What happens at each layer and at each join; nodes are visited in the order of computation."""
+    """The steps at each layer and each join; nodes are visited in the order of computation."""
 
     @abstractmethod
     def layer(self, node: Node, layer: Layer, value: Value) -> Value:
@@ -26,16 +26,17 @@ class Walk(ABC, Generic[Value]):
 
     @abstractmethod
     def join(self, node: Node, ends: Many[Value]) -> Value:
-        """The value after a residual or a concat, given the values at the ends of its paths; a residual's input is its last path."""
+        """The value after a residual or a concat, from the outputs of its paths; the last path of a residual is its
+        input."""
 
     def hold(self, value: Value) -> None:
-        """A sequence of nodes holds the value, as the variable of a module's ``forward`` does."""
+        """Add a holder to the value, like a variable in a module's ``forward``."""
 
     def release(self, value: Value) -> None:
-        """It holds the value no longer."""
+        """Remove one holder from the value."""
 
     def through(self, nodes: Many[Node], value: Value) -> Value:
-        """The value after nodes in a row. The result is held; the given value is held by whoever gave it too."""
+        """The value after a sequence of nodes. The result is held; the caller also holds the given value."""
         self.hold(value)
         for node in nodes:
             after = self._after(node, value)
@@ -57,7 +58,7 @@ class Walk(ABC, Generic[Value]):
 
 
 def join_word(node: Node) -> Literal["sum", "stack"]:
-    """What a row of a join is called.
+    """The word for the row of a join.
 
     >>> from visus.design import parse
     >>> [join_word(node) for node in parse("residual(relu), concat([], [relu])").place((1, 8))]

@@ -1,4 +1,4 @@
-"""Ways to a receptive field, each a design with its costs, and why others do not lead there."""
+"""Ways to reach a receptive field, each a design with its costs, and the reason why others fail."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from visus.units import write_shape
 
 _MAX: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
 _NO_FURTHER: Final = {
-    "stride": "no other convolution that looks at its neighbors has a stride of 1",
-    "pooling": "there is no other place for a pool",
+    "stride": "no other convolution with a window larger than 1 has a stride of 1",
+    "pooling": "no other position is left for a pool",
 }
 """Why a way ends that cannot be gone on with."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """A design that sees so much, and what it costs.
+    """A design with the requested receptive field, and its cost.
 
     Args:
         kind: ``as it is``, ``more layers``, ``larger kernels``, ``stride``, ``pooling`` or ``dilation``.
         change: what was changed, in words.
         design: the changed design.
         account: its account.
-        has_gaps: whether one position of the last map steps over pixels inside its field.
+        has_gaps: whether a position of the last map skips pixels inside its field.
     """
 
     kind: str
@@ -61,11 +61,11 @@ class Way:
 
     @property
     def activation_bytes(self) -> int:
-        """Bytes of what all layers give for one sample, in 4 bytes a number."""
+        """Bytes of the outputs of all layers for one sample, as float32."""
         return activation_bytes(self.account)
 
     def to_json(self) -> dict[str, Any]:
-        """The way as plain data."""
+        """The change as plain data."""
         return {
             "kind": self.kind,
             "change": self.change,
@@ -81,7 +81,7 @@ class Way:
 
 @dataclass(frozen=True)
 class NoWay:
-    """A kind of change that does not lead to the field, and why: how far it leads, and what ends it."""
+    """A kind of change that cannot reach the field, with the field that it reaches and the reason."""
 
     kind: str
     reason: str
@@ -93,11 +93,11 @@ class NoWay:
 
 @dataclass(frozen=True)
 class Ways:
-    """Every kind of change: those that lead to the field and those that do not.
+    """Every kind of change: those that reach the field and those that do not.
 
     Args:
         now: the design as it is.
-        found: one for each kind that leads to the field.
+        found: one for each kind that reaches the field.
         missing: the other kinds.
     """
 
@@ -115,12 +115,12 @@ class Ways:
 
 
 def activation_bytes(costs: Account) -> int:
-    """Bytes of what all layers of a network give for one sample, in 4 bytes a number; flatten gives nothing new."""
+    """Bytes of the outputs of all layers for one sample, as float32; flatten adds none."""
     return sum(row.bytes_output for row in costs.rows if row.layer != "flatten")
 
 
 def plain_stack() -> Design:
-    """Six convolutions of 3 x 3 with 32, 64 and 128 channels, nothing shrunk: what the ways start from where no design is given.
+    """Six 3 x 3 convolutions with 32, 64 and 128 channels at stride 1: the default design to start from.
 
     >>> plain_stack().text.count("conv(")
     6
@@ -130,17 +130,19 @@ def plain_stack() -> Design:
 
 
 def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, design: Design | None = None) -> Ways:
-    """Ways from a design to a last map that sees ``field_px`` on every axis; of those that do not lead there, why.
+    """Changes of a design whose last map then has a receptive field of ``field_px`` on every axis; for the others, the
+    reason.
 
     - more layers: 3 x 3 convolutions with norm and relu after the last map, as many as are needed;
-    - larger kernels: every convolution that looks at its neighbors, by the same even number;
-    - stride: 2 in the first of these, in as few as are needed;
+    - larger kernels: every convolution with a window larger than 1, enlarged by the same even number;
+    - stride: 2 in as few of the first of these as are needed;
     - pooling: 2 x 2 before as few of the first of them as are needed;
     - dilation: 2, 4, 8, ... in as few of the last ones as are needed; where that is not enough in all of them, more in the last one,
       as long as its window fits the map that it reads.
 
     Raises:
-        DesignError: the design is impossible, has no convolution that looks at neighbors, or sees so much already.
+        DesignError: the design is impossible, has no convolution with a window larger than 1, or already has this receptive
+            field.
 
     >>> ways = ways_to_see(30, (3, 64, 64), 10)
     >>> for way in (ways.now, *ways.found):
@@ -160,12 +162,12 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
     now = _way("as it is", "", design, nodes, facts.account)
     if now is None or not _neighbor_convs(nodes):
         raise DesignError(
-            "there is no convolution that looks at its neighbors, so nothing can look further. Give a design with one."
+            "there is no convolution with a window larger than 1, so the receptive field cannot grow. Give a design with one."
         )
     if min(now.field_px) >= field_px:
         seen = " x ".join(map(str, now.field_px))
         raise DesignError(
-            f"the last map of this design sees {seen} px already, and {field_px} px were asked for. Ask for more."
+            f"the last map of this design sees {seen} px already, and {field_px} px were requested. Request more."
         )
     answers = [_search(facts, kind, field_px) for kind in _MAKERS]
     found = tuple(each for each in answers if isinstance(each, Way))
@@ -193,7 +195,7 @@ def _search(facts: Facts, kind: str, field_px: int) -> Way | NoWay:
             break
         change, design = made
         if design is None:
-            end = "not every layer that it needs can be changed so"
+            end = "not every layer that it needs can be changed this way"
             break
         try:
             nodes = design.place(shape)

@@ -1,4 +1,5 @@
-"""Sets of positions on one axis as whole numbers whose bit ``i`` stands for position ``i``, and the positions that an axis operation reads.
+"""Sets of positions on one axis, stored as integers: bit ``i`` stands for position ``i``. Also the positions that an axis
+operation reads.
 
 Shifts move all positions at once, so a million of them cost little more than one.
 """
@@ -29,8 +30,8 @@ def bits_read(axis_op: AxisOp, input_size: int, bits: int) -> int:
 def positions_read(axis_op: AxisOp, input_size: int, positions: Positions) -> Positions:
     """The positions of an axis of ``input_size`` that an axis operation reads for a set of output positions.
 
-    Zero padding counts as nothing, a mirrored border as the positions that it shows. Linear upsampling reads the two neighbors that torch
-    multiplies, also where one of them has weight 0: NaN there is NaN in the output.
+    Zero padding adds no positions; a mirrored border adds the positions that it copies. Linear upsampling reads the two
+    neighbors that torch multiplies, even if one of them has weight 0: its NaN reaches the output.
 
     >>> from visus.geometry import Window
     >>> first, bits = positions_read(Window(3, stride=2, padding=(1, 1)), 10**9, (10**8, 0b11))

@@ -1,4 +1,5 @@
-"""Axis operations that enlarge: transposed windows and upsampling, described by the input positions that an output position reads."""
+"""Axis operations that enlarge a map: transposed windows and upsampling. Each is described by the input positions that an
+output position reads."""
 
 from __future__ import annotations
 
@@ -16,11 +17,11 @@ class TransposedWindow:
     """A window that writes where a ``Window`` reads, as in a transposed convolution: its stride spreads the positions apart.
 
     Args:
-        kernel_size: number of places that each position is written to, at least 1.
-        stride: places from what one position writes to what the next one does, at least 1.
-        padding: places taken away at both ends of what comes out, at least 0.
-        output_padding: places added at the far end, at least 0 and less than the stride or the dilation.
-        dilation: distance between two neighboring places that a position writes to, at least 1.
+        kernel_size: output positions that each input position is written to, at least 1.
+        stride: output positions from the window of one input position to that of the next, at least 1.
+        padding: output positions removed at both ends, at least 0.
+        output_padding: output positions added at the far end, at least 0 and less than the stride or the dilation.
+        dilation: distance between two neighboring output positions that an input position writes to, at least 1.
 
     Raises:
         GeometryError: a number is out of its range; all such numbers are named.
@@ -54,12 +55,12 @@ class TransposedWindow:
 
     @property
     def jump(self) -> Fraction:
-        """Positions of the map that comes in from one position of the map that goes out to the next."""
+        """Input positions from one output position to the next."""
         return Fraction(1, self.stride)
 
     @property
     def span(self) -> int:
-        """Positions of the map that comes in from the first that a place is written from to the last, at most.
+        """Maximum of the input positions from the first to the last that one output position reads.
 
         >>> TransposedWindow(4, stride=2).span, TransposedWindow(3, dilation=2).span
         (2, 5)
@@ -72,14 +73,14 @@ class TransposedWindow:
         return period * self.stride
 
     def fits(self, input_size: int) -> bool:
-        """Whether at least one position comes out of an axis of ``input_size`` positions."""
+        """Whether an axis of ``input_size`` positions yields at least one output position."""
         return input_size >= 1 and self._places(input_size) >= 1
 
     def output_size(self, input_size: int) -> int:
-        """Number of positions that come out of an axis of ``input_size``.
+        """Number of output positions for an axis of ``input_size`` positions.
 
         Raises:
-            GeometryError: the padding takes all of them away.
+            GeometryError: the padding removes all of them.
 
         >>> TransposedWindow(4, stride=2, padding=1).output_size(7)
         14
@@ -92,7 +93,7 @@ class TransposedWindow:
         return self._places(input_size)
 
     def smallest_input(self, output_size: int = 1) -> int:
-        """The shortest axis of which at least ``output_size`` positions come out.
+        """The shortest axis that yields at least ``output_size`` output positions.
 
         >>> TransposedWindow(4, stride=2, padding=1).smallest_input(14)
         7
@@ -100,7 +101,7 @@ class TransposedWindow:
         return max(1, 1 - (self._places(1) - output_size) // self.stride)
 
     def sum_text(self, input_size: int) -> str:
-        """The sum for the output size with its numbers.
+        """The formula of the output size with its numbers filled in.
 
         >>> TransposedWindow(3, stride=2, padding=2).sum_text(1)
         '(1 - 1)*2 - 2*2 + 1*(3 - 1) + 0 + 1 = -1'
@@ -111,9 +112,9 @@ class TransposedWindow:
         )
 
     def taps(self, position: int) -> range:
-        """The positions of the map that comes in which one position of what goes out is made of; some lie beyond its ends.
+        """The input positions that one output position reads; some lie beyond the ends of the axis.
 
-        Position q is made of ``(q + padding - j*dilation) / stride`` for each j below ``kernel_size`` where that is whole:
+        Output position q reads ``(q + padding - j*dilation) / stride`` for each j below ``kernel_size`` where that is whole:
         a convolution reads ``x*stride - padding + j*dilation``, and this is the same relation solved for x.
 
         >>> list(TransposedWindow(4, stride=2, padding=1).taps(2)), list(TransposedWindow(1, stride=2).taps(1))
@@ -141,9 +142,9 @@ class TransposedWindow:
 
 @dataclass(frozen=True)
 class Upsampling:
-    """Each position becomes ``scale_factor`` positions, copied (``"nearest"``) or drawn as a straight line (``"linear"``).
+    """Each position becomes ``scale_factor`` positions, copied (``"nearest"``) or linearly interpolated (``"linear"``).
 
-    Half-pixel centers, as torch has them with ``align_corners=False``: position q lies at ``(q + 1/2)/scale_factor - 1/2``.
+    Pixel centers are those of torch with ``align_corners=False``: position q lies at ``(q + 1/2)/scale_factor - 1/2``.
 
     Args:
         scale_factor: at least 1.
@@ -162,12 +163,12 @@ class Upsampling:
 
     @property
     def jump(self) -> Fraction:
-        """Positions of the map that comes in from one position of the map that goes out to the next."""
+        """Input positions from one output position to the next."""
         return Fraction(1, self.scale_factor)
 
     @property
     def span(self) -> int:
-        """Positions of the map that comes in that one position is made of, at most."""
+        """Maximum number of input positions that one output position reads."""
         return 2 if self.mode == "linear" and self.scale_factor > 1 else 1
 
     def period(self, period: int) -> int:
@@ -175,11 +176,11 @@ class Upsampling:
         return period * self.scale_factor
 
     def fits(self, input_size: int) -> bool:
-        """Whether there is anything to enlarge."""
+        """Whether the axis has at least one position."""
         return input_size >= 1
 
     def output_size(self, input_size: int) -> int:
-        """Number of positions that come out.
+        """Number of output positions.
 
         >>> Upsampling(2).output_size(7)
         14
@@ -187,15 +188,15 @@ class Upsampling:
         return input_size * self.scale_factor
 
     def smallest_input(self, output_size: int = 1) -> int:
-        """The shortest axis of which at least ``output_size`` positions come out."""
+        """The shortest axis that yields at least ``output_size`` output positions."""
         return max(1, -(-output_size // self.scale_factor))
 
     def sum_text(self, input_size: int) -> str:
-        """The sum for the output size with its numbers."""
+        """The formula of the output size with its numbers filled in."""
         return f"{input_size}*{self.scale_factor} = {self.output_size(input_size)}"
 
     def taps(self, position: int) -> range:
-        """The positions of the map that comes in that have a share in one of what goes out; some lie beyond its ends.
+        """The input positions that one output position depends on; some lie beyond the ends of the axis.
 
         >>> list(Upsampling(2).taps(3)), list(Upsampling(2, "linear").taps(3)), list(Upsampling(3, "linear").taps(4))
         ([1], [1, 2], [1])
@@ -207,9 +208,9 @@ class Upsampling:
         return range(first, first + (2 if rest else 1))
 
     def taps_inside(self, position: int, input_size: int) -> range:
-        """What is read on an axis of ``input_size`` positions; two neighbors for ``"linear"``, one of which may have a share of 0.
+        """The positions read on an axis of ``input_size``: two neighbors for ``"linear"``, one of which may have weight 0.
 
-        torch holds the place within the axis and multiplies the pixel there and the next one, whatever their shares.
+        torch clamps the coordinate to the axis and multiplies that pixel and the next one, whatever their weights.
 
         >>> list(Upsampling(2, "linear").taps_inside(0, 8)), list(Upsampling(2, "linear").taps_inside(15, 8))
         ([0, 1], [7])
@@ -222,4 +223,4 @@ class Upsampling:
 
 
 AxisOp = Window | TransposedWindow | Upsampling
-"""What a layer does to one axis of a map: a window slides along it, or it is enlarged."""
+"""The operation of a layer on one axis of a map: a sliding window, or an enlargement."""

@@ -1,7 +1,7 @@
-"""Exact receptive fields on one axis: the first and last input pixel that each position of a map reads, padding counted as nothing.
+"""Exact receptive fields on one axis: the first and last input pixel that each position of a map reads, without padding.
 
-A map knows the maps that it was computed from. A question about a position is answered by a walk back to the input. At each map on
-the way the walk holds the set of positions that are read, so nothing is assumed about how neighbors follow each other.
+A map knows the maps that it was computed from. A query for a position walks back to the input. At each map on the way, the
+walk keeps the set of positions that are read, so it needs no assumption about the spacing of neighbors.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class ExactIntervals:
 
     @classmethod
     def of(cls, first: Sequence[int], last: Sequence[int]) -> ExactIntervals:
-        """Intervals given one by one; ``EMPTY`` and ``-EMPTY`` for a position that reads no pixel.
+        """Intervals from their first and last pixels; ``EMPTY`` and ``-EMPTY`` for a position that reads no pixel.
 
         >>> ExactIntervals.of([0, 2], [1, 3]).collapsed().at(0)
         (0, 3)
@@ -110,10 +110,11 @@ class ExactIntervals:
         return ExactIntervals(num_positions, [(self, partial(_whole_axis, 1))])
 
     def flattened(self, each: int, total: int) -> ExactIntervals:
-        """The intervals of all values of a map in one row, as ``torch.flatten`` gives them.
+        """The intervals of all values of a map in the order of ``torch.flatten``.
 
         Args:
-            each: so many values in a row share a position of this axis: the product of the lengths of the axes after it.
+            each: number of consecutive values that share a position of this axis: the product of the lengths of the axes
+                after it.
             total: number of values.
 
         >>> ExactIntervals.identity(2).flattened(each=3, total=12).pairs()[:7]
@@ -157,7 +158,7 @@ class ExactIntervals:
 
 
 def union(paths: Sequence[ExactIntervals]) -> ExactIntervals:
-    """The intervals after a sum or a stack of several paths; a path of one position is broadcast."""
+    """The intervals after a sum or a channel concatenation of several paths; a path with one position is broadcast."""
     longest = max(len(path) for path in paths)
     paths = [path.repeated(longest) if len(path) == 1 else path for path in paths]
     return ExactIntervals(longest, [(path, _same) for path in paths])

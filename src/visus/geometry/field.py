@@ -18,20 +18,21 @@ from visus.geometry.window import Window
 class Field:
     """The receptive field on one axis: theoretical (``size``, ``stride``, ``start``) and exact (``interval``).
 
-    The theoretical field of position ``i`` is the ``size`` pixels from ``start + i*stride`` on. It treats padding as if the image
-    went on, so ``start`` may be negative and the field longer than the image. After an upsampling or a strided transposed
-    convolution the stride is a fraction and neighbors differ: ``size`` is the largest, ``stride`` the mean, and
-    ``theoretical`` gives the field of each position.
+    The theoretical field of position ``i`` is the ``size`` pixels from ``start + i*stride`` on. It counts padding as image,
+    so ``start`` may be negative and the field longer than the image. After an upsampling or a strided transposed
+    convolution, the stride is a fraction and the fields of neighbors differ. ``size`` is then the maximum, ``stride`` the
+    mean, and ``theoretical`` returns the field of each position.
 
     Args:
         size: number of pixels from the first to the last, at least 1.
         stride: pixels from the field of one position to that of the next; 0 if every position depends on the same pixels.
         start: first pixel of the field of position 0.
-        is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). Such a
-            dependence beside windows, as through a squeeze-and-excite gate, leaves ``size`` and ``stride`` those of the windows.
-        is_exact: False if the field is an upper bound, as after an operation without a rule, which counts as reading everything.
-        intervals: the pixels that each position reads, behind ``interval``; None if only the theoretical field is known.
-        phases: the theoretical fields of the positions one by one; None if they are all alike.
+        is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). If
+            a layer also has windows, as with a squeeze-and-excite gate, ``size`` and ``stride`` are those of the windows.
+        is_exact: False if the field is an upper bound. An operation without a rule counts as reading everything.
+        intervals: the pixels that each position reads, which ``interval`` returns; None if only the theoretical field is
+            known.
+        phases: the theoretical field of each position; None if all have the same size and spacing.
     """
 
     size: int = 1
@@ -44,19 +45,19 @@ class Field:
 
     @classmethod
     def of_input(cls, input_size: int) -> Field:
-        """The field of the input itself: each position sees its own pixel."""
+        """The field of the input itself: each position reads its own pixel."""
         return cls(intervals=ExactIntervals.identity(input_size))
 
     @classmethod
     def whole(cls, input_size: int) -> Field:
-        """The field of a position that sees the whole axis of ``input_size`` pixels."""
+        """The field of a position that reads the whole axis of ``input_size`` pixels."""
         return cls(size=input_size, stride=0, is_whole=True, intervals=ExactIntervals.identity(input_size).collapsed())
 
     def interval(self, index: int = 0) -> tuple[int, int] | None:
         """First and last pixel inside the image that position ``index`` reads; None if it reads only padding.
 
-        After ``flattened``, positions are the values of the map, channel by channel. If all positions read the same pixels, every
-        index gives them.
+        After ``flattened``, positions are the values of the map, channel by channel. If all positions read the same pixels,
+        every index returns them.
 
         Raises:
             IndexError: there is no such position.
@@ -66,23 +67,24 @@ class Field:
         (0, 1)
         """
         if self.intervals is None:
-            raise GeometryError("only the theoretical field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, not the exact one.")
         return self.intervals.at(0 if len(self.intervals) == 1 else index)
 
     def hull(self) -> Field:
-        """The field after a layer that reads the whole map: all positions together, inside the image.
+        """The field after a layer that reads the whole map: the union over all positions, inside the image.
 
         >>> Field.of_input(10).through(Window(3, stride=2, padding=(1, 1))).hull()
         Field(size=10, stride=0, start=0, is_whole=True, is_exact=True)
         """
         if self.intervals is None:
-            raise GeometryError("only the theoretical field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, not the exact one.")
         collapsed = self.intervals.collapsed()
         first, last = self.intervals.hull() or (0, 0)
         return Field(last - first + 1, 0, first, is_whole=True, is_exact=self.is_exact, intervals=collapsed)
 
     def with_global_context(self) -> Field:
-        """The field after a layer whose positions depend on their own values and on the whole map, as for a norm over space.
+        """The field after a layer whose positions depend on their own values and on the whole map, such as a norm over the
+        spatial axes.
 
         Size, stride and start stay those of the windows; ``is_whole`` and ``interval`` include the whole map.
 
@@ -90,16 +92,17 @@ class Field:
         (0, 9)
         """
         if self.intervals is None:
-            raise GeometryError("only the theoretical field is known here, and not what is really read.")
+            raise GeometryError("only the theoretical field is known here, not the exact one.")
         return replace(self, is_whole=True, intervals=self.intervals.collapsed().repeated(len(self.intervals)))
 
     def flattened(self, each: int, total: int) -> Field:
-        """The field after flattening: all values of the map in one row, the last axis fastest, channel by channel.
+        """The field after flattening: all values of the map, channel by channel, in the order of ``torch.flatten``.
 
-        Size, stride and start stay those of the map; ``interval`` gives the pixels of each value.
+        Size, stride and start stay those of the map; ``interval`` returns the pixels of each value.
 
         Args:
-            each: so many values in a row share a position of this axis: the product of the lengths of the axes after it.
+            each: number of consecutive values that share a position of this axis: the product of the lengths of the axes
+                after it.
             total: number of values.
 
         >>> rows, columns = Field.of_input(2).flattened(3, 12), Field.of_input(3).flattened(1, 12)
@@ -109,9 +112,10 @@ class Field:
         return self if self.intervals is None else replace(self, intervals=self.intervals.flattened(each, total))
 
     def theoretical(self, index: int = 0) -> Interval | None:
-        """First and last pixel of the theoretical field of one position, padding included; None if it sees nothing.
+        """First and last pixel of the theoretical field of one position, padding included; None if the position reads
+        nothing.
 
-        Positions are those of the map, also after it was flattened. Fractions of a pixel are rounded outwards.
+        The index counts positions of the map, even after flattening. Fractions of a pixel are rounded outwards.
 
         >>> Field.of_input(8).through(Window(3, padding=(1, 1))).theoretical(0)
         (-1, 1)
@@ -125,7 +129,7 @@ class Field:
     def center(self) -> Fraction:
         """Middle of the field of position 0, in pixels; half-way between two pixels for an even size.
 
-        If neighbors differ, it is the mean over all positions, each moved back to position 0.
+        If the fields of neighbors differ, it is the mean over all positions, each shifted back to position 0.
 
         >>> Field(size=4, start=-1).center
         Fraction(1, 2)
@@ -176,11 +180,11 @@ class Field:
 
 @dataclass(frozen=True)
 class Joined:
-    """The field of several paths together, and whether they are aligned.
+    """The combined field of several paths, and whether the paths are aligned.
 
     ``aligned`` is True if all strides and all centers are equal: only then do all paths have the same center at every
-    position (in the mean over neighbors, if one of them was upsampled). A path whose positions all see the same pixels is
-    aligned with every other.
+    position. If a path was upsampled, this holds for the mean over neighbors. A path whose positions all read the same
+    pixels is aligned with every other.
     """
 
     field: Field
@@ -188,11 +192,11 @@ class Joined:
 
 
 def join_fields(fields: Sequence[Field]) -> Joined:
-    """The hull of the fields of all paths that meet in one map, as for an addition or a concatenation along the channels.
+    """The smallest field that contains the fields of all paths, as for an addition or a concatenation along the channels.
 
-    A path whose positions all see the same pixels is a gate: the joined field keeps size and stride of the others and is whole. Paths
-    of unequal strides drift apart from position to position: their joined field is that of position 0 with the largest stride, not
-    aligned.
+    A path whose positions all read the same pixels counts as a gate: the result keeps the size and stride of the other
+    paths, and its ``is_whole`` is True. The fields of paths with different strides drift apart. The result then is the field
+    of position 0 with the largest stride, not aligned.
 
     Raises:
         GeometryError: there is no path.
@@ -227,7 +231,7 @@ def join_fields(fields: Sequence[Field]) -> Joined:
 def concat_features(fields: Sequence[Field], lengths: Sequence[int]) -> Joined:
     """The field after a concatenation of features.
 
-    Size, stride and start are those of the hull of all fields, aligned as for ``join_fields``; ``interval`` gives the pixels of each feature.
+    Size, stride, start and alignment are those of ``join_fields``; ``interval`` returns the pixels of each feature.
 
     Args:
         lengths: number of features of each path.

@@ -1,4 +1,5 @@
-"""Theoretical fields of neighbors that are not alike, as after an upsampling: they repeat after a number of positions."""
+"""Theoretical fields that differ between neighbors, as after an upsampling: they repeat after a fixed number of
+positions."""
 
 from __future__ import annotations
 
@@ -19,10 +20,10 @@ MAX_INTERVALS: Final = 4096
 
 @dataclass(frozen=True)
 class Phases:
-    """The field of every position of a map without ends.
+    """The field of every position of a map, ignoring its ends.
 
     Args:
-        intervals: the fields of positions 0, 1, ...; None for a position that sees nothing.
+        intervals: the fields of positions 0, 1, ...; None for a position that reads nothing.
         shift: pixels from the field of a position to that of the one ``len(intervals)`` later.
     """
 
@@ -31,7 +32,7 @@ class Phases:
 
     @classmethod
     def alike(cls, start: int | Fraction, size: int, stride: int | Fraction) -> Phases:
-        """Those of positions ``stride`` apart; fractions of pixels are rounded outwards."""
+        """The fields of positions that are ``stride`` pixels apart; fractions of pixels are rounded outwards."""
         period = Fraction(stride).denominator
         firsts = [start + index * stride for index in range(period)]
         return cls(tuple((math.floor(first), math.ceil(first + size - 1)) for first in firsts), int(period * stride))
@@ -47,7 +48,7 @@ class Phases:
         return None if interval is None else (interval[0] + times * self.shift, interval[1] + times * self.shift)
 
     def through(self, axis_op: AxisOp) -> Phases | None:
-        """Those after a window, a transposed window or an upsampling; None where too many neighbors are unlike."""
+        """The fields after a window, a transposed window or an upsampling; None if the period is too long."""
         period = axis_op.period(len(self.intervals))
         if period > MAX_INTERVALS:
             return None
@@ -55,7 +56,7 @@ class Phases:
         return Phases(tuple(_union([self.at(tap) for tap in axis_op.taps(index)]) for index in range(period)), int(shift))
 
     def reduced(self) -> Phases:
-        """The same with the shortest period.
+        """The same fields with the shortest period.
 
         >>> Phases(((0, 2), (1, 3)), 2).reduced()
         Phases(intervals=((0, 2),), shift=1)
@@ -71,7 +72,8 @@ class Phases:
 
     @property
     def start(self) -> int | Fraction:
-        """First pixel of the field of position 0; where that sees nothing, so many strides before the first that sees something."""
+        """First pixel of the field of position 0. If that reads nothing, it is extrapolated from the first position that
+        reads a pixel."""
         for index, interval in enumerate(self.intervals):
             if interval is not None:
                 first = interval[0] - Fraction(index * self.shift, len(self.intervals))
@@ -79,13 +81,13 @@ class Phases:
         return 0
 
     def largest(self, num_positions: int | None = None) -> int:
-        """Number of pixels of the longest field, at least 1; of so many positions from 0 on, where that is given."""
+        """Number of pixels of the longest field, at least 1. If ``num_positions`` is set, only the first positions count."""
         seen = self.intervals[:num_positions]
         return max((interval[1] - interval[0] + 1 for interval in seen if interval is not None), default=1)
 
     @property
     def center(self) -> Fraction:
-        """Where the middles of all positions lie in the mean, each taken back to position 0."""
+        """Mean center of the fields of all positions, each shifted back to position 0."""
         stride = Fraction(self.shift, len(self.intervals))
         middles = [
             Fraction(interval[0] + interval[1], 2) - index * stride
@@ -96,9 +98,9 @@ class Phases:
 
 
 def hull_of_phases(paths: Sequence[Phases]) -> Phases | None:
-    """The smallest fields that hold those of all paths, position by position; all paths have the same mean stride.
+    """The smallest field that contains those of all paths, for each position. All paths have the same mean stride.
 
-    None where too many neighbors are unlike.
+    None if the period is too long.
     """
     period = math.lcm(*(len(path.intervals) for path in paths))
     if period > MAX_INTERVALS:

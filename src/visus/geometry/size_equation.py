@@ -1,6 +1,6 @@
 """``O = (W - K + 2P)/S + 1`` solved for any letter, in whole numbers: the range of all solutions, in constant time.
 
-With a dilation the span of the kernel stands for the kernel, ``K_eff = dilation*(K - 1) + 1``.
+With a dilation, K is the span of the kernel, ``K_eff = dilation*(K - 1) + 1``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LETTERS: Final = {"input_size": "W", "kernel_size": "K", "padding": "P", "stride
 
 @dataclass(frozen=True)
 class Solution:
-    """Numbers that satisfy ``output_size = floor((input_size - K_eff + 2*padding) / stride) + 1``."""
+    """Five numbers that satisfy ``output_size = floor((input_size - K_eff + 2*padding) / stride) + 1``."""
 
     input_size: int
     kernel_size: int
@@ -28,7 +28,7 @@ class Solution:
 
     @property
     def span(self) -> int:
-        """Pixels from the first that the kernel reads to the last, both counted: ``K_eff``.
+        """Pixels from the first to the last that the kernel reads, both counted: ``K_eff``.
 
         >>> Solution(9, 3, 0, 1, 5, dilation=2).span
         5
@@ -42,12 +42,12 @@ class Solution:
 
     @property
     def gives(self) -> int:
-        """The output size that the four other numbers give; less than 1 if the kernel does not fit."""
+        """The output size that follows from the four other numbers; less than 1 if the kernel does not fit."""
         return self._steps // self.stride + 1
 
     @property
     def reads_padding_alone(self) -> bool:
-        """Whether the first window holds no pixel: the padding is as wide as what the kernel spans, or wider.
+        """Whether the first window reads no pixel, because the padding is at least as wide as the span of the kernel.
 
         >>> Solution(7, 3, 11, 2, 14).reads_padding_alone
         True
@@ -67,9 +67,9 @@ class Solutions:
         missing: the letter's name.
         minimum: the smallest solution; 0 if there is none.
         maximum: the largest solution; None if there is no largest; less than ``minimum`` if there is no solution.
-        nearest: if there is no solution: the nearest numbers for the letter with the output size that they give, in rising order of it;
-            empty if none gives an output.
-        known: the numbers that were given, and ``missing`` as ``minimum``.
+        nearest: if there is no solution: the nearest values of the letter, each with its output size, in ascending order of
+            output size; empty if no value has an output.
+        known: the given numbers, with ``minimum`` for the missing letter.
     """
 
     missing: str
@@ -112,10 +112,10 @@ def solve(
     output_size: int | None = None,
     dilation: int = 1,
 ) -> Solutions:
-    """Every whole number for the one letter of ``O = (W - K + 2P)/S + 1`` that is missing, in constant time.
+    """All whole-number solutions for the missing letter of ``O = (W - K + 2P)/S + 1``, in constant time.
 
-    The division is rounded down, as in torch. Kernels are at least 1 and padding is at least 0. Padding that is as wide as the span of
-    the kernel is a solution too: torch's convolutions take it, its pools refuse it (``Solution.reads_padding_alone``).
+    The division is rounded down, as in torch. Kernels are at least 1 and padding is at least 0. Padding as wide as the span
+    of the kernel is a solution too: torch's convolutions accept it, its pools reject it (``Solution.reads_padding_alone``).
 
     Args:
         dilation: distance between neighboring pixels of the kernel, at least 1.
@@ -151,7 +151,7 @@ def solve(
 
 
 def solution_of(*, dilation: int = 1, **letters: int | None) -> Solution | None:
-    """All five numbers as they were given, whether the equation holds or not; None if one is missing.
+    """The five given numbers, whether they satisfy the equation or not; None if one is missing.
 
     Raises:
         GeometryError: all are given, and one is out of its range.

@@ -14,11 +14,11 @@ class Window:
 
     Args:
         kernel_size: number of pixels that the window reads at once, at least 1.
-        stride: pixels from one place of the window to the next, at least 1.
+        stride: pixels from one position of the window to the next, at least 1.
         padding: pixels added before and after the axis, at least 0.
         dilation: distance between two neighboring pixels that are read, at least 1.
-        ceil_mode: count a last place that reaches beyond the padded axis too, as the pooling layers of torch can.
-        reflect: the pixels of the padding are those of the axis, mirrored at its first and its last pixel, instead of nothing.
+        ceil_mode: also count a last position that reaches beyond the padded axis, as in torch's pooling layers.
+        reflect: whether the padding mirrors the axis at its first and last pixel, instead of holding zeros.
 
     Raises:
         GeometryError: a number is out of its range; all such numbers are named.
@@ -44,7 +44,7 @@ class Window:
 
     @property
     def span(self) -> int:
-        """Pixels from the first that the window reads to the last, both counted.
+        """Pixels from the first to the last that the window reads, both counted.
 
         >>> Window(kernel_size=3, dilation=2).span
         5
@@ -53,11 +53,11 @@ class Window:
 
     @property
     def jump(self) -> int:
-        """Positions of the map that comes in from one position of the map that goes out to the next."""
+        """Input positions from one output position to the next."""
         return self.stride
 
     def period(self, period: int) -> int:
-        """Period of the output if that of the input is ``period``: after so many positions their windows repeat.
+        """Number of positions after which the output repeats, if the input repeats after ``period``.
 
         >>> Window(3, stride=2).period(6)
         3
@@ -65,11 +65,11 @@ class Window:
         return period // math.gcd(period, self.stride)
 
     def fits(self, input_size: int) -> bool:
-        """Whether the window has at least one place along an axis of ``input_size`` pixels; a mirror needs pixels to show."""
+        """Whether the window fits an axis of ``input_size`` pixels, and the axis is long enough for mirrored padding."""
         return input_size >= 1 + self.reflect * max(self.padding) and self._places(input_size) >= 1
 
     def taps(self, position: int) -> range:
-        """The positions of the map that comes in that the window reads at one place; some lie in the padding.
+        """The input positions that the window reads at one output position; some lie in the padding.
 
         >>> list(Window(3, stride=2, padding=(1, 1), dilation=2).taps(0))
         [-1, 1, 3]
@@ -78,7 +78,7 @@ class Window:
         return range(start, start + self.span, self.dilation)
 
     def output_size(self, input_size: int) -> int:
-        """Number of places that the window fits along an axis of ``input_size`` pixels.
+        """Number of positions of the window along an axis of ``input_size`` pixels.
 
         The last partial step is dropped, as in ``torch.nn.Conv2d``, so up to ``stride - 1`` pixels at the far edge may never
         be read; with ``ceil_mode`` it is kept, unless it would begin in the padding.
@@ -109,7 +109,7 @@ class Window:
         return self._places(input_size)
 
     def smallest_input(self, output_size: int = 1) -> int:
-        """The shortest axis, in pixels, on which the window has at least ``output_size`` places.
+        """The shortest axis, in pixels, on which the window has at least ``output_size`` positions.
 
         >>> Window(kernel_size=3, stride=2, padding=(1, 1)).smallest_input(16)
         31
@@ -121,9 +121,8 @@ class Window:
         return max(size, 1 + self.reflect * max(self.padding))
 
     def unread_border(self, input_size: int) -> int:
-        """Pixels at the far edge of the axis that no place of the window reaches.
-
-        Gaps between places (a stride beyond the span, a dilation) are not counted.
+        """Pixels at the far edge of the axis that no window reaches. Gaps between windows (a stride beyond the span, a
+        dilation) are not counted.
 
         >>> Window(kernel_size=2, stride=2).unread_border(7)
         1
@@ -132,7 +131,7 @@ class Window:
         return max(0, self.padding[0] + input_size - end)
 
     def sum_text(self, input_size: int) -> str:
-        """The sum for the output size with its numbers; the span stands for the kernel.
+        """The formula of the output size with its numbers filled in; the span replaces the kernel size.
 
         >>> Window(kernel_size=5).sum_text(2)
         '(2 - 5 + 2*0)/1 + 1 = -2'
@@ -161,7 +160,7 @@ class Window:
 
 
 def same_padding(kernel_size: int, dilation: int = 1) -> tuple[int, int]:
-    """Padding before and after that keeps the size at stride 1; an odd pixel goes after, as in torch.
+    """Padding (before, after) that keeps the size at stride 1; an odd pixel goes after, as in torch.
 
     >>> same_padding(3), same_padding(4)
     ((1, 1), (1, 2))

@@ -1,1 +1,1 @@
-"""One function for each thing that a person can ask for; results are plain objects, progress comes as events."""
+"""The functions behind the commands of visus: they return plain objects and report progress as events."""

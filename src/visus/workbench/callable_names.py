@@ -1,4 +1,4 @@
-"""How a Python callable is named where a network is expected, ``package.module:callable``, and what is taken for a network by mistake."""
+"""The names of Python callables as networks, ``package.module:callable``, and errors for similar but wrong names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_NAME = 255  # of a file, in characters, on most systems
 
 
 def is_callable_name(words: str) -> bool:
-    """Whether the words name a Python callable.
+    """Whether the text names a Python callable.
 
     >>> is_callable_name("my.models:Net"), is_callable_name("resnet(18)")
     (True, False)
@@ -21,10 +21,10 @@ def is_callable_name(words: str) -> bool:
 
 
 def refuse_nearly_callable(words: str) -> None:
-    """Refuse ``models.Net``, ``models.py:Net`` and ``path/models.py:Net`` with the right spelling.
+    """Raise an error with the right spelling for ``models.Net``, ``models.py:Net`` and ``path/models.py:Net``.
 
     Raises:
-        UsageError: the words are such a name, and no file.
+        UsageError: the text is such a name, and not a file.
     """
     by_file = re.fullmatch(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_]\w*)", words)
     by_point = re.fullmatch(r"([A-Za-z_][\w.]*)\.([A-Z]\w*)", words)
@@ -37,10 +37,10 @@ def refuse_nearly_callable(words: str) -> None:
 
 
 def refuse_folder(words: str) -> None:
-    """Refuse the name of a folder, with the file in which a run keeps its network.
+    """Raise an error for the name of a folder; for a run folder, it names the file with the network.
 
     Raises:
-        UsageError: the words name a folder.
+        UsageError: the text names a folder.
     """
     is_name = words and not any(sign in words for sign in "(,\n[") and len(words) < _MAX_NAME
     if is_name and Path(words).is_dir():

@@ -1,4 +1,4 @@
-"""``visus check``: what is in a dataset, what was done to it, and what is wrong with it, before any training."""
+"""``visus check``: the contents, preprocessing and problems of a dataset, before any training."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from visus.workbench.screen import scaling
 
 @dataclass(frozen=True, eq=False)
 class DataCheck:
-    """A dataset, opened and ready to be judged.
+    """An opened dataset, with its check.
 
     Args:
-        data: opened.
-        begins: what a training would start from, as a sentence.
+        data: the opened data.
+        begins: a sentence that names the initial weights of a training.
     """
 
     data: Data
     begins: str
 
     def text(self) -> Text:
-        """Its classes and splits, what was done to it, what a training would start from, and warnings."""
+        """Its classes and splits, its preprocessing, the initial weights of a training, and warnings."""
         data = self.data
         warnings = [f"warning: {warning}" for warning in data.warnings] or ["no warnings."]
         return (
@@ -65,5 +65,5 @@ class DataCheck:
 
 
 def data_notes(data: Data) -> Text:
-    """The notes on a dataset, and what was done to its samples."""
+    """The notes on a dataset, and the preprocessing of its samples."""
     return (*notes(data.samples.notes), *(f"ledger: {sentence}" for sentence in data.ledger.sentences()))

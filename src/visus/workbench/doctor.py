@@ -1,4 +1,4 @@
-"""What this machine is, what is fast on it, and where decoded data lies."""
+"""The properties of this machine, its fastest settings, and the folder of decoded data."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from visus.units import write_bytes
 
 
 def examine_machine() -> dict[str, Any]:
-    """Versions and devices, a short measurement of each way of computing, the choice that visus makes, and the cache.
+    """Versions and devices, the measured speed of each precision and layout, the default choice of visus, and the cache.
 
     Returns:
         ``machine`` (see ``networks.machine.describe``), ``speeds`` (name, samples_per_second, ratio to plain float32), ``choice``
-        (one sentence), ``kernels`` (``ready``, or why the kernels of visus are not used) and ``cache`` (folder, bytes).
+        (one sentence), ``kernels`` (``ready``, or the reason why the kernels of visus are not used) and ``cache`` (folder,
+        bytes).
     """
     cache = cache_folder()
     num_bytes = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
@@ -31,7 +32,7 @@ def examine_machine() -> dict[str, Any]:
 
 
 def machine_text(facts: dict[str, Any]) -> Text:
-    """The facts of ``examine_machine`` for people."""
+    """The facts of ``examine_machine`` as text."""
     speeds = ((speed["name"], f"{speed['samples_per_second']:,.0f}", f"{speed['ratio']:.2f} x") for speed in facts["speeds"])
     return (
         Table(tuple((name, _listed(value)) for name, value in facts["machine"].items())),

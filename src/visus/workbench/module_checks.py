@@ -1,4 +1,4 @@
-"""Whether a person's own module can be trained and used: what it takes and returns, tried before a run is begun."""
+"""Checks of a user's module before a run starts: its inputs, its outputs and one training step."""
 
 from __future__ import annotations
 
@@ -24,15 +24,16 @@ SOFTMAX = (
 def check_module(
     module: nn.Module, input_shape: tuple[int, ...], num_classes: int, name: str, seed: int = 0
 ) -> tuple[str, ...]:
-    """Refuse a module that does not take these inputs or does not give one number for each class.
+    """Raise an error for a module that rejects these inputs or does not return one logit per class.
 
-    Weights that have no shape yet get one. A module that returns its answers (samples, classes) among other things returns them alone afterwards.
+    Lazy parameters are initialized. A module that returns logits (samples, classes) among other outputs returns only the
+    logits afterwards.
 
     Returns:
-        What a person should know before they train it.
+        Warnings for the user before training.
 
     Raises:
-        UsageError: what the module does, and what is needed.
+        UsageError: the module is unsuitable; the message says what is needed.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     if device.type == "meta":
@@ -74,21 +75,21 @@ def check_module(
 
 
 def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
-    """Take a copy of a module through the two passes of a training step, so that its errors show before a run folder is made.
+    """Run the forward and backward pass of a training step on a copy, so that errors appear before a run folder exists.
 
     Args:
-        module: on the machine's device. It stays as it is, but where it returns its answers among other things in training, as networks with
-            auxiliary heads do: then it returns them alone afterwards.
+        module: on the machine's device. It does not change, except if it returns other outputs in training, such as
+            auxiliary heads: then it returns only the logits afterwards.
         batch: training samples.
-        num_classes: width of the answers.
-        machine: where and how it is trained.
-        name: of the module, for messages.
+        num_classes: number of logits.
+        machine: device and precision of the training.
+        name: name of the module, for messages.
 
     Returns:
-        What a person should know before they train it.
+        Warnings for the user before training.
 
     Raises:
-        UsageError: what happened, in which part and line.
+        UsageError: the step failed; the message names the error, the submodule and the line.
     """
     try:
         state_of(module)

@@ -1,4 +1,4 @@
-"""Whatever a person calls a network -> an ``nn.Module`` and the text that brings it back."""
+"""Builds an ``nn.Module`` from any form of network, with the text that rebuilds it."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from visus.workbench.module_checks import SOFTMAX, check_module
 Network = str | Design | nn.Module
 DEFAULT_NETWORK = "compact"
 OBJECT_PREFIX = "# a Python object: "
-"""What the text of a network begins with that was given as an object, and cannot be made again from its text."""
+"""Prefix of the text of a network that was passed as an object and cannot be rebuilt from its text."""
 
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network that was made.
+    """A built network.
 
     Args:
-        module: the network; gives (samples, classes).
-        text: what ``design.txt`` holds, from which ``make_network`` makes it again.
-        asked: what was asked for, in the person's own words.
-        design: the design, or None for a person's own module.
-        warnings: what a person should know before they train it.
-        reason: why this network, where the machine and a time limit decided; else empty.
+        module: the network; returns (samples, classes).
+        text: content of ``design.txt``, from which ``make_network`` rebuilds it.
+        asked: the network as the user wrote it.
+        design: the design, or None for a user's module.
+        warnings: warnings for the user before training.
+        reason: the reason for this network, if a time limit determined it; else empty.
     """
 
     module: nn.Module
@@ -68,12 +68,12 @@ def make_network(
         network: None for ``compact``.
         input_shape: (channels, *spatial).
         num_classes: width of the last layer.
-        num_samples: number of training samples, at which some families look.
-        seed: of the initial weights.
+        num_samples: number of training samples, for families that depend on it.
+        seed: seed of the initial weights.
 
     Raises:
-        DesignError: the design is misspelled or does not fit this input.
-        UsageError: the callable cannot be found or called, or its module does not give one number for each class.
+        DesignError: the design has a syntax error or does not fit this input.
+        UsageError: the callable cannot be found or called, or its module does not return one logit per class.
     """
     if network is not None and not isinstance(network, (str, Design, nn.Module)):
         kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
@@ -121,7 +121,7 @@ def make_network(
 
 
 def network(network: Network, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """A network as an ``nn.Module`` that takes (samples, *input_shape) and gives (samples, num_classes).
+    """Build a network as an ``nn.Module`` from (samples, *input_shape) to (samples, num_classes).
 
     Args:
         network: a design, its text, a family call such as ``"resnet(18)"``, or ``"package.module:callable"``.
@@ -129,7 +129,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
         num_classes: width of the last layer.
 
     Raises:
-        DesignError: the design is misspelled or does not fit this input.
+        DesignError: the design has a syntax error or does not fit this input.
 
     >>> network("conv(8, 3), relu, globalpool, linear(classes)", (3, 32, 32), 10)(torch.zeros(2, 3, 32, 32)).shape
     torch.Size([2, 10])
@@ -138,7 +138,7 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
 
 
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
-    """Multiply-adds of one sample: half of what PyTorch's own counter of convolutions and matrix products says."""
+    """Multiply-adds of one sample: half the FLOPs that PyTorch's counter returns for convolutions and matrix products."""
     values = first_weights(module)
     device = torch.device("cpu") if values is None else values.device
     with evaluation_mode(module), torch.no_grad(), FlopCounterMode(display=False) as counter:
@@ -147,10 +147,10 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """The module that ``package.module:callable`` gives; the current folder counts as a place for packages.
+    """The module that ``package.module:callable`` returns; the current folder is searched for packages too.
 
     Raises:
-        UsageError: the callable cannot be found or called, or gives no module.
+        UsageError: the callable cannot be found or called, or does not return a module.
     """
     module_name, _, attribute = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:

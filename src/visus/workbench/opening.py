@@ -1,4 +1,4 @@
-"""``visus.open_data``: data opened as ``visus.data.opened`` does it, with the decoding shown."""
+"""``visus.open_data``: opens data with ``visus.data.opened`` and shows the progress of decoding."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ def open_data(
     should_stop: ShouldStop | None = None,
     **settings: Any,
 ) -> Data:
-    """Open a dataset: a folder for each class, split folders, a table, or array files; decoding that takes long is shown on stderr.
+    """Open a dataset: a folder for each class, split folders, a table, or array files; slow decoding shows its progress on
+    stderr.
 
     Args:
         path: folder or file; None for the images that come with visus.
         progress: False shows nothing.
-        on_event: receives a ``Progress`` for each decoded sample, in place of what is shown.
+        on_event: receives a ``Progress`` for each decoded sample, instead of the display.
         should_stop: asked after each decoded sample; True raises ``CanceledError``.
-        settings: img_size, channels, resize_mode, normalize, labels, split, seed, max_unreadable, cache_dir and num_workers, as
-            ``visus.data.opened.open_data`` explains them.
+        settings: img_size, channels, resize_mode, normalize, labels, split, seed, max_unreadable, cache_dir and num_workers,
+            as for ``visus.data.opened.open_data``.
 
     Raises:
-        DataError: the data cannot be used as it is; the sentence says what to do.
-        UsageError: a setting that cannot be used.
+        DataError: the data is unusable; the message names the remedy.
+        UsageError: a setting is invalid.
         StorageError: the cache folder cannot be written.
     """
     is_shown = speaks.get() if progress is None else progress

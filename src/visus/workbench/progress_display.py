@@ -1,4 +1,4 @@
-"""Whether visus shows progress of itself, and one line on stderr for what takes longer than two seconds."""
+"""Whether visus shows progress by default, and a line on stderr for work that takes longer than two seconds."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from visus.units import write_duration
 PATIENCE_S = 2.0  # what takes longer is named
 
 speaks: ContextVar[bool] = ContextVar("speaks", default=True)
-"""Whether visus shows progress of itself; commands, which show their own, set it to False."""
+"""Whether visus shows progress by default; commands set it to False, since they show their own."""
 
 
 @contextlib.contextmanager
 def working(what: str, progress: bool | None = None) -> Iterator[None]:
-    """A block that is named on stderr when it takes longer than ``PATIENCE_S``, and its time at its end.
+    """A context whose work is named on stderr if it takes longer than ``PATIENCE_S``, and its duration at the end.
 
     Args:
-        what: what is done, as ``scoring``.
-        progress: True or False to show it or not; None to show it unless ``speaks`` says no, or a block around this one is named already.
+        what: name of the work, such as ``scoring``.
+        progress: True or False to show it or not; None to show it unless ``speaks`` is False or an outer block is shown
+            already.
     """
     if not (speaks.get() if progress is None else progress):
         yield
@@ -51,7 +52,7 @@ def working(what: str, progress: bool | None = None) -> Iterator[None]:
 
 
 def notebook_line() -> Callable[[str], None] | None:
-    """A line of a notebook that can be changed; None elsewhere."""
+    """An updatable line in a notebook; None elsewhere."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
     displaying = sys.modules.get("IPython.display")

@@ -1,4 +1,4 @@
-"""The events of a training, shown on stderr: lines, a live bar in a terminal, one changing line in a notebook."""
+"""Shows the events of a training on stderr: lines, a live bar in a terminal, one updated line in a notebook."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ _CELL_S = 0.2  # between two changes of a line in a notebook
 
 @contextlib.contextmanager
 def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Iterator[Monitor]:
-    """A block in which a training is shown as it goes; the monitor to use in it shows each event and passes it on.
+    """A context that shows a training; its monitor shows each event and passes it on.
 
     Args:
-        monitor: that of the caller.
-        progress: False shows nothing; None shows it unless ``speaks`` says no.
-        is_first: this process writes for all.
+        monitor: monitor of the caller.
+        progress: False shows nothing; None shows it unless ``speaks`` is False.
+        is_first: whether this is the process that prints.
     """
     is_shown = is_first and (speaks.get() if progress is None else progress)
     token = speaks.set(False)
@@ -61,7 +61,7 @@ def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Itera
 
 
 def scaling(data: Data) -> str:
-    """How values are scaled, in a few words."""
+    """A short description of how values are scaled."""
     plan = data.preprocessing
     if plan.normalize == "fixed":
         return "scaled as its weights were trained"
@@ -100,7 +100,7 @@ class Screen:
         self.console.print(text, style=style or None, markup=False)
 
     def show(self, event: object) -> None:
-        """One event of anything that takes long."""
+        """Show one event of a long operation."""
         match event:
             case Pricing():
                 self.say(f"measuring once how long {event.network} takes on this machine")

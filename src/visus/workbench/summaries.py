@@ -1,6 +1,6 @@
-"""``visus.summary``: whatever a person calls a network -> its account, and the advice that follows from it.
+"""``visus.summary``: the account of a network in any form, and advice on it.
 
-Torch is loaded for modules alone.
+Torch is loaded only for modules.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ InputShape = Sequence[int] | Sequence[Sequence[int]]
 
 @dataclass(frozen=True)
 class StepMemory:
-    """The memory of a training step, in bytes as ``Account.bytes_training`` gives them, for adamw.
+    """The memory of a training step with adamw, in bytes as in ``Account.bytes_training``.
 
     Args:
         batch_size: samples of the batch.
-        bytes_training: most bytes at once; None where they are not known.
-        bytes_standing: of that, weights and the optimizer's numbers, which are there at every moment.
-        bytes_saved: of that, what is kept for the backward pass.
-        why: why the memory is not known.
+        bytes_training: peak memory; None if unknown.
+        bytes_standing: part of it for weights and optimizer state, which are always allocated.
+        bytes_saved: part of it saved for the backward pass.
+        why: the reason if the memory is unknown.
     """
 
     batch_size: int
@@ -50,10 +50,10 @@ class StepMemory:
 
 
 def training_of(costs: Account, batch_size: int) -> StepMemory:
-    """The memory of a training step; a module that cannot be run without data has none that is known.
+    """The memory of a training step; unknown for a module that cannot run without data.
 
     Raises:
-        UsageError: the batch size is no whole number from 1 on.
+        UsageError: the batch size is not a positive integer.
     """
     checked_batch_size(batch_size)
     try:
@@ -65,12 +65,12 @@ def training_of(costs: Account, batch_size: int) -> StepMemory:
 
 @dataclass(frozen=True)
 class Summary:
-    """A network's account with what follows from it.
+    """A network's account and the advice on it.
 
     Args:
-        account: the rows and the advice; where ``error`` is set, the rows up to the layer that fails.
+        account: the rows and the advice; if ``error`` is set, the rows up to the layer that fails.
         design: the design, or None for a module.
-        error: why the account ends early; None where it does not.
+        error: the error at which the account ends early; else None.
     """
 
     account: Account
@@ -79,7 +79,7 @@ class Summary:
 
     @property
     def advice(self) -> tuple[Advice, ...]:
-        """What is wasteful or wrong, the gravest first."""
+        """The advice, the most serious first."""
         return self.account.advice
 
     def to_json(self) -> dict[str, Any]:
@@ -98,19 +98,20 @@ def summary(
 ) -> Account:
     """The account of any network: shapes, parameters, multiply-adds and receptive fields of every layer, and advice.
 
-    The advice stands in ``.advice``: each piece has ``kind``, ``path``, ``sentence``, ``remedies`` and, as one line, ``text``.
+    The advice is in ``.advice``: each piece has ``kind``, ``path``, ``sentence``, ``remedies`` and, as one line, ``text``.
 
     Args:
         network: a design, its text, a family call such as ``"resnet(18)"``, a design file, ``"package.module:callable"`` or a module.
         input_shape: ``(channels, *spatial)``, without the batch axis; for a module with several inputs a list with the shape of each.
-            An embedding or another module that takes integers gets integers, and the first row says so.
-        num_classes: what ``classes`` stands for.
-        detail: ``"layers"`` for a row for each layer, ``"operations"`` for one for each tensor on the way.
-        object_px: size of the objects in the images, in pixels of the input: advice says whether the last map sees one whole.
-        batch_size: samples of a batch of the training: with 1, advice names batch norms over one position.
+            An embedding or another module for integers receives integers, which the first row notes.
+        num_classes: the value of ``classes``.
+        detail: ``"layers"`` for a row for each layer, ``"operations"`` for a row for each intermediate tensor.
+        object_px: size of the objects in the images, in pixels of the input: advice then checks whether a position of the
+            last map can see a whole object.
+        batch_size: samples of a training batch; with 1, advice names batch norms over one position.
 
     Raises:
-        DesignError: the design is misspelled, or a layer cannot take what reaches it.
+        DesignError: the design has a syntax error, or a layer cannot take its input.
         UsageError: the module cannot be found, or cannot take this input.
 
     >>> costs = summary("conv(64, 3, padding=1)", (3, 224, 224))
@@ -135,11 +136,11 @@ def summarize(
     object_px: int | None = None,
     batch_size: int | None = None,
 ) -> Summary:
-    """The account and the advice; a layer that fails ends the rows, and the error comes with them.
+    """The account and the advice; if a layer fails, the rows end there and ``error`` is set.
 
     Raises:
-        DesignError: the design is misspelled, or the input shape is none.
-        UsageError: the module cannot be found, the detail does not exist, or the input shape is none.
+        DesignError: the design has a syntax error, or the input shape is invalid.
+        UsageError: the module cannot be found, the detail does not exist, or the input shape is invalid.
     """
     check_detail(detail)
     if object_px is not None and object_px < 1:
@@ -190,11 +191,12 @@ def _shapes_of(input_shape: Any) -> tuple[tuple[int, ...], ...]:
 
 
 def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design | None:
-    """The design that is meant, or None for a module and for the name of a callable.
+    """The network as a design; None for a module and for the name of a callable.
 
     Raises:
         DesignError: the text cannot be read.
-        UsageError: the words are nearly the name of a callable, a folder, or a file that cannot be read; or there are no classes.
+        UsageError: the text resembles the name of a callable, or names a folder or an unreadable file; or the number of
+            classes is below 1.
     """
     if num_classes < 1:
         raise UsageError(f"the number of classes must be at least 1, not {num_classes}.")

@@ -1,4 +1,5 @@
-"""Advice that follows from a network's figures: what is wrong or wasteful, each with its sum and with remedies that were tried."""
+"""Advice that follows from a network's figures: what is wrong or wasteful, each with its calculation and with remedies that
+were tried."""
 
 from __future__ import annotations
 
@@ -16,7 +17,7 @@ KINDS: Final[dict[str, str]] = {
     "object": "the last map sees less than an object, or the image is smaller than one",
     "norm": "a norm over one value",
     "softmax": "a softmax before the cross-entropy",
-    "pool": "a map with one position is pooled",
+    "pool": "a map with a single position is pooled",
     "stride": "a stride larger than its kernel",
     "gaps": "windows that leave gaps in what is read",
     "border": "a border that is never read",
@@ -47,9 +48,9 @@ def advise(
     Args:
         account: its account, with a row for each layer.
         design: the design that the account is of; without it, no remedy is tried.
-        num_classes: what ``classes`` stands for.
+        num_classes: the value of ``classes``.
         object_px: size of the objects in the images, in pixels of the input.
-        batch_size: samples of a batch of the training: with 1, a batch norm over one position has one value.
+        batch_size: samples of a training batch. With 1, a batch norm over one position has a single value.
 
     Raises:
         DesignError: the design cannot take the account's input.

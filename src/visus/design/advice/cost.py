@@ -1,4 +1,4 @@
-"""Advice on what is spent or lost for nothing: channels, the first linear layer, norms, pools and softmax."""
+"""Advice on wasted parameters and lost information: channels, the first linear layer, norms, pools and softmax."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_SHRUNK = 16  # a map shrinks at most so many times between two widths that 
 
 
 def falling_channels(facts: Facts) -> Iterator[AdviceFound]:
-    """Fewer channels on a smaller map, counted by the widest convolution or stack of branches at each size of map."""
+    """Fewer channels on a smaller map; the widest convolution or concat at each map size counts."""
     levels: list[tuple[tuple[int, ...], int, Row]] = []  # size of map, widest channels, the first row that is so wide
     for row, flow in zip(facts.rows, facts.flows, strict=True):
         if not facts.is_map(row.output_shape) or not (row.macs or flow.kind == "stack"):
@@ -94,7 +94,7 @@ def softmax_last(facts: Facts) -> Iterator[AdviceFound]:
 
 
 def pooled_points(facts: Facts) -> Iterator[AdviceFound]:
-    """Poolings of maps with one position: one piece of advice for all of them."""
+    """All pools over a map with a single position, as one piece of advice."""
     found = []
     for place, flow in enumerate(facts.flows):
         shape = facts.shape_at(facts.source(place))
@@ -111,7 +111,7 @@ def pooled_points(facts: Facts) -> Iterator[AdviceFound]:
 
 
 def lone_values(facts: Facts) -> Iterator[AdviceFound]:
-    """A norm over a single value, which leaves nothing of it."""
+    """A norm over a single value, whose output does not depend on that value."""
     for row, flow in zip(facts.rows, facts.flows, strict=True):
         normed = flow.normed
         if normed is None or normed.num_values != 1 or normed.by == "batch":

@@ -1,4 +1,4 @@
-"""What a piece of advice is: a sentence with its sum, and changes that were tried."""
+"""A piece of advice: a sentence with its calculation, and changes that were tried."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Remedy:
 
     Args:
         text: the change, with figures of the changed network.
-        design: the changed design; None where a module was advised, which nothing can be tried on.
+        design: the changed design; None if the advice is about a module, where no change can be tried.
         input_shape: shape of the images that the remedy is about; None if there is no design.
         object_px: size of the objects in them.
         removes: whether the advice no longer applies after it; if it still does, the text says what is left.
@@ -31,14 +31,14 @@ class Remedy:
 
 @dataclass(frozen=True)
 class Advice:
-    """Something in a network that is wasteful or cannot work as meant, with its sum and with changes that were tried.
+    """Something in a network that is wasteful or cannot work as intended, with its calculation and changes that were tried.
 
     Args:
-        kind: one word of ``visus.design.advice.advise.KINDS``.
-        path: path of the layer that it is about, the first of several; empty for the network as a whole.
-        sentence: what is so, with the numbers that show it.
-        changes: what to do about it; each figure in it was computed on the changed design.
-        paths: paths of all rows that it is about.
+        kind: a key of ``visus.design.advice.advise.KINDS``.
+        path: path of the first layer concerned; empty for the network as a whole.
+        sentence: the problem, with the numbers that show it.
+        changes: changes that help; their figures were computed on the changed design.
+        paths: paths of all rows concerned.
     """
 
     kind: str
@@ -49,7 +49,7 @@ class Advice:
 
     @property
     def remedies(self) -> tuple[str, ...]:
-        """The changes as people read them."""
+        """The text of each change."""
         return tuple(each.text for each in self.changes)
 
     @property
@@ -63,7 +63,7 @@ class Advice:
         return f"{place}{self.sentence}" + (f" What helps: {'; or '.join(self.remedies)}." if self.changes else "")
 
     def is_same_as(self, other: Advice) -> bool:
-        """Whether both say the same of the same place, whatever the numbers."""
+        """Whether both are of the same kind and about the same layer, whatever the numbers."""
         return self.kind == other.kind and (self.path == other.path or not set(self.paths).isdisjoint(other.paths))
 
     def to_json(self) -> dict[str, Any]:
@@ -72,7 +72,7 @@ class Advice:
 
 
 def per_axis_text(numbers: Many[int]) -> str:
-    """One number where all axes have the same, else one for each axis.
+    """One number if all axes have the same, else one for each axis.
 
     >>> per_axis_text((7, 7)), per_axis_text((7, 9))
     ('7', '7 x 9')

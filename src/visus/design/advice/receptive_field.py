@@ -1,4 +1,4 @@
-"""Advice on what is seen: receptive fields larger than the image, or smaller than the objects in it."""
+"""Advice on receptive fields that are larger than the image, or smaller than the objects in it."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _MAX_LAYERS: Final = 50  # more layers added are no remedy
 
 
 def unproductive(facts: Facts) -> Iterator[AdviceFound]:
-    """Layers that can add no new part of the image: the field of what enters them is as long as it on every axis.
+    """Layers that cannot add context: the receptive field of their input already covers the image on every axis.
 
-    The criterion of Richter et al. 2021 (arXiv:2106.12307). Only layers with windows larger than 1 are meant: no other layer adds any.
+    The criterion of Richter et al. 2021 (arXiv:2106.12307). Only layers with windows larger than 1 count; other layers never
+    add context.
     """
     found = _unproductive(facts)
     if not found:
@@ -33,7 +34,7 @@ def unproductive(facts: Facts) -> Iterator[AdviceFound]:
     parameters, macs = sum(row.num_parameters for row in rows), sum(row.macs for row in rows)
     one = len(rows) == 1
     sentence = (
-        f"what enters this layer has a receptive field of {per_axis_text(found[rows[0].path])} px, and the image of "
+        f"the input of this layer already has a receptive field of {per_axis_text(found[rows[0].path])} px, and the image of "
         f"{write_shape(facts.input_size)} fits into it: "
         f"this layer{'' if one else f' and {len(rows) - 1} later'} can add no new part of the image (Richter et al. 2021). "
         f"{'It holds' if one else 'They hold'} {write_count(parameters)} parameters "
@@ -44,7 +45,7 @@ def unproductive(facts: Facts) -> Iterator[AdviceFound]:
 
 
 def object_size(facts: Facts) -> Iterator[AdviceFound]:
-    """The image is smaller than an object, or the last map sees less: none of its positions can see one whole."""
+    """The image is smaller than an object, or the receptive field of the last map is."""
     row, wanted = facts.last_map(), facts.object_px
     if wanted is None or row is None:
         return
@@ -90,7 +91,7 @@ def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candi
     needed = max(max(sizes) for sizes in found.values()) + 1
     if not facts.nodes:
         if needed <= 2 * max(facts.input_size):
-            yield Candidate(f"images of {needed} px or more (this follows from the fields, and was not tried)")
+            yield Candidate(f"images of {needed} px or more (computed from the receptive fields, not tried)")
         return
     shape = (facts.input_shape[0], *(max(length, needed) for length in facts.input_size))
     if max(shape[1:]) <= 2 * max(facts.input_size):
@@ -144,7 +145,7 @@ def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
         design = without(facts.nodes, (), named=True)
         smaller = facts.tried(design, (facts.input_shape[0], *reduced), object_px=math.ceil(max(sizes_px)))
         if smaller is not None and _sees(smaller, math.ceil(max(sizes_px))):
-            text = f"images reduced to {write_shape(reduced)}, on which the object has {max(sizes_px):.3g} px"
+            text = f"images resized to {write_shape(reduced)}, on which the object has {max(sizes_px):.3g} px"
             yield Candidate(text, design, smaller)
 
 

@@ -1,4 +1,4 @@
-"""Advice on what is read: borders that no window reaches, strides and dilations that leave gaps."""
+"""Advice on unread pixels: borders that no window reaches, strides and dilations that leave gaps."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MAX_DILATION: Final = 8  # so far dilations are tried in search of one that clo
 
 
 def unread(facts: Facts) -> Iterator[AdviceFound]:
-    """Positions of a map that nothing reads which it feeds: at its far edge, between windows; or of the image as a whole."""
+    """Positions of a map that no later layer reads, at its far edge or between windows; or unread pixels of the image."""
     sizes = cache(lambda: _next_sizes(facts))
     found = [each for source in facts.readers for each in _unread_of(facts, source, sizes)]
     yield from found
@@ -52,7 +52,8 @@ def unread(facts: Facts) -> Iterator[AdviceFound]:
 
 
 def gaps(facts: Facts) -> Iterator[AdviceFound]:
-    """Pixels inside the field of one position that it never reads, as under windows dilated by the same number again and again."""
+    """Pixels inside the receptive field that a position never reads, as under repeated windows of the same dilation
+    (gridding)."""
     row = facts.last_map()
     if row is None or len(facts.input_shape) < 2 or not facts.is_exact(facts.places[row.path]):
         return

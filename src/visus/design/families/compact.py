@@ -1,4 +1,4 @@
-"""``compact``: the network that visus trains where none is named."""
+"""``compact``: the default network of visus."""
 
 from __future__ import annotations
 
@@ -23,29 +23,31 @@ _MIN_CHANNELS = 8  # and what all numbers of channels are multiples of: a proces
 def compact(
     input_shape: Shape, num_classes: int | None = None, num_samples: int | None = None, *, scale: float = 1
 ) -> Design:
-    """A whitening stem, then stages of two convolutions around a pool, until one place sees the whole item; then a global pool.
+    """A whitening stem, then stages of two convolutions around a pool until the receptive field covers the sample, then a
+    global pool.
 
     - The stem whitens patches of 2 along each axis (its filters are computed from the data): at every place of images up to 40 px, patch
-      beside patch of larger ones and of volumes, and of 4 where the side would still be longer than 80. A whitened patch keeps all
-      that it says, in fewer places and more channels. Signals: patches of 8, at every fourth place.
+      beside patch of larger ones and of volumes, and of 4 where the side would still be longer than 80. Whitening keeps all
+      the information of a patch, with fewer positions and more channels. Signals: patches of 8, at every fourth place.
     - A stage is a convolution, a max pool, norm, gelu, a convolution, norm, gelu. Windows are of 3 along each axis and pools of 2; for
       signals 9 and 4.
     - Stages are added until the field of one place of the last map reaches the whole shorter side, while there is something left to pool.
     - The first stage has 32 channels, from 20,000 small images on 64 (48 where they are gray), 16 for signals and 8 for volumes; the others
       have four times as many.
-    - A scale multiplies the channels of every stage, rounded to a multiple of 8. At the smallest scale a stage has its first convolution alone,
-      so a long side may need one stage more; at the largest it has a third convolution, and no fewer stages for that.
+    - A scale multiplies the channels of every stage, rounded to a multiple of 8. At the smallest scale a stage has only its
+      first convolution, so a long side may need one more stage. At the largest it has a third convolution, with the same
+      number of stages.
 
     After Jordan 2024 (arXiv:2404.00498), section 3.1.
 
     Args:
         input_shape: ``(channels, *spatial)``.
-        num_classes: plays no part yet; a family may look at it.
-        num_samples: number of samples to train on; None where that is unknown.
+        num_classes: unused here; other families may depend on it.
+        num_samples: number of samples to train on; None if unknown.
         scale: 0.25, 0.5, 1, 1.5 or 2.
 
     Raises:
-        DesignError: the input is no map, or there is no such scale.
+        DesignError: the input is not a map, or the scale is unknown.
 
     >>> print(compact((3, 32, 32), 10, 50_000).layers[0].text)
     sequence(whiten(2), gelu, name="stem")

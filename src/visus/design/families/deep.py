@@ -1,4 +1,5 @@
-"""Deep families with paths that meet: sums (ResNet), stacks of windows (Inception), stacks of all that came before (DenseNet)."""
+"""Deep families with joined paths: sums (ResNet), concatenated branches (Inception), concatenation of all earlier maps
+(DenseNet)."""
 
 from __future__ import annotations
 
@@ -26,12 +27,12 @@ _DENSENET: Final = {
 
 
 def resnet(depth: int = 18, *, input_shape: Shape | None = None) -> Design:
-    """ResNet (He et al. 2016, arXiv:1512.03385); in the deeper ones the stride is on the 3 x 3 layer, as is usual today.
+    """ResNet (He et al. 2016, arXiv:1512.03385); from depth 50 on, the stride is on the 3 x 3 layer, as is usual today.
 
     Args:
         depth: 18, 34, 50, 101 or 152 layers with weights.
-        input_shape: ``(channels, *spatial)``. Up to 64 pixels on the longest axis, the network begins with a 3 x 3 convolution
-            of stride 1 and no pooling; else, and where no shape is given, with 7 x 7 of stride 2 and a pooling of stride 2.
+        input_shape: ``(channels, *spatial)``. Up to 64 pixels on the longest axis, the stem is a 3 x 3 convolution of stride
+            1 without pooling. Otherwise, and by default, it is a 7 x 7 convolution of stride 2 and a pool of stride 2.
 
     Raises:
         DesignError: there is no ResNet of that depth.

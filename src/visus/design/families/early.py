@@ -1,4 +1,5 @@
-"""The first families: layers in a row, and two or three large linear layers at the end; and the plain network of linear layers."""
+"""The early families: a sequence of layers that ends with two or three large linear layers. Also the plain network of linear
+layers."""
 
 from __future__ import annotations
 
@@ -69,10 +70,10 @@ def vgg(depth: int = 16) -> Design:
 
 
 def mlp(*widths: int, drop: float = 0.0) -> Design:
-    """A plain network of linear layers: the image flattened, a hidden layer for each width, the classes.
+    """A plain network of linear layers: flatten, one hidden layer for each width, and the output layer.
 
     Args:
-        widths: outputs of each hidden layer; none makes a linear classifier.
+        widths: outputs of each hidden layer; without widths, a linear classifier.
         drop: probability of dropout after each hidden layer.
 
     >>> mlp(512).text

@@ -45,7 +45,7 @@ def mobilenet(version: int = 2, *, width: float = 1.0) -> Design:
     """
     known_choice("mobilenet", "versions", version, {1: None, 2: None})
     if not isinstance(width, (int, float)) or not 0 < width <= 16:
-        raise DesignError(f"width of mobilenet is a factor above 0 and up to 16, not {width!r}.")
+        raise DesignError(f"width of mobilenet must be a factor above 0 and up to 16, not {width!r}.")
     if version == 1:
         stages = [sequence(*_window(3, stride, relu), *_mix(_multiple(out * width), relu)) for out, stride in _MOBILENET1]
         return Design([*_stem(_multiple(32 * width), relu), *stages, globalpool, dropout(0.001), linear(classes)])

@@ -33,7 +33,7 @@ def convnext(size: str = "tiny", *, drop: float = 0.0) -> Design:
     """
     widths, depths = known_choice("convnext", "sizes", size, _CONVNEXT)
     if not isinstance(drop, (int, float)) or not 0 <= drop < 1:
-        raise DesignError(f"drop of convnext is a probability from 0 to below 1, not {drop!r}.")
+        raise DesignError(f"drop of convnext must be a probability from 0 to below 1, not {drop!r}.")
     parts: list[ItemLike] = [sequence(conv(widths[0], 4, stride=4), layernorm, name="stem")]
     done, last = 0, max(1, sum(depths) - 1)
     for number, (width, depth) in enumerate(zip(widths, depths, strict=True), 1):

@@ -67,7 +67,7 @@ class _AnyConvolution(Windowed):
 
     @property
     def has_bias(self) -> bool:
-        """Whether a number is added for each output channel; an undecided bias counts as one."""
+        """Whether each output channel has a bias; an undecided bias counts as one."""
         return self.bias is not False
 
     def windows(self, num_axes: int) -> tuple[Window, ...]:
@@ -139,7 +139,7 @@ class _AnyConvolution(Windowed):
 
 @dataclass(frozen=True, repr=False)
 class Convolution(_AnyConvolution):
-    """What conv and depthwise share: trained filters under a sliding window, all of whose arguments can be changed. Abstract."""
+    """What conv and depthwise share: trained filters in a sliding window, with adjustable arguments. Abstract."""
 
     def saved_for_backward(
         self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
@@ -159,11 +159,12 @@ class Conv(Convolution):
     """A convolution. The input's channels are never written: they are inferred.
 
     Args:
-        out_channels: number of filters; ``classes`` for one each class.
+        out_channels: number of filters; ``classes`` for one per class.
         kernel_size, stride, padding, dilation: as in torch, one number for all axes or a tuple with one for each;
             ``padding="same"`` keeps the size (stride 1 only; an odd pixel goes to the far edge).
         groups: number of groups of channels; an output channel reads the input channels of its own group.
-        bias: whether a number is added for each output channel. Default: no bias if a ``norm`` (batch norm) follows directly, since
+        bias: whether each output channel has a trained offset. Default: no bias if a ``norm`` (batch norm) follows directly,
+            since
             that subtracts it again; else a bias.
 
     >>> Conv(64, 3, padding=1, bias=False).output_shape((3, 32, 32))
@@ -365,7 +366,7 @@ class Transposed(_AnyConvolution):
         return SavedForBackward(True, forward=buffers.forward(), backward=buffers.backward(), copies=True)
 
     def paddings_to_try(self) -> Many[int]:
-        """Less padding: that of a transposed convolution removes positions."""
+        """Smaller paddings, since the padding of a transposed convolution removes positions."""
         return range(self.padding - 1, -1, -1) if isinstance(self.padding, int) else ()
 
     def _out_channels(self, input_shape: Shape) -> int:

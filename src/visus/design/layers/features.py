@@ -1,4 +1,4 @@
-"""Layers that make or read features: flatten and linear."""
+"""Layers that output or read features: flatten and linear."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ class Linear(Layer):
     """Each output is a weighted sum of all features.
 
     Args:
-        out_features: number of outputs; ``classes`` for one each class.
-        bias: whether a number is added to each output.
+        out_features: number of outputs; ``classes`` for one per class.
+        bias: whether each output has a trained offset.
     """
 
     prefix = word = "linear"
@@ -67,7 +67,7 @@ class Linear(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) > 1:
             raise DesignError(
-                f"linear needs features, and gets a map of {write_shape(input_shape)}. Add flatten or globalpool before it."
+                f"linear needs features, but its input is a map of {write_shape(input_shape)}. Add flatten or globalpool before it."
             )
         return (need_number("out_features", self.out_features),)
 

@@ -1,4 +1,5 @@
-"""What a layer is: a frozen value that knows its shapes, parameters, multiply-adds, receptive field and memory.
+"""The base classes of layers: frozen values that compute their shapes, parameters, multiply-adds, receptive field and
+memory.
 
 Shapes are ``(channels, *spatial)`` for a map and ``(features,)`` after flatten, globalpool or linear. One class serves maps of
 any number of axes.
@@ -29,7 +30,7 @@ _OWN_POSITION: Final = Window(1)  # leaves every field as it is
 
 @dataclass(frozen=True, repr=False)
 class Layer(Item):
-    """One layer. Abstract; the final classes have a ``word`` of their own, by which ``visus.design.layers.registry`` finds them."""
+    """One layer. Abstract; each concrete class has its own ``word``, by which ``visus.design.layers.registry`` finds it."""
 
     positional: ClassVar[int] = 0  # so many arguments are written without their names
     row_kind: ClassVar[Kind] = "values"  # what advice calls it
@@ -40,7 +41,7 @@ class Layer(Item):
 
     @property
     def text(self) -> str:
-        """The layer as it is written in a design; arguments that keep their default are left out.
+        """The layer as the text of a design; arguments with default values are omitted.
 
         >>> from visus.design import conv, norm
         >>> conv(32, padding=1).text, norm().text
@@ -77,7 +78,7 @@ class Layer(Item):
         """Shape of the output, without the batch axis.
 
         Raises:
-            DesignError: the layer cannot take this shape; the sentence gives the numbers, without the layer's path.
+            DesignError: the layer cannot take this shape. The message has the numbers, without the layer's path.
         """
 
     def output_length(self, length: int, axis: int, num_axes: int) -> int | None:
@@ -89,7 +90,7 @@ class Layer(Item):
         return length
 
     def min_input_length(self, output_length: int, axis: int, num_axes: int) -> int:
-        """The shortest axis from which at least ``output_length`` positions come out."""
+        """The shortest axis that yields at least ``output_length`` output positions."""
         return output_length
 
     def num_parameters(self, input_shape: Shape) -> int:
@@ -110,7 +111,7 @@ class Layer(Item):
         return BYTES_PER_VALUE * self.num_parameters(input_shape)
 
     def macs(self, input_shape: Shape) -> int:
-        """Multiply-adds for one sample; the additions of a bias, norms and activations count as none."""
+        """Multiply-adds for one sample; bias, norms and activations are not counted."""
         return 0
 
     def saved_for_backward(
@@ -135,15 +136,15 @@ class Layer(Item):
         return ()
 
     def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
-        """The window or the enlargement of each axis; empty if each position reads itself alone, or all positions."""
+        """The window or the enlargement of each axis; empty if each position reads only itself, or all positions."""
         return self.windows(num_axes)
 
     def normed(self, input_shape: Shape) -> Normed | None:
-        """The values over which a norm takes a mean and a deviation; None for any other layer."""
+        """The values over which a norm takes a mean and a standard deviation; None for any other layer."""
         return None
 
     def fields_after(self, fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
-        """The receptive fields of the output, one for each axis of the network's input, given those of the layer's input."""
+        """The receptive fields of the output, from those of the layer's input; one for each axis of the network's input."""
         num_axes = len(input_shape) - 1
         if self.context == "global":
             return each_once(Field.hull, fields)
@@ -160,7 +161,7 @@ class Layer(Item):
 
 
 class DoesNotFitError(DesignError):
-    """A window that does not fit its map. It never leaves this room: ``remedies.explain`` makes what a user reads."""
+    """A window that does not fit its map. Internal: ``remedies.explain`` turns it into the error that users see."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -226,21 +227,21 @@ class Windowed(Layer):
 
 @dataclass(frozen=True, repr=False)
 class SameShape(Layer):
-    """A layer whose output has the shape of its input. Abstract in meaning: it stands for its subclasses."""
+    """A layer whose output has the shape of its input. Used only as a base class."""
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return input_shape
 
 
 def each_once(change: Callable[[Field], Field], fields: tuple[Field, ...]) -> tuple[Field, ...]:
-    """The fields after a change; axes that share a field, as those of a square image do, share the result."""
+    """The fields after a change, computed once for axes that share a field, as in a square image."""
     found = {id(field): field for field in fields}
     changed = {key: change(field) for key, field in found.items()}
     return tuple(changed[id(field)] for field in fields)
 
 
 def after_all_channels(fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
-    """The fields after a layer that reads all channels of a position: all features, or nothing more of a map."""
+    """The fields after a layer that reads all channels of a position: the union for features, unchanged for a map."""
     return each_once(Field.with_global_context, fields) if len(input_shape) == 1 else fields
 
 
@@ -259,7 +260,7 @@ def spatial_size(input_shape: Shape, word: str) -> Shape:
     """The spatial part of a map's shape.
 
     Raises:
-        DesignError: the shape is one of features.
+        DesignError: the shape is that of features.
     """
     if len(input_shape) < 2:
         raise DesignError(
@@ -290,7 +291,7 @@ def _article(number: int) -> str:
 
 
 def check_number(layer: Layer, name: str) -> list[str]:
-    """The mistake of an argument that is no finite number; a whole one becomes a float."""
+    """The error message for an argument that is not a finite number; integers become floats."""
     value = getattr(layer, name)
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         object.__setattr__(layer, name, float(value))

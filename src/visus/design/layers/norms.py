@@ -40,10 +40,10 @@ class _AnyNorm(SameShape):
 
 @dataclass(frozen=True, repr=False)
 class Norm(_AnyNorm):
-    """Batch norm: each channel to mean 0 and deviation 1 over the batch, then a trained scale and shift.
+    """Batch norm: normalizes each channel over the batch, then applies a trained scale and shift.
 
     Args:
-        eps: added to the variance before its root is taken, as in torch. EfficientNet was trained with 0.001.
+        eps: added to the variance before the square root, as in torch. EfficientNet was trained with 0.001.
 
     >>> Norm(eps=1e-3).text
     'norm(eps=0.001)'
@@ -74,7 +74,7 @@ class Norm(_AnyNorm):
 
 
 class LayerNorm(_AnyNorm):
-    """Layer norm over the channels, at each position of the map alone, then a trained scale and shift."""
+    """Layer norm: normalizes over the channels at each position separately, then applies a trained scale and shift."""
 
     prefix = word = "layernorm"
 
@@ -97,9 +97,9 @@ class LayerNorm(_AnyNorm):
 
 @dataclass(frozen=True, repr=False)
 class GroupNorm(_AnyNorm):
-    """Group norm: the channels of each group, over the whole map, to mean 0 and deviation 1; then a trained scale and shift.
+    """Group norm: normalizes the channels of each group over the whole map, then applies a trained scale and shift.
 
-    Each output depends on the mean of the map, so its receptive field is that of the windows before it and the whole image.
+    Each output depends on the mean of the map, so its receptive field includes the whole image.
     """
 
     prefix = word = "groupnorm"

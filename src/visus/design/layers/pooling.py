@@ -1,4 +1,4 @@
-"""Layers without weights that make maps smaller or larger: pools, blurred pooling, upsampling, global pooling."""
+"""Layers without weights that shrink or enlarge maps: pools, blur pooling, upsampling, global pooling."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Pool(Windowed):
 
 @dataclass(frozen=True, repr=False)
 class MaxPool(Pool):
-    """The largest value under each window.
+    """The maximum of each window.
 
     >>> MaxPool(2).output_shape((16, 28, 28))
     (16, 14, 14)
@@ -104,7 +104,7 @@ class MaxPool(Pool):
 
 @dataclass(frozen=True, repr=False)
 class AvgPool(Pool):
-    """The mean value under each window.
+    """The mean of each window.
 
     >>> AvgPool(3, stride=2, padding=1).output_shape((16, 28, 28))
     (16, 14, 14)
@@ -132,7 +132,8 @@ class AvgPool(Pool):
 class BlurPool(Windowed):
     """A low-pass filter against aliasing, then the stride (Zhang 2019, arXiv:1904.11486).
 
-    Each channel alone, with fixed weights: a row of Pascal's triangle on each axis, divided by its sum. The border is mirrored, so
+    It filters each channel separately with fixed weights: a normalized row of Pascal's triangle on each axis. The border is
+    mirrored, so
     the size is divided by the stride and rounded up.
 
     Args:
@@ -156,7 +157,7 @@ class BlurPool(Windowed):
             or isinstance(self.kernel_size, bool)
             or self.kernel_size not in BLUR_KERNELS
         ):
-            mistakes.append(f"kernel_size of a blurpool is a whole number from 3 to 7, not {self.kernel_size!r}.")
+            mistakes.append(f"kernel_size of a blurpool must be a whole number from 3 to 7, not {self.kernel_size!r}.")
         return mistakes + check_whole("stride", self.stride, least=1, axes=True)
 
     @property
@@ -214,11 +215,12 @@ class BlurPool(Windowed):
 
 @dataclass(frozen=True, repr=False)
 class Upsample(Windowed):
-    """A larger map: each position copied (``"nearest"``), or interpolated between neighbors (``"linear"``, on two axes bilinear).
+    """Enlarges the map: each position is copied (``"nearest"``), or interpolated between neighbors (``"linear"``, on two
+    axes bilinear).
 
     Args:
         scale_factor: 1 to 32, one number for all axes or a tuple with one for each.
-        mode: ``"nearest"`` or ``"linear"``; the latter with half-pixel centers, as torch has it with ``align_corners=False``.
+        mode: ``"nearest"`` or ``"linear"``; the latter as in torch with ``align_corners=False``.
 
     >>> Upsample(2).output_shape((16, 7, 7))
     (16, 14, 14)
@@ -252,7 +254,7 @@ class Upsample(Windowed):
 
 @dataclass(frozen=True, repr=False)
 class GlobalPool(Layer):
-    """One feature for each channel: the mean (``"avg"``) or the largest (``"max"``) of all its positions.
+    """One feature for each channel: the mean (``"avg"``) or the maximum (``"max"``) over all positions.
 
     >>> GlobalPool().output_shape((512, 7, 7))
     (512,)

@@ -1,4 +1,5 @@
-"""The table of layers: each word of the notation with its class. A class in one of the layer files is in the table by its word."""
+"""The table of layers, from the word in the notation to the class. Each class in a layer file registers under its
+``word``."""
 
 from __future__ import annotations
 

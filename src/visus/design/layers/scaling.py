@@ -23,17 +23,17 @@ __all__ = [
 
 @dataclass(frozen=True, repr=False)
 class SqueezeExcite(SameShape):
-    """A gate for each channel from the means of all channels (Hu, Shen and Sun 2018, arXiv:1709.01507).
+    """A gate for each channel, computed from the means of all channels (Hu, Shen and Sun 2018, arXiv:1709.01507).
 
-    The mean of each channel over the map goes through a linear layer to ``squeeze_channels``, an activation, and a linear layer
-    back to a number for each channel, which becomes a factor between 0 and 1. So each output depends on its own position and on
+    A linear layer maps the means to ``squeeze_channels``; an activation and a second linear layer return one factor between
+    0 and 1 for each channel. So each output depends on its own position and on
     the whole map.
 
     Args:
-        squeeze_channels: width between the two layers, in channels. It is no ratio: EfficientNet writes a quarter of the channels
-            before the block, MobileNetV3 a quarter of those inside.
+        squeeze_channels: channels between the two linear layers, as a number and not a ratio. EfficientNet uses a quarter of
+            the block's input channels, MobileNetV3 a quarter of its inner channels.
         activation: ``"relu"`` or ``"silu"``.
-        scale_activation: what makes the factor, ``"sigmoid"`` or ``"hardsigmoid"``.
+        scale_activation: the function that computes the factor, ``"sigmoid"`` or ``"hardsigmoid"``.
 
     >>> SqueezeExcite(4).num_parameters((16, 8, 8))
     148
@@ -116,7 +116,7 @@ class _Dropping(SameShape):
         usable = isinstance(self.p, (int, float)) and not isinstance(self.p, bool) and 0 <= self.p < 1
         if usable:
             object.__setattr__(self, "p", float(self.p))
-        return super()._mistakes() + ([] if usable else [f"p is a probability from 0 to below 1, not {self.p!r}."])
+        return super()._mistakes() + ([] if usable else [f"p must be a probability from 0 to below 1, not {self.p!r}."])
 
 
 class Dropout(_Dropping):

@@ -1,1 +1,1 @@
-"""The memory of a design at work: what autograd saves of each layer, buffers of convolutions, and the largest total at once."""
+"""The memory of a design during training and inference: tensors saved by autograd, buffers of convolutions, and the peak."""

@@ -2,8 +2,8 @@
 
 oneDNN copies maps and weights into blocks of 16 channels with AVX-512 (8 with AVX2), and the result back, so a map of 4 channels takes
 the memory of 16. What it copies in a given case depends on the processor, the number of threads and its version; the bound does not.
-For the usual networks the whole step comes out at 1.00 to 1.02 of what the allocator hands out, for networks of fewer than 16 channels
-at up to three times as much. With AVX2 and images of 1 to 3 channels it was found up to 15 % too low.
+For usual networks, the bound of the whole step is 1.00 to 1.02 times the allocated bytes; for networks with fewer than 16
+channels, up to three times. With AVX2 and images of 1 to 3 channels it was up to 15 % too low.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _MAX_PARTS: Final = 256  # of them at most
 
 
 class ConvolutionBuffers(NamedTuple):
-    """A convolution, as far as its buffers depend on it.
+    """The properties of a convolution that determine its buffers.
 
     Args:
         input_shape, output_shape: without the batch axis.
         weight_bytes: bytes of the trained values.
         num_taps: positions of the window.
         num_groups: groups of channels.
-        is_strided, is_transposed: what it is.
+        is_strided, is_transposed: whether the convolution is strided, or transposed.
         is_channels_last: whether the input is channels-last in memory; then a usual convolution copies no maps.
     """
 
@@ -41,7 +41,8 @@ class ConvolutionBuffers(NamedTuple):
     is_channels_last: bool = False
 
     def forward(self) -> tuple[Bytes, ...]:
-        """Input, weights and output in blocks, the output itself not yet there; then the output beside its blocks."""
+        """Bytes at the two moments of the forward pass: input, weights and output in blocks; then the output and its
+        blocks."""
         if self._copies_no_maps:
             return (Bytes(2 * self.weight_bytes, 0),)
         output = _blocked(self.output_shape)
@@ -53,16 +54,16 @@ class ConvolutionBuffers(NamedTuple):
         return (Bytes(self.weight_bytes, copies), Bytes(0, output))
 
     def backward(self) -> tuple[Bytes, ...]:
-        """Input and gradient of the output in blocks while the gradient of the weights is computed; then that gradient in blocks."""
+        """Bytes while the weight gradient is computed: input and output gradient in blocks; then the weight gradient in
+        blocks."""
         if self._copies_no_maps:
             is_in_parts = self.is_depthwise and self.num_taps > _MAX_SMALL_TAPS
             return (Bytes((_MAX_PARTS if is_in_parts else 3) * self.weight_bytes, 0),)
         return (Bytes(0, self._blocked_input() + _blocked(self.output_shape)), Bytes(self.weight_bytes, 0))
 
     def to_input(self) -> tuple[Bytes, ...]:
-        """Both gradients in blocks while that of the input is computed; then that gradient beside its blocks.
-
-        The gradient of the weights is not there yet.
+        """Bytes while the input gradient is computed: both gradients in blocks; then the input gradient and its blocks. The
+        weight gradient is not allocated yet.
         """
         if self._copies_no_maps or self.is_transposed:
             return ()

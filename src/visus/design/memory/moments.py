@@ -10,10 +10,10 @@ from visus.errors import UsageError, unknown_name
 
 
 class Optimizer(NamedTuple):
-    """What an optimizer needs.
+    """The memory of an optimizer.
 
     Args:
-        states: numbers that it keeps for each trained number.
+        states: values that it keeps for each parameter.
         buffers: copies of the largest weight while it is updated.
     """
 
@@ -26,19 +26,19 @@ OPTIMIZERS: Final = {"adamw": Optimizer(2, 2), "sgd": Optimizer(1, 2), "none": O
 
 
 class Memory(Protocol):
-    """What an account asks for its bytes."""
+    """The interface through which an account computes its bytes."""
 
     def training(self, batch_size: int, optimizer: str) -> int:
-        """Most bytes at once in a training step."""
+        """Peak memory of a training step, in bytes."""
 
     def inference(self, batch_size: int) -> int:
-        """Most bytes at once in an inference."""
+        """Peak memory of an inference, in bytes."""
 
     def saved(self, batch_size: int) -> int:
         """Bytes that are kept for the backward pass."""
 
     def standing(self, optimizer: str) -> int:
-        """Bytes of weights, buffers and the optimizer's numbers, which are there at every moment."""
+        """Bytes of weights, buffers and the optimizer's state, which are always allocated."""
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,10 @@ class Moments:
         weights: bytes of trained values and buffers.
         trained: bytes of trained values.
         largest: bytes of the largest weight.
-        step: the moments of forward and backward, weights left out.
-        forward: the moments of an inference, weights left out.
-        kept: what is kept for the backward pass.
-        after: what is still alive when the optimizer works, weights and gradients left out.
+        step: the moments of forward and backward, without weights.
+        forward: the moments of an inference, without weights.
+        kept: bytes kept for the backward pass.
+        after: bytes still allocated during the optimizer's update, without weights and gradients.
     """
 
     weights: int
@@ -64,7 +64,7 @@ class Moments:
     after: Bytes
 
     def training(self, batch_size: int, optimizer: str) -> int:
-        """Most bytes at once in a training step."""
+        """Peak memory of a training step, in bytes."""
         checked_batch_size(batch_size)
         needs = optimizer_of(optimizer)
         update = self.after.of(batch_size) + self.trained + needs.buffers * self.largest
@@ -72,7 +72,7 @@ class Moments:
         return self.standing(optimizer) + most
 
     def inference(self, batch_size: int) -> int:
-        """Most bytes at once in an inference."""
+        """Peak memory of an inference, in bytes."""
         checked_batch_size(batch_size)
         return self.weights + max((moment.of(batch_size) for moment in self.forward), default=0)
 
@@ -81,15 +81,15 @@ class Moments:
         return self.kept.of(checked_batch_size(batch_size))
 
     def standing(self, optimizer: str) -> int:
-        """Bytes of weights, buffers and the optimizer's numbers, which are there at every moment."""
+        """Bytes of weights, buffers and the optimizer's state, which are always allocated."""
         return self.weights + optimizer_of(optimizer).states * self.trained
 
 
 def optimizer_of(name: str) -> Optimizer:
-    """What the optimizer of this name needs.
+    """The memory of the optimizer with this name.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: the name is unknown.
     """
     if name not in OPTIMIZERS:
         raise UsageError(unknown_name("optimizer", name, OPTIMIZERS))
@@ -100,7 +100,7 @@ def checked_batch_size(batch_size: int) -> int:
     """The batch size.
 
     Raises:
-        UsageError: it is no whole number from 1 on.
+        UsageError: it is not a positive integer.
     """
     if not isinstance(batch_size, int) or isinstance(batch_size, bool) or batch_size < 1:
         raise UsageError(f"the batch size must be a whole number from 1 on, not {batch_size!r}.")

@@ -12,7 +12,7 @@ BYTES_PER_VALUE: Final = 4  # float32
 
 
 class Bytes(NamedTuple):
-    """Bytes that are needed once, whatever the batch, and bytes for each sample of it."""
+    """Fixed bytes, whatever the batch size, and bytes for each sample."""
 
     fixed: int
     sample: int
@@ -35,14 +35,15 @@ class SavedForBackward:
 
     Args:
         input, output: whether the layer's input and its output are saved.
-        extra: bytes that are saved beside them, such as the indices of a max pool.
+        extra: further saved bytes, such as the indices of a max pool.
         is_view: whether the output shares the memory of the input; such a layer needs no memory.
-        forward, backward: buffers while the layer is computed, beside input, output and their gradients. Each is one moment; the
+        forward, backward: buffers while the layer is computed, besides input, output and their gradients. Each is one
+        moment; the
             largest of them counts.
         to_input: further moments of the backward pass if the input needs a gradient.
-        copies: whether the backward pass needs the gradient of the output in the memory format of the output, and so copies it if it
-            arrives in another format, or as some of the channels of a stack.
-        to_channels_last: whether the output is channels-last whatever the input is, as after a layer norm of a map.
+        copies: whether the backward pass needs the gradient of the output in the memory format of the output, and so copies
+            it if it has another format, or is a slice of the channels of a concat.
+        to_channels_last: whether the output is always channels-last, as after a layer norm of a map.
     """
 
     input: bool = False

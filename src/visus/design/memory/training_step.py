@@ -1,8 +1,8 @@
 """The memory of a design: which tensors are alive at each moment of a training step or of an inference, and the largest total.
 
 The forward pass notes what each layer allocates, what autograd saves, and what the containers hold while their layers run; the
-backward pass frees it in reverse order while gradients come and go. Each moment is a fixed number of bytes and a number for each
-sample of the batch, so one walk answers every batch size.
+backward pass frees it in reverse order while gradients come and go. Each moment has fixed bytes and bytes for each sample,
+so one walk is enough for every batch size.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from visus.design.walk import Walk
 
 
 def memory_of_nodes(nodes: Many[Node], input_shape: Shape) -> tuple[Moments, tuple[int, ...]]:
-    """The memory of nodes in a row, and the bytes that autograd saves for each row of their account and one sample.
+    """The memory of a sequence of nodes, and the bytes that autograd saves per row of the account and per sample.
 
-    The loss is a cross-entropy, which saves as much as the output. The batch counts, its labels do not. Gradients are freed before
+    The loss is a cross-entropy, which saves as much as the output. The batch is included, its labels are not. Gradients are
+    freed before
     the forward pass (``zero_grad``).
     """
     training = _Step(trains=True)
@@ -123,7 +124,7 @@ class _Step(Walk[_Tensor]):
             self.sample -= storage.sample
 
     def note(self, *buffers_at: Bytes) -> None:
-        """Add moments: what is alive, with each of these buffers beside it."""
+        """Add one moment for each of these buffers: the live bytes plus the buffer."""
         for buffers in buffers_at or (EMPTY,):
             self.moments.append(Bytes(self.fixed + buffers.fixed, self.sample + buffers.sample))
 
@@ -145,7 +146,7 @@ class _Step(Walk[_Tensor]):
     # ---- forward ----
 
     def join(self, node: Node, ends: Many[_Tensor]) -> _Tensor:
-        """The sum or the stack of the ends of paths."""
+        """The sum or the concatenation of the outputs of several paths."""
         is_sum = isinstance(node.layer, Residual)
         has_gradient = any(end.has_gradient for end in ends)
         is_channels_last = ends[0].is_channels_last if is_sum else all(end.is_channels_last for end in ends)
@@ -242,7 +243,7 @@ class _Step(Walk[_Tensor]):
         self.dereference(gradient.storage)
 
     def compute(self, operation: _Operation, gradient: _Gradient, *, to_input: bool) -> None:
-        """The moments while the gradients of a layer are computed; what it saved is freed after them."""
+        """The moments while the gradients of a layer are computed; its saved tensors are freed afterwards."""
         self.fixed += operation.weight_bytes
         saved, output = operation.saved, operation.output
         is_in_format = not gradient.is_part and gradient.is_channels_last == output.is_channels_last
@@ -254,7 +255,7 @@ class _Step(Walk[_Tensor]):
         self.fixed, self.sample = self.fixed - saved.extra.fixed, self.sample - saved.extra.sample
 
     def accumulate(self, x: _Tensor, gradient: _Gradient, gradients: dict[int, _Gradient]) -> None:
-        """Add a gradient of a tensor to what other readers of the tensor gave."""
+        """Add a gradient of a tensor to those from other readers of the tensor."""
         total = gradients.get(x.number)
         if total is None:
             gradients[x.number] = gradient

@@ -1,4 +1,5 @@
-"""The account of any module: it runs on tensors without data, and every operator says what its output depends on."""
+"""The account of any module. The module runs on tensors without data; the rule of each operator computes the dependence of
+its output."""
 
 from __future__ import annotations
 
@@ -44,37 +45,39 @@ def trace(
 ) -> Account:
     """The account of any module for one input: shapes, parameters, multiply-adds and receptive fields.
 
-    The module runs on tensors without data; again where the first dtype or a batch of one does not run, and on random numbers where
-    it branches on values. It comes back as it was: mode, hooks, parameters, buffers, attributes, device and the state of all random
-    generators, those of accelerators included.
+    The module runs on tensors without data. It runs again if the first dtype or a batch of one fails, and on random numbers
+    if it branches on values. Its state is restored: mode, hooks, parameters, buffers, attributes, device and all random
+    generators, including those of accelerators.
 
     Args:
         module: the module; its forward takes tensors.
-        input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis; a list of shapes for several inputs. Fields are
-            those of the first input and of all of its size, which count as one image; other inputs have no fields. Where the
-            module does not run in the dtype of its first weight, those of its other weights and integers are tried, and the first
-            row says which one it was.
+        input_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis; a list of shapes for several
+            inputs. Fields are computed for the first input and all inputs of its size, which count as one image; other
+            inputs have no fields. If the module does not run in the dtype of its first weight, other weights' dtypes and
+            integers are tried; the first row notes the one used.
         detail: ``layers`` gives a row for each call of a layer (a module without children), and for each call of an operator outside of
-            layers that joins paths, changes the receptive field, multiplies matrices or makes shares of features; a layer
-            that is called again has ``#2`` behind its path. ``operations`` gives a row for each tensor that depends on the input.
-        training: whether the module is run in training mode. Batch norms then see the whole batch: "batch-coupled".
+            layers that joins paths, changes the receptive field, multiplies matrices or applies a softmax to features; a
+            layer that is called again has ``#2`` after its path. ``operations`` gives a row for each tensor that depends on
+            the input.
+        training: whether the module runs in training mode. Batch norms then see the whole batch: "batch-coupled".
 
     Returns:
         The account. Multiply-adds are those of convolutions and matrix products, attention included, as
-        ``torch.utils.flop_counter`` counts them, and those of an LSTM, which that leaves out; a row noted as "not counted" has an
-        operator that is none of torch's own, as in quantized layers, whose weights and multiply-adds are not known. A row whose operator has no rule is noted as "hull", and the boxes of all
-        fields after it are marked as not exact: they may be larger than what is read. Where there is no theoretical field, because
-        positions do not follow each other evenly as after a roll of the flattened map, the row is noted as "size approximate":
-        the boxes are exact, size is that of the largest. Where an axis has no dimension of its own, as in windows that were
-        merged into the batch, the box is what all positions read together; the shape has the windows of one sample in front.
-        Where the last row does not tell of what the module returns, a row ``output`` is added; it is noted as "not traced" where
-        no operator of torch leads to it from the input, as after a way through NumPy. Parameters that nothing used
-        have a row noted as "not run", without a field.
+        ``torch.utils.flop_counter`` counts them, and those of an LSTM, which it omits. A row noted as "not counted" has an
+        operator outside of torch's own, as in quantized layers, with unknown weights and multiply-adds. A row whose operator
+        has no rule is noted as "hull", and the boxes of all
+        fields after it are marked as not exact: they may be larger than what is read. If positions are unevenly spaced, as
+        after a roll of the flattened map, there is no theoretical field. The row is then noted as "size approximate": the
+        boxes are exact, and size is that of the largest. If an axis has no dimension of its own, as after merging windows
+        into the batch, the box is the union over all positions. The shape then starts with the windows of one sample.
+        If the last row is not the module's output, a row ``output`` is added. It is noted as "not traced" if no operator of
+        torch connects it to the input, as after a detour through NumPy. Unused parameters have a row noted as "not run",
+        without a field.
 
     Raises:
         TraceError: the module fails on this input; ``account`` has the rows up to there.
-        RuleError: a rule of visus fails, which is a fault of visus.
-        UsageError: an argument cannot be used.
+        RuleError: a rule of visus fails, which is a bug in visus.
+        UsageError: an argument is invalid.
 
     >>> costs = trace(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)), (3, 32, 32))
     >>> [(row.path, row.layer, row.output_shape) for row in costs.rows[:2]]

@@ -1,4 +1,4 @@
-"""What a tensor depends on, as an attribute of the tensor while a module is traced."""
+"""The dependence of a tensor on the input, stored as an attribute of the tensor while a module is traced."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ ANNOTATION: Final = "_visus_annotation"  # the attribute of a tensor that holds 
 
 
 class Annotation:
-    """What a tensor depends on, and what it is a view of: a write into a view reaches its source.
+    """The dependence of a tensor, and its source if it is a view: a write into a view also changes its source.
 
     Args:
-        axes: what it depends on; None where it does not depend on the input.
+        axes: its dependence for each axis; None if it does not depend on the input.
         shape: the tensor's shape.
         source: the annotation of the tensor that this one is a view of.
         replay: returns the axes of the view from those of the source.
         part: returns the same view of another tensor.
 
-    ``producers`` has the indices of the rows that the values come from; None where they are those of the source, or the input's.
+    ``producers`` has the indices of the rows that the values come from; None if they are those of the source or of the
+    input.
     """
 
     __slots__ = ("axes", "part", "producers", "replay", "shape", "source", "source_version", "version")
@@ -44,7 +45,7 @@ class Annotation:
         self.source_version = 0 if source is None else source.version
 
     def current(self) -> Axes | None:
-        """What the tensor depends on now, after all that was written into its source."""
+        """The present dependence of the tensor, after all writes into its source."""
         if self.source is not None:
             above = self.source.current()
             if self.source.version != self.source_version:
@@ -60,7 +61,7 @@ def annotation_of(value: Any) -> Annotation | None:
 
 
 def axes_of(value: Any) -> Axes | None:
-    """What a tensor depends on; None for one that does not depend on the input, and for what is no tensor."""
+    """The dependence of a tensor; None for a tensor independent of the input, and for other objects."""
     annotation = annotation_of(value)
     if annotation is None:
         return None
@@ -68,7 +69,7 @@ def axes_of(value: Any) -> Axes | None:
 
 
 def tensors(args: Any) -> Iterator[Tensor]:
-    """All tensors in arguments, however deep in lists."""
+    """All tensors in arguments, including nested lists."""
     for value in args:
         if isinstance(value, Tensor):
             yield value

@@ -1,6 +1,6 @@
-"""Each row of a traced module as a ``visus.design.flow.Flow``: what feeds it and how it reads that; the input of advice.
+"""Each row of a traced module as a ``visus.design.flow.Flow``: its sources and how it reads them, as input of the advice.
 
-Where a flow has no word for what the operators of a row do, its context is unknown, and there is no advice about it.
+If a flow cannot describe the operators of a row, its context is unknown, and there is no advice about it.
 """
 
 from __future__ import annotations
@@ -76,11 +76,11 @@ class OperationRecord(NamedTuple):
     """A call of an operator within a row.
 
     Args:
-        operator: what is known of the operator.
-        inputs, out: what its inputs and its first output depend on.
+        operator: the registered operator.
+        inputs, out: dependences of its inputs and its first output.
         axis_ops, pads: as in ``Call``.
-        normed: of a norm, what it divides by the deviation of.
-        is_hull: whether no rule knows what its output depends on.
+        normed: for a norm, the values whose standard deviation it divides by.
+        is_hull: whether no rule covers its output.
     """
 
     operator: Operator
@@ -93,7 +93,7 @@ class OperationRecord(NamedTuple):
 
 
 def record_operation(call: Call, inputs: Sequence[Tensor]) -> OperationRecord:
-    """What is kept of a call until advice is asked for."""
+    """The record of a call that advice needs later."""
     first = next(iter(outputs(call)), None)
     known = call.operator
     normed = None if known.normalizes is None else known.normalizes(call)
@@ -108,12 +108,10 @@ def _axes_and_shape(value: Any) -> AxesAndShape:
 
 
 class RowRecord(NamedTuple):
-    """What is kept of a row until advice is asked for.
-
-    Args:
-        operations: the calls within it, in order.
-        out: what its output depends on.
-        sources: the indices of the rows that feed it.
+    """The record of a row that advice needs later. Args:
+    operations: the calls within it, in order.
+    out: dependence of its output.
+    sources: the indices of the rows that feed it.
     """
 
     operations: tuple[OperationRecord, ...]
@@ -122,7 +120,7 @@ class RowRecord(NamedTuple):
 
 
 def record_row(operations: Sequence[OperationRecord], out: Tensor | None) -> RowRecord:
-    """What is kept of a row; to be called before ``set_producer``."""
+    """The record of a row; call it before ``set_producer``."""
     sources = () if out is None else tuple(sorted(sources_of(out), reverse=True))
     return RowRecord(tuple(operations), _axes_and_shape(out), sources)
 
@@ -165,7 +163,7 @@ def _context(summary: RowSummary, inputs: Sequence[AxesAndShape], out: AxesAndSh
 
 
 class RowSummary:
-    """What the calls within one row amount to."""
+    """The summary of the calls within one row."""
 
     def __init__(self) -> None:
         self.kinds: list[Kind] = []
@@ -218,7 +216,7 @@ class RowSummary:
         self.pads = tuple((*pad, mode == "reflect") for pad in (*missing, *pads))
 
     def window(self) -> tuple[AxisOp, ...]:
-        """The window on each axis, padding in front of it included."""
+        """The window on each axis, including padding layers before it."""
         axis_ops = self.axis_ops or tuple(Window(1) for _ in self.pads)
         return tuple(map(_padded, axis_ops, self.pads)) if self.pads else axis_ops
 

@@ -24,9 +24,9 @@ class Inputs:
     """Inputs of one sample.
 
     Args:
-        shapes: of each input, without the batch axis.
-        dtypes: of each input.
-        note: the note of the first row where the first choice of dtypes did not run; else empty.
+        shapes: shape of each input, without the batch axis.
+        dtypes: dtype of each input.
+        note: note for the first row if the first choice of dtypes failed; else empty.
     """
 
     shapes: tuple[Shape, ...]
@@ -67,7 +67,7 @@ def shapes_of(input_shape: Sequence[Any]) -> tuple[Shape, ...]:
 
 
 def check_num_inputs(module: nn.Module, shapes: Sequence[Shape]) -> None:
-    """Checks that a forward takes as many inputs as there are shapes.
+    """Check that the number of inputs of ``forward`` equals the number of shapes.
 
     Raises:
         UsageError: it does not; the message has the right call.
@@ -98,7 +98,7 @@ def check_num_inputs(module: nn.Module, shapes: Sequence[Shape]) -> None:
 
 
 def possible_inputs(module: nn.Module, shapes: tuple[Shape, ...]) -> Iterator[Inputs]:
-    """The inputs to try, one after another: in the dtype of the first weight, in those of other weights, and as integers."""
+    """The inputs to try, in order: in the dtype of the first weight, in those of other weights, and as integers."""
     weights = [value.dtype for value in (*module.parameters(), *module.buffers())]
     numbers = list(dict.fromkeys(dtype for dtype in weights if dtype.is_floating_point or dtype.is_complex))
     dtypes = list(dict.fromkeys([*numbers, torch.get_default_dtype(), _TOKENS]))

@@ -1,9 +1,9 @@
-"""The memory of any module: a training step or an inference on tensors without data, with every storage followed until it is freed.
+"""The memory of any module: a training step or an inference on tensors without data, which tracks every storage until it is
+freed.
 
-The pass runs when its figure is asked for, not while a module is traced: a step in training mode, with its backward pass, takes ten times
-as long as a trace, and most accounts are never asked. Autograd itself saves and frees the tensors, so no table says what each operator
-saves; the registrations of operators add the buffers that are inside of them. A figure is that of the module as it is when it is first
-asked for.
+The pass runs only on request, not during the trace. A training step with its backward pass takes ten times as long as a
+trace, and most accounts do not need it. Autograd itself saves and frees the tensors, so no table of saved tensors is needed;
+the registrations of operators add their internal buffers. A figure describes the module at the time of the first request.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Pass(NamedTuple):
 
 @dataclass(frozen=True)
 class ModuleMemory:
-    """The memory of a module, computed when it is asked for.
+    """The memory of a module, computed on request.
 
     Args:
         module: the module.

@@ -1,4 +1,4 @@
-"""Intercepts every operator while a module runs, and annotates each tensor with what it depends on."""
+"""Intercepts every operator while a module runs, and annotates each tensor with its dependence."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return False
 
     def remove_annotations(self) -> None:
-        """Removes the annotations from tensors that were there before the run."""
+        """Removes the annotations from tensors that existed before the run."""
         for value in self.annotated:
             value.__dict__.pop(ANNOTATION, None)
         self.annotated.clear()

@@ -1,4 +1,4 @@
-"""The rows of a trace: for each layer, or each call of an operator, its text, output, parameters, costs and fields."""
+"""The rows of a trace: text, output, parameters, costs and fields for each layer or each call of an operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _HOOK: Final = "visus.trace"  # the key of the hooks in a module's own tables, f
 
 
 class Scope:
-    """A module that is running, and what its operators amount to so far."""
+    """A running module, with the totals of its operators so far."""
 
     __slots__ = (
         "aligned",
@@ -60,7 +60,7 @@ class Scope:
 
     @property
     def is_pending(self) -> bool:
-        """Whether something was counted that has no row yet."""
+        """Whether costs were counted that belong to no row yet."""
         return bool(self.macs or self.num_parameters)
 
 
@@ -69,9 +69,9 @@ class Recorder:
 
     Args:
         module: the module.
-        by_operation: a row for each call of an operator, not for each layer.
-        num_samples: number of samples in the batch; multiply-adds are those of one.
-        has_other_inputs: whether there are inputs beside the one whose fields are recorded; what depends on those alone has none.
+        by_operation: whether to add a row for each call of an operator instead of each layer.
+        num_samples: number of samples in the batch; multiply-adds are for one sample.
+        has_other_inputs: whether there are inputs without recorded fields; tensors that depend only on these have no fields.
     """
 
     def __init__(self, module: nn.Module, by_operation: bool, num_samples: int, has_other_inputs: bool = False) -> None:
@@ -182,7 +182,8 @@ class Recorder:
         return self.last[2]
 
     def finish(self, output: Any) -> tuple[int, ...]:
-        """The module has ended. If no row has what it returns, as after a write into a part, a row is added.
+        """Finish the rows after the module's run. If no row has the returned tensor, as after a partial write, a row is
+        added.
 
         Returns:
             The indices of the rows whose outputs the module returns.
@@ -243,7 +244,7 @@ class Recorder:
             self._add_operation(scope, call, macs)
 
     def on_constant(self, inputs: list[Tensor], macs: int) -> None:
-        """A call on tensors that do not depend on the input: its costs count for the next row."""
+        """A call on tensors independent of the input; its costs are added to the next row."""
         if self.stack:
             scope = self.stack[-1]
             scope.macs += macs

@@ -1,8 +1,9 @@
-"""Runs a module, and leaves no trace of the run: ``ModuleState`` is the one place that takes a module's state and puts it back.
+"""Runs a module without side effects: ``ModuleState`` saves and restores its state.
 
-A forward may keep what it computes anywhere: in attributes, lists, caches by size, objects of its own, closures of hooks, tables of its
-class or of its Python module. Left there, a tensor without data breaks the next real forward. So all that can be reached from the module
-is noted before a run and restored after it; tensors that it holds are the same objects, with the same values, as before.
+A forward may store its results anywhere: in attributes, lists, caches by size, objects of its own, closures of hooks, tables
+of its
+class or of its Python module. A leftover tensor without data breaks the next real forward. So everything reachable from the
+module is recorded before a run and restored afterwards; its tensors are the same objects with the same values as before.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _MAX_ARRAY = 1 << 26  # bytes of a NumPy array that is copied, so that it can be
 
 @contextmanager
 def attention_in_parts() -> Iterator[None]:
-    """No fused attention: whether PyTorch takes it depends on whether tensors have data, and it would hide the matrix products."""
+    """Disables fused attention: PyTorch's choice depends on whether tensors have data, and fusion hides the matrix
+    products."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -42,7 +44,7 @@ def attention_in_parts() -> Iterator[None]:
 
 @contextmanager
 def values_without_data(module: nn.Module, *, training: bool) -> Iterator[dict[str, Tensor]]:
-    """Stand-ins without data for parameters and buffers, on which the module can be run; it comes back as it was."""
+    """Substitutes without data for parameters and buffers, to run the module on; its state is restored."""
     with ModuleState(module).unchanged(training=training), FakeTensorMode(allow_non_fake_inputs=True):
         values: dict[str, Tensor] = {
             name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
@@ -84,7 +86,7 @@ def _accelerator_generators() -> Iterator[torch.Generator]:
 
 
 class ModuleState:
-    """All that can be reached from a module, as it is now.
+    """The present state of everything reachable from a module.
 
     Args:
         module: the module.
@@ -114,10 +116,10 @@ class ModuleState:
 
     @contextmanager
     def unchanged(self, *, training: bool) -> Iterator[None]:
-        """The module in one mode, run eagerly where it was compiled; it and all that it reaches come back as they were.
+        """The module in one mode, eager even if it was compiled; its state is restored at the end.
 
-        Values of parameters and buffers are copied only by ``save``: a caller runs on stand-ins for them, or calls it before they
-        are overwritten.
+        Only ``save`` copies the values of parameters and buffers: callers run on substitutes, or call ``save`` before
+        overwriting them.
         """
         with ExitStack() as stack:
             stack.callback(self._restore)
@@ -138,7 +140,7 @@ class ModuleState:
         return _address(value) in self._own_storages
 
     def save(self, value: Tensor) -> None:
-        """Keep the values of a parameter or buffer, or of what a tensor is a view of, which are about to be overwritten."""
+        """Save the values of a parameter or buffer (or of the one that a tensor views) before they are overwritten."""
         storage = value.untyped_storage()
         if storage._cdata not in self.saved:
             self.saved[storage._cdata] = storage, storage.clone()  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""Runs compared on the same samples: what each of them reaches, and how two of them differ sample by sample."""
+"""Runs compared on the same samples: the scores of each run, and the differences of two runs sample by sample."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ class Contender:
 
     Args:
         name: of its run.
-        kind: ``network``; a key of ``design.mlp_equivalents.KINDS`` for a perceptron; or what was changed in the first design, in words.
+        kind: ``network``; a key of ``design.mlp_equivalents.KINDS`` for a perceptron; or the change to the first design, in
+            words.
         is_shuffled: whether it was trained, and is scored, on shuffled positions.
         folder: its run folder.
         num_parameters, macs: its parameters, and its multiply-adds for one sample.
         seconds: duration of its training.
         scores: on the compared samples.
         history: a row for each epoch of its ``results.csv``.
-        shifts: how its answers change when the samples move round a ring; None where that was not asked for.
-        calibrator: what makes probabilities of its outputs.
+        shifts: how its predictions change under circular shifts; None if not requested.
+        calibrator: converts its outputs to probabilities.
     """
 
     name: str
@@ -72,14 +73,14 @@ class Contender:
 
 @dataclass(frozen=True)
 class RunPair:
-    """Two of the contenders, by name, and how their answers differ."""
+    """Two of the contenders, by name, and the differences of their predictions."""
 
     left: str
     right: str
     answers: Paired
 
     def sentence(self, noun: str = "sample") -> str:
-        """The difference as one sentence for people."""
+        """The difference as one sentence."""
         return self.answers.sentence(self.left, self.right, noun)
 
     def to_json(self) -> dict[str, Any]:
@@ -89,14 +90,14 @@ class RunPair:
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Described):
-    """Runs on the same samples; the first is what the others are compared with.
+    """Runs on the same samples; the others are compared with the first.
 
     Args:
-        split: which split the samples are of; ``all`` where the data was scored whole.
+        split: split of the samples; ``all`` if all of the data was scored.
         noun: what a sample is called.
         contenders: the runs.
-        pairs: the first run with each of the others; and each perceptron with itself on shuffled positions, where there is one.
-        notes: what a reader must know.
+        pairs: the first run with each other run; also each perceptron with its copy trained on shuffled positions, if any.
+        notes: remarks on the comparison.
     """
 
     split: str
@@ -118,7 +119,7 @@ class Comparison(Described):
         return title, [*facts, ("next", ".contenders, .pairs; .to_json() gives all measures")]
 
     def text(self) -> Text:
-        """The runs, how each of them differs from the first, and the samples on which two of them differ."""
+        """The runs, their differences from the first, and the samples with different predictions."""
         first = self.contenders[0]
         learned = ((each.name, each.scores.learned_sentence(self.noun)) for each in self.contenders)
         lines: list[str | Table] = [f"{name}: {sentence}" for name, sentence in learned if sentence]

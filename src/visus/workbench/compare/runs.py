@@ -1,4 +1,4 @@
-"""``visus compare``: two runs on the samples that both held out, or any runs that were trained on one data set."""
+"""``visus compare``: two runs on the samples that both held out, or any runs trained on one dataset."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ def compare_trained(
     cache_dir: str | Path | None = None,
     monitor: Monitor = SILENT,
 ) -> Comparison:
-    """Compare runs that were trained on one data set with one split, each with its kind; their answers to moved samples are compared too.
+    """Compare runs trained on one dataset with one split, each with its kind, also under shifts of the samples.
 
-    Shuffled samples have no mirrored or moved views. So where one run reads shuffled samples, every run is scored on each sample as it is.
+    Shuffled samples cannot be mirrored or shifted. So if one run reads shuffled samples, no run uses test-time augmentation.
     """
     run = runs[0][0]
     first = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir, **monitor.keywords)

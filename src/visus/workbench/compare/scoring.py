@@ -1,4 +1,4 @@
-"""Runs scored on the same samples, and each pair of answers compared."""
+"""Scores runs on the same samples, and compares their predictions in pairs."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, readi
 
 SHIFT_WAY: Final = "roll"
 Entry = tuple[SavedRun, str, Part, Data]
-"""A run, its kind as in ``Contender``, the samples that it is scored on, and the data that these belong to."""
+"""A run, its kind as in ``Contender``, the samples to score, and the data that contains them."""
 
 
 def compare_entries(
@@ -40,16 +40,16 @@ def compare_entries(
     is_plain: bool = False,
     monitor: Monitor = SILENT,
 ) -> Comparison:
-    """Score runs on the same samples, each reading them with its own preprocessing, in the order of the first run's.
+    """Score runs on the same samples, each with its own preprocessing, in the sample order of the first run.
 
     Args:
         entries: the runs, their kinds and samples.
-        split: the name of the split for the reader.
+        split: the name of the split, for display.
         noun: what a sample is called.
-        notes: what a reader must know.
-        shifts: whether the answers to moved samples are measured too.
-        is_plain: score each sample as it is, without the averaged views of the recipe.
-        monitor: follows the scoring, and may cancel.
+        notes: remarks on the comparison.
+        shifts: whether to measure the predictions for shifted samples too.
+        is_plain: score without test-time augmentation, whatever the recipe.
+        monitor: receives the progress, and can cancel.
     """
     first_run, _, first_part, _ = entries[0]
     places = {sample: index for index, sample in enumerate(first_part.names)}

@@ -1,1 +1,1 @@
-"""Twins of a run that answer a question."""
+"""Experiments: a run is trained again with one change, and both are compared."""

@@ -1,4 +1,5 @@
-"""``visus experiment antialias``: a run's design with global pooling for flatten and blurred pooling for strides, trained as the run was."""
+"""``visus experiment antialias``: trains a run's design with global pooling instead of flatten and blur pooling instead of
+strides."""
 
 from __future__ import annotations
 
@@ -22,8 +23,8 @@ class Antialiased:
     """A run and its antialiased design.
 
     Args:
-        before, after: how the answers of both change when the samples move.
-        comparison: both on the held-out samples.
+        before, after: how the predictions of each change under shifts of the samples.
+        comparison: both compared on the held-out samples.
     """
 
     before: ShiftReport
@@ -54,18 +55,18 @@ def compare_with_antialiased(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Antialiased:
-    """Train a run's design with global pooling for flatten and blurred pooling for strides, and measure both.
+    """Train a run's design with global pooling instead of flatten and blur pooling instead of strides, and measure both.
 
     Args:
         run: the run; its network must be a design.
-        output: folder of the new runs; None for that of the run.
+        output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: what was typed, for the reports.
-        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        command: the command line, for the reports.
+        on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
-        UsageError: there is nothing to change.
+        UsageError: the design has no flatten and no stride to change.
     """
     changed = antialiased_design(run)
     if changed is None:

@@ -1,4 +1,4 @@
-"""``visus experiment mlp``: the multilayer perceptrons of a run's size, trained as the run was."""
+"""``visus experiment mlp``: trains multilayer perceptrons of the run's size with the data and recipe of the run."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ def compare_with_mlps(
 
     Args:
         run: the run; its network must be a design with a convolution.
-        kinds: which perceptrons, keys of ``design.mlp_equivalents.KINDS``.
-        with_shuffled: train the network and each perceptron once more on images whose positions are in one fixed random order.
-        output: folder of the new runs; None for that of the run.
+        kinds: the perceptrons to train: keys of ``design.mlp_equivalents.KINDS``.
+        with_shuffled: also train the network and each perceptron on images with all positions in one fixed random order.
+        output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: what was typed, for the reports.
-        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        command: the command line, for the reports.
+        on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
-        UsageError: the network is no design, or there is no such kind.
+        UsageError: the network is not a design, or a kind is unknown.
         DesignError: the design has no convolution.
     """
     for kind in kinds:

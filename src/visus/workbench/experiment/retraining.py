@@ -1,4 +1,4 @@
-"""A run's data, split, recipe and seed used once more to train another network: what all experiments share."""
+"""Trains another network with the data, split, recipe and seed of a run; all experiments use it."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Retraining:
 
     Args:
         run: the run.
-        output: folder of the new runs; None for that of the run.
+        output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: what was typed, for the reports.
-        monitor: follows the trainings, and may cancel.
+        command: the command line, for the reports.
+        monitor: receives the progress, and can cancel.
     """
 
     run: SavedRun
@@ -47,10 +47,10 @@ class Retraining:
     monitor: Monitor
 
     def train_design(self, network: Design, word: str, *, shuffle_seed: int | None = None) -> Run:
-        """Train another design, in a run folder that is named after the run and ``word``.
+        """Train another design, in a run folder named after the run and ``word``.
 
-        Two settings of the recipe are dropped where they cannot be used: progressive resizing, by a network that accepts one size only, and
-        averaged views, of samples that are shuffled.
+        Two settings of the recipe are dropped if they do not apply: progressive resizing for a network that accepts one size
+        only, and test-time augmentation for shuffled samples.
 
         Args:
             shuffle_seed: fixes the order of the positions of all samples (``Preprocessing``); None for samples as they are.
@@ -74,7 +74,8 @@ class Retraining:
 
 
 def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
-    """A run's recipe for another network: without progressive resizing where the network accepts no other size, without views of shuffled samples."""
+    """A run's recipe for another network: without progressive resizing if the network accepts one size only, and without
+    test-time augmentation for shuffled samples."""
     is_shuffled = data.preprocessing.shuffle_seed is not None
     if is_shuffled:
         recipe = recipe.replace(tta="none")
@@ -90,10 +91,10 @@ def usable_recipe(recipe: Recipe, network: Design, data: Data) -> Recipe:
 
 
 def design_of_run(run: SavedRun, purpose: str) -> Design:
-    """The design of a run, which an experiment changes or trains once more.
+    """The design of a run, which an experiment changes or trains again.
 
     Raises:
-        UsageError: the run was trained on shuffled samples, or its network is no design.
+        UsageError: the run was trained on shuffled samples, or its network is not a design.
     """
     if run.preprocessing.shuffle_seed is not None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""``visus experiment shuffle``: a run's network trained on images whose pixels are all in one random order."""
+"""``visus experiment shuffle``: trains a run's network on images with all pixels in one random order."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ def compare_with_shuffled(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Comparison:
-    """Train the network of a run once more on images whose positions are in one fixed random order, and compare.
+    """Train the network of a run again on images with all positions in one fixed random order, and compare.
 
     Args:
         run: the run; its network must be a design.
-        output: folder of the new runs; None for that of the run.
+        output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: what was typed, for the reports.
-        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        command: the command line, for the reports.
+        on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
-        UsageError: the network is no design.
+        UsageError: the network is not a design.
     """
     design = design_of_run(run, "a network is trained once more from its design")
     again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))

@@ -1,4 +1,4 @@
-"""``visus experiment task``: a run's network trained for another task, and the filters and layers of both compared."""
+"""``visus experiment task``: trains a run's network for another task, and compares the filters and layers of both."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _MAX_VALUES: Final = 2**22  # of all compared samples together
 
 @dataclass(frozen=True, eq=False)
 class TaskComparison:
-    """A comparison, and where it was written.
+    """A comparison, and the path of its page.
 
     Args:
-        facts: what was found.
-        page: the page with the filters side by side; a JSON file of the same name holds the figures.
-        runs: folders of what was trained for it.
+        facts: the results.
+        page: path of the page with the filters; a JSON file of the same name has the figures.
+        runs: folders of the new runs.
     """
 
     facts: TaskFacts
@@ -92,23 +92,24 @@ def compare_tasks(
 ) -> TaskComparison:
     """Train a run's network for another task, and compare its filters and layers with the run's.
 
-    All new networks begin with the seed after the run's. So the other task and the control, which learns the run's own task again, differ
-    from each other in the task alone, and both differ from the run in their start.
+    All new networks use the seed of the run plus 1. So the other task and the control (the run's own task again) differ only
+    in the task, and both differ from the run in their initial weights.
 
     Args:
         run: the run.
-        task: ``reconstruction`` of the samples; or other labels, as ``open_data`` takes them: a column of the run's table, or a
-            CSV file.
-        with_control: train the run's own task from the other start too; without it, there is no measure of how similar two trainings are anyway.
-        output: folder of the new runs; None for that of the run.
+        task: ``reconstruction`` of the samples; or other labels as for ``open_data``: a column of the run's table, or a CSV
+            file.
+        with_control: also train the run's own task from the other seed, which shows how similar two trainings are in any
+            case.
+        output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: what was typed, for the reports.
-        on_event: receives the events of the trainings, and a ``Progress`` while anything else is computed.
+        command: the command line, for the reports.
+        on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: asked after each step; True raises ``CanceledError``.
 
     Raises:
-        UsageError: the network cannot be made anew, or has no filters.
-        DataError: the labels cannot be used.
+        UsageError: the network cannot be built again, or has no filters.
+        DataError: the labels are invalid.
         MissingExtraError: scipy is not installed.
     """
     monitor = Monitor(on_event, should_stop)
@@ -157,7 +158,8 @@ class _BaseRun:
     gram_matrices: dict[str, Array]
 
     def compare(self, other: _OtherNetwork) -> OtherNetwork:
-        """Compare another network with the run, layer by layer; only up to ``other.last`` where the layers after it were not trained."""
+        """Compare another network with the run, layer by layer; only up to ``other.last`` if the layers after it were not
+        trained."""
         kernels: Array = filters(other.module, self.layer).kernels
         layers = gram_similarity(self.gram_matrices, gram_matrices(other.module, self.samples))
         paths = [each.path for each in layers]
@@ -221,7 +223,7 @@ class _TaskTraining:
 
     @property
     def seed(self) -> int:
-        """Of every new network."""
+        """Seed of every new network."""
         return self.run.recipe.seed + 1
 
     def reconstructing(self) -> _OtherNetwork:
@@ -251,12 +253,12 @@ class _TaskTraining:
         return _OtherNetwork(f"the labels {Path(labels).name}", _result(trained) + differs, trained.module, trained.folder)
 
     def control(self) -> _OtherNetwork:
-        """Trained for the run's own labels once more."""
+        """Trained again for the run's own labels."""
         trained = self._train(self.base.data, f"{self.run.name}-seed-{self.seed}", self.run.recipe)
         return _OtherNetwork("the same labels from another start", _result(trained), trained.module, trained.folder)
 
     def untrained(self) -> _OtherNetwork:
-        """As it begins."""
+        """The network before training."""
         shape, num_samples = self.run.preprocessing.input_shape, len(self.base.data.split("train"))
         made = make_network(self.base.text, shape, len(self.run.classes), num_samples=num_samples, seed=self.seed)
         return _OtherNetwork("no training at all", "", made.module.to(self.run.machine.device))
@@ -269,7 +271,7 @@ def first_filters(module: nn.Module, samples: torch.Tensor) -> str:
     """Path of the first layer that has filters.
 
     Raises:
-        UsageError: none has.
+        UsageError: no layer has filters.
     """
     for path in called_layers(module, samples):
         weight = getattr(module.get_submodule(path.partition("#")[0]), "weight", None)

@@ -1,1 +1,1 @@
-"""From a network and a sample to all that can be seen inside."""
+"""Shows the inside of a network for one sample."""

@@ -36,9 +36,9 @@ class LookItem:
     """One sample, ready for the network and for the page.
 
     Args:
-        facts: what the page shows of it.
+        facts: the facts shown on the page.
         scaled: (1, C, *) as the network reads it.
-        preprocessing: how stored values became these; None where they were given as they are.
+        preprocessing: the preprocessing of the stored values; None if the values were scaled already.
     """
 
     facts: LookedSample
@@ -52,8 +52,8 @@ class SamplePool:
 
     Args:
         samples: a split, or (N, C, *).
-        preprocessing: how a split is scaled; None for scaled samples.
-        name: what they are called, such as ``the training split``.
+        preprocessing: the preprocessing of a split; None for scaled samples.
+        name: display name, such as ``the training split``.
     """
 
     samples: Part | Tensor
@@ -64,7 +64,7 @@ class SamplePool:
         return len(self.samples)
 
     def some(self, num_samples: int) -> Part | Tensor:
-        """So many of them, drawn with a fixed seed, in their order; all where there are no more."""
+        """A subset of this size, drawn with a fixed seed and in order; all samples if there are fewer."""
         if num_samples >= len(self):
             return self.samples
         drawn = torch.randperm(len(self), generator=random_stream(0, "look"))[:num_samples].sort().values
@@ -76,7 +76,7 @@ class SamplePool:
         return dataclasses.replace(part, indices=part.indices[places], labels=part.labels[places], names=names)
 
     def scaled(self, num_samples: int) -> Tensor:
-        """So many of them, (N, C, *), as the network reads them."""
+        """A subset of this size as scaled samples (N, C, *)."""
         found = self.some(num_samples)
         if isinstance(found, Tensor):
             return found
@@ -85,7 +85,7 @@ class SamplePool:
 
 
 def sample_of_tensor(values: Tensor | Pixels, name: str = "the sample given") -> LookItem:
-    """A sample that is scaled already, (C, *).
+    """A sample from scaled values (C, *).
 
     Raises:
         ImageError: a value is not finite.
@@ -102,13 +102,14 @@ def sample_of_tensor(values: Tensor | Pixels, name: str = "the sample given") ->
 
 
 def find_sample(named: NamedSample, preprocessing: Preprocessing, data: Data | None, *, own_scale: bool = False) -> LookItem:
-    """The sample that is meant: a file, one row of an array file (``FILE:17``), one of a split (``test:17``), or an array of stored values.
+    """Find a sample by name: a file, one row of an array file (``FILE:17``), one of a split (``test:17``), or an array of
+    stored values.
 
     Args:
-        named: the sample as a person names it.
-        preprocessing: what is done to every sample.
-        data: the data whose splits can be named; None where there is none.
-        own_scale: scale the sample by its own mean and deviation.
+        named: the name of the sample, or an array.
+        preprocessing: the preprocessing of every sample.
+        data: data whose splits can be named; None if there is none.
+        own_scale: scale the sample by its own mean and standard deviation.
 
     Raises:
         ImageError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""``visus.look``: all that can be seen inside a network with one sample; opened once, measured as often as is asked."""
+"""``visus.look``: the inside of a network for one sample. A look is opened once and can be measured many times."""
 
 from __future__ import annotations
 
@@ -49,10 +49,10 @@ UNTRAINED: Final = (
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Look(Described):
-    """What was found inside a network with one sample.
+    """The results of a look at a network with one sample.
 
     Args:
-        facts: all of it, as plain values.
+        facts: all results, as plain values.
     """
 
     facts: LookFacts
@@ -67,21 +67,21 @@ class Look(Described):
 
     @property
     def layers(self) -> tuple[LayerLook, ...]:
-        """The layers in the order of computation: path, shape, maps, fields, share of zeros, dead and sparse filters."""
+        """The layers in the order of computation: path, shape, maps, fields, share of zeros, number of dead and sparse
+        filters."""
         return self.facts.layers
 
     def page(self) -> str:
-        """All of it on one HTML page, which needs no other file."""
+        """All results as one self-contained HTML page."""
         return look_page(self.facts)
 
     def write(self, path: str | Path) -> Path:
-        """Write the page, under a number where the name is taken: nothing is overwritten.
+        """Write the page. If the name is taken, a number is added, so nothing is overwritten.
 
         Args:
-            path: a file; or a folder, where the page is named after the sample.
+            path: a file; or a folder, in which the page gets the name of the sample.
 
-        Returns:
-            Where it is.
+        Returns: Path of the page.
 
         Raises:
             StorageError: the file cannot be written.
@@ -96,7 +96,7 @@ class Look(Described):
         return place
 
     def text(self) -> Text:
-        """The answer, a row for each layer, and what must be known of them."""
+        """The prediction, a row for each layer, and notes on them."""
         facts, lines = self.facts, list[str | Table]()
         sample = facts.sample
         if facts.answer is not None:
@@ -144,10 +144,10 @@ def page_name(named: object) -> str:
 
 @dataclass(frozen=True)
 class LookRequest:
-    """What is measured in an opened look; the fields are arguments of ``visus.look``.
+    """The options of a measurement; the fields are arguments of ``visus.look``.
 
     Raises:
-        UsageError: no such saliency method, or a size below 1.
+        UsageError: the saliency method is unknown, or a size is below 1.
     """
 
     layer: str | None = None
@@ -184,32 +184,35 @@ def look(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Look:
-    """Show what a network sees in one sample: its answer, saliency with its checks, the maps of every layer, filters, templates, one output as a
-    sum, and the receptive field of one unit.
+    """Show what a network sees in one sample. The result has the prediction, saliency maps with their checks, the maps of
+    every layer, filters, templates, one output as a sum, and the receptive field of one unit.
 
     Args:
         network: a run or its folder; any module; or a design or ``package.module:callable``, which is not trained.
         sample: a file; ``FILE:17`` for a row of an array file; ``test:17`` for a sample of the data; or an array: of stored values for a
             run or for data, of scaled values (channels, *spatial) for a module.
-        layer: path of the layer whose unit is shown; None for the last convolution that reads part of the sample only.
-        channel: its channel; None for that with the highest value for the sample.
-        at: its position in the map; None for that of the highest value.
-        target: class that saliency explains, by name or number; None for the network's answer.
-        saliency: show this method's map whether it passes its checks or not: ``grad-cam``, ``gradient``, ``integrated-gradients``, ``occlusion``
-            or ``all``; None for the maps that pass deletion and insertion against random order.
+        layer: path of the layer whose unit is shown; default: the last convolution whose receptive field is smaller than the
+            sample.
+        channel: channel of the unit; default: the one with the highest value for the sample.
+        at: position of the unit in the map; default: that of the highest value.
+        target: class that saliency explains, by name or number; default: the predicted class.
+        saliency: show the map of this method even if it fails its checks: ``grad-cam``, ``gradient``,
+            ``integrated-gradients``, ``occlusion``
+            or ``all``; default: the maps that pass deletion and insertion against random order.
         object_px: size of the objects in the samples, in pixels, for the growth of fields.
-        templates: whether to look for the patches that excite filters most, which takes a pass over data.
+        templates: whether to search for the patches that activate filters most, which takes a pass over the data.
         data: other data, or scaled samples (N, channels, *spatial) for a module; None for a run's own.
-        input_shape: (channels, *spatial) for a network that is no run, where neither sample nor data says it.
-        num_classes: of a design or a callable, where no data says it; None for 1000. For a module, the number of its outputs.
+        input_shape: (channels, *spatial) for a network without a run, if neither sample nor data determines it.
+        num_classes: number of classes of a design or a callable, if no data determines it; default: 1000. For a module, the
+            number of its outputs.
         classes: names of a module's classes.
-        raw: a run's own probabilities, not calibrated.
+        raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
         on_event: receives a ``Progress`` after each part.
         should_stop: asked after each part; True raises ``CanceledError``.
 
     Raises:
-        UsageError: no such layer, channel, position, class or sample.
+        UsageError: the layer, channel, position, class or sample does not exist.
         ImageError: the sample cannot be read.
         RunError: the run cannot be opened.
 
@@ -242,15 +245,15 @@ def measure_look(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Look:
-    """Measure everything that a look shows of an opened network and sample; it can be called again with another request.
+    """Measure everything that a look shows. It can be called again with another request.
 
     Args:
-        opened: as ``open_look`` returns it.
-        request: what to measure; None for all defaults.
+        opened: result of ``open_look``.
+        request: options of the measurement; default: all defaults.
         on_event, should_stop: as for ``visus.look``.
 
     Raises:
-        UsageError: no such layer, channel, position or class; or the module cannot be looked into.
+        UsageError: the layer, channel, position or class does not exist, or the module cannot be analyzed.
     """
     try:
         return Look(_measure(opened, request or LookRequest(), Monitor(on_event, should_stop)))

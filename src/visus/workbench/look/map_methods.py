@@ -1,4 +1,4 @@
-"""The saliency methods that are tried on a network, and the names by which a person asks for one."""
+"""The saliency methods to try on a network, and their names."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class TriedMethod:
 
     Args:
         name: a key of ``METHODS``.
-        make: makes its map of other samples, targets or weights.
-        is_cheap: whether it takes a pass or two.
-        reason: a sentence on its layer; empty where it has none.
+        make: computes its map for other samples, targets or weights.
+        is_cheap: whether it takes at most two passes.
+        reason: a sentence on its layer; empty if it has none.
     """
 
     name: str
@@ -45,7 +45,7 @@ class TriedMethod:
 
 
 def check_method(name: str | None) -> None:
-    """Refuse a method that does not exist.
+    """Raise an error for an unknown method.
 
     Raises:
         UsageError: with the closest name.
@@ -57,17 +57,17 @@ def check_method(name: str | None) -> None:
 def tried_methods(
     module: nn.Module, x: Tensor, target: Target, *, is_costly: bool, only_cheap: bool = False, has_layers: bool = True
 ) -> tuple[list[tuple[TriedMethod, Saliency]], str]:
-    """All methods with their maps of some samples, and a sentence on those that cannot be had.
+    """All methods with their maps for some samples, and a sentence on each unavailable method.
 
-    Grad-CAM is tried at the last layer with a fine map, and at the last layer with a map; the others have no layer.
+    Grad-CAM is tried at the last layer with a fine map and at the last layer with a map; other methods need no layer.
 
     Args:
         module: the module.
         x: scaled samples (N, C, *).
-        target: what is explained.
-        is_costly: take coarser steps.
-        only_cheap: leave out the methods that take many passes.
-        has_layers: whether the layers' maps lie as the samples do.
+        target: the class or unit to explain.
+        is_costly: use coarser steps.
+        only_cheap: skip methods that take many passes.
+        has_layers: whether the layers' maps align with the samples.
     """
     found: list[tuple[TriedMethod, Saliency]] = []
     missing: list[str] = []
@@ -111,9 +111,10 @@ def _tried(
 
 
 def occlusion_windows(spatial: tuple[int, ...], is_costly: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Windows of occlusion and their steps: an eighth of each axis, half of one apart; where that is too many passes, a whole one apart.
+    """Occlusion windows and their strides. A window is an eighth of each axis, with a stride of half a window, or of a whole
+    window if that takes too many passes.
 
-    Of a volume a quarter of each axis, a whole one apart, so that there are no more than 64.
+    For a volume, a window is a quarter of each axis, with a stride of a whole window, so there are at most 64.
 
     >>> occlusion_windows((32, 32), False), occlusion_windows((32, 32), True)
     (((4, 4), (2, 2)), ((4, 4), (4, 4)))

@@ -1,4 +1,5 @@
-"""The parts of a look, each measured from a module, one sample and a pool of samples, within a bounded number of multiply-adds.
+"""The measurements of a look. Each needs a module, one sample and a pool of samples, and has a limited number of
+multiply-adds.
 
 Shape letters: N samples, C channels, * spatial axes.
 """
@@ -56,7 +57,8 @@ class Probe:
         module: the module.
         x: (1, C, *), scaled.
         macs: multiply-adds of one sample; at least 1.
-        calibrator: of a run, whose outputs are logits; None for a module, whose outputs may be probabilities already.
+        calibrator: calibrator of a run, whose outputs are logits; None for a module, whose outputs may already be
+            probabilities.
     """
 
     module: nn.Module
@@ -66,16 +68,16 @@ class Probe:
 
     @property
     def is_costly(self) -> bool:
-        """Whether hundreds of passes take longer than a person waits."""
+        """Whether hundreds of passes take too long for interactive use."""
         return self.macs > COSTLY_MACS
 
     def affordable(self, budget: int, most: int) -> int:
-        """How many samples may be gone through once."""
+        """Maximum number of samples for one pass."""
         return min(most, max(MIN_SAMPLES, budget // self.macs))
 
 
 def layers_of(probe: Probe, pool: SamplePool | None) -> tuple[tuple[LayerLook, ...], int, str]:
-    """Every layer, the number of samples that their figures are over, and why their fields are not known, or nothing."""
+    """All layers, the number of samples behind their figures, and the reason if their receptive fields are unknown."""
     seen = activations(probe.module, probe.x)
     over: dict[str, Activation] = {}
     num_samples = 1
@@ -93,7 +95,7 @@ def layers_of(probe: Probe, pool: SamplePool | None) -> tuple[tuple[LayerLook, .
 
 
 def uncalled_parts(module: nn.Module, layers: Sequence[LayerLook]) -> str:
-    """Which parts with weights are not among the layers, and why; empty where all are."""
+    """A sentence on parts with weights that are not among the layers; empty if there are none."""
     seen = {each.path.partition("#")[0] for each in layers}
     absent = [
         f"{path or 'the module'} ({type(part).__name__})"
@@ -110,10 +112,10 @@ def uncalled_parts(module: nn.Module, layers: Sequence[LayerLook]) -> str:
 
 @torch.no_grad()
 def answer_of(probe: Probe, classes: Sequence[str], target: str | int | None) -> Answer | None:
-    """The probabilities of the classes, and the class that is explained; None where the module gives something else.
+    """The class probabilities, and the class to explain; None if the module does not return one value per class.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: the class does not exist.
     """
     with eval_mode(probe.module):
         output, note = class_scores(probe.module(probe.x))
@@ -127,10 +129,10 @@ def answer_of(probe: Probe, classes: Sequence[str], target: str | int | None) ->
 
 
 def class_index(target: str | int, classes: Sequence[str]) -> int:
-    """The place of a class that is given by name or by number.
+    """The index of a class from its name or number.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: the class does not exist.
     """
     if isinstance(target, str) and target in classes:
         return list(classes).index(target)
@@ -153,10 +155,10 @@ class LookedSaliency:
     """The saliency maps of a look.
 
     Args:
-        shown: those that are shown, the default one first.
-        hidden: those that were tried and are not shown.
-        reason: why the first is first, or why none is shown.
-        missing: methods that could not be had.
+        shown: the displayed maps, the default one first.
+        hidden: the maps that were tried but are not displayed.
+        reason: a sentence on the choice of the first map, or on why none is displayed.
+        missing: unavailable methods.
     """
 
     shown: tuple[Method, ...]
@@ -166,14 +168,15 @@ class LookedSaliency:
 
 
 def saliency_of(probe: Probe, target: Target, asked: str | None, *, is_trained: bool) -> LookedSaliency:
-    """Every method's map with its checks. Maps that pass deletion and insertion against random orders are shown; others where they are asked for.
+    """Every method's map with its checks. Maps that pass deletion and insertion against random orders are displayed; others
+    only on request.
 
-    Weights are made random only where they were trained: else they are random already.
+    The check with random weights applies only to trained weights.
 
     Args:
         probe: the module and the sample.
-        target: what is explained.
-        asked: a key of ``METHODS``, or ``all``; None for the maps that pass.
+        target: the class or unit to explain.
+        asked: a key of ``METHODS``, or ``all``; default: the maps that pass.
         is_trained: whether the weights were trained.
     """
     tried, missing = tried_methods(probe.module, probe.x, target, is_costly=probe.is_costly)
@@ -253,7 +256,7 @@ def unit_of(
     """The unit of a look; default: the strongest channel of a layer for the sample, at its strongest position.
 
     Raises:
-        UsageError: no such layer, channel or position; or a channel or position without a layer.
+        UsageError: the layer, channel or position does not exist, or a channel or position has no layer.
     """
     if layer is None and (channel is not None or at is not None):
         raise UsageError("a channel and a position are those of a layer. Name it with --layer.")
@@ -270,7 +273,7 @@ def unit_of(
 
 
 def strongest_place(layer: LayerLook, channel: int) -> tuple[int, ...]:
-    """Where a channel is highest for the sample; empty where the layer has no map."""
+    """The position of a channel's maximum for the sample; empty if the layer has no map."""
     values = layer.maps[channel]
     return tuple(int(index) for index in np.unravel_index(int(values.argmax()), values.shape)) if values.ndim else ()
 
@@ -298,7 +301,8 @@ def _deep_layer(module: nn.Module, layers: Sequence[LayerLook]) -> LayerLook:
 
 
 def sum_of(probe: Probe, layers: Sequence[LayerLook], unit: Unit | None) -> tuple[OutputTerms | None, str]:
-    """One output as a sum: of the unit where its layer is a convolution or a linear one, else of the first that is; and why it is another."""
+    """One output as a sum: of the unit if its layer is a convolution or linear, else of the first such layer. Also a
+    sentence if the unit is another one."""
     summable = [each for each in layers if _can_be_summed(_kind(probe.module, each))]
     if not summable:
         return None, "No layer of this network is a convolution or a linear layer, so there is no such sum."
@@ -318,7 +322,7 @@ def _can_be_summed(part: nn.Module) -> bool:
 
 
 def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
-    """The kernels of the first of these layers that has some; None where none has."""
+    """The kernels of the first layer that has kernels; None if no layer has."""
     for path in paths:
         if isinstance(module.get_submodule(path.partition("#")[0]), (nn.modules.conv._ConvNd, nn.Linear)):
             return filters(module, path)
@@ -329,7 +333,7 @@ def kernels_of(module: nn.Module, paths: Sequence[str]) -> Filters | None:
 
 
 def patches_of(probe: Probe, layers: Sequence[LayerLook], pool: SamplePool) -> tuple[tuple[LayerPatches, ...], str]:
-    """Templates of at most six convolutions behind the first, and in which samples they were looked for."""
+    """The most activating patches of at most six convolutions after the first, and a sentence on the searched samples."""
     convolutions = [each for each in layers if isinstance(_kind(probe.module, each), nn.modules.conv._ConvNd)]
     deeper = convolutions[1:] or convolutions
     if not deeper:
@@ -360,7 +364,7 @@ def _patch(template: Any, some: Part | Tensor, pool: SamplePool) -> Patch:
 def unit_fields(
     probe: Probe, layers: Sequence[LayerLook], unit: Unit, pool: SamplePool | None, before: nn.Module | None
 ) -> UnitFields:
-    """What a unit reads, and how strongly, in this network and in the one before training."""
+    """The exact and effective receptive field of a unit, in this network and in the one before training."""
     layer = next(each for each in layers if each.path == unit.layer)
     box = layer.seen.traced.box(unit.layer, unit.position or (), layer.shape[1:])
     theoretical = _theoretical(layer, unit.position or ())

@@ -1,4 +1,4 @@
-"""Opening a look: a run, a module, a design or a callable, with one sample and a pool of samples to measure over."""
+"""Opens a look: a run, module, design or callable, with one sample and a pool of samples."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ NUM_CLASSES: Final = 1000
 
 @dataclass(frozen=True, eq=False)
 class SampleSource:
-    """Where the samples of a look are found, and how they are read.
+    """The source of the samples of a look, and their preprocessing.
 
     Args:
-        network: what a person named; a module is asked whether it takes a batch.
-        preprocessing: of a run; None where the data has it, or nothing has.
-        input_shape: (channels, *spatial) where it is known.
-        data: the data whose splits can be named; None where there is none.
+        network: the network as given; a module is tested with a batch.
+        preprocessing: preprocessing of a run; None if the data has it, or there is none.
+        input_shape: (channels, *spatial), if known.
+        data: data whose splits can be named; None if there is none.
     """
 
     network: nn.Module | Design | str
@@ -50,11 +50,11 @@ class SampleSource:
     data: Data | None
 
     def find(self, sample: NamedSample) -> LookItem:
-        """The sample that is meant.
+        """Find a sample by name.
 
         Raises:
             ImageError: the sample cannot be read.
-            UsageError: there is no such sample, or nothing says how to read it.
+            UsageError: the sample does not exist, or its preprocessing is unknown.
         """
         if self.preprocessing is not None:
             return find_sample(sample, self.preprocessing, self.data)
@@ -63,21 +63,21 @@ class SampleSource:
 
 @dataclass(frozen=True, eq=False)
 class OpenedLook:
-    """A network, a sample and a pool of samples, open for as many measurements as are asked for.
+    """A network, a sample and a pool of samples, ready for repeated measurements.
 
     Args:
-        name: of the network.
-        module: on the CPU.
-        is_trained: whether its weights were trained, or are a person's own.
-        classes: their names; none where they are only numbers.
+        name: name of the network.
+        module: the network, on the CPU.
+        is_trained: whether its weights were trained, or come from the user.
+        classes: class names; empty if classes only have numbers.
         item: the sample.
-        source: where other samples are found.
-        pool: samples to measure over; None where there are none.
-        no_pool: why there are none.
+        source: the source of other samples.
+        pool: samples to measure over; None if there are none.
+        no_pool: the reason if there is no pool.
         before: the network before training.
-        num_classes: how many were asked for; None where the network has its own number.
-        calibrator: of a run; None for other networks.
-        answer_notes: how a run's answers come about.
+        num_classes: requested number of classes; None if the network determines it.
+        calibrator: calibrator of a run; None for other networks.
+        answer_notes: notes on a run's predictions, such as test-time augmentation.
     """
 
     name: str
@@ -98,7 +98,7 @@ class OpenedLook:
 
         Raises:
             ImageError: the sample cannot be read.
-            UsageError: there is no such sample.
+            UsageError: the sample does not exist.
         """
         return dataclasses.replace(self, item=self.source.find(sample))
 
@@ -116,12 +116,12 @@ def open_look(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> OpenedLook:
-    """Open a network, a sample and the data to measure over; ``measure_look`` then measures, as often as it is called.
+    """Open a network, a sample and the data to measure over; ``measure_look`` measures, and can be called repeatedly.
 
     The arguments are those of ``visus.look``.
 
     Raises:
-        UsageError: what is given does not go together, or there is no such sample.
+        UsageError: the arguments contradict each other, or the sample does not exist.
         ImageError: the sample cannot be read.
         DataError: the data cannot be opened.
         RunError: the run cannot be opened.
@@ -187,7 +187,7 @@ def _open_network(
 
 
 def names_run(words: str) -> bool:
-    """Whether words name a run folder, there or not, and no design, file or callable.
+    """Whether the text names a run folder, existing or not, rather than a design, file or callable.
 
     >>> names_run("runs/photos"), names_run("resnet(18)"), names_run("my.models:Net")
     (True, False, False)

@@ -1,1 +1,1 @@
-"""The report of a run, gathered from its folder and its data."""
+"""The report of a run, from its folder and its data."""

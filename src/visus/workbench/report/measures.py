@@ -1,6 +1,7 @@
 """The measurements of a report beyond the scores: calibration, shifts, mistakes, saliency, receptive fields, costs, advice.
 
-A part that a person's own module does not allow is reported as missing, with the reason; a run never fails for its report.
+If a user's module does not allow a part, the report names it as missing with the reason. A run never fails because of its
+report.
 """
 
 from __future__ import annotations
@@ -63,16 +64,16 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, eq=False)
 class FinishedRun:
-    """A finished run with what its scoring gave.
+    """A finished run with the results of its scoring.
 
     Args:
         run: the run.
         data: its data.
         made: its network.
-        answers: the network's outputs for the scored split, (samples, classes).
+        answers: logits (samples, classes) for the scored split.
         num_epochs: epochs of the training.
-        batch_size: its batches.
-        scoring_s: what the answers took, in seconds.
+        batch_size: its batch size.
+        scoring_s: duration of the scoring, in seconds.
     """
 
     run: SavedRun
@@ -89,13 +90,14 @@ class FinishedRun:
         return self.data.split(self.data.scored_split)
 
     def num_forwards(self, macs: int) -> int:
-        """Samples that the report may send through the network."""
+        """Maximum number of forward passes for the report."""
         trained = self.num_epochs * len(self.data.split("train"))
         return max(int(SHARE * trained), MIN_MACS // max(1, macs))
 
 
 def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMeasurements:
-    """Measure everything of the report but the scores. The same run gives the same facts, except the time that scoring took."""
+    """Measure everything in the report except the scores. The result is the same for the same run, except the scoring
+    time."""
     missing: dict[str, str] = {}
 
     def part(name: str, make: Callable[[], Found]) -> Found | None:
@@ -214,10 +216,10 @@ def _scaled(finished: FinishedRun, places: list[int]) -> tuple[Tensor, list[int]
 
 
 def sight_of(costs: Account) -> FieldGrowth:
-    """How far each layer sees, from a network's account.
+    """The receptive field of each layer, from a network's account.
 
     Raises:
-        GeometryError: what is really read is not known.
+        GeometryError: the exact receptive field is unknown.
     """
     size, gates = costs.input_shape[1:], ""
     layers: list[LayerField] = []

@@ -1,4 +1,4 @@
-"""The report of a run: its facts, gathered at the end of a training, or from the folder and the data of a run that was trained long ago."""
+"""The report of a run: its facts, collected at the end of training, or later from its folder and data."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ from visus.workbench.train.mirroring import read_mirroring
 
 @dataclass(frozen=True)
 class Course:
-    """How a training went.
+    """The course of a training.
 
     Args:
         history: its epochs, one row of ``results.csv`` each.
-        seconds: what it took.
-        best_epoch: whose weights were kept, from 1; None where that is not known any more.
+        seconds: its duration.
+        best_epoch: epoch of the kept weights, from 1; None if unknown.
     """
 
     history: Sequence[Mapping[str, float]]
@@ -60,16 +60,16 @@ def report_facts(
     course: Course,
     inside: ReportMeasurements,
 ) -> ReportFacts:
-    """Everything that stands in a report, from the run's files and from what was measured.
+    """All facts of a report, from the run's files and measurements.
 
     Args:
-        folder: the run folder, in which the files of the training's start are.
+        folder: the run folder, with the files written before the first step.
         data: its data.
         made: its network.
-        recipe: how it was trained.
-        scores: of the held-out samples.
-        course: how the training went.
-        inside: what was measured beyond the scores.
+        recipe: recipe of the training.
+        scores: scores on the held-out samples.
+        course: course of the training.
+        inside: measurements beyond the scores.
 
     Raises:
         RunError: a file is missing or damaged.
@@ -122,12 +122,12 @@ def _computed(folder: RunFolder) -> list[str]:
 
 
 def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
-    """Fit the temperature of a run on its validation split, and keep it in its folder.
+    """Fit the temperature of a run on its validation split, and save it in its folder.
 
     Args:
-        run: with its best weights.
+        run: the run with its best weights.
         data: its own data.
-        answers: its outputs for the scored split, (samples, classes).
+        answers: its logits (samples, classes) for the scored split.
     """
     part = data.split("val")
     logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
@@ -137,11 +137,11 @@ def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
 
 @dataclass(frozen=True, repr=False)
 class Report(Described):
-    """The report of a run, and where it was written.
+    """The report of a run, and its path.
 
     Args:
-        path: of ``report.html``.
-        facts: everything that it shows.
+        path: path of ``report.html``.
+        facts: all facts in it.
     """
 
     path: Path
@@ -154,7 +154,7 @@ class Report(Described):
         return f"Report of {self.facts.name}", [("file", str(self.path))]
 
     def to_json(self) -> dict[str, Any]:
-        """Where it is, as plain data; the measures are in ``inside.json`` and ``scores.json`` in the same folder."""
+        """Its path as plain data; the measurements are in ``inside.json`` and ``scores.json`` in the same folder."""
         return {"report": str(self.path)}
 
 
@@ -166,13 +166,13 @@ def rewrite_report(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Report:
-    """Write ``report.html`` of a finished run anew, and ``inside.json`` and ``calibration.json`` with it.
+    """Rewrite ``report.html``, ``inside.json`` and ``calibration.json`` of a finished run.
 
-    The scores stay those of the training's end, except the three figures that depend on the calibration: loss, confidence and calibration error.
+    The scores do not change, except the three that depend on the calibration: loss, confidence and calibration error.
 
     Args:
         run: the run.
-        data: its own data, opened or at its new place; None for where it was.
+        data: its own data, opened or as a new path; default: the last known path.
         cache_dir: another folder for the decoded samples.
         on_event, should_stop: as for ``Run.report``.
 

@@ -1,4 +1,5 @@
-"""The saliency maps of a report: which method is shown is decided once for a run on held-out samples, and each map is checked before it is shown."""
+"""The saliency maps of a report. The method is chosen once per run on held-out samples, and each map is checked before it is
+shown."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from visus.pages.report.measurements import SaliencyMaps
 from visus.workbench.look.map_methods import TriedMethod, tried_methods
 
 SHARE: Final = 0.25
-"""Of the forward passes that a report may take, the share that goes into the choice of a saliency method."""
+"""Share of the report's forward passes for the choice of a saliency method."""
 
 MIN_SAMPLES, MAX_SAMPLES = 6, 32
 """Samples on which the choice is made."""
@@ -71,16 +72,16 @@ def saliencies_of(
     *,
     has_layers: bool = True,
 ) -> SaliencyMaps:
-    """Where the network looked for its answers, by the method that passes on held-out samples; only maps that pass themselves.
+    """Saliency maps of the method that passes on held-out samples; only maps that pass their own checks.
 
     Args:
         module: reads scaled samples.
         part: the scored split.
-        scaled: places in it -> samples as the module reads them, and the classes that it gives them.
-        places: the samples whose maps are drawn.
-        noun: what one sample is called.
-        budget: forwards that the report may take.
-        has_layers: whether the layers' maps lie as the samples do; they do not where the network reads shuffled positions.
+        scaled: from sample indices to scaled samples and their predicted classes.
+        places: indices of the samples to draw.
+        noun: word for one sample.
+        budget: maximum number of forward passes.
+        has_layers: whether the layers' maps align with the samples; False if the network reads shuffled positions.
     """
     plan = _plan(int(SHARE * budget), len(part))
     drawn = np.sort(np.random.default_rng(0).permutation(len(part))[: plan.num_samples]).tolist()

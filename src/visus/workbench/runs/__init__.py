@@ -1,1 +1,1 @@
-"""A finished or stopped run: what it predicts, how good it is, where it is wrong."""
+"""A finished or stopped run: predictions, scores and mistakes."""

@@ -1,4 +1,4 @@
-"""The calibration of a run: the temperature that belongs to its weights and to its way of answering, kept in one file of its folder."""
+"""The calibration of a run: a temperature for its weights and its test-time augmentation, saved in its folder."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ FILE: Final = "calibration.json"
 
 
 def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: str, smoothing: float = 0.0) -> TemperatureFit:
-    """Fit a temperature on the answers for the validation split and keep it in the run.
+    """Fit a temperature on the logits of the validation split and save it in the run.
 
     Args:
-        folder: the run, whose best weights gave the answers.
-        logits: (samples, classes), as the run answers in use; none where there is no validation split.
+        folder: the run folder.
+        logits: (samples, classes) of the best weights, computed as in prediction; empty if there is no validation split.
         labels: (samples,) class indices.
-        tta: the test-time augmentation of these answers.
+        tta: the test-time augmentation of these logits.
         smoothing: label smoothing of the training.
     """
     found = choose_temperature(logits, labels, "val", smoothing)
@@ -34,12 +34,12 @@ def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: st
 
 
 def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
-    """The temperature of a run's answers; one of 1, with the reason, where the run keeps none that belongs to them.
+    """The temperature of a run; 1, with the reason, if the run has no matching temperature.
 
     Args:
         folder: the run.
-        which: ``best`` or ``last``: the weights that answer.
-        tta: the test-time augmentation that they answer with.
+        which: weights in use, ``best`` or ``last``.
+        tta: test-time augmentation in use.
 
     Raises:
         RunError: the file is damaged.

@@ -41,7 +41,7 @@ def evaluate(
 
     Raises:
         DataError: the data has a class that the network does not know, or has changed since the training.
-        UsageError: arrays with a split, or with another number of labels.
+        UsageError: arrays were combined with a split, or have a different number of labels.
     """
     monitor = Monitor(on_event, should_stop)
     if isinstance(data, tuple):

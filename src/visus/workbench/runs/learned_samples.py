@@ -1,4 +1,5 @@
-"""Which samples a run has learned from, by their content: hashes of its training and validation samples, kept in its folder."""
+"""Which samples a run was trained on, found by content: hashes of its training and validation samples, saved in its
+folder."""
 
 from __future__ import annotations
 
@@ -20,34 +21,34 @@ from visus.training.runs import RunFolder
 FILE: Final = "contents.npz"
 _SPLITS: Final = ("train", "val")
 Marks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
-"""For each sample: learned from; chose the weights and not learned from."""
+"""For each sample: whether it was a training sample; whether it was only a validation sample."""
 
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """The content of the samples that a run knows.
+    """Hashes of the samples that a run has used.
 
     Attributes:
-        train: hashes of those that it learned from.
-        val: hashes of those that chose its weights.
+        train: hashes of the training samples.
+        val: hashes of the validation samples, which selected its weights.
     """
 
     train: Hashes
     val: Hashes
 
     def marks(self, hashes: Hashes) -> Marks:
-        """For each sample whether it was learned from, and whether it chose the weights and was not learned from."""
+        """For each sample, whether it was a training sample, and whether it was only a validation sample."""
         learned = np.isin(hashes, self.train)
         return learned, np.isin(hashes, self.val) & ~learned
 
 
 def known_of(data: Data) -> Known:
-    """The content of the samples that a training on this data knows."""
+    """The hashes of the samples that a training on this data uses."""
     return Known(*(content_hashes(data.split(name)) for name in _SPLITS))
 
 
 def write_known(folder: RunFolder, data: Data) -> None:
-    """Keep the hashes in the run."""
+    """Save the hashes in the run."""
     if folder.is_ours:
         known, content = known_of(data), io.BytesIO()
         np.savez(content, train=known.train, val=known.val)
@@ -55,7 +56,7 @@ def write_known(folder: RunFolder, data: Data) -> None:
 
 
 def read_known(folder: RunFolder) -> Known | None:
-    """The hashes that a run keeps; None for a run from before they were kept.
+    """The saved hashes of a run; None for a run of an older version, which did not save them.
 
     Raises:
         RunError: the file is damaged.
@@ -72,13 +73,13 @@ def read_known(folder: RunFolder) -> Known | None:
 
 
 def known_samples(folder: RunFolder, part: Part, data: Data, open_own: Callable[[], Data]) -> tuple[Marks | None, list[str]]:
-    """The marks of some samples, and a note where nothing is known of them.
+    """Marks for the samples of a split, and a note if nothing is known about them.
 
     Args:
-        folder: the run.
+        folder: the run folder.
         part: the samples.
-        data: what they are of.
-        open_own: opens the run's own data, for a run from before its hashes were kept.
+        data: the data that contains them.
+        open_own: opens the run's own data, for runs without saved hashes.
     """
     known = read_known(folder)
     if known is None:

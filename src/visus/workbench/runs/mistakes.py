@@ -1,4 +1,4 @@
-"""The mistakes of a run by the names of their samples, with the training samples whose features are most similar."""
+"""The mistakes of a run with sample names and the training samples with the most similar features."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from visus.units import write_number_of, write_share
 from visus.workbench.runs.saved import SavedRun, opened
 
 MAX_TRAINING: Final = 5000
-"""At most so many training samples are compared; where there are more, so many are drawn with a fixed seed."""
+"""Maximum number of training samples to compare; from more, this many are drawn with a fixed seed."""
 
 _BATCH: Final = 256
 _MAX_VALUES: Final = 2**21  # input values of a batch
@@ -44,12 +44,12 @@ _CHOSE = "These samples were also used to choose the weights."
 
 @dataclass(frozen=True, eq=False)
 class AnsweringNetwork:
-    """A network and what it reads.
+    """A network with its classes and preprocessing.
 
     Args:
         module: returns (samples, classes).
-        classes: their names.
-        preprocessing: what is done to every sample.
+        classes: class names.
+        preprocessing: preprocessing of every sample.
     """
 
     module: nn.Module
@@ -68,21 +68,21 @@ def named_mistakes(
     max_training: int = MAX_TRAINING,
     monitor: Monitor = SILENT,
 ) -> MistakeReport:
-    """The answers worth a look.
+    """The predictions to review.
 
     Args:
-        network: what answered.
+        network: the network.
         part: the samples.
         probabilities: its probabilities, (samples, classes).
-        training: the training samples that are searched for similar ones; None for no search.
-        split: what the samples are called; default: the name of their split.
-        limit: samples of each kind.
-        max_training: at most so many training samples are compared.
-        monitor: follows the comparison with the training samples, and may cancel.
+        training: training samples to search for similar ones; None for no search.
+        split: display name of the samples; default: the name of their split.
+        limit: maximum number of samples of each kind.
+        max_training: maximum number of training samples to compare.
+        monitor: receives the progress of the comparison, and can cancel.
 
     Raises:
-        DataError: there is no sample.
-        UsageError: fewer than one sample of each kind is asked for.
+        DataError: the split is empty.
+        UsageError: ``limit`` is below 1.
     """
     places = find_mistakes(probabilities, part.labels, limit=limit)
     suspects = suspicious_labels(probabilities, part.labels)
@@ -201,11 +201,11 @@ def find_run_mistakes(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> MistakeReport:
-    """The answers of a run that are worth a look; the arguments are those of ``Run.mistakes``.
+    """The predictions of a run to review; the arguments are those of ``Run.mistakes``.
 
     Raises:
         DataError: the split is empty, or the data has changed since the training.
-        UsageError: fewer than one sample of each kind is asked for.
+        UsageError: ``limit`` is below 1.
     """
     monitor = Monitor(on_event, should_stop)
     samples = opened(run, data, cache_dir=cache_dir, monitor=monitor)

@@ -1,4 +1,4 @@
-"""The data that a run was trained on: found where it is now and split as it was, or one sentence on how it has changed."""
+"""Opens the data that a run was trained on with its original split, or explains how it has changed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MIN_SHARE: Final = (
 
 
 def write_contents(folder: RunFolder, samples: Samples) -> None:
-    """Keep what each sample's bytes were: the first 16 digits of their SHA-256."""
+    """Save a hash of each sample's bytes: the first 16 digits of the SHA-256."""
     rows = [(sample, digest.hex()[:16]) for sample, digest in zip(samples.names, samples.digests, strict=False)]
     folder.write_text(FILE, csv_text([("sample", "sha256"), *rows]))
 
@@ -49,17 +49,17 @@ def open_own_data(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Data:
-    """The data that a run was trained on, split as it was.
+    """The data that a run was trained on, with its original split.
 
     Args:
-        folder: of the run.
-        preprocessing: of the run.
-        place: where the data is now; None for where it was.
+        folder: the run folder.
+        preprocessing: preprocessing of the run.
+        place: current path of the data; default: the last known path.
         cache_dir: another folder for the decoded samples.
         num_workers, on_event, should_stop: as for ``visus.open_data``.
 
     Raises:
-        DataError: the data has changed or is no longer there.
+        DataError: the data has changed or is missing.
     """
     run = RunFolder.open(folder)
     facts = run.read_json("data.json")
@@ -94,10 +94,11 @@ def open_under_labels(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Data:
-    """The samples that a run was trained on, split as they were, under any labels that ``open_data`` takes; None for the data's own.
+    """The samples that a run was trained on, with their original split and other labels as for ``open_data``; None for the
+    original labels.
 
     Raises:
-        DataError: the data, or the file of its labels, is no longer there.
+        DataError: the data or its label file is missing.
     """
     facts = RunFolder.open(folder).read_json("data.json")
     there = facts["path"] if place is None else place
@@ -123,10 +124,11 @@ def open_under_labels(
 
 
 def as_own(folder: Path, data: Data) -> Data | None:
-    """Data that was opened to be scored, in the run's own splits where it is the run's own; None where it is other data.
+    """Opened data with the run's original split, if it is the run's own data; else None.
 
-    It is the run's own where its fingerprint is the same, wherever it lies, or where at least half of its samples are the run's by their
-    bytes, and are at least half of the run's. Samples that were renamed keep their split by their bytes, edited ones by their name; new ones are dropped.
+    It is the run's own if its fingerprint is the same at any path, or if the samples with equal bytes are at least half of
+    this data and half of the run's. Renamed samples keep their split by their bytes, edited samples by their name. New
+    samples are dropped.
     """
     run = RunFolder.open(folder)
     rows, contents = {row.sample: row for row in read_split_csv(run.path / "split.csv")}, _read_contents(run)
@@ -163,14 +165,14 @@ def as_own(folder: Path, data: Data) -> Data | None:
 
 
 def is_own(folder: Path, data: Data) -> bool:
-    """Whether data is what a run was trained on, unchanged."""
+    """Whether the data is the unchanged training data of a run."""
     return bool(data.fingerprint == RunFolder.open(folder).read_json("data.json")["fingerprint"])
 
 
 def remember_place(folder: Path, data: Data) -> str:
-    """Let the run know where its data is now, where it is no longer where it was; what was done, empty where nothing.
+    """Save the new path of a run's data if it was moved; returns a sentence on the change, or an empty string.
 
-    Only data with the fingerprint of the training is remembered; a run that may not be written stays as it is.
+    Only data with the same fingerprint counts; a read-only run does not change.
     """
     run = RunFolder.open(folder)
     facts = run.read_json("data.json")

@@ -1,4 +1,4 @@
-"""Labels for files, folders and arrays: one prediction for each sample, in order, read and answered in chunks."""
+"""Labels for files, folders and arrays: one prediction for each sample, in order, computed in chunks."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torc
 
 @dataclass(frozen=True)
 class Prediction:
-    """The answer for one sample.
+    """The prediction for one sample.
 
     Args:
-        file: the file, with the row in brackets where it holds several samples.
+        file: the file, with the row in brackets if it has several samples.
         labels: class names, the most probable first.
-        probabilities: theirs, 0 to 1.
-        problem: why there is no answer; empty where there is one.
+        probabilities: their probabilities, 0 to 1.
+        problem: the reason if there is no prediction; else empty.
     """
 
     file: str
@@ -48,22 +48,22 @@ class Prediction:
 
     @property
     def label(self) -> str:
-        """The most probable class; empty where there is no answer."""
+        """The most probable class; empty if there is no prediction."""
         return self.labels[0] if self.labels else ""
 
     @property
     def probability(self) -> float:
-        """That of ``label``; 0 where there is no answer."""
+        """Probability of ``label``; 0 if there is no prediction."""
         return self.probabilities[0] if self.probabilities else 0.0
 
 
 class Predictions(Iterator[Prediction]):
-    """The predictions one by one, in the order of the samples; each is computed when it is asked for, some hundred together.
+    """An iterator over predictions in the order of the samples, computed lazily in chunks of some hundred.
 
     Args:
         found: the predictions.
-        ledger: what is done to the samples; complete after the last prediction.
-        notes: how the probabilities came about.
+        ledger: changes made to the samples; complete after the last prediction.
+        notes: remarks on the probabilities.
     """
 
     def __init__(self, found: Iterator[Prediction], ledger: Ledger, notes: Sequence[str]) -> None:
@@ -76,7 +76,8 @@ class Predictions(Iterator[Prediction]):
         return next(self._found)
 
     def sentences(self) -> list[str]:
-        """The notes, and what was done to the samples so far; unreadable samples are left to their own predictions."""
+        """The notes, and the changes made to the samples so far. Unreadable samples are reported in their own
+        predictions."""
         done = [facts["sentence"] for action, facts in self.ledger.as_dict().items() if action != "unreadable"]
         return [*(f"note: {note}" for note in self.notes), *(f"ledger: {sentence}" for sentence in done)]
 
@@ -93,7 +94,7 @@ def predict(
     """Labels for files, folders of files, or arrays; the arguments are those of ``Run.predict``.
 
     Raises:
-        UsageError: an array that does not fit the network, or more classes than it has.
+        UsageError: an array does not fit the network, or ``top`` exceeds its number of classes.
     """
     if top < 1:
         raise UsageError(f"top must be at least 1, not {top}.")
@@ -157,7 +158,7 @@ def _predict_chunk(
 
 
 def fitted(sample: ArraySample, preprocessing: Preprocessing) -> Pixels:
-    """One row of an array at the size of the network."""
+    """One row of an array, resized to the input size of the network."""
     found: Pixels = preprocessing.fit_array(sample.row[None])[0]
     return found
 

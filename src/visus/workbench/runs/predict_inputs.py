@@ -53,7 +53,7 @@ class ArraySample:
 
 @dataclass(frozen=True)
 class UnreadSample:
-    """Something that was named and cannot be read, with the reason."""
+    """An input that cannot be read, with the reason."""
 
     name: str
     problem: str
@@ -67,12 +67,12 @@ def find_samples(
 ) -> Iterator[Sample]:
     """The samples in files, folders, patterns, tables and arrays, in order.
 
-    A folder is searched with its sub-folders as for a training: links are followed, and what belongs to a system is passed over. Files that
-    hold no image, by suffix nor by content, masks of other images and copies in another format go on the ledger. What does not exist or does not fit is a sample that cannot be read, and the
-    others follow.
+    Folders are searched recursively as in training: links are followed, and system files are skipped. The ledger lists files
+    without an image, masks of other images and copies in another format. Missing or unsuitable files become unreadable
+    samples; the others follow.
 
     Raises:
-        UsageError: an array that does not fit the network.
+        UsageError: an array does not fit the network.
     """
     for number, source in enumerate(sources):
         if isinstance(source, (np.ndarray, torch.Tensor)):
@@ -187,7 +187,7 @@ def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preproces
     """The rows of an array or tensor in memory.
 
     Raises:
-        UsageError: it does not fit the network.
+        UsageError: the array does not fit the network.
     """
     values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     size, channels = preprocessing.size, preprocessing.channels
@@ -203,10 +203,10 @@ def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preproces
 
 
 def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The number of each label, which is the name of a class or its number.
+    """The class index of each label, from class names or numbers.
 
     Raises:
-        UsageError: there is no such class.
+        UsageError: the class does not exist.
     """
     values = np.asarray(labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else labels)
     if values.ndim != 1:

@@ -1,4 +1,4 @@
-"""How many runs with different settings were scored on the same test samples: the best of many owes something to luck."""
+"""Counts runs with different settings that were scored on the same test samples, since the best of many is partly luck."""
 
 from __future__ import annotations
 
@@ -16,17 +16,18 @@ from visus.units import write_number_of
 
 MIN_SETTINGS: Final = 3
 NO_CHOICE: Final = frozenset(("seed", "device", "precision", "kernels", "checkpoint_every_s"))
-"""Settings that nobody chooses for the sake of the test figure. Runs that differ in nothing else count once."""
+"""Settings that do not affect the test score. Runs that differ only in these count once."""
 
 _EXPERIMENTS: Final = ("visus experiment ",)  # what it trains answers a question and is no candidate
 
 
 def reuse_sentence(folder: Path, noun: str) -> str:
-    """A warning where at least three runs with different settings, in one folder, were scored on the test samples of this one; else empty.
+    """A warning if at least three runs with different settings in one folder were scored on this run's test samples; else
+    empty.
 
     Args:
-        folder: a run.
-        noun: what a sample is called.
+        folder: the run folder.
+        noun: word for one sample.
     """
     folder = folder.resolve()  # the folder "." has no name and no neighbors
     own = _facts(folder)

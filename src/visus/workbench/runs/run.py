@@ -1,4 +1,4 @@
-"""A trained run and the questions that a person asks of it; each answer is a result object, and each question can be followed and canceled."""
+"""A trained run and its methods. Each returns a result object, reports progress and can be canceled."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ __all__ = ["Prediction", "Predictions", "Run", "load"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(SavedRun):
-    """A trained network with all that belongs to it.
+    """A trained network with its run folder.
 
-    Every question takes ``on_event`` and ``should_stop``: the first receives a ``visus.progress.Progress`` now and then, the second is asked
-    whether to stop, and where it answers True, ``CanceledError`` is raised.
+    Most methods take ``on_event`` and ``should_stop``. ``on_event`` receives ``visus.progress.Progress`` objects. If
+    ``should_stop`` returns True, the method raises ``CanceledError``.
 
     Args:
         folder: the run folder.
         module: the network with its best weights, in evaluation mode.
         classes: class names in the order of the network's outputs.
-        preprocessing: what is done to every sample.
-        machine: where it is computed.
-        which: ``best`` or ``last``: the weights that it has.
+        preprocessing: preprocessing of every sample.
+        machine: device and precision.
+        which: the loaded weights, ``best`` or ``last``.
     """
 
     def evaluate(
@@ -58,8 +58,8 @@ class Run(SavedRun):
 
         Args:
             data: other data: a path, opened data, or a pair of arrays ``(samples, labels)``, samples as for ``predict`` and labels as class
-                names or numbers; None for the run's own data, split as it was.
-            split: ``train``, ``val`` or ``test``; None for the held-out one.
+                names or numbers; default: the run's own data with its original split.
+            split: ``train``, ``val`` or ``test``; default: the held-out one.
             raw: score the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded samples.
             on_event, should_stop: see ``Run``.
@@ -83,7 +83,7 @@ class Run(SavedRun):
     ) -> Predictions:
         """Labels for files, folders of files, or arrays; one prediction for each sample, in order.
 
-        A file that cannot be read has a prediction with its ``problem``; no file is skipped silently.
+        The prediction of an unreadable file has a ``problem``; no file is skipped silently.
 
         Args:
             files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a pattern such as
@@ -91,14 +91,14 @@ class Run(SavedRun):
                 one sample (channels, *spatial), and images with their channels last, (height, width, 3), where the first axis cannot be the
                 channels.
             top: number of classes of each prediction, the most probable first.
-            raw: the network's own probabilities, not calibrated; the labels are the same.
+            raw: return the network's own probabilities, not calibrated; the labels are the same.
             on_event, should_stop: see ``Run``.
 
         Returns:
-            An iterator of ``Prediction``, with a ``ledger`` of what was done to the samples.
+            An iterator of ``Prediction``, with a ``ledger`` of the changes made to the samples.
 
         Raises:
-            UsageError: an array that does not fit the network, or more classes than it has.
+            UsageError: an array does not fit the network, or ``top`` exceeds its number of classes.
         """
         return predict(self, files, top=top, raw=raw, on_event=on_event, should_stop=should_stop)
 
@@ -113,21 +113,22 @@ class Run(SavedRun):
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> MistakeReport:
-        """The answers that are worth a look: the most confident wrong ones, the least confident right ones, confusions, labels that may be wrong.
+        """The predictions to review: the most confident wrong ones, the least confident correct ones, confusions, and labels
+        that may be wrong.
 
-        Each is listed with the training samples whose features are most like its own; at most 5,000 are compared.
+        Each is listed with the training samples of the most similar features; at most 5,000 are compared.
 
         Args:
-            data: other data; None for the run's own, split as it was.
-            split: ``train``, ``val`` or ``test``; None for the held-out one.
-            limit: samples of each kind.
-            raw: judge by the network's own probabilities, not calibrated.
+            data: other data; default: the run's own data with its original split.
+            split: ``train``, ``val`` or ``test``; default: the held-out one.
+            limit: maximum number of samples of each kind.
+            raw: use the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded samples.
             on_event, should_stop: see ``Run``.
 
         Raises:
             DataError: the split is empty, or the data has changed since the training.
-            UsageError: fewer than one sample is asked for.
+            UsageError: ``limit`` is below 1.
         """
         from visus.workbench.runs.mistakes import find_run_mistakes  # a prediction does not need it
 
@@ -152,7 +153,7 @@ class Run(SavedRun):
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> ShiftReport:
-        """How the answers change when the samples move by a few pixels, which layer causes it, and what helps.
+        """Measure how predictions change when samples shift by a few pixels, which layer causes it, and list remedies.
 
         Args:
             data, split, cache_dir: as for ``mistakes``.
@@ -186,7 +187,7 @@ class Run(SavedRun):
         """Show what the network sees in one sample; the arguments are those of ``visus.look``.
 
         Raises:
-            UsageError: no such layer, channel, position, class or sample.
+            UsageError: the layer, channel, position, class or sample does not exist.
             ImageError: the sample cannot be read.
         """
         from visus.workbench.look.looking import look
@@ -216,10 +217,10 @@ class Run(SavedRun):
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Report:
-        """Write ``report.html`` of the run anew.
+        """Rewrite ``report.html`` of the run.
 
         Args:
-            data: the run's own data where it lies at a new place; None for where it was.
+            data: new path of the run's own data; default: the last known path.
             cache_dir: another folder for the decoded samples.
             on_event, should_stop: see ``Run``.
 
@@ -247,8 +248,8 @@ class Run(SavedRun):
 
         Args:
             other: a run or its folder.
-            data: other data for both; None for the samples that both runs held out.
-            split: ``train``, ``val`` or ``test``; None for the held-out one.
+            data: other data for both; default: the samples that both runs held out.
+            split: ``train``, ``val`` or ``test``; default: the held-out one.
             cache_dir: another folder for the decoded samples.
             on_event, should_stop: see ``Run``.
 
@@ -266,12 +267,12 @@ class Run(SavedRun):
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:
-    """A run from its folder.
+    """Load a run from its folder.
 
     Args:
-        folder: the run folder that a training left.
-        network: the module itself, for a run that was trained with a module object.
-        device: where to compute; see ``Recipe.device``.
+        folder: the run folder.
+        network: the module, for a run that was trained with a module object.
+        device: device to use; see ``Recipe.device``.
         which: ``best`` or ``last`` weights.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A run as its folder keeps it: the network with its weights and calibration, its data, its answers and their scores."""
+"""A run as saved in its folder: the network with weights and calibration, its data, its predictions and their scores."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ from visus.workbench.runs.reuse import reuse_sentence
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedRun(Described):
-    """A trained network with all that its run folder keeps. ``Run`` adds the questions that a person asks of it.
+    """A trained network with the contents of its run folder. ``Run`` adds the user-facing methods.
 
     Args:
         folder: the run folder.
         module: the network with its best weights, in evaluation mode.
         classes: class names in the order of the network's outputs.
-        preprocessing: what is done to every sample.
-        machine: where it is computed.
-        which: ``best`` or ``last``: the weights that it has.
+        preprocessing: preprocessing of every sample.
+        machine: device and precision.
+        which: the loaded weights, ``best`` or ``last``.
     """
 
     folder: Path
@@ -85,12 +85,12 @@ class SavedRun(Described):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """How it was trained."""
+        """The recipe of the training."""
         return Recipe.read(self.folder / "recipe.yaml")
 
     @property
     def calibration(self) -> TemperatureFit:
-        """The temperature that calibrates its probabilities; 1, with the reason, where none is used.
+        """The temperature that calibrates its probabilities; 1, with the reason, if none is used.
 
         Raises:
             RunError: ``calibration.json`` is damaged.
@@ -101,22 +101,22 @@ class SavedRun(Described):
         """Turns the network's outputs into probabilities.
 
         Args:
-            raw: the network's own softmax.
+            raw: use the network's own softmax.
         """
         return UNCALIBRATED if raw else self.calibration.calibrator
 
     def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
-        """The probabilities (samples, classes) that the network gives for outputs of ``logits`` or ``answers``.
+        """The probabilities (samples, classes) for the outputs of ``logits`` or ``answers``.
 
         Args:
             logits: (samples, classes).
-            raw: the network's own, not calibrated; the most probable class is the same.
+            raw: return the network's own probabilities, not calibrated; the most probable class is the same.
         """
         return self.calibrator(raw=raw)(logits)
 
     @property
     def scores(self) -> Scores:
-        """The scores that were written when the training was done.
+        """The scores written at the end of the training.
 
         Raises:
             RunError: the training was not finished, or the file is damaged.
@@ -124,9 +124,9 @@ class SavedRun(Described):
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
     def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """The network's outputs (samples, classes) for batches of scaled inputs: the mean over the views that the recipe names.
+        """The logits (samples, classes) for batches of scaled inputs, with the test-time augmentation of the recipe.
 
-        They are not calibrated; ``probabilities`` does that.
+        They are not calibrated; ``probabilities`` calibrates them.
         """
         machine = self.machine
         return predict_logits(
@@ -140,7 +140,7 @@ class SavedRun(Described):
 
     @property
     def views_sentence(self) -> str:
-        """The views of each sample that are averaged (test-time augmentation); empty for none."""
+        """A sentence on the test-time augmentation; empty if there is none."""
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def calibration_sentence(self, *, raw: bool = False) -> str:
@@ -152,11 +152,11 @@ class SavedRun(Described):
     def answers(
         self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
     ) -> torch.Tensor:
-        """The network's outputs (samples, classes) for one split of opened data, in the order of its samples.
+        """The logits (samples, classes) for one split of opened data, in the order of its samples.
 
         Args:
             data: opened data.
-            split: which split of it.
+            split: name of the split.
             on_event, should_stop: as for ``evaluate``.
 
         Raises:
@@ -185,8 +185,8 @@ class SavedRun(Described):
 
         Args:
             data: opened data.
-            split: which split of it.
-            answers: the result of ``answers`` for it; None to compute it.
+            split: name of the split.
+            answers: the result of ``answers`` for it; default: computed.
             raw: score the network's own probabilities, not calibrated.
             on_event, should_stop: as for ``evaluate``.
 
@@ -202,17 +202,17 @@ class SavedRun(Described):
         return score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
 
     def known(self, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
-        """Which samples have the content of a training sample, and of a validation sample; and a note where that is not known.
+        """Which samples have the content of a training or validation sample, and a note if that is unknown.
 
         Args:
             part: the samples.
-            data: what they are of.
+            data: the data that contains them.
         """
         cache = data.store.folder.parent
         return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
 
     def notes_on(self, data: Data, split: str) -> list[str]:
-        """Notes on the samples and the network that belong to the scores."""
+        """Notes on the samples and the network, for display with the scores."""
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
         if split == "val" and not len(data.split("test")):
@@ -239,12 +239,12 @@ class SavedRun(Described):
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Data:
-        """Open other data with this network's preprocessing and classes, or the run's own as it was split.
+        """Open other data with this network's preprocessing and classes, or the run's own data with its original split.
 
-        Where ``data`` is the run's own at a new place, it is split as it was too, and the run remembers the place.
+        If ``data`` is the run's own data at a new path, it keeps its split, and the run saves the path.
 
         Args:
-            data: a folder or file; None for the run's own data.
+            data: a folder or file; default: the run's own data.
             max_unreadable: the largest share of files that may be unreadable.
             cache_dir: another folder for the decoded samples.
             path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
@@ -252,8 +252,8 @@ class SavedRun(Described):
             should_stop: asked after each decoded sample; True raises ``CanceledError``.
 
         Raises:
-            UsageError: ``path_column`` or another option of other data without other data.
-            DataError: the data has a class that the network does not know; or it is gone, or has changed.
+            UsageError: ``path_column`` or a similar option is set without other data.
+            DataError: the data has a class that the network does not know; or it is missing or has changed.
         """
         reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
         long: dict[str, Any] = {"cache_dir": cache_dir, "on_event": on_event, "should_stop": should_stop}
@@ -281,7 +281,7 @@ class SavedRun(Described):
 
 
 def unfinished_notes(run: SavedRun) -> list[str]:
-    """How to go on with a training that was stopped before its end; none for a finished one."""
+    """How to resume a stopped training; empty for a finished one."""
     if (run.folder / "scores.json").is_file() or not RunFolder.open(run.folder).checkpoint.is_file():
         return []
     return [f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(run.folder))}"]
@@ -293,14 +293,14 @@ Kind = TypeVar("Kind", bound=SavedRun)
 def opened(
     run: SavedRun, data: str | Path | Data | None, *, cache_dir: str | Path | None = None, monitor: Monitor = SILENT
 ) -> Data:
-    """Data as ``Run.open_data`` opens it; data that is open already as it is."""
+    """Data opened by ``Run.open_data``; opened data is returned unchanged."""
     return data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir, **monitor.keywords)
 
 
 def read_run(
     kind: type[Kind], folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best"
 ) -> Kind:
-    """A run from its folder, as ``SavedRun`` or a subclass; the arguments are those of ``visus.load``.
+    """Load a run from its folder, as ``SavedRun`` or a subclass; the arguments are those of ``visus.load``.
 
     Raises:
         RunError: the folder is not a run, or a file is missing or damaged.

@@ -1,4 +1,4 @@
-"""What may make the answers of a run move less with its samples: changes of its design and of its augmentation, each with its price."""
+"""Remedies for predictions that change under shifts: changes of design or augmentation, each with its cost."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ CHANGES: Final = (
 
 @dataclass(frozen=True)
 class ShiftRemedy:
-    """A change that should make the answers move less, with its price.
+    """A change that should make predictions more stable under shifts, with its cost.
 
     Args:
-        name: what is changed.
-        sentence: what it costs, for people.
+        name: name of the change.
+        sentence: its cost as a sentence.
         command: command that trains it with the data and recipe of the run.
-        design: the changed design as text; empty where the design stays.
-        num_parameters, macs: of the changed network, for one sample; None where it stays.
+        design: the changed design as text; empty if the design does not change.
+        num_parameters, macs: of the changed network, for one sample; None if it does not change.
     """
 
     name: str
@@ -49,9 +49,9 @@ class ShiftRemedy:
 
 
 def remedies(run: SavedRun) -> list[ShiftRemedy]:
-    """Each change with its price and the command that trains it with the run's data and recipe.
+    """Each change with its cost and the command that trains it with the run's data and recipe.
 
-    There is none for a run on shuffled positions: no change of the design can put its images back in order.
+    For a run on shuffled positions the list is empty, since no design can restore the order.
     """
     if run.preprocessing.shuffle_seed is not None:
         return []
@@ -91,7 +91,7 @@ def own_design(run: SavedRun) -> Design | None:
 
 
 def antialiased_design(run: SavedRun) -> tuple[Design, str] | None:
-    """The run's design with all structural remedies at once, and what was changed, in words; None where there is none."""
+    """The run's design with all structural remedies at once, and the names of the changes; None if no remedy applies."""
     design = own_design(run)
     if design is None:
         return None

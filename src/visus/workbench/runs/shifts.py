@@ -1,4 +1,5 @@
-"""``visus evaluate RUN --shifts``: how the answers of a trained network change when its samples move by a few pixels."""
+"""``visus evaluate RUN --shifts``: how the predictions of a trained network change when its samples shift by a few
+pixels."""
 
 from __future__ import annotations
 
@@ -38,20 +39,21 @@ STEADY: Final = 0.01  # a layer that changes by less counts as unchanged
 
 @dataclass(frozen=True, repr=False)
 class ShiftReport(Described):
-    """What was measured of one run's network.
+    """The shift measurements of one run.
 
     Args:
-        split: the split that the samples are of.
-        num_samples: samples that were moved, of ``num_in_split``.
-        num_in_split: samples of the split.
-        noun: what a sample is called.
-        step_px: the network's step on each axis; None where it has none that could be found.
-        ways: figures for each way to move a sample.
-        phases: the pattern over the phases of the step, moved round a ring; None where there is one phase, or far too many.
-        layers: every layer's error, for a shift of one pixel and for one by the step; empty where the layers see no image.
-        placement: accuracy over place and size of the object.
-        remedies: what to try; how much it helps is measured by ``visus experiment antialias``.
-        notes: what a reader must know.
+        split: split of the samples.
+        num_samples: number of shifted samples.
+        num_in_split: number of samples in the split.
+        noun: word for one sample.
+        step_px: the network's stride on each axis, in pixels; None if unknown.
+        ways: results for each kind of shift.
+        phases: the pattern over the phases of the stride under circular shifts; None if there is one phase, or too many.
+        layers: equivariance error of every layer, for a shift of one pixel and of one stride; empty if the network reads
+            shuffled positions.
+        placement: accuracy by position and size of the object.
+        remedies: changes to try; ``visus experiment antialias`` measures their effect.
+        notes: remarks on the results.
     """
 
     split: str
@@ -73,7 +75,7 @@ class ShiftReport(Described):
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
     def text(self, title: str = "moved") -> Text:
-        """What happens to the answers when the samples move: by the way of moving, by phase, by layer, by place; and what would help."""
+        """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies."""
         ways = self.ways
         lines: list[str | Table] = [
             f"{title}: {self.num_samples:,} of {write_number_of(self.num_in_split, self.noun)} ({self.split}), by up to "
@@ -191,14 +193,14 @@ def report_shifts(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> ShiftReport:
-    """Measure how a run's answers change when its samples move.
+    """Measure how a run's predictions change when its samples shift.
 
-    All figures are computed in float32, since the rounding of a shorter format would count as a change.
+    It computes in float32, since the rounding of a lower precision would count as a change.
 
     Args:
         run: the run.
         data, split, cache_dir: as for ``Run.shifts``.
-        num_samples: so many samples, drawn with a fixed seed; None for up to 200, fewer where the network is costly.
+        num_samples: number of samples, drawn with a fixed seed; default: up to 200, fewer if the network is costly.
         on_event, should_stop: as for ``Run.shifts``.
 
     Raises:
@@ -246,7 +248,8 @@ def report_shifts(
 
 
 def some_samples(run: SavedRun, part: Part, num_samples: int) -> tuple[Tensor, Tensor]:
-    """So many samples of a split, scaled and never shuffled, and their labels; drawn with a fixed seed, in the order of the split.
+    """A subset of a split, scaled and never shuffled, with labels. It is drawn with a fixed seed and keeps the order of the
+    split.
 
     Raises:
         DataError: the split is empty.
@@ -269,14 +272,14 @@ class _Shuffle(nn.Module):
 
 
 def reading(run: SavedRun) -> nn.Module:
-    """The run's network as one that reads scaled samples: where it was trained on shuffled ones, they are shuffled in front of it."""
+    """The run's network for scaled samples; if it was trained on shuffled samples, a shuffle comes before it."""
     if run.preprocessing.shuffle_seed is None:
         return run.module
     return nn.Sequential(_Shuffle(run.preprocessing), run.module).eval()
 
 
 def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
-    """How far samples of these lengths are moved on each axis: an eighth, at least 1, less than the axis.
+    """Maximum shift on each axis for samples of this size: an eighth, at least 1, less than the axis.
 
     >>> reach_of((28, 20)), reach_of((8000,)), reach_of((1, 4))
     ((4, 2), (1000,), (0, 1))
@@ -285,7 +288,7 @@ def reach_of(lengths: Sequence[int]) -> tuple[int, ...]:
 
 
 def shuffled_words(noun: str) -> str:
-    """Why the layers of a network that reads shuffled positions are not measured.
+    """The reason why the layers of a network on shuffled positions are not measured.
 
     >>> shuffled_words("signal")
     'The network reads shuffled positions, so its layers see no signal that could move.'

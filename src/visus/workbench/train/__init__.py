@@ -1,1 +1,1 @@
-"""From data and a network to a run folder."""
+"""Training: from data and a network to a run folder."""

@@ -1,4 +1,4 @@
-"""How long scoring and report take after the last step: remembered on this machine, or guessed the first time."""
+"""The duration of scoring and report after the last step: measured earlier on this machine, or estimated."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PASSES: Final = 6.0  # forward passes over the held-out samples that scoring and
 
 @dataclass(frozen=True)
 class Ending:
-    """Seconds from the last step to the end of the command."""
+    """Measured seconds from the last step to the end of the command."""
 
     seconds: float
 
 
 def ending_s(data: Data, made: BuiltNetwork) -> float:
-    """Seconds that scoring and report are going to take."""
+    """Expected seconds for scoring and report."""
     known = cache.read_cached(cache.cache_file("endings"), _as_ending)
     if found := known.get(_key(data, made)):
         return found.seconds
@@ -35,7 +35,7 @@ def ending_s(data: Data, made: BuiltNetwork) -> float:
 
 
 def remember_ending(data: Data, made: BuiltNetwork, seconds: float) -> None:
-    """Keep what it took, for the next training of this network on as many samples."""
+    """Save the measured duration for the next training of this network with the same number of samples."""
     file = cache.cache_file("endings")
     cache.write(file, cache.read_cached(file, _as_ending) | {_key(data, made): Ending(seconds)})
 

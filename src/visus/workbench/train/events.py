@@ -1,4 +1,4 @@
-"""The events of ``train`` and ``resume`` beside those of the training itself: what was opened, decided and scored."""
+"""The events of ``train`` and ``resume`` before and after the training itself: data opened, run prepared, network scored."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Prepared:
 
     @property
     def changes(self) -> list[str]:
-        """What is done to the training samples, in whole pixels."""
+        """The augmentation of the training samples, in whole pixels."""
         changes = augmentation(self.recipe).sentences(self.data.input_shape[1:])
         sides = self.recipe.sides
         if min(sides) < 1:
@@ -65,7 +65,7 @@ class Prepared:
 
     @property
     def num_left_out(self) -> int:
-        """Training samples that each epoch leaves out, others each time, because they would not fill a batch."""
+        """Number of training samples that each epoch skips because they do not fill a batch; different ones each time."""
         num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
         is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
         return num_samples % batch_size if num_samples > batch_size and not is_whole else 0

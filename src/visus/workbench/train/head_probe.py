@@ -1,4 +1,4 @@
-"""The head of a pretrained network, fitted and cross-validated on the features of all samples before the training."""
+"""Fits and cross-validates the head of a pretrained network on the features of all samples, before the training."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ FEATURES_BATCH = 32
 
 @dataclass(frozen=True, eq=False)
 class StartProbe:
-    """How good a pretrained network is on the data before any layer but the head is trained.
+    """The accuracy of a pretrained network with only its head trained.
 
     Args:
-        facts: what follows for the training.
+        facts: facts that determine the recipe.
         start: the start, with the accuracy of its head.
         seconds: duration of the probe.
     """
@@ -55,18 +55,18 @@ def probe(
     *,
     is_mirrored: bool,
 ) -> StartProbe:
-    """Fit the head on the features of each sample, in place, and judge it on samples that it was not fitted on.
+    """Fit the head in place on the features of each sample, and score it on samples that it was not fitted on.
 
-    The head is fitted where it is new, or where a fitted one is better beyond chance; no other layer changes.
+    An existing head is replaced only if the fitted one is significantly better; no other layer changes.
 
     Args:
-        module: where it is to be trained, on the machine's device.
-        start: what it starts from.
+        module: the network, on the machine's device.
+        start: the initial weights.
         data: opened data.
-        recipe: what was asked for.
+        recipe: the recipe as given.
         machine: device and precision.
-        monitor: follows the pass over the samples, and may cancel.
-        is_mirrored: each training sample is used mirrored too.
+        monitor: receives the progress, and can cancel.
+        is_mirrored: whether each training sample is also used mirrored.
     """
     began = time.perf_counter()
     training, validation = data.split("train"), data.split("val")

@@ -1,4 +1,4 @@
-"""A training whose every decision is made, carried out: the steps, then the scores, the report and the other files of the run."""
+"""Runs a fully specified training: the steps, then the scores, the report and the other files of the run."""
 
 from __future__ import annotations
 
@@ -39,19 +39,19 @@ CHANGEABLE_ON_RESUME: Final = ("device", "time_limit_s", "checkpoint_every_s")
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything that a training needs, decided.
+    """A fully specified training.
 
     Args:
-        folder: of the run.
-        data: opened.
-        network: built, with its first weights or those that it starts from.
-        recipe: how to train.
-        machine: where.
-        start: the weights that it starts from; None for new ones.
+        folder: the run folder.
+        data: the opened data.
+        network: the network with its initial weights.
+        recipe: the recipe.
+        machine: device and precision.
+        start: the source of the initial weights; None for random ones.
         group: the processes that train it.
-        monitor: follows the training, and may stop it.
-        is_resumed: whether there is a checkpoint to go on from.
-        limit: of the command; None for the one that the training had before.
+        monitor: receives the events, and can stop the training.
+        is_resumed: whether to resume from a checkpoint.
+        limit: time limit of the command; None for the earlier one.
     """
 
     folder: RunFolder
@@ -66,7 +66,7 @@ class TrainingJob:
     limit: TimeLimit | None = None
 
     def carry_out(self) -> Run:
-        """Train and score; of several processes, all train and the first one scores and writes."""
+        """Train and score. With several processes, all train, and the first one scores and writes."""
         budget_s, warnings = self._budget_s()
         self.monitor.emit(self._prepared(warnings))
         training, last = self._train(budget_s)
@@ -161,18 +161,18 @@ class TrainingJob:
 
 
 class RemovedUnlessBegun:
-    """A block at whose end the folder of a new run is removed where an error came before the first step: there is nothing to resume.
+    """A context that removes the folder of a new run if an error occurs before the first step.
 
     Args:
-        folder: of the new run.
-        monitor: that of the caller.
+        folder: folder of the new run.
+        monitor: monitor of the caller.
     """
 
     def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
         self._folder, self._monitor = folder, monitor
         self._has_steps = False
         self.monitor = Monitor(self._follow, monitor.should_stop)
-        """Passes events on, and notices the first step."""
+        """Passes events on, and detects the first step."""
 
     def _follow(self, event: object) -> None:
         self._has_steps = self._has_steps or isinstance(event, StepDone)

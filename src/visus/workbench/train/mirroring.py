@@ -1,4 +1,4 @@
-"""Whether a training mirrors its samples: asked of the samples themselves, where the recipe leaves it open."""
+"""Decides whether a training mirrors its samples, from the samples, if the recipe does not set it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ FILE = "mirrors.json"
 
 
 def ask_mirroring(recipe: Recipe, data: Data, group: Group) -> MirrorTest | None:
-    """What the nearest neighbors say about mirroring; the first process's answer holds for all.
+    """The test of mirroring by nearest neighbors; all processes use the result of the first.
 
-    None where the recipe decides it, and where samples have no mirror image.
+    None if the recipe decides, or if samples cannot be mirrored.
     """
     if recipe.flip is not None or data.preprocessing.shuffle_seed is not None:
         return None
@@ -28,11 +28,11 @@ def ask_mirroring(recipe: Recipe, data: Data, group: Group) -> MirrorTest | None
 
 
 def write_mirroring(folder: RunFolder, found: MirrorTest, noun: str) -> None:
-    """Keep what decided it in the run."""
+    """Save the reason for the decision in the run."""
     facts = {name: None if value != value else value for name, value in dataclasses.asdict(found).items()}  # JSON has no NaN
     folder.write_json(FILE, facts | {"kept": found.kept, "sentence": found.sentence(noun)})
 
 
 def read_mirroring(folder: RunFolder) -> str:
-    """The sentence that a run keeps; empty where nothing was asked."""
+    """The saved reason of a run; empty if no test was made."""
     return str(folder.read_json(FILE)["sentence"]) if (folder.path / FILE).is_file() else ""

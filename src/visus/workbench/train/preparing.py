@@ -1,4 +1,4 @@
-"""What is known and done before the first step: the facts from which a recipe is resolved, the module and its batches."""
+"""Preparation before the first step: the facts that resolve a recipe, the module and its batches."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, R
 
 
 def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
-    """What a training needs to know of its data.
+    """The facts about the data that determine the recipe.
 
     Args:
         data: opened data.
-        mirrors: what the nearest neighbors say about mirroring; None where they were not asked.
+        mirrors: the test of mirroring by nearest neighbors; None if not made.
     """
     return DataFacts(
         num_training=len(data.split("train")),
@@ -38,7 +38,7 @@ def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
 
 
 def network_facts(module: nn.Module, data: Data, recipe: Recipe) -> NetworkFacts:
-    """What a training needs to know of its network, for this data and the sizes that are asked for, or the default ones."""
+    """The facts about the network that determine the recipe, for this data and the requested or default sizes."""
     roles = weight_roles(module)
     asked = recipe if recipe.progressive_resize else Recipe(progressive_resize=PROGRESSIVE_SIZES)
     return NetworkFacts(
@@ -52,16 +52,17 @@ def network_facts(module: nn.Module, data: Data, recipe: Recipe) -> NetworkFacts
 def resolved(
     recipe: Recipe, data: Data, module: nn.Module, mirrors: MirrorTest | None = None, start: StartFacts | None = None
 ) -> ResolvedRecipe:
-    """What was asked for, with everything else decided from data, network and start.
+    """The recipe with every open setting resolved from data, network and start.
 
     Raises:
-        RecipeError: settings that contradict each other or the facts; all of them together.
+        RecipeError: settings contradict each other or the facts; the message lists all of them.
     """
     return resolve(recipe, data_facts(data, mirrors), network_facts(module, data, recipe), start)
 
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
-    """Whether the network accepts samples at every side of the recipe's progressive resizing; samples whose positions were shuffled have no smaller form."""
+    """Whether the network accepts samples at every side of the recipe's progressive resizing; shuffled samples cannot be
+    resized."""
     sides = sorted({side for side in recipe.sides if side < 1})
     channels, *size = data.input_shape
     shapes = [(channels, *(max(1, round(side * length)) for length in size)) for side in sides]
@@ -69,7 +70,7 @@ def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
 
 
 def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Machine) -> tuple[nn.Module, Batches]:
-    """A module where it is to be trained, and the batches that it gets."""
+    """A module on its device, and its batches."""
     module = module.to(machine.device)
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]

@@ -1,4 +1,4 @@
-"""Which run several processes train together, who of them writes it, and what they need."""
+"""Training in several processes: their common run, the process that writes it, and their requirements."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _RUN = "run"
 
 
 def run_to_go_on_with(group: Group) -> Path | None:
-    """The run that these processes trained before they were started again, where it got as far as a checkpoint."""
+    """The run that these processes trained before a restart, if it has a checkpoint."""
     known = group.recall(_RUN)
     is_begun = bool(known) and RunFolder(Path(known), {}).checkpoint.is_file()
     return Path(known) if group.broadcast([is_begun])[0] else None
 
 
 def new_run(group: Group, root: Path, name: str, metadata: dict[str, str]) -> RunFolder:
-    """The folder of a new run, which the first process makes and writes; the one that was made before they were started again, if any.
+    """The folder of a new run, created and written by the first process; after a restart, the earlier folder.
 
     Raises:
-        StorageError: it cannot be made.
+        StorageError: the folder cannot be created.
     """
     known = group.recall(_RUN)
     path = Path(known)
@@ -41,11 +41,11 @@ def share_of(group: Group) -> BatchShard:
 
 
 def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> None:
-    """Refuse more processes than there are samples in a batch, or graphics processors to compute on.
+    """Raise an error for more processes than samples in a batch, or than GPUs.
 
     Raises:
         RecipeError: the batch is too small.
-        UsageError: there are too few graphics processors.
+        UsageError: there are too few GPUs.
     """
     if recipe.batch_size < group.size:
         raise RecipeError(

@@ -32,7 +32,7 @@ from visus.workbench.runs.own_data import write_contents
 
 
 def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
-    """What travels in the header of the weights: all that is needed to use them."""
+    """The metadata in the header of the weights file: everything needed to use the weights."""
     facts = {
         "version": __version__,
         "classes": list(data.classes),
@@ -45,7 +45,7 @@ def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
 def write_start(
     folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine, command: str
 ) -> None:
-    """The files that are known before the first step."""
+    """Write the files that are known before the first step."""
     folder.write_text("recipe.yaml", recipe.to_yaml())
     folder.write_text("design.txt", made.text)
     folder.write_text("classes.txt", "".join(f"{name}\n" for name in data.classes))
@@ -78,7 +78,8 @@ def write_start(
 
 
 def renew_environment(folder: RunFolder, recipe: ResolvedRecipe, machine: Machine) -> str:
-    """Record the machine and versions of a resumed training beside the earlier ones; a warning where the rounding will differ."""
+    """Add the machine and versions of a resumed training to the earlier ones; returns a warning if the rounding will
+    differ."""
     before, now = folder.read_json("environment.json"), json.loads(json.dumps(_environment(recipe, machine)))
     earlier = before.pop("earlier", [])
     if now != before:
@@ -102,7 +103,7 @@ def write_end(
     end: Finished,
     scoring: FinishedRun,
 ) -> tuple[str, ...]:
-    """Write the files of the result; returns a sentence for each that could not be made, as where matplotlib does not load.
+    """Write the files of the result; returns a sentence for each file that failed, for example if matplotlib does not load.
 
     Raises:
         StorageError: the disk is full.

@@ -1,4 +1,4 @@
-"""How a training starts that does not start from random weights: which weights, how samples are read for them, and the head that is fitted first."""
+"""Training from pretrained weights: their choice, the preprocessing that they need, and the head that is fitted first."""
 
 from __future__ import annotations
 
@@ -26,20 +26,21 @@ SIDES_PX = ((20_000, 1_000), (100_000, 160))
 
 
 class BackboneChoice:
-    """Whether a training starts from a backbone's weights; asked by ``open_data`` when the headers of the images have been read.
+    """Decides whether a training starts from a backbone's weights; ``open_data`` calls it after reading the image headers.
 
-    Left to itself it does for images with a short side of 128 px or more (the median), where the extra is installed. Images are then brought to a
-    square whose side is the short side rounded up to a multiple of 32, at most what the backbone was trained on, and less for very many images.
-    On photos of dogs and cats a head on fixed features had 90.8 % right at 96 px, 96.3 at 128, 97.9 at 160 and 99.1 at 224 (cross-validated),
-    for a price that grows with the square of the side. The bound of 128 px was drawn after one folder of images of 100 px, which had to be
-    enlarged, had been scored both ways (98.5 and 99.8 %), so it is not blind to that folder's test set.
+    By default it does if the median short side of the images is at least 128 px and the extra is installed. Images are then
+    resized to a square. Its side is the short side rounded up to a multiple of 32, at most the size that the backbone was
+    trained on, and less for very many images.
+    On photos of dogs and cats, the cross-validated accuracy of a head on frozen features was 90.8 % at 96 px, 96.3 % at 128,
+    97.9 % at 160 and 99.1 % at 224. The cost grows with the square of the side. The bound of 128 px was chosen after scoring
+    both options on one folder of 100 px images (98.5 and 99.8 %), so it is not independent of that folder's test set.
 
     Args:
-        wanted: True to take them where it is at all possible, None to decide.
-        backbone: whose weights.
+        wanted: True to use them whenever possible, None to decide.
+        backbone: the backbone.
 
     Attributes:
-        note: what a person should know of the choice, when it was made; empty where there is nothing to say.
+        note: a remark on the choice, once it is made; may be empty.
     """
 
     def __init__(self, wanted: bool | None = None, backbone: Backbone = DEFAULT) -> None:
@@ -75,16 +76,16 @@ def choice_of(
     channels: int | None = None,
     normalize: str | None = None,
 ) -> BackboneChoice | None:
-    """The choice of a backbone that the options leave open; None where a backbone's weights cannot be used.
+    """The choice of a backbone as far as the options leave it open; None if a backbone's weights cannot be used.
 
     Args:
         wanted: True for ``--pretrained``, False for ``--no-pretrained``, None for neither.
-        network: the network that was asked for; None for the default.
-        file: other weights that were asked for.
-        channels, normalize: as for ``open_data``, None where open.
+        network: the requested network; None for the default.
+        file: other requested weights.
+        channels, normalize: as for ``open_data``; None if not set.
 
     Raises:
-        UsageError: a backbone's weights and something that cannot go with them, or the extra is not installed.
+        UsageError: an option contradicts the backbone's weights, or the extra is not installed.
     """
     backbone = backbone_of(network)
     against = {
@@ -105,18 +106,19 @@ def choice_of(
 
 @dataclass(frozen=True)
 class Start:
-    """What a training starts from, as the run keeps it.
+    """The initial weights of a training, as saved in the run.
 
     Args:
-        source: what the weights are, in the words that follow "starts from".
-        file: the file, where it is one of a person's own.
-        sha256: of the file; empty where there is none.
-        left_new: names of the head's tensors that are new, because the number of classes is another.
-        has_own_head: the network's own head was taken, and not fitted anew.
-        accuracy: of the head on samples that it was not fitted on: out of fold, or the validation set for the network's own; NaN where none was judged.
-        num_samples: that this accuracy is of.
-        head_order: the classes in the order of the outputs, where the last layer comes from a file and other programs may order such
-            names differently; else empty.
+        source: name of the weights, as text after "starts from".
+        file: the file, if the user gave one.
+        sha256: hash of the file; empty if there is none.
+        left_new: names of the head's tensors that are new, because the number of classes differs.
+        has_own_head: whether the network's own head is used, not a fitted one.
+        accuracy: accuracy of the head on samples that it was not fitted on: cross-validated, or on the validation set for
+            the network's own head; NaN if not measured.
+        num_samples: number of samples behind this accuracy.
+        head_order: classes in output order, if the last layer comes from a file and other programs may sort such names
+            differently; else empty.
     """
 
     source: str
@@ -129,7 +131,7 @@ class Start:
     head_order: tuple[str, ...] = ()
 
     def sentences(self) -> list[str]:
-        """What is printed before the first step."""
+        """The sentences printed before the first step."""
         new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
         lines = [f"starts from {self.source}{new}"]
         if self.head_order:
@@ -160,11 +162,11 @@ def known_weights(
     """The pretrained weights of a network; None for a new one.
 
     Args:
-        network: what was asked for.
-        module: what was made of it.
+        network: the network as given.
+        module: the built network.
         data: opened data.
-        file: a file of weights that was asked for.
-        backbone: whose weights were chosen.
+        file: the requested weights file.
+        backbone: the chosen backbone.
 
     Raises:
         WeightsError: the file cannot be read.
@@ -183,15 +185,15 @@ def known_weights(
 
 
 def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = ()) -> Start:
-    """Give a module the weights that its training starts from, in place.
+    """Load the initial weights of a training into a module, in place.
 
     Args:
         module: the network.
-        initial: its weights.
-        classes: those of the data, in the order of the network's outputs.
+        initial: the weights.
+        classes: class names in the order of the network's outputs.
 
     Raises:
-        WeightsError: layers do not fit; each is named.
+        WeightsError: layers do not fit; the message names each.
     """
     left_new = initial.load_into(module)
     is_order_told = initial.tensors is not None and not left_new and list(classes) != sorted(classes)
@@ -205,11 +207,11 @@ def read_for(data: Data, normalization: Normalization = pretrained.NORMALIZATION
 
 
 def start_of(data: Data, choice: BackboneChoice | None) -> str:
-    """What a training on opened data would start from where nothing but the data is given, for a reader; with the choice's note.
+    """A sentence on the initial weights of a training with default options on opened data, with the note of the choice.
 
     Args:
         data: opened with ``choose_input=choice``.
-        choice: None where a backbone's weights are out of the question.
+        choice: the choice; None if a backbone's weights cannot be used.
     """
     if choice is not None and read_for(data):
         return f"visus train would start from {choice.backbone.source} (--no-pretrained: a new network)."
@@ -218,10 +220,10 @@ def start_of(data: Data, choice: BackboneChoice | None) -> str:
 
 
 def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> Data:
-    """Opened data, scaled as given weights need it, at the size that it has.
+    """Opened data with the scaling that the weights need, at its present size.
 
     Raises:
-        UsageError: these are no images of as many channels with values from 0 to 255.
+        UsageError: the data is not images with the same number of channels and values from 0 to 255.
     """
     plan, num_channels = data.preprocessing, len(normalization.offset)
     if read_for(data, normalization):

@@ -1,4 +1,4 @@
-"""The time limit of a command: what is left of it for the training."""
+"""The time limit of a command, and the time left for the training."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class TimeLimit:
     """The time limit of a whole command.
 
     Args:
-        seconds: of the command; infinity for no limit.
-        began: value of ``time.perf_counter`` when it began.
+        seconds: limit for the command; infinity for no limit.
+        began: value of ``time.perf_counter`` at its start.
     """
 
     seconds: float
@@ -24,12 +24,12 @@ class TimeLimit:
 
     @classmethod
     def of(cls, recipe: Recipe | None, began: float) -> TimeLimit:
-        """The limit that a recipe asks for."""
+        """The limit set by a recipe."""
         asked = recipe.time_limit_s if recipe is not None else None
         return cls(math.inf if asked is None else asked, began)
 
     def warnings(self, ending_s: float) -> list[str]:
-        """A sentence where no time is left for the training."""
+        """A sentence if no time is left for the training."""
         passed = time.perf_counter() - self.began
         if self.seconds - passed - ending_s >= 1:
             return []
@@ -39,5 +39,5 @@ class TimeLimit:
         ]
 
     def left(self, ending_s: float) -> float:
-        """Seconds that are left for the training, where scoring and report will take ``ending_s``; at least one."""
+        """Seconds left for the training if scoring and report take ``ending_s``; at least one."""
         return max(1.0, self.seconds - (time.perf_counter() - self.began) - ending_s)

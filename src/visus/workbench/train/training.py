@@ -1,4 +1,4 @@
-"""``visus.train`` and ``visus.resume``: from data and a network to a run folder with all that a person needs to trust and use it."""
+"""``visus.train`` and ``visus.resume``: trains a network on data and writes a run folder."""
 
 from __future__ import annotations
 
@@ -58,26 +58,27 @@ def train(
     began_at: float | None = None,
     progress: bool | None = None,
 ) -> Run:
-    """Train a network on data and leave a run folder.
+    """Train a network on data and write a run folder.
 
-    Processes that ``torchrun`` started train it together: each calls this with the same arguments. Processes that were started again resume.
+    Processes that ``torchrun`` started train it together: each calls this with the same arguments. Restarted processes
+    resume.
 
     Args:
         data: opened data, or its path; None for the images that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
-            A module that was trained already, and a callable whose weights do not depend on the random seed, are fine-tuned.
-        recipe: how to train; None for the default.
-        pretrained: True to start from the ImageNet weights of the extra ``visus[pretrained]``, False not to. None decides: for a path of photos
-            (see ``BackboneChoice``), and for data that was opened for these weights, where no network was asked for.
+            A trained module is fine-tuned, as is a callable whose weights do not depend on the random seed.
+        recipe: the recipe; default: all defaults.
+        pretrained: True to start from the ImageNet weights of the extra ``visus[pretrained]``, False not to. None uses them
+            if no network is given and the data is a path of photos (see ``BackboneChoice``) or was opened for these weights.
         weights: a file of weights to start from, safetensors or a state dict, matched by name.
-        output: folder of the runs.
-        name: of the run; None for the name of the data. ``-2``, ``-3`` ... is added where it is taken.
+        output: parent folder of the run.
+        name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
         should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
             ``CanceledError``.
-        command: what was typed, for the report.
-        began_at: value of ``time.perf_counter`` from which a time limit counts; None for now.
+        command: the command line, for the report.
+        began_at: value of ``time.perf_counter`` from which a time limit counts; default: now.
         progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
             each epoch elsewhere. ``on_event`` is called all the same.
 
@@ -85,9 +86,9 @@ def train(
         The run, with the weights of the latest epoch within one standard error of the best validation accuracy, or those that it started from.
 
     Raises:
-        DataError, DesignError, RecipeError: something that was given cannot be used.
-        UsageError: pretrained weights and something that cannot go with them.
-        WeightsError: weights that do not fit; each layer is named.
+        DataError, DesignError, RecipeError: an argument is invalid.
+        UsageError: an argument contradicts pretrained weights.
+        WeightsError: weights do not fit; the message names each layer.
         TrainingError: the training diverged.
         StorageError: the disk is full.
     """
@@ -219,21 +220,22 @@ def resume(
     began_at: float | None = None,
     progress: bool | None = None,
 ) -> Run:
-    """Go on with a training that was stopped, in the same folder; on the same processor it ends as if it had never stopped.
+    """Resume a stopped training in the same folder; on the same processor, the result is the same as without the stop.
 
     Args:
         folder: the run folder.
-        data: where its data is now, if it was moved; the run remembers it.
-        network: the module itself, for a run that was trained with a module object.
-        changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then is the time from now on.
+        data: new path of its data, if it was moved; the run saves it.
+        network: the module, for a run that was trained with a module object.
+        changes: settings that may differ from the run's recipe: device, checkpoint_every_s, and time_limit_s, which then
+            counts from now.
         cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
         on_event, should_stop, began_at, progress: as for ``train``.
 
     Raises:
-        RunError: no run, or nothing to go on from.
-        DataError: the data has changed or is no longer there.
-        UsageError: a change of a setting that is fixed for the run.
+        RunError: the folder is not a run, or has no checkpoint.
+        DataError: the data has changed or is missing.
+        UsageError: a changed setting is fixed for the run.
     """
     began = time.perf_counter() if began_at is None else began_at
     group = join_group()

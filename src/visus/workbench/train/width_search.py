@@ -1,7 +1,7 @@
-"""The default network for a time limit: the widest ``compact`` whose usual training fits into it on this machine.
+"""The default network for a time limit: the widest ``compact`` whose default training finishes in time on this machine.
 
-Without a time limit the default network is the same on every machine. With one, it follows from what this machine can do; the run keeps the
-design that was chosen and the reason, so it is resumed with the same network anywhere.
+Without a time limit the default network is the same on every machine. With a time limit, it depends on the speed of this
+machine. The run saves the chosen design and the reason, so it resumes with the same network on any machine.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ class Rung:
     """``compact`` at one scale, for some data.
 
     Args:
-        scale: of its widths.
+        scale: factor of its widths.
         made: the network, with new weights.
-        recipe: resolved for it.
-        macs: multiply-adds of one whole sample.
-        step_bytes: most memory that a step takes, of the samples that one process has.
+        recipe: the recipe resolved for it.
+        macs: multiply-adds of one full-size sample.
+        step_bytes: peak memory of a training step in one process.
     """
 
     scale: float
@@ -73,17 +73,16 @@ def within_limit(
     """The network and its resolved recipe for a time limit; the first process measures and decides for all.
 
     Args:
-        usual: ``compact`` at its usual scale.
-        given: the recipe as the person gave it.
-        limit_s: seconds that are left for the training.
+        usual: ``compact`` at its default scale.
+        given: the recipe as the user set it.
+        limit_s: seconds left for the training.
         data: opened data.
         machine: device, precision and layout.
         group: the processes that train together.
-        mirrors: what the nearest neighbors say about mirroring.
-        monitor: receives ``Pricing`` before something is measured, which takes seconds.
+        mirrors: the test of mirroring by nearest neighbors.
+        monitor: receives ``Pricing`` before each measurement, which takes seconds.
 
-    Returns:
-        The network, with the reason for it, and the recipe resolved for it.
+    Returns: The network, with the reason for it, and the recipe resolved for it.
     """
     taken, reason = USUAL, ""
     if group.is_first:
@@ -106,15 +105,15 @@ def within_limit(
 
 
 def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callable[[float], float]) -> float:
-    """The widest scale whose training fits into a limit; the narrowest where none does. As few as possible are measured.
+    """The widest scale whose training fits into a limit; the narrowest if none does. As few scales as possible are measured.
 
-    A narrower network than the usual one computes no faster for each multiply-add, and a wider one at most ``GAIN`` times as fast; what could
-    not fit even so is left out unmeasured.
+    Per multiply-add, a narrower network than the default is no faster, and a wider one at most ``GAIN`` times as fast.
+    Scales that cannot fit by these bounds are not measured.
 
     Args:
-        limit_s: seconds that there are.
-        macs: multiply-adds of a sample at each scale, from narrow to wide, the usual one among them.
-        seconds_of: what the training takes at a scale; measured.
+        limit_s: available seconds.
+        macs: multiply-adds of a sample at each scale, from narrow to wide, with the default among them.
+        seconds_of: measures the duration of the training at a scale.
 
     >>> macs = {0.5: 30, 1.0: 100, 1.5: 210, 2.0: 560}
     >>> [widest_within(limit_s, macs, lambda scale: 8 * scale) for limit_s in (3, 5, 10, 12, 30)]
@@ -131,12 +130,12 @@ def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callabl
 
 
 def sentence(limit_s: float, taken: float, known: Mapping[float, float], macs: Mapping[float, int], num_epochs: int) -> str:
-    """Why a scale was taken, with its figures.
+    """The reason for a scale, with its figures.
 
     Args:
-        limit_s: seconds that there are.
+        limit_s: available seconds.
         taken: the scale.
-        known: seconds of the training at the scales that were measured.
+        known: training seconds at the measured scales.
         macs: multiply-adds of a sample at each scale, from narrow to wide.
         num_epochs: epochs of the training.
 

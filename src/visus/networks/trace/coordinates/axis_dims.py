@@ -1,7 +1,8 @@
-"""In which dimension of a tensor an axis lies: given up where maps are cut and merged, found again by its numbers.
+"""The dimension of a tensor that belongs to an axis. It is lost if maps are cut and merged, and recovered from the
+coordinates.
 
-Where no dimension is that of the axis alone, as in windows that were merged into the batch, every element has its own numbers.
-A dimension is that of the axis again where the theoretical fields along it repeat themselves.
+If no dimension belongs to the axis alone, as after merging windows into the batch, every element has its own coordinates. A
+dimension belongs to the axis again once the theoretical fields along it are periodic.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def own_dims(axes: Sequence[Terms]) -> frozenset[int]:
 
 
 def differing(term: Dependence) -> set[int]:
-    """The dimensions along which what is seen differs, by size; what has arrays is compressed before."""
+    """The dimensions along which the dependence differs, by size; arrays are compressed first."""
     found = {dim for dim, length in enumerate(term.intervals.shape[1:]) if length > 1}
     if term.theoretical is None:
         return found
@@ -45,7 +46,7 @@ def differing(term: Dependence) -> set[int]:
 
 
 def lying(terms: Terms, shape: Shape) -> frozenset[int]:
-    """The dimensions in which the axis lies."""
+    """The dimensions of the axis."""
     found = set[int]()
     for term in terms:
         if term.merged is None or term.merged.length > 1 or term.merged.inner == 1:  # else one position, repeated
@@ -54,7 +55,7 @@ def lying(terms: Terms, shape: Shape) -> frozenset[int]:
 
 
 def explicit(dep: Dependence, shape: Shape) -> Dependence:
-    """The same with the theoretical field of every element written out, and no dimension for the axis alone."""
+    """The dependence with an explicit theoretical field for every element, and no dimension for the axis alone."""
     axis_dim, theoretical = dep.axis_dim, dep.theoretical
     if axis_dim is None or not dep.stride:
         return dep.replaced(axis_dim=None)
@@ -69,7 +70,7 @@ def explicit(dep: Dependence, shape: Shape) -> Dependence:
 
 
 def finest(theoretical: Array, dims: frozenset[int], stride: Number) -> Number:
-    """Pixels between the fields of neighbors, where these differ least."""
+    """The minimum distance in pixels between the fields of neighbors."""
     found = []
     for dim in dims:
         apart = np.abs(np.diff(theoretical[0], axis=dim))
@@ -80,9 +81,9 @@ def finest(theoretical: Array, dims: frozenset[int], stride: Number) -> Number:
 
 
 def found_again(axes: Sequence[Terms], shape: Shape) -> tuple[Terms, ...]:
-    """The axes with the dimensions that are theirs alone, where they had lost them.
+    """The axes with their own dimensions recovered, if they had lost them.
 
-    Such a dimension is one along which what is seen of no other axis differs. The batch is none.
+    Along such a dimension, the dependence on no other axis differs. The batch dimension does not count.
     """
     if all(term.is_compact or term.axis_dim is not None for terms in axes for term in terms):
         return tuple(axes)
@@ -132,10 +133,10 @@ def _taken_for_own(dep: Dependence, dim: int, shape: Shape) -> Dependence:
 
 
 def recovered(dep: Dependence, dim: int, shape: Shape, stride: Number = 0) -> Dependence | None:
-    """The same with ``dim`` as the dimension of the axis; None where the fields along it do not repeat themselves.
+    """The same with ``dim`` as the dimension of the axis; None if the fields along it are not periodic.
 
-    At the border, where taps of a window had nothing to lie on, fields may be smaller than those further in foretell. Where
-    the mean ``stride`` is known, the positions that there are may all be unlike.
+    At the border, where taps lie outside the map, fields may be smaller than the inner ones predict. If the mean ``stride``
+    is known, all positions may differ.
     """
     length, theoretical = shape[dim], dep.theoretical
     if not dep.stride or length < 2 or theoretical.shape[dim + 1] != length:

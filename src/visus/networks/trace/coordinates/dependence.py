@@ -1,8 +1,8 @@
-"""What a tensor depends on along one axis of the input: first and last coordinate of each element, exact and theoretical.
+"""The dependence of a tensor along one axis of the input: first and last coordinate for each element, exact and theoretical.
 
-Shape letters: N dimensions of the tensor with lengths L1 ... LN. Arrays are (2, l1, ..., lN), broadcast over the tensor: each l is the
-tensor's length, or 1 where all positions of the dimension are alike. Row 0 holds first coordinates and row 1 last ones with
-their sign turned, so that every union is a minimum.
+Shape letters: N dimensions of the tensor with lengths L1 ... LN. Arrays are (2, l1, ..., lN), broadcast over the tensor:
+each l is the tensor's length, or 1 if all positions of the dimension are equal. Row 0 has first coordinates and row 1
+negated last coordinates, so that every union is a minimum.
 """
 
 from __future__ import annotations
@@ -36,24 +36,27 @@ class Merged(NamedTuple):
 
 
 class Dependence:
-    """What the elements of a tensor depend on along one axis of the input. Frozen; ``memo`` keeps what was derived from it.
+    """The dependence of the elements of a tensor along one axis of the input. Frozen; ``memo`` caches derived values.
 
-    Most tensors differ along the dimension of the axis alone, and all their theoretical fields are one field that moves by ``stride``. Such
+    Most tensors differ only along the dimension of the axis, and their theoretical fields are one field shifted by
+    ``stride``. Such
     a dependence is *compact*: ``first`` and ``last`` are exact numbers, ``theoretical`` is None, and ``intervals`` has length 1 in
-    all other dimensions. Where all elements depend on the same, ``intervals`` is (2,) and fits every shape.
+    all other dimensions. If all elements depend on the same coordinates, ``intervals`` is (2,) and fits every shape.
 
     Args:
-        intervals: (2, l1, ..., lN): what is really read; ``EMPTY`` twice where nothing is. Along a merged dimension, its length is
-            that of ``merged``.
-        theoretical: (2, l1, ..., lN): the theoretical fields, those at position 0 of ``axis_dim`` where there is one. None if compact.
-        stride: pixels from position to position; 0 where all positions see the same.
-        axis_dim: the dimension that is the axis's alone, with a position of the map at each place; None where there is none.
-        axis_dims: all dimensions in which the axis lies, ``axis_dim`` among them: several where it was cut into windows.
-        first, last: theoretical first and last coordinate at position 0, if compact; ``EMPTY`` and ``-EMPTY`` where ``stride`` is 0.
+        intervals: (2, l1, ..., lN): the exact coordinates read; ``EMPTY`` twice if nothing is read. Along a merged
+            dimension, its length is that of ``merged``.
+        theoretical: (2, l1, ..., lN): the theoretical fields, at position 0 of ``axis_dim`` if it exists. None if compact.
+        stride: pixels from position to position; 0 if all positions read the same.
+        axis_dim: the dimension that belongs to the axis alone, with one position of the map per index; None if there is
+            none.
+        axis_dims: all dimensions of the axis, including ``axis_dim``: several if it was cut into windows.
+        first, last: theoretical first and last coordinate at position 0, if compact; ``EMPTY`` and ``-EMPTY`` if ``stride``
+        is 0.
         is_whole, is_exact: as in ``Field``.
-        is_approximate: whether there is no theoretical field: first, last and stride are then those of the largest.
-        phases: the theoretical fields one by one, of all elements together, where neighbors are not alike.
-        merged: how the axis lies in its only dimension, where it shares that with others; compact only.
+        is_approximate: whether there is no theoretical field; first, last and stride are then those of the largest field.
+        phases: the theoretical field of each position, over all elements, if neighbors differ.
+        merged: the layout of the axis in its only dimension, if it shares that with others; compact only.
     """
 
     def __init__(
@@ -81,14 +84,14 @@ class Dependence:
 
     @classmethod
     def of_input(cls, length: int, dim: int, num_dims: int) -> Dependence:
-        """What an input depends on: each position of ``dim`` on itself."""
+        """The dependence of an input: each position of ``dim`` on itself."""
         positions = np.arange(length)
         intervals = along_dim(np.stack([positions, -positions]), dim, num_dims)
         return cls(intervals, None, 1, dim, frozenset((dim,)), first=0, last=0)
 
     @classmethod
     def on_nothing(cls) -> Dependence:
-        """What values depend on that were not computed from the input."""
+        """The dependence of values that were not computed from the input."""
         return cls(np.full(2, EMPTY), None, 0)
 
     def replaced(self, **changes: Any) -> Dependence:
@@ -99,7 +102,7 @@ class Dependence:
 
     @property
     def is_compact(self) -> bool:
-        """Whether it differs along the dimension of the axis at most, and has one theoretical field."""
+        """Whether it differs at most along the dimension of the axis, and has one theoretical field."""
         return self.theoretical is None
 
     @property
@@ -116,10 +119,11 @@ class Dependence:
         return found
 
     def rearranged(self, sources: Sequence[int | None]) -> Dependence:
-        """The same under other dimensions.
+        """The same dependence with other dimensions.
 
         Args:
-            sources: for each new dimension the old one, or None for one of length 1 that is put in; an old one that is missing has length 1.
+            sources: for each new dimension the old one, or None for an inserted one of length 1; omitted old dimensions have
+                length 1.
         """
         if self.intervals.ndim == 1:
             return self
@@ -138,9 +142,9 @@ class Dependence:
         )
 
     def laid(self, dim: int | None, num_dims: int = 0, merged: Merged | None = None) -> Dependence:
-        """A compact dependence along another dimension; along none, all elements of any shape read the same.
+        """A compact dependence moved to another dimension; without one, all elements of any shape read the same.
 
-        There is one object for each place, so that what is moved away and back is the same again, and its memo with it.
+        There is one object per dimension, so moving away and back returns the same object with its memo.
         """
         places: dict[Any, Dependence] | None = self.memo.get("places")
         if places is None:
@@ -160,13 +164,13 @@ class Dependence:
         return found
 
     def position_count(self, shape: Shape) -> int:
-        """Number of positions of the axis in a tensor, if compact; 1 where it has no dimension any more."""
+        """Number of positions of the axis in a tensor, if compact; 1 if the axis has no dimension left."""
         if self.merged is not None:
             return self.merged.length
         return 1 if self.axis_dim is None else shape[self.axis_dim]
 
     def hull(self) -> Dependence:
-        """What one element depends on that depends on all of these; compact only."""
+        """The dependence of one element on all of these; compact only."""
         found: Dependence | None = self.memo.get("hull")
         if found is None:
             intervals = hull_of(self.intervals.reshape(2, -1)).reshape(2)
@@ -174,7 +178,7 @@ class Dependence:
         return found
 
     def with_global_context(self) -> Dependence:
-        """What each position depends on that looks at itself and at all of these; compact only."""
+        """The dependence of each position on itself and on all of these; compact only."""
         found: Dependence | None = self.memo.get("global context")
         if found is None:
             hull = hull_of(self.intervals.reshape(2, -1))
@@ -187,7 +191,7 @@ class Dependence:
         return found
 
     def with_arrays(self, shape: Shape) -> Dependence:
-        """The same with arrays for all that a tensor of this shape depends on; a merged dimension is written out."""
+        """The same dependence with explicit arrays for a tensor of this shape; a merged dimension is expanded."""
         if self.theoretical is not None:
             return self
         ones = [1] * len(shape)
@@ -208,7 +212,7 @@ class Dependence:
         return self.replaced(intervals=intervals, theoretical=theoretical, phases=None, merged=None)
 
     def simplified(self, shape: Shape, look: bool = False) -> Dependence:
-        """The same, compact where it can be; with ``look``, numbers are compared and not sizes only."""
+        """The same dependence, compact if possible. With ``look``, values are compared, not only sizes."""
         if self.theoretical is None:
             return self
         dep = self.compressed() if look and self.intervals.size <= 200_000 else self
@@ -231,7 +235,7 @@ class Dependence:
         return found
 
     def compressed(self) -> Dependence:
-        """The same without the dimensions along which all numbers are the same; with arrays."""
+        """The same dependence as arrays, with length 1 for dimensions along which all values are equal."""
         intervals, theoretical = self.intervals, self.theoretical
         for dim in range(intervals.ndim - 1):
             if dim != self.axis_dim:
@@ -241,7 +245,7 @@ class Dependence:
         return self.replaced(intervals=intervals, theoretical=theoretical)
 
     def bounded(self) -> Dependence:
-        """The same, or its hull over the longest other dimensions where the arrays are too large; with arrays."""
+        """The same dependence as arrays; if they are too large, its hull over the longest other dimensions."""
         intervals, theoretical, is_exact = self.intervals, self.theoretical, self.is_exact
         while intervals.size > MAX_NUMBERS:
             lengths = [0 if dim == self.axis_dim else length for dim, length in enumerate(intervals.shape[1:])]
@@ -263,8 +267,8 @@ class Dependence:
         """The field of a map; compact only.
 
         Args:
-            length: number of positions whose intervals the field keeps; 0 where the tensor has no dimension for the axis any more.
-            num_positions: number of positions that there are.
+            length: number of positions whose intervals the field keeps; 0 if the tensor has no dimension left for the axis.
+            num_positions: total number of positions.
         """
         found: Field | None = self.memo.get(("field", length, num_positions))
         if found is None:
@@ -294,7 +298,7 @@ Terms = tuple[Dependence, ...]
 
 
 def flags_together(parts: Sequence[Dependence]) -> dict[str, Any]:
-    """The flags of what is made of several."""
+    """The flags of a union of several dependences."""
     return {
         "is_whole": any(part.is_whole for part in parts),
         "is_exact": all(part.is_exact for part in parts),
@@ -303,18 +307,19 @@ def flags_together(parts: Sequence[Dependence]) -> dict[str, Any]:
 
 
 def theoretical_numbers(field: Field) -> dict[str, Any]:
-    """The theoretical field as compact dependences have it."""
+    """The theoretical field in the form of a compact dependence."""
     last = field.start + field.size - 1
     return {"first": field.start, "last": last, "stride": field.stride, "phases": field.phases}
 
 
 def each(terms: Terms, rule: Callable[[Dependence], Dependence]) -> Terms:
-    """The rule for every term: all rules return the union of what they return for the parts."""
+    """Applies a rule to every term: the result of a union is the union of the results."""
     return (rule(terms[0]),) if len(terms) == 1 else tuple(rule(term) for term in terms)
 
 
 def sees_nothing(axes: Sequence[Terms]) -> bool:
-    """Whether no element of a tensor reads any pixel, as those that come of another input alone; False without axes."""
+    """Whether no element of a tensor reads any pixel, for example if it depends only on another input; False without
+    axes."""
     intervals = [term.intervals for terms in axes for term in terms]
     return bool(intervals) and all(bool((each == EMPTY).all()) for each in intervals)
 
@@ -328,7 +333,7 @@ def along_dim(row: Array, dim: int, num_dims: int) -> Array:
 
 
 def first_along(array: Array, dim: int) -> Array:
-    """The numbers at the first place of a dimension, which keeps length 1."""
+    """The values at index 0 of a dimension, which is kept with length 1."""
     return array if array.shape[dim + 1] == 1 else array[(slice(None),) * (dim + 1) + (slice(0, 1),)]
 
 
@@ -342,30 +347,30 @@ def without_repeats(array: Array, dim: int) -> Array:
 
 
 def least(array: Array, axes: int | tuple[int, ...], keepdims: bool = False) -> Array:
-    """The minimum along axes of an array; ``EMPTY`` of no numbers at all."""
+    """The minimum along axes of an array; ``EMPTY`` for an empty array."""
     found: Array = array.min(axes, keepdims=keepdims, initial=EMPTY)
     return found
 
 
 def hull_of(row: Array) -> Array:
-    """(2, 1): what all positions of (2, positions) read together."""
+    """(2, 1): the union over all positions of (2, positions)."""
     return least(row, 1, True) if row.shape[1] != 1 else row
 
 
 def fits(*shapes: Sequence[int]) -> bool:
-    """Whether an array over the longest of each dimension stays within bounds."""
+    """Whether an array with the maximum length of each dimension stays within bounds."""
     lengths: list[int] = [max(each) for each in zip(*shapes, strict=True)]
     return bool(2 * math.prod(lengths) <= MAX_NUMBERS)
 
 
 def settled(theoretical: Array) -> Array:
-    """Theoretical fields after a shift: what was nothing still is."""
+    """Theoretical fields after a shift; empty fields stay empty."""
     theoretical[theoretical > EMPTY // 2] = EMPTY
     return theoretical
 
 
 def moved_along(stride: Number, positions: Array) -> Array:
-    """(2, positions): how far the field at each position lies from that at position 0."""
+    """(2, positions): distance of the field at each position from that at position 0."""
     shifts: Array = np.outer([1, -1], positions) * in_arrays(stride)
     return shifts
 
@@ -387,19 +392,19 @@ def intervals_at(phases: Phases, positions: Sequence[int] | Array) -> Array:
 
 
 def largest_stride(one: Number, other: Number) -> Number:
-    """The stride of two paths that meet; a path of stride 0 is a gate."""
+    """The stride of two joined paths; a path of stride 0 is a gate."""
     if one == 0 or other == 0:
         return one or other
     return max(one, other)
 
 
 def in_arrays(number: Number) -> int | float:
-    """A number as arrays hold it."""
+    """A number in the form used in arrays."""
     return float(number) if isinstance(number, Fraction) else number
 
 
 def plain_number(number: Any) -> Number:
-    """A whole number as an int; numbers of arrays are near fractions of small denominators."""
+    """An array's value as an int or a fraction with a small denominator."""
     if isinstance(number, float) and not number.is_integer():
         number = Fraction(number).limit_denominator(1 << 12)
     return whole_or_fraction(number) if isinstance(number, Fraction) else int(number)

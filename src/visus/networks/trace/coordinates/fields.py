@@ -17,8 +17,8 @@ from visus.networks.trace.coordinates.unions import compact_union
 def fields_of(axes: Sequence[Terms], shape: Shape) -> tuple[Field, ...]:
     """The receptive field on each axis of the input, for the whole tensor: the hull over all dimensions but that of the axis.
 
-    A map in which the axis has no dimension of its own, as after a shuffle of its pixels, has its field along the dimension that the
-    axis has in a map; the field of a tensor that is no map, such as a flattened one, is that of all its positions together.
+    If the axis has no dimension of its own, as after a shuffle of the pixels, a map has its field along the usual dimension
+    of the axis. A tensor that is not a map, such as a flattened one, has the union over all its positions.
     """
     found = [_of_compact(terms, shape) for terms in axes]
     if None not in found:
@@ -92,7 +92,8 @@ def _in_a_row(term: Dependence, shape: Shape) -> Field:
 
 
 def are_approximate(axes: Sequence[Terms], shape: Shape) -> bool:
-    """Whether there is no theoretical field on some axis: its size is then that of the largest, its stride a guess."""
+    """Whether there is no theoretical field on some axis; its size is then that of the largest field, its stride an
+    estimate."""
     if all(term.is_compact for terms in axes for term in terms):
         return any(term.is_approximate for terms in axes for term in terms)
     is_map = (_usual_dim(axes, 0, shape) or 0) > 1

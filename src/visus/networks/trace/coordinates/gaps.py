@@ -1,4 +1,4 @@
-"""Elements that read nothing, such as padding: what reads nothing of one axis reads nothing of any."""
+"""Elements that read nothing, such as padding: an element that reads nothing on one axis reads nothing on any."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from visus.networks.trace.coordinates.dependence import MAX_NUMBERS, Array, Depe
 
 
 def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
-    """The axes, where an element that reads nothing of one axis reads nothing of any.
+    """The axes, with elements that read nothing on one axis marked as reading nothing on any.
 
-    The axes are followed one by one, so the rows of a padded map are known to read nothing by their height alone, as long as
-    they stand in a dimension of their own. What meets other paths or is merged must know it by every axis.
+    Axes are followed separately, so the height alone marks padded rows while it has its own dimension. Before a join or a
+    merge, every axis must mark them.
     """
     if len(axes) < 2 or not any(term.has_nothing for terms in axes for term in terms):
         return axes
@@ -34,7 +34,8 @@ def blanked(axes: tuple[Terms, ...], shape: Shape) -> tuple[Terms, ...]:
 
 
 def without(terms: Terms, blank: Array, shape: Shape) -> Terms:
-    """The terms, where some elements read nothing; ``blank`` has the tensor's dimensions, or 1 where all are the same."""
+    """The terms with some elements marked as reading nothing. ``blank`` has the tensor's dimensions, or 1 if all positions
+    are equal."""
     return each(terms, partial(_without, blank=blank, shape=shape))
 
 
@@ -45,5 +46,5 @@ def _without(term: Dependence, blank: Array, shape: Shape) -> Dependence:
 
 
 def inexact(terms: Terms) -> Terms:
-    """The same, marked as a hull that may be larger than what is read."""
+    """The same terms, marked as an upper bound."""
     return each(terms, lambda term: term.replaced(is_exact=False))

@@ -1,4 +1,4 @@
-"""What many positions are mixed into: reductions, global context, groups of channels, running sums, frequencies, hulls."""
+"""Operations over many positions: reductions, global context, groups of channels, running sums, frequencies, hulls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from visus.networks.trace.coordinates.unions import as_one
 
 
 def reduced(terms: Terms, shape: Shape, dims: Sequence[int], keepdim: bool, keep_own: bool = True) -> Terms:
-    """What a reduction over ``dims`` depends on; the axis, where it is among them, is looked at as a whole.
+    """The dependence of a reduction over ``dims``; if the axis is among them, the whole axis is read.
 
-    ``keep_own`` says whether a dimension that is kept with length 1 still is that of the axis.
+    ``keep_own``: whether a kept dimension of length 1 still belongs to the axis.
     """
     gone = frozenset(dims)
     axes = tuple(dim + 1 for dim in sorted(gone))
@@ -50,7 +50,7 @@ def _is_over(term: Dependence, dims: frozenset[int]) -> bool:
 
 
 def with_global_context(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
-    """What each place depends on that depends on itself and on all places along ``dims``, as in a softmax or a norm."""
+    """The dependence of each position on itself and on all positions along ``dims``, as in a softmax or a norm."""
     gone = frozenset(dims)
     beside = any(term.axis_dims - gone for term in terms)  # such as the queries beside the keys of an attention
 
@@ -71,7 +71,7 @@ def with_global_context(terms: Terms, shape: Shape, dims: Sequence[int]) -> Term
 
 
 def frequencies(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
-    """What each frequency of a Fourier transform along ``dims`` depends on: all places along them."""
+    """The dependence of each frequency of a Fourier transform along ``dims``: all positions along them."""
     axes = tuple(dim + 1 for dim in dims)
 
     def rule(term: Dependence) -> Dependence:
@@ -81,7 +81,7 @@ def frequencies(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
 
 
 def grouped(terms: Terms, shape: Shape, dim: int, num_groups: int, out_channels: int) -> Terms:
-    """The channels along ``dim`` mixed within groups, into ``out_channels`` new ones."""
+    """Mixes the channels along ``dim`` within groups into ``out_channels`` new ones."""
     after = (*shape[:dim], out_channels, *shape[dim + 1 :])
 
     def rule(term: Dependence) -> Dependence:
@@ -114,7 +114,7 @@ def _mixed(array: Array, axis: int, num_groups: int, out_channels: int) -> Array
 
 
 def accumulated(terms: Terms, shape: Shape, dim: int) -> Terms:
-    """Each position with all before it along ``dim``, as for a running sum."""
+    """The dependence of each position on all before it along ``dim``, as in a running sum."""
 
     def rule(term: Dependence) -> Dependence:
         if term.is_compact and dim not in term.axis_dims:
@@ -128,6 +128,6 @@ def accumulated(terms: Terms, shape: Shape, dim: int) -> Terms:
 
 
 def hull(terms: Terms, shape: Shape) -> Terms:
-    """What a layer depends on that looks at everything, for a layer without a rule."""
+    """The dependence of a layer that reads everything, for a layer without a rule."""
     seen = reduced((as_one(terms, shape),), shape, range(len(shape)), False)
     return inexact(seen)

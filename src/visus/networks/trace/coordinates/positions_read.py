@@ -1,4 +1,4 @@
-"""Dimensions whose positions are replaced by others that read them: windows, padding, resizing, slices, lists of places."""
+"""Dimensions with new positions that read the old ones: windows, padding, resizing, slices, lists of indices."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from visus.networks.trace.coordinates.taps import Number, Taps, whole_or_fractio
 
 
 def along(terms: Terms, shape: Shape, dim: int, taps: Taps, notes_gaps: bool = False) -> Terms:
-    """The positions of ``dim`` replaced by those of ``taps``.
+    """Replaces the positions of ``dim`` by those of ``taps``.
 
-    Positions that read nothing, such as padding, are noted where the axis lies along ``dim``; with ``notes_gaps`` in any case,
-    as is needed where no other axis lies there that notes them.
+    Positions that read nothing, such as padding, are marked if the axis lies along ``dim``. ``notes_gaps`` marks them in any
+    case, which is needed if no other axis there does.
     """
     everywhere = not taps.all_read and (notes_gaps or len(terms) > 1)
     after = (*shape[:dim], taps.length, *shape[dim + 1 :])
@@ -61,7 +61,7 @@ def along(terms: Terms, shape: Shape, dim: int, taps: Taps, notes_gaps: bool = F
 
 
 def through(dep: Dependence, taps: Taps) -> Dependence:
-    """What new positions depend on that read those of the axis; compact only, and worked out once for a dependence and taps."""
+    """The dependence of new positions that read those of the axis; compact only, and cached for a dependence and taps."""
     found: Dependence | None = dep.memo.get(taps)
     if found is not None:
         return found
@@ -86,7 +86,7 @@ def through(dep: Dependence, taps: Taps) -> Dependence:
 
 
 def spread(terms: Terms, shape: Shape, dim: int, taps: Taps) -> Terms:
-    """``dim`` replaced by two: the new positions, and behind them what each reads tap by tap."""
+    """Replaces ``dim`` by two dimensions: the new positions, then the taps of each."""
     num_taps = taps.table.shape[1]
     after = (*shape[:dim], taps.length, num_taps, *shape[dim + 1 :])
     sources = (*range(dim + 1), None, *range(dim + 1, len(shape)))

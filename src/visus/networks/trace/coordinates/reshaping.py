@@ -1,4 +1,4 @@
-"""The same elements under other dimensions: permuted, put in, taken out, repeated, or laid out under another shape."""
+"""The same elements with other dimensions: permuted, inserted, removed, repeated or reshaped."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def permuted(terms: Terms, order: Sequence[int]) -> Terms:
 
 
 def unsqueezed(terms: Terms, dim: int) -> Terms:
-    """A dimension of length 1 put in."""
+    """Inserts a dimension of length 1."""
     return each(terms, lambda term: term.rearranged((*range(dim), None, *range(dim, term.intervals.ndim - 1))))
 
 
 def squeezed(terms: Terms, shape: Shape, dims: Sequence[int]) -> Terms:
-    """Dimensions of length 1 taken out."""
+    """Removes dimensions of length 1."""
     kept = [dim for dim in range(len(shape)) if dim not in dims]
     after = tuple(shape[dim] for dim in kept)
     return each(terms, lambda term: term.rearranged(kept).simplified(after))
 
 
 def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
-    """Dimensions of length 1 seen by every position of a longer one; where that is the axis, the path is a gate."""
+    """Broadcasts dimensions of length 1. If such a dimension is the axis, the path is a gate."""
     if shape == after:
         return terms
     added = len(after) - len(shape)
@@ -62,7 +62,7 @@ def broadcast(terms: Terms, shape: Shape, after: Shape) -> Terms:
 
 
 def flattened(axes: Sequence[Terms], shape: Shape, after: Shape) -> tuple[Terms, ...]:
-    """All axes under another shape, each with the dimension that is its own, where there is one."""
+    """All axes after a reshape, each with its own dimension if it has one."""
     if shape == after:
         return tuple(axes)
     axes = blanked(tuple(axes), shape)
@@ -75,10 +75,10 @@ def flattened(axes: Sequence[Terms], shape: Shape, after: Shape) -> tuple[Terms,
 
 
 def reshaped(terms: Terms, shape: Shape, after: Shape, others: frozenset[int] = frozenset()) -> Terms:
-    """The same elements in order, under another shape.
+    """The same elements in order, with another shape.
 
-    Where the axis is merged with dimensions behind it that are no other axis of the input (``others``), as when a map is
-    enlarged by repeating its rows, the merged dimension is that of the axis.
+    If the axis is merged with later dimensions that are not other axes of the input (``others``), the merged dimension
+    belongs to the axis. An example is a map enlarged by repeating its rows.
     """
     if shape == after:
         return terms

@@ -1,6 +1,6 @@
-"""Which old positions each new position of one axis reads: windows, transposed windows, padding, resizing, slices.
+"""Which input positions each output position of one axis reads: windows, transposed windows, padding, resizing, slices.
 
-The taps of windows, transposed windows and upsampling are those of ``visus.geometry``, here as tables.
+The taps of windows, transposed windows and upsampling come from ``visus.geometry``, as tables.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ Number = int | Fraction
 
 
 class Taps:
-    """For each new position the old ones that it reads, and the same as a rule that goes on beyond the border.
+    """The input positions that each output position reads, and the same rule beyond the border.
 
     Args:
-        table: (new length, most taps) old positions; ``old_length`` stands for none.
-        old_length: number of old positions.
-        lowest, highest: old positions between which the taps of new position 0 lie in theory, padding included.
-        scale: old positions from one new position to the next.
-        axis_op: the same as an operation of ``geometry``; None where that has none.
+        table: (output length, maximum taps) input positions; ``old_length`` means none.
+        old_length: number of input positions.
+        lowest, highest: range of the taps of output position 0 in theory, padding included.
+        scale: input positions from one output position to the next.
+        axis_op: the same as an operation of ``geometry``; None if it has none.
 
-    ``unread`` is the number of old positions at the far edge that no window reaches.
+    ``unread`` is the number of input positions at the far edge that no window reaches.
     """
 
     __slots__ = (
@@ -62,7 +62,7 @@ class Taps:
 
 @lru_cache(4096)
 def window(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
-    """The places of a sliding window; ``before`` pixels of padding stand before the axis, and may be negative."""
+    """The taps of a sliding window; ``before`` is the padding before the axis, and may be negative."""
     axis_op = Window(kernel_size, stride, (max(before, 0), 0), dilation)
     table = _table(axis_op, length) - min(before, 0)
     taps = Taps(
@@ -79,7 +79,7 @@ def window(old_length: int, length: int, kernel_size: int, stride: int, before: 
 
 @lru_cache(1024)
 def transposed(old_length: int, length: int, kernel_size: int, stride: int, before: int, dilation: int) -> Taps:
-    """The places of a transposed window: old position ``i`` is spread over ``i*stride - before + tap*dilation``."""
+    """The taps of a transposed window: input position ``i`` is written to ``i*stride - before + tap*dilation``."""
     axis_op = TransposedWindow(kernel_size, stride, before, 0, dilation)
     table = _inside(_table(axis_op, length), old_length)
     lowest = -(-(before - (kernel_size - 1) * dilation) // stride)
@@ -98,7 +98,7 @@ def _table(axis_op: Window | TransposedWindow, length: int) -> Indices:
 
 @lru_cache(1024)
 def adaptive(old_length: int, length: int) -> Taps:
-    """The places of an adaptive pooling."""
+    """The taps of an adaptive pooling."""
     starts = [index * old_length // length for index in range(length)]
     ends = [-(-(index + 1) * old_length // length) for index in range(length)]
     widest = max(end - start for start, end in zip(starts, ends, strict=True))
@@ -109,9 +109,9 @@ def adaptive(old_length: int, length: int) -> Taps:
 
 @lru_cache(1024)
 def resized(old_length: int, length: int, mode: str, align_corners: bool, scale: float | None) -> Taps:
-    """The places of an interpolation: ``nearest``, ``nearest-exact``, ``linear`` or ``cubic``.
+    """The taps of an interpolation: ``nearest``, ``nearest-exact``, ``linear`` or ``cubic``.
 
-    ``scale`` is new length by old as the caller gave it, None where it follows from the lengths.
+    ``scale`` is the ratio of output to input length as the caller set it, None if it follows from the lengths.
     """
     if old_length == length and not (mode == "cubic" and not align_corners and scale not in (None, 1.0)):
         return window(old_length, length, 1, 1, 0, 1)
@@ -149,7 +149,7 @@ def _enlarging(ratio: Fraction, align_corners: bool, mode: str) -> Upsampling | 
 
 @lru_cache(1024)
 def antialiased(old_length: int, length: int, mode: str, align_corners: bool, scale: float | None) -> Taps:
-    """The places of an interpolation whose kernel widens with the step, as for ``antialias=True``."""
+    """The taps of an interpolation whose kernel widens with the stride, as for ``antialias=True``."""
     step = _ratio(old_length, length, align_corners, scale)
     support = Fraction(2 if mode == "cubic" else 1) * max(step, Fraction(1))
     rows = []
@@ -180,13 +180,13 @@ def padded(old_length: int, before: int, after: int, mode: str) -> Taps:
 
 @lru_cache(1024)
 def sliced(old_length: int, start: int, length: int, step: int) -> Taps:
-    """Every ``step``-th position from ``start`` on; a negative step walks back."""
+    """Every ``step``-th position from ``start`` on; a negative step reverses the order."""
     return Taps((start + step * np.arange(length))[:, None], old_length, start, start, step)
 
 
 @lru_cache(1024)
 def rolled(old_length: int, shift: int) -> Taps:
-    """Positions moved by ``shift``, those that leave coming in at the other end."""
+    """Positions shifted cyclically by ``shift``."""
     return Taps(((np.arange(old_length) - shift) % old_length)[:, None], old_length, -shift, -shift, 1)
 
 
@@ -198,7 +198,7 @@ def tiled(old_length: int, num_times: int) -> Taps:
 
 @lru_cache(1024)
 def stretched(old_length: int, num_times: int) -> Taps:
-    """Each position repeated on the spot."""
+    """Each position repeated in place, as in ``repeat_interleave``."""
     table = np.repeat(np.arange(old_length), num_times)[:, None]
     return Taps(table, old_length, 0, 0, whole_or_fraction(Fraction(1, num_times)), Upsampling(num_times))
 
@@ -225,5 +225,5 @@ def _ragged(rows: Sequence[Sequence[int]], old_length: int) -> Indices:
 
 
 def whole_or_fraction(number: Fraction) -> Number:
-    """A fraction, as an int where it is whole."""
+    """A fraction, as an int if it is whole."""
     return number.numerator if number.denominator == 1 else number

@@ -1,4 +1,4 @@
-"""Where paths meet: the union of what they depend on, element by element or end to end, and whether they are aligned."""
+"""Joined paths: the union of their dependences, elementwise or concatenated, and whether they are aligned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from visus.networks.trace.coordinates.taps import Number
 
 
 def joined(paths: Sequence[tuple[Terms, Shape]], after: Shape) -> tuple[Terms, bool]:
-    """Paths that meet element by element, and whether they are aligned."""
+    """Paths joined element by element, and whether they are aligned."""
     first = paths[0][0]
     if all(terms is first and shape == after for terms, shape in paths):
         return first, True
@@ -42,7 +42,7 @@ def joined(paths: Sequence[tuple[Terms, Shape]], after: Shape) -> tuple[Terms, b
 
 
 def united(terms: Iterable[Dependence], shape: Shape) -> Terms:
-    """The union of terms over one shape, with as few terms as cost no room."""
+    """The union of terms over one shape, with as few terms as possible without more memory."""
     kept: list[Dependence] = []
     for term in terms:
         for index, other in enumerate(kept):
@@ -56,7 +56,7 @@ def united(terms: Iterable[Dependence], shape: Shape) -> Terms:
 
 
 def as_one(terms: Terms, shape: Shape) -> Dependence:
-    """All terms as one with arrays; terms that would need too much room become what all their positions see."""
+    """All terms as one with arrays; a term that needs too much memory becomes the union over its positions."""
     one, *others = (term.with_arrays(shape) for term in terms)
     for other in others:
         if not all(fits(*(array.shape[1:] for array in pair)) for pair in _arrays(one, other)):
@@ -90,7 +90,7 @@ def _arrays(one: Dependence, other: Dependence) -> tuple[tuple[Array, Array], tu
 
 
 def compact_union(one: Dependence, other: Dependence) -> Dependence:
-    """Two compact terms as one that lies as the first does: as the second too, or all elements read the same by that."""
+    """Two compact terms as one with the layout of the first; the second has the same layout, or is constant."""
     if other is one:
         return one
     found: Dependence | None = one.memo.get(other)
@@ -166,7 +166,7 @@ def _phases_together(deps: Sequence[Dependence]) -> Phases | None:
 
 
 def stacked(paths: Sequence[tuple[Terms | None, Shape]], dim: int) -> tuple[Terms, bool]:
-    """Tensors one behind the other along ``dim``, and whether they are aligned; None depends on nothing."""
+    """Tensors concatenated along ``dim``, and whether they are aligned; None depends on nothing."""
     known = [terms for terms, _ in paths if terms]
     lines = [terms[0] for terms in known if len(terms) == 1 and terms[0].is_compact]
     if len(lines) == len(paths) and dim not in lines[0].axis_dims and all(line is lines[0] for line in lines):
@@ -254,7 +254,7 @@ def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) ->
 
 
 def are_aligned(paths: Sequence[Terms]) -> bool:
-    """Whether paths that meet look at the same middle at every position; gates are aligned with all."""
+    """Whether joined paths have the same center at every position; gates are aligned with all."""
     seen: tuple[Number, Number] | None = None
     elements: Array | None = None
     for terms in paths:

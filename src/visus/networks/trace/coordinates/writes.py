@@ -1,4 +1,4 @@
-"""What a tensor depends on after values were written into a part of it, through a view."""
+"""The dependence of a tensor after values were written into a part of it, through a view."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ MAX_INDEX: Final = 4_000_000  # elements of a tensor whose places are followed o
 
 
 def written(mark: Annotation, axes: Axes | None, origin: Annotation | None = None) -> None:
-    """Note that a tensor now holds values that see ``axes``, and that its source holds them there too.
+    """Record that a tensor now has values that depend on ``axes``, as has that part of its source.
 
-    ``origin`` is the mark of the tensor that the values were copied from. Where it is another part of the same tensor, as in
-    circular padding, the theoretical field goes on as if the map did.
+    ``origin`` is the annotation of the copied tensor. If it is another part of the same tensor, as in circular padding, the
+    theoretical field continues as if the map did.
     """
     if 0 in mark.shape:
         return  # nothing was written

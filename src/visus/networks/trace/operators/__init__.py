@@ -1,4 +1,4 @@
-"""What is known of each operator of torch, in one file for each family; ``registry`` says how one is added."""
+"""The registrations of torch's operators, in one file for each family; ``registry`` explains how to add one."""
 
 from visus.networks.trace.operators import (
     creation,

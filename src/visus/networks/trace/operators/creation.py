@@ -1,4 +1,4 @@
-"""Operators that make or overwrite values: zeros, random numbers, copies."""
+"""Operators that create or overwrite values: zeros, random numbers, copies."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def new_values(call: Call) -> None:
 
 @operator("copy", kind="values", copied_argument=1)
 def copy(call: Call) -> Axes | None:
-    """``copy_(x, source)``: depends on the source alone."""
+    """``copy_(x, source)``: depends only on the source."""
     axes = call.axes(1)
     if axes is None:
         return None

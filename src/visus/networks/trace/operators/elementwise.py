@@ -63,19 +63,20 @@ def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("prelu", "_prelu_kernel", "softshrink", "hardshrink", "log_sigmoid", "log_sigmoid_forward", kind="values")
 @operator("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional", "glu_jvp", "_masked_scale", kind="values")
 def pointwise(call: Call) -> Axes:
-    """Each element depends on what the elements that it is computed from depend on."""
+    """Each output element depends on the input elements at the same position."""
     return _join(call, list(call.dependent_tensors()), call.out_shape)
 
 
 @operator(torch.Tag.pointwise, kind="values")
 def tagged_pointwise(call: Call) -> Axes | Hull:
-    """An operator that has no registration, and that torch tags as pointwise; one with several outputs, as ``frexp``, needs its own."""
+    """An unregistered operator that torch tags as pointwise. An operator with several outputs, such as ``frexp``, needs its
+    own registration."""
     return pointwise(call) if isinstance(call.out, Tensor) else HULL
 
 
 @operator("where", kind="values")
 def where(call: Call) -> Axes | None:
-    """``where(condition, one, other)``: where the condition's values are known, each position depends on one of the two."""
+    """``where(condition, one, other)``: if the condition's values are known, each position depends on one of the two."""
     if len(call.args) < 3 or axes_of(call.args[0]) is not None:
         return pointwise(call)
     return _choose(call, call.args[0], call.axes(1), call.axes(2))
@@ -83,7 +84,7 @@ def where(call: Call) -> Axes | None:
 
 @operator("masked_fill", kind="values")
 def masked_fill(call: Call) -> Axes | None:
-    """``masked_fill(x, mask, value)``: where the mask's values are known, what it covers depends on the value alone."""
+    """``masked_fill(x, mask, value)``: if the mask's values are known, masked positions depend only on the value."""
     if axes_of(call.args[1]) is not None:
         return pointwise(call)
     return _choose(call, call.args[1], axes_of(call.args[2]), call.axes(0))
@@ -135,7 +136,7 @@ def _join(call: Call, paths: Sequence[Tensor], after: Shape) -> Axes:
 
 @operator("tril", "triu", kind="values")
 def triangle(call: Call) -> Axes:
-    """``tril(x, diagonal=0)``: the zeros outside of the triangle are taken to depend on the input too."""
+    """``tril(x, diagonal=0)``: the zeros outside of the triangle count as dependent on the input too."""
     call.is_hull = True
     return call.axes(0) or ()
 
@@ -157,7 +158,7 @@ def glu(call: Call) -> Axes:
 
 @operator("complex", "polar", kind="values")
 def complex_number(call: Call) -> Axes:
-    """``complex(real, imaginary)``: each element depends on that of both."""
+    """``complex(real, imaginary)``: each element depends on the elements of both at its position."""
     paths = [(each, tuple(value.shape)) for value in call.args[:2] if (each := axes_of(value)) is not None]
     return tuple(
         joined([(axes[axis], shape) for axes, shape in paths], call.out_shape)[0] for axis in range(len(paths[0][0]))
@@ -170,5 +171,5 @@ def complex_number(call: Call) -> Axes:
 @operator("positive", "conj", "_conj", "_conj_physical", "resolve_conj", "_neg_view", "resolve_neg", kind="values")
 @operator("real", "imag", "nan_to_num", "copysign", "fake_quantize_per_tensor_affine", kind="values")
 def same_places(call: Call) -> Axes | None:
-    """Each element depends on what the element of the first argument depends on."""
+    """Each element depends on the element of the first argument at the same position."""
     return call.axes(0)

@@ -71,7 +71,7 @@ def unbind(call: Call) -> list[Axes | None]:
 
 @operator("index_select", "index_select_backward", kind="values")
 def index_select(call: Call) -> Axes:
-    """``index_select(x, dim, index)``: where the values of the index are unknown, the hull of the dimension."""
+    """``index_select(x, dim, index)``: if the index values are unknown, the hull of the dimension."""
     dim = call.args[1] % max(len(call.shape(0)), 1)
     return _picked(call, dim, call.args[2])
 
@@ -125,7 +125,7 @@ def _picked_by_several(terms: Terms, shape: Shape, places: Sequence[tuple[int, T
 
 @operator("diagonal", "diagonal_copy", kind="values")
 def diagonal(call: Call) -> Axes:
-    """``diagonal(x, offset=0, dim1=0, dim2=1)``: taken to depend on all positions of both dimensions."""
+    """``diagonal(x, offset=0, dim1=0, dim2=1)``: counts as dependent on all positions of both dimensions."""
     named = call.named()
     shape, after = call.shape(0), call.out_shape
     dims = [named.get("dim1", 0) % len(shape), named.get("dim2", 1) % len(shape)]

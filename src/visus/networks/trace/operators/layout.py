@@ -54,7 +54,7 @@ def view(call: Call) -> Axes:
 
 @operator("as_strided", "as_strided_copy", "as_strided_scatter", kind="values")
 def as_strided(call: Call) -> Axes | Hull:
-    """``as_strided(x, size, stride)``: followed where nothing moves, else the hull."""
+    """``as_strided(x, size, stride)``: exact if no element moves, else the hull."""
     shape, size, stride = call.shape(0), tuple(call.args[1]), tuple(call.args[2])
     long = [dim for dim, length in enumerate(size) if length > 1]
     if shape == size and (len(long) < 2 or (call.name == "as_strided" and stride == call.args[0].stride())):
@@ -100,14 +100,14 @@ def squeeze(call: Call) -> Axes:
 
 @operator("view_as_real", "view_as_real_copy", kind="values")
 def view_as_real(call: Call) -> Axes:
-    """A new last dimension of real and imaginary part."""
+    """Adds a last dimension with the real and imaginary part."""
     num_dims = len(call.shape(0))
     return call.map_axes(lambda terms: unsqueezed(terms, num_dims))
 
 
 @operator("view_as_complex", "view_as_complex_copy", kind="values")
 def view_as_complex(call: Call) -> Axes:
-    """The last dimension of real and imaginary part removed."""
+    """Removes the last dimension, which has the real and imaginary part."""
     shape = call.shape(0)
     return call.map_axes(lambda terms: reduced(terms, shape, (len(shape) - 1,), False))
 
@@ -235,7 +235,7 @@ def _cat_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 @operator("cat", kind="stack", shape=_cat_shape)
 @operator("concat", "concatenate", kind="stack")
 def cat(call: Call) -> Axes:
-    """``cat(tensors, dim=0)``: concatenated along a dimension; empty tensors of one dimension are left out, as in torch."""
+    """``cat(tensors, dim=0)``: concatenated along a dimension; empty one-dimensional tensors are skipped, as in torch."""
     parts = [part for part in call.args[0] if part.dim() > 1 or part.numel()] or list(call.args[0])
     dim = call.named().get("dim", 0) % parts[0].dim()
     return _stacked(call, [(part, tuple(part.shape)) for part in parts], dim, lambda terms: terms)

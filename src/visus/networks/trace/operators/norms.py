@@ -68,7 +68,7 @@ register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_
 )
 @operator("cudnn_batch_norm", "miopen_batch_norm", kind="norm", normalizes=_batch_normed, more_written=_RUNNING)
 def batch_norm(call: Call) -> list[Axes | None] | Axes:
-    """With running statistics each element depends on itself; with those of the batch, on all positions of all samples."""
+    """With running statistics, each element depends on itself; with batch statistics, on all positions of all samples."""
     axes = call.axes(0) or ()
     is_training = call.args[5] if len(call.args) > 5 else True
     if call.name.endswith("_no_training") or call.name.endswith("_no_update"):

@@ -87,7 +87,7 @@ def matrix_product_added(call: Call) -> Axes:
 
 @operator("linear", "mkldnn_linear", kind="values", macs=_linear_macs)
 def linear(call: Call) -> Axes | Hull:
-    """``linear(x, weight, bias)`` where it is one operator."""
+    """``linear(x, weight, bias)`` as a single operator."""
     if any(axes_of(value) is not None for value in call.args[1:]):
         return HULL
     shape = call.shape(0)

@@ -1,4 +1,5 @@
-"""One registration for each operator of torch holds all that is known of it; no other file of the trace knows an operator by name.
+"""The registry of torch's operators: one registration has everything about an operator, and no other file of the trace names
+one.
 
 To add an operator, such as ``aten::frexp``:
 
@@ -9,11 +10,11 @@ To add an operator, such as ``aten::frexp``:
        def mantissa_and_exponent(call: Call) -> list[Axes | None]:
            return [call.axes(0)] * 2
 
-3. Add a module with it to ``tests/networks/trace/hard_modules.py``, which compares its rows with an oracle that knows no rules.
+3. Add a module with it to ``tests/networks/trace/hard_modules.py``, which compares its rows with an independent measurement.
 
-Several ``@operator`` above a rule share it, each with its own columns. ``register`` enters an operator without a rule: its output may
-depend on all that its inputs depend on, and its row says "hull". What torch tags as pointwise, and
-has one output, is followed without a registration.
+Several ``@operator`` above a rule share it, each with its own columns. ``register`` adds an operator without a rule: its
+output may depend on everything that its inputs depend on, and its row is noted as "hull". An operator with one output that
+torch tags as pointwise needs no registration.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ Effect = Literal["new", "view", "in place", "out"]
 
 
 class RuleError(VisusError):
-    """A rule of visus failed: a fault of visus, not of the module."""
+    """A rule of visus failed: a bug in visus, not in the module."""
 
 
 class NeedsValuesError(Exception):
@@ -52,7 +53,7 @@ class NeedsValuesError(Exception):
 
 
 class Hull:
-    """What a rule returns for arguments that it cannot follow: the output may depend on all that the inputs depend on."""
+    """The result of a rule for unsupported arguments: the output may depend on everything that the inputs depend on."""
 
 
 HULL: Final = Hull()
@@ -66,7 +67,7 @@ AnyRule = TypeVar("AnyRule", bound=Rule)
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
-    """What a registration says of its operators.
+    """The fields of a registration.
 
     Args:
         kind: kind of its row, as in ``visus.design.flow``; ``"values"`` if no other fits; ``"move"`` for operators such as ``view`` that compute
@@ -102,10 +103,10 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class Operator(Columns):
-    """What is known of one operator: what was registered, and what torch's schema says.
+    """One operator, with its registration and torch's schema.
 
     Args:
-        name: without the underscore of those that work in place.
+        name: its name, without the trailing underscore of in-place operators.
         effect: what it returns.
         is_random: whether it draws random numbers.
         is_data_dependent: whether a number that it returns, or the shape of its output, depends on values.
@@ -120,21 +121,21 @@ class Operator(Columns):
     written_arguments: tuple[tuple[int, str], ...]
 
     def written(self, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[Tensor]:
-        """The tensors among the arguments of a call that it overwrites."""
+        """The argument tensors that the call overwrites."""
         for place, name in self.written_arguments:
             value = args[place] if place < len(args) else kwargs.get(name)
             yield from tensors((value,))
 
 
 class Call:
-    """One call of an operator: its arguments and its output. A rule sets what else it finds out.
+    """One call of an
+        operator: its arguments and its output. A rule can set further attributes.
 
-    Args:
-        operator: what is known of the operator.
+    Args: operator: the registered operator.
         func: the operator, as torch dispatches it.
         args, kwargs: its arguments.
-        out: what it returned.
-        module: the layer that is running, where one is.
+        out: its return value.
+        module: the running layer, if any.
     """
 
     __slots__ = (
@@ -169,7 +170,7 @@ class Call:
         self.pads: tuple[tuple[int, int], ...] = ()  # pixels added before and after the last dimensions
 
     def axes(self, place: int) -> Axes | None:
-        """What an argument depends on."""
+        """The dependence of an argument."""
         return axes_of(self.args[place])
 
     def shape(self, place: int) -> Shape:
@@ -178,12 +179,12 @@ class Call:
 
     @property
     def out_shape(self) -> Shape:
-        """The shape of the output, or of the first of several."""
+        """The shape of the first output."""
         out = self.out
         return tuple((out if isinstance(out, Tensor) else out[0]).shape)
 
     def named(self) -> dict[str, Any]:
-        """The arguments by their names in the operator's schema; those not given are absent, or their default."""
+        """The arguments by their names in the operator's schema; omitted arguments are absent or have their default."""
         schema = self.func._schema.arguments
         found = {argument.name: argument.default_value for argument in schema if argument.has_default_value()}
         found.update({argument.name: value for argument, value in zip(schema, self.args, strict=False)})
@@ -195,11 +196,11 @@ class Call:
         return dependent_tensors(self.args, self.kwargs)
 
     def map_axes(self, rule: Callable[[Terms], Terms]) -> Axes:
-        """What the output depends on where each axis of the first argument follows the same rule."""
+        """The dependence of the output, from the same rule for each axis of the first argument."""
         return tuple(rule(terms) for terms in self.axes(0) or ())
 
     def own_dims(self, place: int) -> frozenset[int]:
-        """The dimensions of an argument that are those of axes of the input."""
+        """The dimensions of an argument that belong to axes of the input."""
         return own_dims(self.axes(place) or ())
 
 
@@ -214,11 +215,11 @@ _UNKNOWN: Final = Columns(kind="values")
 
 
 def operator(*names: str | torch.Tag, **columns: Any) -> Callable[[AnyRule], AnyRule]:
-    """Registers operators of torch with the rule that is decorated.
+    """Decorator that registers operators of torch with the decorated rule.
 
     Args:
-        names: names of ``torch.ops.aten``. A name stands for the operator in place too, unless that is registered with its final
-            underscore. A tag of torch stands for all operators that have it and no registration of their own.
+        names: names of ``torch.ops.aten``. A name includes the in-place operator, unless that is registered separately with
+            its trailing underscore. A tag of torch covers all operators with this tag that are not registered by name.
         columns: as in ``Columns``.
     """
 
@@ -230,7 +231,7 @@ def operator(*names: str | torch.Tag, **columns: Any) -> Callable[[AnyRule], Any
 
 
 def register(*names: str | torch.Tag, **columns: Any) -> None:
-    """Registers operators that no rule follows, with what else is known of them.
+    """Registers operators without a rule, with their other columns.
 
     Raises:
         ValueError: a name is registered already.
@@ -244,7 +245,7 @@ def register(*names: str | torch.Tag, **columns: Any) -> None:
 
 @cache
 def operator_of(func: Any) -> Operator:
-    """What is known of an operator that torch dispatches."""
+    """The registered operator for one that torch dispatches."""
     schema = func._schema
     namespace, full = schema.name.split("::")
     effect = _effect(schema, full)

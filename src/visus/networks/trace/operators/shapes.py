@@ -18,7 +18,7 @@ def new_like(shape: Sequence[int], like: Tensor) -> Tensor:
 
 
 def same_layout(like: Tensor) -> Tensor:
-    """A tensor without data, with shape, dtype and strides of another; contiguous where that has gaps or overlaps."""
+    """A tensor without data, with shape, dtype and strides of another; contiguous if that has gaps or overlaps."""
     if like.is_contiguous():
         return torch.empty(like.shape, dtype=like.dtype, device=META)
     strides = like.stride()
@@ -38,7 +38,7 @@ def _is_dense(shape: Sequence[int], strides: Sequence[int]) -> bool:
 
 
 def with_layout_of(shape: Sequence[int], like: Tensor) -> Tensor:
-    """A tensor without data; channels-last where another tensor is."""
+    """A tensor without data; channels-last if another tensor is."""
     out = torch.empty(shape, dtype=like.dtype, device=META)
     if len(shape) == 4 and not like.is_contiguous() and like.is_contiguous(memory_format=torch.channels_last):
         return out.to(memory_format=torch.channels_last)
@@ -51,7 +51,7 @@ def is_channels_last(value: Tensor) -> bool:
 
 
 def broadcast_shape(one: Sequence[int], other: Sequence[int]) -> tuple[int, ...] | None:
-    """The shape that two shapes are broadcast to."""
+    """The broadcast shape of two shapes."""
     longest = max(len(one), len(other))
     found = []
     for a, b in zip((1,) * (longest - len(one)) + tuple(one), (1,) * (longest - len(other)) + tuple(other), strict=True):
@@ -84,7 +84,7 @@ def num_bytes(value: Tensor) -> int:
 
 
 def copies_of(*places: int) -> Callable[[Sequence[Any], Any], int]:
-    """A function that counts the bytes of contiguous copies of those of these arguments that are not contiguous."""
+    """A function that returns the bytes of contiguous copies of the non-contiguous arguments."""
 
     def count(args: Sequence[Any], out: Any) -> int:
         return sum(num_bytes(args[place]) for place in places if not args[place].is_contiguous())

@@ -299,7 +299,7 @@ def _by_axis(call: Call, by_dim: Mapping[int, int]) -> tuple[int, ...]:
 
 
 def along_last_dims(call: Call, taps: Sequence[Taps]) -> Axes:
-    """The last dimensions resampled by taps, one for each."""
+    """The last dimensions resampled, with one ``Taps`` for each."""
     found = []
     first = len(call.shape(0)) - len(taps)
     unowned = _unowned(call, taps)
