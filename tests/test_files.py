@@ -15,7 +15,9 @@ from visus.errors import StorageError, UsageError
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_full_disk_leaves_the_old_file_and_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+def test_a_full_disk_leaves_the_old_file_and_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
     path = tmp_path / "weights.bin"
     files.write_file(path, b"old")
 
@@ -33,7 +35,7 @@ def test_a_full_disk_leaves_the_old_file_and_is_told(tmp_path: Path, monkeypatch
     assert os.listdir(tmp_path) == ["weights.bin"]
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     path = tmp_path / "absent" / "a.txt"
     with pytest.raises(StorageError) as caught:
         files.write_file(path, "x")
@@ -117,7 +119,7 @@ def test_an_account_without_a_home_gets_a_cache_folder_of_its_own(monkeypatch: p
     files._private_temporary_folder.cache_clear()
 
 
-def test_a_home_that_is_not_known_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_is_not_known_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     def unknown(path: Path) -> Path:
         raise RuntimeError("no home")
 

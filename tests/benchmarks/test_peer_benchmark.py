@@ -141,7 +141,7 @@ def test_peers_get_all_samples_that_visus_does_not_hold_out(
 
 
 @pytest.mark.usefixtures("all_installed", "told")
-def test_the_result_tells_machine_command_times_and_ratios(photos: Path, tmp_path: Path) -> None:
+def test_the_result_reports_machine_command_times_and_ratios(photos: Path, tmp_path: Path) -> None:
     plan = Plan(0.9, read_contestants("pytorch"), seeds=(0, 2), threads=1, device="cpu")
     result = benchmark(photos, plan, output=tmp_path, command="python benchmarks/peer_benchmark.py photos")
     facts = json.loads((result.folder / "benchmark.json").read_text())
@@ -199,7 +199,7 @@ def test_a_failed_training_reaches_nothing_and_the_others_go_on(
     assert result.to_json()["contestants"][1]["runs"][1]["problem"] == "no paper"
 
 
-def test_recordings_are_refused(tmp_path: Path) -> None:
+def test_signals_are_refused(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "sounds.npz", x=rng.normal(size=(40, 1, 50)).astype(np.float32), y=np.arange(40) % 2)
     with pytest.raises(DataError) as error:
@@ -210,7 +210,7 @@ def test_recordings_are_refused(tmp_path: Path) -> None:
     )
 
 
-def test_a_place_that_cannot_be_written_is_told(photos: Path, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_reported(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError) as error:
         benchmark(photos, Plan(0.9, read_contestants("visus")), output=tmp_path / "file")

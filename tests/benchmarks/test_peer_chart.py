@@ -22,7 +22,7 @@ def colors(path: Path) -> set[tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("curves", [{"visus": FAST, "slow": SLOW}, {"visus": FAST}, {"nobody": ()}, {}])
-def test_a_race_is_drawn_whoever_got_anywhere(curves: dict[str, tuple[Curve, ...]], tmp_path: Path) -> None:
+def test_a_race_is_drawn_wherever_it_ended(curves: dict[str, tuple[Curve, ...]], tmp_path: Path) -> None:
     draw_race(curves, 0.9, tmp_path / "race.png")
     with Image.open(tmp_path / "race.png") as image:
         assert min(image.size) > 400

@@ -76,7 +76,7 @@ def test_a_settled_seed_keeps_its_place_on_the_clock() -> None:
 
 
 @given(curves(), st.integers(0, 5))
-def test_the_mean_time_never_falls_whoever_settles(found: list[Curve], num_left: int) -> None:
+def test_the_mean_time_never_falls_when_a_seed_settles(found: list[Curve], num_left: int) -> None:
     early = dataclasses.replace(found[0], end="settled", points=found[0].points[: num_left + 1])
     times = [seconds for seconds, _ in mean_accuracies([early, *found[1:]])]
     assert times == sorted(times)

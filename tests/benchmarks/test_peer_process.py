@@ -39,7 +39,7 @@ def test_points_versions_and_the_end_come_from_the_lines(program: Path, tmp_path
     assert 0 < curve.before_s < curve.process_s
 
 
-def test_the_time_before_the_data_is_there_is_told_apart(program: Path, tmp_path: Path) -> None:
+def test_the_time_before_the_data_is_there_is_distinguished(program: Path, tmp_path: Path) -> None:
     program.write_text("import time\ntime.sleep(0.4)\n" + READY + "time.sleep(0.2)\n" + END)
     curve, _, _ = run(tmp_path)
     assert 0.4 <= curve.before_s <= curve.process_s - 0.2
@@ -57,13 +57,13 @@ def test_a_run_that_never_gets_ready_is_ended_too(program: Path, tmp_path: Path)
     assert run(tmp_path, limit_s=0.5)[0].end == "time limit"
 
 
-def test_a_failed_run_tells_its_last_words(program: Path, tmp_path: Path) -> None:
+def test_a_failed_run_reports_its_last_words(program: Path, tmp_path: Path) -> None:
     program.write_text(READY + "raise SystemExit('no paper\\nno ink')\n")
     curve, _, _ = run(tmp_path)
     assert (curve.end, curve.problem) == ("failed", "no paper no ink")
 
 
-def test_a_run_that_dies_without_a_word_tells_its_code(program: Path, tmp_path: Path) -> None:
+def test_a_run_that_dies_without_a_word_reports_its_code(program: Path, tmp_path: Path) -> None:
     program.write_text("raise SystemExit(7)\n")
     assert run(tmp_path)[0].problem == "the process ended with code 7"
 

@@ -123,7 +123,7 @@ def test_a_block_stops_its_program_after_its_runs(scripts: Any, tmp_path: Path) 
     assert 0 < all_in_s < 30
 
 
-def test_a_block_that_ends_early_is_told_with_its_words(scripts: Any, tmp_path: Path) -> None:
+def test_a_block_that_ends_early_is_reported_with_its_words(scripts: Any, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("raise SystemExit('no paper')\n")
     with pytest.raises(SystemExit) as stop:
         scripts("records_on_gpu").run_block("airbench", [sys.executable, str(tmp_path / "other.py")], 2, tmp_path)
@@ -164,7 +164,7 @@ def words_of(*words: str) -> tuple[int, str]:
     return answer.returncode, answer.stderr.strip().splitlines()[-1]
 
 
-def test_nothing_to_stand_beside_visus_is_a_mistake_of_usage(
+def test_nothing_to_stand_next_to_visus_is_a_mistake_of_usage(
     scripts: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     records = scripts("records_on_gpu")
@@ -180,13 +180,13 @@ def test_nothing_to_stand_beside_visus_is_a_mistake_of_usage(
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_a_machine_without_a_gpu_is_told_in_one_sentence() -> None:
+def test_a_machine_without_a_gpu_is_reported_in_one_sentence() -> None:
     code, said = words_of("cifar", "--airbench", "a.py")
     assert code == 1
     assert said == f"records_on_gpu.py needs a CUDA device, and PyTorch {torch.__version__} finds none here."
 
 
-def test_a_path_with_nothing_at_it_is_told(scripts: Any, tmp_path: Path) -> None:
+def test_a_path_with_nothing_at_it_is_reported(scripts: Any, tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stop:
         scripts("records_on_gpu").bring(str(tmp_path / "absent.py"), tmp_path, "airbench")
     assert str(stop.value.code).endswith(

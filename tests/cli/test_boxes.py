@@ -29,7 +29,7 @@ def test_the_size_that_most_objects_do_not_exceed_stands_for_object(boxes: Path,
     assert (found["objects"], found["object_px"]) == (sentence, 10)
 
 
-def test_boxes_beside_another_size_or_without_images_are_refused(boxes: Path, visus_command: Call) -> None:
+def test_boxes_next_to_another_size_or_without_images_are_refused(boxes: Path, visus_command: Call) -> None:
     both = visus_command("summary", NETWORK, "--boxes", boxes, "--object-size", "3")
     assert (both.code, both.err) == (
         2,

@@ -27,7 +27,7 @@ def cache(tmp_path: Path) -> Path:
     return tmp_path / "cache"
 
 
-def test_the_list_tells_data_size_use_and_what_is_gone(visus_command: Call, cache: Path) -> None:
+def test_the_list_reports_data_size_use_and_what_is_gone(visus_command: Call, cache: Path) -> None:
     answer = visus_command("cache", "--cache-dir", cache)
     assert answer.code == 0
     assert answer.err == ""
@@ -45,7 +45,7 @@ def test_a_part_of_it_can_be_removed(visus_command: Call, cache: Path, narrowed:
     assert left["name"] == "new"
 
 
-def test_what_is_in_use_is_kept_and_told(visus_command: Call, cache: Path, tmp_path: Path) -> None:
+def test_what_is_in_use_is_kept_and_reported(visus_command: Call, cache: Path, tmp_path: Path) -> None:
     data = visus.open_data(tmp_path / "new.npz", layout="NHW", cache_dir=cache)
     lines = visus_command("cache", "--cache-dir", cache, "--empty").out.splitlines()
     assert lines[0].startswith("removed: 1 entry, ")

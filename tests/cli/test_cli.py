@@ -228,7 +228,7 @@ def test_a_run_folder_from_which_a_file_was_removed_names_it(
     assert (answer.code, answer.err) == (1, f"error: {message.format(run=copy)}\n")
 
 
-def test_check_tells_classes_ledger_and_warnings(visus_command: Call, photos: Path) -> None:
+def test_check_reports_classes_ledger_and_warnings(visus_command: Call, photos: Path) -> None:
     facts = json.loads(visus_command("check", photos, "--json").out)
     assert facts["classes"] == ["dark", "light"]
     assert facts["num_samples"] == {"train": 43, "val": 5, "test": 12}
@@ -238,7 +238,7 @@ def test_check_tells_classes_ledger_and_warnings(visus_command: Call, photos: Pa
     assert "no warnings." in text
 
 
-def test_summary_tells_every_layer_and_the_totals(visus_command: Call) -> None:
+def test_summary_reports_every_layer_and_the_totals(visus_command: Call) -> None:
     facts = json.loads(visus_command("summary", "resnet(18)", "--json").out)
     assert facts["num_parameters"] == 11_689_512
     text = visus_command(
@@ -256,7 +256,7 @@ def test_summary_reads_a_design_file(visus_command: Call, tmp_path: Path) -> Non
     assert visus_command("summary", tmp_path / "net.txt", "--input", "3,32,32").code == 0
 
 
-def test_doctor_tells_versions_and_speeds(visus_command: Call) -> None:
+def test_doctor_reports_versions_and_speeds(visus_command: Call) -> None:
     facts = json.loads(visus_command("doctor", "--json").out)
     assert facts["machine"]["python"] == sys.version.split()[0]
     assert facts["speeds"][0]["ratio"] == 1
@@ -277,7 +277,7 @@ def test_recipe_file_is_used_and_options_win(visus_command: Call, photos: Path, 
     assert "label_smoothing: 0.2  #" in text
 
 
-def test_recordings_and_volumes_train_score_and_predict_with_the_same_commands(visus_command: Call, tmp_path: Path) -> None:
+def test_signals_and_volumes_train_score_and_predict_with_the_same_commands(visus_command: Call, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 2
     for name, shape in (("signals", (1, 64)), ("volumes", (1, 8, 8, 8))):

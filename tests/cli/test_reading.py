@@ -67,7 +67,7 @@ def test_a_run_reads_its_data_again_as_it_was_trained_on(visus_command: Call, ta
     assert "--path-column, --skip-missing cannot be given with --resume" in again.err
 
 
-def test_folders_may_be_named_as_labels_where_a_table_lies_beside_them(photos: Path, tmp_path: Path) -> None:
+def test_folders_may_be_named_as_labels_where_a_table_lies_next_to_them(photos: Path, tmp_path: Path) -> None:
     shutil.copytree(photos, tmp_path / "set")
     rows = [f"{file.parent.name}/{file.name},{number % 3}" for number, file in enumerate(sorted(photos.rglob("*.png")))]
     (tmp_path / "set/other.csv").write_text("\n".join(["file,camera", *rows]))

@@ -60,7 +60,7 @@ def test_the_short_help_shows_about_fifteen_options_and_the_long_one_all(visus_c
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_set_gives_what_the_option_gives(name: str) -> None:
+def test_set_returns_what_the_option_returns(name: str) -> None:
     low = FIELDS[name].metadata["low"]
     text = VALUES.get(name, "1" if low is None else f"{max(low, 0.1) if settings._KINDS[name] is float else max(low, 1):g}")
     typed = settings._KINDS[name](text) if name != "time_limit_s" else text
@@ -85,13 +85,13 @@ def test_set_gives_what_the_option_gives(name: str) -> None:
         (["lr=0.1", "learning_rate=0.2"], "--set gives learning_rate twice. Give it once."),
     ],
 )
-def test_a_wrong_word_of_set_is_told(words: list[str], message: str) -> None:
+def test_a_wrong_word_of_set_is_reported(words: list[str], message: str) -> None:
     with pytest.raises(UsageError) as caught:
         settings.read_assignments(words)
     assert str(caught.value) == message
 
 
-def test_unknown_names_and_values_out_of_range_are_told(visus_command: Call, tmp_path: Path) -> None:
+def test_unknown_names_and_values_out_of_range_are_reported(visus_command: Call, tmp_path: Path) -> None:
     for words, message in {
         ("--set", "epoch=3"): "unknown setting 'epoch'. Did you mean 'epochs'? Known: batch_size, bias_lr, ",
         ("--set", "epochs=x"): "--epochs must be a whole number, not 'x'.",

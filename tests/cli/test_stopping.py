@@ -87,7 +87,7 @@ def test_other_commands_say_that_they_were_stopped(
 @pytest.mark.parametrize(
     ("trained", "told"), [(3.0, "3 epochs"), (2.37, "2.4 epochs"), (0.42, "0.4 epochs"), (0.004, "0.004 epochs")]
 )
-def test_an_epoch_that_was_cut_is_told_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_epoch_that_was_cut_is_reported_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     Screen(quiet=False).show(Finished("time limit", 3, 1, 61.0, trained))
     assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
 
@@ -105,7 +105,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
     assert "resumed in epoch" not in answer.err
 
 
-def test_a_limit_that_leaves_no_time_is_told(
+def test_a_limit_that_leaves_no_time_is_reported(
     photos: Path, visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("visus.workbench.train.job.ending_s", lambda data, made: 20.0)

@@ -57,7 +57,7 @@ def test_letters_that_an_encoding_lacks_are_escaped_and_bytes_of_names_pass() ->
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_json_is_valid_in_any_encoding_and_gives_the_names_back(encoding: str) -> None:
+def test_json_is_valid_in_any_encoding_and_returns_the_names_back(encoding: str) -> None:
     streams.open_streams()
     kept = io.BytesIO()
     stream = io.TextIOWrapper(kept, encoding=encoding, errors=streams.HANDLER)
@@ -107,7 +107,7 @@ def shell(line: str, **variables: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("words", [SOLVE, f"{SOLVE} --json", "cache"])
-def test_a_full_disk_at_stdout_is_told(words: str) -> None:
+def test_a_full_disk_at_stdout_is_reported(words: str) -> None:
     assert shell(f"visus {words} > /dev/full") == (
         1,
         "error: the output cannot be written: No space left on device. Free some space there, or send it elsewhere.\n",
@@ -123,7 +123,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
     assert shell("visus --help | true")[1] == ""
 
 
-def test_a_working_folder_that_is_gone_is_told(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_working_folder_that_is_gone_is_reported(visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     def gone() -> str:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
@@ -137,7 +137,7 @@ def test_a_working_folder_that_is_gone_is_told(visus_command: Call, monkeypatch:
     )
 
 
-def test_an_empty_list_on_stdin_is_told(visus_command: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_list_on_stdin_is_reported(visus_command: Call, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n"))
     assert visus_command("predict", run, "-") == (
         2,

@@ -198,7 +198,7 @@ def test_summary_as_json_has_the_promised_names(visus_command: Call) -> None:
     assert (facts["advice"][0]["kind"], facts["advice"][0]["path"]) == ("softmax", "softmax1")
 
 
-def test_summary_tells_the_memory_of_a_training(visus_command: Call) -> None:
+def test_summary_reports_the_memory_of_a_training(visus_command: Call) -> None:
     # 1,010 parameters: 12,120 bytes with adamw's numbers; kept: 400 bytes of the input and 40 of the shares for each sample.
     line = "memory for training with batches of {}: {} (weights and adamw: 11.8 KiB; kept for the backward pass: {})"
     for words, size, total, kept in (([], 64, "51.1 KiB", "27.5 KiB"), (["-b", "2"], 2, "24.5 KiB", "880 bytes")):
@@ -464,7 +464,7 @@ UNSOLVED = [
 
 
 @pytest.mark.parametrize(("words", "text"), SOLVED)
-def test_solve_gives_every_whole_number_for_the_missing_letter(visus_command: Call, words: list[str], text: str) -> None:
+def test_solve_returns_every_whole_number_for_the_missing_letter(visus_command: Call, words: list[str], text: str) -> None:
     assert visus_command("solve", *words) == (0, text, "")
 
 

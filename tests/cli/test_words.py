@@ -40,7 +40,7 @@ def told(pattern: re.Pattern[str], text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("rank", [each if each == 1 else pytest.param(each, marks=pytest.mark.slow) for each in SIZES])
-def test_recordings_and_volumes_are_never_called_images(rank: int, tmp_path: Path, visus_command: Call) -> None:
+def test_signals_and_volumes_are_never_called_images(rank: int, tmp_path: Path, visus_command: Call) -> None:
     folder = trained(tmp_path, SIZES[rank], CONVOLUTIONAL)
     answer = visus_command("evaluate", folder, "--shifts", "--mistakes")
     assert answer.code == 0, answer.err

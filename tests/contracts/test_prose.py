@@ -103,7 +103,7 @@ def test_every_relative_link_leads_somewhere(tree: Tree) -> None:
     assert not broken, "\n".join(broken)
 
 
-def test_the_changelog_tells_of_this_version(tree: Tree) -> None:
+def test_the_changelog_reports_this_version(tree: Tree) -> None:
     version = tomllib.loads(tree.document("pyproject.toml"))["project"]["version"]
     assert re.search(rf"^## \[?{re.escape(version)}\]?", tree.document("CHANGELOG.md"), re.M)
 

@@ -56,7 +56,7 @@ def write_table(folder: Path) -> Path:
 @pytest.mark.parametrize(
     ("write", "kind"), [(write_voc, "Pascal VOC"), (write_coco, "COCO"), (write_yolo, "YOLO"), (write_table, "table")]
 )
-def test_every_format_gives_the_same_boxes(write: type, kind: str, tmp_path: Path) -> None:
+def test_every_format_returns_the_same_boxes(write: type, kind: str, tmp_path: Path) -> None:
     found = read_boxes(write(tmp_path))
     assert (found.kind, found.num_images, found.num_left_out) == (kind, 2, 1)
     assert [side for box in found.boxes for side in (box.height, box.width)] == pytest.approx(

@@ -70,7 +70,7 @@ def test_webp_and_compressed_tiff_give_the_values_written() -> None:
 @pytest.mark.parametrize(
     "options", [{}, {"progressive": True}, {"subsampling": "4:4:4"}, {"quality": 30}, {"keep_rgb": True}]
 )
-def test_jpeg_gives_pillows_values(channels: int, options: dict[str, Any]) -> None:
+def test_jpeg_returns_pillows_values(channels: int, options: dict[str, Any]) -> None:
     data = encoded(photo(133, 201, channels), "JPEG", **options)
     decoded = decode(data)
     check_agreement(data, decoded)

@@ -243,7 +243,7 @@ SIZES = {name: encoded(photo(8, 8), name) for name in ("JPEG", "PNG", "GIF", "BM
 
 
 @given(st.sampled_from(sorted(SIZES)), st.data())
-def test_damage_anywhere_gives_pixels_or_one_sentence(image_format: str, draw: st.DataObject) -> None:
+def test_damage_anywhere_returns_pixels_or_one_sentence(image_format: str, draw: st.DataObject) -> None:
     data = bytearray(SIZES[image_format])
     for _ in range(draw.draw(st.integers(1, 4))):
         data[draw.draw(st.integers(0, len(data) - 1))] = draw.draw(st.integers(0, 255))

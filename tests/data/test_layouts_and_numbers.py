@@ -41,7 +41,7 @@ def random(*shape: int) -> np.ndarray:
 
 
 @given(st.lists(st.integers(1, 300), min_size=2, max_size=4))
-def test_the_rule_gives_a_layout_with_as_many_axes_or_none(sample: list[int]) -> None:
+def test_the_rule_returns_a_layout_with_as_many_axes_or_none(sample: list[int]) -> None:
     found = layout_of((9, *sample), "plain")
     assert found is None or found in possible_layouts(len(sample) + 1)
 

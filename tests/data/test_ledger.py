@@ -121,7 +121,7 @@ notes = st.lists(st.tuples(st.sampled_from(sorted(ACTIONS)), st.text(max_size=3)
 
 
 @given(notes)
-def test_json_gives_the_ledger_back(samples: list[tuple[str, str, str]]) -> None:
+def test_json_returns_the_ledger_back(samples: list[tuple[str, str, str]]) -> None:
     ledger = Ledger()
     for action, sample, reason in samples:
         ledger.note(action, sample, reason)

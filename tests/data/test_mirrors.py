@@ -166,7 +166,7 @@ def test_samples_of_one_group_are_no_neighbors() -> None:
     assert none == alone
 
 
-def test_recordings_and_narrow_or_single_samples_have_no_answer() -> None:
+def test_signals_and_narrow_or_single_samples_have_no_answer() -> None:
     signals = np.zeros((10, 1, 50), np.int16)
     narrow = np.zeros((10, 1, 8, 1), np.uint8)
     for samples in (signals, narrow, np.zeros((1, 1, 8, 8), np.uint8)):

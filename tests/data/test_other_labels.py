@@ -31,7 +31,7 @@ def labels_of(data: visus.Data) -> dict[str, str]:
     return {sample: data.classes[label] for sample, label in zip(data.samples.names, data.samples.labels, strict=True)}
 
 
-def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
+def test_a_column_of_the_table_returns_its_labels(table: Path) -> None:
     data = visus.open_data(table, labels="color")
     assert data.classes == ("blue", "green", "red")
     assert labels_of(data) == {f"{number}.png": ["red", "green", "blue"][number % 3] for number in range(24)}
@@ -41,7 +41,7 @@ def test_a_column_of_the_table_gives_its_labels(table: Path) -> None:
     assert data.fingerprint != visus.open_data(table).fingerprint
 
 
-def test_a_file_gives_its_labels_to_the_samples_that_it_names(table: Path, tmp_path: Path) -> None:
+def test_a_file_returns_its_labels_to_the_samples_that_it_names(table: Path, tmp_path: Path) -> None:
     own = labels_of(visus.open_data(table))
     file = tmp_path / "other.csv"
     file.write_text("sample,label\n" + "".join(f"{sample},{'xy'[int(sample[:-4]) % 2]}\n" for sample in reversed(own)))

@@ -320,7 +320,7 @@ def test_channels_first_moves_values_and_changes_none() -> None:
 # ---- NPZ and NPY
 
 
-def test_the_medmnist_layout_gives_three_official_splits(tmp_path: Path) -> None:
+def test_the_medmnist_layout_returns_three_official_splits(tmp_path: Path) -> None:
     arrays = {}
     for split, count in (("train", 4), ("val", 2), ("test", 2)):
         arrays[f"{split}_images"] = counting(count, 6, 7, 8) + ord(split[1])

@@ -34,7 +34,7 @@ many_labels = st.lists(st.integers(0, 4), min_size=1, max_size=120).map(lambda v
 
 
 @given(many_labels, st.integers(0, 1000))
-def test_the_same_seed_gives_the_same_splits(labels: np.ndarray, seed: int) -> None:
+def test_the_same_seed_returns_the_same_splits(labels: np.ndarray, seed: int) -> None:
     assert assign(labels, seed=seed).tolist() == assign(labels, seed=seed).tolist()
 
 
@@ -74,7 +74,7 @@ def test_official_splits_are_never_altered(rows: list[tuple[int, str]]) -> None:
     assert counts(official).get("test", 0) == counts(splits).get("test", 0)
 
 
-def test_another_seed_gives_other_splits() -> None:
+def test_another_seed_returns_other_splits() -> None:
     labels = np.repeat([0, 1], 50)
     assert assign(labels, seed=0).tolist() != assign(labels, seed=1).tolist()
 
@@ -234,7 +234,7 @@ def test_a_full_disk_leaves_the_old_split_csv_whole(tmp_path: Path, monkeypatch:
     assert sorted(file.name for file in tmp_path.iterdir()) == ["data.npz", "split.csv"]
 
 
-def test_a_split_that_overrides_the_data_or_parts_copies_is_told(tmp_path: Path) -> None:
+def test_a_split_that_overrides_the_data_or_parts_copies_is_reported(tmp_path: Path) -> None:
     pixels = np.arange(12, dtype=np.uint8)[:, None, None] + np.zeros((12, 4, 4), np.uint8)
     pixels[1] = pixels[0]
     np.savez(tmp_path / "x.npz", x=pixels, y=np.arange(12) % 2 * 0 + np.repeat([0, 1], 6))

@@ -30,7 +30,7 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-def test_a_second_opening_decodes_nothing_and_gives_the_same(photos: Path, tmp_path: Path) -> None:
+def test_a_second_opening_decodes_nothing_and_returns_the_same(photos: Path, tmp_path: Path) -> None:
     first, second = (visus.open_data(photos, cache_dir=tmp_path / "cache") for _ in range(2))
     assert (first.store.was_there, second.store.was_there) == (False, True)
     assert np.array_equal(first.store.pixels, second.store.pixels)

@@ -47,5 +47,5 @@ def test_images_are_read_as_the_network_needs_them_and_gray_ones_are_on_the_ledg
     assert float((plan.scaled(rows) - (rows.float() - 127) / 128).abs().max()) < 1e-6
 
 
-def test_no_header_gives_no_short_side() -> None:
+def test_no_header_returns_no_short_side() -> None:
     assert Survey(0, (), False).short_side_px == 0

@@ -123,7 +123,7 @@ def test_a_gate_keeps_the_windows_and_sees_the_whole_axis():
     assert (gate, gate.interval(0)) == (Field(3, 1, 0, is_whole=True), (0, 19))
 
 
-def test_up_and_down_again_beside_its_input_is_aligned_unless_the_way_up_is_shifted():
+def test_up_and_down_again_next_to_its_input_is_aligned_unless_the_way_up_is_shifted():
     skip = "conv(8, 3, padding=1), concat([], [maxpool(2), conv(8, 3, padding=1), {}])"
     for up in ("upsample(2)", 'upsample(2, mode="linear")', "transposed(8, 4, stride=2, padding=1)"):
         rows = account(parse(skip.format(up)), (3, 32)).rows
@@ -270,7 +270,7 @@ def test_a_norm_over_groups_of_features_is_said_not_to_be_exact():
         ("conv(8, 400, padding=1000, dilation=7), blurpool(5, stride=8), upsample(3), flatten, norm", (1, 2_000_000)),
     ],
 )
-def test_a_long_recording_costs_no_more_time_than_a_short_one(text, shape):
+def test_a_long_signal_costs_no_more_time_than_a_short_one(text, shape):
     design = resolve_network(text, input_shape=shape, num_classes=5)
     start = time.process_time()
     costs = account(design, shape, 5)

@@ -110,7 +110,7 @@ def advice_on(name):
 
 
 @pytest.mark.parametrize("name", WASTEFUL)
-def test_a_wasteful_design_is_told_so_once_with_its_sum_and_its_remedies(name):
+def test_a_wasteful_design_is_reported_so_once_with_its_sum_and_its_remedies(name):
     assert [advice.text for advice in advice_on(name)] == [WASTEFUL[name][3]]
 
 
@@ -228,7 +228,7 @@ def test_pooling_one_position_changes_nothing():
     assert torch.equal(nn.functional.max_pool2d(given, 3, 1, 1), given)
 
 
-def test_a_second_softmax_gives_at_most_the_share_that_is_told():
+def test_a_second_softmax_returns_at_most_the_share_that_is_reported():
     sure = torch.zeros(10)
     sure[3] = 1
     assert f"= {100 * sure.softmax(0).max():.1f} %" in WASTEFUL["softmax"][3]
@@ -311,7 +311,7 @@ def test_the_costs_of_a_remedy_are_those_of_the_module(name, text):
         assert f"{write_count(parameters)} parameters" in told
 
 
-def test_several_norms_over_a_batch_are_told_once_with_all_their_rows():
+def test_several_norms_over_a_batch_are_reported_once_with_all_their_rows():
     design = parse("conv(6, 3), globalpool, norm, linear(5), norm, linear(classes)")
     (advice,) = advise(account(design, (1, 12, 12), 10), design, 10, batch_size=1)
     assert advice.paths == ("norm1", "norm2")
@@ -361,14 +361,14 @@ def test_unproductive_layers_of_resnet18_begin_where_the_field_first_holds_the_i
 
 
 @pytest.mark.parametrize("name", WASTEFUL)
-def test_rows_alone_tell_the_same_sentence(name):
+def test_rows_alone_report_the_same_sentence(name):
     text, shape, object_px, _ = WASTEFUL[name]
     costs = account(parse(text), shape, 10)
     (alone,), (known,) = advise(costs, object_px=object_px, batch_size=BATCHES.get(name)), advice_on(name)
     assert (alone.kind, alone.path, alone.sentence) == (known.kind, known.path, known.sentence)
 
 
-def test_borders_that_are_small_on_each_map_are_told_together():
+def test_borders_that_are_small_on_each_map_are_reported_together():
     design = parse("maxpool(2), maxpool(2), globalpool, linear(classes)")
     assert [advice.text for advice in advise(account(design, (1, 255), 10), design, 10)] == [
         "the output never reads 3 of the 255 px of the image: 1.2 %. What helps: images of 256 or 252."
@@ -450,7 +450,7 @@ def test_a_softmax_over_one_answer_is_said_to_be_one():
     assert torch.randn(5, 1).softmax(1).unique().tolist() == [1.0]
 
 
-def test_what_is_left_after_a_remedy_is_told_with_it():
+def test_what_is_left_after_a_remedy_is_reported_with_it():
     design = resolve_network("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
     (advice,) = advise(account(design, (3, 224, 224), 1000), design, 1000)
     assert [remedy.removes for remedy in advice.changes] == [True, False]
@@ -464,7 +464,7 @@ def test_an_account_without_rows_has_no_advice():
     assert advise(Account((1, 4, 4), (1, 4, 4), ())) == ()
 
 
-def test_recordings_and_volumes_are_told_of_on_their_own_axes():
+def test_signals_and_volumes_are_reported_on_their_own_axes():
     design = parse("conv(4, 3), relu, maxpool(2), globalpool, linear(classes)")
     (signal,) = advise(account(design, (1, 17), 3), design, 3)
     assert (

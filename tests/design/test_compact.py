@@ -101,7 +101,7 @@ def test_a_scale_can_be_written_in_the_notation():
 
 
 @pytest.mark.parametrize("scale", [0, 3, -1, True, "wide"])
-def test_a_scale_that_does_not_exist_is_told(scale):
+def test_a_scale_that_does_not_exist_is_reported(scale):
     with pytest.raises(DesignError) as caught:
         compact((3, 32, 32), scale=scale)
     assert str(caught.value) == f"compact comes in the scales 0.25, 0.5, 1, 1.5, 2, not {scale!r}."

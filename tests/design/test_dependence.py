@@ -81,7 +81,7 @@ def test_layers_that_look_at_the_map_read_all_of_it():
     assert num_positions(read_by(nodes[:2], middle((3, 3)), gates=False)) == 1
 
 
-def test_what_feeds_a_sum_is_the_body_and_what_stands_beside_it():
+def test_what_feeds_a_sum_is_the_body_and_what_stands_next_to_it():
     flows = flows_of(parse("conv(2, 1), residual(conv(2, 1), relu), concat([], [norm])").place((1, 4)))
     assert [(flow.kind, flow.sources) for flow in flows] == [
         *(("window", (-1,)), ("window", (0,)), ("values", (1,)), ("sum", (2, 0)), ("norm", (3,)), ("stack", (3, 4))),

@@ -89,7 +89,7 @@ def test_resnet_keeps_the_size_of_small_images(size):
     ["resnet(18)", "vgg(11)", "mlp(64, 32)", "compact", "densenet", "mobilenet", "efficientnet_lite(0)", 'convnext("tiny")'],
 )
 @pytest.mark.parametrize("shape", [(1, 64), (3, 64, 64), (1, 32, 32, 32)])
-def test_families_serve_recordings_images_and_volumes(family, shape):
+def test_families_serve_signals_images_and_volumes(family, shape):
     assert resolve_network(family, input_shape=shape, num_classes=7).output_shape(shape, 7) == (7,)
 
 
@@ -120,7 +120,7 @@ def test_text_of_a_family_reads_back_as_the_same_design(design):
         ("mobilenet3", "mobilenet comes in the versions 1, 2, not 3."),
     ],
 )
-def test_a_member_of_a_family_that_does_not_exist_is_told(network, message):
+def test_a_member_of_a_family_that_does_not_exist_is_reported(network, message):
     with pytest.raises(DesignError) as caught:
         resolve_network(network, input_shape=(3, 224, 224), num_classes=10)
     assert str(caught.value) == message

@@ -236,7 +236,7 @@ def test_what_cannot_be_asked_is_refused(ask: Callable[[Account], int], message:
     assert str(caught.value) == message
 
 
-def test_volumes_and_recordings_are_counted_along_all_their_axes() -> None:
+def test_volumes_and_signals_are_counted_along_all_their_axes() -> None:
     for shape in ((2, 12), (2, 6, 8, 8)):
         text = "conv(8, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)"
         costs = account(parse(text), shape, 3)

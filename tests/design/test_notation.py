@@ -269,18 +269,18 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         ),
     ],
 )
-def test_mistakes_are_told_with_their_place_and_a_remedy(text, message):
+def test_mistakes_are_reported_with_their_place_and_a_remedy(text, message):
     with pytest.raises(DesignError) as caught:
         parse(text)
     assert str(caught.value) == message
 
 
-def test_text_that_is_not_python_is_told_with_its_place():
+def test_text_that_is_not_python_is_reported_with_its_place():
     with pytest.raises(DesignError, match=r"line 2, column 3: this cannot be read near 'conv\(8\) relu'"):
         parse("norm,\n  conv(8) relu")
 
 
-def test_text_that_is_python_and_no_row_of_layers_is_told():
+def test_text_that_is_python_and_no_row_of_layers_is_reported():
     with pytest.raises(DesignError) as caught:
         parse("relu for relu in relu")
     assert str(caught.value) == (
@@ -378,7 +378,7 @@ def test_the_usual_name_of_a_family_is_its_call(name: str, call: str) -> None:
         ("resnet18(2)", "line 1, column 1: unknown layer 'resnet18'. Did you mean resnet(18)?"),
     ],
 )
-def test_a_usual_name_that_is_none_is_told(text: str, message: str) -> None:
+def test_a_usual_name_that_is_none_is_reported(text: str, message: str) -> None:
     with pytest.raises(DesignError) as caught:
         resolve_network(text, input_shape=(3, 64, 64), num_classes=10)
     assert message in str(caught.value)

@@ -217,7 +217,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
         ),
     ],
 )
-def test_impossible_designs_are_told_with_numbers_and_remedies(text, shape, message):
+def test_impossible_designs_are_reported_with_numbers_and_remedies(text, shape, message):
     with pytest.raises(DesignError) as caught:
         parse(text).place(shape)
     assert str(caught.value) == message
@@ -389,7 +389,7 @@ def test_resnet_text_uses_one_line_for_each_part():
         ),
     ],
 )
-def test_sizes_are_told_in_words_that_fit_them(text, shape, message):
+def test_sizes_are_reported_in_words_that_fit_them(text, shape, message):
     with pytest.raises(DesignError) as caught:
         parse(text).place(shape)
     assert str(caught.value) == message

@@ -91,7 +91,7 @@ KINDS_OF_WAYS = ["more layers", "larger kernels", "stride", "pooling", "dilation
 
 @pytest.mark.parametrize("wanted", [8, 15, 30, 150, 3000])
 @pytest.mark.parametrize("shape", [(1, 64), (1, 12, 9)])
-def test_each_kind_of_way_is_found_or_told_why_not(wanted, shape):
+def test_each_kind_of_way_is_found_or_reported_why_not(wanted, shape):
     found = ways_to_see(wanted, shape, 3, SMALL)
     assert sorted([*(way.kind for way in found.found), *(each.kind for each in found.missing)]) == sorted(KINDS_OF_WAYS)
     assert all(min(way.field_px) >= wanted for way in found.found)
@@ -148,7 +148,7 @@ def test_twins_of_one_convolution_have_the_published_costs():
     assert parameters.note == "even layers with one unit have 150,529 parameters"
 
 
-def test_twins_give_what_the_design_gives_and_have_the_parameters_of_torch():
+def test_twins_give_what_the_design_returns_and_have_the_parameters_of_torch():
     for twin in perceptron_twins(lenet5(), (1, 32, 32), 10):
         module = build(twin.design, (1, 32, 32), 10)
         assert module(torch.zeros(2, 1, 32, 32)).shape == (2, 10)

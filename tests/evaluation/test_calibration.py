@@ -54,7 +54,7 @@ def test_sharper_logits_need_a_temperature_higher_by_the_same_factor() -> None:
     assert fit_temperature(3 * logits, labels) == pytest.approx(3 * fit_temperature(logits, labels), rel=1e-9)
 
 
-def test_a_temperature_that_has_no_end_is_told_as_the_limit() -> None:
+def test_a_temperature_that_has_no_end_is_reported_as_the_limit() -> None:
     logits = torch.tensor([[5.0, 0.0], [0.0, 5.0]])
     assert fit_temperature(logits, torch.tensor([0, 1])) == MIN_TEMPERATURE
     assert fit_temperature(logits, torch.tensor([1, 0])) == MAX_TEMPERATURE
@@ -81,7 +81,7 @@ def test_the_error_is_the_sum_over_bins_done_by_hand(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 1000), sharpness=st.sampled_from([1.0, 4.0, 60.0]))
-def test_the_scores_tell_the_same_error(seed: int, sharpness: float) -> None:
+def test_the_scores_report_the_same_error(seed: int, sharpness: float) -> None:
     logits, labels = answers(seed, sharpness=sharpness)  # the sharpest are sure to the last bit
     scores = score(UNCALIBRATED(logits), labels, list("abcde"))
     found = reliability(logits, labels)
@@ -235,7 +235,7 @@ def test_what_cannot_be_calibrated_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("num_classes", "smoothing"), [(2, 0.75), (5, 0.9), (2, 0.2), (40, 0.3)])
-def test_the_temperature_beside_a_smoothing_is_the_best_of_a_fine_grid(num_classes: int, smoothing: float) -> None:
+def test_the_temperature_next_to_a_smoothing_is_the_best_of_a_fine_grid(num_classes: int, smoothing: float) -> None:
     logits, labels, _ = smoothed_answers(smoothing, 600, num_classes)
     logits = 1.3 * logits
 
@@ -248,7 +248,7 @@ def test_the_temperature_beside_a_smoothing_is_the_best_of_a_fine_grid(num_class
     assert loss(found.temperature) <= best + 1e-4
 
 
-def test_a_temperature_at_the_limit_is_known_as_such_beside_a_smoothing() -> None:
+def test_a_temperature_at_the_limit_is_known_as_such_next_to_a_smoothing() -> None:
     torch.manual_seed(0)
     logits, labels = 1000 * torch.randn(200, 5), torch.randint(0, 5, (200,))
     found = fit_calibrator(logits, labels, 0.1)

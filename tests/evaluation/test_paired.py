@@ -37,7 +37,7 @@ def test_the_interval_is_the_published_one(table: tuple[int, int, int, int], low
         (0, 0, 1.0),
     ],
 )
-def test_the_test_gives_the_published_probability(only_left: int, only_right: int, p_value: float) -> None:
+def test_the_test_returns_the_published_probability(only_left: int, only_right: int, p_value: float) -> None:
     assert mcnemar(only_left, only_right) == pytest.approx(p_value, abs=5e-5)
 
 

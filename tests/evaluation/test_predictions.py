@@ -88,7 +88,7 @@ def test_probabilities_are_the_softmax() -> None:
     assert UNCALIBRATED(logits).tolist() == [[1.0, 0.0], [0.5, 0.5]]
 
 
-def test_top_k_gives_the_most_probable_first_and_equals_in_class_order() -> None:
+def test_top_k_returns_the_most_probable_first_and_equals_in_class_order() -> None:
     chances = torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.7, 0.1]])
     assert top_k(chances, ["a", "b", "c"], 2) == [[("c", 0.5), ("a", 0.25)], [("b", 0.7), ("a", 0.2)]]
     equal = torch.full((1, 500), 0.002)

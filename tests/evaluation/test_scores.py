@@ -123,7 +123,7 @@ def test_json_of_another_kind_is_refused() -> None:
     assert str(caught.value) == ("these scores are not of this version of visus ('per_class'). Evaluate the run again.")
 
 
-def test_the_sentence_tells_interval_and_baseline() -> None:
+def test_the_sentence_reports_interval_and_baseline() -> None:
     assert score(torch.tensor(CHANCES), LABELS, CLASSES).sentence("image") == (
         "80.0 % of 5 images correct (95 % interval 37.6 to 96.4 %); always guessing 'bag' gives 60.0 %"
     )

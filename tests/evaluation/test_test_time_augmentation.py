@@ -104,7 +104,7 @@ def test_an_answer_is_unsure_where_the_next_class_is_less_than_half_behind() -> 
     assert unsure(torch.zeros(3, 1)).tolist() == [False] * 3  # a single class
 
 
-def test_a_reader_is_told_the_views_where_there_are_several() -> None:
+def test_a_reader_is_reported_the_views_where_there_are_several() -> None:
     assert describe_views("none") == ""
     assert describe_views("flip", "volume") == (
         "Each prediction is the mean over 2 copies of the volume: unchanged, and mirrored left to right (test-time augmentation)."

@@ -116,7 +116,7 @@ def test_arrays_cannot_be_written_to() -> None:
         found.layers[0].values[:] = 0  # type: ignore[index]
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
     samples = networks.noise(1, 1, 5, 5)
     with pytest.raises(UsageError) as told:

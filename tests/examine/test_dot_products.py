@@ -100,7 +100,7 @@ def test_shown_filters_lie_between_0_and_1_with_weight_0_in_the_middle() -> None
     assert filters(nn.Linear(4, 2, bias=False), "").bias is None
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.ConvTranspose2d(2, 2, 2))
     sample = networks.noise(1, 1, 5, 5)
     for call, sentence in (

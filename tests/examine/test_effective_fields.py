@@ -246,7 +246,7 @@ class Attention(nn.Module):
         return self.after(F.scaled_dot_product_attention(y, y, y).mean(1))
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     module, samples = networks.u_net(), networks.noise(1, 1, 8, 8)
     for call, sentence in (
         (lambda: effective_field(module, samples, "coarce.1"), "unknown layer 'coarce.1'. Did you mean 'coarse.1'?"),
@@ -316,7 +316,7 @@ class HalfAfterScale(nn.Module):
         return self.conv(x).float() * self.scale
 
 
-def test_a_module_that_reads_float16_beside_float32_weights_has_an_effective_field() -> None:
+def test_a_module_that_reads_float16_next_to_float32_weights_has_an_effective_field() -> None:
     field = effective_field(HalfAfterScale(), torch.rand(4, 3, 8, 8), "conv", channel=0)
     assert field.box == ((3, 5), (3, 5))
     assert field.strength[3:6, 3:6].min() > 0

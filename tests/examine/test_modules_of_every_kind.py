@@ -33,7 +33,7 @@ def plain(shape: tuple[int, ...] = (2, 12, 12)) -> nn.Module:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_module_of_any_dtype_gives_float32_maps_near_those_of_float32(method: str, dtype: torch.dtype) -> None:
+def test_a_module_of_any_dtype_returns_float32_maps_near_those_of_float32(method: str, dtype: torch.dtype) -> None:
     pytest.importorskip("captum")
     module, samples = plain(), networks.noise(2, 2, 12, 12)
     expected = METHODS[method](module, samples, [0, 1])
@@ -139,7 +139,7 @@ def test_a_recurrent_layer_keeps_its_tuple_and_its_steps(kind: type[nn.RNNBase],
     np.testing.assert_allclose(seen["steps"].values, raw.permute((0, 2, 1) if batch_first else (1, 2, 0)).numpy(), atol=1e-6)
 
 
-def test_a_pool_that_gives_its_indices_keeps_them() -> None:
+def test_a_pool_that_returns_its_indices_keeps_them() -> None:
     class Pooled(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -184,7 +184,7 @@ def test_a_module_built_in_inference_mode_is_explained() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_batch_gives_what_its_samples_give_one_by_one(method: str) -> None:
+def test_a_batch_returns_what_its_samples_give_one_by_one(method: str) -> None:
     pytest.importorskip("captum")
     module, samples = plain(), networks.noise(3, 2, 12, 12)
     together = METHODS[method](module, samples, [0, 1, 2])
@@ -246,7 +246,7 @@ def test_a_torchscript_module_is_refused_in_one_sentence() -> None:
     )
 
 
-def test_lazy_weights_are_told_with_their_place() -> None:
+def test_lazy_weights_are_reported_with_their_place() -> None:
     module = nn.Sequential(nn.LazyConv2d(4, 3), nn.LazyBatchNorm2d(), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2))
     with pytest.raises(UsageError) as told:
         grad_cam(module, torch.rand(1, 1, 8, 8))
@@ -256,7 +256,7 @@ def test_lazy_weights_are_told_with_their_place() -> None:
     assert look(module, torch.rand(1, 8, 8)).layers
 
 
-def test_a_norm_over_channels_first_is_told_from_one_over_the_last_dimension() -> None:
+def test_a_norm_over_channels_first_is_reported_from_one_over_the_last_dimension() -> None:
     class ChannelsFirst(nn.LayerNorm):
         def forward(self, x: Tensor) -> Tensor:
             return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -275,7 +275,7 @@ def test_the_first_tensor_is_changed_in_outputs_of_every_build() -> None:
         assert first_tensor(output) is one
 
 
-def test_activations_are_told_from_other_layers() -> None:
+def test_activations_are_reported_from_other_layers() -> None:
     class Swishy(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return x * torch.sigmoid(x)

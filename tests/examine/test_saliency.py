@@ -151,7 +151,7 @@ def test_a_unit_that_reads_padding_alone_has_an_empty_map() -> None:
         assert (found.box, found.outside_box, float(np.abs(found.map).sum())) == (None, 0.0, 0.0)
 
 
-def test_outside_share_tells_what_spills() -> None:
+def test_outside_share_reports_what_spills() -> None:
     maps = np.zeros((1, 4, 4))
     maps[0, 0, 0], maps[0, 2, 2] = -1, 3
     assert share_outside(maps, ((1, 3), (1, 3))) == 0.25
@@ -159,7 +159,7 @@ def test_outside_share_tells_what_spills() -> None:
     assert share_outside(0 * maps, None) == 0.0
 
 
-def test_without_captum_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_captum_the_pip_line_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "captum", None)
     for method in (integrated_gradients, occlusion):
         with pytest.raises(MissingExtraError) as told:
@@ -171,7 +171,7 @@ def test_without_captum_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert grad_cam(small(), networks.noise(1, 2, 14, 13)).map.shape == (1, 14, 13)
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     pytest.importorskip("captum")
     module, samples = small(), networks.noise(2, 2, 14, 13)
     for call, sentence in (

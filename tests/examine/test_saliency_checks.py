@@ -71,7 +71,7 @@ def test_weights_become_random_from_the_last_layer_to_the_first_and_the_module_i
     assert weight_randomization(module, samples, layers=["conv1"]).layers == ("conv1",)
 
 
-def test_comparing_once_gives_the_last_of_all_steps() -> None:
+def test_comparing_once_returns_the_last_of_all_steps() -> None:
     module = networks.designed("conv(4, 3), relu, conv(4, 3), relu, globalpool, linear(classes)", SHAPE)
     samples = networks.noise(2, *SHAPE)
     each, once = (weight_randomization(module, samples, only_last=last) for last in (False, True))
@@ -181,7 +181,7 @@ def test_rank_correlation_is_that_of_ranks_with_ties(values: list[int], seed: in
     assert rank_correlation(one, np.exp(one)) == pytest.approx(0.0 if np.ptp(one) == 0 else 1.0)
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     module, samples = looks_at_one_corner(), torch.rand(2, *SHAPE)
     right = gradient_saliency(module, samples)
     for call, sentence in (

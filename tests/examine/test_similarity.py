@@ -55,7 +55,7 @@ def test_layers_of_different_shapes_are_refused() -> None:
     )
 
 
-def test_without_scipy_the_pip_line_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scipy_the_pip_line_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "scipy"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "scipy", None)
@@ -111,13 +111,13 @@ def test_a_network_is_like_itself_in_every_layer_and_its_filters_may_be_shuffled
     assert [layer.cka for layer in layer_similarity(plain, shuffled, samples)] == pytest.approx([1.0, 1.0])
 
 
-def test_a_layer_that_tells_no_sample_from_another_has_no_figure() -> None:
+def test_a_layer_that_reports_no_sample_from_another_has_no_figure() -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU())
     module[0].weight.data.zero_()
     assert [layer.cka for layer in layer_similarity(module, module, networks.noise(5, 1, 6, 6))] == [None, None]
 
 
-def test_a_part_of_the_features_at_a_time_gives_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_of_the_features_at_a_time_returns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = networks.small_compact(), networks.u_net()
     samples = networks.noise(6, 1, 28, 28)
     whole = layer_similarity(one, one, samples)

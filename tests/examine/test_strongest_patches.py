@@ -31,7 +31,7 @@ from visus.examine import activations, templates, unit_values
     ],
     ids=["resnet", "compact", "u-net", "squeezed", "signal", "volume", "twice"],
 )  # fmt: skip
-def test_a_patch_fed_alone_gives_the_same_activation_in_every_layer(
+def test_a_patch_fed_alone_returns_the_same_activation_in_every_layer(
     make: Callable[[], nn.Module], shape: tuple[int, ...], max_channels: int
 ) -> None:
     module = make()
@@ -103,7 +103,7 @@ def test_a_unit_that_reads_padding_alone_has_an_empty_patch() -> None:
     np.testing.assert_array_equal(best.pasted_into(np.ones((1, 3, 3))), np.ones((1, 3, 3)))
 
 
-def test_mistakes_are_told() -> None:
+def test_mistakes_are_reported() -> None:
     module = networks.u_net()
     samples = networks.noise(1, 1, 8, 8)
     part = Part("val", np.zeros((1, 1, 8, 8), np.uint8), np.zeros(1, np.int64), np.zeros(1, np.int64), ("a",))

@@ -95,7 +95,7 @@ def test_transposed_window_names_all_numbers_that_are_out_of_range():
     )
 
 
-def test_a_transposed_window_of_which_nothing_is_left_is_told():
+def test_a_transposed_window_of_which_nothing_is_left_is_reported():
     with pytest.raises(GeometryError) as caught:
         TransposedWindow(3, stride=2, padding=2).output_size(1)
     assert str(caught.value) == (
@@ -111,7 +111,7 @@ def test_an_upsampling_by_nothing_is_refused():
     assert Upsampling(2).sum_text(7) == "7*2 = 14"
 
 
-def test_an_axis_too_short_for_its_mirror_is_told():
+def test_an_axis_too_short_for_its_mirror_is_reported():
     window = Window(5, padding=(2, 2), reflect=True)
     assert (window.smallest_input(), window.output_size(3)) == (3, 3)
     with pytest.raises(GeometryError) as caught:

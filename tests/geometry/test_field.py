@@ -40,7 +40,7 @@ axis_ops = st.lists(st.one_of(enlarging, *2 * [windows.filter(bool).map(lambda s
 
 
 @given(windows, st.integers(0, 5))
-def test_through_gives_first_and_last_pixel_of_every_position(stack, position):
+def test_through_returns_first_and_last_pixel_of_every_position(stack, position):
     field = Field()
     for window in stack:
         field = field.through(window)

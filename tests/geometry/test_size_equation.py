@@ -61,7 +61,7 @@ def test_solve_finds_exactly_the_numbers_that_satisfy_the_formula(
 
 
 @given(numbers, letters, st.integers(1, 4))
-def test_where_there_is_no_solution_the_nearest_outputs_are_told(
+def test_where_there_is_no_solution_the_nearest_outputs_are_reported(
     numbers: dict[str, int], missing: str, dilation: int
 ) -> None:
     found = solved(numbers, dilation, missing)
@@ -77,7 +77,7 @@ def test_where_there_is_no_solution_the_nearest_outputs_are_told(
 
 
 @given(numbers, st.integers(1, 4))
-def test_a_solution_gives_what_a_torch_convolution_gives(numbers: dict[str, int], dilation: int) -> None:
+def test_a_solution_returns_what_a_torch_convolution_returns(numbers: dict[str, int], dilation: int) -> None:
     each = Solution(**numbers, dilation=dilation)
     if each.gives >= 1:
         layer = torch.nn.Conv1d(1, 1, each.kernel_size, each.stride, each.padding, dilation)

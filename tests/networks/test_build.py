@@ -302,7 +302,7 @@ def test_a_design_beyond_memory_is_refused_in_a_sentence():
     )
 
 
-def test_the_same_seed_gives_the_same_weights_and_leaves_the_global_state_alone():
+def test_the_same_seed_returns_the_same_weights_and_leaves_the_global_state_alone():
     design = compact((3, 32, 32), 10, 1000)
     torch.manual_seed(1)
     before = torch.get_rng_state()

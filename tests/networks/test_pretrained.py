@@ -56,7 +56,7 @@ def test_every_tensor_of_the_file_is_loaded_where_its_shape_fits(backbone: Backb
 @pytest.mark.parametrize(
     "backbone", [BACKBONES[0], pytest.param(BACKBONES[1], marks=pytest.mark.slow)], ids=["lite0", "lite1"]
 )
-def test_the_pretrained_network_tells_cats_from_dogs_as_imagenet_does(
+def test_the_pretrained_network_reports_cats_from_dogs_as_imagenet_does(
     backbone: Backbone, real_data: Callable[[str], Path]
 ) -> None:
     """No code of others is needed to prove the weights right: with a layer or the scaling wrong it knows nothing."""
@@ -99,7 +99,7 @@ def test_another_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     )
 
 
-def test_without_the_extra_the_line_that_installs_it_is_told() -> None:
+def test_without_the_extra_the_line_that_installs_it_is_reported() -> None:
     absent = dataclasses.replace(pretrained.DEFAULT, package="no_such_package_of_weights")
     assert absent.find() is None
     with pytest.raises(UsageError) as caught:

@@ -108,7 +108,7 @@ def test_a_price_is_remembered_on_the_disk(tmp_path: Path) -> None:
     ]
 
 
-def test_prices_lie_beside_the_choices_of_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prices_lie_next_to_the_choices_of_the_same_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path))
     assert StepCosts().file.name == choices_room.Autotuner().file.name.replace("choices", "prices")
     assert StepCosts().file.parent == choices_room.Autotuner().file.parent

@@ -38,7 +38,7 @@ def test_channels_last_and_shared_tensors_are_saved_by_value(tmp_path):
     assert torch.equal(tensors["four"], plain[:, 1:])
 
 
-def test_a_missing_file_and_a_damaged_one_are_told(tmp_path):
+def test_a_missing_file_and_a_damaged_one_are_reported(tmp_path):
     with pytest.raises(WeightsError) as caught:
         weights.load(tmp_path / "w.safetensors")
     assert str(caught.value) == f"{tmp_path}/w.safetensors: there is no such weights file."

@@ -67,7 +67,7 @@ def test_code_in_a_file_is_never_run(tmp_path: Path) -> None:
         (torch.zeros(3), "a Tensor"),
     ],
 )
-def test_a_file_without_tensors_by_name_is_told(content: object, told: str, tmp_path: Path) -> None:
+def test_a_file_without_tensors_by_name_is_reported(content: object, told: str, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
         weights.read_weights(tmp_path / "w.pt")
@@ -82,7 +82,7 @@ SAVE = "Save the state dict alone: torch.save(network.state_dict(), FILE)."
 
 
 @pytest.mark.parametrize("is_zip", [True, False])
-def test_a_file_that_was_cut_anywhere_is_told_so(is_zip: bool, tmp_path: Path) -> None:
+def test_a_file_that_was_cut_anywhere_is_reported_so(is_zip: bool, tmp_path: Path) -> None:
     torch.save(network().state_dict(), tmp_path / "w.pt", _use_new_zipfile_serialization=is_zip)
     content = (tmp_path / "w.pt").read_bytes()
     for length in (2, 12, 60, 300, len(content) // 2, len(content) - 30, len(content) - 1):
@@ -149,7 +149,7 @@ def write_kind(kind: str, file: Path) -> None:
         ("zip", f"this is a zip archive of other files (letter.txt), not a file of torch.save. {SAVE}"),
     ],
 )
-def test_a_file_of_another_kind_is_told_by_its_kind(kind: str, told: str, tmp_path: Path) -> None:
+def test_a_file_of_another_kind_is_known_by_its_kind(kind: str, told: str, tmp_path: Path) -> None:
     write_kind(kind, tmp_path / "w.pt")
     with pytest.raises(WeightsError) as caught:
         weights.read_weights(tmp_path / "w.pt")
@@ -172,7 +172,7 @@ def test_numbers_that_are_not_finite_are_named_and_nothing_is_loaded() -> None:
     assert same(module, before)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(WeightsError) as caught:
         weights.read_weights(tmp_path / "w.pt")
     assert str(caught.value) == f"{tmp_path}/w.pt: this weights file cannot be read: No such file or directory."

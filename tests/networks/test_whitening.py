@@ -159,13 +159,13 @@ def test_many_patches_are_thinned_and_large_samples_are_fewer() -> None:
     assert [num_needed(10_000, shape) for shape in ((3, 32, 32), (3, 128, 128), (1, 64, 64, 64))] == [5_000, 1_365, 256]
 
 
-def test_a_reader_is_told_that_filters_were_computed() -> None:
+def test_a_reader_is_reported_that_filters_were_computed() -> None:
     assert Fitted("whiten1", 8, 60, 4_000).sentence == (
         "The 8 filters of whiten1 were computed from 4,000 patches of 60 training samples, and are not trained."
     )
 
 
-def test_counts_tell_trained_numbers_and_bytes_tell_all() -> None:
+def test_counts_report_trained_numbers_and_bytes_report_all() -> None:
     row = account(parse("whiten(2), globalpool, linear(classes)"), (3, 32, 32), 10).rows[0]
     assert (row.num_parameters, row.bytes_weights, row.macs) == (24, 4 * (24 * 12 + 24), 31 * 31 * 24 * 12)
 

@@ -50,7 +50,7 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     return answer
 
 
-def test_the_same_seed_gives_the_same_weights_twice_and_another_seed_others(
+def test_the_same_seed_returns_the_same_weights_twice_and_another_seed_others(
     squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     runs = [visus.train(squares, TINY_NETWORK, quick, output=tmp_path) for _ in range(2)]

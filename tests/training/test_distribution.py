@@ -349,7 +349,7 @@ def test_more_processes_than_graphics_processors_are_refused(monkeypatch: pytest
     )
 
 
-def test_an_error_of_any_process_is_told_once_and_not_again_by_those_that_are_started_again(
+def test_an_error_of_any_process_is_reported_once_and_not_again_by_those_that_are_started_again(
     in_processes: InProcesses,
 ) -> None:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -367,7 +367,7 @@ def test_an_error_of_any_process_is_told_once_and_not_again_by_those_that_are_st
     assert [(type(each), each.code) for each in again] == [(SystemExit, 2)] * 3
 
 
-def test_an_error_of_all_processes_is_told_by_one(in_processes: InProcesses) -> None:
+def test_an_error_of_all_processes_is_known_by_one(in_processes: InProcesses) -> None:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
 
     def failing() -> None:
@@ -378,7 +378,7 @@ def test_an_error_of_all_processes_is_told_by_one(in_processes: InProcesses) -> 
     assert sorted(kind.__name__ for kind in kinds) == ["RecipeError", "SystemExit", "SystemExit"]
 
 
-def test_a_lost_process_is_told_by_the_others_and_a_new_start_goes_on_to_the_same_weights(
+def test_a_lost_process_is_known_by_the_others_and_a_new_start_goes_on_to_the_same_weights(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
@@ -424,7 +424,7 @@ def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are
     assert [in_processes(2, met, store=store) for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
 
-def test_processes_that_do_not_come_are_told(in_processes: InProcesses) -> None:
+def test_processes_that_do_not_come_are_reported(in_processes: InProcesses) -> None:
     def first_alone() -> None:
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         os.environ["WORLD_SIZE"] = "2"
@@ -478,7 +478,7 @@ def test_a_process_that_was_forked_within_a_lookup_of_a_name_ends(in_processes: 
     )
 
 
-def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProcesses) -> None:
+def test_a_store_that_cannot_be_reached_or_opened_is_reported(in_processes: InProcesses) -> None:
     def second_alone() -> None:
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))
         os.environ |= {"WORLD_SIZE": "2", "RANK": "1", "MASTER_PORT": "9"}
@@ -513,7 +513,7 @@ def test_a_store_that_cannot_be_reached_or_opened_is_told(in_processes: InProces
 @pytest.mark.parametrize(
     ("name", "value", "least"), [("WORLD_SIZE", "two", 1), ("WORLD_SIZE", "0", 1), ("RANK", "-1", 0), ("MASTER_PORT", "", 0)]
 )
-def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: str, value: str, least: int) -> None:
+def test_what_a_launcher_sets_wrongly_is_reported(in_processes: InProcesses, name: str, value: str, least: int) -> None:
     def wrong() -> None:
         os.environ |= {"WORLD_SIZE": "2", name: value}
         join_group()
@@ -526,7 +526,7 @@ def test_what_a_launcher_sets_wrongly_is_told(in_processes: InProcesses, name: s
     )
 
 
-def test_a_number_of_a_process_beyond_their_count_is_told(in_processes: InProcesses) -> None:
+def test_a_number_of_a_process_beyond_their_count_is_reported(in_processes: InProcesses) -> None:
     def wrong() -> None:
         os.environ |= {"WORLD_SIZE": "2", "RANK": "2"}
         join_group()

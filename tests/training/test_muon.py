@@ -91,7 +91,7 @@ def test_filters_before_a_norm_have_one_size_and_the_rate_is_the_angle() -> None
     assert torch.linalg.svdvals(step / 0.1).sub(1).abs().max() < 0.4
 
 
-def test_adam_beside_it_is_that_of_pytorch() -> None:
+def test_adam_next_to_it_is_that_of_pytorch() -> None:
     ours, theirs = nn.Parameter(drawn(7, 3)), nn.Parameter(drawn(7, 3))
     optimizers = [
         Muon([{"params": [ours], "rule": "adam", "weight_decay": 0.1}], 0.01),
@@ -118,7 +118,7 @@ def test_momentum_is_that_of_nesterov() -> None:
     assert torch.allclose(filters.detach(), by_hand, atol=1e-6)
 
 
-def test_a_step_asked_with_a_closure_gives_its_loss_and_leaves_what_has_no_gradient() -> None:
+def test_a_step_asked_with_a_closure_returns_its_loss_and_leaves_what_has_no_gradient() -> None:
     moved, left = nn.Parameter(drawn(3, 4)), nn.Parameter(drawn(3))
     optimizer = Muon([{"params": [moved]}, {"params": [left], "rule": "adam"}], 0.1)
 

@@ -33,7 +33,7 @@ def test_yaml_round_trip_keeps_every_setting(recipe: Recipe) -> None:
     assert Recipe.from_yaml(recipe.to_yaml()) == recipe
 
 
-def test_yaml_tells_the_meaning_of_every_setting() -> None:
+def test_yaml_reports_the_meaning_of_every_setting() -> None:
     lines = Recipe().to_yaml().splitlines()
     assert [line.split(":")[0] for line in lines] == list(FIELDS)
     assert all(line.split("  # ")[1] for line in lines)

@@ -77,7 +77,7 @@ def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
     assert resumed.scores == unbroken.scores
 
 
-def test_what_was_done_is_told_in_the_files_of_the_run(colored: Path, whole: Recipe, tmp_path: Path) -> None:
+def test_what_was_done_is_reported_in_the_files_of_the_run(colored: Path, whole: Recipe, tmp_path: Path) -> None:
     told: list[Prepared] = []
     run = visus.train(
         colored,

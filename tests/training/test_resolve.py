@@ -71,7 +71,7 @@ def test_the_fields_are_those_of_the_recipe() -> None:
     assert {field.name for field in dataclasses.fields(ResolvedRecipe)} == {*FIELDS, "reasons"}
 
 
-def test_the_file_gives_the_reason_beside_the_value(tmp_path: Path) -> None:
+def test_the_file_returns_the_reason_next_to_the_value(tmp_path: Path) -> None:
     text = resolve(Recipe(), IMAGES, NETWORK).to_yaml()
     assert "optimizer: muon  # muon (" in text
     assert "; here: every matrix is a filter or the head, and norms use batch statistics\n" in text
@@ -310,7 +310,7 @@ def test_a_network_that_takes_one_size_alone_is_not_given_smaller_samples() -> N
     )
 
 
-def test_contradictions_are_told_together() -> None:
+def test_contradictions_are_reported_together() -> None:
     with pytest.raises(RecipeError) as caught:
         resolve(Recipe(ema_decay=0.9, final_ema=0.1, frozen="a"), IMAGES, NETWORK)
     assert str(caught.value).startswith("2 mistakes:\n  - ema_decay=0.9 ")

@@ -81,7 +81,7 @@ def test_a_run_equals_itself(run: Path) -> None:
     assert [each.name for each in found.contenders] == [str(run)] * 2
 
 
-def test_only_samples_that_both_held_out_are_compared_and_the_rest_is_told(run: Path, other_split: Path) -> None:
+def test_only_samples_that_both_held_out_are_compared_and_the_rest_is_reported(run: Path, other_split: Path) -> None:
     left, right = visus.load(run), visus.load(other_split)
     found = compare_runs(left, right)
     shared = set(left.open_data().split("test").names) & set(right.open_data().split("test").names)
@@ -198,7 +198,7 @@ def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, 
     assert found.notes[-1].startswith("shuffled: the positions of all samples are in one random order (seed 0)")
 
 
-def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
+def test_a_shuffled_run_reports_it_everywhere_and_goes_on_shuffling(
     flat: Path, photos: Path, tmp_path: Path, visus_command: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = visus_command("experiment", "shuffle", flat, "-o", tmp_path, "--json")
@@ -227,7 +227,7 @@ def test_a_shuffled_run_tells_of_it_everywhere_and_goes_on_shuffling(
     assert by_hand.probability == pytest.approx(float(shuffled.max()), abs=1e-5)
 
 
-def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_sample(flat: Path, tmp_path: Path) -> None:
+def test_a_shuffled_run_is_scored_next_to_the_first_on_one_view_of_each_sample(flat: Path, tmp_path: Path) -> None:
     first = visus.load(flat)
     assert first.recipe.tta == "unsure:flip"
     found = compare_with_shuffled(first, output=tmp_path)
@@ -243,14 +243,16 @@ def test_a_shuffled_run_is_scored_beside_the_first_on_one_view_of_each_sample(fl
     )
 
 
-def test_views_that_one_run_alone_averages_are_told_with_its_name(run: Path, photos: Path, tmp_path: Path) -> None:
+def test_views_that_one_run_alone_averages_are_reported_with_its_name(run: Path, photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", tta="none")
     once = visus.train(photos, FLAT, recipe, output=tmp_path, name="once")
     left = visus.load(run)
     assert compare_runs(left, once).notes == (f"{left.name}: {VIEWS}",)
 
 
-def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_told(photos: Path, tmp_path: Path) -> None:
+def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_reported(
+    photos: Path, tmp_path: Path
+) -> None:
     recipe = visus.Recipe(epochs=3, batch_size=8, precision="float32", progressive_resize="0.5,1")
     grown = visus.train(photos, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, name="grown")
     found = compare_with_mlps(grown, kinds=["equal width"], with_shuffled=True)

@@ -46,7 +46,7 @@ def test_evaluating_on_the_training_data_scores_its_held_out_split(visus_command
     assert facts["split"] == "test"
 
 
-def test_what_was_done_to_other_data_is_told(
+def test_what_was_done_to_other_data_is_reported(
     visus_command: Call, run: Path, photos: Path, other_photos: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(other_photos, tmp_path / "other")
@@ -98,6 +98,6 @@ def test_predict_names_what_it_leaves_out_of_a_folder(visus_command: Call, run: 
     assert "ledger: 1 file was left out (notes.txt): text." in answer.err
 
 
-def test_more_classes_than_there_are_cannot_be_told(visus_command: Call, run: Path, photos: Path) -> None:
+def test_more_classes_than_there_are_cannot_be_reported(visus_command: Call, run: Path, photos: Path) -> None:
     answer = visus_command("predict", run, photos, "-k", "5")
     assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")

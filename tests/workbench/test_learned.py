@@ -181,7 +181,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
     assert visus.open_data(photos, split=run / "split.csv").split_seed is None
 
 
-def test_a_comparison_tells_what_a_training_took(run: Path, tmp_path: Path) -> None:
+def test_a_comparison_reports_what_a_training_took(run: Path, tmp_path: Path) -> None:
     found = compare_runs(visus.load(run), visus.load(run)).contenders[0]
     history = RunFolder.open(run).read_results()
     seconds = [row["seconds"] for row in history]

@@ -39,7 +39,7 @@ def image(photos: Path) -> Path:
     return photos / "dark" / "03.png"
 
 
-def test_the_command_writes_a_page_beside_the_run_and_prints_a_row_for_each_layer(
+def test_the_command_writes_a_page_next_to_the_run_and_prints_a_row_for_each_layer(
     visus_command: Call, run: Path, image: Path
 ) -> None:
     answer = visus_command("look", run, image, "--no-templates")
@@ -155,13 +155,15 @@ def test_a_design_is_looked_at_untrained_and_says_so(visus_command: Call, image:
     assert "With all weights random" not in page
 
 
-def test_other_data_names_samples_and_gives_templates(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
+def test_other_data_names_samples_and_returns_templates(
+    visus_command: Call, run: Path, photos: Path, tmp_path: Path
+) -> None:
     answer = visus_command("look", run, "test:5", "--data", photos, "-o", tmp_path / "a.html", "--json")
     assert json.loads(answer.out)["sample"]["truth"] == "dark"
 
 
 @pytest.mark.parametrize("shape", [(2, 40), (1, 8, 9), (3, 8, 8), (1, 6, 7, 8)])
-def test_recordings_images_and_volumes_have_a_page(shape: tuple[int, ...]) -> None:
+def test_signals_images_and_volumes_have_a_page(shape: tuple[int, ...]) -> None:
     noise = torch.rand(shape, generator=torch.Generator().manual_seed(0)) - 0.5
     pool = torch.rand(12, *shape, generator=torch.Generator().manual_seed(1))
     network = "conv(4, 3, padding=1), relu, maxpool(2), conv(5, 2), relu, globalpool, linear(classes)"
@@ -256,7 +258,7 @@ def test_a_row_of_an_array_file_is_named_by_its_number(tmp_path: Path) -> None:
 NETWORK = "conv(4, 3), relu, globalpool, linear(classes)"
 
 
-def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> None:
+def test_mistakes_in_the_sample_are_reported_in_words(run: Path, tmp_path: Path) -> None:
     rows = rows_of_recordings(tmp_path)
     image = tmp_path / "broken.png"
     image.write_bytes(b"\x89PNG\r\n\x1a\nnothing")
@@ -324,7 +326,7 @@ def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> 
     assert str(axes.value) == "an input has channels and one to three lengths, such as 3,224,224, and not (3,)."
 
 
-def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: Path) -> None:
+def test_mistakes_in_the_unit_the_class_and_the_network_are_reported_in_words(run: Path) -> None:
     for options, sentence in (
         (
             {"layer": "conv2"},
@@ -373,7 +375,7 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_told_in_words(run: P
         visus.look("runs/of/nobody", "a.png")
 
 
-def test_a_number_of_classes_beside_data_is_refused_where_it_is_another(photos: Path, image: Path) -> None:
+def test_a_number_of_classes_next_to_data_is_refused_where_it_is_another(photos: Path, image: Path) -> None:
     network = "conv(4, 3), relu, globalpool, linear(classes)"
     with pytest.raises(UsageError) as told:
         visus.look(network, "test:0", data=photos, num_classes=7)
@@ -384,7 +386,7 @@ def test_a_number_of_classes_beside_data_is_refused_where_it_is_another(photos: 
     assert visus.look(network, "test:0", data=photos, num_classes=2, templates=False).facts.answer is not None
 
 
-def test_an_sample_of_a_split_without_data_and_a_misspelled_design_are_told_first(image: Path) -> None:
+def test_an_sample_of_a_split_without_data_and_a_misspelled_design_are_reported_first(image: Path) -> None:
     with pytest.raises(UsageError) as told:
         visus.look("resnet(18)", "test:0")
     assert str(told.value) == "test:0: a sample of a split is one of data. Give the data with --data, or name a file."
@@ -439,7 +441,7 @@ class Functional(nn.Module):
         return found
 
 
-def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() -> None:
+def test_none_dead_and_not_known_are_distinguished_and_what_is_left_out_is_named() -> None:
     torch.manual_seed(0)
     found = visus.look(Functional(), torch.randn(1, 8, 8))
     conv = next(each for each in found.layers if each.path == "conv")
@@ -461,7 +463,7 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert "layers" not in positive.facts.missing
 
 
-def test_a_recording_has_samples_and_a_layer_without_a_bias_has_none() -> None:
+def test_a_signal_has_samples_and_a_layer_without_a_bias_has_none() -> None:
     page = visus.look(nn.Sequential(nn.Conv1d(2, 3, 5, bias=False), nn.ReLU(), nn.Conv1d(3, 2, 3)), torch.rand(2, 40)).page()
     assert not re.search(r"\d px", re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL))
     assert "Receptive field, points / stride" in page
@@ -516,7 +518,7 @@ def test_a_callable_without_a_number_of_classes_is_taken_as_it_is(
     )
 
 
-def test_classes_of_a_module_must_be_those_that_it_gives() -> None:
+def test_classes_of_a_module_must_be_those_that_it_returns() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
     with pytest.raises(UsageError) as caught:
         visus.look(module, torch.rand(1, 8, 8), num_classes=0)

@@ -126,7 +126,7 @@ def test_a_report_is_not_written_from_other_data(run: Path, tmp_path: Path, phot
     )
 
 
-def test_labels_that_lay_beside_the_data_are_found_at_the_new_place(photos: Path, tmp_path: Path) -> None:
+def test_labels_that_lay_next_to_the_data_are_found_at_the_new_place(photos: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     (data / "other labels.csv").write_text(

@@ -104,7 +104,7 @@ ALONE = " From now on, the module returns these answers alone."
         (lambda self, x: (self.features(x), [self.head(self.features(x))]), "a tuple: [1][0]"),
     ],
 )
-def test_the_answers_among_other_outputs_are_trained_and_it_is_told(
+def test_the_answers_among_other_outputs_are_trained_and_it_is_reported(
     gray: visus.Data, tmp_path: Path, quickly: None, forward: Callable[..., Any], told: str
 ) -> None:
     run, warnings = trained(gray, own(forward), tmp_path)
@@ -117,7 +117,7 @@ def test_axes_of_length_1_behind_the_answers_are_dropped(gray: visus.Data, tmp_p
     assert warnings == [f"Mine returns a tensor of 2 x 3 x 1 x 1: its axes of length 1 are dropped.{ALONE}"]
 
 
-def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is_told(
+def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is_reported(
     gray: visus.Data, tmp_path: Path, quickly: None
 ) -> None:
     def forward(self: Any, x: Tensor) -> Any:
@@ -164,7 +164,7 @@ def test_outputs_that_cannot_be_trained_are_refused(
 
 
 @pytest.mark.parametrize("kind", [TypeError, AssertionError, KeyError, RuntimeError, ZeroDivisionError])
-def test_an_error_in_training_alone_is_told_before_a_run_is_begun(
+def test_an_error_in_training_alone_is_reported_before_a_run_is_begun(
     gray: visus.Data, tmp_path: Path, kind: type[Exception]
 ) -> None:
     def forward(self: Any, x: Tensor) -> Any:
@@ -189,7 +189,7 @@ def test_an_error_of_a_part_names_the_part(gray: visus.Data, tmp_path: Path) -> 
     assert f", in 0 (Part), at {__file__} line " in said
 
 
-def test_an_error_of_the_backward_pass_is_told(gray: visus.Data, tmp_path: Path) -> None:
+def test_an_error_of_the_backward_pass_is_reported(gray: visus.Data, tmp_path: Path) -> None:
     def forward(self: Any, x: Tensor) -> Any:
         features = self.features(x).sigmoid()
         squares = features * features
@@ -446,7 +446,7 @@ def test_a_finished_training_leaves_report_and_card_whatever_the_module_refuses(
     assert missing["filters"].startswith("AssertionError: never one")
 
 
-def test_images_that_cannot_be_drawn_are_told_and_all_else_is_there(
+def test_images_that_cannot_be_drawn_are_reported_and_all_else_is_there(
     gray: visus.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in [each for each in sys.modules if each.partition(".")[0] == "matplotlib"]:

@@ -88,7 +88,7 @@ def test_a_module_class_without_an_init_is_called_without_arguments() -> None:
         ("misused", "TypeError: empty(): argument 'size'", 'return nn.Linear(num_classes, "wide")'),
     ],
 )
-def test_code_that_fails_is_told_from_wrong_arguments(own: Path, name: str, told: str, line: str) -> None:
+def test_code_that_fails_is_reported_from_wrong_arguments(own: Path, name: str, told: str, line: str) -> None:
     number = next(place for place, text in enumerate(SOURCE.splitlines(), 1) if text.strip() == line)
     with pytest.raises(UsageError) as caught:
         visus.summary(f"own_nets:{name}", (3, 4, 4), 5)
@@ -137,7 +137,7 @@ class _InPlace(_Reader):
         (_InPlace(), "RuntimeError: a leaf Variable"),
     ],
 )
-def test_a_module_that_lets_no_gradient_through_is_told_in_one_sentence(module: nn.Module, said: str) -> None:
+def test_a_module_that_lets_no_gradient_through_is_reported_in_one_sentence(module: nn.Module, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         visus.look(module, np.zeros((1, 8, 8), np.float32))
     assert str(caught.value).startswith(f"{type(module).__qualname__} cannot be looked into: {said}")
@@ -169,7 +169,7 @@ def test_a_module_without_numbers_is_not_looked_into() -> None:
         ),
     ],
 )
-def test_what_is_no_network_recipe_or_data_is_told(
+def test_what_is_no_network_recipe_or_data_is_reported(
     given: dict[str, Any], message: str, photos: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError) as caught:
@@ -186,7 +186,9 @@ def test_an_image_of_pillow_is_not_taken_for_files(run: Path) -> None:
     )
 
 
-def test_a_run_in_the_place_of_a_file_of_weights_is_told_with_the_file(run: Path, visus_command: Call, photos: Path) -> None:
+def test_a_run_in_the_place_of_a_file_of_weights_is_reported_with_the_file(
+    run: Path, visus_command: Call, photos: Path
+) -> None:
     answer = visus_command("train", photos, "--weights", run)
     assert (answer.code, answer.err.splitlines()[-1]) == (
         1,

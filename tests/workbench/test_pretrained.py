@@ -86,7 +86,7 @@ def test_small_images_are_left_to_a_new_network(seen: Survey, monkeypatch: pytes
     assert BackboneChoice(True)(seen) is not None
 
 
-def test_without_the_extra_one_sentence_tells_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_one_sentence_reports_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     choice = BackboneChoice()
     assert choice(FEW_PHOTOS) is None
@@ -124,7 +124,7 @@ def test_data_of_another_kind_is_refused() -> None:
     )
 
 
-def test_the_command_line_tells_of_the_extra_that_is_missing(
+def test_the_command_line_reports_the_extra_that_is_missing(
     large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
@@ -179,7 +179,7 @@ def test_check_says_what_train_would_do_with_the_same_options(
     assert ("scaled by mean-deviation of the training split" if is_new else "scaled as its weights were trained") in text
 
 
-def test_check_tells_of_the_extra_that_is_missing(
+def test_check_reports_the_extra_that_is_missing(
     large_photos: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
@@ -210,7 +210,7 @@ def test_a_file_of_weights_is_what_the_training_begins_with(photos: Path, run: P
     assert "Training started from the weights in mine.pt. Its validation accuracy was" in told
 
 
-def test_the_order_of_the_last_layer_is_told_where_others_sort_names_otherwise(tmp_path: Path) -> None:
+def test_the_order_of_the_last_layer_is_reported_where_others_sort_names_otherwise(tmp_path: Path) -> None:
     module = visus.network(DESIGN, (3, 10, 10), 3)
     torch.save(module.state_dict(), tmp_path / "w.pt")
     given = initial_weights.from_file(tmp_path / "w.pt")
@@ -242,7 +242,7 @@ def test_a_head_for_other_classes_is_fitted_first(tmp_path: Path, photos: Path) 
     assert next(event for event in seen if isinstance(event, StartScored)).val_accuracy > 0.9
 
 
-def test_weights_that_do_not_fit_are_told_with_their_file(
+def test_weights_that_do_not_fit_are_reported_with_their_file(
     photos: Path, file: Path, tmp_path: Path, visus_command: Call
 ) -> None:
     design = "conv(6, 3), norm, relu, globalpool, linear(classes)"

@@ -45,7 +45,7 @@ def arrays(folder: Path, size: tuple[int, ...], num_samples: int = 60) -> Path:
     return folder / "samples.npz"
 
 
-def test_a_run_leaves_what_its_report_tells(run: Path) -> None:
+def test_a_run_leaves_what_its_report_reports(run: Path) -> None:
     facts, page = inside_of(run), (run / "report.html").read_text("utf-8")
     scores = json.loads((run / "scores.json").read_text())
     assert facts["missing"] == {}
@@ -189,7 +189,7 @@ def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path,
 
 
 @pytest.mark.parametrize(("size", "noun"), [((2, 64), "signal"), ((1, 12, 12, 12), "volume")])
-def test_recordings_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[int, ...], noun: str) -> None:
+def test_signals_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[int, ...], noun: str) -> None:
     run = visus.train(arrays(tmp_path, size), "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
     assert facts["missing"] == {}
@@ -273,7 +273,7 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert facts["moves"]["num_samples"] > 0
 
 
-def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_samples_and_that_is_told(tmp_path: Path) -> None:
+def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_samples_and_that_is_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(100, 8, 8)).astype(np.float32), np.arange(100) % 2
     names = {"train": slice(0, 28), "val": slice(28, 100)}
@@ -299,7 +299,7 @@ def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path:
     assert "The network reads shuffled positions, so its layers see no image that could move." in facts["moves"]["notes"]
 
 
-def test_sight_tells_growth_the_middle_box_and_gates() -> None:
+def test_sight_reports_growth_the_middle_box_and_gates() -> None:
     sight = sight_of(
         visus.summary(
             "conv(4, 3, padding=1), relu, conv(4, 3, stride=2), se(2), globalpool, linear(classes)", (3, 16, 16), 5

@@ -41,7 +41,7 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run.folder
 
 
-def test_the_same_network_gives_the_samples_back(learned: Path) -> None:
+def test_the_same_network_returns_the_samples_back(learned: Path) -> None:
     found = compare_tasks(visus.load(learned), "reconstruction")
     facts = found.facts
     assert [other.name for other in facts.others] == [
@@ -79,7 +79,7 @@ def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: 
     assert told.out.rstrip().splitlines()[-1].startswith("page: ")
 
 
-def test_mistakes_are_told(learned: Path, visus_command: Call, tmp_path: Path) -> None:
+def test_mistakes_are_reported(learned: Path, visus_command: Call, tmp_path: Path) -> None:
     answer = visus_command("experiment", "task", learned, "--task", "reconstuction")
     assert answer.code == 1
     assert answer.err.strip().endswith("'reconstuction' is neither a file nor a column of this data. Known columns: none.")

@@ -57,7 +57,7 @@ def test_resuming_a_finished_training_changes_nothing(photos: Path, tmp_path: Pa
     assert again.scores == run.scores
 
 
-def test_a_table_beside_another_is_found_again(photos: Path, tmp_path: Path) -> None:
+def test_a_table_next_to_another_is_found_again(photos: Path, tmp_path: Path) -> None:
     rows = [f"{photos / label / f'{number:02}.png'},{label}" for label in ("dark", "light") for number in range(10)]
     for name in ("one.csv", "two.csv"):
         (tmp_path / name).write_text("\n".join(["path,label", *rows]) + "\n")
@@ -98,7 +98,7 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
     )
 
 
-def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counted(
+def test_random_changes_are_reported_in_whole_pixels_and_left_out_samples_are_counted(
     visus_command: Call, gray: Path, tmp_path: Path
 ) -> None:
     answer = visus_command(
@@ -126,7 +126,7 @@ def test_random_changes_are_told_in_whole_pixels_and_left_out_samples_are_counte
     )
 
 
-def test_samples_of_one_position_are_told_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
+def test_samples_of_one_position_are_reported_as_they_are_seen(visus_command: Call, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (40, 3, 1, 1), dtype=np.uint8)
     np.savez(tmp_path / "dots.npz", x=pixels, y=np.arange(40) % 2)
     words = (
@@ -194,7 +194,7 @@ def test_a_first_step_that_fails_names_its_place_and_leaves_no_run(
 
 
 @pytest.mark.parametrize("network", ["globalpool, linear(classes), softmax", "a module"])
-def test_a_network_that_ends_with_a_softmax_is_told(gray: Path, tmp_path: Path, network: str) -> None:
+def test_a_network_that_ends_with_a_softmax_is_reported(gray: Path, tmp_path: Path, network: str) -> None:
     told: list[Prepared] = []
 
     def keep(event: Event | Prepared | Scored) -> None:
@@ -209,7 +209,7 @@ def test_a_network_that_ends_with_a_softmax_is_told(gray: Path, tmp_path: Path, 
     )
 
 
-def test_a_training_that_goes_on_elsewhere_tells_both_machines(photos: Path, tmp_path: Path) -> None:
+def test_a_training_that_goes_on_elsewhere_reports_both_machines(photos: Path, tmp_path: Path) -> None:
     run = visus.train(photos, NETWORK, RECIPE, output=tmp_path)
     file = run.folder / "environment.json"
     here = json.loads(file.read_text())

@@ -230,7 +230,7 @@ def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(
         assert [rung.scale for rung in found] == expected
 
 
-def test_the_command_line_tells_the_reason(
+def test_the_command_line_reports_the_reason(
     squares: Path, priced: list[StepConfig], visus_command: Callable[..., Any]
 ) -> None:
     words = ("--epochs", 1, "-b", 90, "--precision", "float32", "-o", squares.parent / "runs")

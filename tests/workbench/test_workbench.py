@@ -111,7 +111,7 @@ def test_a_network_from_a_design_file(tmp_path: Path) -> None:
     assert visus.network(str(tmp_path / "net.txt"), (1, 8, 8), 5)(torch.zeros(1, 1, 8, 8)).shape == (1, 5)
 
 
-def test_predict_gives_what_evaluate_counts(run: Path, photos: Path) -> None:
+def test_predict_returns_what_evaluate_counts(run: Path, photos: Path) -> None:
     loaded = visus.load(run)
     data = loaded.open_data()
     answers = list(loaded.predict([photos / sample for sample in data.split("test").names]))
@@ -128,7 +128,7 @@ def test_predict_takes_arrays(run: Path) -> None:
     assert {answer.label for answer in answers} == {"dark"}
 
 
-def test_predict_tells_why_an_sample_has_no_answer(run: Path, tmp_path: Path) -> None:
+def test_predict_reports_why_an_sample_has_no_answer(run: Path, tmp_path: Path) -> None:
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     answer = next(iter(visus.load(run).predict([tmp_path / "a.png"])))
@@ -229,7 +229,7 @@ def test_foreign_weights_are_refused(run: Path, tmp_path: Path) -> None:
         ("{", "scores.json is damaged. Put it back, or train again with visus train."),
     ],
 )
-def test_missing_or_damaged_scores_are_told(run: Path, tmp_path: Path, content: str | None, message: str) -> None:
+def test_missing_or_damaged_scores_are_reported(run: Path, tmp_path: Path, content: str | None, message: str) -> None:
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "scores.json").unlink()
@@ -240,7 +240,7 @@ def test_missing_or_damaged_scores_are_told(run: Path, tmp_path: Path, content: 
     assert str(caught.value) == f"{copy}: {message}"
 
 
-def test_a_run_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_run_folder_that_cannot_be_made_is_reported(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file")
     with pytest.raises(StorageError) as caught:
         RunFolder.create(tmp_path / "runs", "a", {})

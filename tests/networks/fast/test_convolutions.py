@@ -112,7 +112,7 @@ def test_winograd_errs_at_most_three_times_as_much_as_pytorch_in_bfloat16() -> N
     width=st.integers(4, 11),
     seed=st.integers(0, 99),
 )
-def test_a_pooled_convolution_gives_the_largest_of_each_four_and_its_gradient_goes_there(
+def test_a_pooled_convolution_returns_the_largest_of_each_four_and_its_gradient_goes_there(
     channels: int, filters: int, height: int, width: int, seed: int
 ) -> None:
     maps = random_maps(3, channels, height, width, seed=seed)
@@ -139,7 +139,7 @@ def test_a_pooled_convolution_gives_the_largest_of_each_four_and_its_gradient_go
 
 
 @needs_kernels
-def test_winograd_gives_the_same_bits_again_and_the_same_sums_with_another_number_of_threads() -> None:
+def test_winograd_returns_the_same_bits_again_and_the_same_sums_with_another_number_of_threads() -> None:
     maps, gradient = random_maps(9, 33, 9, 7), random_maps(9, 50, 9, 7, seed=1)
     weight = torch.randn(50, 33, 3, 3, generator=torch.Generator().manual_seed(0))
     before = torch.get_num_threads()
@@ -324,7 +324,7 @@ def test_speed_up_leaves_names_parameters_and_float32_alone(tmp_path: Path) -> N
     torch.testing.assert_close(close.float(), expected, rtol=0.05, atol=0.02)
 
 
-def test_plain_gives_pytorchs_own_layers_for_a_while_and_slow_down_for_good(tmp_path: Path) -> None:
+def test_plain_returns_pytorchs_own_layers_for_a_while_and_slow_down_for_good(tmp_path: Path) -> None:
     network = speed_up(small_network(), Fixed(tmp_path))
     kinds = [type(part) for part in network.modules()]
     with unoptimized(network) as same:
@@ -446,7 +446,7 @@ def test_small_sums_are_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("is_pooled", [False, True])
-def test_a_measurement_gives_a_plan_that_can_be_carried_out(is_pooled: bool) -> None:
+def test_a_measurement_returns_a_plan_that_can_be_carried_out(is_pooled: bool) -> None:
     found = autotuner.measured(case(is_pooled=is_pooled))
     maps, weight = random_maps(8, 32, 16, 16), torch.randn(32, 32, 3, 3)
     out = convolve(maps, weight, TapGeometry((1, 1), (1, 1)), found)

@@ -428,7 +428,7 @@ LOOKS: dict[str, Callable[[Any, torch.Tensor], list[torch.Tensor]]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_whoever_looks_into_the_row_sees_what_each_part_says(look: Callable[..., list[torch.Tensor]]) -> None:
+def test_for_anyone_who_looks_into_the_row_sees_what_each_part_says(look: Callable[..., list[torch.Tensor]]) -> None:
     usual, fast = twins(stack())
     with in_bfloat16():
         expected, found = look(usual, images()), look(fast, images())

@@ -262,7 +262,7 @@ def test_float64_is_left_alone_in_autocast() -> None:
     [batch().bfloat16(), batch()[:, :4], batch()[0, :4], batch()[0, 0], batch()[:, :, :2, :2], torch.zeros(0, 5, 8, 8)],
     ids=["another type", "channels", "channels of one sample", "axes", "too small", "no samples"],
 )
-def test_what_pytorch_refuses_is_refused_and_what_it_gives_is_given(images: torch.Tensor) -> None:
+def test_what_pytorch_refuses_is_refused_and_what_it_returns_is_given(images: torch.Tensor) -> None:
     usual, fast = twins(nn.Sequential(nn.Conv2d(5, 4, 3), nn.MaxPool2d(2), nn.ReLU()))
     images = images.requires_grad_()
 
@@ -361,7 +361,7 @@ LOOKS: dict[str, Callable[[Any, torch.Tensor], list[torch.Tensor]]] = {
 
 
 @pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
-def test_whoever_looks_between_the_parts_sees_what_each_of_them_says(look: Callable[..., list[torch.Tensor]]) -> None:
+def test_for_anyone_who_looks_between_the_parts_sees_what_each_of_them_says(look: Callable[..., list[torch.Tensor]]) -> None:
     usual, fast = twins(stack())
     with in_bfloat16():
         expected, found = look(usual, batch()), look(fast, batch())
@@ -667,7 +667,7 @@ def test_a_kernel_without_memory_is_an_error_as_of_pytorch() -> None:
         "visus_activation",
     ],
 )
-def test_what_a_kernel_gives_back_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kernel_returns_back_is_looked_at(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     library = compiler_room.kernels()
 
     class Lacking:

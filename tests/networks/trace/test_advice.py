@@ -106,12 +106,14 @@ def wasteful(draw: st.DrawFn) -> ConvProblem:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
-def test_a_design_and_its_module_are_told_the_same(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
+def test_a_design_and_its_module_are_reported_the_same(
+    case: ConvProblem, object_px: int | None, batch_size: int | None
+) -> None:
     assert_same(*case, object_px, batch_size)
 
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
-def test_a_family_and_its_module_are_told_the_same(family: str) -> None:
+def test_a_family_and_its_module_are_reported_the_same(family: str) -> None:
     shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))
     design = resolve_network("mlp(16)" if family == "mlp" else family, input_shape=shape, num_classes=5)
     assert_same(design, shape, object_px=40, batch_size=1)
@@ -220,14 +222,14 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
 
 @settings(max_examples=60)
 @given(case=wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
-def test_a_remedy_removes_what_it_is_told_for(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
+def test_a_remedy_removes_what_it_is_reported_for(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
     assert_remedied(*case, object_px, batch_size)
 
 
 @pytest.mark.parametrize(
     ("text", "shape"), [("resnet(18)", (3, 97, 97)), ("inception(3)", (3, 108, 97)), ("lenet5", (1, 33, 33))]
 )
-def test_the_remedies_of_families_remove_what_they_are_told_for(text: str, shape: tuple[int, ...]) -> None:
+def test_the_remedies_of_families_remove_what_they_are_reported_for(text: str, shape: tuple[int, ...]) -> None:
     design = resolve_network(text, input_shape=shape, num_classes=5)
     assert assert_remedied(design, shape, 30, None)
 
@@ -265,7 +267,7 @@ def advice_on(module: nn.Module, shape: tuple[int, ...], **asked: int) -> list[s
     return [advice.text for advice in visus.summary(module, shape, **asked).advice]
 
 
-def test_pixels_between_the_windows_of_a_module_are_told_as_of_a_design() -> None:
+def test_pixels_between_the_windows_of_a_module_are_reported_as_of_a_design() -> None:
     design = parse("conv(8, 3, stride=8)")
     (known,) = advise(account(design, (3, 64, 64)), design)
     assert advice_on(nn.Sequential(nn.Conv2d(3, 8, 3, stride=8)), (3, 64, 64)) == [f"0: {known.sentence}"]
@@ -279,14 +281,14 @@ def test_operations_outside_of_layers_are_advised_on() -> None:
     ]
 
 
-def test_a_pool_of_one_position_in_a_module_is_told_of() -> None:
+def test_a_pool_of_one_position_in_a_module_is_reported() -> None:
     module = nn.Sequential(nn.Conv2d(1, 4, 8), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
     assert [text for text in advice_on(module, (1, 8, 8)) if "pooled" in text] == [
         "1: the map that is pooled here is 1 x 1: the largest and the mean of 1 number are that number."
     ]
 
 
-def test_a_group_norm_over_one_value_is_traced_and_told_of() -> None:
+def test_a_group_norm_over_one_value_is_traced_and_reported() -> None:
     module = build(parse("conv(6, 3), globalpool, groupnorm(6), linear(3)"), (1, 12, 12))
     assert advice_on(module, (1, 12, 12)) == [
         "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: the output "
@@ -325,7 +327,7 @@ def test_what_has_no_rule_is_not_advised_on() -> None:
     assert costs.advice == ()
 
 
-def test_the_last_map_behind_a_hull_sees_at_most_what_is_told() -> None:
+def test_the_last_map_behind_a_hull_sees_at_most_what_is_reported() -> None:
     class Rough(nn.Module):
         def __init__(self) -> None:
             super().__init__()

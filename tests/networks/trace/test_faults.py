@@ -19,7 +19,7 @@ from .hard_modules import Made, conv
 from .nan_oracle import boxes, output_of
 
 
-def test_padding_in_front_of_a_window_is_told_where_an_axis_was_given_up() -> None:
+def test_padding_in_front_of_a_window_is_reported_where_an_axis_was_given_up() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         padded = F.pad(x, (1, 1, 1, 1))
         padded[..., 0] = padded[..., -1]
@@ -44,7 +44,7 @@ def test_padding_in_front_of_a_window_is_told_where_an_axis_was_given_up() -> No
         (trace_rows, "fields_of", "the row of conv cannot be written: "),
     ],
 )
-def test_what_fails_beside_the_rules_is_a_fault_of_visus_too(
+def test_what_fails_next_to_the_rules_is_a_fault_of_visus_too(
     owner: Any, name: str, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*args: Any) -> Any:

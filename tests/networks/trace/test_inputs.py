@@ -98,7 +98,7 @@ def test_two_inputs_of_one_size_are_read_as_one_image() -> None:
     assert costs.bytes_training(4) > costs.bytes_training(2)
 
 
-def test_no_field_is_told_of_a_second_input_of_another_size() -> None:
+def test_no_field_is_reported_a_second_input_of_another_size() -> None:
     costs = summary(TwoSizes(), [(1, 8, 8), (1, 9, 10)])
     assert [(row.path, row.output_shape, row.macs, len(row.fields)) for row in costs.rows] == [
         ("fine", (4, 6, 6), 1296, 2),
@@ -138,7 +138,7 @@ def test_an_image_and_words_are_a_float_and_integers() -> None:
         ),
     ],
 )
-def test_too_few_and_too_many_shapes_are_told(module: nn.Module | str, shapes: list[tuple[int, ...]], said: str) -> None:
+def test_too_few_and_too_many_shapes_are_reported(module: nn.Module | str, shapes: list[tuple[int, ...]], said: str) -> None:
     with pytest.raises(UsageError) as caught:
         summary(module, shapes)
     assert str(caught.value) == said

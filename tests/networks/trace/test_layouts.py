@@ -107,7 +107,7 @@ def test_windows_of_a_smaller_map_keep_the_fields_that_larger_windows_gave() -> 
     assert row.notes == ()
 
 
-def test_windows_in_the_batch_are_told_by_what_all_read() -> None:
+def test_windows_in_the_batch_are_known_by_what_all_read() -> None:
     def forward(m: Any, x: Tensor) -> Tensor:
         return m.conv(cut(x.permute(0, 2, 3, 1), 4).transpose(1, 2).reshape(-1, 4, 4, 4))
 

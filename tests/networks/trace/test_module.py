@@ -229,7 +229,7 @@ def test_a_failing_layer_is_named_and_the_rows_before_it_are_kept() -> None:
     assert caught.value.account.output == (288,)
 
 
-def test_a_failure_outside_of_layers_is_told_with_the_module_around_it() -> None:
+def test_a_failure_outside_of_layers_is_reported_with_the_module_around_it() -> None:
     def forward(m: Any, x: torch.Tensor) -> torch.Tensor:
         raise ValueError("too small\nby far")
 
@@ -240,7 +240,7 @@ def test_a_failure_outside_of_layers_is_told_with_the_module_around_it() -> None
     )
 
 
-def test_a_mistake_in_the_modules_own_code_is_told_with_its_place() -> None:
+def test_a_mistake_in_the_modules_own_code_is_reported_with_its_place() -> None:
     def forward(m: Any, x: torch.Tensor) -> Any:
         return {"map": x}["maps"]
 
@@ -270,7 +270,7 @@ def test_a_rule_that_fails_is_a_fault_of_visus_and_said_so(monkeypatch: pytest.M
     )
 
 
-def test_the_last_row_tells_of_what_the_module_returns() -> None:
+def test_the_last_row_reports_what_the_module_returns() -> None:
     def written(m: Any, x: torch.Tensor) -> torch.Tensor:
         out = torch.zeros(len(x), 4, 8, 12, device=x.device)
         out[:, :, 1:-1, 1:-1] = m.conv(x)
