@@ -64,7 +64,7 @@ class Bench:
 
     Args:
         work: folder of the runs.
-        fashion, cifar: data sets; None for the images that come with visus, or for none.
+        fashion, cifar: datasets; None for the images that come with visus, or for none.
         epochs: of every training.
         tries: random sums that are checked.
     """

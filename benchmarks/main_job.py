@@ -1,4 +1,4 @@
-"""``visus train`` with its default recipe on a data set, several seeds: accuracy on the held-out split, and the time of the whole command.
+"""``visus train`` with its default recipe on a dataset, several seeds: accuracy on the held-out split, and the time of the whole command.
 
     python benchmarks/main_job.py DATA [DATA ...] [--seeds 0 1 2] [--output FILE.json]
 
@@ -57,7 +57,7 @@ def train_once(data: str, seed: int, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Train on every data set with every seed and write one table."""
+    """Train on every dataset with every seed and write one table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("data", nargs="+")
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])

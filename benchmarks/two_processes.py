@@ -1,4 +1,4 @@
-"""Two processes of one thread beside one process of two threads, on one data set; and a run of which a process is killed.
+"""Two processes of one thread beside one process of two threads, on one dataset; and a run of which a process is killed.
 
     python benchmarks/two_processes.py DATA [--seeds 0 1 2] [--epochs N] [--output FILE.json] [-- OPTIONS OF VISUS TRAIN]
 

@@ -60,16 +60,16 @@ def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def real_data() -> Callable[[str], Path]:
-    """Gives the path of a real data set by its name, or skips the test with the reason where it is absent.
+    """Gives the path of a real dataset by its name, or skips the test with the reason where it is absent.
 
-    ``VISUS_REAL_DATA`` names the folder of data sets; without it, ``../shared/data`` beside the repository is tried.
+    ``VISUS_REAL_DATA`` names the folder of datasets; without it, ``../shared/data`` beside the repository is tried.
     """
     folder = Path(os.environ.get("VISUS_REAL_DATA") or _BESIDE)
 
     def find(name: str) -> Path:
         path = folder / name
         if not path.exists():
-            pytest.skip(f"needs the real data set {name}: VISUS_REAL_DATA names no folder that has it")
+            pytest.skip(f"needs the real dataset {name}: VISUS_REAL_DATA names no folder that has it")
         return path
 
     return find

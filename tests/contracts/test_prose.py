@@ -34,6 +34,19 @@ BRITISH = re.compile(
     r"is(?:e|es|ed|ing|ation)\b)",
     re.IGNORECASE,
 )
+COINED = re.compile(
+    r"\b(?:pict"
+    r"ures?|record"
+    r"ings?|data s"
+    r"ets?|left ou"
+    r"t:|(?:is|are) tol"
+    r"d|text"
+    r"book|(?-i:This file kn"
+    r"ows)|must not kn"
+    r"ow)\b(?!\")",
+    re.IGNORECASE,
+)
+"""Words that this project once used where the field has others: image, signal, dataset, default, reports, theoretical."""
 NAMES_THAT_PEOPLE_GIVE = {"src/visus/data/folder_names.py", "src/visus/data/masks.py"}
 
 
@@ -75,6 +88,19 @@ def test_spelling_is_american(tree: Tree) -> None:
         if name.endswith((".py", ".md", ".html", ".cpp", ".toml")) and name not in NAMES_THAT_PEOPLE_GIVE
         for number, line in enumerate(text.splitlines(), 1)
         if BRITISH.search(line)
+    ]
+    assert not places, "\n".join(places)
+
+
+def test_words_are_those_of_the_field(tree: Tree) -> None:
+    places = [
+        f"{name}:{number}: {line.strip()}"
+        for name, text in texts(tree).items()
+        if name.startswith(("src/", "README", "CONTRIBUTING", "ARCHITECTURE", "docs/"))
+        and name.endswith((".py", ".md"))
+        and name not in NAMES_THAT_PEOPLE_GIVE
+        for number, line in enumerate(text.splitlines(), 1)
+        if COINED.search(line)
     ]
     assert not places, "\n".join(places)
 

@@ -1,4 +1,4 @@
-"""A small data set of real arithmetic, so that a training takes a second: bright and dark squares to tell apart."""
+"""A small dataset of real arithmetic, so that a training takes a second: bright and dark squares to tell apart."""
 
 from __future__ import annotations
 

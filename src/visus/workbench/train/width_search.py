@@ -42,7 +42,7 @@ MEMORY_SHARE: Final = 0.5  # of the memory, that the largest step of a wider net
 
 
 @dataclass(frozen=True)
-class Rung:
+class Candidate:
     """``compact`` at one scale, for some data.
 
     Args:
@@ -86,22 +86,22 @@ def within_limit(
     """
     taken, reason = USUAL, ""
     if group.is_first:
-        rungs = {rung.scale: rung for rung in _usable(given, data, machine, group, mirrors)}
+        candidates = {candidate.scale: candidate for candidate in _usable(given, data, machine, group, mirrors)}
         prices, known = StepCosts(), dict[float, float]()
 
         def seconds_of(scale: float) -> float:
             if scale not in known:
-                known[scale] = _training_s(rungs[scale], prices, data, machine, group, monitor)
+                known[scale] = _training_s(candidates[scale], prices, data, machine, group, monitor)
             return known[scale]
 
-        macs = {scale: rung.macs for scale, rung in rungs.items()}
+        macs = {scale: candidate.macs for scale, candidate in candidates.items()}
         taken = widest_within(limit_s, macs, seconds_of)
-        reason = sentence(limit_s, taken, known, macs, rungs[taken].recipe.epochs)
+        reason = sentence(limit_s, taken, known, macs, candidates[taken].recipe.epochs)
     (taken,) = group.broadcast([taken])
-    rung = _rung(taken, given, data, group, mirrors)  # new: what was measured is used up
-    asked = usual.asked if taken == USUAL else rung.made.asked
-    made = dataclasses.replace(rung.made, asked=asked, warnings=usual.warnings, reason=group.broadcast_text(reason))
-    return made, rung.recipe
+    candidate = _candidate(taken, given, data, group, mirrors)  # new: what was measured is used up
+    asked = usual.asked if taken == USUAL else candidate.made.asked
+    made = dataclasses.replace(candidate.made, asked=asked, warnings=usual.warnings, reason=group.broadcast_text(reason))
+    return made, candidate.recipe
 
 
 def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callable[[float], float]) -> float:
@@ -166,13 +166,13 @@ def _named(scale: float) -> str:
     return f"{DEFAULT_NETWORK}(scale={scale:g})"
 
 
-def _rung(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> Rung:
+def _candidate(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> Candidate:
     """``compact`` at a scale, new, with the recipe resolved for it."""
     shape, num_classes, num_samples = data.input_shape, len(data.classes), len(data.split("train"))
     made = make_network(_named(scale), shape, num_classes, num_samples=num_samples, seed=given.seed)
     assert made.design is not None, "a family gives a design"
     recipe, cost = resolved(given, data, made.module, mirrors), account(made.design, shape, num_classes)
-    return Rung(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
+    return Candidate(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
 
 
 def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
@@ -180,16 +180,18 @@ def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
     return math.ceil(recipe.batch_size / group.size)
 
 
-def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[Rung]:
-    """The usual rung, and those that take the person's own sides of progressive resizing and whose steps, if they are wider, fit into the memory."""
+def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[Candidate]:
+    """The usual candidate, and those that take the person's own sides of progressive resizing and whose steps, if they are wider, fit into the memory."""
     memory = _memory_bytes(machine)
     usable = []
     for scale in (float(scale) for scale in SCALES if scale <= WIDEST or scale == USUAL):
-        rung = _rung(scale, given, data, group, mirrors)
-        takes_all = given.progressive_resize is None or min(given.sides) == 1 or takes_smaller(rung.made.module, data, given)
-        fits = memory is None or rung.step_bytes * group.local_size <= MEMORY_SHARE * memory
+        candidate = _candidate(scale, given, data, group, mirrors)
+        takes_all = (
+            given.progressive_resize is None or min(given.sides) == 1 or takes_smaller(candidate.made.module, data, given)
+        )
+        fits = memory is None or candidate.step_bytes * group.local_size <= MEMORY_SHARE * memory
         if scale == USUAL or (takes_all and (fits or scale < USUAL)):
-            usable.append(rung)
+            usable.append(candidate)
     return usable
 
 
@@ -200,14 +202,16 @@ def _memory_bytes(machine: Machine) -> int | None:
     return memory_bytes()
 
 
-def _training_s(rung: Rung, prices: StepCosts, data: Data, machine: Machine, group: Group, monitor: Monitor) -> float:
+def _training_s(
+    candidate: Candidate, prices: StepCosts, data: Data, machine: Machine, group: Group, monitor: Monitor
+) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
-    made, recipe = rung.made, rung.recipe
+    made, recipe = candidate.made, candidate.recipe
     batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
     work = StepConfig(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
 
     def make() -> tuple[nn.Module, torch.optim.Optimizer]:
-        monitor.emit(Pricing(_named(rung.scale)))
+        monitor.emit(Pricing(_named(candidate.scale)))
         module, _ = prepare(made.module, data, recipe, machine)
         return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 
