@@ -112,7 +112,7 @@ def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
     )
     for each in found.shown():
         assert each.sample not in {near.sample for near in each.alike}
-    assert visus.load(run).mistakes(split="val").notes == ("These samples were also used to choose the weights.",)
+    assert visus.load(run).mistakes(split="val").notes == ("These samples were also used to select the weights.",)
 
 
 def test_mistakes_on_other_data_are_compared_with_the_samples_of_the_training(run: Path, other_photos: Path) -> None:

@@ -77,7 +77,7 @@ def with_first(output: Any, tensor: Tensor) -> Any:
 
 
 def layout_of(layer: nn.Module, args: tuple[Any, ...], output: Tensor) -> tuple[int, ...] | None:
-    """The permutation that makes an output (samples, channels, *spatial); None where it already is.
+    """The permutation that makes an output (samples, channels, *spatial); None if it already is.
 
     Channels are the last dimension after a linear layer, an embedding, a recurrent layer or a norm over the last dimension, and after
     elementwise layers that follow; a recurrent layer may have time steps as its first dimension.

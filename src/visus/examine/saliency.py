@@ -50,7 +50,7 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
         target: a class, a class for each sample, or a ``Unit``; None for the predicted class.
 
     Raises:
-        UsageError: no such class, layer, channel or position.
+        UsageError: the class, layer, channel or position does not exist.
 
     >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> gradient_saliency(module, torch.ones(3, 1, 2, 2), target=1).map.shape
@@ -211,7 +211,7 @@ def _run_to_layer(
 
 
 def _rank(call: LayerCall, places: MapPlacements) -> tuple[int, bool] | None:
-    """How exactly the cells of a layer's map can be placed on the input; None where they cannot."""
+    """How exactly the cells of a layer's map can be placed on the input; None if they cannot."""
     try:
         quality = places.of(call.path, tuple(call.output.shape[2:])).quality
     except UsageError:
@@ -233,7 +233,7 @@ def integrated_gradients(
 
     Raises:
         MissingExtraError: captum is not installed.
-        UsageError: no such class, layer, channel or position.
+        UsageError: the class, layer, channel or position does not exist.
     """
     attribution = _captum()
     if steps < 1:
@@ -278,7 +278,7 @@ def occlusion(
 
     Raises:
         MissingExtraError: captum is not installed.
-        UsageError: no such class, layer, channel or position; a window that does not fit.
+        UsageError: the class, layer, channel or position does not exist; a window that does not fit.
     """
     attribution = _captum()
     module = plain_module(module)

@@ -1,4 +1,4 @@
-"""Support for any ``nn.Module`` of a person: outputs other than one tensor, exceptions in its code, copies, lazy weights.
+"""Support for any ``nn.Module`` of a user: outputs other than one tensor, exceptions in its code, copies, lazy weights.
 
 Shape letters: N samples, C classes.
 """

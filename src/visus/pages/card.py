@@ -1,4 +1,4 @@
-"""The model card: a README.md in the run's folder that says what the network is, how good it is and what it is not for."""
+"""The model card: a README.md in the run's folder on the network, its accuracy and its limits."""
 
 from __future__ import annotations
 

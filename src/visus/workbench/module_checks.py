@@ -15,10 +15,7 @@ from visus.networks.own_code import copied, describe_failure, describe_output, f
 from visus.networks.states import state_of
 from visus.units import write_shape
 
-SOFTMAX = (
-    "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
-    "Leave it out; visus predict gives probabilities all the same."
-)
+SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway."
 
 
 def check_module(
@@ -38,7 +35,7 @@ def check_module(
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     if device.type == "meta":
         raise UsageError(
-            "this module is on the device meta, which keeps no weights. Make it outside of torch.device('meta'), "
+            "this module is on the device meta, which has no values. Create it outside of torch.device('meta'), "
             "or give it weights with to_empty and its own initialization.",
             where=name,
         )
@@ -59,7 +56,7 @@ def check_module(
             where=name,
         )
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UsageError("this module has no parameter that can be trained.", where=name)
+        raise UsageError("this module has no trainable parameter.", where=name)
     answers, place = found
     warnings = []
     if not isinstance(output, Tensor) or output.dim() != 2:
@@ -139,7 +136,7 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
     _try_answering(twin, batch, machine, name)
     if not answers.requires_grad:
         raise UsageError(
-            "in training, what this module gives does not depend on any parameter that can be trained: it is detached, "
+            "in training, the output of this module does not depend on any trainable parameter: it is detached, "
             "or computed under torch.no_grad.",
             where=name,
         )

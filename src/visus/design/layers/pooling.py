@@ -62,8 +62,7 @@ class Pool(Windowed):
         mistakes += check_whole("padding", self.padding, least=0, axes=True)
         if not mistakes and self._pads_too_much():
             mistakes.append(
-                f"padding={self.padding} is more than half of kernel_size={self.kernel_size}: a window would see padding "
-                "alone. Use less padding or a larger kernel."
+                f"padding={self.padding} is more than half of kernel_size={self.kernel_size}: a window would see only padding. Use less padding or a larger kernel."
             )
         return mistakes + check_flag("ceil_mode", self.ceil_mode)
 

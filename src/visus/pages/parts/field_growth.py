@@ -26,7 +26,7 @@ def field_growth_figure(
         noun: what the sample is called.
         unit: of all lengths, such as ``px``.
         length: of the sample's axis.
-        object_px: length of the objects; None where it is not known.
+        object_px: length of the objects; None if unknown.
         title: of the figure.
     """
     sizes = [size for _, size in layers]

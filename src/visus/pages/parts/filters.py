@@ -1,6 +1,7 @@
 """Filters as images: the one renderer of kernels, for the report, the look page and the comparison of tasks.
 
-Every filter is drawn on its own scale, so that the pattern of a weak one can be seen too; its largest weight stands below it. Shape letters:
+Every filter is drawn on its own scale, so that weak patterns are visible too. The number below it is its largest weight.
+Shape letters:
 F filters, C input channels, * the spatial axes.
 """
 

@@ -71,7 +71,7 @@ def compare_with_antialiased(
     changed = antialiased_design(run)
     if changed is None:
         raise UsageError(
-            "this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.",
+            "this network has no flatten and no stride to change, or is not a design: there is nothing to train.",
             where=str(run.folder),
         )
     design, changes = changed

@@ -33,7 +33,7 @@ def compare_with_shuffled(
     Raises:
         UsageError: the network is not a design.
     """
-    design = design_of_run(run, "a network is trained once more from its design")
+    design = design_of_run(run, "this experiment rebuilds the network from its design")
     again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))
     other = again.train_design(design, "shuffled", shuffle_seed=SHUFFLE_SEED)
     runs: list[tuple[SavedRun, str]] = [(run, "network"), (other, "network")]
