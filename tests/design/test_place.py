@@ -212,7 +212,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
         (
             "relu",
             (0, 8),
-            "an input shape is (channels, *spatial) with one to three axes, or (features,), with positive integers and no batch axis; (0, 8) is none.",
+            "an input shape is (channels, *spatial) with one to three axes, or (features,), with positive integers and no batch axis, not (0, 8).",
         ),
     ],
 )

@@ -425,7 +425,7 @@ def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Pat
     loaded = visus.load(folder)
     report = report_shifts(loaded, loaded.open_data(), num_samples=6)
     assert (report.step_px, report.phases, report.layers) == (None, None, ())
-    assert report.notes == ("The network reads shuffled positions, so its layers see no image that could move.",)
+    assert report.notes == ("The network reads shuffled positions, so its layers see no image that could shift.",)
     part = loaded.open_data().split("test")
     samples, labels = some_samples(loaded, part, 12)
     right = (reading(loaded)(samples).argmax(1) == labels).double().mean()

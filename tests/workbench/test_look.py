@@ -203,7 +203,7 @@ def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
     assert "--saliency all shows every map with its checks." in plain.page()
     found = visus.look(speaks_against_every_class(), sample, saliency="grad-cam")
     (empty,) = found.facts.methods
-    assert "because it was asked for" in found.facts.reason or "because they were asked for" in found.facts.reason
+    assert "on request" in found.facts.reason
     with pytest.raises(UsageError) as told:
         visus.look(speaks_against_every_class(), sample, saliency="gradcam")
     assert str(told.value) == (
@@ -270,13 +270,13 @@ def test_mistakes_in_the_sample_are_told_in_words(run: Path, tmp_path: Path) -> 
     )
     with pytest.raises(UsageError) as outside:
         visus.look(run, "test:900")
-    assert str(outside.value) == "test:900: the test split has 12 samples, counted from 0, and number 900 was asked for."
+    assert str(outside.value) == "test:900: the test split has 12 samples, counted from 0, and number 900 was requested."
     with pytest.raises(UsageError) as several:
         visus.look(NETWORK, rows, input_shape=(2, 30))
     assert str(several.value) == f"{rows}: this file holds 5 samples: say which, from {rows}:0 to {rows}:4."
     with pytest.raises(UsageError) as beyond:
         visus.look(NETWORK, f"{rows}:5", input_shape=(2, 30))
-    assert str(beyond.value) == f"{rows}: this file holds 5 samples, counted from 0, and number 5 was asked for."
+    assert str(beyond.value) == f"{rows}: this file holds 5 samples, counted from 0, and number 5 was requested."
     with pytest.raises(UsageError) as numbered:
         visus.look(run, f"{tmp_path / 'fine.png'}:0")
     assert (
@@ -440,8 +440,8 @@ def test_none_dead_and_not_known_are_told_apart_and_what_is_left_out_is_named() 
     assert "Never positive on this image: 1 filter (1); after a ReLU they would be dead." in page
     assert found.facts.dash in page
     left = (
-        "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, and the network "
-        "does not call them as layers without parts, so their maps are not known."
+        "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, but the network "
+        "does not call them as leaf modules, so their maps are unknown."
     )
     assert found.facts.missing["layers"] == left
     assert left in page

@@ -92,7 +92,7 @@ def refused(data: visus.Data, module: nn.Module, output: Path) -> str:
 
 # ---- outputs ----
 
-ALONE = " From now on, the module returns these answers alone."
+ALONE = " From now on, the module returns only these logits."
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
     module = own(forward)
     aux = module.aux.weight.detach().clone()
     _, warnings = trained(gray, module, tmp_path, RECIPE.replace(ema_decay=0.0))
-    assert warnings == ["in training, Mine returns a Pair: 'answer' in it is trained, and its other outputs are not."]
+    assert warnings == ["in training, Mine returns a Pair: 'answer' in it is trained; its other outputs are ignored."]
     assert torch.equal(module.aux.weight, aux)
 
 

@@ -377,7 +377,7 @@ def check(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check a dataset before any training: its classes and splits, what is done to it, and what is wrong with it."""
+    """Check a dataset before any training: its classes and splits, its preprocessing, and its problems."""
     from visus.cli.show import show
     from visus.data.opened import open_data
     from visus.workbench.data_check import DataCheck

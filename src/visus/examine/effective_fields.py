@@ -41,7 +41,7 @@ _NO_POSITION: tuple[int, ...] = ()
 
 @dataclass(frozen=True, eq=False)
 class EffectiveField:
-    """How strongly each pixel moves a unit.
+    """The influence of each pixel on a unit.
 
     Args:
         layer: path of the unit's layer.

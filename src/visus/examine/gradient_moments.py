@@ -45,7 +45,7 @@ class CallDerivatives:
     """Derivatives of one call of a function over samples: for each operand that depends on the input.
 
     Args:
-        name: of the function.
+        name: name of the function.
     """
 
     def __init__(self, name: str) -> None:

@@ -417,7 +417,7 @@ class TracedFields:
         """The exact receptive field of the unit at a position: first and last pixel on each axis; None if it reads no pixel.
 
         Args:
-            position: of the unit in the layer's map.
+            position: position of the unit in the layer's map.
             spatial: lengths of that map's axes.
         """
         fields = self.fields(path)

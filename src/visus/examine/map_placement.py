@@ -133,7 +133,8 @@ class MapPlacements:
         """The placement of the map of a call of a layer.
 
         Args:
-            path: path of the call. spatial: lengths of the map's axes.
+            path: path of the call.
+            spatial: lengths of the map's axes.
 
         Raises:
             UsageError: the map has more axes than the input, and its receptive field is unknown.

@@ -66,7 +66,7 @@ class MistakeReport(Described):
 
     Attributes:
         split: the split of the samples; ``all`` for another dataset that was evaluated whole.
-        noun: what a sample is called.
+        noun: word for one sample.
         num_samples: samples of the split.
         num_wrong: misclassified samples.
         confident_wrong: the most confident mistakes, the most confident first.

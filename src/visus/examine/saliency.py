@@ -264,7 +264,7 @@ def occlusion(
     stride: int | Sequence[int] | None = None,
     baseline: float = 0.0,
 ) -> Saliency:
-    """How much the score falls when a window of the sample is replaced by the baseline (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
+    """The drop of the score when a window of the sample is replaced by the baseline (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
 
     For a unit only its exact receptive field is occluded: the rest cannot matter.
 

@@ -224,7 +224,7 @@ def deletion_and_insertion(
         saliency: the map.
         steps: number of steps from no pixel to all of them.
         baseline: the value of a removed pixel; 0 is the mean of the training set where samples are normalized by it.
-        seed: of the random orders.
+        seed: seed of the random orders.
         num_random: random orders of the pixels.
         random_from: curves of another map of the same samples, target and steps, whose random orders are reused; this saves most of the time.
         calibrator: turns outputs into probabilities.
@@ -298,7 +298,7 @@ def _area(shares: Array, curve: Array) -> float:
 
 @torch.no_grad()
 def _reset(layer: nn.Module, seed: int) -> None:
-    """Draw the weights of a layer anew, in place; the global random state does not change."""
+    """Draw the weights of a layer again, in place; the global random state does not change."""
     reset: Any = getattr(layer, "reset_parameters", None)
     if callable(reset):
         with torch.random.fork_rng(devices=[]):

@@ -40,7 +40,7 @@ Target = int | Sequence[int] | Unit | None
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """How much each pixel mattered for the target.
+    """The importance of each pixel for the target.
 
     Args:
         method: ``gradient``, ``Grad-CAM``, ``integrated gradients`` or ``occlusion``.

@@ -48,7 +48,7 @@ class Template:
 
     Args:
         sample: index of the sample, in the order in which samples were given.
-        position: of the unit in the map of its layer; empty if the layer has no map.
+        position: position of the unit in the map of its layer; empty if the layer has no map.
         value: its activation.
         box: its exact receptive field, first and last pixel on each axis; None if it reads only padding.
         patch: the scaled pixels inside the box, (channels, *).
@@ -263,7 +263,7 @@ class _Best:
 
 
 def unit_values(module: nn.Module, inputs: Inputs, layer: str, channel: int, position: Sequence[int] = ()) -> Array:
-    """The activation of one unit for each sample, (N,): a template is right if its patch alone gives its value.
+    """The activation of one unit for each sample, (N,): a template is correct if its patch alone has its value.
 
     Raises:
         UsageError: the layer does not exist.

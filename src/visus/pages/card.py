@@ -31,7 +31,7 @@ def write_card(path: Path, facts: ReportFacts) -> None:
 
 
 def card_text(facts: ReportFacts) -> str:
-    """The model card as Markdown text; the same facts give the same text."""
+    """The model card as Markdown text; the output is deterministic."""
     parts = [
         f"# {_plain(facts.name)}",
         f"{_plain(network_sentence(facts))} Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",

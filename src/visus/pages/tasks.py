@@ -72,7 +72,7 @@ class TaskFacts:
 
     @property
     def unit(self) -> str:
-        """What one of the kernels is called: a filter, or a unit of a linear layer."""
+        """Word for one kernel: a filter, or a unit of a linear layer."""
         return "unit" if self.kernels.ndim == 2 else "filter"
 
     def sentences(self) -> list[str]:

@@ -63,7 +63,7 @@ def check_module(
         read_answers(module, num_classes)
         rest = f"{place} in it is trained and read, and the rest is dropped" if place else "its axes of length 1 are dropped"
         warnings.append(
-            f"{name} returns {describe_output(output)}: {rest}. From now on, the module returns these answers alone."
+            f"{name} returns {describe_output(output)}: {rest}. From now on, the module returns only these logits."
         )
     is_softmax = num_classes > 1 and bool((answers >= 0).all())
     if is_softmax and torch.allclose(answers.sum(1), torch.ones(2, dtype=answers.dtype, device=answers.device)):
@@ -96,7 +96,7 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
     except Exception as error:  # whatever a person's own code raises: threads, files and locks cannot be copied
         message = " ".join(str(error).split()).rstrip(".")
         raise UsageError(
-            f"this module cannot be copied ({type(error).__name__}: {message}), and its copies are what is averaged and examined. "
+            f"this module cannot be copied ({type(error).__name__}: {message}), but visus averages and examines copies of it. "
             "Keep files, locks and generators outside of it, or give it a __deepcopy__.",
             where=name,
         ) from error
@@ -151,7 +151,7 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
     if not place:
         return ()
     return (
-        f"in training, {name} returns {describe_output(output)}: {place} in it is trained, and its other outputs are not.",
+        f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored.",
     )
 
 

@@ -36,7 +36,7 @@ BLUR_KERNELS: Final = range(3, 8)
 
 @dataclass(frozen=True, repr=False)
 class Pool(Windowed):
-    """What maxpool and avgpool share. Abstract.
+    """Common base of maxpool and avgpool. Abstract.
 
     Args:
         kernel_size: pixels of the window, one number for all axes or one for each.

@@ -60,7 +60,7 @@ class LookedSample:
 
     @property
     def place(self) -> str:
-        """What one position is called: sample, pixel or voxel."""
+        """Word for one position: sample, pixel or voxel."""
         return rank_words(len(self.spatial)).place
 
 
@@ -137,7 +137,7 @@ class LayerLook:
 
     @property
     def noun(self) -> str:
-        """What one of its channels is called: a filter where it makes a map, a unit where it is a single number."""
+        """Word for one of its channels: a filter if it outputs a map, a unit if a single number."""
         return "filter" if len(self.shape) > 1 else "unit"
 
     @property
@@ -270,14 +270,14 @@ class LookFacts:
         methods: saliency maps that are shown, the best one first.
         hidden: maps that are not shown: they do not pass deletion and insertion, or others were requested.
         reason: a sentence on the choice of the first map, or on why none is shown.
-        kernels: of the first layer that has some; None if none has.
+        kernels: kernels of the first layer that has some; None if none has.
         patches: templates of layers; empty if there is no data.
         patches_of: the samples that were searched for them, as words.
         num_over: number of samples of the statistics of layers; 1 for this sample alone.
         sum: one output term by term; None if no layer is a convolution or a linear one.
         unit: the receptive field of one unit; None if unknown.
         object_px: size of the objects; None if it was not given.
-        warning: what readers must know first, such as that the network is not trained; empty if nothing is.
+        warning: a warning at the top, for example that the network is untrained; may be empty.
         answer_notes: how the prediction was made.
         missing: why a part is missing, by its name.
     """
@@ -309,7 +309,7 @@ class LookFacts:
 
     @property
     def dash(self) -> str:
-        """What a dash in the column of dead filters and units means; empty if there is none."""
+        """The meaning of a dash in the column of dead filters and units; empty if there is none."""
         if all(each.is_rectified for each in self.layers):
             return ""
         return (

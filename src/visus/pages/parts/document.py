@@ -88,7 +88,7 @@ def beside(left: str, right: str, style: str = "pair") -> str:
 
 
 def folded(title: str, content: str) -> str:
-    """What opens at a click on its title, which is escaped."""
+    """A section that opens at a click on its title, which is escaped."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 

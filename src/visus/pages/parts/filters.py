@@ -33,7 +33,7 @@ def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters
         kernels: (F, C, *).
         path: the layer's path.
         layer: the layer's definition.
-        noun: what one of them is called, ``filter`` or ``unit``.
+        noun: word for one of them, ``filter`` or ``unit``.
         num_filters: filters of the layer, where ``kernels`` holds only the first ones.
     """
     drawn = []

@@ -19,7 +19,7 @@ from visus.examine.mistake_report import MistakeReport
 
 @dataclass(frozen=True)
 class ShiftResults:
-    """How predictions change when samples are shifted.
+    """The changes of predictions under shifts.
 
     Attributes:
         split: the split of the samples.
@@ -71,7 +71,7 @@ class LayerField:
 
 @dataclass(frozen=True)
 class FieldGrowth:
-    """How the receptive field grows, and the exact one of the middle unit of the last feature map.
+    """The growth of the receptive field, and the exact receptive field of the middle unit of the last feature map.
 
     Attributes:
         size_px: lengths of the input's axes.
@@ -103,7 +103,7 @@ class FirstFilters:
         layer: the definition of the layer.
         num_filters: filters of the layer.
         values: (filters, channels, *spatial); for a linear layer its weights in the shape of a sample.
-        noun: what one of them is called, ``filter`` or ``unit``.
+        noun: word for one of them, ``filter`` or ``unit``.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""What stands in a report in place of a part that could not be measured."""
+"""Replacements for report parts that could not be measured."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ def _bin_cells(bin: Bin) -> list[str]:
 
 
 def shift_section(facts: ReportFacts) -> str:
-    """How often predictions stay the same when samples are shifted, and what would improve it."""
+    """The share of predictions that stay the same under shifts, and what would improve it."""
     shifts = facts.measured.shifts
     if shifts is None:
         return missing_part(facts, "shifts")

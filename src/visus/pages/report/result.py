@@ -41,5 +41,5 @@ def _scale(facts: ReportFacts) -> str:
 
 
 def warning_panel(facts: ReportFacts) -> str:
-    """What the reader should know before they trust the result."""
+    """Warnings about the trustworthiness of the result."""
     return f'<div class="warning" role="note">{paragraphs(facts.warnings)}</div>' if facts.warnings else ""

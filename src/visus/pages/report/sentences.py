@@ -93,7 +93,7 @@ def _calibrator_sentences(facts: ReportFacts, found: Calibration) -> list[str]:
 
 
 def shift_sentences(facts: ReportFacts) -> list[str]:
-    """How often predictions stay the same when samples are shifted, and which layer is the first to break equivariance."""
+    """The share of predictions that stay the same under shifts, and which layer is the first to break equivariance."""
     shifts = facts.measured.shifts
     if shifts is None:
         return []

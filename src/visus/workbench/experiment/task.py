@@ -105,7 +105,7 @@ def compare_tasks(
         cache_dir: another folder for the decoded samples.
         command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
-        should_stop: asked after each step; True raises ``CanceledError``.
+        should_stop: called after each step; True raises ``CanceledError``.
 
     Raises:
         UsageError: the network cannot be built again, or has no filters.

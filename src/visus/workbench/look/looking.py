@@ -206,7 +206,7 @@ def look(
         raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
         on_event: receives a ``Progress`` after each part.
-        should_stop: asked after each part; True raises ``CanceledError``.
+        should_stop: called after each part; True raises ``CanceledError``.
 
     Raises:
         UsageError: the layer, channel, position, class or sample does not exist.

@@ -249,7 +249,7 @@ class SavedRun(Described):
             cache_dir: another folder for the decoded samples.
             path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
             on_event: receives a ``Progress`` for each decoded sample.
-            should_stop: asked after each decoded sample; True raises ``CanceledError``.
+            should_stop: called after each decoded sample; True raises ``CanceledError``.
 
         Raises:
             UsageError: ``path_column`` or a similar option is set without other data.

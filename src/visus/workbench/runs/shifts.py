@@ -98,7 +98,7 @@ class ShiftReport(Described):
         if last is None or last.error is None:
             return f"inside the {self.noun}, a shift by it moves every map by whole positions"
         if last.error < STEADY:
-            return f"inside the {self.noun}, only smaller shifts change the answers"
+            return f"inside the {self.noun}, only smaller shifts change the predictions"
         return (
             f"inside the {self.noun}, a shift by it moves every map by whole positions, but it changes {last.path} by {write_share(last.error)}, "
             "since the border, or the layers after the maps, depend on the position"

@@ -75,7 +75,7 @@ def train(
         output: parent folder of the run.
         name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
-        should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
+        should_stop: called after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
             ``CanceledError``.
         command: the command line, for the report.
         began_at: value of ``time.perf_counter`` from which a time limit counts; default: now.
