@@ -33,7 +33,7 @@ class VisusError(Exception):
     """An error with a place and a message; ``str()`` returns ``place: message``.
 
     Args:
-        message: what was found, what is needed and what to do.
+        message: the finding, the requirement and the remedy.
         where: the place, such as a layer's path or a file. Callers add outer places with ``within``.
     """
 
@@ -193,7 +193,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for an unknown name, with the closest known name.
 
     Args:
-        kind: what the name stands for, such as ``optimizer``.
+        kind: word for the named thing, such as ``optimizer``.
         name: the unknown name.
         known: all known names; the message lists them in alphabetical order.
 

@@ -1,7 +1,8 @@
-"""Progress and cancellation: the two keywords of everything that takes long, ``on_event`` and ``should_stop``.
+"""Progress and cancellation: the keywords ``on_event`` and ``should_stop`` of every long function.
 
-``on_event`` receives a frozen event for each thing that happened: a ``Progress``, or one of the events of a training. ``should_stop`` is asked
-after each of them; when it answers True, a training ends with a checkpoint, and everything else raises ``CanceledError``.
+``on_event`` receives a frozen event for each thing that happened: a ``Progress``, or one of the events of a training.
+``should_stop`` is called after each event. If it returns True, a training ends with a checkpoint, and any other function
+raises ``CanceledError``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 class Progress:
     """``done`` of ``total`` units of one stage are finished, such as samples of the stage ``decoding``.
 
-    ``total`` is None where nobody knows it before the end.
+    ``total`` is None if nobody knows it before the end.
     """
 
     stage: str
@@ -37,11 +38,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class Monitor:
-    """The two keywords as one value, which a long function passes on to what it calls.
+    """The two keywords as one value, which a long function passes to the functions that it calls.
 
     Args:
         on_event: receives each event; None drops them.
-        should_stop: asked after each step; None never stops.
+        should_stop: called after each step; None never stops.
 
     >>> Monitor(on_event=print).step("scoring", 3, 3)
     Progress(stage='scoring', done=3, total=3)
@@ -65,10 +66,10 @@ class Monitor:
             self.on_event(event)
 
     def step(self, stage: str, done: int, total: int | None = None) -> None:
-        """Report progress, and ask whether to stop.
+        """Report progress, and check whether to stop.
 
         Raises:
-            CanceledError: the answer is yes.
+            CanceledError: ``should_stop`` returned True.
         """
         self.emit(Progress(stage, done, total))
         if done != total or not done:
@@ -78,18 +79,18 @@ class Monitor:
         """Ask whether to stop.
 
         Raises:
-            CanceledError: the answer is yes.
+            CanceledError: ``should_stop`` returned True.
         """
         if self.should_stop is not None and self.should_stop():
             far = f", after {done:,}{'' if total is None else f' of {total:,}'}" if done else ""
             raise CanceledError(f"canceled while {stage}{far}.")
 
     def over(self, items: Iterable[Item], stage: str, total: int | None = None, count: Counter = len) -> Iterator[Item]:
-        """The items one by one, with a step before the first one and after each.
+        """Iterate over the items, with a progress step before the first one and after each.
 
         Args:
             items: batches of samples, or anything else.
-            stage: what is done with them, such as ``scoring``.
+            stage: name of the work, such as ``scoring``.
             total: units of all items together.
             count: units of one item; default: its length.
         """

@@ -38,5 +38,5 @@ def test_boxes_next_to_another_size_or_without_images_are_refused(boxes: Path, v
     line = visus_command("summary", NETWORK, "--boxes", boxes, "--input", "1,100")
     assert (line.code, line.err) == (
         2,
-        "error: --boxes are drawn in images, and --input 1,100 is none. Leave them out, or give --object-size.\n",
+        "error: --boxes belong to images, and --input 1,100 is none. Leave them out, or give --object-size.\n",
     )

@@ -99,7 +99,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
     answer = visus_command("train", "--resume", run, "--time-limit", "30s")
     told = [line for line in answer.err.splitlines() if "this training is finished" in line]
     assert told == [
-        "warning: this training is finished, with all of its 12 epochs: nothing is trained, and scores and report are written anew. To train its weights "
+        "warning: this training is finished, with all of its 12 epochs: nothing is trained; scores and report are rewritten. To train its weights "
         f"further, start a new run: visus train --weights {run / 'weights' / 'best.safetensors'} --epochs N"
     ]
     assert "resumed in epoch" not in answer.err

@@ -429,7 +429,7 @@ SOLVED = [
     ),
     (
         ["--in", "7", "--out", "14", "--kernel", "3", "--stride", "2"],
-        "padding (P) = 11: (7 - 3 + 2*11)/2 + 1 = 14; the first window reads padding alone, which a convolution takes and a pool refuses\n",
+        "padding (P) = 11: (7 - 3 + 2*11)/2 + 1 = 14; the first window reads padding alone, which a convolution accepts and a pool rejects\n",
     ),
 ]
 
@@ -454,7 +454,7 @@ UNSOLVED = [
     (
         ["--in", "1", "--padding", "1", "--stride", "1", "--out", "1", "--dilation", "10"],
         "no whole number for kernel_size (K) gives output_size (O) = 1. The nearest: 3 with kernel_size (K) = 1, (1 - 1 + 2*1)/1 + 1 = 3; "
-        "the first window reads padding alone, which a convolution takes and a pool refuses; K_eff = 10*(1 - 1) + 1 = 1.\n",
+        "the first window reads padding alone, which a convolution accepts and a pool rejects; K_eff = 10*(1 - 1) + 1 = 1.\n",
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "111"],
@@ -527,7 +527,7 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
         ),
         (
             ["torch.nn:Linear", "--field", "9"],
-            "torch.nn:Linear: ways to a receptive field are made of designs, and this is the name of a Python callable.",
+            "torch.nn:Linear: ways to a receptive field need a design, and this is the name of a Python callable.",
         ),
         (
             ["conv(8, 3)", "--field", "3"],
@@ -599,7 +599,7 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
         "equal output: each convolution becomes a dense layer with as many units as the next layer reads",
         "equal parameters: all hidden layers have the one width that comes nearest to the parameters of the design; "
         "even layers with one unit have 150,529 parameters",
-        "for one sample of 3 x 224 x 224, 4 bytes a number",
+        "for one sample of 3 x 224 x 224, 4 bytes per value",
     ]
 
 
@@ -613,7 +613,7 @@ def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
         (["lenet5", "--device", "cpu", "-q"], "--quiet, --device cannot be given with a network. Leave it out."),
         (
             ["torch.nn:Linear"],
-            "torch.nn:Linear: perceptron twins are made of designs, and this is the name of a Python callable.",
+            "torch.nn:Linear: equivalent perceptrons need a design, and this is the name of a Python callable.",
         ),
         (["mlp(8)"], "this design has no convolution, so it is its own perceptron. Give a design with at least one."),
     ],

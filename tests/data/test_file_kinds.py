@@ -210,7 +210,8 @@ def test_a_folder_that_may_not_be_listed_is_one_unread_sample(
     found = list(find_samples([photos], plan, Ledger()))
     assert [sample for sample in found if isinstance(sample, UnreadSample)] == [
         UnreadSample(
-            str(photos / "cat"), "the folder cannot be listed (Permission denied). Give yourself the right to read it."
+            str(photos / "cat"),
+            "the folder cannot be listed (Permission denied). Change its permissions so that you can read it.",
         )
     ]
     assert len(found) == 13

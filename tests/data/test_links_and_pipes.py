@@ -80,5 +80,5 @@ def test_a_folder_that_cannot_be_opened_is_reported(photos: Path, monkeypatch: p
     with pytest.raises(DataError) as caught:
         read_source(photos, Ledger())
     assert str(caught.value) == (
-        f"{photos / 'cat'}: the folder cannot be opened (Permission denied). Give yourself the right to read it."
+        f"{photos / 'cat'}: the folder cannot be opened (Permission denied). Change its permissions so that you can read it."
     )

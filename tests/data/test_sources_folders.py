@@ -145,7 +145,7 @@ def test_an_unlistable_folder_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(os, "scandir", refuse)
     assert message(tmp_path) == (
-        f"{tmp_path}: the folder cannot be listed (Permission denied). Give yourself the right to read it."
+        f"{tmp_path}: the folder cannot be listed (Permission denied). Change its permissions so that you can read it."
     )
 
 

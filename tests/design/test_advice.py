@@ -77,13 +77,13 @@ WASTEFUL = {
         "conv(6, 3), relu, globalpool, groupnorm(6), linear(classes)",
         (1, 12, 12),
         None,
-        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: the output is the trained shift, whatever the image. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
+        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value minus its own mean is 0: the output is the trained shift, whatever the image. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
     ),
     "norm over a batch": (
         "conv(6, 3), relu, globalpool, norm, linear(classes)",
         (1, 12, 12),
         None,
-        "norm1: in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value, and a value less its own mean is 0 (torch refuses to train so). What helps: batches of 2 samples or more; or layernorm, over 6 channels of each sample (142 parameters, 5.46 k macs).",
+        "norm1: in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value, and a value minus its own mean is 0 (torch raises an error here). What helps: batches of 2 samples or more; or layernorm, over 6 channels of each sample (142 parameters, 5.46 k macs).",
     ),
     "unproductive": (
         "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",

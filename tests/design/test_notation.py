@@ -200,7 +200,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         ("os.system('ls')", "line 1, column 1: \"os.system('ls')\" cannot be part of a design: it is no layer."),
         (
             "conv(len('abc'))",
-            "line 1, column 6: \"len('abc')\" is no value: write a number, a tuple of numbers, a text, True, False or classes.",
+            "line 1, column 6: \"len('abc')\" is not a value: write a number, a tuple of numbers, a text, True, False or classes.",
         ),
         ("classes", "line 1, column 1: classes is the number of classes and no layer: write linear(classes)."),
         (

@@ -212,8 +212,7 @@ def test_convolution_has_no_bias_only_where_a_batch_norm_follows_directly():
         (
             "relu",
             (0, 8),
-            "an input shape is (channels, *spatial) with one to three axes, or (features,), in numbers from 1 on and without the batch "
-            "axis; (0, 8) is none.",
+            "an input shape is (channels, *spatial) with one to three axes, or (features,), with positive integers and no batch axis, not (0, 8).",
         ),
     ],
 )
@@ -378,8 +377,7 @@ def test_resnet_text_uses_one_line_for_each_part():
             "residual(transposed(4, 1, stride=2)), globalpool",
             (4, 18, 17),
             "residual1: the layers turn a map of 18 x 17 into 35 x 33, which cannot be added to the input: a projection does not enlarge. "
-            "Keep what enlarges the map out of the residual. The smallest image for this design is 1 x 1; from yours on (18 x 17) none "
-            "was found that goes through.",
+            "Keep what enlarges the map out of the residual. The smallest image for this design is 1 x 1; no size of at least yours (18 x 17) was found to fit.",
         ),
         (
             "conv(8, 11), globalpool",

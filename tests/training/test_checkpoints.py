@@ -199,7 +199,7 @@ def test_settings_of_a_run_cannot_change_while_it_goes_on(squares: Path, quick: 
     with pytest.raises(UsageError) as caught:
         visus.resume(run.folder, changes={"epochs": 9, "seed": 1})
     assert str(caught.value) == (
-        f"{run.folder}: epochs, seed cannot change while a training goes on: the run has its recipe. Leave them out, or start a new run."
+        f"{run.folder}: epochs, seed cannot change in a resumed training: the run keeps its recipe. Leave them out, or start a new run."
     )
 
 

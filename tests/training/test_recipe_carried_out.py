@@ -157,4 +157,4 @@ def test_a_network_of_one_size_is_trained_at_the_whole_size_where_nothing_is_ask
         on_event=lambda event: told.append(event) if isinstance(event, Prepared) else None,
     )
     assert (run.recipe.optimizer, run.recipe.sides) == ("muon", (1.0,))
-    assert told[0].changes[-1] == "seen at their whole size throughout (the network takes no other)"
+    assert told[0].changes[-1] == "at full size throughout (the network accepts no other size)"

@@ -181,4 +181,4 @@ def test_a_damaged_calibration_is_named(smoothed: Path, tmp_path: Path) -> None:
 def test_raw_is_for_runs() -> None:
     with pytest.raises(UsageError) as caught:
         visus.look(torch.nn.Flatten(), torch.rand(1, 4, 4), raw=True)
-    assert str(caught.value) == "raw is for runs: only a run has a temperature to leave out. Leave it out."
+    assert str(caught.value) == "raw is for runs: only a run has a calibration to skip. Leave it out."

@@ -290,7 +290,7 @@ def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> N
     shutil.copytree(run, own)
     loaded = visus.load(own)
     (own / "design.txt").write_text("# a Python object: nets.Own\n")
-    for call, purpose in ((compare_with_mlps, "perceptron twins are made of designs"), (compare_with_shuffled, "a network is trained once more from its design")):  # fmt: skip
+    for call, purpose in ((compare_with_mlps, "equivalent perceptrons need a design"), (compare_with_shuffled, "this experiment rebuilds the network from its design")):  # fmt: skip
         with pytest.raises(UsageError) as caught:
             call(loaded)
         assert str(caught.value) == f"{own}: {purpose}, and this run's network is a Python object or callable."
@@ -355,7 +355,7 @@ def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_co
     answer = visus_command("experiment", "antialias", run)
     assert (answer.code, answer.out) == (2, "")
     assert answer.err.endswith(
-        f"error: {run}: this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.\n"
+        f"error: {run}: this network has no flatten and no stride to change, or is not a design: there is nothing to train.\n"
     )
 
 
@@ -427,7 +427,7 @@ def test_a_shuffled_run_is_moved_before_it_is_shuffled(flat: Path, tmp_path: Pat
     loaded = visus.load(folder)
     report = report_shifts(loaded, loaded.open_data(), num_samples=6)
     assert (report.step_px, report.phases, report.layers) == (None, None, ())
-    assert report.notes == ("The network reads shuffled positions, so its layers see no image that could move.",)
+    assert report.notes == ("The network reads shuffled positions, so its layers see no image that could shift.",)
     part = loaded.open_data().split("test")
     samples, labels = some_samples(loaded, part, 12)
     right = (reading(loaded)(samples).argmax(1) == labels).double().mean()
@@ -452,6 +452,6 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, t
     report = report_shifts(run, run.open_data(), num_samples=4)
     assert report.notes == (
         f"All here is about each image as it is. visus predict averages: {VIEWS}",
-        "Objects were placed on the mean of the samples that were moved.",
+        "Objects were placed on the mean of the shifted samples.",
     )
     assert all("--normalize min-max" in remedy.command for remedy in report.remedies)

@@ -80,7 +80,7 @@ def test_all_samples_can_be_known_and_a_held_out_split_is_new(run: Path, visus_c
     assert held_out.learned_sentence() == ""
     validated = visus.load(run).evaluate(split="val")
     assert validated.learned_sentence() == ""
-    assert "The validation split also chose the weights: expect a little less elsewhere." in validated.notes
+    assert "The validation split also selected the weights: expect slightly lower accuracy on new data." in validated.notes
 
 
 def test_a_run_from_before_asks_its_own_data(run: Path, moved: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_run_whose_data_is_gone_is_looked_at_without_templates(run: Path, imag
     )
     assert looked.facts.unit is not None
     assert looked.facts.unit.how == (
-        "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch."
+        "It comes from one backward pass with statistics measured on noise, since there is no data: it is only a rough estimate."
     )
 
 
@@ -147,8 +147,7 @@ def test_a_design_is_looked_at_untrained_and_says_so(visus_command: Call, image:
     )  # fmt: skip
     assert answer.code == 0, answer.err
     assert answer.err == (
-        "warning: This network was not trained: its weights are those that it begins with. What is seen here is what random filters do, "
-        "and no answer means anything.\n"
+        "warning: This network is untrained: everything here shows its initial weights, and its predictions mean nothing.\n"
     )
     page = (tmp_path / "page.html").read_text("utf-8")
     assert "not trained: its weights are random" in page
@@ -185,9 +184,7 @@ def test_a_module_without_classes_or_maps_has_a_page_that_says_so() -> None:
     )
     maps = visus.look(nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU()), torch.rand(1, 6, 6))
     assert maps.facts.answer is None
-    assert (
-        "This network gives something else than one number for each class, so it has no answer of that kind." in maps.page()
-    )
+    assert "This network does not return one value per class, so it has no class prediction." in maps.page()
 
 
 def speaks_against_every_class() -> nn.Module:
@@ -208,7 +205,7 @@ def test_an_empty_map_is_shown_on_request_alone_and_says_so() -> None:
     assert "--saliency all shows every map with its checks." in plain.page()
     found = visus.look(speaks_against_every_class(), sample, saliency="grad-cam")
     (empty,) = found.facts.methods
-    assert "because it was asked for" in found.facts.reason or "because they were asked for" in found.facts.reason
+    assert "on request" in found.facts.reason
     with pytest.raises(UsageError) as told:
         visus.look(speaks_against_every_class(), sample, saliency="gradcam")
     assert str(told.value) == (
@@ -275,18 +272,18 @@ def test_mistakes_in_the_sample_are_reported_in_words(run: Path, tmp_path: Path)
     )
     with pytest.raises(UsageError) as outside:
         visus.look(run, "test:900")
-    assert str(outside.value) == "test:900: the test split has 12 samples, counted from 0, and number 900 was asked for."
+    assert str(outside.value) == "test:900: the test split has 12 samples, counted from 0, and number 900 was requested."
     with pytest.raises(UsageError) as several:
         visus.look(NETWORK, rows, input_shape=(2, 30))
     assert str(several.value) == f"{rows}: this file holds 5 samples: say which, from {rows}:0 to {rows}:4."
     with pytest.raises(UsageError) as beyond:
         visus.look(NETWORK, f"{rows}:5", input_shape=(2, 30))
-    assert str(beyond.value) == f"{rows}: this file holds 5 samples, counted from 0, and number 5 was asked for."
+    assert str(beyond.value) == f"{rows}: this file holds 5 samples, counted from 0, and number 5 was requested."
     with pytest.raises(UsageError) as numbered:
         visus.look(run, f"{tmp_path / 'fine.png'}:0")
     assert (
         str(numbered.value)
-        == f"{tmp_path / 'fine.png'}: this is no array file, so it has no numbered rows. Name the file alone."
+        == f"{tmp_path / 'fine.png'}: this is not an array file, so it has no numbered rows. Give the file without a number."
     )
     with pytest.raises(ImageError) as no_image:
         visus.look(NETWORK, tmp_path / "fine.png", input_shape=(2, 30))
@@ -306,10 +303,7 @@ def test_mistakes_in_the_sample_are_reported_in_words(run: Path, tmp_path: Path)
     )
     with pytest.raises(UsageError) as without:
         visus.look(NETWORK, "test:3", input_shape=(3, 10, 10))
-    assert (
-        str(without.value)
-        == "test:3: there is no data of which this could be a sample. Give it with --data, or name a file."
-    )
+    assert str(without.value) == "test:3: a sample of a split needs data. Give the data with --data, or give a file."
     with pytest.raises(UsageError) as flat:
         visus.look(NETWORK, np.zeros(4))
     assert str(flat.value) == "one sample of (channels, *spatial) is needed, and this has the shape 4."
@@ -344,12 +338,12 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_reported_in_words(ru
             {"layer": "linear1", "at": (0, 0)},
             "linear1: this layer has no feature map, so its units have no position. Leave it out.",
         ),
-        ({"channel": 2}, "a channel and a position are those of a layer. Name it with --layer."),
+        ({"channel": 2}, "a channel and a position need a layer. Give it with --layer."),
         ({"target": "dork"}, "unknown class 'dork'. Did you mean 'dark'? Known: dark, light."),
         ({"target": 2}, "there are 2 classes, counted from 0; class 2 does not exist."),
         ({"object_px": 0}, "the size of objects must be at least 1, not 0."),
-        ({"input_shape": (3, 8, 8)}, "a run has an input shape and classes of its own. Leave input_shape and classes out."),
-        ({"data": torch.zeros(1, 3, 8, 8)}, "the data of a run is a folder, a file or opened data, and no tensor."),
+        ({"input_shape": (3, 8, 8)}, "a run has its own input shape and classes. Leave input_shape and classes out."),
+        ({"data": torch.zeros(1, 3, 8, 8)}, "the data of a run must be a folder, a file or opened data, not a tensor."),
     ):
         with pytest.raises(UsageError) as mistake:
             visus.look(run, "test:0", **options)  # type: ignore[arg-type]
@@ -359,10 +353,7 @@ def test_mistakes_in_the_unit_the_class_and_the_network_are_reported_in_words(ru
     assert str(many.value) == "unknown class 'cat'. There are 30, from 0 to 29."
     with pytest.raises(UsageError) as classless:
         visus.look(nn.Conv2d(1, 2, 3), torch.rand(1, 8, 8), target=0)
-    assert (
-        str(classless.value)
-        == "this network gives something else than one number for each class, so no class can be explained."
-    )
+    assert str(classless.value) == "this network does not return one value per class, so no class can be explained."
     with pytest.raises(UsageError) as channels:
         visus.look(nn.Conv2d(3, 2, 3), torch.rand(1, 8, 8))
     assert str(channels.value).startswith("Conv2d: this module cannot take a sample of (1, 8, 8): ")
@@ -379,17 +370,17 @@ def test_a_number_of_classes_next_to_data_is_refused_where_it_is_another(photos:
     network = "conv(4, 3), relu, globalpool, linear(classes)"
     with pytest.raises(UsageError) as told:
         visus.look(network, "test:0", data=photos, num_classes=7)
-    assert str(told.value) == "7 classes are asked for, and 2 are in the data. Leave the number out."
+    assert str(told.value) == "7 classes were requested, and 2 are in the data. Leave the number out."
     with pytest.raises(UsageError) as named:
         visus.look(network, image, input_shape=(3, 8, 8), classes=["a", "b", "c"], num_classes=2)
-    assert str(named.value) == "2 classes are asked for, and 3 are named. Leave the number out."
+    assert str(named.value) == "2 classes were requested, and 3 are named. Leave the number out."
     assert visus.look(network, "test:0", data=photos, num_classes=2, templates=False).facts.answer is not None
 
 
 def test_an_sample_of_a_split_without_data_and_a_misspelled_design_are_reported_first(image: Path) -> None:
     with pytest.raises(UsageError) as told:
         visus.look("resnet(18)", "test:0")
-    assert str(told.value) == "test:0: a sample of a split is one of data. Give the data with --data, or name a file."
+    assert str(told.value) == "test:0: a sample of a split needs data. Give the data with --data, or name a file."
     for sample in ("test:0", image):
         with pytest.raises(DesignError) as misspelled:
             visus.look("conv(8", sample)
@@ -451,8 +442,8 @@ def test_none_dead_and_not_known_are_distinguished_and_what_is_left_out_is_named
     assert "Never positive on this image: 1 filter (1); after a ReLU they would be dead." in page
     assert found.facts.dash in page
     left = (
-        "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, and the network "
-        "does not call them as layers without parts, so their maps are not known."
+        "Not among the layers: attention (MultiheadAttention), attention.out_proj (NonDynamicallyQuantizableLinear). They have weights, but the network "
+        "does not call them as leaf modules, so their maps are unknown."
     )
     assert found.facts.missing["layers"] == left
     assert left in page
@@ -497,7 +488,7 @@ def test_a_page_written_into_a_folder_is_named_after_its_sample(found: Look, tmp
 def test_a_folder_is_no_sample(run: Path, photos: Path) -> None:
     with pytest.raises(ImageError) as caught:
         visus.look(run, photos / "dark")
-    assert str(caught.value) == f"{photos / 'dark'}: this is a folder, and one sample is looked at. Name one of its files."
+    assert str(caught.value) == f"{photos / 'dark'}: this is a folder, and a look needs one sample. Give one of its files."
 
 
 def test_a_callable_without_a_number_of_classes_is_taken_as_it_is(
@@ -527,12 +518,12 @@ def test_classes_of_a_module_must_be_those_that_it_returns() -> None:
         with pytest.raises(UsageError) as caught:
             visus.look(module, torch.rand(1, 8, 8), **given)  # type: ignore[arg-type]
         assert str(caught.value) == (
-            "this module gives 2 numbers for a sample, and 5 classes are asked for. Name 2, or leave them out."
+            "this module gives 2 numbers for a sample, and 5 classes were requested. Name 2, or leave them out."
         )
     with pytest.raises(UsageError) as caught:
         visus.look(module[:2], torch.rand(1, 8, 8), num_classes=2)
     assert str(caught.value) == (
-        "this module gives something else than one number for each class, and 2 classes are asked for. Leave them out."
+        "this module does not return one value per class, and 2 classes were requested. Leave them out."
     )
     assert visus.look(module, torch.rand(1, 8, 8), classes=["cat", "dog"]).facts.answer.classes == ("cat", "dog")  # type: ignore[union-attr]
     assert visus.look(module, torch.rand(1, 8, 8), num_classes=2).facts.answer.classes == ("0", "1")  # type: ignore[union-attr]

@@ -24,4 +24,4 @@ def test_a_module_without_parameters_is_refused() -> None:
 
     with pytest.raises(UsageError) as caught:
         make_network(torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()), (2, 8, 8), 2)
-    assert str(caught.value) == "Sequential: this module has no parameter that can be trained."
+    assert str(caught.value) == "Sequential: this module has no trainable parameter."

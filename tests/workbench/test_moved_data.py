@@ -121,7 +121,7 @@ def test_a_report_is_not_written_from_other_data(run: Path, tmp_path: Path, phot
         (tmp_path / "other" / label).mkdir(parents=True)
         shutil.copy(photos / label / "00.png", tmp_path / "other" / label)
     assert visus_command("report", run, tmp_path / "other").err == (
-        f"error: {tmp_path / 'other'}: a report is about the run's own held-out samples, and this is other data. "
+        f"error: {tmp_path / 'other'}: a report needs the run's own held-out samples, and this is other data. "
         "To score it: visus evaluate RUN DATA\n"
     )
 
@@ -144,5 +144,5 @@ def test_labels_that_lay_next_to_the_data_are_found_at_the_new_place(photos: Pat
     with pytest.raises(DataError) as caught:
         run.evaluate()
     assert str(caught.value) == (
-        f"{tmp_path / 'elsewhere' / 'other labels.csv'}: the file of the labels that this run was trained for is no longer there. Put it back."
+        f"{tmp_path / 'elsewhere' / 'other labels.csv'}: the label file that this run was trained with is missing. Put it back."
     )

@@ -92,7 +92,7 @@ def refused(data: visus.Data, module: nn.Module, output: Path) -> str:
 
 # ---- outputs ----
 
-ALONE = " From now on, the module returns these answers alone."
+ALONE = " From now on, the module returns only these logits."
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
     module = own(forward)
     aux = module.aux.weight.detach().clone()
     _, warnings = trained(gray, module, tmp_path, RECIPE.replace(ema_decay=0.0))
-    assert warnings == ["in training, Mine returns a Pair: 'answer' in it is trained, and its other outputs are not."]
+    assert warnings == ["in training, Mine returns a Pair: 'answer' in it is trained; its other outputs are ignored."]
     assert torch.equal(module.aux.weight, aux)
 
 
@@ -144,7 +144,7 @@ def test_answers_among_auxiliary_outputs_in_training_alone_are_trained_and_it_is
         ),
         (
             lambda self, x: self.head(self.features(x)).detach(),
-            "Mine: in training, what this module gives does not depend on any parameter that can be trained: it is detached, "
+            "Mine: in training, the output of this module does not depend on any trainable parameter: it is detached, "
             "or computed under torch.no_grad.",
         ),
         (
@@ -254,7 +254,7 @@ def test_a_module_without_weights_is_refused(gray: visus.Data, tmp_path: Path) -
     with torch.device("meta"):
         module = Own()
     assert refused(gray, module, tmp_path / "runs") == (
-        "Own: this module is on the device meta, which keeps no weights. Make it outside of torch.device('meta'), "
+        "Own: this module is on the device meta, which has no values. Create it outside of torch.device('meta'), "
         "or give it weights with to_empty and its own initialization."
     )
 
@@ -365,7 +365,7 @@ def test_a_module_that_takes_one_size_alone_is_trained_at_that_size(gray: visus.
     recipe = Recipe(epochs=1, batch_size=8, optimizer="muon", precision="float32", device="cpu")
     visus.train(gray, own(forward), recipe, output=tmp_path, on_event=told.append)
     (prepared,) = (event for event in told if isinstance(event, Prepared))
-    assert "seen at their whole size throughout (the network takes no other)" in prepared.changes
+    assert "at full size throughout (the network accepts no other size)" in prepared.changes
 
 
 class Counting(Own):

@@ -147,7 +147,7 @@ def test_a_module_that_lets_no_gradient_through_is_reported_in_one_sentence(modu
 def test_a_module_without_numbers_is_not_looked_into() -> None:
     with pytest.raises(UsageError) as caught:
         visus.look(_Reader().to("meta"), np.zeros((1, 8, 8), np.float32))
-    assert str(caught.value) == "this module lies on the device meta and has no numbers. Load its weights first."
+    assert str(caught.value) == "this module is on the device meta and has no values. Load its weights first."
 
 
 @pytest.mark.parametrize(

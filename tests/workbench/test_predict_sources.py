@@ -103,7 +103,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row(network: visus.Run, photos: Pa
     first, *others = network.predict(photos)
     assert (first.file, first.problem) == (
         str(photos / "dark"),
-        "the folder cannot be listed (Permission denied). Give yourself the right to read it.",
+        "the folder cannot be listed (Permission denied). Change its permissions so that you can read it.",
     )
     assert len(others) == 30
 

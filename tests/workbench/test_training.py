@@ -121,7 +121,7 @@ def test_random_changes_are_reported_in_whole_pixels_and_left_out_samples_are_co
     num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
-        "note: 5 images of the training split would not fill a batch: each epoch leaves out so many, others each time"
+        "note: 5 images of the training split would not fill a batch: each epoch skips that many, different ones each time"
         in lines
     )
 
@@ -204,8 +204,7 @@ def test_a_network_that_ends_with_a_softmax_is_reported(gray: Path, tmp_path: Pa
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Softmax(1))
     visus.train(gray, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
     assert told[0].warnings == (
-        "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
-        "Leave it out; visus predict gives probabilities all the same.",
+        "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway.",
     )
 
 

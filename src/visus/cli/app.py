@@ -43,9 +43,7 @@ LabelColumn = Annotated[str | None, typer.Option(help="Column of a table with th
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
 ClassDepth = Annotated[
     int | None,
-    typer.Option(
-        min=1, help="Level of folders that gives the classes: 1 for the first below DATA, or below its split folders."
-    ),
+    typer.Option(min=1, help="Folder level of the classes: 1 for the first below DATA, or below its split folders."),
 ]
 ArrayLayout = Annotated[
     str | None,
@@ -120,7 +118,7 @@ def train(
         _expert(
             "Data",
             min=1,
-            help="Level of folders that gives the classes: 1 for the first below DATA, or below its split folders.",
+            help="Folder level of the classes: 1 for the first below DATA, or below its split folders.",
         ),
     ] = None,
     layout: Annotated[
@@ -326,7 +324,7 @@ def report(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.")],
-    files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one a line.")],
+    files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one per line.")],
     top: Annotated[int, typer.Option("--top", "-k", help="Number of classes for each sample.")] = 1,
     raw: Raw = False,
     device: Device = "auto",
@@ -379,7 +377,7 @@ def check(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check a dataset before any training: its classes and splits, what is done to it, and what is wrong with it."""
+    """Check a dataset before any training: its classes and splits, its preprocessing, and its problems."""
     from visus.cli.show import show
     from visus.data.opened import open_data
     from visus.workbench.data_check import DataCheck

@@ -77,7 +77,7 @@ def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, s
     shape = shape_of(input_shape)
     if len(shape) != 3:
         raise UsageError(
-            f"--boxes are drawn in images, and --input {input_shape} is none. Leave them out, or give --object-size."
+            f"--boxes belong to images, and --input {input_shape} is none. Leave them out, or give --object-size."
         )
     found = read_boxes(boxes)
     size = (shape[1], shape[2])
@@ -182,7 +182,7 @@ def _solve_field(network: str | None, field: int, input_shape: str, classes: int
     design = design_of(network, shape, classes) if network is not None else None
     if network is not None and design is None:
         raise UsageError(
-            "ways to a receptive field are made of designs, and this is the name of a Python callable.", where=network
+            "ways to a receptive field need a design, and this is the name of a Python callable.", where=network
         )
     ways = ways_to_see(field, shape, classes, design)
     if as_json:

@@ -24,15 +24,13 @@ if TYPE_CHECKING:
     from visus.workbench.experiment.task import TaskComparison
     from visus.workbench.screen import Screen
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Train what answers a question about a run, and compare."
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a run again with one change, and compare both.")
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new runs; default: that of RUN.")]
 Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps; default: auto.")]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress of the trainings.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no training progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 
 
@@ -170,7 +168,7 @@ def _show_design(network: str, input_shape: str, classes: int, *, as_json: bool)
     shape = shape_of(input_shape)
     design = design_of(network, shape, classes)
     if design is None:
-        raise UsageError("perceptron twins are made of designs, and this is the name of a Python callable.", where=network)
+        raise UsageError("equivalent perceptrons need a design, and this is the name of a Python callable.", where=network)
     twins = perceptron_twins(design, shape, classes)
     if as_json:
         print_json([twin.to_json() for twin in twins])

@@ -85,7 +85,7 @@ def show_twins(twins: Sequence[Twin], input_shape: Sequence[int]) -> None:
     out.print(table)
     for twin in twins[1:]:
         out.print(f"{twin.kind}: {KINDS[twin.kind]}{f'; {twin.note}' if twin.note else ''}")
-    out.print(f"for one sample of {write_shape(input_shape)}, 4 bytes a number")
+    out.print(f"for one sample of {write_shape(input_shape)}, 4 bytes per value")
 
 
 def _memory(training: StepMemory) -> str:

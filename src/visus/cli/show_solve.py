@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from visus.geometry import Solution, Solutions
 
 MAX_LINES: Final = 10
-"""So many solutions are written one by one; of more, the first and the last."""
+"""Maximum number of solutions to print one per line; of more, only the first and the last."""
 
 
 def show_solutions(found: Solutions) -> None:
@@ -66,7 +66,7 @@ def sum_text(each: Solution) -> str:
     elif each.unread_border:
         text += f"; {each.unread_border} px of the padded far edge left over"
     if each.gives >= 1 and each.reads_padding_alone:
-        text += "; the first window reads padding alone, which a convolution takes and a pool refuses"
+        text += "; the first window reads padding alone, which a convolution accepts and a pool rejects"
     return text + (f"; K_eff = {each.dilation}*({each.kernel_size} - 1) + 1 = {each.span}" if each.dilation > 1 else "")
 
 
@@ -80,7 +80,7 @@ def show_ways(ways: Ways, field_px: int) -> None:
         numbers = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
         table.add_row(way.kind, Text(way.change), sees, *numbers, write_shape(way.final_map))
     out.print(table)
-    out.print(f"wanted: {field_px} px on every axis; activations: outputs of all layers for one sample, 4 bytes a number")
+    out.print(f"wanted: {field_px} px on every axis; activations: outputs of all layers for one sample, 4 bytes per value")
     for way in ways.found:
         ratio = way.activation_bytes / ways.now.activation_bytes
         if way.kind in ("stride", "pooling") and ratio < 1:

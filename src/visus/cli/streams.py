@@ -1,8 +1,9 @@
-"""Standard streams: any name can be printed on any console, and an output that cannot be written ends in one sentence.
+"""Standard streams: any name can be printed on any console, and a failed write ends with one sentence.
 
-A letter that the console's encoding lacks is printed as Python escapes it, such as ``\\u732b``; the bytes of a file name that is not UTF-8
-pass unchanged. A stream that was closed before the start is replaced by the null device, since the next file that is opened would otherwise
-take its number, and talk would be written into it.
+A character outside the console's encoding is escaped as in Python, such as ``\\u732b``; the bytes of a file name that is not
+UTF-8
+pass unchanged. A stream that was closed before the start is replaced by the null device. Otherwise the next opened file
+would reuse its descriptor and receive the messages.
 """
 
 from __future__ import annotations

@@ -164,7 +164,9 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
     try:
         recipe, opened = recipe.override(**given)
         if opened:
-            screen.say(f"note: decided anew, since the options change what they go with in {config}: {', '.join(opened)}")
+            screen.say(
+                f"note: these settings are decided again, because the options change the settings they depend on in {config}: {', '.join(opened)}"
+            )
         return recipe
     except RecipeError as error:
         for setting in given:

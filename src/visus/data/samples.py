@@ -185,7 +185,7 @@ class Samples:
         groups: samples that must stay in the same split, such as a patient or a speaker; None if the source has no groups.
         contents: int64; equal for samples with identical bytes.
         fingerprint: 64 hexadecimal digits that change with any sample, content, label, class, group or official split.
-        reader: gives access to the pixels.
+        reader: reads the pixels.
         official: the splits that the source itself defines.
         warnings: sentences about possible mistakes in the data.
         notes: sentences about how the source was read.

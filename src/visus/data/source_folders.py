@@ -61,7 +61,8 @@ def _scan(folder: Path) -> tuple[list[str], list[str], list[str]]:
             found = [(entry.name, _entry_kind(entry)) for entry in listing]
     except OSError as error:
         raise DataError(
-            f"the folder cannot be listed ({error.strerror}). Give yourself the right to read it.", where=str(folder)
+            f"the folder cannot be listed ({error.strerror}). Change its permissions so that you can read it.",
+            where=str(folder),
         ) from error
     found.sort(key=lambda pair: natural_key(pair[0]))
     folders, files, special = ([name for name, kind in found if kind == wanted] for wanted in ("folder", "file", "special"))
@@ -313,7 +314,8 @@ def _identity(folder: Path) -> tuple[int, int]:
         state = os.stat(folder)
     except OSError as error:
         raise DataError(
-            f"the folder cannot be opened ({error.strerror}). Give yourself the right to read it.", where=str(folder)
+            f"the folder cannot be opened ({error.strerror}). Change its permissions so that you can read it.",
+            where=str(folder),
         ) from error
     return state.st_dev, state.st_ino
 

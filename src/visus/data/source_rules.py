@@ -37,7 +37,7 @@ class FoundSamples:
         names: name of each sample.
         labels: class name of each sample.
         splits: split of each sample, "" for none.
-        reader: gives access to the pixels.
+        reader: reads the pixels.
         groups: group of each sample, "" for none; None if the source has no groups.
         columns: other columns of a table, by name.
         declared: class names in the published order; empty for natural sorting.

@@ -46,7 +46,7 @@ class Flow:
         sources: the indices of the rows that it reads; ``INPUT`` for the input of the network.
         axis_ops: the window or the enlargement of each axis; empty if each position reads only itself, or ``context`` says
             otherwise.
-        context: what each output position depends on.
+        context: dependence of each output position.
         normed: the values of a norm; None for any other row.
     """
 

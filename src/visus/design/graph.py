@@ -28,7 +28,7 @@ class Node:
         input_shape, output_shape: ``(channels, *spatial)`` or ``(features,)``, without the batch axis.
         branches: the nodes inside. A sequence has one branch; a residual has its body and, where shapes differ, one more with
             the projection; a concat has one for each branch, each holding one sequence; a layer has none.
-        route: where the item stands in the design as written; None for a projection, which is implicit.
+        route: position of the item in the design text; None for a projection, which is implicit.
     """
 
     path: str

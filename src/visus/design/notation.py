@@ -309,7 +309,7 @@ class _Reader:
             values = tuple(self.value(element) for element in node.elts)
             return _MISSING if any(value is _MISSING for value in values) else values
         self.wrong(
-            node, f"{self.snippet(node)} is no value: write a number, a tuple of numbers, a text, True, False or classes."
+            node, f"{self.snippet(node)} is not a value: write a number, a tuple of numbers, a text, True, False or classes."
         )
         return _MISSING
 

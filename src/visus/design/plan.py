@@ -112,8 +112,8 @@ def check_input_shape(input_shape: Iterable[int]) -> Shape:
     shape = tuple(input_shape)
     if not 1 <= len(shape) <= 4 or any(not isinstance(length, int) or length < 1 for length in shape):
         raise DesignError(
-            "an input shape is (channels, *spatial) with one to three axes, or (features,), in numbers from 1 on and without "
-            f"the batch axis; {shape} is none."
+            "an input shape is (channels, *spatial) with one to three axes, or (features,), with positive integers and no batch "
+            f"axis, not {shape}."
         )
     check_lengths(shape)
     return shape

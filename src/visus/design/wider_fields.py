@@ -35,7 +35,7 @@ class Way:
 
     Args:
         kind: ``as it is``, ``more layers``, ``larger kernels``, ``stride``, ``pooling`` or ``dilation``.
-        change: what was changed, in words.
+        change: description of the change.
         design: the changed design.
         account: its account.
         has_gaps: whether a position of the last map skips pixels inside its field.

@@ -161,7 +161,7 @@ class Scores(Described):
         return (*([learned] if learned else []), *head, *self._confusion_matrix(), *confused, *notes(self.notes))
 
     def _confusion_matrix(self) -> Text:
-        """The counts of every pair of classes; nothing where there are too many classes to read."""
+        """The counts of every pair of classes; nothing if there are too many classes to read."""
         if len(self.per_class) > MAX_CLASSES_SHOWN:
             return ()
         rows = tuple((row.name, *map(str, counts)) for row, counts in zip(self.per_class, self.confusion, strict=True))

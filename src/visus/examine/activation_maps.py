@@ -44,7 +44,7 @@ class ChannelStatistics:
 
     Args:
         zero_share: share of units that are exactly 0.
-        lowest, highest, mean: of the units.
+        lowest, highest, mean: values over the units.
     """
 
     zero_share: Array
@@ -58,10 +58,10 @@ class Activation:
     """One call of a layer.
 
     Args:
-        path: the layer's path; ``#2`` behind it where the layer was called before.
+        path: the layer's path; ``#2`` is appended if the layer was called before.
         layer: the definition of the layer, such as ``Conv2d(8, 3, padding=1)``.
         shape: ``(channels, *spatial)`` of one sample.
-        values: the maps, (N, C, *); None where only statistics were kept.
+        values: the maps, (N, C, *); None if only statistics were kept.
         traced: receptive fields of the layers; the module is traced at their first use.
         known: the statistics, where they were computed already.
     """
@@ -75,7 +75,7 @@ class Activation:
 
     @property
     def fields(self) -> Fields:
-        """The receptive field on each axis of the input; none where the layer does not depend on the input."""
+        """The receptive field on each axis of the input; none if the layer does not depend on the input."""
         return self.traced.fields(self.path)
 
     @cached_property
@@ -102,7 +102,7 @@ class Activation:
     def dead(self) -> tuple[int, ...]:
         """Channels that are never positive, in a layer without negative values.
 
-        In a layer with negative values no channel is called dead: see ``never_positive``.
+        A layer with negative values has no dead channels: see ``never_positive``.
         """
         return self.never_positive if self.is_rectified else ()
 
@@ -124,7 +124,7 @@ class Activations:
 
     Args:
         input_shape: ``(channels, *spatial)`` of one sample.
-        num_samples: samples that were run.
+        num_samples: number of samples.
         layers: one for each call of a layer.
     """
 
@@ -141,7 +141,7 @@ class Activations:
         """The layer of a path.
 
         Raises:
-            UsageError: there is no such layer.
+            UsageError: the layer does not exist.
         """
         for each in self.layers:
             if each.path == path:
@@ -163,7 +163,7 @@ def activations(
     Args:
         module: any module that takes one tensor.
         inputs: scaled samples (N, C, *), or batches of them, such as those of ``visus.data.batches.batches_in_order``.
-        layers: paths of layers; None for all. Nothing after the last of them is computed.
+        layers: paths of layers; None for all. The forward pass stops after the last of them.
         summary_only: keep only statistics, so that a whole split takes the memory of one batch.
 
     Returns:

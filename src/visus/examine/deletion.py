@@ -1,4 +1,4 @@
-"""The score while pixels are removed or added, for many orders of the pixels at once: the curves of deletion and insertion.
+"""Deletion and insertion curves: the score while pixels are removed or added, for many pixel orders at once.
 
 Shape letters: N samples, C channels, * spatial axes, K orders, P pixels, S steps.
 """
@@ -109,6 +109,6 @@ def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, sample
 
 
 def areas_under(curves: Array, counts: Array) -> Array:
-    """The areas under curves (..., S, N) over the share of pixels: (..., N)."""
+    """The areas (..., N) under curves (..., S, N) over the share of pixels."""
     areas: Array = np.trapezoid(curves, counts / counts[-1], axis=-2)
     return areas

@@ -49,7 +49,7 @@ class OutputTerms:
         position: the position of the output in its map; empty for a linear layer.
         patch: the inputs of this output, padding included, (C, *k).
         kernel: the weights of the filter, (C, *k).
-        bias: the bias of the filter; 0 where the layer has none.
+        bias: the bias of the filter; 0 if the layer has none.
         value: the output that the network computes.
         channels_in: the input channels that are read, C of them.
         places: for each axis, the input position of each tap; -1 for zero padding.
@@ -93,7 +93,7 @@ def output_terms(
         Every term; ``sum`` and ``value`` are equal up to rounding.
 
     Raises:
-        UsageError: no such layer, channel or position; a layer of another kind.
+        UsageError: the layer, channel or position does not exist; a layer of another kind.
 
     >>> module = nn.Conv2d(1, 1, 2, bias=False).requires_grad_(False)
     >>> _ = module.weight.copy_(torch.tensor([[[[1.0, 2.0], [3.0, 4.0]]]]))

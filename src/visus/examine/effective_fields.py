@@ -1,7 +1,7 @@
 """The effective receptive field: how strongly each pixel moves a unit (Luo et al. 2016, arXiv:1701.04128).
 
-Where the receptive field says which pixels a unit can read, the effective one says how strongly: the root of the mean over
-samples of the squared gradient of the unit, summed over the input's channels.
+The receptive field contains the pixels that a unit can read; the effective one measures their influence. It is the root of
+the mean squared gradient of the unit over samples, summed over the input's channels.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ _NO_POSITION: tuple[int, ...] = ()
 
 @dataclass(frozen=True, eq=False)
 class EffectiveField:
-    """How strongly each pixel moves a unit.
+    """The influence of each pixel on a unit.
 
     Args:
         layer: path of the unit's layer.
         channel: its channel; None for all of them, their mean squares added.
         position: its position in the map.
         strength: (*spatial) of the input, the root of the mean square of the gradient: change of the unit for a change of the pixel by 1.
-        num_samples: samples whose gradients were computed; 0 where none were.
+        num_samples: samples whose gradients were computed; 0 if none were.
         agreement: the cosine of the field of every second sample with that of the others, a lower bound on the precision of all; None
             for fewer than 8 samples.
         traced: receptive fields of the layers; the module is traced at their first use.
@@ -66,7 +66,7 @@ class EffectiveField:
 
     @cached_property
     def box(self) -> Box | None:
-        """The exact receptive field of the unit, first and last pixel on each axis; None where it reads no pixel."""
+        """The exact receptive field of the unit, first and last pixel on each axis; None if it reads no pixel."""
         return self.traced.box(self.layer, self.position, self.spatial)
 
     @property
@@ -147,11 +147,13 @@ def effective_field(
     what all samples have in common adds up with its sign.
 
     Like the theory of Luo et al., this assumes that activations are independent of each other. That holds for new networks: the cosine with 200
-    samples was at least 0.998 for all channels together, and 0.98 to 0.997 for single ones (medians of each network). In a trained
-    network activations are correlated, and gradients add up that the theory takes for independent: the cosine was 0.92 to 0.98, and 0.95
+    samples was at least 0.998 for all channels together, and 0.98 to 0.997 for single ones (medians of each network). In a
+    trained network, activations are correlated, so gradients add up that the theory treats as independent: the cosine was
+    0.92 to 0.98, and 0.95
     for single channels (``benchmarks/looking_inside.py``, small networks trained on Fashion-MNIST). No theory of independent
     activations does much better: with every activation of such networks drawn independently, and nothing else approximated, it was 0.973 to
-    0.995. So the map of a trained network is approximate, and so is its scale. Where it must be right, ``effective_field_sampled`` with
+    0.995. So the map and its scale are approximate for a trained network. As a precise alternative,
+    ``effective_field_sampled`` with
     ``until=0.98`` took 48 to 200 samples, and its cosine with 200 others was 0.990 to 0.995.
 
     Args:
@@ -217,7 +219,7 @@ def effective_field_sampled(
         position: its position in the map; None for the middle.
         channel: its channel; None for all of them.
         until: stop as soon as ``agreement`` is at least this, checked after every 8 samples; None for all samples.
-        seed: of the signs.
+        seed: seed of the signs.
 
     Raises:
         UsageError: no samples; no such layer, position or channel.

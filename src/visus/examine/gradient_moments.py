@@ -45,7 +45,7 @@ class CallDerivatives:
     """Derivatives of one call of a function over samples: for each operand that depends on the input.
 
     Args:
-        name: of the function.
+        name: name of the function.
     """
 
     def __init__(self, name: str) -> None:
@@ -76,7 +76,7 @@ class CallDerivatives:
         return self._moments[which]
 
     def variance(self) -> list[Tensor]:
-        """Mean square minus the square of the mean; empty where all samples agree."""
+        """Mean square minus the square of the mean; empty if all samples agree."""
         if "variance" not in self._moments:
             pairs = zip(self.moment("mean"), self.moment("square"), strict=True)
             spread = [(square - mean.square()).clamp_min(0) for mean, square in pairs]
@@ -134,7 +134,7 @@ class MeasureMode(TorchFunctionMode):
         return name not in _LINEAR and name not in _RULES and bool(args) and any(args[0] is each for each in operands)
 
     def _derivatives(self, func: Any, name: str, args: Any, kwargs: Any, operands: list[Tensor]) -> list[Tensor]:
-        """The derivatives of a function over samples; none where they are not elementwise."""
+        """The derivatives of a function over samples; none if they are not elementwise."""
         if name in _MULTIPLY | _DIVIDE:
             one, other = args[0], args[1]
             partials = [other, one] if name in _MULTIPLY else [1 / other, -one / other.square()]
@@ -153,7 +153,7 @@ class MeasureMode(TorchFunctionMode):
 
 
 def _own_derivative(func: Any, args: Any, kwargs: Any, probe: Tensor) -> Tensor | None:
-    """The derivative of each output with respect to the input at the same position; None where the shapes differ."""
+    """The derivative of each output with respect to the input at the same position; None if the shapes differ."""
     with torch.enable_grad():
         given = args[0].detach().clone().requires_grad_(True)
         options = {key: False if key == "inplace" else value for key, value in kwargs.items()}

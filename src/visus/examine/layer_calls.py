@@ -54,7 +54,7 @@ class LayerCall:
     """One call of a layer.
 
     Args:
-        path: the layer's path; with ``#2`` behind it where the layer was called before.
+        path: the layer's path; with ``#2`` is appended if the layer was called before.
         module: the layer.
         inputs: its arguments.
         output: the first tensor of its output, channels moved to dimension 1: (samples, channels, *spatial).
@@ -201,7 +201,7 @@ class _Hooks:
         self.depth += 1
 
     def hook(self, path: str) -> Callable[..., Any]:
-        """The hook of one layer."""
+        """The forward hook of one layer."""
 
         def after_call(layer: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
             self.depth = max(0, self.depth - 1)
@@ -239,7 +239,7 @@ class _Hooks:
         layout: tuple[int, ...] | None,
         is_active: bool,
     ) -> Tensor | None:
-        """The tensor that replaces the first one of an output, in its original layout; None where the listener returns none."""
+        """The tensor that replaces the first one of an output, in its original layout; None if the listener returns none."""
         values = first if layout is None else first.permute(layout)
         replaced = self.listen(LayerCall(path, layer, args, values, is_active))
         if replaced is not None and layout is not None:
@@ -268,7 +268,7 @@ class _Functions(TorchFunctionMode):
 
 
 def run(module: nn.Module, batch: Tensor) -> Any:
-    """The output of the module; None where a hook ended the forward pass."""
+    """The output of the module; None if a hook ended the forward pass."""
     try:
         return module(batch)
     except StopForward as stopped:
@@ -280,7 +280,7 @@ def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
     """The output of one call of a layer, with gradients where they are enabled; nothing after it is computed.
 
     Raises:
-        UsageError: there is no such layer.
+        UsageError: the layer does not exist.
     """
     found: list[Tensor] = []
 
@@ -354,7 +354,7 @@ def as_batch(module: nn.Module, inputs: Inputs) -> Tensor:
 
 
 def first_weights(module: nn.Module) -> Tensor | None:
-    """The weights of the first layer that has any, whose dtype the input must have; else the first parameter; None where there is none."""
+    """The weights of the first layer that has any, whose dtype the input must have; else the first parameter; None if there is none."""
     first = None
     for part in module.modules():
         for values in part._parameters.values():
@@ -366,7 +366,7 @@ def first_weights(module: nn.Module) -> Tensor | None:
 
 
 def one_sample(module: nn.Module, sample: Inputs) -> Tensor:
-    """One sample (channels, *spatial), or a batch of one, as a batch of one.
+    """Convert one sample (channels, *spatial) or a batch of one to a batch of one.
 
     Raises:
         UsageError: several samples.
@@ -379,7 +379,7 @@ def one_sample(module: nn.Module, sample: Inputs) -> Tensor:
 
 
 def as_batches(module: nn.Module, inputs: Inputs | Iterable[Inputs]) -> Iterator[Tensor]:
-    """One batch, or several one after the other."""
+    """An iterator over one batch or several."""
     if isinstance(inputs, (Tensor, np.ndarray)):
         yield as_batch(module, inputs)
     else:
@@ -410,14 +410,14 @@ class TracedFields:
         return {row.path: row.fields for row in self.account.rows}
 
     def fields(self, path: str) -> Fields:
-        """The receptive field of a layer on each axis; none where the layer does not depend on the input."""
+        """The receptive field of a layer on each axis; none if the layer does not depend on the input."""
         return self._fields.get(path, ())
 
     def box(self, path: str, position: Sequence[int], spatial: Sequence[int]) -> Box | None:
-        """The exact receptive field of the unit at a position: first and last pixel on each axis; None where it reads no pixel.
+        """The exact receptive field of the unit at a position: first and last pixel on each axis; None if it reads no pixel.
 
         Args:
-            position: of the unit in the layer's map.
+            position: position of the unit in the layer's map.
             spatial: lengths of that map's axes.
         """
         fields = self.fields(path)
@@ -435,7 +435,7 @@ def _all_of(field: Field) -> tuple[int, int] | None:
 
 
 def crop_to_box(sample: Array, box: Box | None) -> Array:
-    """The pixels of a sample (channels, *spatial) inside a box; none where there is no box."""
+    """The pixels of a sample (channels, *spatial) inside a box; none if there is no box."""
     if box is None:
         return sample[(slice(None), *(slice(0, 0) for _ in sample.shape[1:]))]
     return sample[(slice(None), *(slice(first, last + 1) for first, last in box))]
@@ -459,7 +459,7 @@ def resolve_position(spatial: Sequence[int], position: Sequence[int] | None, lay
     """A position of a map; its middle for None.
 
     Raises:
-        UsageError: there is no such position.
+        UsageError: the position does not exist.
     """
     if position is None:
         return tuple(length // 2 for length in spatial)
@@ -472,10 +472,10 @@ def resolve_position(spatial: Sequence[int], position: Sequence[int] | None, lay
 
 
 def check_channel(num_channels: int, channel: int, layer: str) -> int:
-    """The channel itself, where the layer has it.
+    """Check that a layer has a channel, and return it.
 
     Raises:
-        UsageError: there is no such channel.
+        UsageError: the channel does not exist.
     """
     if not 0 <= channel < num_channels:
         raise UsageError(

@@ -26,7 +26,7 @@ class Filters:
         layer: the definition of the layer.
         kernels: (filters, input channels of their group, *spatial).
         axes: the names of these axes.
-        bias: one number for each filter; None where the layer has none.
+        bias: one number for each filter; None if the layer has none.
         groups: groups of input channels, of which each filter reads one.
     """
 
@@ -39,17 +39,18 @@ class Filters:
 
     @property
     def noun(self) -> str:
-        """What one of them is called: a filter, or for a linear layer a unit."""
+        """The word for one kernel: a filter, or a unit for a linear layer."""
         return "unit" if self.kernels.ndim == 2 else "filter"
 
     def as_maps(self, sample_shape: tuple[int, ...]) -> Array | None:
-        """The kernels (filters, channels, *spatial); those of a linear layer that reads a whole sample in the shape of the sample.
+        """The kernels (filters, channels, *spatial); for a linear layer that reads a whole sample, in the shape of the
+        sample.
 
         Args:
             sample_shape: (channels, *spatial) of one sample.
 
         Returns:
-            None where the inputs of a linear layer are not the positions of the sample.
+            None if the inputs of a linear layer are not the positions of the sample.
 
         >>> filters(nn.Sequential(nn.Flatten(), nn.Linear(27, 4)), "1").as_maps((3, 3, 3)).shape
         (4, 3, 3, 3)
@@ -80,7 +81,7 @@ def filters(module: nn.Module, layer: str) -> Filters:
         layer: the layer's path; the number of a call behind it, such as ``#2``, is ignored.
 
     Raises:
-        UsageError: there is no such layer, or it has no kernels.
+        UsageError: the layer does not exist, or it has no kernels.
 
     >>> found = filters(nn.Sequential(nn.Conv2d(3, 8, 5), nn.ReLU()), "0")
     >>> found.kernels.shape, found.axes

@@ -1,4 +1,4 @@
-"""Where the cells of a layer's map lie on the input: each at the center of its theoretical receptive field.
+"""The positions of a map's cells on the input: each at the center of its theoretical receptive field.
 
 The theoretical field, with the padding continued, is the right one at the borders too: a unit weights its inputs symmetrically about that
 center, while the middle of the pixels inside the image drifts inwards with every padded layer. ``MapPlacement.spread`` interpolates between
@@ -38,7 +38,7 @@ class MapPlacement:
         centers: for each axis of the input the centers of the cells along it, in pixels; the first pixel is centered at 0.
         order: map axes in the order of the input's axes; None for an axis of the input that the map does not have.
         quality: ``EXACT``, ``IN_ORDER`` or ``STRETCHED``.
-        note: a sentence that a reader must know; empty for ``EXACT`` cells that are not tokens.
+        note: a note for the reader; empty for ``EXACT`` cells that are not tokens.
         tokens: for a row of tokens, the token of each cell of the grid, row by row; None for a map with axes of its own.
     """
 
@@ -84,7 +84,7 @@ def _weights(centers: Array, length: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class MapPlacements:
-    """The placements of all layers of a module for one input shape; it is traced when the first is asked for.
+    """The placements of all layers of a module for one input shape; the module is traced at the first request.
 
     Args:
         traced: receptive fields of the layers.
@@ -133,11 +133,11 @@ class MapPlacements:
         """The placement of the map of a call of a layer.
 
         Args:
-            path: of the call.
+            path: path of the call.
             spatial: lengths of the map's axes.
 
         Raises:
-            UsageError: the map has more axes than the input, and no field is known.
+            UsageError: the map has more axes than the input, and its receptive field is unknown.
         """
         key = path, tuple(spatial)
         if key not in self._known:
@@ -210,7 +210,7 @@ def _orders(spatial: tuple[int, ...], fields: Fields) -> Iterator[tuple[int | No
 
 
 def _own_centers(fields: Fields, lengths: Sequence[int]) -> tuple[Array, ...] | None:
-    """The centers of the theoretical fields of all positions; None where the positions along an axis have no fields of their own."""
+    """The centers of the theoretical fields of all positions; None if the positions along an axis have no fields of their own."""
     if not fields or len(fields) != len(lengths):
         return None
     found = [_centers(each, length) for each, length in zip(fields, lengths, strict=True)]
@@ -265,7 +265,7 @@ def place_nearest(cells: Array, fields: Fields, spatial: Sequence[int]) -> Array
 
 
 def _grid(row: Row, count: int) -> tuple[tuple[Array, ...], Array] | None:
-    """The centers of a grid of tokens and the tokens in its order; None where the first axis of the output is no row of tokens."""
+    """The centers of a grid of tokens and the tokens in its order; None if the first axis of the output is no row of tokens."""
     fields = row.fields
     if not fields or any(each.intervals is None or len(each.intervals) != count or each.stride == 0 for each in fields):
         return None

@@ -1,4 +1,4 @@
-"""Mistakes with the names of their samples and classes, for people and for JSON."""
+"""Mistakes with sample and class names, as text and JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class SimilarSample:
         sample: its name.
         place: index in the training split, from 0.
         label: its class.
-        similarity: cosine similarity of the features of both, -1 to 1.
+        similarity: cosine similarity of the features, -1 to 1.
     """
 
     sample: str
@@ -36,9 +36,9 @@ class ShownSample:
         place: index in its split, from 0.
         label: its class.
         answer: the predicted class.
-        probability: of the predicted class.
-        label_probability: of the label.
-        alike: the most similar training samples; empty where they were not searched.
+        probability: probability of the predicted class.
+        label_probability: probability of the label.
+        alike: the most similar training samples; empty if they were not searched.
     """
 
     sample: str
@@ -52,7 +52,7 @@ class ShownSample:
 
 @dataclass(frozen=True)
 class ConfusedPair:
-    """One class predicted as another: how often, and some such samples, the most confident first."""
+    """One class predicted as another: the number of samples, and some of them, the most confident first."""
 
     label: str
     answer: str
@@ -62,11 +62,11 @@ class ConfusedPair:
 
 @dataclass(frozen=True, repr=False)
 class MistakeReport(Described):
-    """Predictions of a network that are worth a look.
+    """Predictions of a network that are worth reviewing.
 
     Attributes:
         split: the split of the samples; ``all`` for another dataset that was evaluated whole.
-        noun: what a sample is called.
+        noun: word for one sample.
         num_samples: samples of the split.
         num_wrong: misclassified samples.
         confident_wrong: the most confident mistakes, the most confident first.
@@ -74,9 +74,9 @@ class MistakeReport(Described):
         confusions: the most frequent confusions.
         suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
         num_suspicious: possible label errors in all.
-        feature_layer: the layer whose inputs are the features that were compared; empty where none were.
+        feature_layer: the layer whose inputs are the features that were compared; empty if none were.
         num_compared, num_training: training samples that were compared, and training samples in all.
-        notes: sentences that a reader must know.
+        notes: notes for the reader.
     """
 
     split: str
@@ -147,7 +147,7 @@ class MistakeReport(Described):
 
 
 def _sample_table(title: str, samples: Sequence[ShownSample]) -> list[str | Table]:
-    """Samples with their answers and the most similar training samples; nothing where there are none."""
+    """Samples with their answers and the most similar training samples; nothing if there are none."""
     if not samples:
         return []
     rows = (

@@ -1,4 +1,4 @@
-"""Predictions worth a look: confident mistakes, uncertain correct ones, confusions, possible label errors, similar samples.
+"""Predictions worth reviewing: confident mistakes, uncertain correct ones, confusions, possible label errors, similar samples.
 
 Samples are indices, counted from 0. Shape letters: N samples, K classes, F features.
 """
@@ -39,8 +39,8 @@ class Confused:
 
     Attributes:
         label, answer: indices of the true and of the predicted class.
-        num_samples: how often.
-        places: such samples, the most confident first; at most ``limit``.
+        num_samples: number of such samples.
+        places: their indices, the most confident first; at most ``limit``.
     """
 
     label: int
@@ -51,7 +51,7 @@ class Confused:
 
 @dataclass(frozen=True)
 class Mistakes:
-    """Indices of samples that are worth a look.
+    """Indices of samples that are worth reviewing.
 
     Attributes:
         num_wrong: misclassified samples in all.
@@ -71,10 +71,10 @@ class Suspect:
     """A sample whose label may be wrong.
 
     Attributes:
-        place: of the sample.
+        place: index of the sample.
         label: its label.
         suggested: the class that it probably belongs to.
-        label_probability, suggested_probability: of both.
+        label_probability, suggested_probability: probabilities of both classes.
     """
 
     place: int
@@ -89,9 +89,9 @@ class Nearest:
     """The most similar samples of each of Q samples, the nearest first.
 
     Attributes:
-        places: (Q, k) indices among those that were compared.
-        similarity: (Q, k) cosine similarity of the features of both, -1 to 1.
-        num_compared: samples that were compared.
+        places: (Q, k) indices into the compared samples.
+        similarity: (Q, k) cosine similarity of the features, -1 to 1.
+        num_compared: number of compared samples.
     """
 
     places: Array
@@ -102,13 +102,13 @@ class Nearest:
 def find_mistakes(
     probabilities: Tensor | Array, labels: Tensor | Array | Sequence[int], *, limit: int = MAX_SHOWN, max_pairs: int = 4
 ) -> Mistakes:
-    """The predictions that are worth a look. Of equals, the earlier sample comes first.
+    """The predictions that are worth reviewing. Ties keep the order of the samples.
 
     Args:
         probabilities: (N, K).
         labels: (N,) class indices.
-        limit: samples of each kind; at least 1.
-        max_pairs: pairs of classes.
+        limit: maximum number of samples of each kind; at least 1.
+        max_pairs: maximum number of class pairs.
 
     Raises:
         DataError: there is no sample.
@@ -233,9 +233,9 @@ def nearest_samples(
 
     Args:
         queries: (Q, F) features of the samples whose neighbors are searched.
-        compared: features (N, F), batch by batch; indices count on over the batches.
-        limit: neighbors of each.
-        skip: for each query its own index among the compared samples, or -1; None where no query is among them.
+        compared: batches of features (N, F); indices continue across batches.
+        limit: number of neighbors for each query.
+        skip: for each query its own index among the compared samples, or -1; None if no query is among them.
 
     Raises:
         DataError: there is nothing to compare with.

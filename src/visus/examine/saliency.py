@@ -50,7 +50,7 @@ def gradient_saliency(module: nn.Module, inputs: Inputs, target: Target = None) 
         target: a class, a class for each sample, or a ``Unit``; None for the predicted class.
 
     Raises:
-        UsageError: no such class, layer, channel or position.
+        UsageError: the class, layer, channel or position does not exist.
 
     >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
     >>> gradient_saliency(module, torch.ones(3, 1, 2, 2), target=1).map.shape
@@ -211,7 +211,7 @@ def _run_to_layer(
 
 
 def _rank(call: LayerCall, places: MapPlacements) -> tuple[int, bool] | None:
-    """How exactly the cells of a layer's map can be placed on the input; None where they cannot."""
+    """How exactly the cells of a layer's map can be placed on the input; None if they cannot."""
     try:
         quality = places.of(call.path, tuple(call.output.shape[2:])).quality
     except UsageError:
@@ -233,7 +233,7 @@ def integrated_gradients(
 
     Raises:
         MissingExtraError: captum is not installed.
-        UsageError: no such class, layer, channel or position.
+        UsageError: the class, layer, channel or position does not exist.
     """
     attribution = _captum()
     if steps < 1:
@@ -264,7 +264,7 @@ def occlusion(
     stride: int | Sequence[int] | None = None,
     baseline: float = 0.0,
 ) -> Saliency:
-    """How much the score falls when a window of the sample is replaced by the baseline (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
+    """The drop of the score when a window of the sample is replaced by the baseline (Zeiler and Fergus 2014, arXiv:1311.2901, section 4.2), by captum.
 
     For a unit only its exact receptive field is occluded: the rest cannot matter.
 
@@ -278,7 +278,7 @@ def occlusion(
 
     Raises:
         MissingExtraError: captum is not installed.
-        UsageError: no such class, layer, channel or position; a window that does not fit.
+        UsageError: the class, layer, channel or position does not exist; a window that does not fit.
     """
     attribution = _captum()
     module = plain_module(module)

@@ -31,11 +31,11 @@ Method = Callable[[nn.Module, Inputs, Target], Saliency]
 
 @dataclass(frozen=True, eq=False)
 class WeightRandomization:
-    """How similar a map stays while the weights are randomized, from the last layer to the first.
+    """The similarity of a map to the original while weights are randomized from the last layer to the first.
 
     Args:
         layers: paths of the layers in the order of randomization; it is cumulative.
-        similarity: for each step the rank correlation of the absolute map with that of the trained network, mean over samples; NaN where one
+        similarity: for each step the rank correlation of the absolute map with that of the trained network, mean over samples; NaN if one
             of the two maps is constant and so ranks no pixel above another.
         is_map_flat: whether the maps of the trained network are constant.
     """
@@ -46,7 +46,7 @@ class WeightRandomization:
 
     @property
     def is_sensitive(self) -> bool | None:
-        """Whether random weights change the map: its rank correlation falls below 0.5; None where a map is constant."""
+        """Whether random weights change the map: its rank correlation falls below 0.5; None if a map is constant."""
         last = float(self.similarity[-1])
         return None if math.isnan(last) else last < UNCHANGED
 
@@ -74,9 +74,9 @@ class Curves:
         deletion: the score while they are removed.
         insertion: the score while they are added.
         random_deletion, random_insertion: the same in random order, means over several orders.
-        random_areas: (2, orders), the areas below deletion and insertion of each random order; None where they were not kept.
+        random_areas: (2, orders), the areas below deletion and insertion of each random order; None if they were not kept.
         is_map_flat: whether the map is constant, and so ranks no pixels.
-        place: what one position is called: pixel, sample or voxel.
+        place: word for one position: pixel, sample or voxel.
     """
 
     shares: Array
@@ -108,7 +108,7 @@ class Curves:
 
     @property
     def margins(self) -> tuple[float, float]:
-        """The minimum of a significant gain: three standard deviations of the areas of random orders."""
+        """The smallest significant gain: three standard deviations of the areas of random orders."""
         if self.random_areas is None or self.random_areas.shape[1] < 2:
             return ROUNDING, ROUNDING
         deletion, insertion = (max(ROUNDING, BEYOND * float(each.std(ddof=1))) for each in self.random_areas)
@@ -116,7 +116,7 @@ class Curves:
 
     @property
     def is_better_than_random(self) -> bool | None:
-        """Whether both areas beat random orders of the pixels; None where the difference is not significant, or they disagree."""
+        """Whether both areas beat random orders of the pixels; None if the difference is not significant, or they disagree."""
         if self.is_map_flat or self.is_contradictory:
             return None
         pairs = list(zip(self.gains, self.margins, strict=True))
@@ -163,8 +163,8 @@ def weight_randomization(
 ) -> WeightRandomization:
     """Whether the map of a method changes when weights are randomized, layer by layer from the last (Adebayo et al. 2018, arXiv:1810.03292, section 3.1).
 
-    The weights of a layer are drawn anew: by its ``reset_parameters`` where it has one, else normally with their mean and standard
-    deviation. The module itself is not changed.
+    The weights of a layer are drawn again: by its ``reset_parameters`` if it has one, else from a normal distribution with
+    their mean and standard deviation. The module itself is not changed.
 
     Args:
         module: any module.
@@ -173,7 +173,7 @@ def weight_randomization(
         method: takes module, inputs and target, such as ``gradient_saliency``.
         layers: paths of the layers, in the order of randomization; None for all that have weights.
         only_last: compare only the last step, when all of them are random: one map instead of one for each layer.
-        seed: of the random weights.
+        seed: seed of the random weights.
 
     Raises:
         UsageError: no layer has weights.
@@ -219,12 +219,12 @@ def deletion_and_insertion(
     The score is the probability of the class, or the value of the unit. Pixels of equal saliency are in random order.
 
     Args:
-        module: the module that the map is of.
-        inputs: the samples that the map is of.
+        module: the module of the map.
+        inputs: the samples of the map.
         saliency: the map.
-        steps: from no pixel to all of them.
+        steps: number of steps from no pixel to all of them.
         baseline: the value of a removed pixel; 0 is the mean of the training set where samples are normalized by it.
-        seed: of the random orders.
+        seed: seed of the random orders.
         num_random: random orders of the pixels.
         random_from: curves of another map of the same samples, target and steps, whose random orders are reused; this saves most of the time.
         calibrator: turns outputs into probabilities.
@@ -268,7 +268,7 @@ def deletion_and_insertion(
 
 
 def rank_correlation(one: Array, other: Array) -> float:
-    """Spearman's rank correlation of two arrays, ties ranked by their mean; 0 where one of them is constant.
+    """Spearman's rank correlation of two arrays, ties ranked by their mean; 0 if one of them is constant.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0, 9.0]), np.array([4.0, 5.0, 5.5, 6.0]))
     1.0
@@ -298,7 +298,7 @@ def _area(shares: Array, curve: Array) -> float:
 
 @torch.no_grad()
 def _reset(layer: nn.Module, seed: int) -> None:
-    """Draw the weights of a layer anew, in place; the global random state does not change."""
+    """Draw the weights of a layer again, in place; the global random state does not change."""
     reset: Any = getattr(layer, "reset_parameters", None)
     if callable(reset):
         with torch.random.fork_rng(devices=[]):

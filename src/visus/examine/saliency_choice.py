@@ -93,17 +93,17 @@ def check_methods(
     seed: int = 0,
     center: bool = True,
 ) -> tuple[MethodCheck, ...]:
-    """Deletion and insertion of the maps of several methods for the same samples, against the same random orders.
+    """Deletion and insertion curves for the maps of several methods, on the same samples and random orders.
 
-    A removed pixel becomes 0: the mean of the training set where samples are normalized by it.
+    A removed pixel becomes 0, the mean of the training set if samples are normalized by it.
 
     Args:
-        module: the module that the maps are of.
-        inputs: the scaled samples (N, C, *) that the maps are of.
-        maps: at least one; all of the same target.
-        steps: from no pixel to all of them.
-        num_random: random orders for each sample.
-        seed: of the random orders.
+        module: the module of the maps.
+        inputs: the scaled samples (N, C, *) of the maps.
+        maps: the maps, at least one, all for the same target.
+        steps: number of steps from no pixel to all.
+        num_random: number of random orders for each sample.
+        seed: seed of the random orders.
         center: check a Gaussian at the center too, as a baseline; it comes last.
     """
     module = plain_module(module)
@@ -143,7 +143,7 @@ def center_prior(spatial: tuple[int, ...]) -> Array:
 
 
 def best_of(tested: Sequence[MethodCheck]) -> MethodCheck | None:
-    """Of the methods that pass, the one that passes on most samples, the first of equals; None where none passes."""
+    """Of the methods that pass, the one that passes on most samples, the first of equals; None if none passes."""
     passed = [each for each in tested if each.method != CENTER and each.is_passed]
     return max(passed, key=lambda each: each.share) if passed else None
 

@@ -27,7 +27,7 @@ def fine_layer(module: nn.Module, inputs: Inputs) -> tuple[str, str] | None:
         inputs: scaled samples (N, C, *); only the first is used.
 
     Returns:
-        None where no layer has such a map, or where none can be laid over the sample.
+        None if no layer has such a map, or where none can be laid over the sample.
 
     >>> layers = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, stride=2))
     >>> fine_layer(layers, torch.zeros(1, 1, 12, 12))[0]

@@ -40,7 +40,7 @@ Target = int | Sequence[int] | Unit | None
 
 @dataclass(frozen=True, eq=False)
 class Saliency:
-    """How much each pixel mattered for the target.
+    """The importance of each pixel for the target.
 
     Args:
         method: ``gradient``, ``Grad-CAM``, ``integrated gradients`` or ``occlusion``.
@@ -50,12 +50,12 @@ class Saliency:
             the channels. Negative where a pixel lowers the score (never for gradients and Grad-CAM).
         values: (N, C, *) with signs; None for Grad-CAM, which does not distinguish input channels.
         layer: the layer of Grad-CAM; empty for the other methods.
-        reason: a sentence why this layer; empty where it was given.
+        reason: a sentence why this layer; empty if it was given.
         layer_map: (N, *) the map of Grad-CAM in the size of its layer; None for the other methods.
-        clipped_share: share of the map that lay outside the exact receptive field and was set to 0; 0 where nothing was.
+        clipped_share: share of the map that lay outside the exact receptive field and was set to 0; 0 if nothing was.
         convergence_delta: for integrated gradients, (N,) sum of the values minus the change of the score, which should be equal.
         traced: receptive fields of the layers; the module is traced at their first use.
-        notes: sentences that a reader must know: cells that were not placed at the centers of their fields, and which output was read.
+        notes: notes for the reader: cells that were not placed at the centers of their fields, and which output was read.
     """
 
     method: str
@@ -73,7 +73,7 @@ class Saliency:
 
     @cached_property
     def box(self) -> Box | None:
-        """The exact receptive field of the unit, or of the last layer; None where it reads no pixel."""
+        """The exact receptive field of the unit, or of the last layer; None if it reads no pixel."""
         return exact_box(self.traced, self.target)
 
     @property
@@ -142,7 +142,7 @@ class TargetScores:
         """The score of each sample; the first call resolves the classes or the position.
 
         Raises:
-            UsageError: no such class, layer, channel or position.
+            UsageError: the class, layer, channel or position does not exist.
         """
         return self._of_unit(x) if isinstance(self.resolved, Unit) else self._of_classes(x)
 

@@ -33,7 +33,7 @@ class Matching:
 
     Args:
         partners: for each filter of the first layer the index of its partner in the second.
-        cosines: cosine similarity of each pair, -1 to 1; 1 for the same pattern at any scale, 0 where a filter is 0.
+        cosines: cosine similarity of each pair, -1 to 1; 1 for the same pattern at any scale, 0 if a filter is 0.
     """
 
     partners: tuple[int, ...]
@@ -75,7 +75,7 @@ class LayerSimilarity:
     Args:
         path: its path in both.
         cka: centered kernel alignment of its outputs for the same samples: 1 where they are equal up to rotation and scale, about 0
-            where they are unrelated. None where its output is the same for all samples.
+            where they are unrelated. None if its output is the same for all samples.
     """
 
     path: str
@@ -108,7 +108,7 @@ def gram_similarity(one: Mapping[str, Array], other: Mapping[str, Array]) -> tup
 
 
 def centered_kernel_alignment(one: Array, other: Array) -> float | None:
-    """Centered kernel alignment of two Gram matrices (N, N) of the same samples; None where one of them is the same for all samples.
+    """Centered kernel alignment of two Gram matrices (N, N) of the same samples; None if one of them is the same for all samples.
 
     >>> kernel = np.outer([0.0, 1.0, 2.0, 3.0, 5.0], [0.0, 1.0, 2.0, 3.0, 5.0])
     >>> round(centered_kernel_alignment(kernel, 7 * kernel), 6)
@@ -202,6 +202,6 @@ def _assignment() -> Any:
 
 
 def mean_similarity(layers: Sequence[LayerSimilarity]) -> float | None:
-    """Mean CKA of the layers that have one; None where none has."""
+    """Mean CKA of the layers that have one; None if none has."""
     known = [layer.cka for layer in layers if layer.cka is not None]
     return sum(known) / len(known) if known else None

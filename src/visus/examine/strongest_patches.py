@@ -48,9 +48,9 @@ class Template:
 
     Args:
         sample: index of the sample, in the order in which samples were given.
-        position: of the unit in the map of its layer; empty where the layer has no map.
+        position: position of the unit in the map of its layer; empty if the layer has no map.
         value: its activation.
-        box: its exact receptive field, first and last pixel on each axis; None where it reads only padding.
+        box: its exact receptive field, first and last pixel on each axis; None if it reads only padding.
         patch: the scaled pixels inside the box, (channels, *).
     """
 
@@ -97,7 +97,7 @@ class Templates:
         """The layer of a path.
 
         Raises:
-            UsageError: there is no such layer.
+            UsageError: the layer does not exist.
         """
         for each in self.layers:
             if each.path == path:
@@ -263,10 +263,10 @@ class _Best:
 
 
 def unit_values(module: nn.Module, inputs: Inputs, layer: str, channel: int, position: Sequence[int] = ()) -> Array:
-    """The activation of one unit for each sample, (N,): a template is right if its patch alone gives its value.
+    """The activation of one unit for each sample, (N,): a template is correct if its patch alone has its value.
 
     Raises:
-        UsageError: there is no such layer.
+        UsageError: the layer does not exist.
     """
     module = plain_module(module)
     with eval_mode(module), torch.no_grad():

@@ -110,6 +110,6 @@ def hull_of_phases(paths: Sequence[Phases]) -> Phases | None:
 
 
 def _union(intervals: Sequence[Interval | None]) -> Interval | None:
-    """The smallest interval that holds all of them; None where none holds a pixel."""
+    """The smallest interval that holds all of them; None if none holds a pixel."""
     seen = [interval for interval in intervals if interval is not None]
     return (min(first for first, _ in seen), max(last for _, last in seen)) if seen else None

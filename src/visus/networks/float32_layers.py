@@ -97,14 +97,14 @@ class _Forward:
 
 @contextlib.contextmanager
 def float32_where_needed(module: nn.Module, precision: str = "bfloat16") -> Iterator[None]:
-    """Inside the ``with``, convolutions compute in float32 where bfloat16 is slow or wrong; afterwards all is as it was.
+    """A context in which convolutions compute in float32 if bfloat16 is slow or wrong.
 
-    Left alone are layers that ``speed_up`` has changed, which see to it themselves, and those with a ``forward`` of their own on the object.
-    Classes, weights, names and what is printed stay.
+    It skips layers that ``speed_up`` has changed, which do this themselves, and layers with a ``forward`` on the instance.
+    Classes, weights, names and the printed form of the module do not change.
 
     Args:
         module: any network.
-        precision: in which it is computed; with any but bfloat16, nothing is done.
+        precision: precision of the network; the context has an effect only with bfloat16.
 
     >>> network = nn.Sequential(nn.Conv2d(4, 4, 3, stride=2))
     >>> with float32_where_needed(network):

@@ -128,7 +128,7 @@ def choose(device: str = "auto", precision: str = "auto") -> Machine:
 
 
 def suited(machine: Machine, module: nn.Module) -> Machine:
-    """The machine without channels-last if that would give this network wrong gradients.
+    """The machine without channels-last if that causes wrong gradients for this network.
 
     PyTorch's bfloat16 CPU kernels (oneDNN) leave weight gradients uninitialized for dilated convolutions on channels-last maps of 30 px or more if the
     number of channels is not a multiple of 16. With 24, 40 and 56 channels they were NaN (torch 2.13, AVX-512 BF16); without channels-last they are

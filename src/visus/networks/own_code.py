@@ -1,4 +1,4 @@
-"""Support for any ``nn.Module`` of a person: outputs other than one tensor, exceptions in its code, copies, lazy weights.
+"""Support for any ``nn.Module`` of a user: outputs other than one tensor, exceptions in its code, copies, lazy weights.
 
 Shape letters: N samples, C classes.
 """
@@ -180,7 +180,7 @@ def give_shapes(module: nn.Module, input_shape: tuple[int, ...], seed: int = 0) 
     Args:
         module: changed in place.
         input_shape: (channels, *spatial).
-        seed: of the initial values that it then draws.
+        seed: seed of the initial values that it then draws.
     """
     if not has_no_shapes(module):
         return

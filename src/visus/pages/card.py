@@ -1,4 +1,4 @@
-"""The model card: a README.md in the run's folder that says what the network is, how good it is and what it is not for."""
+"""The model card: a README.md in the run's folder on the network, its accuracy and its limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_card(path: Path, facts: ReportFacts) -> None:
 
 
 def card_text(facts: ReportFacts) -> str:
-    """The model card as Markdown text; the same facts give the same text."""
+    """The model card as Markdown text; the output is deterministic."""
     parts = [
         f"# {_plain(facts.name)}",
         f"{_plain(network_sentence(facts))} Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",

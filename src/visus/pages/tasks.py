@@ -21,8 +21,8 @@ class OtherNetwork:
 
     Args:
         name: its task in words, such as ``the same labels, seed 1``.
-        result: its result as a sentence; empty where it was not trained.
-        kernels: of its first layer.
+        result: its result as a sentence; empty if it was not trained.
+        kernels: kernels of its first layer.
         matching: the filters of the run matched with these.
         layers: the similarity of each layer.
     """
@@ -52,7 +52,7 @@ class TaskFacts:
     """The results of a comparison of tasks.
 
     Args:
-        name: of the run.
+        name: name of the run.
         task: the task of the run, in words.
         result: its result as a sentence.
         layer: path of its first layer with filters.
@@ -72,7 +72,7 @@ class TaskFacts:
 
     @property
     def unit(self) -> str:
-        """What one of the kernels is called: a filter, or a unit of a linear layer."""
+        """Word for one kernel: a filter, or a unit of a linear layer."""
         return "unit" if self.kernels.ndim == 2 else "filter"
 
     def sentences(self) -> list[str]:

@@ -119,7 +119,7 @@ class Stopped:
 class ReconstructionEpochDone:
     """One epoch of a training that reconstructs its samples is done; ``epoch`` counts from 1.
 
-    ``loss`` is the mean squared error; ``explained`` the share of the validation samples' variance that the reconstruction explains, None where
+    ``loss`` is the mean squared error; ``explained`` the share of the validation samples' variance that the reconstruction explains, None if
     there are too few samples.
     """
 

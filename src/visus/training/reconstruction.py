@@ -53,7 +53,7 @@ def reconstruct(
         validation: validation set, for the explained variance.
         recipe: only epochs, optimizer settings, learning rates and schedule are used.
         machine: device and precision.
-        should_stop: asked after each step; True raises ``CanceledError``.
+        should_stop: called after each step; True raises ``CanceledError``.
 
     Raises:
         TrainingError: the loss became infinite or NaN.

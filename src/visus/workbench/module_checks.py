@@ -15,10 +15,7 @@ from visus.networks.own_code import copied, describe_failure, describe_output, f
 from visus.networks.states import state_of
 from visus.units import write_shape
 
-SOFTMAX = (
-    "the network ends with a softmax, and the loss applies one itself: twice, it learns slowly and is never sure. "
-    "Leave it out; visus predict gives probabilities all the same."
-)
+SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway."
 
 
 def check_module(
@@ -38,7 +35,7 @@ def check_module(
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     if device.type == "meta":
         raise UsageError(
-            "this module is on the device meta, which keeps no weights. Make it outside of torch.device('meta'), "
+            "this module is on the device meta, which has no values. Create it outside of torch.device('meta'), "
             "or give it weights with to_empty and its own initialization.",
             where=name,
         )
@@ -59,14 +56,14 @@ def check_module(
             where=name,
         )
     if not any(parameter.requires_grad for parameter in module.parameters()):
-        raise UsageError("this module has no parameter that can be trained.", where=name)
+        raise UsageError("this module has no trainable parameter.", where=name)
     answers, place = found
     warnings = []
     if not isinstance(output, Tensor) or output.dim() != 2:
         read_answers(module, num_classes)
         rest = f"{place} in it is trained and read, and the rest is dropped" if place else "its axes of length 1 are dropped"
         warnings.append(
-            f"{name} returns {describe_output(output)}: {rest}. From now on, the module returns these answers alone."
+            f"{name} returns {describe_output(output)}: {rest}. From now on, the module returns only these logits."
         )
     is_softmax = num_classes > 1 and bool((answers >= 0).all())
     if is_softmax and torch.allclose(answers.sum(1), torch.ones(2, dtype=answers.dtype, device=answers.device)):
@@ -99,7 +96,7 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
     except Exception as error:  # whatever a person's own code raises: threads, files and locks cannot be copied
         message = " ".join(str(error).split()).rstrip(".")
         raise UsageError(
-            f"this module cannot be copied ({type(error).__name__}: {message}), and its copies are what is averaged and examined. "
+            f"this module cannot be copied ({type(error).__name__}: {message}), but visus averages and examines copies of it. "
             "Keep files, locks and generators outside of it, or give it a __deepcopy__.",
             where=name,
         ) from error
@@ -139,7 +136,7 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
     _try_answering(twin, batch, machine, name)
     if not answers.requires_grad:
         raise UsageError(
-            "in training, what this module gives does not depend on any parameter that can be trained: it is detached, "
+            "in training, the output of this module does not depend on any trainable parameter: it is detached, "
             "or computed under torch.no_grad.",
             where=name,
         )
@@ -154,7 +151,7 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
     if not place:
         return ()
     return (
-        f"in training, {name} returns {describe_output(output)}: {place} in it is trained, and its other outputs are not.",
+        f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored.",
     )
 
 

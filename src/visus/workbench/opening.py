@@ -27,7 +27,7 @@ def open_data(
         path: folder or file; None for the images that come with visus.
         progress: False shows nothing.
         on_event: receives a ``Progress`` for each decoded sample, instead of the display.
-        should_stop: asked after each decoded sample; True raises ``CanceledError``.
+        should_stop: called after each decoded sample; True raises ``CanceledError``.
         settings: img_size, channels, resize_mode, normalize, labels, split, seed, max_unreadable, cache_dir and num_workers,
             as for ``visus.data.opened.open_data``.
 

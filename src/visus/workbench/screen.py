@@ -64,7 +64,7 @@ def scaling(data: Data) -> str:
     """A short description of how values are scaled."""
     plan = data.preprocessing
     if plan.normalize == "fixed":
-        return "scaled as its weights were trained"
+        return "scaled like the training data of its weights"
     return f"scaled by {plan.normalize} of the training split"
 
 
@@ -136,7 +136,7 @@ class Screen:
 
     def _show_head(self, event: HeadFitted) -> None:
         fitted = (
-            "its own is kept, which is at least as good as a fitted one"
+            "its own is kept, since it is at least as good as a fitted one"
             if event.keeps_own
             else (f"fitted on {write_number_of(event.num_views, 'view')} of each training sample")
         )
@@ -192,7 +192,7 @@ class Screen:
         if event.num_left_out:
             self.say(
                 f"note: {write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
-                "each epoch leaves out so many, others each time"
+                "each epoch skips that many, different ones each time"
             )
         self._warn(event.warnings)
         self.say(f"run: {event.folder}")
@@ -278,7 +278,7 @@ class Screen:
             return
         self.say(
             f"trained for {write_duration(event.seconds)}, {_epochs(event)} ({event.reason}); "
-            f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the weights that it started from'}"
+            f"kept: {f'the weights of epoch {event.best_epoch}' if event.best_epoch else 'the initial weights'}"
         )
 
     def _show_scored(self, event: Scored) -> None:

@@ -291,7 +291,7 @@ def test_a_pool_of_one_position_in_a_module_is_reported() -> None:
 def test_a_group_norm_over_one_value_is_traced_and_reported() -> None:
     module = build(parse("conv(6, 3), globalpool, groupnorm(6), linear(3)"), (1, 12, 12))
     assert advice_on(module, (1, 12, 12)) == [
-        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value less its own mean is 0: the output "
+        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value minus its own mean is 0: the output "
         "is the trained shift, whatever the image."
     ]
 

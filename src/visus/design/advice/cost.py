@@ -117,9 +117,9 @@ def lone_values(facts: Facts) -> Iterator[AdviceFound]:
         if normed is None or normed.num_values != 1 or normed.by == "batch":
             continue
         sentence = (
-            f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value less "
+            f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value minus "
             if normed.by == "group"
-            else "each value is normalized alone, and a value less "
+            else "each value is normalized alone, and a value minus "
         ) + "its own mean is 0: the output is the trained shift, whatever the image."
         yield AdviceFound(
             Advice("norm", row.path, sentence, paths=(row.path,)),
@@ -138,10 +138,7 @@ def _lone_batches(facts: Facts) -> Iterator[AdviceFound]:
     ]
     if found and facts.batch_size == 1:
         others = f", here and in {write_number_of(len(found) - 1, 'later norm')}" if len(found) > 1 else ""
-        sentence = (
-            f"in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value{others}, and a value less its own "
-            "mean is 0 (torch refuses to train so)."
-        )
+        sentence = f"in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value{others}, and a value minus its own mean is 0 (torch raises an error here)."
         yield AdviceFound(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
 
 

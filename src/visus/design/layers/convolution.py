@@ -34,7 +34,7 @@ __all__ = ["Conv", "Convolution", "Depthwise", "Transposed", "Whiten", "conv", "
 
 @dataclass(frozen=True, repr=False)
 class _AnyConvolution(Windowed):
-    """What all convolutions share. Abstract."""
+    """Common base of all convolutions. Abstract."""
 
     if TYPE_CHECKING:  # fields of the final classes, in their own order there
 
@@ -139,7 +139,7 @@ class _AnyConvolution(Windowed):
 
 @dataclass(frozen=True, repr=False)
 class Convolution(_AnyConvolution):
-    """What conv and depthwise share: trained filters in a sliding window, with adjustable arguments. Abstract."""
+    """Common base of conv and depthwise: trained filters in a sliding window, with adjustable arguments. Abstract."""
 
     def saved_for_backward(
         self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False

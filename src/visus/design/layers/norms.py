@@ -27,7 +27,7 @@ _COUNTER_BYTES: Final = 8  # batch norm counts its batches in a 64-bit number
 
 @dataclass(frozen=True, repr=False)
 class _AnyNorm(SameShape):
-    """What norms share: a trained scale and shift for each channel. Abstract."""
+    """Common base of norms: a trained scale and shift for each channel. Abstract."""
 
     row_kind = "norm"
 

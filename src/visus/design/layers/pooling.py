@@ -36,7 +36,7 @@ BLUR_KERNELS: Final = range(3, 8)
 
 @dataclass(frozen=True, repr=False)
 class Pool(Windowed):
-    """What maxpool and avgpool share. Abstract.
+    """Common base of maxpool and avgpool. Abstract.
 
     Args:
         kernel_size: pixels of the window, one number for all axes or one for each.
@@ -62,8 +62,7 @@ class Pool(Windowed):
         mistakes += check_whole("padding", self.padding, least=0, axes=True)
         if not mistakes and self._pads_too_much():
             mistakes.append(
-                f"padding={self.padding} is more than half of kernel_size={self.kernel_size}: a window would see padding "
-                "alone. Use less padding or a larger kernel."
+                f"padding={self.padding} is more than half of kernel_size={self.kernel_size}: a window would see only padding. Use less padding or a larger kernel."
             )
         return mistakes + check_flag("ceil_mode", self.ceil_mode)
 

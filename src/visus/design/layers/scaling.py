@@ -105,7 +105,7 @@ class Scale(SameShape):
 
 @dataclass(frozen=True, repr=False)
 class _Dropping(SameShape):
-    """What dropout and droppath share. Abstract."""
+    """Common base of dropout and droppath. Abstract."""
 
     positional = 1
     is_training_only = True

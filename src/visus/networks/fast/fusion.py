@@ -1,6 +1,6 @@
 """Fusion of two or three consecutive layers in a sequence, if no hook or caller can observe the difference.
 
-A sequence decides anew in each forward pass. It never fuses a layer that was replaced by another class or that has hooks, and a layer that is called
+A sequence decides again in each forward pass. It never fuses a layer that was replaced by another class or that has hooks, and a layer that is called
 directly runs by itself.
 """
 

@@ -55,9 +55,9 @@ def trace(
             inputs. Fields are computed for the first input and all inputs of its size, which count as one image; other
             inputs have no fields. If the module does not run in the dtype of its first weight, other weights' dtypes and
             integers are tried; the first row notes the one used.
-        detail: ``layers`` gives a row for each call of a layer (a module without children), and for each call of an operator outside of
+        detail: ``layers`` has a row for each call of a layer (a module without children), and for each call of an operator outside of
             layers that joins paths, changes the receptive field, multiplies matrices or applies a softmax to features; a
-            layer that is called again has ``#2`` after its path. ``operations`` gives a row for each tensor that depends on
+            layer that is called again has ``#2`` after its path. ``operations`` has a row for each tensor that depends on
             the input.
         training: whether the module runs in training mode. Batch norms then see the whole batch: "batch-coupled".
 

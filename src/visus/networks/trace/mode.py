@@ -240,7 +240,7 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _output_by(shape: ShapeFunction, args: Any, kwargs: Any) -> Any:
-    """The output by an operator's shape function; None where the arguments are too unusual for it, so that torch is asked."""
+    """The output by an operator's shape function; None if the arguments are too unusual for it, so that torch is asked."""
     try:
         return shape(args, kwargs)
     except (IndexError, TypeError, ValueError, AttributeError, RuntimeError, ZeroDivisionError):

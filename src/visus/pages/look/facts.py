@@ -30,13 +30,13 @@ class LookedSample:
     """The sample that is looked at.
 
     Args:
-        name: of the sample.
+        name: name of the sample.
         noun: image, signal or volume.
         values: (C, *) as the input of the network, before normalization.
-        lowest, highest: values that are drawn black and white.
-        original: the image of the file, (height, width, 3); None where the sample is a row of an array.
+        lowest, highest: values drawn as black and white.
+        original: the image of the file, (height, width, 3); None if the sample is a row of an array.
         sentences: the changes between file and input.
-        truth: its label; empty where it is not known.
+        truth: its label; empty if unknown.
     """
 
     name: str
@@ -60,7 +60,7 @@ class LookedSample:
 
     @property
     def place(self) -> str:
-        """What one position is called: sample, pixel or voxel."""
+        """Word for one position: sample, pixel or voxel."""
         return rank_words(len(self.spatial)).place
 
 
@@ -69,10 +69,10 @@ class Answer:
     """The prediction of the network.
 
     Args:
-        classes: their names, in the order of the outputs.
-        probabilities: of the classes.
+        classes: class names, in the order of the outputs.
+        probabilities: probabilities of the classes.
         target: the class of the saliency maps.
-        note: which of several outputs was read; empty where there is only one.
+        note: the output that was used, if the module has several; empty if there is only one.
     """
 
     classes: tuple[str, ...]
@@ -92,8 +92,8 @@ class Method:
 
     Args:
         saliency: the map.
-        curves: deletion and insertion; None where they were not computed.
-        weights: weight randomization; None where it was not computed.
+        curves: deletion and insertion; None if they were not computed.
+        weights: weight randomization; None if it was not computed.
     """
 
     saliency: Saliency
@@ -112,8 +112,8 @@ class LayerLook:
 
     Args:
         seen: its activations for the sample.
-        over: its statistics over many samples; None where there are none.
-        fields: its receptive field on each axis of the input; empty where it is not known.
+        over: its statistics over many samples; None if there are none.
+        fields: its receptive field on each axis of the input; empty if unknown.
     """
 
     seen: Activation
@@ -122,7 +122,7 @@ class LayerLook:
 
     @property
     def path(self) -> str:
-        """The layer's path; ``#2`` behind it where the layer was called before."""
+        """The layer's path; ``#2`` is appended if the layer was called before."""
         return self.seen.path
 
     @property
@@ -137,7 +137,7 @@ class LayerLook:
 
     @property
     def noun(self) -> str:
-        """What one of its channels is called: a filter where it makes a map, a unit where it is a single number."""
+        """Word for one of its channels: a filter if it outputs a map, a unit if a single number."""
         return "filter" if len(self.shape) > 1 else "unit"
 
     @property
@@ -179,7 +179,7 @@ class LayerLook:
 
     @property
     def field(self) -> str:
-        """The receptive field as ``visus summary`` writes it: size/stride, or ``all``; empty where it is not known."""
+        """The receptive field as ``visus summary`` writes it: size/stride, or ``all``; empty if unknown."""
         texts = [write_field(each) for each in self.fields]
         return texts[0] if len(set(texts)) == 1 else " x ".join(texts)
 
@@ -207,9 +207,9 @@ class Patch:
 
     Args:
         sample: the sample's name.
-        position: of the unit in its map.
+        position: position of the unit in its map.
         value: its activation.
-        box: its exact receptive field; None where it reads only padding.
+        box: its exact receptive field; None if it reads only padding.
         pixels: (C, *) inside the box, before normalization.
     """
 
@@ -241,10 +241,10 @@ class UnitFields:
 
     Args:
         unit: the unit with its position.
-        box: its exact receptive field; None where it reads only padding.
-        theoretical: its theoretical receptive field, with the padding continued; None where it is not known.
+        box: its exact receptive field; None if it reads only padding.
+        theoretical: its theoretical receptive field, with the padding continued; None if unknown.
         now: its effective receptive field in this network.
-        before: the same before training; None where it is not known.
+        before: the same before training; None if unknown.
         how: a sentence on how they were computed.
     """
 
@@ -261,23 +261,23 @@ class LookFacts:
     """Everything that a look page shows.
 
     Args:
-        name: of the network.
+        name: name of the network.
         is_trained: whether its weights were trained.
         made_with: the version of visus.
         sample: the sample.
         layers: in the order of computation.
-        answer: None where the module does not return class scores.
+        answer: None if the module does not return class scores.
         methods: saliency maps that are shown, the best one first.
         hidden: maps that are not shown: they do not pass deletion and insertion, or others were requested.
-        reason: why the first one is first, or why none is shown.
-        kernels: of the first layer that has some; None where none has.
-        patches: templates of layers; empty where there is no data.
+        reason: a sentence on the choice of the first map, or on why none is shown.
+        kernels: kernels of the first layer that has some; None if none has.
+        patches: templates of layers; empty if there is no data.
         patches_of: the samples that were searched for them, as words.
         num_over: number of samples of the statistics of layers; 1 for this sample alone.
-        sum: one output term by term; None where no layer is a convolution or a linear one.
-        unit: the receptive field of one unit; None where it is not known.
-        object_px: size of the objects; None where it was not given.
-        warning: what readers must know first, such as that the network is not trained; empty where nothing is.
+        sum: one output term by term; None if no layer is a convolution or a linear one.
+        unit: the receptive field of one unit; None if unknown.
+        object_px: size of the objects; None if it was not given.
+        warning: a warning at the top, for example that the network is untrained; may be empty.
         answer_notes: how the prediction was made.
         missing: why a part is missing, by its name.
     """
@@ -309,7 +309,7 @@ class LookFacts:
 
     @property
     def dash(self) -> str:
-        """What a dash in the column of dead filters and units means; empty where there is none."""
+        """The meaning of a dash in the column of dead filters and units; empty if there is none."""
         if all(each.is_rectified for each in self.layers):
             return ""
         return (

@@ -121,7 +121,7 @@ def _order_sentence(facts: LookFacts) -> str:
 
 
 def field_words(layer: LayerLook) -> str:
-    """The theoretical receptive field of a layer, in words; empty where it is not known.
+    """The theoretical receptive field of a layer, in words; empty if unknown.
 
     Its padding is continued, so it may be larger than the sample.
     """

@@ -26,7 +26,7 @@ SECTIONS: Final[tuple[Callable[[LookFacts], str], ...]] = (
 
 
 def look_page(facts: LookFacts) -> str:
-    """The page as HTML text, under 3 MB: the same facts give the same text."""
+    """The page as HTML text, under 3 MB: the output is deterministic."""
     under = (f"network: {facts.name}", "" if facts.is_trained else "not trained: its weights are random")
     warning = facts.warning
     parts = [f'<div class="warning" role="note"><p>{escape(warning)}</p></div>' if warning else ""]

@@ -68,7 +68,7 @@ def confused_pairs_table(pairs: Sequence[tuple[str, str, int]], nouns: str) -> s
 
 
 def shade(share: float) -> float:
-    """How strongly a share of a row is colored, 0 to 1: its square root, so that rare confusions can be seen.
+    """The color strength of a share of a row, 0 to 1: its square root, so that rare confusions can be seen.
 
     >>> shade(0.0), shade(0.01), shade(1.0)
     (0.0, 0.1, 1.0)

@@ -15,13 +15,13 @@ from visus.pages.parts.table import percent
 
 
 def page(title: str, header: str, sections: Iterable[str], *, kind: str, made_with: str) -> str:
-    """A whole page as HTML text; the same pieces give the same text.
+    """A whole page as HTML text; the output is deterministic.
 
     Args:
-        title: what the page is about; escaped.
-        header: what stands above the sections, as page text.
-        sections: page text of each; empty ones are dropped.
-        kind: what the page is, such as ``report``; escaped.
+        title: subject of the page; escaped.
+        header: HTML above the sections.
+        sections: HTML of each section; empty ones are dropped.
+        kind: kind of page, such as ``report``; escaped.
         made_with: the version of visus; escaped.
     """
     style = importlib.resources.files("visus.pages.parts").joinpath("page.css").read_text(encoding="utf-8")
@@ -40,7 +40,7 @@ def page(title: str, header: str, sections: Iterable[str], *, kind: str, made_wi
 
 
 def header(eyebrow: str, title: str, under: Iterable[str]) -> str:
-    """What a page starts with: what it is, of what, and facts about it; all escaped, empty facts dropped."""
+    """The start of a page: its kind, its subject, and facts about it; all escaped, empty facts dropped."""
     about = " · ".join(escape(part) for part in under if part)
     return f'<p class="eyebrow">{escape(eyebrow)}</p><h1>{escape(title)}</h1><p class="under">{about}</p>'
 
@@ -50,7 +50,7 @@ def image(png: bytes, label: str, *, width: int | None = None, height: int | Non
 
     Args:
         png: the file's bytes.
-        label: the text for screen readers; escaped. Empty where the words beside the image say all.
+        label: the text for screen readers; escaped. Empty if the words beside the image say all.
         width, height: size on the page, in CSS pixels; default: the image's own. Enlarged pixels stay squares.
         style: style class.
     """
@@ -77,7 +77,7 @@ def paragraphs(texts: Iterable[str]) -> str:
 
 
 def bullets(texts: Iterable[str]) -> str:
-    """A list, each item escaped; empty where there is none."""
+    """A list, each item escaped; empty if there is none."""
     listed = "".join(f"<li>{escape(text)}</li>" for text in texts)
     return f"<ul>{listed}</ul>" if listed else ""
 
@@ -88,7 +88,7 @@ def beside(left: str, right: str, style: str = "pair") -> str:
 
 
 def folded(title: str, content: str) -> str:
-    """What opens at a click on its title, which is escaped."""
+    """A section that opens at a click on its title, which is escaped."""
     return f"<details><summary>{escape(title)}</summary>{content}</details>"
 
 

@@ -23,11 +23,11 @@ def field_growth_figure(
 
     Args:
         layers: path and receptive field of each layer in the order of computation; drawn in full, however far beyond the sample.
-        noun: what the sample is called.
+        noun: word for one sample.
         unit: of all lengths, such as ``px``.
-        length: of the sample's axis.
-        object_px: length of the objects; None where it is not known.
-        title: of the figure.
+        length: length of the sample's axis.
+        object_px: length of the objects; None if unknown.
+        title: title of the figure.
     """
     sizes = [size for _, size in layers]
     last = float(len(sizes))

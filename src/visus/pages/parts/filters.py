@@ -1,6 +1,7 @@
 """Filters as images: the one renderer of kernels, for the report, the look page and the comparison of tasks.
 
-Every filter is drawn on its own scale, so that the pattern of a weak one can be seen too; its largest weight stands below it. Shape letters:
+Every filter is drawn on its own scale, so that weak patterns are visible too. The number below it is its largest weight.
+Shape letters:
 F filters, C input channels, * the spatial axes.
 """
 
@@ -32,7 +33,7 @@ def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters
         kernels: (F, C, *).
         path: the layer's path.
         layer: the layer's definition.
-        noun: what one of them is called, ``filter`` or ``unit``.
+        noun: word for one of them, ``filter`` or ``unit``.
         num_filters: filters of the layer, where ``kernels`` holds only the first ones.
     """
     drawn = []

@@ -41,7 +41,7 @@ def _with_palette(drawn: Pixels) -> Image.Image:
 
 
 def as_image(values: Values, lowest: float | None = None, highest: float | None = None) -> Pixels:
-    """A sample as an image: three channels are red, green and blue; of any other number of channels the mean is drawn in gray.
+    """A sample as an image: three channels are drawn as RGB, any other number of channels as their mean in gray.
 
     Args:
         values: (channels, height, width), in any unit.

@@ -28,10 +28,10 @@ def map_over_sample(
 
     Args:
         values: the sample, (C, *).
-        lowest, highest: of the sample, drawn black and white.
+        lowest, highest: values of the sample drawn as black and white.
         heat: the map, (*).
         label: the text for screen readers.
-        side: length of the longer side on the page, about, in CSS pixels.
+        side: approximate length of the longer side on the page, in CSS pixels.
         box: first and last position on each axis to outline; not drawn on volumes.
     """
     if heat.ndim == 1:
@@ -73,8 +73,8 @@ def outline_box(
         margins: pixels of the sample before and after it on each axis.
         box: first and last pixel of the sample on both axes; it may lie in the margins.
         spatial: lengths of the sample's axes, without margins.
-        side: length of the longer side of the result, about.
-        color: of the outline.
+        side: approximate length of the longer side of the result.
+        color: color of the outline.
     """
     large = enlarge(image, side)
     ends = []

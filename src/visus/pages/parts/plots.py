@@ -32,7 +32,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as a PNG; the same figure gives the same bytes.
+    """Write a figure as a PNG; the output is deterministic.
 
     Raises:
         StorageError: the file cannot be written.

@@ -25,7 +25,7 @@ def table(
     Args:
         caption: what it shows; escaped.
         columns: their names; escaped. An empty name heads a column of drawings.
-        rows: each as ``table_row`` gives it.
+        rows: results of ``table_row``.
         foot: a last row, such as a sum; none by default.
         text_columns: indices of the columns that hold text; the others hold numbers.
         style: style class.
@@ -53,7 +53,7 @@ def facts_table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def table_row(label: str, cells: Iterable[str]) -> str:
-    """A row; the label is escaped, the cells are page text. A cell of words is one that ``text_cell`` gives."""
+    """A row; the label is escaped, the cells are page text. Text cells are results of ``text_cell``."""
     return f'<tr><th scope="row">{escape(label)}</th>{"".join(map(_cell, cells))}</tr>'
 
 

@@ -22,11 +22,11 @@ def history_points(rows: Rows, column: str) -> list[tuple[float, float]]:
 
 
 def training_curves(rows: Rows, best_epoch: int | None) -> str:
-    """A chart of the loss and one of the accuracy, training dashed and validation solid; empty where there is no history.
+    """A chart of the loss and one of the accuracy, training dashed and validation solid; empty if there is no history.
 
     Args:
         rows: the rows of ``results.csv``, as numbers or as their text.
-        best_epoch: the epoch whose weights were kept, which is marked; None where they are not those of one epoch.
+        best_epoch: the epoch whose weights were kept, which is marked; None if they are not those of one epoch.
     """
     figures = [_chart(rows, "loss", best_epoch), _chart(rows, "accuracy", best_epoch)]
     drawn = "".join(figures)

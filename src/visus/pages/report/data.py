@@ -23,7 +23,7 @@ def data_section(facts: ReportFacts) -> str:
 
 
 def _splits_sentence(facts: ReportFacts) -> str:
-    """The use of each split; empty where the training set is not known."""
+    """The use of each split; empty if the training set is not known."""
     totals = {split: sum(counts) for split, counts in facts.class_counts.items() if sum(counts)}
     if "train" not in totals:
         return ""

@@ -15,29 +15,29 @@ class ReportFacts:
     """Everything that ``write_report`` and ``write_card`` show. Plain data, so that it can come from a run's files alone.
 
     Attributes:
-        name: of the run.
-        created: when it was trained, as people write it, such as ``2031-05-04 14:05``.
-        command: the command that made it; empty where it was made from Python.
+        name: name of the run.
+        created: time of the training as text, such as ``2031-05-04 14:05``.
+        command: the command that made it; empty if it was made from Python.
         data_name: name of the dataset.
         scores: its metrics; ``scores.split`` says on which split.
         classes: in the order of the network's outputs.
         class_counts: for each split, the number of samples of each class, in the order of ``classes``.
         input_shape: (channels, *spatial).
-        num_parameters, macs: of the network; macs are for one sample, None where the network cannot be counted.
+        num_parameters, macs: cost of the network; macs are for one sample, None if the network cannot be counted.
         history: the rows of ``results.csv``, as numbers or as their text; a missing or empty value is dropped.
         seconds: duration of the training.
         data: more about the data, as label and value, such as ``{"Kind": "a folder for each class"}``.
         ledger_sentences: the changes to the data.
-        warnings: what the reader should know before they trust the result.
+        warnings: warnings about the trustworthiness of the result.
         design_text: the design's notation; empty for a module of the user's own.
-        network: the network that was asked for, such as ``compact`` or ``package.module:callable``.
+        network: the network as requested, such as ``compact`` or ``package.module:callable``.
         network_reason: why this network, where the machine and a time limit decided; else empty.
         preprocessing: the result of ``Preprocessing.to_dict()``.
         recipe: every setting of the training.
         machine: the result of ``Machine.to_dict()``.
         environment: the result of ``networks.machine.describe()``.
-        best_epoch: the epoch whose weights were kept, from 1; None where they are not those of one epoch.
-        noun: what one sample is called: ``image``, ``signal``, ``volume``, ``sample``.
+        best_epoch: the epoch whose weights were kept, from 1; None if they are not those of one epoch.
+        noun: word for one sample: ``image``, ``signal``, ``volume``, ``sample``.
         measured: the measurements beyond the scores.
         start: the initial weights, as ``start.json`` has them; empty for new weights.
         computed: sentences on what was computed from the training samples before the first step.

@@ -19,16 +19,16 @@ from visus.examine.mistake_report import MistakeReport
 
 @dataclass(frozen=True)
 class ShiftResults:
-    """How predictions change when samples are shifted.
+    """The changes of predictions under shifts.
 
     Attributes:
         split: the split of the samples.
         num_samples: samples that were shifted.
         ways: figures for each kind of shift.
-        layers: the equivariance error of every layer for a shift of one pixel; None where positions are permuted.
+        layers: the equivariance error of every layer for a shift of one pixel; None if positions are permuted.
         remedies: changes that would improve it, each as (name, price, command).
-        notes: sentences that a reader must know.
-        command: the command that measures more; empty where none does.
+        notes: notes for the reader.
+        command: the command that measures more; empty if none does.
     """
 
     split: str
@@ -71,15 +71,15 @@ class LayerField:
 
 @dataclass(frozen=True)
 class FieldGrowth:
-    """How the receptive field grows, and the exact one of the middle unit of the last feature map.
+    """The growth of the receptive field, and the exact receptive field of the middle unit of the last feature map.
 
     Attributes:
         size_px: lengths of the input's axes.
         layers: in the order of computation; only those that change the receptive field.
-        last_path: path of the last layer whose map has more than one position; empty where there is none.
+        last_path: path of the last layer whose map has more than one position; empty if there is none.
         last_position: the middle of its map.
-        box: first and last pixel on each axis of its exact receptive field; None where it is not known.
-        gates: path of the first layer that reads everything beside its windows, as a squeeze-and-excite gate does; empty where none does.
+        box: first and last pixel on each axis of its exact receptive field; None if unknown.
+        gates: path of the first layer that reads everything beside its windows, as a squeeze-and-excite gate does; empty if none does.
     """
 
     size_px: tuple[int, ...]
@@ -103,7 +103,7 @@ class FirstFilters:
         layer: the definition of the layer.
         num_filters: filters of the layer.
         values: (filters, channels, *spatial); for a linear layer its weights in the shape of a sample.
-        noun: what one of them is called, ``filter`` or ``unit``.
+        noun: word for one of them, ``filter`` or ``unit``.
     """
 
     path: str
@@ -118,12 +118,12 @@ class SaliencyMaps:
     """Saliency maps of the samples that are shown.
 
     Attributes:
-        method: the method that passes on held-out samples, such as ``Grad-CAM``; empty where none does.
+        method: the method that passes on held-out samples, such as ``Grad-CAM``; empty if none does.
         layer: the layer that Grad-CAM weights; empty for methods of the whole network.
         reason: why this method, or why none.
         maps: by index in the split, one number for each pixel, (*).
-        check: the result of weight randomization, as a sentence; empty where it was not run.
-        is_believable: whether random weights destroy the maps; None where that was not tried or is undecided.
+        check: the result of weight randomization, as a sentence; empty if it was not run.
+        is_believable: whether random weights destroy the maps; None if that was not tried or is undecided.
         tested: the results of deletion and insertion for each method on held-out samples, as plain data.
         hidden: indices of samples whose map does not pass deletion and insertion and is not drawn.
     """

@@ -1,4 +1,4 @@
-"""What stands in a report in place of a part that could not be measured."""
+"""Replacements for report parts that could not be measured."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from visus.pages.report.facts import ReportFacts
 
 
 def missing_part(facts: ReportFacts, part: str) -> str:
-    """A sentence that a part is missing and why; empty where it is not."""
+    """A sentence that a part is missing and why; empty if it is not."""
     why = facts.measured.missing.get(part)
     return f'<p class="missing">This part could not be made: {escape(why)}</p>' if why else ""

@@ -52,7 +52,7 @@ def write_report(path: Path, facts: ReportFacts) -> None:
 
 
 def report_page(facts: ReportFacts) -> str:
-    """The report as HTML text; the same facts give the same text."""
+    """The report as HTML text; the output is deterministic."""
     return page(
         facts.name,
         header("Training report", facts.name, (facts.created, f"trained on {facts.data_name}")),

@@ -12,7 +12,7 @@ from visus.units import split_name, write_number_of, write_share
 
 
 def result_panel(facts: ReportFacts) -> str:
-    """The accuracy in large, on a scale with its interval and the baseline, and in sentences."""
+    """The accuracy in large type, on a scale with its interval and the baseline, and in sentences."""
     scores = facts.scores
     split = split_name(scores.split)
     measured = f"accuracy on {write_number_of(scores.num_samples, facts.noun)}{f' of the {split} set' if split else ''}"
@@ -41,5 +41,5 @@ def _scale(facts: ReportFacts) -> str:
 
 
 def warning_panel(facts: ReportFacts) -> str:
-    """What the reader should know before they trust the result."""
+    """Warnings about the trustworthiness of the result."""
     return f'<div class="warning" role="note">{paragraphs(facts.warnings)}</div>' if facts.warnings else ""

@@ -93,7 +93,7 @@ def _calibrator_sentences(facts: ReportFacts, found: Calibration) -> list[str]:
 
 
 def shift_sentences(facts: ReportFacts) -> list[str]:
-    """How often predictions stay the same when samples are shifted, and which layer is the first to break equivariance."""
+    """The share of predictions that stay the same under shifts, and which layer is the first to break equivariance."""
     shifts = facts.measured.shifts
     if shifts is None:
         return []
@@ -118,7 +118,7 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
 
 
 def field_sentences(facts: ReportFacts) -> list[str]:
-    """From which layer on the receptive field covers the sample, and how much the last map reads."""
+    """The first layer whose receptive field covers the sample, and the receptive field of the last map."""
     growth = facts.measured.field_growth
     if growth is None:
         return []
@@ -186,7 +186,7 @@ def start_sentences(facts: ReportFacts) -> list[str]:
 
 
 def preprocessing_sentences(facts: ReportFacts) -> list[str]:
-    """The preprocessing of a sample; nothing where it is not known."""
+    """The preprocessing of a sample; nothing if unknown."""
     known = facts.preprocessing
     if not known:
         return []

@@ -25,7 +25,7 @@ class Contender:
     """One of the compared runs.
 
     Args:
-        name: of its run.
+        name: name of its run.
         kind: ``network``; a key of ``design.mlp_equivalents.KINDS`` for a perceptron; or the change to the first design, in
             words.
         is_shuffled: whether it was trained, and is scored, on shuffled positions.
@@ -94,7 +94,7 @@ class Comparison(Described):
 
     Args:
         split: split of the samples; ``all`` if all of the data was scored.
-        noun: what a sample is called.
+        noun: word for one sample.
         contenders: the runs.
         pairs: the first run with each other run; also each perceptron with its copy trained on shuffled positions, if any.
         notes: remarks on the comparison.

@@ -45,7 +45,7 @@ def compare_entries(
     Args:
         entries: the runs, their kinds and samples.
         split: the name of the split, for display.
-        noun: what a sample is called.
+        noun: word for one sample.
         notes: remarks on the comparison.
         shifts: whether to measure the predictions for shifted samples too.
         is_plain: score without test-time augmentation, whatever the recipe.

@@ -63,7 +63,7 @@ def compare_with_antialiased(
         cache_dir: another folder for the decoded samples.
         command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
-        should_stop: asked after each step; True raises ``CanceledError``.
+        should_stop: called after each step; True raises ``CanceledError``.
 
     Raises:
         UsageError: the design has no flatten and no stride to change.
@@ -71,7 +71,7 @@ def compare_with_antialiased(
     changed = antialiased_design(run)
     if changed is None:
         raise UsageError(
-            "this network has no flatten and no stride that could be changed, or is no design: there is nothing to train.",
+            "this network has no flatten and no stride to change, or is not a design: there is nothing to train.",
             where=str(run.folder),
         )
     design, changes = changed

@@ -38,7 +38,7 @@ def compare_with_mlps(
         cache_dir: another folder for the decoded samples.
         command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
-        should_stop: asked after each step; True raises ``CanceledError``.
+        should_stop: called after each step; True raises ``CanceledError``.
 
     Raises:
         UsageError: the network is not a design, or a kind is unknown.
@@ -47,7 +47,7 @@ def compare_with_mlps(
     for kind in kinds:
         if kind not in KINDS:
             raise UsageError(unknown_name("kind of twin", kind, KINDS))
-    design = design_of_run(run, "perceptron twins are made of designs")
+    design = design_of_run(run, "equivalent perceptrons need a design")
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     designs = {each.kind: each.design for each in perceptron_twins(design, shape, num_classes) if each.kind in kinds}
     again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))

@@ -28,12 +28,12 @@ def compare_with_shuffled(
         cache_dir: another folder for the decoded samples.
         command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
-        should_stop: asked after each step; True raises ``CanceledError``.
+        should_stop: called after each step; True raises ``CanceledError``.
 
     Raises:
         UsageError: the network is not a design.
     """
-    design = design_of_run(run, "a network is trained once more from its design")
+    design = design_of_run(run, "this experiment rebuilds the network from its design")
     again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))
     other = again.train_design(design, "shuffled", shuffle_seed=SHUFFLE_SEED)
     runs: list[tuple[SavedRun, str]] = [(run, "network"), (other, "network")]

@@ -105,7 +105,7 @@ def compare_tasks(
         cache_dir: another folder for the decoded samples.
         command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
-        should_stop: asked after each step; True raises ``CanceledError``.
+        should_stop: called after each step; True raises ``CanceledError``.
 
     Raises:
         UsageError: the network cannot be built again, or has no filters.
@@ -172,7 +172,7 @@ def _base_run(run: SavedRun, cache_dir: str | Path | None, monitor: Monitor) -> 
     text = RunFolder.open(run.folder).read_text("design.txt").strip()
     if text.startswith(OBJECT_PREFIX):
         raise UsageError(
-            "a network is trained for another task from its design, and this run was trained with a Python object.",
+            "another task needs the design of the network, and this run was trained with a Python object.",
             where=str(run.folder),
         )
     own = open_own_data(run.folder, run.preprocessing, cache_dir=cache_dir, **monitor.keywords)
@@ -191,9 +191,9 @@ class _OtherNetwork:
 
     Args:
         name: what it learned, in words.
-        result: how well, as a sentence; empty where it learned nothing.
+        result: how well, as a sentence; empty if it learned nothing.
         module: the network.
-        folder: where it was kept; None where it was not trained.
+        folder: where it was kept; None if it was not trained.
         last: the last layer that was trained; None for all.
     """
 

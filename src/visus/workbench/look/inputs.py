@@ -80,7 +80,7 @@ class SamplePool:
         found = self.some(num_samples)
         if isinstance(found, Tensor):
             return found
-        assert self.preprocessing is not None, "a split comes with its preprocessing"
+        assert self.preprocessing is not None, "a split needs its preprocessing"
         return self.preprocessing.scaled(found.rows(np.arange(len(found))))
 
 
@@ -134,13 +134,11 @@ def find_sample(named: NamedSample, preprocessing: Preprocessing, data: Data | N
 def _of_split(data: Data | None, split: str, index: int, preprocessing: Preprocessing, *, own_scale: bool) -> LookItem:
     name = f"{split}:{index}"
     if data is None:
-        raise UsageError(
-            "there is no data of which this could be a sample. Give it with --data, or name a file.", where=name
-        )
+        raise UsageError("a sample of a split needs data. Give the data with --data, or give a file.", where=name)
     part = data.split(split)
     if index >= len(part):
         raise UsageError(
-            f"the {split} split has {write_number_of(len(part), 'sample')}, counted from 0, and number {index} was asked for.",
+            f"the {split} split has {write_number_of(len(part), 'sample')}, counted from 0, and number {index} was requested.",
             where=name,
         )
     row = part.rows(np.array([index]))[0].numpy()
@@ -188,12 +186,14 @@ def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *
         )
     if index is not None and index >= len(samples):
         raise UsageError(
-            f"this file holds {write_number_of(len(samples), 'sample')}, counted from 0, and number {index} was asked for.",
+            f"this file holds {write_number_of(len(samples), 'sample')}, counted from 0, and number {index} was requested.",
             where=text,
         )
     sample = samples[index or 0]
     if not isinstance(sample, ArraySample):
-        raise UsageError("this is no array file, so it has no numbered rows. Name the file alone.", where=text)
+        raise UsageError(
+            "this is not an array file, so it has no numbered rows. Give the file without a number.", where=text
+        )
     try:
         row = preprocessing.fit_array(sample.row[None])[0]
     except ImageError as error:
@@ -204,7 +204,7 @@ def _of_array_file(text: str, index: int | None, preprocessing: Preprocessing, *
 def _of_image(text: str, preprocessing: Preprocessing, *, own_scale: bool) -> LookItem:
     path = Path(text)
     if path.is_dir():
-        raise ImageError("this is a folder, and one sample is looked at. Name one of its files.", where=text)
+        raise ImageError("this is a folder, and a look needs one sample. Give one of its files.", where=text)
     if not path.is_file():
         raise ImageError("there is no such file. Name an image, FILE:17 for a row of an array file, or test:17.", where=text)
     if preprocessing.kind == "array" and not preprocessing.is_image_like:

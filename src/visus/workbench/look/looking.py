@@ -41,10 +41,7 @@ from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.modules import count_macs
 from visus.workbench.progress_display import working
 
-UNTRAINED: Final = (
-    "This network was not trained: its weights are those that it begins with. What is seen here is what random filters do, and no answer means "
-    "anything."
-)
+UNTRAINED: Final = "This network is untrained: everything here shows its initial weights, and its predictions mean nothing."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -209,7 +206,7 @@ def look(
         raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
         on_event: receives a ``Progress`` after each part.
-        should_stop: asked after each part; True raises ``CanceledError``.
+        should_stop: called after each part; True raises ``CanceledError``.
 
     Raises:
         UsageError: the layer, channel, position, class or sample does not exist.
@@ -280,9 +277,7 @@ def _measure(opened: OpenedLook, request: LookRequest, monitor: Monitor) -> Look
     step(1)
     answer = _answer(probe, opened, request.target)
     if answer is None:
-        missing["answer"] = (
-            "This network gives something else than one number for each class, so it has no answer of that kind."
-        )
+        missing["answer"] = "This network does not return one value per class, so it has no class prediction."
     explained: Target = unit if answer is None else [answer.target]
     maps = saliency_of(probe, explained, request.saliency, is_trained=is_trained)
     missing["methods"] = maps.missing
@@ -320,7 +315,7 @@ def _measure(opened: OpenedLook, request: LookRequest, monitor: Monitor) -> Look
 
 
 def _answer(probe: Probe, opened: OpenedLook, target: str | int | None) -> Answer | None:
-    """The answer of the network; None where it has none.
+    """The answer of the network; None if it has none.
 
     Raises:
         UsageError: a class to explain, or a number of classes, that the network does not have.
@@ -329,7 +324,7 @@ def _answer(probe: Probe, opened: OpenedLook, target: str | int | None) -> Answe
     if opened.num_classes is not None:
         _refuse_other_number(opened.num_classes, answer)
     if answer is None and target is not None:
-        raise UsageError("this network gives something else than one number for each class, so no class can be explained.")
+        raise UsageError("this network does not return one value per class, so no class can be explained.")
     return answer
 
 
@@ -351,11 +346,11 @@ def _refuse_other_number(num_classes: int, answer: Answer | None) -> None:
     """Refuse a number of classes that a module does not give: a module is not made for it, as a design is."""
     if answer is None:
         raise UsageError(
-            f"this module gives something else than one number for each class, and {num_classes} classes are asked for. Leave them out."
+            f"this module does not return one value per class, and {num_classes} classes were requested. Leave them out."
         )
     if len(answer.classes) != num_classes:
         raise UsageError(
-            f"this module gives {write_number_of(len(answer.classes), 'number')} for a sample, and {num_classes} classes are asked for. Name "
+            f"this module gives {write_number_of(len(answer.classes), 'number')} for a sample, and {num_classes} classes were requested. Name "
             f"{len(answer.classes)}, or leave them out."
         )
 

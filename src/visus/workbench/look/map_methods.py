@@ -86,7 +86,7 @@ def tried_methods(
                 missing.append(f"There is no Grad-CAM: {error.message}")
     else:
         missing.append(
-            "There is no Grad-CAM: the network reads shuffled positions, so its layers have no places in the sample."
+            "There is no Grad-CAM: the network reads shuffled positions, so its maps do not align with the sample."
         )
     found.append(_tried("gradient", gradient_saliency, module, x, target))
     if only_cheap:

@@ -107,7 +107,7 @@ def uncalled_parts(module: nn.Module, layers: Sequence[LayerLook]) -> str:
     listed = ", ".join(absent[:_SHOWN_CLASSES]) + (
         f" and {len(absent) - _SHOWN_CLASSES:,} more" if len(absent) > _SHOWN_CLASSES else ""
     )
-    return f"Not among the layers: {listed}. They have weights, and the network does not call them as layers without parts, so their maps are not known."
+    return f"Not among the layers: {listed}. They have weights, but the network does not call them as leaf modules, so their maps are unknown."
 
 
 @torch.no_grad()
@@ -215,14 +215,12 @@ def _choice_words(probe: Probe, num_tried: int, num_passed: int, asked: str | No
             f"None of {write_number_of(num_tried, 'map')} passes deletion and insertion on this {noun.sample}: none names {noun.place}s that "
             f"provably matter more than {noun.place}s in random order."
         )
-        return (
-            f"{none} They are shown because they were asked for. {layer}".strip() if asked else f"{none} So none is shown."
-        )
+        return f"{none} They are shown on request. {layer}".strip() if asked else f"{none} So none is shown."
     if asked not in (None, ALL):
-        return f"It is shown because it was asked for. {layer}".strip()
+        return f"It is shown on request. {layer}".strip()
     return (
         f"Of {write_number_of(num_tried, 'map')} {num_passed} {'passes' if num_passed == 1 else 'pass'} deletion and insertion on this "
-        f"{noun.sample}; the one that beats random order by most comes first. {layer}"
+        f"{noun.sample}; the one with the largest margin over random order comes first. {layer}"
     ).strip()
 
 
@@ -259,7 +257,7 @@ def unit_of(
         UsageError: the layer, channel or position does not exist, or a channel or position has no layer.
     """
     if layer is None and (channel is not None or at is not None):
-        raise UsageError("a channel and a position are those of a layer. Name it with --layer.")
+        raise UsageError("a channel and a position need a layer. Give it with --layer.")
     if layer is None:
         chosen = _deep_layer(probe.module, layers)
     else:
@@ -305,7 +303,7 @@ def sum_of(probe: Probe, layers: Sequence[LayerLook], unit: Unit | None) -> tupl
     sentence if the unit is another one."""
     summable = [each for each in layers if _can_be_summed(_kind(probe.module, each))]
     if not summable:
-        return None, "No layer of this network is a convolution or a linear layer, so there is no such sum."
+        return None, "No layer of this network is a convolution or linear, so there is no such sum."
     why = ""
     if unit is not None and unit.layer in [each.path for each in summable]:
         return output_terms(probe.module, probe.x, unit.layer, unit.channel, unit.position), ""
@@ -391,7 +389,7 @@ def _effective(probe: Probe, unit: Unit, pool: SamplePool | None) -> tuple[Effec
         found = effective_field(module, shape, unit.layer, unit.position, unit.channel)
         return (
             found,
-            "It was found by one backward pass with rates measured on noise, since there is no data: take it for a sketch.",
+            "It comes from one backward pass with statistics measured on noise, since there is no data: it is only a rough estimate.",
         )
     except UsageError:
         noise = torch.randn(MIN_SAMPLES, *shape, generator=torch.Generator().manual_seed(0))

@@ -135,14 +135,14 @@ def open_look(
     long = {"cache_dir": cache_dir, "on_event": on_event, "should_stop": should_stop}
     if isinstance(network, SavedRun):
         if input_shape is not None or classes is not None or num_classes is not None:
-            raise UsageError("a run has an input shape and classes of its own. Leave input_shape and classes out.")
+            raise UsageError("a run has its own input shape and classes. Leave input_shape and classes out.")
         if isinstance(data, Tensor):
-            raise UsageError("the data of a run is a folder, a file or opened data, and no tensor.")
+            raise UsageError("the data of a run must be a folder, a file or opened data, not a tensor.")
         return _open_run(network, sample, data, raw, long)
     if raw:
-        raise UsageError("raw is for runs: only a run has a temperature to leave out. Leave it out.")
+        raise UsageError("raw is for runs: only a run has a calibration to skip. Leave it out.")
     if isinstance(network, nn.Module) and any(values.is_meta for values in (*network.parameters(), *network.buffers())):
-        raise UsageError("this module lies on the device meta and has no numbers. Load its weights first.")
+        raise UsageError("this module is on the device meta and has no values. Load its weights first.")
     if num_classes is not None and num_classes < 1:
         raise UsageError(f"the number of classes must be at least 1, not {num_classes}.")
     return _open_network(network, sample, data, input_shape, num_classes, classes, long)
@@ -171,8 +171,8 @@ def _open_network(
     names = tuple(classes or (opened.classes if opened is not None else ()))
     if num_classes is not None and names and len(names) != num_classes:
         whose = "are named" if classes else "are in the data"
-        raise UsageError(f"{num_classes} classes are asked for, and {len(names)} {whose}. Leave the number out.")
-    no_pool = "There is no data to look in. Give some, and the patches that excite each filter most are found in it."
+        raise UsageError(f"{num_classes} classes were requested, and {len(names)} {whose}. Leave the number out.")
+    no_pool = "There is no data to search. With data, the page shows the patches that activate each filter most."
     shape = tuple(item.scaled.shape[1:])
     if isinstance(network, nn.Module):
         module, asked = _on_cpu(shaped(network, shape)), len(classes) if classes else num_classes
@@ -233,9 +233,7 @@ def _find_without_run(
         if isinstance(network, str) and not is_callable_name(network):
             read(text_or_file(network))  # a misspelled design is reported first
         if _is_of_split(sample):
-            raise UsageError(
-                "a sample of a split is one of data. Give the data with --data, or name a file.", where=str(sample)
-            )
+            raise UsageError("a sample of a split needs data. Give the data with --data, or name a file.", where=str(sample))
         raise UsageError(
             "a file is read at the size of the network's input. Give it, such as input_shape=(3, 224, 224), or --input 3,224,224."
         )
@@ -303,7 +301,7 @@ def _is_of_split(sample: NamedSample) -> bool:
 
 
 def _before_training(run: SavedRun) -> nn.Module | None:
-    """The network as its seed made it; None where it was a Python object."""
+    """The network as its seed made it; None if it was a Python object."""
     text = RunFolder.open(run.folder).read_text("design.txt").rstrip("\n")
     try:
         return make_network(text, run.preprocessing.input_shape, len(run.classes), seed=run.recipe.seed).module.eval()

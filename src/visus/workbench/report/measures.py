@@ -185,7 +185,7 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: M
 
 
 def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeReport:
-    """The answers worth a look; with a budget, each has the training samples that are most similar to it."""
+    """The answers worth reviewing; with a budget, each has the training samples that are most similar to it."""
     run, data = finished.run, finished.data
     limit = min(MAX_TRAINING, max(_MIN_TRAINING, 2 * budget // 5))
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
@@ -243,7 +243,7 @@ def sight_of(costs: Account) -> FieldGrowth:
 
 
 def _kernels(finished: FinishedRun) -> FirstFilters | None:
-    """The filters of the first layer that has any; None where they have no form that could be drawn."""
+    """The filters of the first layer that has any; None if they have no form that could be drawn."""
     run = finished.run
     batch, _ = _scaled(finished, [0])
     found = kernels_of(run.module, called_layers(run.module, batch.to(run.machine.device)))

@@ -214,7 +214,7 @@ def _own_samples(run: SavedRun, data: str | Path | Data | None, cache_dir: str |
     samples = opened(run, data, cache_dir=cache_dir, monitor=monitor)
     if not is_own(run.folder, samples):
         raise UsageError(
-            "a report is about the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
+            "a report needs the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
             where=str(data if isinstance(data, (str, Path)) else samples.samples.root),
         )
     return samples

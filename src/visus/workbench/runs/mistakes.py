@@ -38,8 +38,8 @@ _BATCH: Final = 256
 _MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
-_LEARNED = "The network was trained on these samples: it has memorized many wrong labels and suspects only a few. Use held-out samples instead."
-_CHOSE = "These samples were also used to choose the weights."
+_LEARNED = "The network was trained on these samples: it has memorized many wrong labels, so the list has only a few of them. Use held-out samples instead."
+_CHOSE = "These samples were also used to select the weights."
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def named_mistakes(
 
 
 def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspects: int) -> str:
-    """Why a network is too inaccurate to judge labels; empty where it is not.
+    """Why a network is too inaccurate to judge labels; empty if it is not.
 
     It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
     quarter of all labels.

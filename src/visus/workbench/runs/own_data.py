@@ -222,7 +222,7 @@ def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -
         moved = Path(now).resolve() / Path(labels).relative_to(before)
         if moved.is_file():
             return str(moved)
-    raise DataError("the file of the labels that this run was trained for is no longer there. Put it back.", where=labels)
+    raise DataError("the label file that this run was trained with is missing. Put it back.", where=labels)
 
 
 def _read_contents(run: RunFolder) -> dict[str, str]:
@@ -234,7 +234,7 @@ def _read_contents(run: RunFolder) -> dict[str, str]:
 
 
 def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) -> list[str]:
-    """What differs between the data as it is and as it was trained on; empty where it cannot be lines."""
+    """What differs between the data as it is and as it was trained on; empty if it cannot be lines."""
     there = facts["path"] if place is None else place
     contents = _read_contents(run)
     try:

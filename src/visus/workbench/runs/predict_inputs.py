@@ -88,7 +88,8 @@ def find_samples(
                 yield UnreadSample(error.where or str(path), error.message)
             except OSError as error:
                 yield UnreadSample(
-                    str(path), f"this cannot be read ({error.strerror or error}). Give yourself the right to read it."
+                    str(path),
+                    f"this cannot be read ({error.strerror or error}). Change its permissions so that you can read it.",
                 )
 
 
@@ -253,7 +254,7 @@ def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Ar
 
 
 def _as_stored(array: Pixels, preprocessing: Preprocessing) -> Pixels | None:
-    """Rows of (samples, channels, *spatial) of an array, or of a single sample, with the axes of the training data; None where they do not fit."""
+    """Rows of (samples, channels, *spatial) of an array, or of a single sample, with the axes of the training data; None if they do not fit."""
     layout = preprocessing.layout
     if layout is None or array.ndim not in (len(layout), len(layout) - 1):
         return None

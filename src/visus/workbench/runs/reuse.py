@@ -53,7 +53,7 @@ def reuse_sentence(folder: Path, noun: str) -> str:
 
 
 def _beside(folder: Path) -> list[Path]:
-    """The other folders next to a run; none where they cannot be listed."""
+    """The other folders next to a run; none if they cannot be listed."""
     try:
         return sorted(folder.parent.iterdir())
     except OSError:
@@ -61,7 +61,7 @@ def _beside(folder: Path) -> list[Path]:
 
 
 def _facts(folder: Path) -> dict[str, Any] | None:
-    """What ``data.json`` of a candidate says; None where the run is none: scored on validation, on shuffled positions, or an experiment."""
+    """What ``data.json`` of a candidate says; None if the run is none: scored on validation, on shuffled positions, or an experiment."""
     if not (folder / "data.json").is_file():
         return None
     facts: dict[str, Any] = RunFolder.open(folder).read_json("data.json")

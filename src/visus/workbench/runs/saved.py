@@ -79,7 +79,7 @@ class SavedRun(Described):
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
             rows.append(("accuracy", f"{write_share(scores.accuracy)} ({low} to {high}) on {scores.num_samples:,} samples"))
         except RunError:
-            rows.append(("accuracy", "not known: the training was not finished"))
+            rows.append(("accuracy", "unknown: the training was not finished"))
         rows.append(("folder", str(self.folder)))
         return f"Run {self.name}: {len(self.classes):,} classes", rows
 
@@ -217,10 +217,10 @@ class SavedRun(Described):
         facts = RunFolder.open(self.folder).read_json("data.json")
         if split == "val" and not len(data.split("test")):
             notes.append(
-                "This data has no test split. The validation split was scored, which also chose the weights: expect a little less elsewhere."
+                "This data has no test split. The validation split was scored, which also selected the weights: expect slightly lower accuracy on new data."
             )
         elif split == "val" and not data.is_whole:
-            notes.append("The validation split also chose the weights: expect a little less elsewhere.")
+            notes.append("The validation split also selected the weights: expect slightly lower accuracy on new data.")
         if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
             notes += [sentence] if (sentence := reuse_sentence(self.folder, data.noun)) else []
         return notes
@@ -249,7 +249,7 @@ class SavedRun(Described):
             cache_dir: another folder for the decoded samples.
             path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
             on_event: receives a ``Progress`` for each decoded sample.
-            should_stop: asked after each decoded sample; True raises ``CanceledError``.
+            should_stop: called after each decoded sample; True raises ``CanceledError``.
 
         Raises:
             UsageError: ``path_column`` or a similar option is set without other data.

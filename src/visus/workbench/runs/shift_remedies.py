@@ -33,7 +33,7 @@ class ShiftRemedy:
         sentence: its cost as a sentence.
         command: command that trains it with the data and recipe of the run.
         design: the changed design as text; empty if the design does not change.
-        num_parameters, macs: of the changed network, for one sample; None if it does not change.
+        num_parameters, macs: cost of the changed network, for one sample; None if it does not change.
     """
 
     name: str

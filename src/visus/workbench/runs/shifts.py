@@ -98,7 +98,7 @@ class ShiftReport(Described):
         if last is None or last.error is None:
             return f"inside the {self.noun}, a shift by it moves every map by whole positions"
         if last.error < STEADY:
-            return f"inside the {self.noun}, only smaller shifts change the answers"
+            return f"inside the {self.noun}, only smaller shifts change the predictions"
         return (
             f"inside the {self.noun}, a shift by it moves every map by whole positions, but it changes {last.path} by {write_share(last.error)}, "
             "since the border, or the layers after the maps, depend on the position"
@@ -231,7 +231,7 @@ def report_shifts(
         layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
     background = 0.0 if run.preprocessing.normalize == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
     if run.preprocessing.normalize != "mean-deviation":
-        notes.append("Objects were placed on the mean of the samples that were moved.")
+        notes.append("Objects were placed on the mean of the shifted samples.")
     return ShiftReport(
         split="all" if data.is_whole else part.name,
         num_samples=len(samples),
@@ -293,7 +293,7 @@ def shuffled_words(noun: str) -> str:
     >>> shuffled_words("signal")
     'The network reads shuffled positions, so its layers see no signal that could move.'
     """
-    return f"The network reads shuffled positions, so its layers see no {noun} that could move."
+    return f"The network reads shuffled positions, so its layers see no {noun} that could shift."
 
 
 def _step(run: SavedRun) -> tuple[tuple[int, ...] | None, Account | None, list[str]]:

@@ -60,7 +60,7 @@ class Prepared:
         elif self.recipe.optimizer == "muon" and not takes_smaller(
             self.network.module, self.data, Recipe(progressive_resize=PROGRESSIVE_SIZES)
         ):
-            changes.append("seen at their whole size throughout (the network takes no other)")
+            changes.append("at full size throughout (the network accepts no other size)")
         return changes
 
     @property

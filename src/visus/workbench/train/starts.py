@@ -52,7 +52,7 @@ class BackboneChoice:
                 return None
             if self.backbone.find() is None:
                 self.note = (
-                    f"weights that know photos already would help these {write_number_of(seen.num_training, 'image')}. "
+                    f"weights pretrained on photos would help with these {write_number_of(seen.num_training, 'image')}. "
                     f"For them: {pretrained.INSTALL}"
                 )
                 return None
@@ -92,7 +92,7 @@ def choice_of(
         f"are those of {' and '.join(pretrained.BACKBONES)}": network is not None and backbone is None,
         "and other weights exclude each other": file is not None,
         "need color (channels=3)": channels == 1,
-        f"have a scaling of their own, so normalize={normalize} cannot be used": normalize is not None,
+        f"have their own scaling, so normalize={normalize} cannot be used": normalize is not None,
     }
     reasons = [reason for reason, holds in against.items() if holds]
     if wanted is False or (wanted is None and (reasons or network is not None)):

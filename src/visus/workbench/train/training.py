@@ -75,7 +75,7 @@ def train(
         output: parent folder of the run.
         name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
-        should_stop: asked after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
+        should_stop: called after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
             ``CanceledError``.
         command: the command line, for the report.
         began_at: value of ``time.perf_counter`` from which a time limit counts; default: now.
@@ -243,8 +243,7 @@ def resume(
     fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
     if fixed:
         raise UsageError(
-            f"{', '.join(fixed)} cannot change while a training goes on: the run has its recipe. "
-            f"Leave {'it' if len(fixed) == 1 else 'them'} out, or start a new run.",
+            f"{', '.join(fixed)} cannot change in a resumed training: the run keeps its recipe. Leave {'it' if len(fixed) == 1 else 'them'} out, or start a new run.",
             where=str(run.path),
         )
     run.remove_parts()
@@ -282,10 +281,7 @@ def resume(
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     run = dataclasses.replace(run, metadata=metadata(opened, made))
     if position is not None and position.epoch >= recipe.epochs:
-        warning = (
-            f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained, and scores and report are written "
-            f"anew. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
-        )
+        warning = f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
@@ -317,5 +313,5 @@ def _start_again(
 
 
 def _read_start(run: RunFolder) -> Start | None:
-    """The weights that a run started from; None where these were new."""
+    """The weights that a run started from; None if these were new."""
     return Start.from_json(run.read_json("start.json")) if (run.path / "start.json").is_file() else None

@@ -196,7 +196,7 @@ def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: 
 
 
 def _memory_bytes(machine: Machine) -> int | None:
-    """Memory of the device; None where it cannot be asked."""
+    """Memory of the device; None if it cannot be asked."""
     if machine.device.type == "cuda":
         return int(torch.cuda.get_device_properties(machine.device).total_memory)
     return memory_bytes()

@@ -155,7 +155,7 @@ def recovered(dep: Dependence, dim: int, shape: Shape, stride: Number = 0) -> De
 
 
 def _period(ends: Array) -> int | None:
-    """So many positions later the fields are the same, moved; None where they never are. ``ends`` is (2, positions)."""
+    """So many positions later the fields are the same, moved; None if they never are. ``ends`` is (2, positions)."""
     length = ends.shape[1]
     if np.abs(ends).max() > EMPTY // 2:
         return None
@@ -167,7 +167,7 @@ def _period(ends: Array) -> int | None:
 
 
 def _repeating(dep: Dependence, dim: int, shape: Shape, ends: Array, period: int, edge: int) -> Dependence | None:
-    """The same with fields that repeat themselves along a dimension; None where those at the border are larger."""
+    """The same with fields that repeat themselves along a dimension; None if those at the border are larger."""
     length = ends.shape[1]
     start = -(-edge // period) * period  # a position of the first phase
     if start + 2 * period > length:

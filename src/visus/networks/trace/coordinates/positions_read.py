@@ -179,7 +179,7 @@ def _shifted_arrays(dep: Dependence, theoretical: Array, taps: Taps) -> tuple[Ar
 
 
 def _moved(phases: Phases, taps: Taps) -> Phases | None:
-    """Phases after taps that go on evenly beyond the border; None where they do so by a fraction."""
+    """Phases after taps that go on evenly beyond the border; None if they do so by a fraction."""
     low, high, scale = taps.lowest, taps.highest, taps.scale
     if not (isinstance(low, int) and isinstance(high, int) and isinstance(scale, int)):
         return None

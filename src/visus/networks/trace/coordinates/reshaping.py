@@ -96,7 +96,7 @@ def _reshaped(term: Dependence, shape: Shape, after: Shape, others: frozenset[in
 
 
 def _reshaped_compact(term: Dependence, shape: Shape, after: Shape, others: frozenset[int]) -> Dependence | None:
-    """A compact term under another shape; None where no single dimension holds its axis any more."""
+    """A compact term under another shape; None if no single dimension holds its axis any more."""
     (old_dim,) = term.axis_dims
     length, old_inner = term.merged or (shape[old_dim], 1)
     if length == 1 and old_inner == 1:

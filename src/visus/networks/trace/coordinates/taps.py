@@ -141,7 +141,7 @@ def _ratio(old_length: int, length: int, align_corners: bool, scale: float | Non
 
 
 def _enlarging(ratio: Fraction, align_corners: bool, mode: str) -> Upsampling | None:
-    """The upsampling of ``geometry``; None where that has none."""
+    """The upsampling of ``geometry``; None if that has none."""
     if ratio.numerator != 1 or align_corners or mode == "cubic":
         return None
     return Upsampling(ratio.denominator, "linear" if mode == "linear" else "nearest")

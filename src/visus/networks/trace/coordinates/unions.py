@@ -67,7 +67,7 @@ def as_one(terms: Terms, shape: Shape) -> Dependence:
 
 
 def _met(one: Dependence, other: Dependence, shape: Shape) -> Dependence | None:
-    """Two terms as one; None where they lie along different dimensions, and one array of both would be long."""
+    """Two terms as one; None if they lie along different dimensions, and one array of both would be long."""
     if one.is_compact and other.is_compact:
         if one.axis_dims == other.axis_dims and one.merged == other.merged:
             return compact_union(one, other)
@@ -153,7 +153,7 @@ def _has_fields(dep: Dependence) -> bool:
 
 
 def _phases_together(deps: Sequence[Dependence]) -> Phases | None:
-    """The phases of paths that meet; None where all positions are alike, or the paths have unequal strides."""
+    """The phases of paths that meet; None if all positions are alike, or the paths have unequal strides."""
     if all(dep.phases is None for dep in deps):
         return None
     chosen = [dep for dep in deps if dep.stride]

@@ -82,7 +82,7 @@ class _Box(NamedTuple):
 
 
 def _box(shape: Shape, views: list[Annotation]) -> _Box | None:
-    """The part as a box of the root; None where it is none, or its dimensions stand in another order."""
+    """The part as a box of the root; None if it is none, or its dimensions stand in another order."""
     part = torch.empty(shape, device=META)
     strides = part.stride()
     for view in views:
@@ -108,7 +108,7 @@ def _box(shape: Shape, views: list[Annotation]) -> _Box | None:
 
 
 def _index(shape: Shape, views: list[Annotation]) -> Array | None:
-    """The places of the root that the part covers, counted through, in the part's shape; None where they are too many."""
+    """The places of the root that the part covers, counted through, in the part's shape; None if they are too many."""
     if math.prod(shape) > MAX_INDEX or any(view.part is None for view in views):
         return None
     index = torch.arange(math.prod(shape)).view(shape)

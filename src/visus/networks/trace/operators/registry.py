@@ -107,7 +107,7 @@ class Operator(Columns):
 
     Args:
         name: its name, without the trailing underscore of in-place operators.
-        effect: what it returns.
+        effect: kind of its return value.
         is_random: whether it draws random numbers.
         is_data_dependent: whether a number that it returns, or the shape of its output, depends on values.
         written_arguments: positions and names of the arguments that it overwrites.
