@@ -30,10 +30,10 @@ def test_import_loads_nothing_heavy(module: str) -> None:
 
 def test_accounting_for_a_design_loads_nothing_heavy() -> None:
     code = """
-from visus.design import account, parse, resolve
+from visus.design import account, parse, resolve_network
 design = parse("conv(8, 3, padding=1), norm, relu, maxpool(2), globalpool, linear(classes)")
 assert account(design, (3, 32, 32), 10).rows
-assert account(resolve("resnet(18)", input_shape=(3, 32, 32), num_classes=10), (3, 32, 32), 10).rows
+assert account(resolve_network("resnet(18)", input_shape=(3, 32, 32), num_classes=10), (3, 32, 32), 10).rows
 """
     assert loaded_by(code) == set()
 

@@ -14,7 +14,7 @@ PUBLIC = {
         *("load", "look", "network", "open_data", "parse", "resume", "slow_down", "speed_up", "summary", "train"),
     },
     "visus.design": {
-        *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve"),
+        *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve_network"),
         *("conv", "depthwise", "transposed", "maxpool", "avgpool", "blurpool", "globalpool", "upsample"),
         *("norm", "layernorm", "groupnorm", "relu", "relu6", "leakyrelu", "elu", "gelu", "silu", "hardswish"),
         *("sigmoid", "hardsigmoid", "tanh", "softmax", "se", "scale", "dropout", "droppath", "flatten", "linear"),
