@@ -39,7 +39,7 @@ def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path / "runs")
     assert answer.code == 1
     assert answer.err.splitlines()[-1] == (
-        f"error: {tmp_path / 'runs' / photos.name}: the run folder cannot be made: File exists. Name another place with --output."
+        f"error: {tmp_path / 'runs' / photos.name}: the run folder cannot be created: File exists. Choose another place with --output."
     )
 
 
@@ -89,7 +89,7 @@ def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None
     np.savez(tmp_path / "few.npz", x=np.random.default_rng(0).normal(size=(4, 1, 16)).astype(np.float32), y=np.arange(4) % 2)
     with pytest.raises(UsageError) as caught:
         visus.train(tmp_path / "few.npz", None, RECIPE.replace(patience=3), output=tmp_path)
-    assert str(caught.value) == "patience needs a validation set, and this data leaves none. Leave it out."
+    assert str(caught.value) == "patience needs a validation set, and this data has none. Leave it out."
     with pytest.raises(UsageError) as caught:
         visus.open_data(tmp_path / "r.npz", resize_mode="crop")
     assert (
