@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 class Progress:
     """``done`` of ``total`` units of one stage are finished, such as samples of the stage ``decoding``.
 
-    ``total`` is None if nobody knows it before the end.
+    ``total`` is None if it is unknown before the end.
     """
 
     stage: str

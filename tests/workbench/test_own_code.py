@@ -245,8 +245,8 @@ def test_a_module_that_cannot_be_copied_is_refused(gray: visus.Data, tmp_path: P
     module = Own()
     module.lock = threading.Lock()  # type: ignore[assignment]
     assert refused(gray, module, tmp_path / "runs") == (
-        "Own: this module cannot be copied (TypeError: cannot pickle '_thread.lock' object), and its copies are what is averaged and "
-        "examined. Keep files, locks and generators outside of it, or give it a __deepcopy__."
+        "Own: this module cannot be copied (TypeError: cannot pickle '_thread.lock' object), but visus averages and examines copies "
+        "of it. Keep files, locks and generators outside of it, or give it a __deepcopy__."
     )
 
 

@@ -140,8 +140,8 @@ class _InPlace(_Reader):
 def test_a_module_that_lets_no_gradient_through_is_reported_in_one_sentence(module: nn.Module, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         visus.look(module, np.zeros((1, 8, 8), np.float32))
-    assert str(caught.value).startswith(f"{type(module).__qualname__} cannot be looked into: {said}")
-    assert str(caught.value).endswith(". A look needs numbers, and a gradient from the answer to the input.")
+    assert str(caught.value).startswith(f"{type(module).__qualname__} cannot be analyzed: {said}")
+    assert str(caught.value).endswith(". A look needs an output of numbers with a gradient to the input.")
 
 
 def test_a_module_without_numbers_is_not_looked_into() -> None:

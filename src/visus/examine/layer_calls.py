@@ -315,7 +315,7 @@ def unknown_layer(name: str, known: Sequence[str]) -> str:
 
 
 def select_layers(names: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:
-    """The layers with these names, in the order of computation; all where ``names`` is None.
+    """The layers with these names, in the order of computation; all if ``names`` is None.
 
     Raises:
         UsageError: an unknown layer.

@@ -31,8 +31,9 @@ class MethodCheck:
     Args:
         method: such as ``Grad-CAM``.
         layer: the layer of Grad-CAM; empty for the other methods.
-        gains: (2, N) areas by which deletion falls and insertion rises earlier than the mean of random orders, for each sample.
-        margins: (2, N) the minimum of a significant gain: three standard deviations of the areas of random orders.
+        gains: (2, N) difference of the areas under the deletion and insertion curves from the mean of random orders, for
+            each sample; positive is better.
+        margins: (2, N) the smallest significant gain: three standard deviations of the areas of random orders.
     """
 
     method: str

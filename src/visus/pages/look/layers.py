@@ -184,7 +184,7 @@ def _sentences(facts: LookFacts, layer: LayerLook) -> list[str]:
 
 
 def write_strides(fields: Fields) -> str:
-    """The strides of receptive fields: one number where all axes have the same."""
+    """The strides of receptive fields: one number if all axes have the same."""
     strides = [str(each.stride) for each in fields]
     return strides[0] if len(set(strides)) == 1 else " x ".join(strides)
 

@@ -260,7 +260,7 @@ def measure_look(
         if not isinstance(opened.source.network, nn.Module) or opened.calibrator is not None:
             raise
         raise UsageError(
-            f"{opened.name} cannot be looked into: {describe_failure(error, opened.module)}. A look needs numbers, and a gradient from the answer to the input."
+            f"{opened.name} cannot be analyzed: {describe_failure(error, opened.module)}. A look needs an output of numbers with a gradient to the input."
         ) from error
 
 

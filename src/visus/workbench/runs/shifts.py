@@ -291,7 +291,7 @@ def shuffled_words(noun: str) -> str:
     """The reason why the layers of a network on shuffled positions are not measured.
 
     >>> shuffled_words("signal")
-    'The network reads shuffled positions, so its layers see no signal that could move.'
+    'The network reads shuffled positions, so its layers see no signal that could shift.'
     """
     return f"The network reads shuffled positions, so its layers see no {noun} that could shift."
 

@@ -32,7 +32,7 @@ from visus.networks.trace.coordinates.taps import Number, whole_or_fraction
 
 
 def own_dims(axes: Sequence[Terms]) -> frozenset[int]:
-    """The dimensions of a tensor that are those of axes of the input."""
+    """The dimensions of a tensor that belong to axes of the input."""
     return frozenset(term.axis_dim for terms in axes for term in terms if term.axis_dim is not None)
 
 

@@ -49,7 +49,7 @@ class RuleError(VisusError):
 
 
 class NeedsValuesError(Exception):
-    """The output of an operator depends on values, and its inputs have none; the module is run again with data."""
+    """The output of an operator depends on values, but its inputs have no data; the module then runs again with data."""
 
 
 class Hull:
