@@ -52,7 +52,7 @@ class Plan:
     is_pooled: bool = False
 
 
-class Convolution(torch.autograd.Function):
+class ConvolutionFunction(torch.autograd.Function):
     """A convolution by a ``Plan``, for bfloat16 channels-last maps, without groups or depthwise."""
 
     @staticmethod
@@ -84,7 +84,7 @@ class Convolution(torch.autograd.Function):
 def forward_by_plan(
     maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The output of ``Convolution`` without an autograd graph; and with pooling, the index (0 to 3) of each maximum."""
+    """The output of ``ConvolutionFunction`` without an autograd graph; and with pooling, the index (0 to 3) of each maximum."""
     if plan.forward == WINOGRAD:
         return winograd_forward(maps, weight, window.padding[0], plan.is_pooled)
     if plan.forward == DEPTHWISE:
@@ -134,7 +134,7 @@ def backward_by_plan(
 
 def convolve(maps: torch.Tensor, weight: torch.Tensor, window: TapGeometry, plan: Plan) -> torch.Tensor:
     """Convolve ``maps`` (N, C, *) with ``weight`` (K, C, *) to (N, K, *), pooled if the plan says so; with gradients."""
-    out: torch.Tensor = Convolution.apply(maps, weight, window, plan)  # type: ignore[no-untyped-call]
+    out: torch.Tensor = ConvolutionFunction.apply(maps, weight, window, plan)  # type: ignore[no-untyped-call]
     return out
 
 

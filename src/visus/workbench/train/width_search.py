@@ -42,7 +42,7 @@ MEMORY_SHARE: Final = 0.5  # of the memory, that the largest step of a wider net
 
 
 @dataclass(frozen=True)
-class Candidate:
+class WidthCandidate:
     """``compact`` at one scale, for some data.
 
     Args:
@@ -166,13 +166,13 @@ def _named(scale: float) -> str:
     return f"{DEFAULT_NETWORK}(scale={scale:g})"
 
 
-def _candidate(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> Candidate:
+def _candidate(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> WidthCandidate:
     """``compact`` at a scale, new, with the recipe resolved for it."""
     shape, num_classes, num_samples = data.input_shape, len(data.classes), len(data.split("train"))
     made = make_network(_named(scale), shape, num_classes, num_samples=num_samples, seed=given.seed)
     assert made.design is not None, "a family gives a design"
     recipe, cost = resolved(given, data, made.module, mirrors), account(made.design, shape, num_classes)
-    return Candidate(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
+    return WidthCandidate(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
 
 
 def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
@@ -180,7 +180,7 @@ def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
     return math.ceil(recipe.batch_size / group.size)
 
 
-def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[Candidate]:
+def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[WidthCandidate]:
     """The usual candidate, and those that take the person's own sides of progressive resizing and whose steps, if they are wider, fit into the memory."""
     memory = _memory_bytes(machine)
     usable = []
@@ -203,7 +203,7 @@ def _memory_bytes(machine: Machine) -> int | None:
 
 
 def _training_s(
-    candidate: Candidate, prices: StepCosts, data: Data, machine: Machine, group: Group, monitor: Monitor
+    candidate: WidthCandidate, prices: StepCosts, data: Data, machine: Machine, group: Group, monitor: Monitor
 ) -> float:
     """Seconds of the whole training at a scale, with what comes on top of its steps."""
     made, recipe = candidate.made, candidate.recipe
