@@ -425,7 +425,7 @@ def _default_rates(decided: _Decided, optimizer: str, batch_size: int) -> dict[s
 
 
 def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> list[str]:
-    """Error messages for settings that contradict each other or would have no effect."""
+    """Error messages for settings that contradict each other, the network, its start or the data, or would have no effect."""
     found = []
     if recipe.ema_decay and recipe.final_ema:
         found.append(
@@ -436,6 +436,12 @@ def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, star
             "sampling=balanced already draws every class equally often. class_weights=balanced would weight rare classes a second time, and the network "
             "would predict them for every sample. Leave one of them out."
         )
+    return found + _contradictions_with_start(recipe, network, start) + _contradictions_with_data(recipe, data, network)
+
+
+def _contradictions_with_start(recipe: Recipe, network: NetworkFacts, start: StartFacts | None) -> list[str]:
+    """Settings that do not suit random or pretrained weights, or the optimizer that follows from them."""
+    found = []
     unused = [name for name in _MUON_RATES if getattr(recipe, name) is not None]
     other = recipe.optimizer or ("adamw" if start is not None or network.obstacle_to_muon else "muon")
     if unused and other != "muon":
@@ -472,6 +478,12 @@ def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, star
         found.append(
             "layer_decay works with adamw and sgd; muon has its own learning rates. Leave it out, or set optimizer."
         )
+    return found
+
+
+def _contradictions_with_data(recipe: Recipe, data: DataFacts, network: NetworkFacts) -> list[str]:
+    """Settings that do not suit the axes, the sizes or the splits of the data."""
+    found = []
     if data.num_axes == 1 and recipe.zoom:
         found.append("zoom stretches a signal, which changes its pitch. Leave it out.")
     if data.num_axes == 1 and min(recipe.sides) < 1:
