@@ -177,7 +177,9 @@ def test_check_says_what_train_would_do_with_the_same_options(
     assert is_new == (words in (["--no-pretrained"], ["--channels", "1"]))
     assert facts["begins"] in text
     assert (
-        "scaled by mean-deviation of the training split" if is_new else "scaled like the training data of its weights"
+        "normalized by mean and standard deviation of the training set"
+        if is_new
+        else "normalized like the training data of its weights"
     ) in text
 
 
@@ -361,7 +363,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     assert (
         "weights: starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
-    assert "input: 3 x 64 x 64, scaled like the training data of its weights" in answer.err
+    assert "input: 3 x 64 x 64, normalized like the training data of its weights" in answer.err
     assert "ledger: 20 images were converted from gray to color (three equal channels)" in answer.err
     assert "head: fitted on 2 views of each training sample; its accuracy on " in answer.err
     assert "before the first step: val_loss" in answer.err

@@ -61,11 +61,12 @@ def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Itera
 
 
 def scaling(data: Data) -> str:
-    """A short description of how values are scaled."""
+    """A short description of how values are normalized."""
     plan = data.preprocessing
     if plan.normalize == "fixed":
-        return "scaled like the training data of its weights"
-    return f"scaled by {plan.normalize} of the training split"
+        return "normalized like the training data of its weights"
+    by = "minimum and maximum" if plan.normalize == "min-max" else "mean and standard deviation"
+    return f"normalized by {by} of the training set"
 
 
 def _epochs(event: Finished) -> str:
