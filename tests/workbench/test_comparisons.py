@@ -451,7 +451,7 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, t
     run = visus.train(visus.open_data(photos, normalize="min-max"), FLAT, recipe, output=tmp_path)
     report = report_shifts(run, run.open_data(), num_samples=4)
     assert report.notes == (
-        f"All here is about each image as it is. visus predict averages: {VIEWS}",
+        f"These figures are about each unchanged image. In visus predict: {VIEWS}",
         "Objects were placed on the mean of the shifted samples.",
     )
     assert all("--normalize min-max" in remedy.command for remedy in report.remedies)

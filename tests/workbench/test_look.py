@@ -548,7 +548,7 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "All here is about the image as it is. visus predict averages: Where the top two probabilities (before calibration) are within 0.5 of each other, "
+        "This page is about the unchanged image. In visus predict: Where the top two probabilities (before calibration) are within 0.5 of each other, "
         "the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")

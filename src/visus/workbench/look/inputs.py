@@ -239,12 +239,12 @@ def _scaling(plan: Preprocessing, own_scale: bool) -> tuple[str, ...]:
     def listed(values: Any) -> str:
         return ", ".join(f"{value:.4g}" for value in values)
 
-    whose = f"of this {plan.noun} itself" if own_scale else "of the training split"
+    whose = f"of this {plan.noun} itself" if own_scale else "of the training set"
     if plan.normalize == "min-max":
-        sentence = f"Scaled so that the lowest value {whose} ({listed(plan.offset)}) is 0, and the highest 1."
+        sentence = f"Values are normalized: the minimum {whose} ({listed(plan.offset)}) becomes 0, and the maximum 1."
     elif plan.normalize == "fixed" and not own_scale:
-        sentence = f"Scaled as the network's first weights were trained: {listed(plan.offset)} is taken away, the rest divided by {listed(plan.divisor)}."
+        sentence = f"Values are normalized like the training data of the pretrained weights: (value - {listed(plan.offset)}) / {listed(plan.divisor)}."
     else:
-        sentence = f"Scaled: the mean {whose} ({listed(plan.offset)}) is taken away, the rest divided by its deviation ({listed(plan.divisor)})."
+        sentence = f"Values are normalized: (value - {listed(plan.offset)}) / {listed(plan.divisor)}, by the mean and the standard deviation {whose}."
     order = () if plan.shuffle_seed is None else ("All positions are in one fixed random order, as in the training.",)
     return (sentence, *order)

@@ -273,9 +273,7 @@ def _open_run(
         no_pool = f"The run's data could not be opened, so no patches were looked for in it: {error}"
     source = SampleSource(run.module, run.preprocessing, run.preprocessing.input_shape, opened)
     noun = run.preprocessing.noun
-    views = (
-        f"All here is about the {noun} as it is. visus predict averages: {run.views_sentence}" if run.views_sentence else ""
-    )
+    views = f"This page is about the unchanged {noun}. In visus predict: {run.views_sentence}" if run.views_sentence else ""
     notes = (views, run.calibration_sentence(raw=raw))
     return OpenedLook(
         name=run.name,

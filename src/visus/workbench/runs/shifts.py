@@ -219,7 +219,7 @@ def report_shifts(
     )
     step, costs, notes = _step(run)
     if run.views_sentence:
-        notes.append(f"All here is about each {data.noun} as it is. visus predict averages: {run.views_sentence}")
+        notes.append(f"These figures are about each unchanged {data.noun}. In visus predict: {run.views_sentence}")
     phases = None
     if step and 1 < math.prod(step) <= MAX_PHASES:
         phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device, monitor=monitor)
