@@ -14,19 +14,26 @@ windows = st.builds(
     dilation=st.integers(1, 3),
     reflect=st.booleans(),
 )
-enlarging = st.one_of(
-    st.builds(Upsampling, st.integers(1, 3), st.sampled_from(["nearest", "linear"])),
-    st.integers(1, 3).flatmap(
-        lambda stride: st.builds(
-            TransposedWindow,
-            st.integers(1, 4),
-            stride=st.just(stride),
-            padding=st.integers(0, 2),
-            output_padding=st.integers(0, stride - 1),
-            dilation=st.integers(1, 3),
-        )
-    ),
-)
+
+
+def enlarging_operations(max_scale: int, max_kernel: int) -> st.SearchStrategy[AxisOp]:
+    """Upsampling by up to ``max_scale``, and transposed windows with kernels of up to ``max_kernel``."""
+    return st.one_of(
+        st.builds(Upsampling, st.integers(1, max_scale), st.sampled_from(["nearest", "linear"])),
+        st.integers(1, 3).flatmap(
+            lambda stride: st.builds(
+                TransposedWindow,
+                st.integers(1, max_kernel),
+                stride=st.just(stride),
+                padding=st.integers(0, 2),
+                output_padding=st.integers(0, stride - 1),
+                dilation=st.integers(1, 3),
+            )
+        ),
+    )
+
+
+enlarging = enlarging_operations(3, 4)
 
 
 def taps_of(axis_op: AxisOp, place: int, size: int) -> set[int]:

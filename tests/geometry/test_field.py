@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from visus.errors import GeometryError
 from visus.geometry import Field, TransposedWindow, Upsampling, Window, join_fields
 
+from .axis_operations import enlarging_operations
+
 windows = st.lists(
     st.builds(
         Window,
@@ -23,19 +25,7 @@ windows = st.lists(
 )
 
 
-enlarging = st.one_of(
-    st.builds(Upsampling, st.integers(1, 4), st.sampled_from(["nearest", "linear"])),
-    st.integers(1, 3).flatmap(
-        lambda stride: st.builds(
-            TransposedWindow,
-            st.integers(1, 5),
-            stride=st.just(stride),
-            padding=st.integers(0, 2),
-            output_padding=st.integers(0, stride - 1),
-            dilation=st.integers(1, 3),
-        )
-    ),
-)
+enlarging = enlarging_operations(4, 5)
 axis_ops = st.lists(st.one_of(enlarging, *2 * [windows.filter(bool).map(lambda stack: stack[0])]), max_size=4)
 
 

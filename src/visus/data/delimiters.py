@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 
 DELIMITERS = (",", ";", "\t")
+SNIFFED_DELIMITERS = (*DELIMITERS, "|")
 
 
 def find_delimiter(header: str, known: Iterable[str]) -> str:

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from visus.data.delimiters import SNIFFED_DELIMITERS
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
 from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
-from visus.data.table_text import DELIMITERS, TEXT_SUFFIXES, lenient_text, rows_of, strict_text
+from visus.data.table_text import TEXT_SUFFIXES, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
@@ -109,7 +110,7 @@ def read_table(
 
 
 def _character(delimiter: str | None, file: Path) -> str | None:
-    if delimiter is None or delimiter in (*DELIMITERS, "|"):
+    if delimiter is None or delimiter in SNIFFED_DELIMITERS:
         return delimiter
     if delimiter in _DELIMITER_NAMES:
         return _DELIMITER_NAMES[delimiter]

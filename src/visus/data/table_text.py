@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from visus.data.delimiters import SNIFFED_DELIMITERS
 from visus.errors import DataError
 
-DELIMITERS = (",", ";", "\t")
-_SNIFFED = (*DELIMITERS, "|")
 TEXT_SUFFIXES = (".csv", ".tsv")
 RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".xml")
 _MAX_LINES_ABOVE = 10
@@ -149,13 +148,13 @@ def _from_lines(text: str, file: Path, delimiter: str | None, wanted: Sequence[s
 
 def _delimiter(lines: Sequence[str], wanted: Sequence[str], *, has_spaces: bool) -> str:
     """The delimiter that yields the most wanted columns in a line, then the most columns in the first line."""
-    marks = (*_SNIFFED, " ") if has_spaces else _SNIFFED
+    marks = (*SNIFFED_DELIMITERS, " ") if has_spaces else SNIFFED_DELIMITERS
     first = next((line for line in lines if line.strip()), "")
 
     def known(mark: str) -> int:
         return max((len({cell.strip().lower() for cell in _cells(line, mark)} & set(wanted)) for line in lines), default=0)
 
-    best = max(_SNIFFED, key=lambda mark: (known(mark), first.count(mark)))
+    best = max(SNIFFED_DELIMITERS, key=lambda mark: (known(mark), first.count(mark)))
     return " " if has_spaces and not first.count(best) and " " in first.strip() and marks[-1] == " " else best
 
 
