@@ -220,12 +220,7 @@ def measure_shifts(
     if not len(batch):
         raise DataError("there is nothing to shift: no samples were given.")
     shifts = choose_shifts(reach_px, limit, seed)
-    logits = torch.stack(
-        [
-            _predict(module, each, device)
-            for each in monitor.over(_shifted(batch, reach_px, shifts, way), "shifting samples", len(shifts), one)
-        ]
-    )
+    logits = _predict_shifted(module, batch, reach_px, shifts, way, device, monitor)
     labels = logits.argmax(dim=-1)  # shifts, samples
     counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # samples, classes
     num_pairs = len(shifts) * (len(shifts) - 1)  # ordered pairs of two different shifts
@@ -268,12 +263,7 @@ def measure_phases(
         raise DataError("there is nothing to shift: no samples were given.")
     shifts = tuple(itertools.product(*(range(step) for step in step_px)))
     reach = [step - 1 for step in step_px]
-    logits = torch.stack(
-        [
-            _predict(module, each, device)
-            for each in monitor.over(_shifted(batch, reach, shifts, way), "shifting samples", len(shifts), one)
-        ]
-    )
+    logits = _predict_shifted(module, batch, reach, shifts, way, device, monitor)
     kept = (logits.argmax(dim=-1) == logits[0].argmax(dim=-1)).double().mean(dim=1)
     return PhasePattern(way, tuple(step_px), len(batch), tuple(logit_changes(logits).tolist()), tuple(kept.tolist()))
 
@@ -299,5 +289,18 @@ def _shifted(batch: Tensor, reach_px: Sequence[int], shifts: Sequence[Shift], wa
         yield crop_window(padded, reach_px, shift)
 
 
-def _predict(module: nn.Module, batch: Tensor, device: torch.device | str) -> Tensor:
-    return predict_logits(module, (part.contiguous() for part in torch.split(batch, BATCH)), device=device)
+def _predict_shifted(
+    module: nn.Module,
+    batch: Tensor,
+    reach_px: Sequence[int],
+    shifts: Sequence[tuple[int, ...]],
+    way: str,
+    device: torch.device | str,
+    monitor: Monitor,
+) -> Tensor:
+    """Logits (shifts, samples, classes) of every shift of the samples."""
+    logits = []
+    for moved in monitor.over(_shifted(batch, reach_px, shifts, way), "shifting samples", len(shifts), one):
+        parts = (part.contiguous() for part in torch.split(moved, BATCH))
+        logits.append(predict_logits(module, parts, device=device))
+    return torch.stack(logits)
