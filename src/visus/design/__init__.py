@@ -26,6 +26,7 @@ from visus.design.layers.norms import *  # noqa: F403
 from visus.design.layers.pooling import *  # noqa: F403
 from visus.design.layers.registry import LAYERS, Layer
 from visus.design.layers.scaling import *  # noqa: F403
+from visus.design.layers.transposed import *  # noqa: F403
 from visus.design.notation import parse
 from visus.design.plan import Design
 from visus.design.resolve import resolve_network

@@ -9,6 +9,7 @@ from collections.abc import Sequence as Many
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
+from visus.design.reference import Reference
 from visus.errors import DesignError, join_messages
 
 LINE_LENGTH: Final = 110
@@ -21,6 +22,7 @@ class Item(ABC):
 
     prefix: ClassVar[str]  # the automatic name is the prefix and a number: conv1
     word: ClassVar[str]  # how it is written in a design
+    reference: ClassVar[Reference]  # its documented formulas and example
 
     name: str | None = field(default=None, kw_only=True)
 
@@ -110,6 +112,22 @@ class Sequence(_Group):
 
     prefix = "block"
     word = "sequence"
+    reference = Reference(
+        "y = body(x)",
+        "body is the layers one after the other.",
+        channels="C_out",
+        length="L_out",
+        parameters="sum(parameters)",
+        macs="sum(macs)",
+        example='sequence(conv(32, 3, padding=1), norm, relu, name="stem")',
+        input_shape=(3, 32, 32),
+        twin="""
+body = torch.nn.Sequential(
+    torch.nn.Conv2d(3, 32, 3, padding=1, bias=False), torch.nn.BatchNorm2d(32), torch.nn.ReLU()
+)
+y = body(x)
+""",
+    )
 
     layers: tuple[Item, ...]
 
@@ -140,6 +158,31 @@ class Residual(_Group):
     """
 
     prefix = word = "residual"
+    reference = Reference(
+        "y = body(x) + shortcut(x)",
+        "body is the layers one after the other. shortcut returns x where the body keeps the shape. Otherwise it is the projection.",
+        channels="C_out",
+        length="L_out",
+        parameters="sum(parameters)",
+        macs="sum(macs)",
+        example="residual(conv(32, 3, stride=2, padding=1), norm, relu, conv(32, 3, padding=1), norm), relu",
+        drawn=(
+            "residual(conv(16, 3, padding=1), norm, relu, conv(16, 3, padding=1), norm)",
+            "residual(conv(32, 3, stride=2, padding=1), norm, relu, conv(32, 3, padding=1), norm)",
+        ),
+        twin="""
+body = torch.nn.Sequential(
+    torch.nn.Conv2d(16, 32, 3, stride=2, padding=1, bias=False),
+    torch.nn.BatchNorm2d(32),
+    torch.nn.ReLU(),
+    torch.nn.Conv2d(32, 32, 3, padding=1, bias=False),
+    torch.nn.BatchNorm2d(32),
+)
+projection = torch.nn.Sequential(torch.nn.Conv2d(16, 32, 1, stride=2, bias=False), torch.nn.BatchNorm2d(32))
+y = torch.relu(body(x) + projection(x))
+""",
+        difference="PyTorch has no residual module: the sum is written in forward, and so is a projection where shapes differ.",
+    )
 
     layers: tuple[Item, ...]
 
@@ -164,6 +207,21 @@ class Concat(_Group):
     identity."""
 
     prefix = word = "concat"
+    reference = Reference(
+        "y = concatenate(branch(x) for branch in branches)",
+        "branches are the lists of layers. They keep the same positions, and their channels follow one another.",
+        channels="sum(C_out)",
+        length="L_out",
+        parameters="sum(parameters)",
+        macs="sum(macs)",
+        example="concat([conv(24, 1)], [maxpool(3, stride=1, padding=1), conv(8, 1)], [])",
+        twin="""
+first = torch.nn.Conv2d(16, 24, 1)
+second = torch.nn.Sequential(torch.nn.MaxPool2d(3, stride=1, padding=1), torch.nn.Conv2d(16, 8, 1))
+y = torch.cat([first(x), second(x), x], dim=1)
+""",
+        difference="PyTorch has no module for it: torch.cat is called in forward.",
+    )
 
     branches: tuple[Item, ...]
 
@@ -191,6 +249,21 @@ class Repeat(_Group):
     """An item repeated several times in sequence, each with its own weights. Written ``3 * [...]``."""
 
     prefix = word = "repeat"
+    reference = Reference(
+        "y = body_3(body_2(body_1(x)))",
+        "body_1 to body_3 have the same layers and different weights, here three times.",
+        channels="C_out",
+        length="L_out",
+        parameters="sum(parameters)",
+        macs="sum(macs)",
+        example="3 * [conv(16, 3, padding=1), relu]",
+        twin="""
+blocks = torch.nn.Sequential(
+    *(torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU()) for _ in range(3))
+)
+y = blocks(x)
+""",
+    )
 
     times: int
     body: Item

@@ -1,7 +1,7 @@
 """Activations: a function of each value, and softmax over the channels.
 
-A new one needs its class, its lowercase name at the end of the file, both in ``__all__``, and a builder in ``networks.build``;
-``tests/design/test_layers.py`` says what is missing.
+A new one needs its class with its ``reference``, its lowercase name at the end of the file, both in ``__all__``, and a builder in
+``networks.build``; ``tests/design/test_layers.py`` says what is missing.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from visus.design.arguments import Shape
 from visus.design.layers.layer import SameShape, after_all_channels, check_number
 from visus.design.memory.saved import SavedForBackward
+from visus.design.reference import Reference
 from visus.geometry import Field
 
 __all__ = [
@@ -43,21 +44,36 @@ class Relu(SameShape):
     """Negative values become 0."""
 
     prefix = word = "relu"
+    reference = Reference("y = max(0, x)", example="conv(16, 3, padding=1), relu", input_shape=(3, 32, 32))
     saved = SavedForBackward(output=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.ReLU()"
 
 
 class Relu6(SameShape):
     """Negative values become 0, and those above 6 become 6."""
 
     prefix = word = "relu6"
+    reference = Reference("y = min(max(0, x), 6)", example="conv(16, 3, padding=1), relu6", input_shape=(3, 32, 32))
     saved = SavedForBackward(input=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.ReLU6()"
 
 
 @dataclass(frozen=True, repr=False)
 class LeakyRelu(SameShape):
-    """Negative values are multiplied by ``negative_slope``."""
+    """Negative values are multiplied by ``negative_slope``.
+
+    Args:
+        negative_slope: the slope below 0.
+    """
 
     prefix = word = "leakyrelu"
+    reference = Reference(
+        "y = x if x >= 0 else negative_slope*x", example="conv(16, 3, padding=1), leakyrelu", input_shape=(3, 32, 32)
+    )
     saved = SavedForBackward(input=True)
 
     negative_slope: float = 0.01
@@ -65,12 +81,22 @@ class LeakyRelu(SameShape):
     def _mistakes(self) -> list[str]:
         return super()._mistakes() + check_number(self, "negative_slope")
 
+    def torch_code(self, input_shape: Shape) -> str:
+        return f"torch.nn.LeakyReLU({self.negative_slope})"
+
 
 @dataclass(frozen=True, repr=False)
 class Elu(SameShape):
-    """Negative values x become ``alpha * (exp(x) - 1)``."""
+    """Negative values x become ``alpha * (exp(x) - 1)``.
+
+    Args:
+        alpha: minus the value that large negative inputs approach.
+    """
 
     prefix = word = "elu"
+    reference = Reference(
+        "y = x if x > 0 else alpha*(exp(x) - 1)", example="conv(16, 3, padding=1), elu", input_shape=(3, 32, 32)
+    )
     saved = SavedForBackward(input=True)
 
     alpha: float = 1.0
@@ -78,55 +104,97 @@ class Elu(SameShape):
     def _mistakes(self) -> list[str]:
         return super()._mistakes() + check_number(self, "alpha")
 
+    def torch_code(self, input_shape: Shape) -> str:
+        return f"torch.nn.ELU({self.alpha})"
+
 
 class Gelu(SameShape):
     """The Gaussian error linear unit, in its exact form."""
 
     prefix = word = "gelu"
+    reference = Reference("y = x*(1 + erf(x/sqrt(2)))/2", example="conv(16, 3, padding=1), gelu", input_shape=(3, 32, 32))
     saved = SavedForBackward(input=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.GELU()"
 
 
 class Silu(SameShape):
     """Each value times its own sigmoid."""
 
     prefix = word = "silu"
+    reference = Reference("y = x/(1 + exp(-x))", example="conv(16, 3, padding=1), silu", input_shape=(3, 32, 32))
     saved = SavedForBackward(input=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.SiLU()"
 
 
 class HardSwish(SameShape):
     """Each value times its own hard sigmoid: silu without an exponential (Howard et al. 2019, arXiv:1905.02244)."""
 
     prefix = word = "hardswish"
+    reference = Reference(
+        "y = x*min(max(0, x + 3), 6)/6", example="conv(16, 3, padding=1), hardswish", input_shape=(3, 32, 32)
+    )
     saved = SavedForBackward(input=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.Hardswish()"
 
 
 class Sigmoid(SameShape):
-    """Values to between 0 and 1."""
+    """Maps each value to between 0 and 1, along an S-shaped curve."""
 
     prefix = word = "sigmoid"
+    reference = Reference("y = 1/(1 + exp(-x))", example="conv(16, 3, padding=1), sigmoid", input_shape=(3, 32, 32))
     saved = SavedForBackward(output=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.Sigmoid()"
 
 
 class HardSigmoid(SameShape):
-    """Values to between 0 and 1 along a straight line: 0 up to -3, 1 from 3 on."""
+    """Maps each value to between 0 and 1 along a straight line: 0 up to -3, 1 from 3 on."""
 
     prefix = word = "hardsigmoid"
+    reference = Reference(
+        "y = min(max(0, x + 3), 6)/6", example="conv(16, 3, padding=1), hardsigmoid", input_shape=(3, 32, 32)
+    )
     saved = SavedForBackward(input=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.Hardsigmoid()"
 
 
 class Tanh(SameShape):
-    """Values to between -1 and 1."""
+    """Maps each value to between -1 and 1, along an S-shaped curve."""
 
     prefix = word = "tanh"
+    reference = Reference(
+        "y = (exp(x) - exp(-x))/(exp(x) + exp(-x))", example="conv(16, 3, padding=1), tanh", input_shape=(3, 32, 32)
+    )
     saved = SavedForBackward(output=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.Tanh()"
 
 
 class Softmax(SameShape):
-    """Channels (or features) to probabilities that sum to 1. The loss applies it itself: a classifier does not end with it."""
+    """Maps channels (or features) to probabilities that sum to 1. The loss applies it itself: a classifier does not end with it."""
 
     prefix = word = "softmax"
     row_kind = "softmax"
+    reference = Reference(
+        "y[c] = exp(x[c])/sum(exp(x[i]) for i in range(C_in))",
+        "The formula holds at each position.",
+        example="flatten, linear(10), softmax",
+        drawn=("softmax",),
+    )
     saved = SavedForBackward(output=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.Softmax(dim=1)"
 
     def fields_after(self, fields: tuple[Field, ...], input_shape: Shape) -> tuple[Field, ...]:
         return after_all_channels(fields, input_shape)

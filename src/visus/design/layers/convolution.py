@@ -1,11 +1,10 @@
-"""Convolutions: over all channels, over each channel alone, whitening, and transposed."""
+"""Convolutions: over all channels, over each channel alone, and whitening. ``transposed`` is in its own file."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from abc import abstractmethod
-from collections.abc import Sequence as Many
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
@@ -23,17 +22,20 @@ from visus.design.arguments import (
 from visus.design.layers.layer import Layer, Windowed, spatial_size
 from visus.design.memory.convolution_buffers import ConvolutionBuffers
 from visus.design.memory.saved import BYTES_PER_VALUE, Bytes, SavedForBackward, num_bytes
+from visus.design.reference import Reference, torch_call
 from visus.errors import DesignError
-from visus.geometry import AxisOp, TransposedWindow, Window, same_padding
+from visus.geometry import Window, same_padding
 
+LENGTH: Final = 'L_in if padding == "same" else (L_in + 2*padding - dilation*(kernel_size - 1) - 1)//stride + 1'
+OUTSIDE: Final = 'Outside the map, x is 0. "same" stands for padding=dilation*(kernel_size - 1)//2 here.'
 MAX_WHITENED: Final = 2_048  # channels; their patches' covariance has a quarter of this number squared
 
 
-__all__ = ["Conv", "Convolution", "Depthwise", "Transposed", "Whiten", "conv", "depthwise", "transposed", "whiten"]
+__all__ = ["Conv", "Convolution", "Depthwise", "Whiten", "conv", "depthwise", "whiten"]
 
 
 @dataclass(frozen=True, repr=False)
-class _AnyConvolution(Windowed):
+class AnyConvolution(Windowed):
     """Common base of all convolutions. Abstract."""
 
     if TYPE_CHECKING:  # fields of the final classes, in their own order there
@@ -87,6 +89,18 @@ class _AnyConvolution(Windowed):
     def macs(self, input_shape: Shape) -> int:
         return math.prod(self.output_shape(input_shape)) * self._taps(input_shape)
 
+    def _torch_code(self, input_shape: Shape, **options: tuple[object, object]) -> str:
+        """A call of PyTorch's convolution with the window's arguments and more options."""
+        rank = len(spatial_size(input_shape, self.word))
+        return torch_call(
+            f"Conv{rank}d",
+            *(input_shape[0], self._out_channels(input_shape), self.kernel_size),
+            stride=(self.stride, 1),
+            padding=(self.padding, 0),
+            dilation=(self.dilation, 1),
+            **options,
+        )
+
     def _taps(self, input_shape: Shape) -> int:
         """Number of products that are added for one output value."""
         kernel = self._numbers("kernel_size", len(spatial_size(input_shape, self.word)))
@@ -138,7 +152,7 @@ class _AnyConvolution(Windowed):
 
 
 @dataclass(frozen=True, repr=False)
-class Convolution(_AnyConvolution):
+class Convolution(AnyConvolution):
     """Common base of conv and depthwise: trained filters in a sliding window, with adjustable arguments. Abstract."""
 
     def saved_for_backward(
@@ -156,12 +170,16 @@ class Convolution(_AnyConvolution):
 
 @dataclass(frozen=True, repr=False)
 class Conv(Convolution):
-    """A convolution. The input's channels are never written: they are inferred.
+    """A convolution: trained filters in a sliding window. The input's channels are never written: they are inferred.
+
+    Each of ``kernel_size``, ``stride``, ``padding`` and ``dilation`` is one number for all axes, or a tuple with one for each.
 
     Args:
         out_channels: number of filters; ``classes`` for one per class.
-        kernel_size, stride, padding, dilation: as in torch, one number for all axes or a tuple with one for each;
-            ``padding="same"`` keeps the size (stride 1 only; an odd pixel goes to the far edge).
+        kernel_size: positions of the window.
+        stride: positions from one window to the next.
+        padding: zeros added at both ends of an axis; ``"same"`` keeps the size (stride 1 only; an odd pixel goes to the far edge).
+        dilation: distance between neighboring positions in the window.
         groups: number of groups of channels; an output channel reads the input channels of its own group.
         bias: whether each output channel has a trained offset. Default: no bias if a ``norm`` (batch norm) follows directly,
             since
@@ -173,6 +191,20 @@ class Conv(Convolution):
 
     prefix = word = "conv"
     positional = 2
+    reference = Reference(
+        "g = o*groups//C_out\n"
+        "y[o, q] = bias[o] + sum(weight[o, i, k]*x[g*C_in/groups + i, q*stride - padding + k*dilation] "
+        "for i in range(C_in/groups) for k in range(kernel_size))",
+        f"g is the group of channel o. {OUTSIDE}",
+        channels="out_channels",
+        length=LENGTH,
+        parameters="out_channels*(C_in/groups*prod(kernel_size) + bias)",
+        macs="C_out*prod(L_out)*C_in/groups*prod(kernel_size)",
+        example="conv(32, 3, padding=1)",
+        input_shape=(3, 32, 32),
+        drawn=("conv(8, 3, padding=1)", "conv(8, 3, stride=2, padding=1)", "conv(8, 3, padding=2, dilation=2)"),
+        difference="Only the default of bias differs: PyTorch adds one, visus drops it before a batch norm.",
+    )
 
     out_channels: int | Literal["classes"]
     kernel_size: PerAxis = 3
@@ -189,6 +221,9 @@ class Conv(Convolution):
     def num_groups(self, in_channels: int) -> int:
         return self.groups
 
+    def torch_code(self, input_shape: Shape) -> str:
+        return self._torch_code(input_shape, groups=(self.groups, 1), bias=(self.has_bias, True))
+
     def output_shape(self, input_shape: Shape) -> Shape:
         out_channels = self._out_channels(input_shape)
         shape = super().output_shape(input_shape)
@@ -203,9 +238,16 @@ class Conv(Convolution):
 class Depthwise(Convolution):
     """A convolution of each channel alone: ``multiplier`` filters for each channel.
 
+    Each of ``kernel_size``, ``stride``, ``padding`` and ``dilation`` is one number for all axes, or a tuple with one for each.
+
     Args:
-        kernel_size, stride, padding, dilation, bias: as for ``conv``.
+        kernel_size: positions of the window.
+        stride: positions from one window to the next.
+        padding: zeros added at both ends of an axis; ``"same"`` keeps the size (stride 1 only; an odd pixel goes to the far edge).
+        dilation: distance between neighboring positions in the window.
         multiplier: output channels for each input channel.
+        bias: whether each output channel has a trained offset. Default: no bias if a ``norm`` (batch norm) follows directly;
+            else a bias.
 
     >>> Depthwise(3, padding=1, bias=False).num_parameters((32, 8, 8))
     288
@@ -213,6 +255,17 @@ class Depthwise(Convolution):
 
     prefix = word = "depthwise"
     positional = 1
+    reference = Reference(
+        "y[o, q] = bias[o] + sum(weight[o, k]*x[o//multiplier, q*stride - padding + k*dilation] for k in range(kernel_size))",
+        OUTSIDE,
+        channels="C_in*multiplier",
+        length=LENGTH,
+        parameters="C_in*multiplier*(prod(kernel_size) + bias)",
+        macs="C_out*prod(L_out)*prod(kernel_size)",
+        example="depthwise(3, padding=1)",
+        drawn=("depthwise(3, padding=1)",),
+        difference="PyTorch has no layer of its own for it: it is a convolution with as many groups as channels.",
+    )
 
     kernel_size: PerAxis = 3
     stride: PerAxis = 1
@@ -227,12 +280,15 @@ class Depthwise(Convolution):
     def num_groups(self, in_channels: int) -> int:
         return in_channels
 
+    def torch_code(self, input_shape: Shape) -> str:
+        return self._torch_code(input_shape, groups=(input_shape[0], None), bias=(self.has_bias, True))
+
     def _out_channels(self, input_shape: Shape) -> int:
         return input_shape[0] * self.multiplier
 
 
 @dataclass(frozen=True, repr=False)
-class Whiten(_AnyConvolution):
+class Whiten(AnyConvolution):
     """A convolution with fixed filters computed from the training data: the principal axes of its patches, and their negatives.
 
     Each filter is an eigenvector of the covariance of the patches, divided by the standard deviation along it, so that the output has
@@ -240,8 +296,10 @@ class Whiten(_AnyConvolution):
     trained.
 
     Args:
-        kernel_size: of the patches, one number for all axes or a tuple with one for each.
-        stride, padding: as for ``conv``.
+        kernel_size: positions of a patch, one number for all axes or a tuple with one for each.
+        stride: positions from one patch to the next, one number for all axes or a tuple with one for each.
+        padding: zeros added at both ends of an axis, one number for all axes or a tuple with one for each; ``"same"`` keeps the
+            size (stride 1 only; an odd pixel goes to the far edge).
 
     >>> Whiten(2).output_shape((3, 32, 32)), Whiten(2).num_parameters((3, 32, 32))
     ((24, 31, 31), 24)
@@ -249,6 +307,19 @@ class Whiten(_AnyConvolution):
 
     prefix = word = "whiten"
     positional = 1
+    reference = Reference(
+        "y[o, q] = bias[o] + sum(weight[o, i, k]*x[i, q*stride - padding + k] for i in range(C_in) for k in range(kernel_size))",
+        "weight is computed from the training data and fixed. Outside the map, x is 0. "
+        '"same" stands for padding=(kernel_size - 1)//2 here.',
+        channels="2*C_in*prod(kernel_size)",
+        length='L_in if padding == "same" else (L_in + 2*padding - kernel_size)//stride + 1',
+        parameters="2*C_in*prod(kernel_size)",
+        macs="C_out*prod(L_out)*C_in*prod(kernel_size)",
+        example="whiten(2)",
+        input_shape=(3, 32, 32),
+        drawn=("whiten(2)",),
+        difference="PyTorch has no such layer: it is a convolution whose weights are computed from data and then frozen.",
+    )
     dilation: ClassVar[int] = 1
     bias: ClassVar[bool] = True
 
@@ -268,6 +339,11 @@ class Whiten(_AnyConvolution):
 
     def num_groups(self, in_channels: int) -> int:
         return 1
+
+    def torch_code(self, input_shape: Shape) -> str:
+        """A frozen convolution; its weights come from ``visus.networks.whitening``."""
+        layer = self._torch_code(input_shape)
+        return f"layer = {layer}\nlayer.weight.requires_grad_(False)  # computed from the training data\ny = layer(x)"
 
     def num_parameters(self, input_shape: Shape) -> int:
         return self._out_channels(input_shape)
@@ -293,84 +369,4 @@ class Whiten(_AnyConvolution):
         return 2 * self._taps(input_shape)
 
 
-@dataclass(frozen=True, repr=False)
-class Transposed(_AnyConvolution):
-    """A transposed convolution: each input position is written to a window of the output, so the map grows.
-
-    Args:
-        out_channels, kernel_size, dilation, groups, bias: as for ``conv``.
-        stride: output positions from the window of one input position to that of the next; the map grows by about this factor.
-        padding: positions removed from both ends of the output.
-        output_padding: positions added at the far end; less than the stride or the dilation.
-
-    >>> Transposed(8, 4, stride=2, padding=1).output_shape((16, 7, 7))
-    (8, 14, 14)
-    """
-
-    prefix = word = "transposed"
-    positional = 2
-
-    out_channels: int | Literal["classes"]
-    kernel_size: PerAxis
-    stride: PerAxis = 1
-    padding: PerAxis = 0
-    output_padding: PerAxis = 0
-    dilation: PerAxis = 1
-    groups: int = 1
-    bias: bool | None = None
-
-    def _mistakes(self) -> list[str]:
-        mistakes = check_count("out_channels", self.out_channels, or_classes=True) + super()._mistakes()
-        mistakes += check_whole("output_padding", self.output_padding, least=0, axes=True)
-        if not mistakes and self._pads_too_much():
-            mistakes.append(
-                f"output_padding={self.output_padding} must be less than stride={self.stride} or dilation={self.dilation}, "
-                "as torch demands."
-            )
-        return mistakes + check_count("groups", self.groups)
-
-    def _pads_too_much(self) -> bool:
-        values = [self.output_padding, self.stride, self.dilation]
-        num_axes = max(len(value) if isinstance(value, tuple) else 1 for value in values)
-        rows = [value if isinstance(value, tuple) else (value,) * num_axes for value in values]
-        return any(pad >= max(stride, dilation) for pad, stride, dilation in zip(*rows, strict=False))
-
-    def _padding_mistakes(self) -> list[str]:
-        return check_whole("padding", self.padding, least=0, axes=True)
-
-    def num_groups(self, in_channels: int) -> int:
-        return self.groups
-
-    def windows(self, num_axes: int) -> tuple[Window, ...]:
-        return ()
-
-    def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
-        names = ("kernel_size", "stride", "padding", "output_padding", "dilation")
-        return tuple(map(TransposedWindow, *(self._numbers(name, num_axes) for name in names)))
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        out_channels = self._out_channels(input_shape)
-        shape = super().output_shape(input_shape)
-        self._check_groups(input_shape[0], out_channels)
-        return shape
-
-    def macs(self, input_shape: Shape) -> int:
-        return math.prod(input_shape[1:]) * self._out_channels(input_shape) * self._taps(input_shape)
-
-    def saved_for_backward(
-        self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
-    ) -> SavedForBackward:
-        buffers = self._buffers(input_shape, output_shape, is_channels_last=is_channels_last)._replace(
-            is_transposed=True, num_groups=1
-        )
-        return SavedForBackward(True, forward=buffers.forward(), backward=buffers.backward(), copies=True)
-
-    def paddings_to_try(self) -> Many[int]:
-        """Smaller paddings, since the padding of a transposed convolution removes positions."""
-        return range(self.padding - 1, -1, -1) if isinstance(self.padding, int) else ()
-
-    def _out_channels(self, input_shape: Shape) -> int:
-        return need_number("out_channels", self.out_channels)
-
-
-conv, depthwise, transposed, whiten = Conv, Depthwise, Transposed, Whiten
+conv, depthwise, whiten = Conv, Depthwise, Whiten

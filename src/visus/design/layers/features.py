@@ -10,6 +10,7 @@ from typing import Literal
 from visus.design.arguments import Shape, check_count, check_flag, classes, need_number
 from visus.design.layers.layer import Layer
 from visus.design.memory.saved import SavedForBackward
+from visus.design.reference import Reference, torch_call
 from visus.errors import DesignError
 from visus.geometry import Field
 from visus.units import write_shape
@@ -25,7 +26,17 @@ class Flatten(Layer):
     """
 
     prefix = word = "flatten"
+    reference = Reference(
+        "y[c*L_in + q] = x[c, q]",
+        channels="C_in*prod(L_in)",
+        length=None,
+        example="flatten",
+        drawn=("flatten",),
+    )
     saved = SavedForBackward(is_view=True)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return "torch.nn.Flatten()"
 
     def output_shape(self, input_shape: Shape) -> Shape:
         return (math.prod(input_shape),)
@@ -53,6 +64,16 @@ class Linear(Layer):
     """
 
     prefix = word = "linear"
+    reference = Reference(
+        "y[o] = bias[o] + sum(weight[o, i]*x[i] for i in range(C_in))",
+        channels="out_features",
+        length=None,
+        parameters="out_features*(C_in + bias)",
+        macs="out_features*C_in",
+        example="linear(10)",
+        input_shape=(64,),
+        drawn=("linear(10)",),
+    )
     positional = 1
     context = "global"
     saved = SavedForBackward(input=True)
@@ -63,6 +84,10 @@ class Linear(Layer):
     def _mistakes(self) -> list[str]:
         mistakes = super()._mistakes() + check_count("out_features", self.out_features, or_classes=True)
         return mistakes + check_flag("bias", self.bias)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        out_features = need_number("out_features", self.out_features)
+        return torch_call("Linear", input_shape[0], out_features, bias=(self.bias, True))
 
     def output_shape(self, input_shape: Shape) -> Shape:
         if len(input_shape) > 1:

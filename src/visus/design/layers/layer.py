@@ -129,6 +129,17 @@ class Layer(Item):
         """
         return self.saved
 
+    @abstractmethod
+    def torch_code(self, input_shape: Shape) -> str:
+        """PyTorch code that computes the same for an input of this shape, without the batch axis.
+
+        Either an expression that makes a module, or lines that end with ``y = ...``, computed from a batch ``x``.
+
+        >>> from visus.design import conv
+        >>> conv(32, padding=1).torch_code((3, 64, 64))
+        'torch.nn.Conv2d(3, 32, 3, padding=1)'
+        """
+
     # ---- what it reads ----
 
     def windows(self, num_axes: int) -> tuple[Window, ...]:

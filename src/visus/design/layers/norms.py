@@ -10,6 +10,7 @@ from visus.design.arguments import Shape, check_count
 from visus.design.flow import Normed
 from visus.design.layers.layer import SameShape, after_all_channels, check_number
 from visus.design.memory.saved import BYTES_PER_VALUE, EMPTY, Bytes, SavedForBackward, num_bytes
+from visus.design.reference import Reference, torch_call
 from visus.errors import DesignError
 from visus.geometry import Field
 
@@ -50,6 +51,15 @@ class Norm(_AnyNorm):
     """
 
     prefix = word = "norm"
+    reference = Reference(
+        "y[n, c, q] = weight[c]*(x[n, c, q] - mean(x[:, c]))/sqrt(var(x[:, c]) + eps) + bias[c]",
+        "In training, mean and var (divided by the number of values) are over all samples and positions of the batch. "
+        "Afterwards they are running averages, stored with the weights.",
+        parameters="2*C_in",
+        example="conv(16, 3, padding=1), norm, relu",
+        input_shape=(3, 32, 32),
+        drawn=("norm",),
+    )
     cancels_bias = True
 
     eps: float = field(default=1e-5, kw_only=True)
@@ -59,6 +69,10 @@ class Norm(_AnyNorm):
         if not mistakes and self.eps <= 0:
             mistakes.append(f"eps must be above 0, not {self.eps:g}.")
         return mistakes
+
+    def torch_code(self, input_shape: Shape) -> str:
+        rank = max(1, len(input_shape) - 1)
+        return torch_call(f"BatchNorm{rank}d", input_shape[0], eps=(self.eps, 1e-5))
 
     def bytes_weights(self, input_shape: Shape) -> int:
         return BYTES_PER_VALUE * 4 * input_shape[0] + _COUNTER_BYTES
@@ -77,6 +91,19 @@ class LayerNorm(_AnyNorm):
     """Layer norm: normalizes over the channels at each position separately, then applies a trained scale and shift."""
 
     prefix = word = "layernorm"
+    reference = Reference(
+        "y[n, c, q] = weight[c]*(x[n, c, q] - mean(x[n, :, q]))/sqrt(var(x[n, :, q]) + 1/10**5) + bias[c]",
+        "mean and var (divided by the number of values) are over the channels of one position.",
+        parameters="2*C_in",
+        example="conv(16, 3, padding=1), layernorm, gelu",
+        input_shape=(3, 32, 32),
+        drawn=("layernorm",),
+        difference="PyTorch's layer norm normalizes over the last axes, so the channels move to the end and back.",
+    )
+
+    def torch_code(self, input_shape: Shape) -> str:
+        layer = torch_call("LayerNorm", input_shape[0])
+        return layer if len(input_shape) == 1 else f"layer = {layer}\ny = layer(x.movedim(1, -1)).movedim(-1, 1)"
 
     def normed(self, input_shape: Shape) -> Normed:
         return Normed("layer", input_shape[0], 1, input_shape[0])
@@ -100,10 +127,21 @@ class GroupNorm(_AnyNorm):
     """Group norm: normalizes the channels of each group over the whole map, then applies a trained scale and shift.
 
     Each output depends on the mean of the map, so its receptive field includes the whole image.
+
+    Args:
+        num_groups: number of groups of channels; it divides the channels.
     """
 
     prefix = word = "groupnorm"
     positional = 1
+    reference = Reference(
+        "y[n, c, q] = weight[c]*(x[n, c, q] - mean(x[n, group(c)]))/sqrt(var(x[n, group(c)]) + 1/10**5) + bias[c]",
+        "group(c) is all channels of the group of c. mean and var (divided by the number of values) are over these and all positions.",
+        parameters="2*C_in",
+        example="conv(16, 3, padding=1), groupnorm(4), relu",
+        input_shape=(3, 32, 32),
+        drawn=("groupnorm(4)",),
+    )
     context = "both"
 
     num_groups: int
@@ -120,6 +158,9 @@ class GroupNorm(_AnyNorm):
                 f"{channels} channels cannot be cut into {self.num_groups} equal groups. Nearest that can: {nearest}."
             )
         return input_shape
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return torch_call("GroupNorm", self.num_groups, input_shape[0])
 
     def normed(self, input_shape: Shape) -> Normed:
         channels = input_shape[0]

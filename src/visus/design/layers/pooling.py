@@ -11,6 +11,7 @@ from visus.design.arguments import PerAxis, Shape, check_flag, check_whole, larg
 from visus.design.layers.layer import DoesNotFitError, Layer, Windowed, map_text, smaller_kernels, spatial_size
 from visus.design.memory.convolution_buffers import ConvolutionBuffers
 from visus.design.memory.saved import BYTES_PER_VALUE, Bytes, SavedForBackward, num_bytes
+from visus.design.reference import Reference, torch_call
 from visus.geometry import AxisOp, Upsampling, Window, same_padding
 from visus.units import write_shape
 
@@ -29,6 +30,10 @@ __all__ = [
     "upsample",
 ]
 
+LENGTH: Final = (
+    "min(ceil((L_in + 2*padding - kernel_size)/stride), (L_in + padding - 1)//stride) + 1 "
+    "if ceil_mode else (L_in + 2*padding - kernel_size)//stride + 1"
+)
 MAX_SCALE: Final = 32
 _INDEX_BYTES: Final = 8  # a max pool saves the index of each maximum as int64
 BLUR_KERNELS: Final = range(3, 8)
@@ -36,14 +41,7 @@ BLUR_KERNELS: Final = range(3, 8)
 
 @dataclass(frozen=True, repr=False)
 class Pool(Windowed):
-    """Common base of maxpool and avgpool. Abstract.
-
-    Args:
-        kernel_size: pixels of the window, one number for all axes or one for each.
-        stride: default: the kernel's size, so that windows do not overlap.
-        padding: at most half the kernel, as in torch; the average counts padding as zeros.
-        ceil_mode: keep a last window that reaches beyond the map.
-    """
+    """Common base of maxpool and avgpool. Abstract."""
 
     prefix = "pool"
     positional = 1
@@ -65,6 +63,15 @@ class Pool(Windowed):
                 f"padding={self.padding} is more than half of kernel_size={self.kernel_size}: a window would see only padding. Use less padding or a larger kernel."
             )
         return mistakes + check_flag("ceil_mode", self.ceil_mode)
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return torch_call(
+            f"{type(self).__name__}{len(input_shape) - 1}d",
+            self.kernel_size,
+            stride=(self.kernel_size if self.stride is None else self.stride, self.kernel_size),
+            padding=(self.padding, 0),
+            ceil_mode=(self.ceil_mode, False),
+        )
 
     def windows(self, num_axes: int) -> tuple[Window, ...]:
         kernels = per_axis("kernel_size", self.kernel_size, num_axes)
@@ -89,11 +96,24 @@ class Pool(Windowed):
 class MaxPool(Pool):
     """The maximum of each window.
 
+    Args:
+        kernel_size: pixels of the window, one number for all axes or one for each.
+        stride: default: the kernel's size, so that windows do not overlap.
+        padding: at most half the kernel, as in torch; padding never is the maximum.
+        ceil_mode: keep a last window that reaches beyond the map.
+
     >>> MaxPool(2).output_shape((16, 28, 28))
     (16, 14, 14)
     """
 
     word = "maxpool"
+    reference = Reference(
+        "y[c, q] = max(x[c, q*stride - padding + k] for k in range(kernel_size))",
+        "Positions outside the map do not count.",
+        length=LENGTH,
+        example="maxpool(2)",
+        drawn=("maxpool(2)", "maxpool(3, stride=2, padding=1)"),
+    )
 
     def saved_for_backward(
         self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
@@ -105,11 +125,24 @@ class MaxPool(Pool):
 class AvgPool(Pool):
     """The mean of each window.
 
+    Args:
+        kernel_size: pixels of the window, one number for all axes or one for each.
+        stride: default: the kernel's size, so that windows do not overlap.
+        padding: at most half the kernel, as in torch; the mean counts padding as zeros.
+        ceil_mode: keep a last window that reaches beyond the map.
+
     >>> AvgPool(3, stride=2, padding=1).output_shape((16, 28, 28))
     (16, 14, 14)
     """
 
     word = "avgpool"
+    reference = Reference(
+        "y[c, q] = sum(x[c, q*stride - padding + k] for k in range(kernel_size)) / kernel_size",
+        "Outside the map, x is 0. With ceil_mode, a last window that reaches beyond the padding is divided by the positions up to its end.",
+        length=LENGTH,
+        example="avgpool(2)",
+        drawn=("avgpool(2)",),
+    )
     saved = SavedForBackward(input=True)
 
     def fits(self, axis_op: AxisOp, length: int, num_axes: int) -> bool:
@@ -145,6 +178,16 @@ class BlurPool(Windowed):
 
     prefix = word = "blurpool"
     positional = 1
+    reference = Reference(
+        "y[c, q] = sum(comb(kernel_size - 1, k)*x[c, q*stride - (kernel_size - 1)//2 + k] for k in range(kernel_size)) "
+        "/ 2**(kernel_size - 1)",
+        "comb is the binomial coefficient. Outside the map, x is mirrored at its first and last position.",
+        length="ceil(L_in/stride)",
+        macs="C_in*prod(L_out)*kernel_size**rank",
+        example="blurpool(3)",
+        drawn=("blurpool(3)",),
+        difference="PyTorch has no blur pooling: it is a mirrored padding and a depthwise convolution with fixed weights.",
+    )
 
     kernel_size: int = 3
     stride: PerAxis = 2
@@ -168,6 +211,18 @@ class BlurPool(Windowed):
         """
         last = self.kernel_size - 1
         return tuple(math.comb(last, index) / 2**last for index in range(self.kernel_size))
+
+    def torch_code(self, input_shape: Shape) -> str:
+        channels, rank = input_shape[0], len(input_shape) - 1
+        row = [float(math.comb(self.kernel_size - 1, index)) for index in range(self.kernel_size)]
+        axes, pads = "ijk"[:rank], same_padding(self.kernel_size) * rank
+        return (
+            f"row = torch.tensor({row}) / {2 ** (self.kernel_size - 1)}\n"
+            f'filters = torch.einsum("{",".join(axes)}->{axes}"{", row" * rank})\n'
+            f"filters = filters.expand({channels}, 1{', -1' * rank})\n"
+            f'padded = torch.nn.functional.pad(x, {pads}, mode="reflect")\n'
+            f"y = torch.nn.functional.conv{rank}d(padded, filters, stride={self.stride}, groups={channels})"
+        )
 
     def windows(self, num_axes: int) -> tuple[Window, ...]:
         pads = same_padding(self.kernel_size)
@@ -227,6 +282,16 @@ class Upsample(Windowed):
 
     prefix = word = "upsample"
     positional = 1
+    reference = Reference(
+        "u = (q + 1/2)/scale_factor - 1/2\n"
+        "p = floor(u)\n"
+        'y[c, q] = x[c, q//scale_factor] if mode == "nearest" else (1 - u + p)*x[c, p] + (u - p)*x[c, p + 1]',
+        "Outside the map, x continues its first and last value.",
+        length="L_in*scale_factor",
+        example="upsample(2)",
+        drawn=("upsample(2)", 'upsample(2, mode="linear")'),
+        difference='PyTorch names the linear mode by the number of axes: "linear", "bilinear", "trilinear".',
+    )
 
     scale_factor: PerAxis = 2
     mode: Literal["nearest", "linear"] = "nearest"
@@ -240,6 +305,10 @@ class Upsample(Windowed):
                 f'mode of upsample is "nearest" or "linear" (on two axes bilinear, on three trilinear), not {self.mode!r}.'
             )
         return mistakes
+
+    def torch_code(self, input_shape: Shape) -> str:
+        mode = self.mode if self.mode == "nearest" else ("linear", "bilinear", "trilinear")[len(input_shape) - 2]
+        return f'torch.nn.Upsample(scale_factor={self.scale_factor}, mode="{mode}")'
 
     def axis_ops(self, num_axes: int) -> tuple[AxisOp, ...]:
         return tuple(Upsampling(scale, self.mode) for scale in per_axis("scale_factor", self.scale_factor, num_axes))
@@ -255,11 +324,21 @@ class Upsample(Windowed):
 class GlobalPool(Layer):
     """One feature for each channel: the mean (``"avg"``) or the maximum (``"max"``) over all positions.
 
+    Args:
+        kind: ``"avg"`` or ``"max"``.
+
     >>> GlobalPool().output_shape((512, 7, 7))
     (512,)
     """
 
     prefix = word = "globalpool"
+    reference = Reference(
+        'y[c] = sum(x[c, p] for p in range(L_in))/L_in if kind == "avg" else max(x[c, p] for p in range(L_in))',
+        length=None,
+        example="globalpool",
+        drawn=("globalpool",),
+        difference="PyTorch's adaptive pools keep axes of length 1, so a flatten follows.",
+    )
     context = "global"
     row_kind = "global pool"
 
@@ -275,6 +354,10 @@ class GlobalPool(Layer):
     def _mistakes(self) -> list[str]:
         known = self.kind in ("avg", "max")
         return super()._mistakes() + ([] if known else [f'a global pool is "avg" or "max", not {self.kind!r}.'])
+
+    def torch_code(self, input_shape: Shape) -> str:
+        pool = f"Adaptive{self.kind.title()}Pool{len(input_shape) - 1}d"
+        return f"torch.nn.Sequential(torch.nn.{pool}(1), torch.nn.Flatten())"
 
     def output_shape(self, input_shape: Shape) -> Shape:
         spatial_size(input_shape, self.word)

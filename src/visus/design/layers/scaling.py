@@ -8,6 +8,7 @@ from typing import Literal
 from visus.design.arguments import Shape, check_count
 from visus.design.layers.layer import SameShape, check_number, spatial_size
 from visus.design.memory.saved import BYTES_PER_VALUE, Bytes, SavedForBackward, num_bytes
+from visus.design.reference import Reference
 
 __all__ = [
     "DropPath",
@@ -41,6 +42,16 @@ class SqueezeExcite(SameShape):
 
     prefix = word = "se"
     positional = 1
+    reference = Reference(
+        "z[s] = activation(squeeze_bias[s] + sum(squeeze_weight[s, i]*mean(x[i]) for i in range(C_in)))\n"
+        "y[c, q] = x[c, q]*scale_activation(excite_bias[c] + sum(excite_weight[c, s]*z[s] for s in range(squeeze_channels)))",
+        "mean is over all positions of a channel.",
+        parameters="squeeze_channels*(C_in + 1) + C_in*(squeeze_channels + 1)",
+        macs="2*C_in*squeeze_channels",
+        example="se(4)",
+        drawn=("se(4)",),
+        difference="PyTorch has no such layer: it is a pool, two convolutions of kernel 1 and a product.",
+    )
     context = "both"
 
     squeeze_channels: int
@@ -58,6 +69,20 @@ class SqueezeExcite(SameShape):
     def output_shape(self, input_shape: Shape) -> Shape:
         spatial_size(input_shape, self.word)
         return input_shape
+
+    def torch_code(self, input_shape: Shape) -> str:
+        channels, squeezed, rank = input_shape[0], self.squeeze_channels, len(input_shape) - 1
+        names = {"relu": "ReLU", "silu": "SiLU", "sigmoid": "Sigmoid", "hardsigmoid": "Hardsigmoid"}
+        layers = [
+            f"AdaptiveAvgPool{rank}d(1)",
+            f"Conv{rank}d({channels}, {squeezed}, 1)",
+            f"{names[self.activation]}()",
+            f"Conv{rank}d({squeezed}, {channels}, 1)",
+            f"{names[self.scale_activation]}()",
+        ]
+        return (
+            "gate = torch.nn.Sequential(\n" + "".join(f"    torch.nn.{layer},\n" for layer in layers) + ")\ny = x * gate(x)"
+        )
 
     def num_parameters(self, input_shape: Shape) -> int:
         channels = input_shape[0]
@@ -84,15 +109,29 @@ class Scale(SameShape):
     """A trained factor for each channel, initially ``init`` (layer scale: Touvron et al. 2021, arXiv:2103.17239).
 
     At the end of a residual, a small initial factor makes the block start near the identity.
+
+    Args:
+        init: the factors before training.
     """
 
     prefix = word = "scale"
     positional = 1
+    reference = Reference(
+        "y[c, q] = weight[c]*x[c, q]",
+        parameters="C_in",
+        example="residual(conv(16, 3, padding=1), gelu, scale(0.1))",
+        drawn=("scale(0.1)",),
+        difference="PyTorch has no such layer: it is a parameter and a product.",
+    )
 
     init: float = 1e-6
 
     def _mistakes(self) -> list[str]:
         return super()._mistakes() + check_number(self, "init")
+
+    def torch_code(self, input_shape: Shape) -> str:
+        ones = ", 1" * (len(input_shape) - 1) or ","
+        return f"factor = torch.nn.Parameter(torch.full(({input_shape[0]}{ones}), {self.init}))\ny = x * factor"
 
     def num_parameters(self, input_shape: Shape) -> int:
         return input_shape[0]
@@ -120,9 +159,23 @@ class _Dropping(SameShape):
 
 
 class Dropout(_Dropping):
-    """In training, each value is 0 with probability ``p``, and the others are divided by ``1 - p``."""
+    """In training, each value is 0 with probability ``p``, and the others are divided by ``1 - p``.
+
+    Args:
+        p: probability, from 0 to below 1.
+    """
 
     prefix = word = "dropout"
+    reference = Reference(
+        "y[n, c, q] = keep[n, c, q]*x[n, c, q]/(1 - p)",
+        "keep is 0 with probability p, else 1, drawn for each value. Outside training, y is x.",
+        example="linear(64), relu, dropout(0.5)",
+        input_shape=(64,),
+        drawn=("dropout(0.5)",),
+    )
+
+    def torch_code(self, input_shape: Shape) -> str:
+        return f"torch.nn.Dropout({self.p})"
 
     def saved_for_backward(
         self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
@@ -136,11 +189,25 @@ class DropPath(_Dropping):
 
     As the last layer of a residual it skips the block for some samples (stochastic depth: Huang et al. 2016,
     arXiv:1603.09382).
+
+    Args:
+        p: probability, from 0 to below 1.
     """
 
     prefix = word = "droppath"
+    reference = Reference(
+        "y[n, c, q] = keep[n]*x[n, c, q]/(1 - p)",
+        "keep is 0 with probability p, else 1, drawn for each sample. Outside training, y is x.",
+        example="residual(conv(16, 3, padding=1), gelu, droppath(0.2))",
+        drawn=("droppath(0.25)",),
+        difference="PyTorch has no such layer: the code holds in training. Outside training, y is x.",
+    )
 
     p: float = 0.1
+
+    def torch_code(self, input_shape: Shape) -> str:
+        ones = ", 1" * len(input_shape)
+        return f"keep = torch.rand(len(x){ones}) >= {self.p}\ny = x * keep / (1 - {self.p})"
 
     def saved_for_backward(
         self, input_shape: Shape, output_shape: Shape, *, is_channels_last: bool = False
