@@ -23,6 +23,7 @@ _OPERATORS: Final[dict[type, str]] = {
 _LARGE: Final = {"sum": "&#8721;", "prod": "&#8719;"}
 _BRACKETS: Final = {"floor": ("&#8970;", "&#8971;"), "ceil": ("&#8968;", "&#8969;")}
 _WEAK: Final = (ast.Add, ast.Sub)
+_LEFT: Final = "text-align:left;padding:.1em .4em"
 
 
 def function_of(formula: str, arguments: Mapping[str, object]) -> Callable[[float], float]:
@@ -41,9 +42,9 @@ def function_of(formula: str, arguments: Mapping[str, object]) -> Callable[[floa
 
 
 def to_mathml(formula: str) -> str:
-    """A formula as MathML: one block for each line, on one line of HTML.
+    """A formula as MathML, on one line of HTML; the lines of a formula are separated by ``<br>``.
 
-    >>> to_mathml("y = x/2").removeprefix('<math display="block">').removesuffix("</math>")
+    >>> to_mathml("y = x/2").partition(">")[2].removesuffix("</math>")
     '<mrow><mi>y</mi><mo>=</mo><mfrac><mi>x</mi><mn>2</mn></mfrac></mrow>'
     """
     blocks = []
@@ -54,8 +55,8 @@ def to_mathml(formula: str) -> str:
             content = _math(statement.value)
         else:
             raise ValueError(f"no formula: {ast.unparse(statement)}")
-        blocks.append(f'<math display="block">{content}</math>')
-    return "".join(blocks)
+        blocks.append(f'<math displaystyle="true" style="font-size:1.2em">{content}</math>')
+    return "<br>".join(blocks)
 
 
 def _math(node: ast.expr, *, flat: bool = False) -> str:
@@ -75,7 +76,9 @@ def _math(node: ast.expr, *, flat: bool = False) -> str:
             return _row(_math(left, flat=flat), f"<mo>{_OPERATORS[type(operator)]}</mo>", _math(right, flat=flat))
         case ast.Subscript(value=value, slice=index):
             indices = index.elts if isinstance(index, ast.Tuple) else [index]
-            return f"<msub>{_math(value)}{_row(_list(indices))}</msub>"
+            if all(isinstance(each, (ast.Name, ast.Slice)) for each in indices):
+                return f"<msub>{_math(value)}{_row(_list(indices))}</msub>"
+            return _row(_math(value), "<mo>[</mo>", _list(indices), "<mo>]</mo>")
         case ast.Slice():
             return "<mo>:</mo>"
         case ast.Call(func=ast.Name(id=name), args=args):
@@ -83,16 +86,17 @@ def _math(node: ast.expr, *, flat: bool = False) -> str:
         case ast.IfExp(test=test, body=body, orelse=orelse):
             rows = [(_math(body), f"<mtext>if&#160;</mtext>{_math(test)}"), (_math(orelse), "<mtext>otherwise</mtext>")]
             cells = "".join(
-                f'<mtr><mtd style="text-align:left">{value}</mtd><mtd style="text-align:left">{_row(condition)}</mtd></mtr>'
+                f'<mtr><mtd style="{_LEFT}">{_row(value)}</mtd><mtd style="{_LEFT}">{_row(condition)}</mtd></mtr>'
                 for value, condition in rows
             )
-            return _row('<mo stretchy="true">{</mo>', f"<mtable>{cells}</mtable>")
+            return f'<mtable displaystyle="true" style="border-left:1px solid;padding-left:.3em">{cells}</mtable>'
         case _:
             raise ValueError(f"a formula cannot hold {ast.unparse(node)}")
 
 
 def _operation(node: ast.BinOp, *, flat: bool) -> str:
     if isinstance(node.op, (ast.Div, ast.FloorDiv)):
+        flat = flat or isinstance(node.op, ast.FloorDiv)
         over, under = (_math(side, flat=flat) for side in (node.left, node.right))
         if flat:
             over, under = (
@@ -119,7 +123,7 @@ def _grouped(node: ast.expr, *, flat: bool, also: tuple[type, ...] = ()) -> str:
 def _call(name: str, args: list[ast.expr], *, flat: bool) -> str:
     if isinstance(args[0], ast.GeneratorExp):
         return _over_range(name, args[0])
-    inner = [_math(arg, flat=flat) for arg in args]
+    inner = [_math(arg, flat=flat or name in _BRACKETS) for arg in args]
     if name in _LARGE:
         return _row(f"<mo>{_LARGE[name]}</mo>", inner[0])
     if name in _BRACKETS:

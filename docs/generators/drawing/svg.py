@@ -38,9 +38,11 @@ class Drawing:
         """A rectangle; ``opacity`` is that of its fill."""
         marks = ' stroke-dasharray="3 3"' if dashed else ""
         marks += f' rx="{radius:g}"' if radius else ""
+        marks += f' stroke-width="{line_width:g}"' if line_width != 1 else ""
+        marks += "" if fill == "none" or opacity == 0 else f' fill-opacity="{opacity:.3g}"'
         self._elements.append(
-            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{fill}" fill-opacity="{opacity:.3g}" '
-            f'stroke="{line}" stroke-opacity="{line_opacity:g}" stroke-width="{line_width:g}"{marks}/>'
+            f'<rect x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}" fill="{fill if opacity else "none"}" '
+            f'stroke="{line}" stroke-opacity="{line_opacity:g}"{marks}/>'
         )
 
     def line(
@@ -91,9 +93,9 @@ class Drawing:
 
     def grid(self, x: float, y: float, rows: int, columns: int, *, cell: float = CELL_PX, line_opacity: float = 0.6) -> None:
         """Empty cells."""
-        for row in range(rows):
-            for column in range(columns):
-                self.rect(x + column * cell, y + row * cell, cell, cell, line_opacity=line_opacity)
+        lines = [f"M{x:g} {y + row * cell:g}h{columns * cell:g}" for row in range(rows + 1)]
+        lines += [f"M{x + column * cell:g} {y:g}v{rows * cell:g}" for column in range(columns + 1)]
+        self._elements.append(f'<path d="{"".join(lines)}" fill="none" stroke="{INK}" stroke-opacity="{line_opacity:g}"/>')
 
     def to_svg(self) -> str:
         """The drawing as one line of SVG."""

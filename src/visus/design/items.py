@@ -151,7 +151,7 @@ y = body(x)
 
 @dataclass(frozen=True, repr=False)
 class Residual(_Group):
-    """The items in a row, and their input added to their output. No activation follows; add it after the residual if needed.
+    """The items in sequence, and their input added to their output. No activation follows; add it after the residual if needed.
 
     Where the shapes differ, the input goes through a projection: a convolution of kernel 1 with the stride of the items
     together (a linear layer for features), without bias, and a batch norm.

@@ -198,11 +198,11 @@ class Conv(Convolution):
         f"g is the group of channel o. {OUTSIDE}",
         channels="out_channels",
         length=LENGTH,
-        parameters="out_channels*(C_in/groups*prod(kernel_size) + bias)",
-        macs="C_out*prod(L_out)*C_in/groups*prod(kernel_size)",
+        parameters="out_channels*(prod(kernel_size)*C_in/groups + bias)",
+        macs="C_out*prod(L_out)*prod(kernel_size)*C_in/groups",
         example="conv(32, 3, padding=1)",
         input_shape=(3, 32, 32),
-        drawn=("conv(8, 3, padding=1)", "conv(8, 3, stride=2, padding=1)", "conv(8, 3, padding=2, dilation=2)"),
+        drawn=("conv(4, 3, padding=1)", "conv(4, 3, stride=2, padding=1)", "conv(4, 3, padding=2, dilation=2)"),
         difference="Only the default of bias differs: PyTorch adds one, visus drops it before a batch norm.",
     )
 

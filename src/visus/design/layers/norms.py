@@ -140,7 +140,7 @@ class GroupNorm(_AnyNorm):
         parameters="2*C_in",
         example="conv(16, 3, padding=1), groupnorm(4), relu",
         input_shape=(3, 32, 32),
-        drawn=("groupnorm(4)",),
+        drawn=("groupnorm(2)",),
     )
     context = "both"
 

@@ -137,7 +137,7 @@ class AvgPool(Pool):
 
     word = "avgpool"
     reference = Reference(
-        "y[c, q] = sum(x[c, q*stride - padding + k] for k in range(kernel_size)) / kernel_size",
+        "y[c, q] = 1/kernel_size*sum(x[c, q*stride - padding + k] for k in range(kernel_size))",
         "Outside the map, x is 0. With ceil_mode, a last window that reaches beyond the padding is divided by the positions up to its end.",
         length=LENGTH,
         example="avgpool(2)",
@@ -179,8 +179,8 @@ class BlurPool(Windowed):
     prefix = word = "blurpool"
     positional = 1
     reference = Reference(
-        "y[c, q] = sum(comb(kernel_size - 1, k)*x[c, q*stride - (kernel_size - 1)//2 + k] for k in range(kernel_size)) "
-        "/ 2**(kernel_size - 1)",
+        "y[c, q] = 1/2**(kernel_size - 1)*sum(comb(kernel_size - 1, k)*x[c, q*stride - (kernel_size - 1)//2 + k] "
+        "for k in range(kernel_size))",
         "comb is the binomial coefficient. Outside the map, x is mirrored at its first and last position.",
         length="ceil(L_in/stride)",
         macs="C_in*prod(L_out)*kernel_size**rank",
@@ -333,7 +333,7 @@ class GlobalPool(Layer):
 
     prefix = word = "globalpool"
     reference = Reference(
-        'y[c] = sum(x[c, p] for p in range(L_in))/L_in if kind == "avg" else max(x[c, p] for p in range(L_in))',
+        'y[c] = 1/L_in*sum(x[c, p] for p in range(L_in)) if kind == "avg" else max(x[c, p] for p in range(L_in))',
         length=None,
         example="globalpool",
         drawn=("globalpool",),

@@ -43,10 +43,10 @@ class Transposed(AnyConvolution):
         "The formula is for groups=1. With more groups, i runs over the channels of the group of o.",
         channels="out_channels",
         length="(L_in - 1)*stride - 2*padding + dilation*(kernel_size - 1) + output_padding + 1",
-        parameters="out_channels*(C_in/groups*prod(kernel_size) + bias)",
-        macs="C_out*prod(L_in)*C_in/groups*prod(kernel_size)",
+        parameters="out_channels*(prod(kernel_size)*C_in/groups + bias)",
+        macs="C_out*prod(L_in)*prod(kernel_size)*C_in/groups",
         example="transposed(8, 4, stride=2, padding=1)",
-        drawn=("transposed(8, 4, stride=2, padding=1)",),
+        drawn=("transposed(4, 4, stride=2, padding=1)",),
         difference="Only the default of bias differs: PyTorch adds one, visus drops it before a batch norm.",
     )
 
