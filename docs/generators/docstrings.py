@@ -6,6 +6,8 @@ import inspect
 import re
 from typing import Final
 
+from .markdown import link_papers
+
 _SECTION: Final = re.compile(r"^(Args|Returns|Raises|Yields):$", re.M)
 _ARGUMENT: Final = re.compile(r"^    ([\w*, ]+): (.*)$")
 
@@ -56,5 +58,4 @@ def _markdown(text: str) -> str:
     """Text of a docstring as Markdown: one line for each list item or paragraph, links to arXiv."""
     items = re.split(r"\n(?=\s*- )", text)
     lines = [" ".join(item.split()).replace("``", "`") for item in items]
-    linked = [re.sub(r"arXiv:(\d{4}\.\d{4,5})", r"[arXiv:\1](https://arxiv.org/abs/\1)", line) for line in lines]
-    return "\n".join(linked)
+    return link_papers("\n".join(lines))

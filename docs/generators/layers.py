@@ -21,6 +21,7 @@ from visus.units import write_shape
 from .docstrings import arguments_of, meaning_of, summary_of
 from .drawing import draw_node
 from .formulas import to_mathml
+from .markdown import no_break, table
 from .notation import how_a_design_is_written
 
 GROUPS: Final[tuple[type[Item], ...]] = (Sequence, Repeat, Residual, Concat)
@@ -80,7 +81,7 @@ def _page() -> str:
 
 def _index(chapters: dict[str, list[type[Item]]]) -> str:
     rows = [(f"[{cls.word}](#{cls.word})", summary_of(cls)) for classes in chapters.values() for cls in classes]
-    return _table(("layer", "meaning"), rows)
+    return table(("layer", "meaning"), rows)
 
 
 def _section(cls: type[Item]) -> str:
@@ -88,12 +89,12 @@ def _section(cls: type[Item]) -> str:
     reference = cls.reference
     parts = [f"### {cls.word}", f"```python\n{signature(cls)}\n```", meaning_of(cls), *_drawings(cls)]
     arguments = [
-        (_code(field.name), _default(field), arguments_of(cls)[field.name])
+        (no_break(field.name), _default(field), arguments_of(cls)[field.name])
         for field in own_fields(cls)
         if issubclass(cls, Layer)
     ]
     if arguments:
-        parts.append(_table(("argument", "default", "meaning"), arguments))
+        parts.append(table(("argument", "default", "meaning"), arguments))
     parts += [_formulas(cls), *([reference.where] if reference.where else []), *_example(cls), *_pytorch(cls)]
     return "\n\n".join(parts)
 
@@ -125,7 +126,7 @@ def signature(cls: type[Item]) -> str:
 
 
 def _default(field: dataclasses.Field[object]) -> str:
-    return "needed" if field.default is dataclasses.MISSING else _code(write_value(field.default))
+    return "needed" if field.default is dataclasses.MISSING else no_break(write_value(field.default))
 
 
 def example_node(cls: type[Item]) -> Node:
@@ -204,15 +205,15 @@ def _example(cls: type[Item]) -> list[str]:
 def account_table(rows: Iterable[Row]) -> str:
     """The rows of an account as a Markdown table, with the totals and the meaning of the marks."""
     rows = list(rows)
-    lines = [(_code(path), f"`{layer}`", *figures) for path, layer, *figures in map(cells, rows)]
+    lines = [(no_break(path), f"`{layer}`", *figures) for path, layer, *figures in map(cells, rows)]
     if len(rows) > 1:
         parameters, macs = (sum(getattr(row, name) for row in rows) for name in ("num_parameters", "macs"))
         lines.append(("total", "", "", f"{parameters:,}", f"{macs:,}", ""))
-    table = _table(
+    written = table(
         _HEADINGS,
         [tuple(cell.replace("*", "\\*") if index > 1 else cell for index, cell in enumerate(line)) for line in lines],
     )
-    return "\n\n".join([table, *(mark.replace("*", "\\*", 1) for mark in marks_in(rows))])
+    return "\n\n".join([written, *(mark.replace("*", "\\*", 1) for mark in marks_in(rows))])
 
 
 def _pytorch(cls: type[Item]) -> list[str]:
@@ -230,14 +231,3 @@ def _pytorch(cls: type[Item]) -> list[str]:
     if cls.reference.difference:
         parts.append(cls.reference.difference)
     return parts
-
-
-def _code(text: str) -> str:
-    """Code that no table breaks into two lines."""
-    return f'<span style="white-space:nowrap">`{text}`</span>'
-
-
-def _table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A Markdown table."""
-    lines = [headings, tuple("---" for _ in headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -27,7 +27,8 @@ MAX_DEPTH: Final = 40
 _USUAL_NAME: Final = re.compile(r"(\D+)(\d{1,4})")  # of a family with its depth, such as resnet18
 _GROUPS: Final[dict[str, Callable[..., Item]]] = {"sequence": sequence, "residual": residual, "concat": concat}
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
-_FACTS: Final = ("input_shape", "num_classes", "num_samples")
+FACTS: Final = ("input_shape", "num_classes", "num_samples")
+"""Arguments of families that follow from the data; they are not written."""
 _MISSING: Final = object()  # an argument that could not be read; its mistake is noted already
 
 
@@ -50,8 +51,8 @@ class FamilyCall:
         """
         function = FAMILIES[self.family]
         parameters = inspect.signature(function).parameters
-        looked_at = [name for name in parameters if name in _FACTS]
-        own = [parameter for name, parameter in parameters.items() if name not in _FACTS]
+        looked_at = [name for name in parameters if name in FACTS]
+        own = [parameter for name, parameter in parameters.items() if name not in FACTS]
         keywords = [parameter.name for parameter in own if parameter.kind is not inspect.Parameter.VAR_POSITIONAL]
         if unknown := [name for name, _ in self.kwargs if name not in keywords]:
             known = unknown_name(f"argument of {self.family}", unknown[0], keywords)

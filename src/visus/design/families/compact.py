@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from visus.design.arguments import known_choice
+from visus.design.families.reference import Paper, Size, documented
 from visus.design.items import Item, sequence
 from visus.design.layers.registry import Shape, classes, conv, gelu, globalpool, linear, maxpool, norm, whiten
 from visus.design.plan import Design
@@ -20,6 +21,21 @@ SCALES: Final = {0.25: 1, 0.5: 2, 1: 2, 1.5: 2, 2: 3}
 _MIN_CHANNELS = 8  # and what all numbers of channels are multiples of: a processor computes so many side by side
 
 
+@documented(
+    Paper("K. Jordan", 2024, "94% on CIFAR-10 in 3.29 seconds on a single GPU", "arXiv:2404.00498"),
+    sizes=(
+        Size("compact", (3, 32, 32), 10),
+        Size("compact(scale=0.25)", (3, 32, 32), 10),
+        Size("compact(scale=0.5)", (3, 32, 32), 10),
+        Size("compact(scale=1.5)", (3, 32, 32), 10),
+        Size("compact(scale=2)", (3, 32, 32), 10),
+        Size("compact", (3, 32, 32), 10, num_samples=50_000),
+        Size("compact", (1, 28, 28), 10),
+        Size("compact", (3, 128, 128), 10),
+        Size("compact", (1, 8000), 10),
+        Size("compact", (1, 28, 28, 28), 10),
+    ),
+)
 def compact(
     input_shape: Shape, num_classes: int | None = None, num_samples: int | None = None, *, scale: float = 1
 ) -> Design:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from visus.design.arguments import Shape, known_choice
+from visus.design.families.reference import Paper, Size, documented
 from visus.design.items import Item, ItemLike, concat, residual, sequence
 from visus.design.layers.registry import avgpool, classes, conv, dropout, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
@@ -26,6 +27,17 @@ _DENSENET: Final = {
 }
 
 
+@documented(
+    Paper("K. He, X. Zhang, S. Ren and J. Sun", 2016, "Deep residual learning for image recognition", "arXiv:1512.03385"),
+    sizes=(
+        Size("resnet(18)", published=11_689_512, known_as="resnet18"),
+        Size("resnet(34)", published=21_797_672, known_as="resnet34"),
+        Size("resnet(50)", published=25_557_032, known_as="resnet50"),
+        Size("resnet(101)", published=44_549_160, known_as="resnet101"),
+        Size("resnet(152)", published=60_192_808, known_as="resnet152"),
+        Size("resnet(18)", (3, 32, 32), 10),
+    ),
+)
 def resnet(depth: int = 18, *, input_shape: Shape | None = None) -> Design:
     """ResNet (He et al. 2016, arXiv:1512.03385); from depth 50 on, the stride is on the 3 x 3 layer, as is usual today.
 
@@ -56,6 +68,15 @@ def resnet(depth: int = 18, *, input_shape: Shape | None = None) -> Design:
     return Design([*stem, *stages, globalpool, linear(classes)])
 
 
+@documented(
+    Paper(
+        "C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens and Z. Wojna",
+        2016,
+        "Rethinking the Inception architecture for computer vision",
+        "arXiv:1512.00567",
+    ),
+    sizes=(Size("inception(3)", (3, 299, 299), 1000, 23_834_568, "inception_v3 without its auxiliary head"),),
+)
 def inception(version: int = 3) -> Design:
     """Inception-v3 (Szegedy et al. 2016, arXiv:1512.00567) without its auxiliary head. Made for 299 x 299 pixels; 75 x 75 at least.
 
@@ -91,6 +112,19 @@ def inception(version: int = 3) -> Design:
     )
 
 
+@documented(
+    Paper(
+        "G. Huang, Z. Liu, L. van der Maaten and K. Q. Weinberger",
+        2017,
+        "Densely connected convolutional networks",
+        "arXiv:1608.06993",
+    ),
+    sizes=(
+        Size("densenet(121)", published=7_978_856, known_as="densenet121"),
+        Size("densenet(169)", published=14_149_480, known_as="densenet169"),
+        Size("densenet(201)", published=20_013_928, known_as="densenet201"),
+    ),
+)
 def densenet(depth: int = 121) -> Design:
     """DenseNet (Huang et al. 2017, arXiv:1608.06993): each layer reads all maps before it in its block, and adds 32 channels.
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Final
 
 from visus.design.arguments import known_choice
+from visus.design.families.reference import Paper, Size, documented
 from visus.design.items import sequence
 from visus.design.layers.registry import classes, conv, dropout, flatten, linear, maxpool, norm, relu
 from visus.design.plan import Design
@@ -18,6 +19,15 @@ _VGG: Final = {
 }
 
 
+@documented(
+    Paper(
+        "Y. LeCun, L. Bottou, Y. Bengio and P. Haffner",
+        1998,
+        "Gradient-based learning applied to document recognition",
+        "Proceedings of the IEEE 86 (11)",
+    ),
+    sizes=(Size("lenet5", (1, 32, 32), 10, 61_706, "LeNet-5"),),
+)
 def lenet5() -> Design:
     """LeNet-5 (LeCun et al. 1998) in its usual present form: ReLU and max pooling. Made for 32 x 32 pixels in gray.
 
@@ -28,6 +38,16 @@ def lenet5() -> Design:
     return Design([*features, flatten, linear(120), relu, linear(84), relu, linear(classes)])
 
 
+@documented(
+    Paper("A. Krizhevsky", 2014, "One weird trick for parallelizing convolutional neural networks", "arXiv:1404.5997"),
+    Paper(
+        "A. Krizhevsky, I. Sutskever and G. E. Hinton",
+        2012,
+        "ImageNet classification with deep convolutional neural networks",
+        "Advances in Neural Information Processing Systems 25",
+    ),
+    sizes=(Size("alexnet", published=61_100_840, known_as="alexnet"),),
+)
 def alexnet() -> Design:
     """AlexNet in its one-tower form (Krizhevsky 2014, arXiv:1404.5997). Made for 224 x 224 pixels; 63 x 63 at least."""
     features = [
@@ -50,6 +70,20 @@ def alexnet() -> Design:
     return Design([*features, flatten, dropout(0.5), linear(4096), relu, dropout(0.5), linear(4096), relu, linear(classes)])
 
 
+@documented(
+    Paper(
+        "K. Simonyan and A. Zisserman",
+        2015,
+        "Very deep convolutional networks for large-scale image recognition",
+        "arXiv:1409.1556",
+    ),
+    sizes=(
+        Size("vgg(16)", published=138_365_992, known_as="vgg16_bn"),
+        Size("vgg(11)", published=132_868_840, known_as="vgg11_bn"),
+        Size("vgg(13)", published=133_053_736, known_as="vgg13_bn"),
+        Size("vgg(19)", published=143_678_248, known_as="vgg19_bn"),
+    ),
+)
 def vgg(depth: int = 16) -> Design:
     """VGG with batch norm (Simonyan and Zisserman 2015, arXiv:1409.1556, configurations A, B, D and E); biases as published.
 
@@ -69,6 +103,15 @@ def vgg(depth: int = 16) -> Design:
     return Design([*stages, *head])
 
 
+@documented(
+    Paper(
+        "D. E. Rumelhart, G. E. Hinton and R. J. Williams",
+        1986,
+        "Learning representations by back-propagating errors",
+        "Nature 323",
+    ),
+    sizes=(Size("mlp(512)", (1, 28, 28), 10), Size("mlp(512, 512)", (1, 28, 28), 10), Size("mlp()", (1, 28, 28), 10)),
+)
 def mlp(*widths: int, drop: float = 0.0) -> Design:
     """A plain network of linear layers: flatten, one hidden layer for each width, and the output layer.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence as Many
 from typing import Final
 
 from visus.design.arguments import known_choice
+from visus.design.families.reference import Paper, Size, documented
 from visus.design.items import Item, ItemLike, residual, sequence
 from visus.design.layers.registry import Layer, classes, conv, depthwise, dropout, globalpool, linear, norm, relu, relu6
 from visus.design.plan import Design
@@ -30,6 +31,26 @@ _LITE: Final = {  # width, depth, dropout; made for 224, 240, 260, 280 and 300 p
 }
 
 
+@documented(
+    Paper(
+        "M. Sandler, A. Howard, M. Zhu, A. Zhmoginov and L.-C. Chen",
+        2018,
+        "MobileNetV2: Inverted residuals and linear bottlenecks",
+        "arXiv:1801.04381",
+    ),
+    Paper(
+        "A. G. Howard, M. Zhu, B. Chen, D. Kalenichenko, W. Wang, T. Weyand, M. Andreetto and H. Adam",
+        2017,
+        "MobileNets: Efficient convolutional neural networks for mobile vision applications",
+        "arXiv:1704.04861",
+    ),
+    sizes=(
+        Size("mobilenet(2)", published=3_504_872, known_as="mobilenet_v2"),
+        Size("mobilenet(2, width=0.5)", published=1_968_680, known_as="mobilenet_v2, width 0.5"),
+        Size("mobilenet(2, width=1.4)", published=6_108_776, known_as="mobilenet_v2, width 1.4"),
+        Size("mobilenet(1)", published=4_231_976, known_as="mobilenet_v1"),
+    ),
+)
 def mobilenet(version: int = 2, *, width: float = 1.0) -> Design:
     """MobileNet (Howard et al. 2017, arXiv:1704.04861; version 2: Sandler et al. 2018, arXiv:1801.04381). Made for 224 x 224 pixels.
 
@@ -55,6 +76,21 @@ def mobilenet(version: int = 2, *, width: float = 1.0) -> Design:
     return Design([*_stem(first, relu6), *_inverted_stages(first, rows), *head, globalpool, dropout(0.2), linear(classes)])
 
 
+@documented(
+    Paper(
+        "M. Tan and Q. V. Le",
+        2019,
+        "EfficientNet: Rethinking model scaling for convolutional neural networks",
+        "arXiv:1905.11946",
+    ),
+    sizes=(
+        Size("efficientnet_lite(0)", published=4_652_008, known_as="efficientnet_lite0"),
+        Size("efficientnet_lite(1)", (3, 240, 240), 1000, 5_416_680, "efficientnet_lite1"),
+        Size("efficientnet_lite(2)", (3, 260, 260), 1000, 6_092_072, "efficientnet_lite2"),
+        Size("efficientnet_lite(3)", (3, 280, 280), 1000, 8_197_096, "efficientnet_lite3"),
+        Size("efficientnet_lite(4)", (3, 300, 300), 1000, 13_006_568, "efficientnet_lite4"),
+    ),
+)
 def efficientnet_lite(size: int = 0) -> Design:
     """EfficientNet-Lite (Tan and Le 2019, arXiv:1905.11946, as released in 2020: without gates, relu6, stem and head unscaled;
     norms with an eps of 0.001).

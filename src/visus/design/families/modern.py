@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from visus.design.arguments import known_choice
+from visus.design.families.reference import Paper, Size, documented
 from visus.design.items import Item, ItemLike, residual, sequence
 from visus.design.layers.registry import classes, conv, depthwise, droppath, gelu, globalpool, layernorm, linear, scale
 from visus.design.plan import Design
@@ -17,6 +18,19 @@ _CONVNEXT: Final = {
 }
 
 
+@documented(
+    Paper(
+        "Z. Liu, H. Mao, C.-Y. Wu, C. Feichtenhofer, T. Darrell and S. Xie",
+        2022,
+        "A ConvNet for the 2020s",
+        "arXiv:2201.03545",
+    ),
+    sizes=(
+        Size('convnext("tiny")', published=28_589_128, known_as="convnext_tiny"),
+        Size('convnext("small")', published=50_223_688, known_as="convnext_small"),
+        Size('convnext("base")', published=88_591_464, known_as="convnext_base"),
+    ),
+)
 def convnext(size: str = "tiny", *, drop: float = 0.0) -> Design:
     """ConvNeXt (Liu et al. 2022, arXiv:2201.03545). Made for 224 x 224 pixels; 32 x 32 at least.
 
