@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from tests.docs import formula_values
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import LAYERS, Concat, Design, Layer, Repeat, Residual, Sequence, parse
 from visus.design.items import Item
@@ -45,6 +46,7 @@ MORE = {  # further arguments of the layers that have some
 OUTSIDE = {"maxpool": "never", "blurpool": "mirrored", "upsample": "continued"}
 SHAPES = ((8, 11), (8, 9, 10), (4, 7, 6, 8))
 MIN_TRIES = 3
+SEED = 5
 
 
 def in_example(word: str) -> str:
@@ -101,13 +103,17 @@ def test_formulas_of_shape_and_costs_agree_with_the_layer_and_with_pytorch(text:
 
 @every_case
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
-def test_pytorch_code_computes_the_same(text: str, shape: tuple[int, ...]) -> None:
-    module = built(text, shape)
-    code = layer_of(text, shape).torch_code(shape)
+def test_pytorch_code_computes_the_same_at_the_same_cost(text: str, shape: tuple[int, ...]) -> None:
+    module, layer = built(text, shape), layer_of(text, shape)
     x = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
-    found = code_outputs(code, module, x)
-    torch.manual_seed(5)
-    assert torch.allclose(module(x), found, atol=1e-5), code
+    with FlopCounterMode(display=False) as counter:
+        found = run_code(layer.torch_code(shape), module, x)
+    torch.manual_seed(SEED)
+    expected = module(x)
+    assert found.output.shape[1:] == expected.shape[1:] == formula_values.output_shape(layer, shape)
+    assert torch.allclose(found.output, expected, atol=1e-5)
+    assert found.num_parameters == formula_values.cost(layer.reference.parameters, layer, shape)
+    assert counter.get_total_flops() == 2 * len(x) * formula_values.cost(layer.reference.macs, layer, shape)
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group.word)
@@ -115,12 +121,13 @@ def test_pytorch_code_of_a_group_computes_the_same(group: type[Item]) -> None:
     reference = group.reference
     module = built(reference.example, reference.input_shape)
     x = torch.randn(4, *reference.input_shape, generator=torch.Generator().manual_seed(0))
-    twin = code_outputs(reference.twin.strip(), module, x)
-    assert torch.allclose(module(x), twin, atol=1e-5)
-    assert not torch.allclose(twin, torch.zeros_like(twin))
-    assert sum(value.numel() for value in trained(run_definitions(reference.twin.strip()))) == sum(
-        node.num_parameters for node in parse(reference.example).place(reference.input_shape)
-    )
+    with FlopCounterMode(display=False) as counter:
+        found = run_code(reference.twin.strip(), module, x)
+    assert found.output.shape == module(x).shape
+    assert torch.allclose(found.output, module(x), atol=1e-5)
+    nodes = parse(reference.example).place(reference.input_shape)
+    assert found.num_parameters == sum(node.num_parameters for node in nodes)
+    assert counter.get_total_flops() == 2 * len(x) * sum(node.macs for node in nodes)
 
 
 @pytest.mark.parametrize(("text", "shape"), [case for case in cases() if len(case[1]) <= 2])
@@ -131,7 +138,7 @@ def test_formula_computes_what_the_built_layer_computes(text: str, shape: tuple[
     features = len(shape) == 1 and layer.word not in ("linear",)
     shape = (shape[0], 1) if features and accepts(text, (shape[0], 1)) else shape
     module = built(text, shape)
-    x = torch.randn(5, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    x = 4 * torch.randn(5, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     torch.manual_seed(2)
     y = module.double()(x).detach().numpy()
     formula = layer.reference.computes
@@ -238,43 +245,34 @@ def built(text: str, shape: tuple[int, ...]) -> nn.Module:
     return module
 
 
-def run_definitions(code: str) -> dict[str, Any]:
-    """The names that the code defines, without its last line, which computes ``y`` from ``x``."""
-    names: dict[str, Any] = {"torch": torch}
-    exec(with_result(code).rpartition("\n")[0], names)
-    return names
+class Ran(NamedTuple):
+    """What PyTorch code computed, and how many trained values its names have."""
+
+    output: torch.Tensor
+    num_parameters: int
 
 
-def with_result(code: str) -> str:
-    """The code with a last line that computes ``y``."""
-    return code if code.rpartition("\n")[2].startswith("y = ") else f"layer = {code}\ny = layer(x)"
+def run_code(code: str, module: nn.Module, x: torch.Tensor) -> Ran:
+    """Execute PyTorch code on ``x``, with the weights of ``module`` and the random numbers of one seed.
 
-
-def trained(names: dict[str, Any]) -> list[torch.Tensor]:
-    """The trained values among the names, in order."""
-    modules = nn.ModuleList([each for each in names.values() if isinstance(each, nn.Module)])
-    own = [each for each in names.values() if isinstance(each, nn.Parameter)]
-    return [value for value in (*modules.parameters(), *own) if value.requires_grad]
-
-
-def code_outputs(code: str, module: nn.Module, x: torch.Tensor) -> torch.Tensor:
-    """The output of the code for ``x``, with the weights of ``module``."""
-    *definitions, result = ast.parse(with_result(code)).body
+    A single expression is a module; otherwise the last line computes ``y`` from the names before it.
+    """
+    is_module = not code.rpartition("\n")[2].startswith("y = ")
+    *definitions, result = ast.parse(f"layer = {code}\ny = layer(x)" if is_module else code).body
     names: dict[str, Any] = {"torch": torch, "x": x}
-    torch.manual_seed(5)
+    torch.manual_seed(SEED)
     exec(compile(ast.Module(definitions, []), "code", "exec"), names)
-    with torch.no_grad():
-        if "layer" in names:
-            names["layer"].load_state_dict({name.rpartition(".")[2]: value for name, value in module.state_dict().items()})
-        elif twins := trained(names):
-            for twin, value in zip(twins, module.parameters(), strict=True):
-                twin.copy_(value.reshape(twin.shape))
+    parts = nn.ModuleList([each for each in names.values() if isinstance(each, nn.Module)])
+    own = [each for each in names.values() if isinstance(each, nn.Parameter)]
     if "layer" in names:
-        torch.manual_seed(5)
+        names["layer"].load_state_dict({name.rpartition(".")[2]: value for name, value in module.state_dict().items()})
+        torch.manual_seed(SEED)
+    else:
+        with torch.no_grad():
+            for twin, value in zip((*parts.parameters(), *own), module.parameters(), strict=True):
+                twin.copy_(value.reshape(twin.shape))
     exec(compile(ast.Module([result], []), "code", "exec"), names)
-    found = names["y"]
-    assert isinstance(found, torch.Tensor)
-    return found
+    return Ran(names["y"], sum(value.numel() for value in (*parts.parameters(), *own) if value.requires_grad))
 
 
 def test_the_design_of_every_example_contains_its_layer() -> None:
