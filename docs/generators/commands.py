@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from visus.cli.settings import GROUPS, option_of
+from visus.cli.settings import GROUPS, GroupedCommand
 from visus.cli.stopping import CODE
 from visus.training.recipe import FIELDS
 
@@ -41,10 +41,17 @@ EXIT_NOTES = {
 """What an exit code means for one command beyond the table of exit codes."""
 
 _TYPES = {
-    **{"str": "text", "text": "text", "list[str]": "text, repeatable", "path": "path", "list[path]": "paths"},
-    **{"int": "whole number", "integer": "whole number", "int range": "whole number", "integer range": "whole number"},
-    **{"float": "number", "float range": "number", "bool": "true or false"},
+    word: kind
+    for kind, words in {
+        "text": ("str", "text"),
+        "text, repeatable": ("list[str]",),
+        "path": ("path",),
+        "whole number": ("int", "int range", "integer", "integer range"),
+        "number": ("float", "float range"),
+    }.items()
+    for word in words
 }
+"""Types in words by the names that typer's versions print."""
 
 
 class Parameter(NamedTuple):
@@ -101,7 +108,8 @@ def _parameter(param: Any, context: Any) -> Parameter:
         name = param.name.upper() if param.metavar is None else param.metavar
     else:
         name = ", ".join([*reversed(param.opts), *reversed(param.secondary_opts)])
-    setting = next((each for each in FIELDS if not is_argument and option_of(each) in param.opts), "")
+    is_setting = isinstance(context.command, GroupedCommand) and param.name in FIELDS
+    setting = str(param.name) if is_setting else ""
     group = "Arguments" if is_argument else getattr(param, "rich_help_panel", None) or ""
     if setting and FIELDS[setting].default is not None:
         default = str(FIELDS[setting].default)
@@ -175,7 +183,8 @@ def _exit_rows() -> Iterator[tuple[str, str]]:
     yield "0", "Success."
     classes = error_classes()
     for code, names in sorted(exit_codes().items()):
-        parents = [name for name in names if classes[name].__base__.__name__ not in names]
+        same = [classes[name] for name in names]
+        parents = [name for name in names if classes[name].__base__ not in same]
         meanings = " ".join(summary_of(inspect.getdoc(classes[name]) or "") for name in parents)
         yield str(code), f"Ctrl-C. {meanings}" if code == CODE else meanings
 
@@ -193,7 +202,9 @@ def _section(name: str, command: Any) -> str:
     if getattr(command, "commands", None):
         return "\n\n".join(parts)
     found = parameters(command)
-    arguments = [each.name if each.default == "required" else f"[{each.name}]" for each in found if each.group == "Arguments"]
+    arguments = [
+        each.name if each.default == "required" else f"[{each.name}]" for each in found if each.group == "Arguments"
+    ]
     pieces = command.collect_usage_pieces(typer.Context(command, info_name=""))
     words = [
         piece if piece.startswith("[OPT") else arguments[number - 1] + ("..." if piece.rstrip("]").endswith("...") else "")

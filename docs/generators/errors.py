@@ -52,11 +52,11 @@ def pages() -> dict[str, str]:
     """
     classes = error_classes()
     if missing := [name for name in classes if name not in REMEDIES]:
-        raise ValueError(f"{missing[0]} has no line in REMEDIES of docs/generators/errors.py. Add what a person does after it.")
+        raise ValueError(
+            f"{missing[0]} has no line in REMEDIES of docs/generators/errors.py. Add what a person does after it."
+        )
     tree = "\n".join(_tree_lines(VisusError, "", ""))
-    rows = [
-        (f"`{name}`", str(kind.exit_code), _meaning(kind), REMEDIES[name]) for name, kind in classes.items()
-    ]
+    rows = [(f"`{name}`", str(kind.exit_code), _meaning(kind), REMEDIES[name]) for name, kind in classes.items()]
     text = f"""# Errors
 
 Every error that a person can cause is a `VisusError`. Its message names the place, what was found, what is needed and what to do.

@@ -12,14 +12,14 @@ from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files, InclusionLevel
 
-_ROOT = Path(__file__).resolve().parents[2]
-if str(_ROOT) not in sys.path:
-    sys.path.insert(0, str(_ROOT))
+_DOCS = Path(__file__).resolve().parents[1]
+if str(_DOCS) not in sys.path:
+    sys.path.insert(0, str(_DOCS))
 
-from docs.generators import generate  # noqa: E402
-from docs.generators.navigation import navigation  # noqa: E402
-from docs.generators.notebooks import read_notebook, render  # noqa: E402
-from docs.generators.offline import outside_loads  # noqa: E402
+from generators import generate  # noqa: E402
+from generators.navigation import navigation  # noqa: E402
+from generators.notebooks import read_notebook, render  # noqa: E402
+from generators.offline import outside_loads  # noqa: E402
 
 _KNOWN = "Unsupported item in visus.design.__all__: LAYERS"  # a dict of names; the pages of layers come from the dict itself
 

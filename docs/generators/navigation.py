@@ -97,7 +97,9 @@ def _python(folder: str, pages: set[str]) -> list[Any]:
     """The list of names, each name, and the results; each page is titled by its name."""
 
     def titled(part: str) -> list[Any]:
-        names = sorted(page.removeprefix(part).removesuffix(".md") for page in pages if page.rpartition("/")[0] + "/" == part)
+        names = sorted(
+            page.removeprefix(part).removesuffix(".md") for page in pages if page.rpartition("/")[0] + "/" == part
+        )
         return [{name: f"{part}{name}.md"} for name in sorted(names, key=str.lower) if name != "index"]
 
     results = titled(f"{folder}results/")

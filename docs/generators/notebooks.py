@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 KEY = "visus"
 """Name of the notebook's metadata that ``scripts/notebooks`` writes."""
 
-_MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|Users|root|work|tmp|var|private|mnt|opt)/[\w.-]+|\b[A-Z]:\\\\?\w")
+_MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|Users|root|work|tmp|var|private|mnt|opt)/[\w.-]+|\b[A-Z]:\\\w")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -51,19 +51,23 @@ def problems(notebook: dict[str, Any]) -> list[str]:
     if notebook["metadata"].get(KEY, {}).get("code_sha256") != code_hash(notebook):
         found.append("its code is newer than its outputs. Run scripts/notebooks.")
     for number, cell in enumerate(notebook["cells"], 1):
-        for output in cell.get("outputs", []):
-            if output["output_type"] == "error":
-                found.append(f"cell {number} ends with {output['ename']}: {output['evalue']}")
-        shown = json.dumps([cell["source"], [_shown(output) for output in cell.get("outputs", [])]], ensure_ascii=False)
-        if match := _MACHINE_PATH.search(shown):
+        outputs = cell.get("outputs", [])
+        errors = [output for output in outputs if output["output_type"] == "error"]
+        found += [f"cell {number} ends with {error['ename']}: {error['evalue']}" for error in errors]
+        texts = [_text(cell["source"]), *(text for output in outputs for text in _texts_of(output))]
+        if match := _MACHINE_PATH.search("\n".join(texts)):
             found.append(f"cell {number} contains a path of one machine: {match[0]}")
     return found
 
 
-def _shown(output: dict[str, Any]) -> Any:
+def _texts_of(output: dict[str, Any]) -> Iterator[str]:
     """The texts of an output, without its images."""
-    data = {kind: text for kind, text in output.get("data", {}).items() if not kind.startswith("image/png")}
-    return [output.get("text", ""), data]
+    yield _text(output.get("text", ""))
+    for kind, content in output.get("data", {}).items():
+        if not kind.startswith("image/"):
+            yield (
+                content if isinstance(content, str) else json.dumps(content) if isinstance(content, dict) else _text(content)
+            )
 
 
 def render(notebook: dict[str, Any], name: str) -> Rendered:

@@ -23,12 +23,22 @@ from . import GENERATORS
 from .markdown import escape, summary_of, table
 
 _PROPERTIES = (property, functools.cached_property)
+_SETTINGS_OF_DATA = """## Settings
+
+`settings` are the keyword arguments of this function, which `visus.open_data` calls:
+
+::: visus.data.opened.open_data
+    options:
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
 _SEE_ALSO = {
     "Recipe": ("settings", "Each setting, with its type, range and default: [Settings](../settings.md)."),
     "VisusError": ("errors", "The tree of all errors, with what to do: [Errors](../errors.md)."),
+    "open_data": ("python_names", _SETTINGS_OF_DATA),
     "Design": ("layers", "What a design is built of: [Layers](../layers.md), [Families](../families.md)."),
 }
-"""For some names, the generator of another page and the sentence that leads there."""
+"""For some names, what their page says further, and the generator of the page that it leads to."""
 
 
 def public_things() -> dict[str, Any]:
@@ -155,7 +165,9 @@ def _index(things: dict[str, Any], results: dict[str, type]) -> str:
     functions = [row(name, thing, "visus.") for name, thing in things.items() if inspect.isroutine(thing)]
     classes = [row(name, thing, "visus.") for name, thing in things.items() if inspect.isclass(thing)]
     others = [
-        row(name, thing, "visus.") for name, thing in things.items() if not inspect.isroutine(thing) and not inspect.isclass(thing)
+        row(name, thing, "visus.")
+        for name, thing in things.items()
+        if not inspect.isroutine(thing) and not inspect.isclass(thing)
     ]
     returned = [row(name, thing, "") for name, thing in results.items()]
     return f"""# Python

@@ -40,11 +40,15 @@ RUN_FILES: Final = (
     RunFile("results.csv", "loss, accuracy, learning rate and time of each epoch"),
     RunFile("curves.png", "the same as a chart", "if at least one epoch was trained"),
     RunFile("scores.json", "the scores on the held-out samples, with confidence intervals"),
-    RunFile("calibration.json", "the calibration of the probabilities, and the expected calibration error before and after it"),
+    RunFile(
+        "calibration.json", "the calibration of the probabilities, and the expected calibration error before and after it"
+    ),
     RunFile("inside.json", "the measurements of the report: calibration, shifts, mistakes, receptive field of each layer"),
     RunFile("confusion.csv", "the confusion matrix"),
     RunFile("confusion.png", "the same as an image"),
-    RunFile("weights/best.safetensors", "the weights that visus uses, with the facts that are needed to use them in the header"),
+    RunFile(
+        "weights/best.safetensors", "the weights that visus uses, with the facts that are needed to use them in the header"
+    ),
     RunFile("weights/last.safetensors", "the weights at the end of the training"),
     RunFile("checkpoint/last.safetensors", "everything that is needed to resume the training"),
     RunFile("mirrors.json", "the test that decides whether samples are flipped", "if the recipe leaves flip open"),
@@ -52,9 +56,13 @@ RUN_FILES: Final = (
     RunFile("whitening.json", "the filters that were computed from the training data", "if the network has a whiten layer"),
     RunFile("arithmetic.json", "the kernel that was chosen for each shape", "if visus compiled kernels of its own"),
     RunFile("look-*.html", "the page of visus look, one for each sample", "after visus look"),
-    RunFile("tasks.html", "the comparison of two tasks, as a page", "in the run of the other task, after visus experiment task"),
+    RunFile(
+        "tasks.html", "the comparison of two tasks, as a page", "in the run of the other task, after visus experiment task"
+    ),
     RunFile("tasks.json", "the same as numbers", "in the run of the other task, after visus experiment task"),
-    RunFile("reconstruction.json", "loss and explained variance of each epoch of an autoencoder", "if the task is reconstruction"),
+    RunFile(
+        "reconstruction.json", "loss and explained variance of each epoch of an autoencoder", "if the task is reconstruction"
+    ),
 )
 """Every file that visus writes to a run folder."""
 
