@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import Final
 
-from .markdown import link_papers
+from .inline import link_papers
 
 _SECTION: Final = re.compile(r"^(Args|Returns|Raises|Yields):$", re.M)
 _ARGUMENT: Final = re.compile(r"^    ([\w*, ]+): (.*)$")

@@ -20,9 +20,10 @@ from visus.design.table import write_fields
 from visus.errors import DesignError
 from visus.units import write_count, write_number_of, write_shape
 
-from .docstrings import arguments_of, meaning_of, summary_of
+from .docstring_parts import arguments_of, meaning_of, summary_of
 from .drawing import draw_stages
-from .markdown import link_papers, no_break, table
+from .inline import link_papers, no_break
+from .markdown import table
 
 _FROM_DATA: Final = "from the data"
 _RANKS: Final = ("features", "signals (1-D)", "images (2-D)", "volumes (3-D)")

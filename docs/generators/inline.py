@@ -1,21 +1,8 @@
-"""Pieces of Markdown that several pages share."""
+"""Pieces of a line: code that stays on one line, links to papers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-
-
-def table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table.
-
-    >>> print(table(("a", "b"), [("1", "2 | 3")]))
-    | a | b |
-    | --- | --- |
-    | 1 | 2 \\| 3 |
-    """
-    lines = [headings, tuple("---" for _ in headings), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def no_break(text: str) -> str:

@@ -18,10 +18,11 @@ from visus.design.table import cells, marks_in
 from visus.errors import DesignError
 from visus.units import write_shape
 
-from .docstrings import arguments_of, meaning_of, summary_of
+from .docstring_parts import arguments_of, meaning_of, summary_of
 from .drawing import draw_node
 from .formulas import to_mathml
-from .markdown import no_break, table
+from .inline import no_break
+from .markdown import table
 from .notation import how_a_design_is_written
 
 GROUPS: Final[tuple[type[Item], ...]] = (Sequence, Repeat, Residual, Concat)

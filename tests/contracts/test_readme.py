@@ -6,66 +6,18 @@ in one process each; ``text`` and ``yaml`` are never run. The folder ``photos`` 
 
 from __future__ import annotations
 
-import ast
-import importlib
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.documents import fences, missing_names, parse_call, shell_lines, visus_calls
 
 Tree = Any  # the fixture of conftest.py
-
-
-def fences(text: str) -> list[tuple[str, str]]:
-    """(language, content) of every fence, in order."""
-    return re.findall(r"^```(\w*)[^\n]*\n(.*?)^```\s*$", text, re.M | re.S)
-
-
-def shell_lines(language: str, content: str) -> list[str]:
-    """The commands of a fence, continued lines joined."""
-    content = content.replace("\\\n", " ")
-    if language == "console":
-        return [line[2:] for line in content.splitlines() if line.startswith("$ ")]
-    return [line for line in content.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-
-
-def visus_calls(line: str) -> Iterator[list[str]]:
-    """The arguments of each call of visus in a line of shell, also within ``$(...)``, pipes and lists.
-
-    >>> list(visus_calls("RUN=$(visus train photos) && .venv/bin/visus doctor --json | cat"))
-    [['train', 'photos'], ['doctor', '--json']]
-    """
-    lexer = shlex.shlex(line, posix=True, punctuation_chars="();<>|&`")
-    lexer.whitespace_split = True
-    call: list[str] = []
-    for token in [*lexer, ";"]:
-        if set(token) <= set("();<>|&`"):
-            if call and Path(call[0]).name == "visus":
-                yield call[1:]
-            call = []
-        else:
-            call.append(token)
-
-
-def parse_call(arguments: list[str]) -> None:
-    """Parse arguments as the command line does, and do nothing; raises what it would answer to a mistake."""
-    import typer
-
-    command = typer.main.get_command(importlib.import_module("visus.cli.app").app)
-    doing_nothing: Callable[..., None] = lambda **_: None  # noqa: E731
-    parts = [command]
-    while parts:
-        part = parts.pop()
-        part.callback = doing_nothing
-        parts += getattr(part, "commands", {}).values()
-    command.main(arguments, prog_name="visus", standalone_mode=False)
 
 
 def calls_of(tree: Tree) -> list[list[str]]:
@@ -95,14 +47,7 @@ def test_a_misspelled_option_does_not_parse() -> None:
 def test_every_public_name_in_python_exists(tree: Tree) -> None:
     blocks = [content for language, content in fences(tree.document("README.md")) if language == "python"]
     assert blocks, "README.md shows no Python"
-    for block in blocks:
-        for node in ast.walk(ast.parse(block)):
-            match node:
-                case ast.Attribute(value=ast.Name(id="visus"), attr=name):
-                    assert hasattr(importlib.import_module("visus"), name), f"visus.{name}"
-                case ast.ImportFrom(module=str(module), names=names) if module.startswith("visus"):
-                    for alias in names:
-                        assert hasattr(importlib.import_module(module), alias.name), f"{module}.{alias.name}"
+    assert [name for block in blocks for name in missing_names(block)] == []
 
 
 def test_ci_ends_with_the_test_command_of_the_readme(tree: Tree) -> None:

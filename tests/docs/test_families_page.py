@@ -8,7 +8,7 @@ import re
 
 import pytest
 from docs.generators import families
-from docs.generators.docstrings import arguments_of, meaning_of
+from docs.generators.docstring_parts import arguments_of, meaning_of
 from tests.docs.reading_pages import check_drawing, check_ids, drawings, section
 
 from visus.design import FAMILIES, account, parse, resolve_network

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from docs.generators import layers, notation
-from docs.generators.docstrings import arguments_of, meaning_of
+from docs.generators.docstring_parts import arguments_of, meaning_of
 from docs.generators.formulas import function_of, to_mathml
 from tests.docs.reading_pages import check_drawing, check_ids, drawings, formulas, section
 
@@ -153,7 +153,7 @@ def test_names_and_biases_are_as_the_notation_says() -> None:
 # ---- the generators ----
 
 
-@pytest.mark.parametrize("name", ["docstrings", "families", "formulas", "layers", "markdown"])
+@pytest.mark.parametrize("name", ["docstring_parts", "families", "formulas", "inline", "layers"])
 def test_examples_of_the_generators_run(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"docs.generators.{name}"))
     assert found.attempted > 0

@@ -1,12 +1,4 @@
-"""The run folder: the files that a training writes, each one atomically.
-
-::
-
-    recipe.yaml  design.txt  classes.txt  split.csv  ledger.json  environment.json  data.json  contents.npz
-    results.csv  weights/{best,last}.safetensors  checkpoint/last.safetensors
-    start.json (only with pretrained weights)
-    calibration.json  scores.json  inside.json  confusion.csv  confusion.png  curves.png  report.html  README.md
-"""
+"""The run folder. Each file that a training writes there is listed in ``training.run_files``, and written atomically."""
 
 from __future__ import annotations
 
@@ -28,6 +20,7 @@ from torch import nn
 from visus.errors import RunError, StorageError
 from visus.files import csv_text, remove_parts, write_file, write_json
 from visus.networks import weights
+from visus.training.run_files import is_run_file
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and a number may follow
 RESULT_COLUMNS = (
@@ -158,17 +151,22 @@ class RunFolder:
     def write_text(self, name: str, text: str) -> None:
         """Write a text file to the folder."""
         if self.is_ours:
-            write_file(self.path / name, text)
+            write_file(self._listed(name), text)
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a binary file to the folder."""
         if self.is_ours:
-            write_file(self.path / name, content)
+            write_file(self._listed(name), content)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file to the folder."""
         if self.is_ours:
-            write_json(self.path / name, value)
+            write_json(self._listed(name), value)
+
+    def _listed(self, name: str) -> Path:
+        """Path of a file that ``run_files`` lists."""
+        assert is_run_file(name), f"{name} is not listed in training.run_files"
+        return self.path / name
 
     def read_text(self, name: str) -> str:
         """Read a text file of the folder.

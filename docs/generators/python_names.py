@@ -1,0 +1,217 @@
+"""``reference/python/``: one page for each public name of visus, and one for each class that its functions and methods return.
+
+mkdocstrings renders the pages from the docstrings. A public name, or a public method or property of a public class, without a docstring is
+an error.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import visus
+
+from . import GENERATORS
+from .markdown import escape, summary_of, table
+
+_PROPERTIES = (property, functools.cached_property)
+_SETTINGS_OF_DATA = """## Settings
+
+`settings` are the keyword arguments of this function, which `visus.open_data` calls:
+
+::: visus.data.opened.open_data
+    options:
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
+_SEE_ALSO = {
+    "Recipe": ("settings", "Each setting, with its type, range and default: [Settings](../settings.md)."),
+    "VisusError": ("errors", "The tree of all errors, with what to do: [Errors](../errors.md)."),
+    "open_data": ("python_names", _SETTINGS_OF_DATA),
+    "Design": ("layers", "What a design is built of: [Layers](../layers.md), [Families](../families.md)."),
+}
+"""For some names, what their page says further, and the generator of the page that it leads to."""
+
+
+def public_things() -> dict[str, Any]:
+    """Every public name of visus with what it names."""
+    return {name: getattr(visus, name) for name in visus.__all__}
+
+
+def members(kind: type) -> dict[str, Any]:
+    """The public methods and properties of a class by name, inherited ones of visus included, in the order of the source."""
+    found: dict[str, Any] = {}
+    fields = {field.name for field in dataclasses.fields(kind)} if dataclasses.is_dataclass(kind) else set()
+    for each in kind.__mro__:
+        if each.__module__.split(".")[0] == "visus":
+            for name, value in vars(each).items():
+                is_method = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod, *_PROPERTIES))
+                if is_method and not name.startswith("_") and name not in fields:
+                    found.setdefault(name, value)
+    return found
+
+
+def without_docstring(things: dict[str, Any]) -> list[str]:
+    """The names, methods and properties that have no docstring, such as ``Run.predict``."""
+    silent = []
+    for name, thing in things.items():
+        if not _is_documented(thing) and not isinstance(thing, str):
+            silent.append(name)
+        if inspect.isclass(thing):
+            silent += [f"{name}.{member}" for member, value in members(thing).items() if not _is_documented(value)]
+        if inspect.ismodule(thing):
+            silent += without_docstring({f"{name}.{each}": getattr(thing, each) for each in thing.__all__})
+    return silent
+
+
+def _is_documented(thing: Any) -> bool:
+    text = (getattr(thing, "__doc__", None) or "").strip()
+    return bool(text) and not (inspect.isclass(thing) and text.startswith(f"{thing.__name__}("))  # of a dataclass, generated
+
+
+def returned_classes(things: dict[str, Any]) -> dict[str, type]:
+    """The classes of visus that public functions, methods and properties return and that are no public names, by name; of an iterator also its items."""
+    found: dict[str, type] = {}
+    for _, function in _functions(things):
+        for kind in _classes_in(function):
+            if kind not in things.values():
+                found[kind.__name__] = kind
+                if item := getattr(kind, "__next__", None):
+                    found |= {each.__name__: each for each in _classes_in(item)}
+    return dict(sorted(found.items()))
+
+
+def _functions(things: dict[str, Any]) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every public function, method and property getter, by its name."""
+    for name, thing in things.items():
+        if inspect.isclass(thing):
+            for member, value in members(thing).items():
+                yield f"{name}.{member}", _plain_function(value)
+        elif inspect.ismodule(thing):
+            yield from _functions({f"{name}.{each}": getattr(thing, each) for each in thing.__all__})
+        elif inspect.isroutine(thing):
+            yield name, inspect.unwrap(thing)
+
+
+def _plain_function(value: Any) -> Callable[..., Any]:
+    """The function behind a method or a property."""
+    for attribute in ("fget", "func", "__func__"):
+        value = getattr(value, attribute, None) or value
+    function: Callable[..., Any] = inspect.unwrap(value)
+    return function
+
+
+def _classes_in(function: Callable[..., Any]) -> Iterator[type]:
+    """The classes of visus in the return annotation of a function; imports under ``TYPE_CHECKING`` are followed."""
+    annotation = str(function.__annotations__.get("return", ""))
+    homes = _imported(function.__module__)
+    for name in re.findall(r"\b[A-Z]\w*", annotation):
+        value = getattr(sys.modules[function.__module__], name, None)
+        if value is None and name in homes:
+            value = getattr(import_module(homes[name]), name)
+        if inspect.isclass(value) and value.__module__.startswith("visus.") and _is_documented(value):
+            yield value
+
+
+@functools.cache
+def _imported(module: str) -> dict[str, str]:
+    """The module that each name of a module is imported from."""
+    tree = ast.parse(inspect.getsource(sys.modules[module]))
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
+    return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def page_of(name: str, *, is_public: bool = True) -> str:
+    """Path of the page of a name under ``docs/``. Results have a folder of their own, because ``look`` and ``Look`` are one file on some systems.
+
+    >>> page_of("look"), page_of("Look", is_public=False)
+    ('reference/python/look.md', 'reference/python/results/Look.md')
+    """
+    return f"reference/python/{'' if is_public else 'results/'}{name}.md"
+
+
+def pages() -> dict[str, str]:
+    """The pages of all public names, of the classes that they return, and the list of both.
+
+    Raises:
+        ValueError: a public name, method or property has no docstring; the message lists all of them.
+    """
+    things = public_things()
+    results = returned_classes(things)
+    if silent := without_docstring({**things, **results}):
+        raise ValueError(f"without a docstring: {', '.join(silent)}. Write one, with Args, Returns and Raises.")
+    found = {"reference/python/index.md": _index(things, results)}
+    for name, thing in {**things, **results}.items():
+        found[page_of(name, is_public=name in things)] = _page(name, thing, is_public=name in things)
+    return found
+
+
+def _index(things: dict[str, Any], results: dict[str, type]) -> str:
+    """The list of all pages."""
+
+    def row(name: str, thing: Any, lead: str) -> tuple[str, str]:
+        page = page_of(name, is_public=bool(lead)).removeprefix("reference/python/")
+        words = "The version of visus." if isinstance(thing, str) else summary_of(inspect.getdoc(thing) or "")
+        return f"[`{lead}{name}`]({page})", words
+
+    functions = [row(name, thing, "visus.") for name, thing in things.items() if inspect.isroutine(thing)]
+    classes = [row(name, thing, "visus.") for name, thing in things.items() if inspect.isclass(thing)]
+    others = [
+        row(name, thing, "visus.")
+        for name, thing in things.items()
+        if not inspect.isroutine(thing) and not inspect.isclass(thing)
+    ]
+    returned = [row(name, thing, "") for name, thing in results.items()]
+    return f"""# Python
+
+Everything that the main job needs is a name of `visus`. Each is loaded when it is first used, so `import visus` does not load torch.
+
+```python
+import visus
+
+data = visus.open_data("photos")
+run = visus.train(data)
+print(run.evaluate().accuracy)
+```
+
+## Functions
+
+{table(("name", "does"), functions)}
+
+## Classes
+
+{table(("name", "is"), classes)}
+
+## Others
+
+{table(("name", "is"), others)}
+
+## Results
+
+The functions, methods and properties return these classes.
+
+{table(("class", "is"), returned)}
+"""
+
+
+def _page(name: str, thing: Any, *, is_public: bool) -> str:
+    """The page of one name."""
+    title = f"visus.{name}" if is_public else name
+    if isinstance(thing, str):
+        return f"# {escape(title)}\n\nThe version of visus as text, such as `{thing}`.\n"
+    place = thing.__name__ if isinstance(thing, ModuleType) else f"{thing.__module__}.{thing.__qualname__}"
+    options = [f"heading: {title}", f"toc_label: {title}"]
+    if inspect.isclass(thing):
+        options.append(f"members: [{', '.join(members(thing))}]")
+    generator, further = _SEE_ALSO.get(name, ("", ""))
+    more = f"\n{further}\n" if generator in GENERATORS else ""
+    lines = "\n".join(f"      {option}" for option in options)
+    return f"::: {place}\n    options:\n      heading_level: 1\n{lines}\n{more}"
