@@ -102,7 +102,7 @@ def signature(family: Callable[..., Design]) -> str:
 def _arguments(family: Callable[..., Design]) -> list[tuple[str, ...]]:
     """A row for each argument."""
     meanings = arguments_of(family)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for parameter in inspect.signature(family).parameters.values():
         default = "none" if parameter.kind is parameter.VAR_POSITIONAL else ""
         if parameter.name in FACTS:

@@ -66,8 +66,8 @@ def _math(node: ast.expr, *, flat: bool = False) -> str:
             return _name(name)
         case ast.Constant(value=str(text)):
             return f"<mtext>&quot;{escape(text)}&quot;</mtext>"
-        case ast.Constant(value=value):
-            return f"<mn>{value}</mn>"
+        case ast.Constant(value=int() | float() as number):
+            return f"<mn>{number}</mn>"
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _row("<mo>&#8722;</mo>", _math(operand, flat=flat))
         case ast.BinOp():

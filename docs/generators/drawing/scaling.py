@@ -38,7 +38,7 @@ def draw_scale(layer: Layer) -> str:
 def draw_squeeze_excite(layer: Layer) -> str:
     """From a map to the means of its channels, through two linear layers to a factor for each channel."""
     gate: Any = layer
-    channels, squeezed = len(_SHADES), min(gate.squeeze_channels, 3)
+    channels, squeezed = len(_SHADES), min(gate.squeeze_channels, len(_SHADES))
     drawing = Drawing(
         f"{layer.text}: a factor for each channel from the whole map",
         f"The mean of each channel goes through a linear layer to {gate.squeeze_channels} values, {gate.activation}, a second "
@@ -47,21 +47,22 @@ def draw_squeeze_excite(layer: Layer) -> str:
         210,
     )
     top, row = 44, 36
+    inner = top + (channels - squeezed) * row / 2
     for channel in range(channels):
         y = top + channel * row
         drawing.grid(_MARGIN, y, 2, 4, cell=14)
         drawing.arrow([(_MARGIN + 62, y + 14), (118, y + 14)])
         drawing.circle(130, y + 14, 8, fill=INK, opacity=0.15)
         for index in range(squeezed):
-            drawing.line([(138, y + 14), (222, top + 18 + index * row + 14)], opacity=0.35)
-            drawing.line([(238, top + 18 + index * row + 14), (322, y + 14)], opacity=0.35)
+            drawing.line([(138, y + 14), (222, inner + index * row + 14)], opacity=0.35)
+            drawing.line([(238, inner + index * row + 14), (322, y + 14)], opacity=0.35)
         drawing.circle(330, y + 14, 8, fill=BLUE, opacity=_SHADES[channel])
         drawing.arrow([(342, y + 14), (400, y + 14)])
         drawing.text(412, y + 14, "\u00d7")
         drawing.rect(426, y, 56, 28, fill=BLUE, opacity=_SHADES[channel])
         drawing.grid(426, y, 2, 4, cell=14)
     for index in range(squeezed):
-        drawing.circle(230, top + 18 + index * row + 14, 8, fill=ORANGE, opacity=0.5)
+        drawing.circle(230, inner + index * row + 14, 8, fill=ORANGE, opacity=0.5)
     for x, words in ((44, "input"), (130, "means"), (330, "factors"), (454, "output")):
         drawing.text(x, 18, words)
     drawing.text(230, 18, f"{gate.squeeze_channels} values")

@@ -123,7 +123,9 @@ class Sequence(_Group):
         input_shape=(3, 32, 32),
         twin="""
 body = torch.nn.Sequential(
-    torch.nn.Conv2d(3, 32, 3, padding=1, bias=False), torch.nn.BatchNorm2d(32), torch.nn.ReLU()
+    torch.nn.Conv2d(3, 32, 3, padding=1, bias=False),
+    torch.nn.BatchNorm2d(32),
+    torch.nn.ReLU(),
 )
 y = body(x)
 """,
@@ -178,7 +180,10 @@ body = torch.nn.Sequential(
     torch.nn.Conv2d(32, 32, 3, padding=1, bias=False),
     torch.nn.BatchNorm2d(32),
 )
-projection = torch.nn.Sequential(torch.nn.Conv2d(16, 32, 1, stride=2, bias=False), torch.nn.BatchNorm2d(32))
+projection = torch.nn.Sequential(
+    torch.nn.Conv2d(16, 32, 1, stride=2, bias=False),
+    torch.nn.BatchNorm2d(32),
+)
 y = torch.relu(body(x) + projection(x))
 """,
         difference="PyTorch has no residual module: the sum is written in forward, and so is a projection where shapes differ.",
@@ -217,7 +222,10 @@ class Concat(_Group):
         example="concat([conv(24, 1)], [maxpool(3, stride=1, padding=1), conv(8, 1)], [])",
         twin="""
 first = torch.nn.Conv2d(16, 24, 1)
-second = torch.nn.Sequential(torch.nn.MaxPool2d(3, stride=1, padding=1), torch.nn.Conv2d(16, 8, 1))
+second = torch.nn.Sequential(
+    torch.nn.MaxPool2d(3, stride=1, padding=1),
+    torch.nn.Conv2d(16, 8, 1),
+)
 y = torch.cat([first(x), second(x), x], dim=1)
 """,
         difference="PyTorch has no module for it: torch.cat is called in forward.",
@@ -258,9 +266,10 @@ class Repeat(_Group):
         macs="sum(macs)",
         example="3 * [conv(16, 3, padding=1), relu]",
         twin="""
-blocks = torch.nn.Sequential(
-    *(torch.nn.Sequential(torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU()) for _ in range(3))
-)
+layers = []
+for _ in range(3):
+    layers += [torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU()]
+blocks = torch.nn.Sequential(*layers)
 y = blocks(x)
 """,
     )
