@@ -81,7 +81,7 @@ neighbors: `conv1`, `conv2`. Tables, messages and weight files use these paths.
 
 A `conv` that a `norm` follows directly has no bias, because the norm subtracts it again. `bias=True` adds it.
 
-visus reports all mistakes of a text together, each with its line and column. A text has at most {MAX_CHARACTERS:,} characters, {MAX_DEPTH} levels of brackets and
+visus reports all wrong layers and arguments of a text together, each with its line and column. A text has at most {MAX_CHARACTERS:,} characters, {MAX_DEPTH} levels of brackets and
 {MAX_LAYERS:,} layers with all repeats written out.
 
 In Python, `visus.parse` reads the text:

@@ -19,6 +19,7 @@ from visus.design import LAYERS, Concat, Design, Layer, Repeat, Residual, Sequen
 from visus.design.items import Item
 from visus.design.notation import FamilyCall, read
 from visus.design.table import write_fields
+from visus.errors import DesignError
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERYTHING: tuple[type[Item], ...] = (*LAYERS.values(), Sequence, Repeat, Residual, Concat)
@@ -148,6 +149,13 @@ def test_names_and_biases_are_as_the_notation_says() -> None:
     paths = [node.path for top in nodes for node in top.walk()]
     assert paths == ["stem", "stem.conv1", "stem.relu1", "conv1", "norm1", "conv2", "conv3", "norm2"]
     assert [node.layer.bias for node in nodes if node.layer.word == "conv"] == [False, True, True]
+
+
+def test_wrong_layers_and_arguments_are_reported_together_as_the_notation_says() -> None:
+    with pytest.raises(DesignError) as caught:
+        parse("convv(3),\nrelu, conv(8, 0)")
+    assert "line 1, column 1: " in str(caught.value)
+    assert "line 2, column 7: " in str(caught.value)
 
 
 # ---- the generators ----
