@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import visus.errors
+
 try:
-    from griffe import Extension
+    from griffe import Alias, Extension
 except ImportError:  # to_markdown is of use without the extra "docs", in tests
     Extension = object  # type: ignore[assignment, misc, unused-ignore]
 
@@ -29,11 +32,23 @@ class DocstringMarkdown(Extension):  # type: ignore[misc, unused-ignore]
             attr.value = attr.value.arguments[0]
 
     def on_package(self, *, pkg: Any, loader: Any, **_: Any) -> None:
-        """Show a default that is a named constant by its value, such as 0.05 and not ``MAX_UNREADABLE``."""
+        """Show a default that is a named constant by its value, and let each module find every error, which its docstrings name."""
+        for module in _modules_of(pkg):
+            for name, kind in vars(visus.errors).items():
+                if inspect.isclass(kind) and issubclass(kind, visus.errors.VisusError) and name not in module.members:
+                    module.set_member(name, Alias(name, f"visus.errors.{name}", parent=module))
         for function in _functions_of(pkg):
             for parameter in function.parameters:
                 if str(parameter.default).isupper() and (value := _literal(parameter.default, loader)):
                     parameter.default = value
+
+
+def _modules_of(module: Any) -> Iterator[Any]:
+    """A module and every module below it."""
+    yield module
+    for member in list(module.members.values()):
+        if not member.is_alias and member.is_module:
+            yield from _modules_of(member)
 
 
 def _functions_of(scope: Any) -> Iterator[Any]:

@@ -20,7 +20,7 @@ from typing import Any
 import visus
 
 from . import GENERATORS
-from .markdown import escape, summary_of, table
+from .markdown import code, escape, summary_of, table
 
 _PROPERTIES = (property, functools.cached_property)
 _SETTINGS_OF_DATA = """## Settings
@@ -129,6 +129,35 @@ def _imported(module: str) -> dict[str, str]:
     return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
 
 
+def type_names(things: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """The names that signatures use for several types, such as ``Network``: what each stands for, and the functions that use it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for place, function in _functions(things):
+        written = {
+            name for annotation in function.__annotations__.values() for name in re.findall(r"[A-Z]\w+", str(annotation))
+        }
+        for name in sorted(written):
+            home = (
+                function.__module__
+                if name in _assigned(function.__module__)
+                else _imported(function.__module__).get(name, "")
+            )
+            if home.split(".")[0] == "visus" and (meaning := _assigned(home).get(name)):
+                found.setdefault((name, meaning), []).append(place)
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _assigned(module: str) -> dict[str, str]:
+    """What a module assigns to each of its names, as source text."""
+    body = ast.parse(inspect.getsource(import_module(module))).body
+    return {
+        node.targets[0].id: ast.unparse(node.value)
+        for node in body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
+
+
 def page_of(name: str, *, is_public: bool = True) -> str:
     """Path of the page of a name under ``docs/``. Results have a folder of their own, because ``look`` and ``Look`` are one file on some systems.
 
@@ -169,6 +198,11 @@ def _index(things: dict[str, Any], results: dict[str, type]) -> str:
         for name, thing in things.items()
         if not inspect.isroutine(thing) and not inspect.isclass(thing)
     ]
+    types = "\n".join(
+        f"- {code(name)} in {', '.join(code(place) for place in places) if len(places) < 6 else 'many functions'}: {code(meaning)}"
+        for (name, meaning), places in type_names(things).items()
+        if "TypeVar" not in meaning
+    )
     returned = [row(name, thing, "") for name, thing in results.items()]
     return f"""# Python
 
@@ -199,6 +233,12 @@ print(run.evaluate().accuracy)
 The functions, methods and properties return these classes.
 
 {table(("class", "is"), returned)}
+
+## Types in signatures
+
+Some names in signatures stand for several types:
+
+{types}
 """
 
 
