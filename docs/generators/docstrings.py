@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import inspect
 import re
 from collections.abc import Iterator
@@ -25,6 +26,11 @@ class DocstringMarkdown(Extension):  # type: ignore[misc, unused-ignore]
         """Rewrite the docstring of a module, class, function or attribute."""
         if obj.docstring is not None:
             obj.docstring.value = to_markdown(obj.docstring.value)
+
+    def on_class(self, *, cls: Any, **_: Any) -> None:
+        """List the fields of a result as attributes, since visus makes it and not a person."""
+        if cls.docstring is not None and cls.path in _results():
+            cls.docstring.value = re.sub(r"^Args:$", "Attributes:", cls.docstring.value, flags=re.M)
 
     def on_attribute_instance(self, *, attr: Any, **_: Any) -> None:
         """Replace ``_setting(None, "meaning", ...)``, the value of a field of ``Recipe``, by the default, which is its first argument."""
@@ -70,6 +76,16 @@ def _literal(name: Any, loader: Any) -> str | None:
     except (AttributeError, KeyError, ValueError, SyntaxError):
         return None
     return value
+
+
+@functools.cache
+def _results() -> frozenset[str]:
+    """The full names of the classes that visus makes."""
+    from .python_names import MADE_BY_VISUS, public_things, returned_classes
+
+    things = public_things()
+    kinds = [*returned_classes(things).values(), *(things[name] for name in MADE_BY_VISUS)]
+    return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
 
 
 def to_markdown(text: str) -> str:

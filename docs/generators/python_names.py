@@ -23,6 +23,10 @@ from . import GENERATORS
 from .markdown import code, escape, summary_of, table
 
 _PROPERTIES = (property, functools.cached_property)
+MADE_BY_VISUS = ("Data", "Run")
+"""Public classes that functions of visus make, and people do not: their pages list attributes and no constructor."""
+READ_BY_PEOPLE = ("Ledger", "Machine", "Preprocessing")
+"""The classes of their fields that have pages; the others are of use within visus only."""
 _SETTINGS_OF_DATA = """## Settings
 
 `settings` are the keyword arguments of this function, which `visus.open_data` calls:
@@ -78,14 +82,25 @@ def _is_documented(thing: Any) -> bool:
 
 
 def returned_classes(things: dict[str, Any]) -> dict[str, type]:
-    """The classes of visus that public functions, methods and properties return and that are no public names, by name; of an iterator also its items."""
+    """The classes of visus that public functions, methods and properties return, and those within them, by name.
+
+    Public names are not among them, since they have pages of their own.
+    """
     found: dict[str, type] = {}
-    for _, function in _functions(things):
-        for kind in _classes_in(function):
-            if kind not in things.values():
-                found[kind.__name__] = kind
-                if item := getattr(kind, "__next__", None):
-                    found |= {each.__name__: each for each in _classes_in(item)}
+    waiting = [kind for _, function in _functions(things) for kind in _classes_in(function)]
+    fields = [kind for name in MADE_BY_VISUS if name in things for kind in _classes_of_fields(things[name])]
+    waiting += [kind for kind in fields if kind.__name__ in READ_BY_PEOPLE]
+    while waiting:
+        kind = waiting.pop()
+        if kind in things.values() or found.get(kind.__name__) is kind:
+            continue
+        if kind.__name__ in found:
+            raise ValueError(f"two classes that functions return are called {kind.__name__}. Rename one.")
+        found[kind.__name__] = kind
+        waiting += _classes_of_fields(kind)
+        waiting += [each for _, function in _functions({kind.__name__: kind}) for each in _classes_in(function)]
+        if item := getattr(kind, "__next__", None):
+            waiting += _classes_in(item)
     return dict(sorted(found.items()))
 
 
@@ -109,16 +124,29 @@ def _plain_function(value: Any) -> Callable[..., Any]:
     return function
 
 
-def _classes_in(function: Callable[..., Any]) -> Iterator[type]:
-    """The classes of visus in the return annotation of a function; imports under ``TYPE_CHECKING`` are followed."""
-    annotation = str(function.__annotations__.get("return", ""))
-    homes = _imported(function.__module__)
+def _classes_in(function: Callable[..., Any]) -> list[type]:
+    """The classes of visus in the return annotation of a function."""
+    return _named_classes(str(function.__annotations__.get("return", "")), function.__module__)
+
+
+def _classes_of_fields(kind: type) -> list[type]:
+    """The classes of visus in the annotations of a class's fields, inherited ones included."""
+    own = [each for each in kind.__mro__ if each.__module__.startswith("visus.")]
+    written = [(each.__module__, " ".join(map(str, vars(each).get("__annotations__", {}).values()))) for each in own]
+    return [found for module, annotations in written for found in _named_classes(annotations, module)]
+
+
+def _named_classes(annotation: str, module: str) -> list[type]:
+    """The documented classes of visus that an annotation in a module names; imports under ``TYPE_CHECKING`` are followed."""
+    homes = _imported(module)
+    found = []
     for name in re.findall(r"\b[A-Z]\w*", annotation):
-        value = getattr(sys.modules[function.__module__], name, None)
+        value = getattr(import_module(module), name, None)
         if value is None and name in homes:
-            value = getattr(import_module(homes[name]), name)
+            value = getattr(import_module(homes[name]), name, None)
         if inspect.isclass(value) and value.__module__.startswith("visus.") and _is_documented(value):
-            yield value
+            found.append(value)
+    return found
 
 
 @functools.cache
@@ -230,7 +258,7 @@ print(run.evaluate().accuracy)
 
 ## Results
 
-The functions, methods and properties return these classes.
+The functions, methods and properties return these classes, or have them within a result.
 
 {table(("class", "is"), returned)}
 
@@ -251,6 +279,8 @@ def _page(name: str, thing: Any, *, is_public: bool) -> str:
     options = [f"heading: {title}", f"toc_label: {title}"]
     if inspect.isclass(thing):
         options.append(f"members: [{', '.join(members(thing))}]")
+    if not is_public or name in MADE_BY_VISUS:
+        options.append("merge_init_into_class: false")
     generator, further = _SEE_ALSO.get(name, ("", ""))
     more = f"\n{further}\n" if generator in GENERATORS else ""
     lines = "\n".join(f"      {option}" for option in options)
