@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import ast
+import functools
+import inspect
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import visus.errors
+
 try:
-    from griffe import Extension
+    from griffe import Alias, Extension
 except ImportError:  # to_markdown is of use without the extra "docs", in tests
     Extension = object  # type: ignore[assignment, misc, unused-ignore]
 
@@ -23,17 +27,34 @@ class DocstringMarkdown(Extension):  # type: ignore[misc, unused-ignore]
         if obj.docstring is not None:
             obj.docstring.value = to_markdown(obj.docstring.value)
 
+    def on_class(self, *, cls: Any, **_: Any) -> None:
+        """List the fields of a result as attributes, since visus makes it and not a person."""
+        if cls.docstring is not None and cls.path in _results():
+            cls.docstring.value = re.sub(r"^Args:$", "Attributes:", cls.docstring.value, flags=re.M)
+
     def on_attribute_instance(self, *, attr: Any, **_: Any) -> None:
         """Replace ``_setting(None, "meaning", ...)``, the value of a field of ``Recipe``, by the default, which is its first argument."""
         if str(attr.value).startswith("_setting("):
             attr.value = attr.value.arguments[0]
 
     def on_package(self, *, pkg: Any, loader: Any, **_: Any) -> None:
-        """Show a default that is a named constant by its value, such as 0.05 and not ``MAX_UNREADABLE``."""
+        """Show a default that is a named constant by its value, and let each module find every error, which its docstrings name."""
+        for module in _modules_of(pkg):
+            for name, kind in vars(visus.errors).items():
+                if inspect.isclass(kind) and issubclass(kind, visus.errors.VisusError) and name not in module.members:
+                    module.set_member(name, Alias(name, f"visus.errors.{name}", parent=module))
         for function in _functions_of(pkg):
             for parameter in function.parameters:
                 if str(parameter.default).isupper() and (value := _literal(parameter.default, loader)):
                     parameter.default = value
+
+
+def _modules_of(module: Any) -> Iterator[Any]:
+    """A module and every module below it."""
+    yield module
+    for member in list(module.members.values()):
+        if not member.is_alias and member.is_module:
+            yield from _modules_of(member)
 
 
 def _functions_of(scope: Any) -> Iterator[Any]:
@@ -55,6 +76,16 @@ def _literal(name: Any, loader: Any) -> str | None:
     except (AttributeError, KeyError, ValueError, SyntaxError):
         return None
     return value
+
+
+@functools.cache
+def _results() -> frozenset[str]:
+    """The full names of the classes that visus makes."""
+    from .python_names import MADE_BY_VISUS, public_things, returned_classes
+
+    things = public_things()
+    kinds = [*returned_classes(things).values(), *(things[name] for name in MADE_BY_VISUS)]
+    return frozenset(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds)
 
 
 def to_markdown(text: str) -> str:

@@ -7,7 +7,7 @@ import inspect
 import visus.errors
 from visus.errors import VisusError
 
-from .markdown import summary_of, table
+from .markdown import summary_of
 
 REMEDIES = {
     "VisusError": "Catch it to catch every error of visus.",
@@ -56,7 +56,10 @@ def pages() -> dict[str, str]:
             f"{missing[0]} has no line in REMEDIES of docs/generators/errors.py. Add what a person does after it."
         )
     tree = "\n".join(_tree_lines(VisusError, "", ""))
-    rows = [(f"`{name}`", str(kind.exit_code), _meaning(kind), REMEDIES[name]) for name, kind in classes.items()]
+    sections = "\n\n".join(
+        f"[](){{ #{kind.__module__}.{name} }}\n\n### {name}\n\n{summary_of(inspect.getdoc(kind) or '')} Exit code {kind.exit_code}.\n\n{REMEDIES[name]}"
+        for name, kind in classes.items()
+    )
     text = f"""# Errors
 
 Every error that a person can cause is a `VisusError`. Its message names the place, what was found, what is needed and what to do.
@@ -82,13 +85,9 @@ are imported from `visus.errors`.
 
 ## Each class
 
-{table(("class", "exit code", "meaning", "what to do"), rows)}
+{sections}
 """
     return {"reference/errors.md": text}
-
-
-def _meaning(kind: type[VisusError]) -> str:
-    return summary_of(inspect.getdoc(kind) or "")
 
 
 def _tree_lines(kind: type[VisusError], lead: str, below: str) -> list[str]:

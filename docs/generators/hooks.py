@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path, PurePosixPath
@@ -78,6 +79,11 @@ def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
     if page.parent is not None and len(page.parent.children) == 1:
         page.meta["hide"] = ["navigation"]
     return markdown
+
+
+def on_page_content(html: str, /, **_: Any) -> str:
+    """Mark short code within text, such as an option, so that no line breaks within it."""
+    return re.sub(r"<code>([^<\n]{1,24})</code>", r'<code class="visus-short">\1</code>', html)
 
 
 @event_priority(-200)

@@ -7,19 +7,20 @@ from collections.abc import Iterable, Sequence
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table; cells are Markdown, and a bar in a cell is escaped.
+    """A table; cells are Markdown, and a bar in a cell is escaped, except in code.
 
-    >>> print(table(["a", "b"], [["1", "x|y"]]))
+    >>> print(table(["a", "b"], [["`1|2`", "x|y"]]))
     | a | b |
     | --- | --- |
-    | 1 | x\\|y |
+    | `1|2` | x\\|y |
     """
     lines = [list(columns), ["---"] * len(columns), *(list(row) for row in rows)]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
 
 
 def _cell(text: str) -> str:
-    return " ".join(re.sub(r"(?<!\\)\|", r"\\|", text).split())
+    outside = re.split(r"(`[^`]*`)", " ".join(text.split()))
+    return "".join(part if part.startswith("`") else re.sub(r"(?<!\\)\|", r"\\|", part) for part in outside)
 
 
 def escape(text: str) -> str:

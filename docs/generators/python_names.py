@@ -20,9 +20,13 @@ from typing import Any
 import visus
 
 from . import GENERATORS
-from .markdown import escape, summary_of, table
+from .markdown import code, escape, summary_of, table
 
 _PROPERTIES = (property, functools.cached_property)
+MADE_BY_VISUS = ("Data", "Run")
+"""Public classes that functions of visus make, and people do not: their pages list attributes and no constructor."""
+READ_BY_PEOPLE = ("Ledger", "Machine", "Preprocessing")
+"""The classes of their fields that have pages; the others are of use within visus only."""
 _SETTINGS_OF_DATA = """## Settings
 
 `settings` are the keyword arguments of this function, which `visus.open_data` calls:
@@ -78,14 +82,25 @@ def _is_documented(thing: Any) -> bool:
 
 
 def returned_classes(things: dict[str, Any]) -> dict[str, type]:
-    """The classes of visus that public functions, methods and properties return and that are no public names, by name; of an iterator also its items."""
+    """The classes of visus that public functions, methods and properties return, and those within them, by name.
+
+    Public names are not among them, since they have pages of their own.
+    """
     found: dict[str, type] = {}
-    for _, function in _functions(things):
-        for kind in _classes_in(function):
-            if kind not in things.values():
-                found[kind.__name__] = kind
-                if item := getattr(kind, "__next__", None):
-                    found |= {each.__name__: each for each in _classes_in(item)}
+    waiting = [kind for _, function in _functions(things) for kind in _classes_in(function)]
+    fields = [kind for name in MADE_BY_VISUS if name in things for kind in _classes_of_fields(things[name])]
+    waiting += [kind for kind in fields if kind.__name__ in READ_BY_PEOPLE]
+    while waiting:
+        kind = waiting.pop()
+        if kind in things.values() or found.get(kind.__name__) is kind:
+            continue
+        if kind.__name__ in found:
+            raise ValueError(f"two classes that functions return are called {kind.__name__}. Rename one.")
+        found[kind.__name__] = kind
+        waiting += _classes_of_fields(kind)
+        waiting += [each for _, function in _functions({kind.__name__: kind}) for each in _classes_in(function)]
+        if item := getattr(kind, "__next__", None):
+            waiting += _classes_in(item)
     return dict(sorted(found.items()))
 
 
@@ -109,16 +124,29 @@ def _plain_function(value: Any) -> Callable[..., Any]:
     return function
 
 
-def _classes_in(function: Callable[..., Any]) -> Iterator[type]:
-    """The classes of visus in the return annotation of a function; imports under ``TYPE_CHECKING`` are followed."""
-    annotation = str(function.__annotations__.get("return", ""))
-    homes = _imported(function.__module__)
+def _classes_in(function: Callable[..., Any]) -> list[type]:
+    """The classes of visus in the return annotation of a function."""
+    return _named_classes(str(function.__annotations__.get("return", "")), function.__module__)
+
+
+def _classes_of_fields(kind: type) -> list[type]:
+    """The classes of visus in the annotations of a class's fields, inherited ones included."""
+    own = [each for each in kind.__mro__ if each.__module__.startswith("visus.")]
+    written = [(each.__module__, " ".join(map(str, vars(each).get("__annotations__", {}).values()))) for each in own]
+    return [found for module, annotations in written for found in _named_classes(annotations, module)]
+
+
+def _named_classes(annotation: str, module: str) -> list[type]:
+    """The documented classes of visus that an annotation in a module names; imports under ``TYPE_CHECKING`` are followed."""
+    homes = _imported(module)
+    found = []
     for name in re.findall(r"\b[A-Z]\w*", annotation):
-        value = getattr(sys.modules[function.__module__], name, None)
+        value = getattr(import_module(module), name, None)
         if value is None and name in homes:
-            value = getattr(import_module(homes[name]), name)
+            value = getattr(import_module(homes[name]), name, None)
         if inspect.isclass(value) and value.__module__.startswith("visus.") and _is_documented(value):
-            yield value
+            found.append(value)
+    return found
 
 
 @functools.cache
@@ -127,6 +155,35 @@ def _imported(module: str) -> dict[str, str]:
     tree = ast.parse(inspect.getsource(sys.modules[module]))
     imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module]
     return {alias.asname or alias.name: str(node.module) for node in imports for alias in node.names}
+
+
+def type_names(things: dict[str, Any]) -> dict[tuple[str, str], list[str]]:
+    """The names that signatures use for several types, such as ``Network``: what each stands for, and the functions that use it."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for place, function in _functions(things):
+        written = {
+            name for annotation in function.__annotations__.values() for name in re.findall(r"[A-Z]\w+", str(annotation))
+        }
+        for name in sorted(written):
+            home = (
+                function.__module__
+                if name in _assigned(function.__module__)
+                else _imported(function.__module__).get(name, "")
+            )
+            if home.split(".")[0] == "visus" and (meaning := _assigned(home).get(name)):
+                found.setdefault((name, meaning), []).append(place)
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _assigned(module: str) -> dict[str, str]:
+    """What a module assigns to each of its names, as source text."""
+    body = ast.parse(inspect.getsource(import_module(module))).body
+    return {
+        node.targets[0].id: ast.unparse(node.value)
+        for node in body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)
+    }
 
 
 def page_of(name: str, *, is_public: bool = True) -> str:
@@ -169,6 +226,11 @@ def _index(things: dict[str, Any], results: dict[str, type]) -> str:
         for name, thing in things.items()
         if not inspect.isroutine(thing) and not inspect.isclass(thing)
     ]
+    types = "\n".join(
+        f"- {code(name)} in {', '.join(code(place) for place in places) if len(places) < 6 else 'many functions'}: {code(meaning)}"
+        for (name, meaning), places in type_names(things).items()
+        if "TypeVar" not in meaning
+    )
     returned = [row(name, thing, "") for name, thing in results.items()]
     return f"""# Python
 
@@ -196,9 +258,15 @@ print(run.evaluate().accuracy)
 
 ## Results
 
-The functions, methods and properties return these classes.
+The functions, methods and properties return these classes, or have them within a result.
 
 {table(("class", "is"), returned)}
+
+## Types in signatures
+
+Some names in signatures stand for several types:
+
+{types}
 """
 
 
@@ -211,6 +279,8 @@ def _page(name: str, thing: Any, *, is_public: bool) -> str:
     options = [f"heading: {title}", f"toc_label: {title}"]
     if inspect.isclass(thing):
         options.append(f"members: [{', '.join(members(thing))}]")
+    if not is_public or name in MADE_BY_VISUS:
+        options.append("merge_init_into_class: false")
     generator, further = _SEE_ALSO.get(name, ("", ""))
     more = f"\n{further}\n" if generator in GENERATORS else ""
     lines = "\n".join(f"      {option}" for option in options)

@@ -17,6 +17,8 @@ from typing import Any
 import pytest
 from tests.documents import fences, missing_names, parse_call, shell_lines, visus_calls
 
+from visus.training.run_files import RUN_FILES, is_run_file
+
 Tree = Any  # the fixture of conftest.py
 
 
@@ -57,7 +59,7 @@ def test_ci_ends_with_the_test_command_of_the_readme(tree: Tree) -> None:
     assert "scripts/test" in shell
     called = {name: (tree.root / name).read_text("utf-8").splitlines()[-1] for name in (".ci/run", "scripts/check")}
     assert called == {".ci/run": "scripts/check", "scripts/check": 'scripts/test "$@"'}
-    for name in (".ci/run", "scripts/check", "scripts/fix", "scripts/install", "scripts/test"):
+    for name in (".ci/run", *(f"scripts/{path.name}" for path in (tree.root / "scripts").iterdir())):
         assert os.access(tree.root / name, os.X_OK), f"{name} cannot be executed"
 
 
@@ -101,5 +103,13 @@ def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
         check=False,
     )
     assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]
+    left = {path.name for path in (project / "runs" / "photos").iterdir()}
+    assert {file.path.partition("/")[0] for file in RUN_FILES if not file.condition} <= left
+    assert {name for name in left if not is_run_file(name)} <= {"weights", "checkpoint"}
+
+
+def test_what_a_run_leaves_is_the_list_of_the_code(tree: Tree) -> None:
     listed = {name for row in tree.table("README.md", "What a run leaves") for name in re.findall(r"`([\w.]+)`", row[0])}
-    assert {path.name for path in (project / "runs" / "photos").iterdir()} == listed
+    top = {file.path.partition("/")[0]: file.condition for file in RUN_FILES}
+    assert listed <= set(top), sorted(listed - set(top))
+    assert {name for name, condition in top.items() if not condition} <= listed

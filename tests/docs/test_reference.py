@@ -193,7 +193,9 @@ def test_every_error_is_on_its_page_with_code_and_remedy() -> None:
     text = pages()["reference/errors.md"]
     assert set(REMEDIES) == {kind.__name__ for kind in kinds}
     for kind in kinds:
-        assert f"| `{kind.__name__}` | {kind.exit_code} |" in text
+        below = section("reference/errors.md", kind.__name__)
+        assert f" Exit code {kind.exit_code}.\n" in below
+        assert REMEDIES[kind.__name__] in below
         assert kind is visus.VisusError or re.search(rf"^[ |`-]+{kind.__name__}$", text, re.M), kind
 
 
