@@ -102,7 +102,7 @@ def first_difference(expected: str, printed: str, *, has_numbers: bool = True) -
         printed: what was printed.
         has_numbers: whether numbers must be equal too.
 
-    >>> first_difference("class bag\\n...\\n12 samples", "class bag\\nclass boot\\n36 samples")
+    >>> first_difference("class bag\\n...\\n12 samples", "class bag\\nclass boot\\n12 samples")
     >>> first_difference("class bag\\n...\\n12 samples", "36 samples\\nclass bag")
     '12 samples'
     >>> first_difference("12 samples", "36 samples", has_numbers=False)
