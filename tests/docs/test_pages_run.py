@@ -68,6 +68,7 @@ def write_many_classes(folder: Path) -> None:
 
 
 PREPARE: dict[str, Callable[[Path], None]] = {
+    "how-to/few-photos.md": partial(write_photos, counts=(20, 20, 20)),
     "how-to/many-classes.md": write_many_classes,
     "how-to/unbalanced-classes.md": partial(write_photos, counts=(60, 60, 12)),
     "how-to/wrong-labels.md": partial(write_photos, num_swapped=6),
