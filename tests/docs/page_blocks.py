@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LANGUAGES = frozenset(("sh", "console", "python", "pycon", "text", "yaml"))
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
 _NUMBER = re.compile(r"\d[\d,.]*(?:e[+-]?\d+)?")
 
@@ -70,14 +69,6 @@ def commands_of(block: Block) -> list[tuple[str, str]]:
     """
     pieces = re.split(r"^\$ ", block.content, flags=re.M)[1:]
     return [(command, printed) for command, _, printed in (piece.partition("\n") for piece in pieces)]
-
-
-def shell_lines(block: Block) -> list[str]:
-    """The commands of a ``sh`` or ``console`` fence, continued lines joined, without comments."""
-    if block.language == "console":
-        return [command for command, _ in commands_of(block)]
-    lines = block.content.replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
 
 
 def trains(blocks: list[Block]) -> bool:
