@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from collections.abc import Callable
 
@@ -231,3 +232,20 @@ def test_one_sample_without_its_samples_axis_is_refused() -> None:
     with pytest.raises(UsageError) as told:
         grad_cam(module, torch.zeros(3, 8, 8))
     assert str(told.value) == "these inputs of shape (3, 8, 8) are one sample without a batch axis. Give inputs[None]."
+
+
+def test_loading_captum_in_a_notebook_without_ipywidgets_warns_of_nothing() -> None:
+    pytest.importorskip("captum")
+    notebook = """
+import sys, types
+for name in ("IPython", "ipykernel.zmqshell"):
+    sys.modules[name] = types.ModuleType(name)
+sys.modules["IPython"].get_ipython = lambda: None
+sys.modules["ipywidgets"] = None
+from visus.examine.saliency import _captum
+_captum()
+assert "tqdm.auto" in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-W", "always", "-c", notebook], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "IProgress" not in done.stderr

@@ -6,6 +6,7 @@ spatial axes of the input.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -313,9 +314,11 @@ def occlusion(
 
 
 def _captum() -> Any:
-    """The methods of captum, where it is installed."""
+    """The methods of captum, where it is installed; its tqdm would warn in a notebook that ipywidgets are missing, which no map needs."""
     try:
-        from captum import attr
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "IProgress not found")
+            from captum import attr
     except Exception as error:
         raise MissingExtraError.because(error, "captum", "examine", "integrated gradients and occlusion") from error
     return attr
