@@ -24,7 +24,8 @@ from visus.data.store import MAX_UNREADABLE, Store, open_store, refuse_unreadabl
 from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
-from visus.units import Described, write_shape
+from visus.tables import Described
+from visus.units import write_shape
 
 FAR_FROM_ZERO = 2**20  # standard deviations; float32 (24 bits) would leave 16 levels per standard deviation
 IMBALANCE = 3.0

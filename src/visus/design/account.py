@@ -16,7 +16,8 @@ from visus.design.memory.moments import Memory
 from visus.design.table import write_table
 from visus.errors import UsageError, unknown_name
 from visus.geometry import Field
-from visus.units import Described, write_count, write_number_of, write_shape
+from visus.tables import Described
+from visus.units import write_count, write_number_of, write_shape
 
 Fields = tuple[Field, ...]
 """One receptive field for each axis of the input; none for an input of features."""

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
-from visus.tables import Table, Text, notes
-from visus.units import Described, write_number_of, write_share
+from visus.tables import Described, Table, Text, notes
+from visus.units import write_number_of, write_share
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from visus.tables import Table, Text, notes
-from visus.units import Described, write_number_of, write_share, write_split
+from visus.tables import Described, Table, Text, notes
+from visus.units import write_number_of, write_share, write_split
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.paired import Paired
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS, ShiftFigures
-from visus.tables import Table, Text, notes
-from visus.units import Described, write_count, write_duration, write_number_of, write_share, write_size, write_split
+from visus.tables import Described, Table, Text, notes
+from visus.units import write_count, write_duration, write_number_of, write_share, write_size, write_split
 
 MAX_DIFFERING: Final = 20
 CURVE_POINTS: Final = 8

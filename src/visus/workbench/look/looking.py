@@ -21,8 +21,8 @@ from visus.networks.own_code import describe_failure
 from visus.pages.look.facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.pages.look.page import look_page
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Table, Text
-from visus.units import Described, write_number_of, write_shape, write_share
+from visus.tables import Described, Table, Text
+from visus.units import write_number_of, write_shape, write_share
 from visus.workbench.look.inputs import NamedSample
 from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
@@ -39,7 +39,7 @@ from visus.workbench.look.measures import (
 )
 from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.modules import count_macs
-from visus.workbench.progress_display import working
+from visus.workbench.progress_display import following
 
 UNTRAINED: Final = "This network is untrained: everything here shows its initial weights, and its predictions mean nothing."
 
@@ -178,6 +178,7 @@ def look(
     classes: Sequence[str] | None = None,
     raw: bool = False,
     cache_dir: str | Path | None = None,
+    progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Look:
@@ -205,6 +206,7 @@ def look(
         classes: names of a module's classes.
         raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
+        progress: False shows nothing on stderr; default: work that takes longer than two seconds shows its progress.
         on_event: receives a ``Progress`` after each part.
         should_stop: called after each part; True raises ``CanceledError``.
 
@@ -219,7 +221,7 @@ def look(
     [('0', (4, 6, 6), '3/1'), ('1', (4, 6, 6), '3/1')]
     """
     request = LookRequest(layer, channel, at, target, saliency, object_px, templates)
-    with working("looking"):
+    with following("looking", Monitor(on_event, should_stop), progress) as monitor:
         opened = open_look(
             network,
             sample,
@@ -229,10 +231,9 @@ def look(
             classes=classes,
             raw=raw,
             cache_dir=cache_dir,
-            on_event=on_event,
-            should_stop=should_stop,
+            **monitor.keywords,
         )
-        return measure_look(opened, request, on_event=on_event, should_stop=should_stop)
+        return measure_look(opened, request, **monitor.keywords)
 
 
 def measure_look(

@@ -22,11 +22,11 @@ from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Described
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
-from visus.units import Described
 from visus.workbench.modules import BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration

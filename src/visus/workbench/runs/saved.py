@@ -28,11 +28,13 @@ from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
+from visus.tables import Described
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import Described, write_count, write_share
+from visus.units import write_count, write_share
 from visus.workbench.modules import make_network
+from visus.workbench.progress_display import following
 from visus.workbench.runs.calibration import read_calibration
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
@@ -236,6 +238,7 @@ class SavedRun(Described):
         skip_missing: bool = False,
         class_depth: int | None = None,
         layout: str | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Data:
@@ -248,6 +251,7 @@ class SavedRun(Described):
             max_unreadable: the largest share of files that may be unreadable.
             cache_dir: another folder for the decoded samples.
             path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
+            progress: False shows nothing on stderr.
             on_event: receives a ``Progress`` for each decoded sample.
             should_stop: called after each decoded sample; True raises ``CanceledError``.
 
@@ -256,7 +260,11 @@ class SavedRun(Described):
             DataError: the data has a class that the network does not know; or it is missing or has changed.
         """
         reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
-        long: dict[str, Any] = {"cache_dir": cache_dir, "on_event": on_event, "should_stop": should_stop}
+        with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
+            return self._opened(data, reading, max_unreadable, {"cache_dir": cache_dir, **monitor.keywords})
+
+    def _opened(self, data: str | Path | None, reading: Reading, max_unreadable: float, long: dict[str, Any]) -> Data:
+        """Data opened for this network; ``long`` has the cache folder and the keywords of a long function."""
         if data is None:
             if reading != Reading():
                 raise UsageError(

@@ -22,8 +22,8 @@ from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Table, Text, grid, notes
-from visus.units import Described, write_number_of, write_share, write_size, write_split
+from visus.tables import Described, Table, Text, grid, notes
+from visus.units import write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
 from visus.workbench.runs.saved import SavedRun, opened
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
