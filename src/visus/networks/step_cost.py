@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from visus.networks.fast import Autotuner, Plan, cache, speed_up
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
-from visus.networks.timing import timed, training_passes
+from visus.networks.timing import Work, timed
 
 MAX_SAMPLES = 128  # per measured step; the saving per sample of larger batches is ignored
 _REPEATS = 9
@@ -148,6 +149,25 @@ def _passes(work: StepConfig, module: nn.Module, num_samples: int, side: float) 
     if work.machine.channels_last:
         inputs = inputs.contiguous(memory_format=memory_format(inputs.ndim))
     return training_passes(module, inputs, work.machine)
+
+
+def training_passes(module: nn.Module, inputs: Tensor, machine: Machine) -> Work:
+    """A function that runs the forward and the backward pass of a training step.
+
+    Args:
+        module: returns logits (samples, classes).
+        inputs: (samples, channels, *spatial), on the device; the labels are the classes in turn.
+        machine: device and precision.
+    """
+
+    def passes() -> None:
+        module.zero_grad(set_to_none=True)
+        with machine.autocast():
+            logits = module(inputs).float()
+        labels = torch.arange(len(logits), device=logits.device) % logits.shape[1]
+        F.cross_entropy(logits, labels, label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
+
+    return passes
 
 
 def _shortest_s(run: Callable[[], object], machine: Machine) -> float:

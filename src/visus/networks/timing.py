@@ -5,14 +5,6 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
-
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from visus.networks.machine import Machine
 
 Work = Callable[[], object]
 
@@ -67,22 +59,3 @@ def timed(work: Work, wait: Work = lambda: None) -> float:
     work()
     wait()
     return time.perf_counter() - began
-
-
-def training_passes(module: nn.Module, inputs: Tensor, machine: Machine) -> Work:
-    """A function that runs the forward and the backward pass of a training step.
-
-    Args:
-        module: returns logits (samples, classes).
-        inputs: (samples, channels, *spatial), on the device; the labels are the classes in turn.
-        machine: device and precision.
-    """
-
-    def passes() -> None:
-        module.zero_grad(set_to_none=True)
-        with machine.autocast():
-            logits = module(inputs).float()
-        labels = torch.arange(len(logits), device=logits.device) % logits.shape[1]
-        F.cross_entropy(logits, labels, label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
-
-    return passes

@@ -13,7 +13,8 @@ from visus.networks.fast import slow_down, speed_up, why_no_kernels
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, choose, memory_format, suited
 from visus.networks.own_code import copied
-from visus.networks.timing import Work, training_passes
+from visus.networks.step_cost import training_passes
+from visus.networks.timing import Work
 from visus.workbench.benchmark.result import PLAIN
 
 LEARNING_RATE = 1e-4
