@@ -1,4 +1,4 @@
-"""visus: design, train and look inside convolutional networks, with nothing changed in silence.
+"""Design, train and look inside convolutional networks, with nothing changed in silence.
 
 From a folder with a folder of images for each class to a network in use:
 

@@ -48,6 +48,9 @@ class VisusError(Exception):
     def __str__(self) -> str:
         return f"{printable(self.where)}: {self.message}" if self.where else self.message
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_error, (type(self), self.message, self.where)
 

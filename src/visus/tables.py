@@ -1,6 +1,7 @@
 """Sentences and tables that results carry, as plain text without a width or a color; and the short forms of results.
 
-The command line and pages render them. ``Described`` has the short form of a result: its ``repr``, and HTML in notebooks.
+The command line and pages render the text. ``Described`` is the short form of a result: its ``repr``, and HTML in notebooks.
+``Brief`` is that of a value within a result.
 """
 
 from __future__ import annotations
@@ -124,6 +125,17 @@ class Described:
 
     def _repr_html_(self) -> str:
         return "".join([write_html_rows(*self._facts()), *(write_html_table(*each) for each in self._tables())])
+
+
+class Brief:
+    """A value with many parts and a ``repr`` of one line. Subclasses define ``_words``."""
+
+    def _words(self) -> str:
+        """The value in a few words."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._words()})"
 
 
 def listed(names: Sequence[str], limit: int = 60) -> str:

@@ -17,13 +17,15 @@ import torch
 
 from visus.data.augment import Augmentation, BatchRandom, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.tables import Brief
+from visus.units import write_number_of
 
 MIN_IN_ORDER, MAX_VALUES = 16, 2**23  # minimum samples and maximum input values of an evaluation batch
 RESIDENT_FRACTION = 0.25  # maximum fraction of a device's free memory for keeping all training samples on it
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
+@dataclass(frozen=True, eq=False, repr=False)
+class Part(Brief):
     """The samples of one split.
 
     Args:
@@ -39,6 +41,9 @@ class Part:
     indices: npt.NDArray[np.int64]
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...]
+
+    def _words(self) -> str:
+        return f"{self.name}: {write_number_of(len(self), 'sample')}"
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -24,11 +24,12 @@ from visus.data.store import MAX_UNREADABLE, Store, open_store, refuse_unreadabl
 from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
-from visus.tables import Described
+from visus.tables import Described, Table, listed
 from visus.units import write_shape
 
 FAR_FROM_ZERO = 2**20  # standard deviations; float32 (24 bits) would leave 16 levels per standard deviation
 IMBALANCE = 3.0
+MAX_ROWS = 200  # classes that a notebook shows at most
 LOW_RANGE = "16-bit values in the lowest part of their range"
 
 
@@ -68,13 +69,19 @@ class Data(Described):
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
-        names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
         rows = [
             ("samples", f"{counts}; each {write_shape(self.input_shape)}, {self.preprocessing.dtype}"),
-            ("classes", f"{len(self.classes):,}: {names}"),
+            ("classes", f"{len(self.classes):,}: {listed(self.classes)}"),
             ("source", "included in visus" if self.given is None else str(self.given)),
         ]
         return f"Data {self.name}", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        if len(self.classes) > MAX_ROWS:
+            return ()
+        counts = [self.class_counts(split) for split in SPLITS]
+        rows = tuple((name, *(f"{each[name]:,}" for each in counts)) for name in self.classes)
+        return (("samples of each class", Table(rows, ("class", *SPLITS), (1, 2, 3))),)
 
     @property
     def short_name(self) -> str:

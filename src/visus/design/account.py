@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,10 +12,10 @@ from visus.design.advice.pieces import Advice
 from visus.design.arguments import Shape
 from visus.design.flow import Flow
 from visus.design.memory.moments import Memory
-from visus.design.table import write_table
+from visus.design.table import HEADINGS, cells, write_fields, write_table
 from visus.errors import UsageError, unknown_name
 from visus.geometry import Field
-from visus.tables import Described
+from visus.tables import Brief, Described, Table, listed
 from visus.units import write_count, write_number_of, write_shape
 
 Fields = tuple[Field, ...]
@@ -24,6 +23,9 @@ Fields = tuple[Field, ...]
 
 DETAILS: Final = ("layers", "operations")
 """What an account has rows for: each layer, or each tensor on the way."""
+
+MAX_ROWS: Final = 200
+"""Rows that a notebook shows at most; a longer account shows its totals alone."""
 
 
 def check_detail(detail: str) -> None:
@@ -36,8 +38,8 @@ def check_detail(detail: str) -> None:
         raise UsageError(unknown_name("detail", detail, DETAILS))
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, repr=False)
+class Row(Brief):
     """One row: a layer, or the join of a residual or a concat (which has no parameters and no multiply-adds).
 
     Args:
@@ -70,6 +72,10 @@ class Row:
     bytes_saved: int | None = None
     unread_px: tuple[int, ...] = ()
     is_approximate: bool = False
+
+    def _words(self) -> str:
+        fields = f", receptive field {write_fields(self)}" if self.fields else ""
+        return f"{self.path}: {self.layer} -> {write_shape(self.output_shape)}, {self.num_parameters:,} parameters{fields}"
 
     @property
     def is_exact(self) -> bool:
@@ -137,13 +143,14 @@ class Account(Described):
         costs = f"{self.num_parameters:,} parameters, {write_count(self.macs)} multiply-adds"
         rows = [("shapes", shapes), ("costs", costs)]
         if self.advice:
-            rows.append(
-                (
-                    "advice",
-                    f"{len(self.advice):,}, the gravest: {textwrap.shorten(self.advice[0].text, 90, placeholder='...')}",
-                )
-            )
+            about = [f"{each.kind} ({each.path})" if each.path else each.kind for each in self.advice]
+            rows.append(("advice", f"{listed(about)}; print(*account.advice)"))
         return f"Account of {write_number_of(len(self.rows), 'row')}", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        if len(self.rows) > MAX_ROWS:
+            return ()
+        return (("layers", Table(tuple(tuple(cells(row)) for row in self.rows), HEADINGS, (3, 4))),)
 
     @property
     def num_parameters(self) -> int:

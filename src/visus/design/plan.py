@@ -11,9 +11,12 @@ from visus.design.graph import Impossible, Node, propagate
 from visus.design.items import Item, ItemLike, Sequence, as_item, check_children, write_items
 from visus.design.remedies import explain, smallest_shape
 from visus.errors import DesignError, join_messages
+from visus.tables import listed, write_rows
+from visus.units import write_number_of
 
 MAX_LAYERS: Final = 10_000
 MAX_INPUT: Final = 10_000_000
+MAX_REPR: Final = 400  # characters of a design that its repr has as Python code; of a longer one it has the first items
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -63,7 +66,12 @@ class Design:
         return self.text
 
     def __repr__(self) -> str:
-        return f"Design([{', '.join(item.text for item in self.layers)}])"
+        items = [" ".join(item.text.split()) for item in self.layers]
+        whole = f"Design([{', '.join(items)}])"
+        if len(whole) <= MAX_REPR:
+            return whole
+        layers = write_number_of(sum(item.num_layers for item in self.layers), "layer")
+        return write_rows(f"Design of {layers}", [("items", listed(items)), ("next", "design.text has all of it")])
 
     def place(self, input_shape: Shape, num_classes: int | None = None) -> tuple[Node, ...]:
         """The nodes of the design for one input, with paths and shapes.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CALIBRATION_BINS = 15
 MAX_CLASSES_SHOWN = 20  # of more, the confusion matrix is not printed
+MAX_ROWS = 200  # classes that a notebook shows at most
 _CONFIDENCE = 0.95
 _TINY = torch.finfo(torch.float32).tiny
 _SUM_TOLERANCE = 1e-3
@@ -96,6 +97,14 @@ class Scores(Described):
             rows.insert(0, ("note", known))
         of = f" of the {self.split} set" if self.split else ""
         return f"Scores on {write_number_of(self.num_samples, 'sample')}{of}, {len(self.per_class):,} classes", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        confusion = self._confusion_matrix()
+        headings = ("true / predicted", *self.classes)
+        matrix = [
+            ("confusion matrix", Table(each.rows, headings, each.numbers)) for each in confusion if isinstance(each, Table)
+        ]
+        return (("classes", _class_table(self.per_class)), *matrix) if len(self.per_class) <= MAX_ROWS else ()
 
     @property
     def classes(self) -> tuple[str, ...]:

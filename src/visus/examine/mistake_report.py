@@ -102,6 +102,15 @@ class MistakeReport(Described):
             )
         return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        groups = (("most confident wrong answers", self.confident_wrong), ("labels that may be wrong", self.suspicious))
+        return tuple(
+            (title, table)
+            for title, samples in groups
+            for table in _sample_table("", samples)[1:]
+            if isinstance(table, Table)
+        )
+
     def shown(self) -> Iterator[ShownSample]:
         """All samples in the report, some of them more than once."""
         yield from self.confident_wrong

@@ -72,15 +72,15 @@ def _setting(
     return field(default=default, metadata={**facts, "low": low, "high": high, "known": known})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """The settings that a person asks for. ``resolve`` decides those that are None when the training starts.
 
     Raises:
         RecipeError: at construction; one error lists all invalid settings.
 
-    >>> Recipe(epochs=3).epochs
-    3
+    >>> Recipe(epochs=3, learning_rate=0.01)
+    Recipe(epochs=3, learning_rate=0.01)
     >>> Recipe(optimizer="sdg", label_smoothing=2)
     Traceback (most recent call last):
     visus.errors.RecipeError: 2 mistakes:
@@ -281,6 +281,11 @@ class Recipe:
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
         if mistakes:
             raise RecipeError(join_messages(mistakes))
+
+    def __repr__(self) -> str:
+        named = ((name, getattr(self, name)) for name in FIELDS)
+        given = [f"{name}={value!r}" for name, value in named if value != FIELDS[name].default]
+        return f"{type(self).__name__}({', '.join(given)})"
 
     @property
     def sides(self) -> tuple[float, ...]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from visus.design.arguments import Shape
 from visus.design.plan import Design
+from visus.tables import Brief
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Remedy:
     removes: bool = True
 
 
-@dataclass(frozen=True)
-class Advice:
+@dataclass(frozen=True, repr=False)
+class Advice(Brief):
     """Something in a network that is wasteful or cannot work as intended, with its calculation and changes that were tried.
 
     Args:
@@ -46,6 +47,12 @@ class Advice:
     sentence: str
     changes: tuple[Remedy, ...] = ()
     paths: tuple[str, ...] = ()
+
+    def _words(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+    def __str__(self) -> str:
+        return self.text
 
     @property
     def remedies(self) -> tuple[str, ...]:

@@ -55,12 +55,29 @@ class Look(Described):
     facts: LookFacts
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        sample = self.facts.sample
-        rows = [
-            ("layers", f"{len(self.layers):,}"),
-            ("next", "look.write(FOLDER) writes the page; .to_json() gives the measures"),
-        ]
-        return f"Look at {sample.name}", rows
+        facts = self.facts
+        rows = [("prediction", line)] if (line := self._answer_line()) else []
+        rows += [("warning", "the network is untrained")] if not facts.is_trained else []
+        if self.layers:
+            ends = dict.fromkeys(each.path or "(the module)" for each in (self.layers[0], self.layers[-1]))
+            rows.append(("layers", f"{len(self.layers):,}, {' to '.join(ends)}"))
+        if facts.unit is not None:
+            unit = facts.unit.unit
+            rows.append(("unit", f"channel {unit.channel} of {unit.layer}"))
+        rows.append(("next", ".layers, .facts; .write(FOLDER) writes the page, .to_json() has the measures"))
+        return f"Look at {facts.sample.name}", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return tuple(("layers", each) for each in self.text() if isinstance(each, Table))
+
+    def _answer_line(self) -> str:
+        """The prediction with its probability, and the label if it is known; empty if there is none."""
+        answer, truth = self.facts.answer, self.facts.sample.truth
+        if answer is None:
+            return ""
+        best = answer.order[0]
+        share = write_share(float(answer.probabilities[best]))
+        return f"{answer.classes[best]}, {share}{f'; its label is {truth}' if truth else ''}"
 
     @property
     def layers(self) -> tuple[LayerLook, ...]:

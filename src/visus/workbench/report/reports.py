@@ -151,7 +151,8 @@ class Report(Described):
         return str(self.path)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        return f"Report of {self.facts.name}", [("file", str(self.path))]
+        rows = [("result", self.facts.scores.sentence(self.facts.noun)), ("file", str(self.path))]
+        return f"Report of {self.facts.name}", [*rows, ("next", "open the file in a browser; .facts has all that it shows")]
 
     def to_json(self) -> dict[str, Any]:
         """Its path as plain data; the measurements are in ``inside.json`` and ``scores.json`` in the same folder."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
@@ -28,17 +28,19 @@ from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
-from visus.tables import Described
+from visus.tables import Described, Table
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import write_count, write_share
-from visus.workbench.modules import make_network
+from visus.units import write_count, write_number_of, write_share
+from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.progress_display import following
 from visus.workbench.runs.calibration import read_calibration
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
+
+MAX_NAME: Final = 60  # characters of a network in a repr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,15 +69,8 @@ class SavedRun(Described):
         return self.folder.name
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        design = (
-            (self.folder / "design.txt").read_text("utf-8", "replace").strip()
-            if (self.folder / "design.txt").is_file()
-            else ""
-        )
-        network = design.removeprefix("# a Python object: ")
-        network = network if len(network) <= 60 and "\n" not in network else f"{network.splitlines()[0][:57]}..."
         num_parameters = sum(each.numel() for each in self.module.parameters())
-        rows = [("network", f"{network or type(self.module).__name__}, {write_count(num_parameters)} parameters")]
+        rows = [("network", f"{self._network_name()}, {write_count(num_parameters)} parameters")]
         try:
             scores = self.scores
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
@@ -84,6 +79,26 @@ class SavedRun(Described):
             rows.append(("accuracy", "unknown: the training was not finished"))
         rows.append(("folder", str(self.folder)))
         return f"Run {self.name}: {len(self.classes):,} classes", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        try:
+            return tuple(self.scores._tables())
+        except RunError:
+            return ()
+
+    def _network_name(self) -> str:
+        """The network as it was asked for, if that fits into a line; else the number of its layers, or its class."""
+        file = self.folder / "design.txt"
+        design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
+        try:
+            asked = str(RunFolder.open(self.folder).read_json("data.json")["network"]).strip()
+        except (RunError, KeyError):
+            asked = ""
+        for name in (design.removeprefix(OBJECT_PREFIX), asked):
+            if name and len(name) <= MAX_NAME and "\n" not in name:
+                return name
+        num_layers = sum(1 for part in self.module.modules() if not list(part.children()))
+        return f"{type(self.module).__name__} of {write_number_of(num_layers, 'layer')}"
 
     @cached_property
     def recipe(self) -> Recipe:

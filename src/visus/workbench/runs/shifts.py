@@ -74,6 +74,9 @@ class ShiftReport(Described):
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return (("ways to shift", _way_table(self.ways)),)
+
     def text(self, title: str = "moved") -> Text:
         """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies."""
         ways = self.ways
