@@ -68,8 +68,7 @@ class Objects:
     @cached_property
     def run(self) -> Any:
         """A run on the data."""
-        with _short_reports():
-            return self._trained(DESIGN, 6)
+        return self._trained(DESIGN, 6)
 
     def _trained(self, design: str, epochs: int) -> Any:
         recipe = self.visus.Recipe(epochs=epochs, batch_size=8, learning_rate=0.02, precision="float32", device="cpu")
@@ -108,9 +107,8 @@ class Objects:
     @cached_property
     def antialiased(self) -> Any:
         """The comparison of a run that has a flatten with its antialiased design."""
-        with _short_reports():
-            run = self._trained("conv(4, 3), relu, flatten, linear(classes)", 1)
-            return self.visus.experiment.antialias(run, progress=False)
+        run = self._trained("conv(4, 3), relu, flatten, linear(classes)", 1)
+        return self.visus.experiment.antialias(run, progress=False)
 
     @cached_property
     def tasks(self) -> Any:
@@ -125,7 +123,7 @@ class Objects:
     @cached_property
     def machine(self) -> Any:
         """The report on this machine."""
-        return self.visus.doctor(progress=False)
+        return self.visus.doctor(seconds=0.2, progress=False)
 
     @property
     def folder(self) -> Path:
@@ -151,6 +149,7 @@ def _short_reports() -> Iterator[None]:
 
 
 NAMES = {name for name in vars(Objects) if not name.startswith("_")}
+LIGHT = {"account", "folder", "images", "file", "visus"}  # made without a training
 
 
 def names_used(sources: list[str]) -> set[str]:
@@ -182,8 +181,9 @@ def _objects_of_examples(
     wanted: set[str] = set()
     if test is not None:
         wanted = names_used([example.source for example in test.examples]) & NAMES - set(test.globs)
-    for name in wanted:
-        doctest_namespace[name] = getattr(_objects, name)
-    yield
+    with _short_reports() if wanted - LIGHT else contextlib.nullcontext():
+        for name in wanted:
+            doctest_namespace[name] = getattr(_objects, name)
+        yield
     for name in wanted:
         del doctest_namespace[name]

@@ -34,6 +34,9 @@ class Part(Brief):
         indices: rows of the store that belong to this split.
         labels: class index of each sample.
         names: name of each sample.
+
+    >>> data.split("train")
+    Part(train: 43 samples)
     """
 
     name: str
@@ -49,11 +52,20 @@ class Part(Brief):
         return len(self.indices)
 
     def slice(self, places: slice) -> Part:
-        """A slice of the samples."""
+        """A slice of the samples.
+
+        >>> data.split("train").slice(slice(0, 4))
+        Part(train: 4 samples)
+        """
         return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.names[places])
 
     def rows(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Stored values of the samples at ``places`` of this split, copied; not normalized."""
+        """Stored values of the samples at ``places`` of this split, copied; not normalized.
+
+        >>> import numpy as np
+        >>> data.split("train").rows(np.array([0, 1])).shape
+        torch.Size([2, 3, 8, 8])
+        """
         return torch.from_numpy(np.ascontiguousarray(self.pixels[self.indices[places]]))
 
 

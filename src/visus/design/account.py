@@ -57,6 +57,9 @@ class Row(Brief):
             first. None for a row of a traced module, which knows only its total.
         unread_px: pixels at the far edge of each axis of the input that no window reaches; empty for a layer without a window.
         is_approximate: whether the positions are unevenly spaced, so that the size of the fields is approximate.
+
+    >>> account.rows[0]
+    Row(conv1: conv(4, 3, bias=True) -> 4 x 6 x 6, 112 parameters, receptive field 3/1)
     """
 
     path: str
@@ -79,11 +82,19 @@ class Row(Brief):
 
     @property
     def is_exact(self) -> bool:
-        """Whether the fields are exact, neither an upper bound nor approximate."""
+        """Whether the fields are exact, neither an upper bound nor approximate.
+
+        >>> account.rows[0].is_exact
+        True
+        """
         return not self.is_approximate and all(field.is_exact for field in self.fields)
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain data; the stride of a field is a fraction as text."""
+        """The row as plain data; the stride of a field is a fraction as text.
+
+        >>> account.rows[0].to_json()["output_shape"]
+        [4, 6, 6]
+        """
         return {
             "path": self.path,
             "layer": self.layer,
@@ -123,6 +134,11 @@ class Account(Described):
         find_flows: computes ``flows``; None if there is a row for each operation.
         ends: indices of the rows that compute the output, or that feed it if it has no row.
         advice: advice on the network, the most serious first. ``visus.summary`` adds it; otherwise it is empty.
+
+    >>> account
+    Account of 4 rows
+      shapes  3 x 8 x 8 -> 3
+      costs   127 parameters, 3.90 k multiply-adds
     """
 
     input_shape: Shape
@@ -135,7 +151,11 @@ class Account(Described):
 
     @cached_property
     def flows(self) -> tuple[Flow, ...] | None:
-        """The sources of each row, and how it reads them; None if there is a row for each operation."""
+        """The sources of each row, and how it reads them; None if there is a row for each operation.
+
+        >>> len(account.flows) == len(account.rows)
+        True
+        """
         return None if self.find_flows is None else self.find_flows()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -154,17 +174,29 @@ class Account(Described):
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained values of the whole network."""
+        """Number of trained values of the whole network.
+
+        >>> account.num_parameters
+        127
+        """
         return sum(row.num_parameters for row in self.rows)
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of the whole network for one sample."""
+        """Multiply-adds of the whole network for one sample.
+
+        >>> account.macs
+        3900
+        """
         return sum(row.macs for row in self.rows)
 
     @property
     def bytes_weights(self) -> int:
-        """Bytes of trained values and of buffers such as a running mean."""
+        """Bytes of trained values and of buffers such as a running mean.
+
+        >>> account.bytes_weights
+        508
+        """
         return sum(row.bytes_weights for row in self.rows)
 
     def bytes_training(self, batch_size: int, optimizer: str = "adamw") -> int:
@@ -193,6 +225,9 @@ class Account(Described):
 
         Raises:
             UsageError: the batch size is not a positive integer, or the network failed before its end.
+
+        >>> account.bytes_inference(64) > account.bytes_inference(1)
+        True
         """
         return self._memory.inference(batch_size)
 
@@ -201,6 +236,9 @@ class Account(Described):
 
         Raises:
             UsageError: the optimizer is unknown, or the network failed before its end.
+
+        >>> account.bytes_standing("none"), account.bytes_standing("sgd")
+        (508, 1016)
         """
         return self._memory.standing(optimizer)
 
@@ -209,6 +247,9 @@ class Account(Described):
 
         Raises:
             UsageError: the batch size is not a positive integer, or the network failed before its end.
+
+        >>> account.bytes_saved(64) > account.bytes_saved(1)
+        True
         """
         return self._memory.saved(batch_size)
 
@@ -219,7 +260,11 @@ class Account(Described):
         return self.memory
 
     def to_json(self) -> dict[str, Any]:
-        """The account as plain data."""
+        """The account as plain data.
+
+        >>> account.to_json()["num_parameters"]
+        127
+        """
         return {
             "input": list(self.input_shape),
             "output": list(self.output),

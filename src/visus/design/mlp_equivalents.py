@@ -68,6 +68,10 @@ class Twins(Described):
     Args:
         input_shape: shape of a sample, (channels, *spatial).
         twins: the design itself, then a perceptron for each of ``KINDS``.
+
+    >>> import visus
+    >>> [twin.kind for twin in visus.experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10)]
+    ['the design', 'equal width', 'equal output', 'equal parameters']
     """
 
     input_shape: Shape

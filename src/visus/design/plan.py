@@ -59,7 +59,12 @@ class Design:
 
     @property
     def text(self) -> str:
-        """The text of the design, which ``parse`` reads back. Long designs have one item per line."""
+        """The text of the design, which ``parse`` reads back. Long designs have one item per line.
+
+        >>> from visus.design import parse
+        >>> parse("conv( 8,3 ),relu").text
+        'conv(8, 3), relu'
+        """
         return write_items(self.layers)
 
     def __str__(self) -> str:
@@ -83,6 +88,10 @@ class Design:
         Raises:
             DesignError: a layer cannot take the shape that reaches it. The error names the layer, shows the calculation and
                 the smallest accepted input, and lists remedies that work.
+
+        >>> from visus.design import parse
+        >>> [node.output_shape for node in parse("conv(8, 3), relu").place((3, 32, 32))]
+        [(8, 30, 30), (8, 30, 30)]
         """
         shape = check_input_shape(input_shape)
         if num_classes is not None and num_classes < 1:
@@ -97,6 +106,10 @@ class Design:
 
         Raises:
             DesignError: as for ``place``.
+
+        >>> from visus.design import parse
+        >>> parse("conv(8, 3), relu").output_shape((3, 32, 32))
+        (8, 30, 30)
         """
         return self.place(input_shape, num_classes)[-1].output_shape
 

@@ -101,6 +101,9 @@ class Ways(Described):
         now: the design as it is.
         found: one for each kind that reaches the field.
         missing: the other kinds.
+
+    >>> ways_to_see(2000, (3, 64, 64), 10).missing[0].kind
+    'more layers'
     """
 
     field_px: int

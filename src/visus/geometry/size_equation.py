@@ -59,12 +59,20 @@ class Solution(Described):
 
     @property
     def unread_border(self) -> int:
-        """Pixels of the padded far edge that the last position does not reach; 0 if the division has no remainder."""
+        """Pixels of the padded far edge that the last position does not reach; 0 if the division has no remainder.
+
+        >>> Solution(224, 7, 3, 2, 112).unread_border
+        1
+        """
         return self._steps % self.stride
 
     @property
     def gives(self) -> int:
-        """The output size that follows from the four other numbers; less than 1 if the kernel does not fit."""
+        """The output size that follows from the four other numbers; less than 1 if the kernel does not fit.
+
+        >>> Solution(224, 7, 3, 2, 111).gives
+        112
+        """
         return self._steps // self.stride + 1
 
     @property

@@ -301,6 +301,9 @@ class Recipe:
 
         Raises:
             RecipeError: unknown name, or invalid value.
+
+        >>> Recipe(epochs=3).replace(seed=1)
+        Recipe(epochs=3, seed=1)
         """
         unknown = [name for name in changes if name not in FIELDS]
         if unknown:
@@ -331,7 +334,11 @@ class Recipe:
         return self.replace(**dict.fromkeys(reset), **settings), reset
 
     def to_yaml(self) -> str:
-        """YAML with one line per setting and its meaning as a comment; ``from_yaml`` reads it back."""
+        """YAML with one line per setting and its meaning as a comment; ``from_yaml`` reads it back.
+
+        >>> Recipe(epochs=3).to_yaml().splitlines()[0].partition("  #")[0]
+        'epochs: 3'
+        """
         import yaml
 
         lines = []
@@ -346,6 +353,9 @@ class Recipe:
 
         Raises:
             RecipeError: not a table of settings, unknown names, or invalid values.
+
+        >>> Recipe.from_yaml("epochs: 3")
+        Recipe(epochs=3)
         """
         import yaml
 
@@ -369,6 +379,9 @@ class Recipe:
         Raises:
             UsageError: the file cannot be read.
             RecipeError: the content is invalid.
+
+        >>> Recipe.read(run.folder / "recipe.yaml").epochs
+        6
         """
         return cls.from_yaml(read_text(file), where=str(file))
 

@@ -24,6 +24,10 @@ class CachedData(Described):
         max_bytes: size below which decoding keeps the folder.
         kernel_bytes: size of compiled kernels and measured choices, which ``empty`` keeps.
         is_narrowed: whether only some of the entries were chosen.
+
+    >>> import visus
+    >>> visus.cached_data(cache_dir=folder).entries
+    ()
     """
 
     folder: Path
@@ -116,6 +120,10 @@ class RemovedData(Described):
         folder: the cache folder.
         removed: the entries that were removed.
         kept: the entries that were kept, because a running process uses them.
+
+    >>> import visus
+    >>> visus.cached_data(cache_dir=folder).empty().kept
+    ()
     """
 
     folder: Path

@@ -24,6 +24,9 @@ class DataCheck(Described):
     Args:
         data: the opened data.
         begins: a sentence that names the initial weights of a training.
+
+    >>> visus.check(data).begins
+    'visus train would start from a new network.'
     """
 
     data: Data
@@ -56,7 +59,7 @@ class DataCheck(Described):
         """Its classes and splits, its preprocessing, the initial weights of a training, and warnings.
 
         >>> visus.check(data).text()[0]
-        'levels (NPZ): 60 images of 3 x 8 x 8, normalized by mean and standard deviation of the training set'
+        'levels (npz): 60 images of 3 x 8 x 8, normalized by mean and standard deviation of the training set'
         """
         data = self.data
         warnings = [f"warning: {warning}" for warning in data.warnings] or ["no warnings."]
@@ -125,7 +128,7 @@ def check(
 
     >>> import visus
     >>> visus.check(data)
-    Check of levels (NPZ)
+    Check of levels (npz)
       samples   43 train, 5 val, 12 test; each 3 x 8 x 8
       classes   3: 0, 1, 2
       warnings  none

@@ -29,6 +29,10 @@ class Difference(Described):
         left, right: their accounts.
         memory: the memory of a training step of each.
         rows: the rows of both, matched.
+
+    >>> import visus
+    >>> [pair.differs for pair in visus.diff("conv(8, 3), relu", "conv(8, 3), gelu", (3, 32, 32)).rows]
+    [(), ('layer',)]
     """
 
     names: tuple[str, str]
@@ -98,7 +102,7 @@ class Difference(Described):
 
         >>> import visus
         >>> visus.diff("conv(8, 3), relu", "conv(8, 5), relu", (3, 32, 32)).text()[0].rows[1]
-        ('>', 'conv1', 'conv(8, 5)', '8 x 28 x 28', '608', '470 k', '5/1')
+        ('>', 'conv1', 'conv(8, 5, bias=True)', '8 x 28 x 28', '608', '470 k', '5/1')
         """
         return (self._row_table(), *self.sentences())
 

@@ -26,6 +26,9 @@ class MachineReport(Described):
         kernels: ``ready``, or the reason why the kernels of visus are not used.
         cache: folder of decoded data.
         cache_bytes: size of this folder.
+
+    >>> machine.machine["cores"] >= 1
+    True
     """
 
     machine: dict[str, Any]
@@ -85,20 +88,21 @@ class MachineReport(Described):
         }
 
 
-def doctor(*, progress: bool | None = None) -> MachineReport:
-    """Examine this machine: versions, devices, and what is fast. It takes about two seconds.
+def doctor(*, seconds: float = 2.0, progress: bool | None = None) -> MachineReport:
+    """Examine this machine: versions, devices, and what is fast.
 
     Args:
+        seconds: duration of the speed measurement.
         progress: False shows nothing on stderr.
 
-    >>> machine = visus.doctor()
+    >>> machine = visus.doctor(seconds=0.2)
     >>> machine.speeds[0].name, machine.speeds[0].ratio
     ('float32', 1.0)
     """
     cache = cache_folder()
     num_bytes = sum(file.stat().st_size for file in cache.rglob("*") if file.is_file()) if cache.is_dir() else 0
     with working("measuring this machine", progress):
-        speeds = quick_speed()
+        speeds = quick_speed(seconds=seconds)
     return MachineReport(describe(cache), speeds, choose().reason, why_no_kernels() or "ready", cache, num_bytes)
 
 

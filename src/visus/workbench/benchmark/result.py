@@ -25,6 +25,9 @@ class Timing:
         work: ``prediction`` or ``training step``.
         batch_size: number of samples of one call.
         seconds: seconds of one call in each round; the ways take turns, so the same round of two ways can be compared.
+
+    >>> Timing("PyTorch, float32", "prediction", 32, (0.1, 0.2, 0.4)).batch_size
+    32
     """
 
     way: str
@@ -70,6 +73,9 @@ class Agreement:
         largest_difference: largest absolute difference of two outputs; NaN if an output is NaN.
         largest_output: largest absolute value of the plain outputs, for comparison.
         same_labels: share of the samples whose most probable class is the same; None if an output is no row of classes.
+
+    >>> Agreement("PyTorch, bfloat16", 0.02, 4.0, 1.0).way
+    'PyTorch, bfloat16'
     """
 
     way: str
@@ -115,6 +121,9 @@ class Benchmark(Described):
         left_out: ways and kinds of work that were not measured, with the reason.
         machine: facts about the machine; see ``visus.networks.machine.describe``.
         notes: remarks on the figures.
+
+    >>> measured.agreements[0]
+    Agreement(way='PyTorch, float32', largest_difference=0.0, largest_output=..., same_labels=1.0)
     """
 
     name: str
@@ -202,7 +211,7 @@ class Benchmark(Described):
     def text(self) -> Text:
         """Samples per second of every way with the range of the rounds, how far its outputs are from plain PyTorch, and the machine.
 
-        >>> measured.text()[0].headings[0]
+        >>> measured.text()[1].headings[0]
         'way to compute'
         """
         ratio = [

@@ -104,6 +104,9 @@ class Comparison(Described):
         contenders: the runs.
         pairs: the first run with each other run; also each perceptron with its copy trained on shuffled positions, if any.
         notes: remarks on the comparison.
+
+    >>> [each.kind for each in comparison.contenders]
+    ['network', 'network']
     """
 
     split: str
@@ -128,7 +131,11 @@ class Comparison(Described):
         return (("runs", self._run_table()),)
 
     def text(self) -> Text:
-        """The runs, their differences from the first, and the samples with different predictions."""
+        """The runs, their differences from the first, and the samples with different predictions.
+
+        >>> comparison.text()[0].headings[:3]
+        ('run', 'network', 'accuracy')
+        """
         first = self.contenders[0]
         learned = ((each.name, each.scores.learned_sentence(self.noun)) for each in self.contenders)
         lines: list[str | Table] = [f"{name}: {sentence}" for name, sentence in learned if sentence]
@@ -183,7 +190,11 @@ class Comparison(Described):
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data."""
+        """The comparison as plain data.
+
+        >>> list(comparison.to_json())
+        ['split', 'num_samples', 'runs', 'pairs', 'notes']
+        """
         return {
             "split": self.split,
             "num_samples": self.contenders[0].scores.num_samples,

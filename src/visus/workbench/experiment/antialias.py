@@ -26,6 +26,9 @@ class Antialiased(Described):
     Args:
         before, after: how the predictions of each change under shifts of the samples.
         comparison: both compared on the held-out samples.
+
+    >>> antialiased.comparison.contenders[1].kind
+    'global pooling instead of flatten'
     """
 
     before: ShiftReport
@@ -46,13 +49,21 @@ class Antialiased(Described):
         return tuple(self.comparison._tables())
 
     def text(self) -> Text:
-        """Both reports on shifts, then the comparison."""
+        """Both reports on shifts, then the comparison.
+
+        >>> antialiased.text()[0].startswith("moved: 12 of 12 images")
+        True
+        """
         changed = self.comparison.contenders[1]
         after = self.after.text(title=f"with {changed.kind}, {changed.folder}")
         return (*self.before.text(), *after, *self.comparison.text())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON.
+
+        >>> list(antialiased.to_json())
+        ['shifts', 'shifts_antialiased', 'comparison']
+        """
         return {
             "shifts": self.before.to_json(),
             "shifts_antialiased": self.after.to_json(),

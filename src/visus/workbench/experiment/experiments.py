@@ -100,9 +100,9 @@ def mlp(
     >>> visus.experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10)
     Equivalent perceptrons for samples of 1 x 28 x 28
       the design        44.4 k parameters, 282 k multiply-adds
-      equal width       38.5 k parameters, 38.3 k multiply-adds
-      equal output      1.45 M parameters, 1.45 M multiply-adds
-      equal parameters  44.7 k parameters, 44.5 k multiply-adds
+      equal width       17.9 k parameters, 17.6 k multiply-adds
+      equal output      942 k parameters, 940 k multiply-adds
+      equal parameters  44.1 k parameters, 43.9 k multiply-adds
     """
     if isinstance(run, Design) or (isinstance(run, str) and not Path(run).is_dir()):
         given = {"output": output, "device": device, "cache_dir": cache_dir, "shuffle_pixels": shuffle_pixels or None}

@@ -50,6 +50,9 @@ class TaskComparison(Described):
         facts: the results.
         page: path of the page with the filters; a JSON file of the same name has the figures.
         runs: folders of the new runs.
+
+    >>> tasks.page.name
+    'tasks.html'
     """
 
     facts: TaskFacts
@@ -69,7 +72,11 @@ class TaskComparison(Described):
         return (("similarity to the run", self._similarity_table()),)
 
     def text(self) -> Text:
-        """How similar the first filters and every layer are to those of the run."""
+        """How similar the first filters and every layer are to those of the run.
+
+        >>> tasks.text()[0].headings[0]
+        'similarity to the run'
+        """
         facts = self.facts
         return (
             self._similarity_table(),
@@ -91,7 +98,11 @@ class TaskComparison(Described):
         return Table(tuple(rows), headings, tuple(range(1, len(headings))))
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data."""
+        """The comparison as plain data.
+
+        >>> [folder.endswith("levels-reconstruction") for folder in tasks.to_json()["runs"]]
+        [True]
+        """
         return {**self.facts.to_json(), "page": str(self.page), "runs": [str(folder) for folder in self.runs]}
 
 

@@ -50,6 +50,9 @@ class Look(Described):
 
     Args:
         facts: all results, as plain values.
+
+    >>> looked.facts.sample.name
+    'test:0 (x[2])'
     """
 
     facts: LookFacts
@@ -82,11 +85,19 @@ class Look(Described):
     @property
     def layers(self) -> tuple[LayerLook, ...]:
         """The layers in the order of computation: path, shape, maps, fields, share of zeros, number of dead and sparse
-        filters."""
+        filters.
+
+        >>> [each.path for each in looked.layers]
+        ['conv1', 'relu1', 'globalpool1', 'linear1']
+        """
         return self.facts.layers
 
     def page(self) -> str:
-        """All results as one self-contained HTML page."""
+        """All results as one self-contained HTML page.
+
+        >>> looked.page().startswith("<!doctype html>")
+        True
+        """
         return look_page(self.facts)
 
     def write(self, path: str | Path) -> Path:
@@ -99,6 +110,9 @@ class Look(Described):
 
         Raises:
             StorageError: the file cannot be written.
+
+        >>> looked.write(folder / "look.html").name
+        'look.html'
         """
         wanted = Path(path)
         wanted = wanted / page_name(self.facts.sample.name) if wanted.is_dir() else wanted
@@ -110,7 +124,11 @@ class Look(Described):
         return place
 
     def text(self) -> Text:
-        """The prediction, a row for each layer, and notes on them."""
+        """The prediction, a row for each layer, and notes on them.
+
+        >>> any(isinstance(each, Table) for each in looked.text())
+        True
+        """
         facts, lines = self.facts, list[str | Table]()
         sample = facts.sample
         if facts.answer is not None:
@@ -140,7 +158,11 @@ class Look(Described):
         return tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """All measures as plain data, without maps."""
+        """All measures as plain data, without maps.
+
+        >>> list(looked.to_json())[:2]
+        ['network', 'is_trained']
+        """
         return self.facts.to_json()
 
 

@@ -142,6 +142,9 @@ class Report(Described):
     Args:
         path: path of ``report.html``.
         facts: all facts in it.
+
+    >>> run.report().path.name
+    'report.html'
     """
 
     path: Path
@@ -155,7 +158,11 @@ class Report(Described):
         return f"Report of {self.facts.name}", [*rows, ("next", "open the file in a browser; .facts has all that it shows")]
 
     def to_json(self) -> dict[str, Any]:
-        """Its path as plain data; the measurements are in ``inside.json`` and ``scores.json`` in the same folder."""
+        """Its path as plain data; the measurements are in ``inside.json`` and ``scores.json`` in the same folder.
+
+        >>> list(run.report().to_json())
+        ['report']
+        """
         return {"report": str(self.path)}
 
 

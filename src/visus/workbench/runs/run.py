@@ -43,6 +43,9 @@ class Run(SavedRun):
         preprocessing: preprocessing of every sample.
         machine: device and precision.
         which: the loaded weights, ``best`` or ``last``.
+
+    >>> run.classes, run.folder.name
+    (('0', '1', '2'), 'levels')
     """
 
     def evaluate(
@@ -68,6 +71,11 @@ class Run(SavedRun):
 
         Raises:
             DataError: the data has a class that the network does not know, or has changed since the training.
+
+        >>> run.evaluate().num_samples
+        12
+        >>> run.evaluate((images, [0, 1, 2, 0, 1, 2])).num_samples
+        6
         """
         with following("scoring", Monitor(on_event, should_stop), progress) as monitor:
             return evaluate(self, data, split=split, raw=raw, cache_dir=cache_dir, **monitor.keywords)
@@ -100,6 +108,9 @@ class Run(SavedRun):
 
         Raises:
             UsageError: an array does not fit the network, or ``top`` exceeds its number of classes.
+
+        >>> [prediction.label in run.classes for prediction in run.predict(images)]
+        [True, True, True, True, True, True]
         """
         return predict(self, files, top=top, raw=raw, progress=progress, on_event=on_event, should_stop=should_stop)
 
@@ -131,6 +142,9 @@ class Run(SavedRun):
         Raises:
             DataError: the split is empty, or the data has changed since the training.
             UsageError: ``limit`` is below 1.
+
+        >>> run.mistakes(limit=1).num_samples
+        12
         """
         from visus.workbench.runs.mistakes import find_run_mistakes  # a prediction does not need it
 
@@ -155,6 +169,9 @@ class Run(SavedRun):
 
         Raises:
             DataError: the split is empty, or the data has changed since the training.
+
+        >>> run.shifts().ways[0].num_shifts
+        9
         """
         from visus.workbench.runs.shifts import report_shifts
 
@@ -184,6 +201,9 @@ class Run(SavedRun):
         Raises:
             UsageError: the layer, channel, position, class or sample does not exist.
             ImageError: the sample cannot be read.
+
+        >>> run.look("test:0", templates=False).layers[0].path
+        'conv1'
         """
         from visus.workbench.look.looking import look
 
@@ -225,6 +245,9 @@ class Run(SavedRun):
             RunError: the training was not finished, or a file is missing or damaged.
             DataError: the data has changed since the training.
             UsageError: the data is not the run's own.
+
+        >>> run.report().path == run.folder / "report.html"
+        True
         """
         from visus.workbench.report.reports import rewrite_report
 
@@ -254,6 +277,9 @@ class Run(SavedRun):
         Raises:
             UsageError: the runs know different classes.
             DataError: the runs were trained on different data and none was given.
+
+        >>> len(run.compare(run.folder).contenders)
+        2
         """
         from visus.workbench.compare.runs import compare
 
@@ -281,5 +307,8 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     Raises:
         RunError: the folder is not a run, or a file is missing or damaged.
         WeightsError: the weights do not fit the design.
+
+    >>> load(run.folder).name
+    'levels'
     """
     return read_run(Run, folder, network=network, device=device, which=which)

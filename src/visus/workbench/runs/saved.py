@@ -65,7 +65,11 @@ class SavedRun(Described):
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """The folder's name.
+
+        >>> run.name
+        'levels'
+        """
         return self.folder.name
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -102,7 +106,11 @@ class SavedRun(Described):
 
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe of the training."""
+        """The recipe of the training.
+
+        >>> run.recipe.epochs
+        6
+        """
         return Recipe.read(self.folder / "recipe.yaml")
 
     @property
@@ -111,6 +119,9 @@ class SavedRun(Described):
 
         Raises:
             RunError: ``calibration.json`` is damaged.
+
+        >>> run.calibration.reason
+        '5 samples of the validation set are too few to fit a temperature on: 50 are needed'
         """
         return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
 
@@ -119,6 +130,9 @@ class SavedRun(Described):
 
         Args:
             raw: use the network's own softmax.
+
+        >>> run.calibrator().temperature
+        1.0
         """
         return UNCALIBRATED if raw else self.calibration.calibrator
 
@@ -128,6 +142,10 @@ class SavedRun(Described):
         Args:
             logits: (samples, classes).
             raw: return the network's own probabilities, not calibrated; the most probable class is the same.
+
+        >>> logits = run.answers(data, "test")
+        >>> run.probabilities(logits).shape
+        torch.Size([12, 3])
         """
         return self.calibrator(raw=raw)(logits)
 
@@ -137,6 +155,9 @@ class SavedRun(Described):
 
         Raises:
             RunError: the training was not finished, or the file is damaged.
+
+        >>> run.scores.num_samples
+        12
         """
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
@@ -144,6 +165,10 @@ class SavedRun(Described):
         """The logits (samples, classes) for batches of scaled inputs, with the test-time augmentation of the recipe.
 
         They are not calibrated; ``probabilities`` calibrates them.
+
+        >>> batch = run.preprocessing.scaled(data.split("test").rows(slice(0, 4)))
+        >>> run.logits([batch]).shape
+        torch.Size([4, 3])
         """
         machine = self.machine
         return predict_logits(
@@ -157,11 +182,19 @@ class SavedRun(Described):
 
     @property
     def views_sentence(self) -> str:
-        """A sentence on the test-time augmentation; empty if there is none."""
+        """A sentence on the test-time augmentation; empty if there is none.
+
+        >>> run.views_sentence.startswith("Where the top two probabilities (before calibration) are within 0.5 of each other")
+        True
+        """
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def calibration_sentence(self, *, raw: bool = False) -> str:
-        """Whether its probabilities are calibrated, as a sentence."""
+        """Whether its probabilities are calibrated, as a sentence.
+
+        >>> run.calibration_sentence().startswith("Probabilities are not calibrated: ")
+        True
+        """
         if raw and self.calibration.is_used:
             return "Probabilities are the network's own (raw), not calibrated."
         return self.calibration.sentence(self.preprocessing.noun)
@@ -178,6 +211,9 @@ class SavedRun(Described):
 
         Raises:
             DataError: the split is empty.
+
+        >>> run.answers(data, "test").shape
+        torch.Size([12, 3])
         """
         part = data.split(split)
         if not len(part):
@@ -209,6 +245,9 @@ class SavedRun(Described):
 
         Raises:
             DataError: the split is empty.
+
+        >>> run.score(data, "test").accuracy == run.scores.accuracy
+        True
         """
         logits = self.answers(data, split, on_event=on_event, should_stop=should_stop) if answers is None else answers
         shown = "all" if data.is_whole else split
@@ -224,12 +263,20 @@ class SavedRun(Described):
         Args:
             part: the samples.
             data: the data that contains them.
+
+        >>> marks, notes = run.known(data.split("train"), data)
+        >>> bool(marks[0].all()), notes
+        (True, [])
         """
         cache = data.store.folder.parent
         return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
 
     def notes_on(self, data: Data, split: str) -> list[str]:
-        """Notes on the samples and the network, for display with the scores."""
+        """Notes on the samples and the network, for display with the scores.
+
+        >>> run.notes_on(data, "val")[-1].startswith("The validation split also selected the weights")
+        True
+        """
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
         if split == "val" and not len(data.split("test")):
@@ -273,6 +320,9 @@ class SavedRun(Described):
         Raises:
             UsageError: ``path_column`` or a similar option is set without other data.
             DataError: the data has a class that the network does not know; or it is missing or has changed.
+
+        >>> run.open_data().classes
+        ('0', '1', '2')
         """
         reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
         with following("decoding", Monitor(on_event, should_stop), progress) as monitor:

@@ -54,6 +54,9 @@ class ShiftReport(Described):
         placement: accuracy by position and size of the object.
         remedies: changes to try; ``visus experiment antialias`` measures their effect.
         notes: remarks on the results.
+
+    >>> [way.way for way in shifted.ways]
+    ['roll', 'zeros', 'edge', 'reflect', 'crop']
     """
 
     split: str
@@ -78,7 +81,11 @@ class ShiftReport(Described):
         return (("ways to shift", _way_table(self.ways)),)
 
     def text(self, title: str = "moved") -> Text:
-        """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies."""
+        """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies.
+
+        >>> shifted.text()[0]
+        'moved: 12 of 12 images (test), by up to 1 x 1 px, 9 shifts of each'
+        """
         ways = self.ways
         lines: list[str | Table] = [
             f"{title}: {self.num_samples:,} of {write_number_of(self.num_in_split, self.noun)} ({self.split}), by up to "
@@ -108,7 +115,11 @@ class ShiftReport(Described):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
+        """The report as plain data.
+
+        >>> shifted.to_json()["num_samples"]
+        12
+        """
         return {
             "split": self.split,
             "num_samples": self.num_samples,
