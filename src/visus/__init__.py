@@ -4,46 +4,48 @@ From a folder with a folder of images for each class to a network in use:
 
     import visus
 
-    run = visus.train("photos")                  # trains, and writes runs/photos with a report
-    print(run)                                   # its accuracy on held-out images, with the interval
+    run = visus.train("photos")                  # trains; writes runs/photos with a report
+    print(run)                                   # accuracy on held-out images, with interval
     for prediction in run.predict("new"):        # a folder, files or arrays
         print(prediction.file, prediction.label, prediction.probability)
     run.look("new/cat.jpg").write("cat.html")    # what the network sees in one image
 
-Results print in a few lines, show tables in a notebook, and have ``text()`` and ``to_json()``. Work that takes longer than two
-seconds shows its progress; ``progress=False`` turns that off.
+Results print in a few lines, show tables in a notebook, and have text() and to_json(). Work
+that takes longer than two seconds shows its progress; progress=False turns that off.
 
 Data
-    open_data     open a folder, table or array file: decoded once, split, every change counted
-    check         what is wrong with the data, before training
-    cached_data   the decoded data on this disk
+    open_data    open a folder, table or array file: decoded once, split, every change counted
+    check        what is wrong with the data, before training
+    cached_data  the decoded data on this disk
+    Data         opened data: its splits, classes and warnings
 
 Design
-    parse         a design from its text, such as "conv(32, 3), norm, relu, globalpool, linear(classes)"
-    summary       shapes, parameters, multiply-adds and receptive field of every layer, with advice
-    diff          two networks row by row
-    solve         the size equation for any unknown; ways to a receptive field
-    network       a torch.nn.Module from any form of network
-    design        the layers and families as Python names: visus.design
+    parse        a design from its text, such as "conv(32, 3), relu, globalpool, linear(classes)"
+    summary      shapes, parameters, multiply-adds, receptive fields of all layers; advice
+    diff         two networks row by row
+    solve        the size equation for any unknown; ways to a receptive field
+    network      a torch.nn.Module from any form of network
+    Design       a network as plain data
+    design       the package of layers and families: help("visus.design")
 
 Train
-    train         train a network, and write a run folder
-    Recipe        the settings of a training
-    resume        continue a stopped training
-    load          load a run from its folder
+    train        train a network, and write a run folder
+    Recipe       the settings of a training
+    resume       continue a stopped training
+    load         load a run from its folder
 
 Look inside and measure
-    Run           evaluate, predict, mistakes, shifts, look, report, compare
-    look          what a network sees in one image
-    compare       two runs on the same samples
-    experiment    train a run again with one change: mlp, shuffle, task, antialias
-    examine       activations, filters, saliency, effective receptive fields as arrays: visus.examine
-    benchmark     samples per second in every way to compute a network
-    speed_up      the fastest kernels of this machine for a network; slow_down undoes it
-    doctor        versions, devices, and what is fast on this machine
+    Run          evaluate, predict, mistakes, shifts, look, report, compare
+    look         what a network sees in one image
+    compare      two runs on the same samples
+    experiment   train a run again with one change: mlp, shuffle, task, antialias
+    examine      activations, filters, saliency, receptive fields as arrays
+    benchmark    samples per second, in every way to compute a network
+    speed_up     the fastest kernels of this machine for a network; slow_down undoes it
+    doctor       versions, devices, and what is fast on this machine
 
-Every error is a VisusError whose message names the remedy. Each name is loaded when it is first used, so ``import visus`` does
-not load torch.
+Every error is a VisusError whose message names the remedy. Each name is loaded when it is first
+used, so "import visus" does not load torch. The command line does the same: visus --help.
 
 >>> import visus
 >>> visus.summary("lenet5", (1, 28, 28), 10).num_parameters

@@ -1,16 +1,16 @@
-"""Experiments with a trained run: train it again with one change, and compare both on the same held-out samples.
+"""Experiments with a trained run: train it again with one change, and compare both.
 
-==============  =================================================================================
-``mlp``         the network beside multilayer perceptrons of equal parameters and of equal width
-``shuffle``     the network beside itself, trained on images whose pixels are in one random order
-``task``        the filters of the network beside those of the same network trained for another task
-``antialias``   the network beside its antialiased design, which answers more evenly under shifts
-==============  =================================================================================
+    mlp        the network beside multilayer perceptrons of equal parameters and equal width
+    shuffle    the network beside itself, trained on images with all pixels in one random order
+    task       its filters beside those of the same network, trained for another task
+    antialias  the network beside its antialiased design, under shifts of the samples
 
-Each takes a run or its folder, trains new runs beside it, and returns a comparison with ``text()`` and ``to_json()``.
+Each function takes a run or its folder, trains new runs beside it, and compares all of them on
+the same held-out samples. Results have text() and to_json().
 
 >>> from visus import experiment
->>> experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10).twins[0].account.num_parameters
+>>> twins = experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10)
+>>> twins.twins[0].account.num_parameters
 44426
 """
 

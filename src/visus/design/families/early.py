@@ -29,7 +29,11 @@ def lenet5() -> Design:
 
 
 def alexnet() -> Design:
-    """AlexNet in its one-tower form (Krizhevsky 2014, arXiv:1404.5997). Made for 224 x 224 pixels; 63 x 63 at least."""
+    """AlexNet in its one-tower form (Krizhevsky 2014, arXiv:1404.5997). Made for 224 x 224 pixels; 63 x 63 at least.
+
+    >>> alexnet().output_shape((3, 224, 224), 1000)
+    (1000,)
+    """
     features = [
         conv(64, 11, stride=4, padding=2),
         relu,
@@ -58,6 +62,9 @@ def vgg(depth: int = 16) -> Design:
 
     Raises:
         DesignError: there is no VGG of that depth.
+
+    >>> vgg(16).output_shape((3, 224, 224), 1000)
+    (1000,)
     """
     stages = [
         sequence(*num_convs * [conv(width, 3, padding=1, bias=True), norm, relu], maxpool(2), name=f"stage{index}")
