@@ -63,7 +63,7 @@ leaves = st.one_of(
     st.builds(conv, counts, sizes, padding=st.just("same"), name=names),
     st.builds(whiten, sizes, stride=sizes, padding=pads, name=names),
     st.builds(whiten, sizes, padding=st.just("same"), name=names),
-    st.builds(depthwise, sizes, sizes, padding=pads, multiplier=counts, bias=st.none() | flags, name=names),
+    st.builds(depthwise, sizes, sizes, padding=pads, depth_multiplier=counts, bias=st.none() | flags, name=names),
     st.builds(maxpool, st.integers(2, 5), stride=st.none() | sizes, padding=st.integers(0, 1), ceil_mode=flags, name=names),
     st.builds(avgpool, sizes, name=names),
     st.builds(globalpool, st.sampled_from(["avg", "max"]), name=names),

@@ -7,7 +7,7 @@ from typing import Final
 
 from visus.design.arguments import known_choice
 from visus.design.items import sequence
-from visus.design.layers.registry import classes, conv, dropout, flatten, linear, maxpool, norm, relu
+from visus.design.layers.registry import Dropout, classes, conv, dropout, flatten, linear, maxpool, norm, relu
 from visus.design.plan import Design
 
 _VGG: Final = {
@@ -76,15 +76,15 @@ def vgg(depth: int = 16) -> Design:
     return Design([*stages, *head])
 
 
-def mlp(*widths: int, drop: float = 0.0) -> Design:
+def mlp(*widths: int, dropout: float = 0.0) -> Design:
     """A plain network of linear layers: flatten, one hidden layer for each width, and the output layer.
 
     Args:
         widths: outputs of each hidden layer; without widths, a linear classifier.
-        drop: probability of dropout after each hidden layer.
+        dropout: probability of dropout after each hidden layer.
 
     >>> mlp(512).text
     'flatten, linear(512), relu, linear(classes)'
     """
-    hidden = [part for width in widths for part in (linear(width), relu, *([dropout(drop)] if drop else []))]
+    hidden = [part for width in widths for part in (linear(width), relu, *([Dropout(dropout)] if dropout else []))]
     return Design([flatten, *hidden, linear(classes)])

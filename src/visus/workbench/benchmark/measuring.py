@@ -198,10 +198,11 @@ def _random_samples(shape: tuple[int, ...]) -> Tensor:
 def _subject_of_run(run: SavedRun, monitor: Monitor) -> _Subject:
     """A run with its own held-out samples; with random ones if its data is missing."""
     shape, noun = run.preprocessing.input_shape, run.preprocessing.noun
+    notes: tuple[str, ...] = ()
     try:
         data = run.open_data(**monitor.keywords)
         samples, _ = some_samples(run, data.split(data.scored_split), _num_compared(shape))
-        words, notes = write_number_of(len(samples), f"held-out {noun}"), ()
+        words = write_number_of(len(samples), f"held-out {noun}")
     except CanceledError:
         raise
     except VisusError as error:

@@ -52,9 +52,11 @@ def compare(
     >>> comparison.pairs[0].answers.differing
     ()
     """
-    runs = [each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in (left, right)]
+    first, second = (
+        each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in (left, right)
+    )
     with following("comparing", Monitor(on_event, should_stop), progress) as monitor:
-        return compare_runs(*runs, data, split=split, cache_dir=cache_dir, **monitor.keywords)
+        return compare_runs(first, second, data, split=split, cache_dir=cache_dir, **monitor.keywords)
 
 
 def compare_runs(

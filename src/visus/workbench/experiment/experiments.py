@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
@@ -260,7 +260,7 @@ def _shown(monitor: Monitor, progress: bool | None) -> Iterator[Monitor]:
         yield followed
 
 
-def _refuse(given: dict[str, object], what: str) -> None:
+def _refuse(given: Mapping[str, object], what: str) -> None:
     """No argument is ever silently ignored: what plays no part is refused."""
     if names := [name for name, value in given.items() if value is not None]:
         raise UsageError(f"{', '.join(names)} cannot be given with {what}. Leave it out.")
