@@ -265,7 +265,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         (
             "resnet(18)",
             "resnet depends on the data (input_shape), which the text does not contain. Use "
-            'visus.design.resolve("resnet", input_shape=..., num_classes=...).',
+            'visus.design.resolve_network("resnet", input_shape=..., num_classes=...).',
         ),
     ],
 )
