@@ -87,7 +87,7 @@ def signature(family: Callable[..., Design]) -> str:
     """How the family is written, with its defaults; without what follows from the data.
 
     >>> signature(FAMILIES["resnet"]), signature(FAMILIES["mlp"])
-    ('resnet(depth=18)', 'mlp(*widths, drop=0.0)')
+    ('resnet(depth=18)', 'mlp(*widths, dropout=0.0)')
     """
     written = []
     for parameter in inspect.signature(family).parameters.values():

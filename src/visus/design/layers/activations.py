@@ -41,7 +41,12 @@ __all__ = [
 
 
 class Relu(SameShape):
-    """Negative values become 0."""
+    """Negative values become 0.
+
+    >>> from visus.design import relu
+    >>> relu().text
+    'relu'
+    """
 
     prefix = word = "relu"
     reference = Reference("y = max(0, x)", example="conv(16, 3, padding=1), relu", input_shape=(3, 32, 32))
@@ -52,7 +57,12 @@ class Relu(SameShape):
 
 
 class Relu6(SameShape):
-    """Negative values become 0, and those above 6 become 6."""
+    """Negative values become 0, and those above 6 become 6.
+
+    >>> from visus.design import relu6
+    >>> relu6().text
+    'relu6'
+    """
 
     prefix = word = "relu6"
     reference = Reference("y = min(max(0, x), 6)", example="conv(16, 3, padding=1), relu6", input_shape=(3, 32, 32))
@@ -68,6 +78,10 @@ class LeakyRelu(SameShape):
 
     Args:
         negative_slope: the slope below 0.
+
+    >>> from visus.design import leakyrelu
+    >>> leakyrelu(0.2).text
+    'leakyrelu(negative_slope=0.2)'
     """
 
     prefix = word = "leakyrelu"
@@ -91,6 +105,10 @@ class Elu(SameShape):
 
     Args:
         alpha: minus the value that large negative inputs approach.
+
+    >>> from visus.design import elu
+    >>> elu().text
+    'elu'
     """
 
     prefix = word = "elu"
@@ -109,7 +127,12 @@ class Elu(SameShape):
 
 
 class Gelu(SameShape):
-    """The Gaussian error linear unit, in its exact form."""
+    """The Gaussian error linear unit, in its exact form.
+
+    >>> from visus.design import gelu
+    >>> gelu().text
+    'gelu'
+    """
 
     prefix = word = "gelu"
     reference = Reference("y = x*(1 + erf(x/sqrt(2)))/2", example="conv(16, 3, padding=1), gelu", input_shape=(3, 32, 32))
@@ -120,7 +143,12 @@ class Gelu(SameShape):
 
 
 class Silu(SameShape):
-    """Each value times its own sigmoid."""
+    """Each value times its own sigmoid.
+
+    >>> from visus.design import silu
+    >>> silu().text
+    'silu'
+    """
 
     prefix = word = "silu"
     reference = Reference("y = x/(1 + exp(-x))", example="conv(16, 3, padding=1), silu", input_shape=(3, 32, 32))
@@ -131,7 +159,12 @@ class Silu(SameShape):
 
 
 class HardSwish(SameShape):
-    """Each value times its own hard sigmoid: silu without an exponential (Howard et al. 2019, arXiv:1905.02244)."""
+    """Each value times its own hard sigmoid: silu without an exponential (Howard et al. 2019, arXiv:1905.02244).
+
+    >>> from visus.design import hardswish
+    >>> hardswish().text
+    'hardswish'
+    """
 
     prefix = word = "hardswish"
     reference = Reference(
@@ -144,7 +177,12 @@ class HardSwish(SameShape):
 
 
 class Sigmoid(SameShape):
-    """Maps each value to between 0 and 1, along an S-shaped curve."""
+    """Maps each value to between 0 and 1, along an S-shaped curve.
+
+    >>> from visus.design import sigmoid
+    >>> sigmoid().text
+    'sigmoid'
+    """
 
     prefix = word = "sigmoid"
     reference = Reference("y = 1/(1 + exp(-x))", example="conv(16, 3, padding=1), sigmoid", input_shape=(3, 32, 32))
@@ -155,7 +193,12 @@ class Sigmoid(SameShape):
 
 
 class HardSigmoid(SameShape):
-    """Maps each value to between 0 and 1 along a straight line: 0 up to -3, 1 from 3 on."""
+    """Maps each value to between 0 and 1 along a straight line: 0 up to -3, 1 from 3 on.
+
+    >>> from visus.design import hardsigmoid
+    >>> hardsigmoid().text
+    'hardsigmoid'
+    """
 
     prefix = word = "hardsigmoid"
     reference = Reference(
@@ -168,7 +211,12 @@ class HardSigmoid(SameShape):
 
 
 class Tanh(SameShape):
-    """Maps each value to between -1 and 1, along an S-shaped curve."""
+    """Maps each value to between -1 and 1, along an S-shaped curve.
+
+    >>> from visus.design import tanh
+    >>> tanh().text
+    'tanh'
+    """
 
     prefix = word = "tanh"
     reference = Reference(
@@ -181,7 +229,12 @@ class Tanh(SameShape):
 
 
 class Softmax(SameShape):
-    """Maps channels (or features) to probabilities that sum to 1. The loss applies it itself: a classifier does not end with it."""
+    """Maps channels (or features) to probabilities that sum to 1. The loss applies it itself: a classifier does not end with it.
+
+    >>> from visus.design import softmax
+    >>> softmax().text
+    'softmax'
+    """
 
     prefix = word = "softmax"
     row_kind = "softmax"

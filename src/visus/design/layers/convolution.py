@@ -236,7 +236,7 @@ class Conv(Convolution):
 
 @dataclass(frozen=True, repr=False)
 class Depthwise(Convolution):
-    """A convolution of each channel alone: ``multiplier`` filters for each channel.
+    """A convolution of each channel alone: ``depth_multiplier`` filters for each channel.
 
     Each of ``kernel_size``, ``stride``, ``padding`` and ``dilation`` is one number for all axes, or a tuple with one for each.
 
@@ -245,7 +245,7 @@ class Depthwise(Convolution):
         stride: positions from one window to the next.
         padding: zeros added at both ends of an axis; ``"same"`` keeps the size (stride 1 only; an odd pixel goes to the far edge).
         dilation: distance between neighboring positions in the window.
-        multiplier: output channels for each input channel.
+        depth_multiplier: output channels for each input channel.
         bias: whether each output channel has a trained offset. Default: no bias if a ``norm`` (batch norm) follows directly;
             else a bias.
 
@@ -256,11 +256,11 @@ class Depthwise(Convolution):
     prefix = word = "depthwise"
     positional = 1
     reference = Reference(
-        "y[o, q] = bias[o] + sum(weight[o, k]*x[o//multiplier, q*stride - padding + k*dilation] for k in range(kernel_size))",
+        "y[o, q] = bias[o] + sum(weight[o, k]*x[o//depth_multiplier, q*stride - padding + k*dilation] for k in range(kernel_size))",
         OUTSIDE,
-        channels="C_in*multiplier",
+        channels="C_in*depth_multiplier",
         length=LENGTH,
-        parameters="C_in*multiplier*(prod(kernel_size) + bias)",
+        parameters="C_in*depth_multiplier*(prod(kernel_size) + bias)",
         macs="C_out*prod(L_out)*prod(kernel_size)",
         example="depthwise(3, padding=1)",
         drawn=("depthwise(3, padding=1)",),
@@ -271,11 +271,11 @@ class Depthwise(Convolution):
     stride: PerAxis = 1
     padding: PerAxis | Literal["same"] = 0
     dilation: PerAxis = 1
-    multiplier: int = 1
+    depth_multiplier: int = 1
     bias: bool | None = None
 
     def _mistakes(self) -> list[str]:
-        return super()._mistakes() + check_count("multiplier", self.multiplier)
+        return super()._mistakes() + check_count("depth_multiplier", self.depth_multiplier)
 
     def num_groups(self, in_channels: int) -> int:
         return in_channels
@@ -284,7 +284,7 @@ class Depthwise(Convolution):
         return self._torch_code(input_shape, groups=(input_shape[0], None), bias=(self.has_bias, True))
 
     def _out_channels(self, input_shape: Shape) -> int:
-        return input_shape[0] * self.multiplier
+        return input_shape[0] * self.depth_multiplier
 
 
 @dataclass(frozen=True, repr=False)

@@ -88,7 +88,12 @@ class Norm(_AnyNorm):
 
 
 class LayerNorm(_AnyNorm):
-    """Layer norm: normalizes over the channels at each position separately, then applies a trained scale and shift."""
+    """Layer norm: normalizes over the channels at each position separately, then applies a trained scale and shift.
+
+    >>> from visus.design import layernorm
+    >>> layernorm().text
+    'layernorm'
+    """
 
     prefix = word = "layernorm"
     reference = Reference(
@@ -130,6 +135,10 @@ class GroupNorm(_AnyNorm):
 
     Args:
         num_groups: number of groups of channels; it divides the channels.
+
+    >>> from visus.design import groupnorm
+    >>> groupnorm(4).text
+    'groupnorm(4)'
     """
 
     prefix = word = "groupnorm"

@@ -112,6 +112,10 @@ class Scale(SameShape):
 
     Args:
         init: the factors before training.
+
+    >>> from visus.design import scale
+    >>> scale(1e-06).text
+    'scale(1e-06)'
     """
 
     prefix = word = "scale"
@@ -163,6 +167,10 @@ class Dropout(_Dropping):
 
     Args:
         p: probability, from 0 to below 1.
+
+    >>> from visus.design import dropout
+    >>> dropout(0.5).text
+    'dropout(0.5)'
     """
 
     prefix = word = "dropout"
@@ -192,6 +200,10 @@ class DropPath(_Dropping):
 
     Args:
         p: probability, from 0 to below 1.
+
+    >>> from visus.design import droppath
+    >>> droppath(0.1).text
+    'droppath(0.1)'
     """
 
     prefix = word = "droppath"
