@@ -1,0 +1,57 @@
+"""Trains the runs that the figures are drawn from, and keeps the files that they need: ``scripts/pictures --train``.
+
+It takes minutes, and changes every figure that shows a run. Nothing else here trains.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+import visus
+from docs.drawing import runs, shifts, train
+from visus.errors import VisusError
+from visus.training.recipe import Recipe
+from visus.workbench.runs.shift_remedies import antialiased_design
+
+FLATTENED: Final = (
+    "conv(8, 3, padding=1), norm, relu, maxpool(2), conv(16, 3, padding=1), norm, relu, maxpool(2), "
+    "conv(32, 3, padding=1), norm, relu, maxpool(2), flatten, linear(classes)"
+)
+NUM_EPOCHS: Final = 10
+_NEEDED: Final = ("design.txt", "weights/best.safetensors")
+
+
+def train_runs() -> None:
+    """Train every run anew, in a temporary folder, and replace the committed ones."""
+    with tempfile.TemporaryDirectory() as folder:
+        _train_default(Path(folder))
+        _train_for_shifts(Path(folder))
+
+
+def _train_default(folder: Path) -> None:
+    """``visus train`` without arguments, in a terminal."""
+    written = train.transcript(folder)
+    runs.keep_run(folder / "runs" / runs.DEFAULT, runs.DEFAULT)
+    runs.TRANSCRIPT.write_text(written, "utf-8")
+
+
+def _train_for_shifts(folder: Path) -> None:
+    """A network with a flatten on objects in the middle of a canvas, and its antialiased design by ``visus experiment antialias``."""
+    packaged, arrays = visus.open_data(), {}
+    for split in ("train", "val", "test"):
+        part = packaged.split(split)
+        arrays[f"{split}_images"] = shifts.on_canvas(part.rows(np.arange(len(part))))[:, 0].numpy()
+        arrays[f"{split}_labels"] = part.labels
+    np.savez(folder / "centered.npz", **arrays)
+    options = {"output": folder / "runs", "recipe": Recipe(epochs=NUM_EPOCHS)}
+    flattened = visus.train(folder / "centered.npz", FLATTENED, name="flatten", **options)
+    changed = antialiased_design(flattened)
+    if changed is None:
+        raise VisusError("the design of the figure of shifts has nothing to antialias.")
+    visus.train(folder / "centered.npz", changed[0], name="antialiased", **options)
+    for name in shifts.RUNS:
+        runs.keep_run(folder / "runs" / name, name, _NEEDED)
