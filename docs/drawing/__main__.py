@@ -16,7 +16,9 @@ def main() -> int:
         description="Draws the images of README.md and the documentation into docs/pictures, from what visus computes and prints now.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(FIGURES)}; default: all")
-    parser.add_argument("--train", action="store_true", help="first train the runs that they are drawn from anew, which takes minutes")
+    parser.add_argument(
+        "--train", action="store_true", help="first train the runs that they are drawn from anew, which takes minutes"
+    )
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in FIGURES]:
         parser.error(f"no such figure: {', '.join(unknown)}. Known: {', '.join(FIGURES)}.")

@@ -11,9 +11,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
-
 from docs.drawing.figure import Figure
+from PIL import Image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -95,5 +94,7 @@ def _packed(pixels: Pixels) -> bytes:
     content = io.BytesIO()
     image.save(content, format="PNG", optimize=True)
     if content.tell() > MAX_BYTES:
-        raise BrowserError(f"the figure takes {content.tell():,} bytes, and at most {MAX_BYTES:,} are allowed: show less of it.")
+        raise BrowserError(
+            f"the figure takes {content.tell():,} bytes, and at most {MAX_BYTES:,} are allowed: show less of it."
+        )
     return content.getvalue()

@@ -15,7 +15,9 @@ from typing import Final
 STYLE: Final = (Path(__file__).parent / "figure.css").read_text("utf-8")
 """The style of every figure: typeface, margins, and the classes of charts and terminals."""
 
-_VOID: Final = frozenset("area base br col embed hr img input link meta source track wbr".split())
+_VOID: Final = frozenset(
+    ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"]
+)
 
 
 @dataclass(frozen=True)

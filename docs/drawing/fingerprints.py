@@ -50,7 +50,9 @@ def fingerprint(figure: Figure, module: ModuleType, names: tuple[str, ...] = ())
     return {
         "content": _hash("\n".join(pieces(figure.body, names))),
         "style": _hash(figure.style + STYLE),
-        "drawing": _hash("\n".join(code_of(path.read_text("utf-8")) for path in drawing_modules(Path(str(module.__file__))))),
+        "drawing": _hash(
+            "\n".join(code_of(path.read_text("utf-8")) for path in drawing_modules(Path(str(module.__file__))))
+        ),
         "messages": _hash("\n".join(dict.fromkeys(masked(figure.messages, names).splitlines()))),
         "values": {name: round(value, 3) for name, value in figure.values.items()},
     }

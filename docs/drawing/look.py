@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-import visus
 from docs.drawing.figure import Figure, SourcePage
 from docs.drawing.runs import DEFAULT, copied_run
 
-SAMPLE: Final = "test:17"
+import visus
+
+SAMPLE: Final = "test:9"
 
 
 def draw() -> Figure:

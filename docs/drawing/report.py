@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 from unittest.mock import patch
 
-import visus
 from docs.drawing.figure import Figure, SourcePage
 from docs.drawing.runs import DEFAULT, copied_run
+
+import visus
 from visus.workbench.report import measures
 
 NUM_SECTIONS: Final = 2

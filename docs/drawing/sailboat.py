@@ -44,7 +44,9 @@ def _sky_and_sea() -> Image.Image:
     return image
 
 
-def _gradient(share: npt.NDArray[np.float64], first: tuple[int, int, int], last: tuple[int, int, int]) -> npt.NDArray[np.float64]:
+def _gradient(
+    share: npt.NDArray[np.float64], first: tuple[int, int, int], last: tuple[int, int, int]
+) -> npt.NDArray[np.float64]:
     along = np.clip(share, 0, 1)[..., None]
     return np.array(first) * (1 - along) + np.array(last) * along
 

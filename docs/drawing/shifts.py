@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 import torch
-
-import visus
 from docs.drawing.figure import Figure
 from docs.drawing.runs import FOLDER
+
+import visus
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval
@@ -71,9 +71,14 @@ def draw(num_images: int = NUM_IMAGES) -> Figure:
         f"accuracy, and the other {100 * drops['antialiased']:.0f}.<br>Both have the same convolutions and were trained on the same images.</p>"
     )
     drawing = _chart(curves, shifts) + _strip(shown, shifts)
-    legend = "Bands: 95 % intervals, " + f"{num_images:,} held-out images of Fashion-MNIST on a canvas of {28 + 2 * ROOM_PX} x {28 + 2 * ROOM_PX}\u00a0px"
+    legend = (
+        "Bands: 95 % intervals, "
+        + f"{num_images:,} held-out images of Fashion-MNIST on a canvas of {28 + 2 * ROOM_PX} x {28 + 2 * ROOM_PX}\u00a0px"
+    )
     body = f'<div class="shifts">{words}<svg viewBox="0 0 {_WIDTH} {_HEIGHT + 130}">{drawing}</svg><p class="note">{legend}</p></div>'
-    values = {f"{curve.name} {shift:+d} px": value for curve in curves for shift, value in zip(shifts, curve.accuracy, strict=True)}
+    values = {
+        f"{curve.name} {shift:+d} px": value for curve in curves for shift, value in zip(shifts, curve.accuracy, strict=True)
+    }
     return Figure(body, width=1000, values=values)
 
 

@@ -27,8 +27,26 @@ _CONTROL: Final = re.compile(r"\x1b\[([?\d;]*)([A-Za-z])|\x1b\][^\x07]*\x07|([\r
 _THEME: Final = TerminalTheme(
     (29, 32, 37),
     (230, 232, 235),
-    [(29, 32, 37), (240, 113, 103), (138, 201, 120), (236, 190, 92), (110, 168, 254), (205, 150, 232), (96, 205, 213), (230, 232, 235)],
-    [(128, 134, 143), (255, 140, 130), (160, 220, 145), (250, 210, 120), (140, 188, 255), (222, 175, 245), (130, 225, 232), (255, 255, 255)],
+    [
+        (29, 32, 37),
+        (240, 113, 103),
+        (138, 201, 120),
+        (236, 190, 92),
+        (110, 168, 254),
+        (205, 150, 232),
+        (96, 205, 213),
+        (230, 232, 235),
+    ],
+    [
+        (128, 134, 143),
+        (255, 140, 130),
+        (160, 220, 145),
+        (250, 210, 120),
+        (140, 188, 255),
+        (222, 175, 245),
+        (130, 225, 232),
+        (255, 255, 255),
+    ],
 )
 
 
@@ -47,9 +65,7 @@ def run_in_terminal(command: Sequence[str], *, folder: Path, columns: int = COLU
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 60, columns, 0, 0))
     settings = {"TERM": "xterm-256color", "COLUMNS": str(columns), "LINES": "60", "COLORTERM": ""}
     environment = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR")}
-    running = subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment | settings
-    )
+    running = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs, env=environment | settings)
     os.close(theirs)
     written = bytearray()
     while True:

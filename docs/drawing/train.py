@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-
-import visus
 from docs.drawing.figure import Figure
 from docs.drawing.runs import TRANSCRIPT
 from docs.drawing.terminal import run_in_terminal, screen_lines, terminal
+
+import visus
 
 COMMAND: Final = "visus train"
 FIRST, LAST = 4, 3

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from docs.drawing import runs, shifts, train
 
 import visus
-from docs.drawing import runs, shifts, train
 from visus.errors import VisusError
 from visus.training.recipe import Recipe
 from visus.workbench.runs.shift_remedies import antialiased_design
