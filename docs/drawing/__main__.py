@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from docs.drawing.browser import BrowserError
-from docs.drawing.figures import FIGURES, make
+from drawing.browser import BrowserError
+from drawing.figures import FIGURES, make
 
 
 def main() -> int:
     """Make the figures that are named, or all; returns the exit code."""
     parser = argparse.ArgumentParser(
         prog="scripts/pictures",
-        description="Draws the images of README.md and the documentation into docs/pictures, from what visus computes and prints now.",
+        description="Draws the images of README.md and the documentation (docs/pictures/*.png) from what visus computes and prints now.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(FIGURES)}; default: all")
     parser.add_argument(
@@ -23,7 +23,7 @@ def main() -> int:
     if unknown := [name for name in asked.names if name not in FIGURES]:
         parser.error(f"no such figure: {', '.join(unknown)}. Known: {', '.join(FIGURES)}.")
     if asked.train:
-        from docs.drawing.training import train_runs
+        from drawing.training import train_runs
 
         train_runs()
     try:

@@ -11,8 +11,9 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from docs.drawing.figure import Figure
 from PIL import Image
+
+from drawing.figure import Figure
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final
 
-from docs.drawing import advice, look, receptive_field, report, shifts, train
-from docs.drawing.figure import Figure
-from docs.drawing.fingerprints import FOLDER, fingerprint, hash_of_file, read_manifest, write_manifest
-from docs.drawing.runs import class_names
+from drawing import advice, look, receptive_field, report, shifts, train
+from drawing.figure import Figure
+from drawing.fingerprints import FOLDER, fingerprint, hash_of_file, read_manifest, write_manifest
+from drawing.runs import class_names
 
 FIGURES: Final[dict[str, ModuleType]] = {
     "report": report,
@@ -36,7 +36,7 @@ def make(name: str) -> int:
     Raises:
         BrowserError: there is no Chromium, or it failed.
     """
-    from docs.drawing.browser import render
+    from drawing.browser import render
 
     content = render(FIGURES[name].draw())
     FOLDER.mkdir(exist_ok=True)

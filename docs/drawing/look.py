@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from docs.drawing.figure import Figure, SourcePage
-from docs.drawing.runs import DEFAULT, copied_run
-
 import visus
+from drawing.figure import Figure, SourcePage
+from drawing.runs import DEFAULT, copied_run
 
 SAMPLE: Final = "test:9"
 

@@ -8,10 +8,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from docs.drawing.figure import Figure
-from docs.drawing.sailboat import SIDE, sailboat
 
 import visus
+from drawing.figure import Figure
+from drawing.sailboat import SIDE, sailboat
 from visus.examine.effective_fields import EffectiveField, effective_field_sampled
 from visus.examine.layer_calls import Box
 from visus.networks.pretrained import DEFAULT

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Final
 from unittest.mock import patch
 
-from docs.drawing.figure import Figure, SourcePage
-from docs.drawing.runs import DEFAULT, copied_run
-
 import visus
+from drawing.figure import Figure, SourcePage
+from drawing.runs import DEFAULT, copied_run
 from visus.workbench.report import measures
 
 NUM_SECTIONS: Final = 2

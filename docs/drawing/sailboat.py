@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,7 +13,7 @@ SIDE: Final = 224
 _FINE: Final = 4  # it is drawn larger and reduced, so that edges are smooth
 _HORIZON: Final = 150
 
-Points = list[tuple[float, float]]
+Points = Sequence[tuple[float, float]]
 
 
 def sailboat() -> npt.NDArray[np.uint8]:
@@ -84,5 +85,5 @@ def _boat(draw: ImageDraw.ImageDraw) -> None:
     draw.polygon(_scaled([(58, 168), (186, 166), (182, 171), (62, 173)]), fill=(236, 226, 206))
 
 
-def _scaled(points: Points) -> Points:
+def _scaled(points: Points) -> list[tuple[float, float]]:
     return [(across * _FINE, down * _FINE) for across, down in points]

@@ -14,10 +14,10 @@ from typing import Final
 
 import numpy as np
 import torch
-from docs.drawing.figure import Figure
-from docs.drawing.runs import FOLDER
 
 import visus
+from drawing.figure import Figure
+from drawing.runs import FOLDER
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from docs.drawing.figure import Figure
-from docs.drawing.runs import TRANSCRIPT
-from docs.drawing.terminal import run_in_terminal, screen_lines, terminal
 
 import visus
+from drawing.figure import Figure
+from drawing.runs import TRANSCRIPT
+from drawing.terminal import run_in_terminal, screen_lines, terminal
 
 COMMAND: Final = "visus train"
 FIRST, LAST = 4, 3

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from docs.drawing import runs, shifts, train
 
 import visus
+from drawing import runs, shifts, train
+from visus.design import Design
 from visus.errors import VisusError
 from visus.training.recipe import Recipe
+from visus.workbench.runs.run import Run
 from visus.workbench.runs.shift_remedies import antialiased_design
 
 FLATTENED: Final = (
@@ -40,18 +42,21 @@ def _train_default(folder: Path) -> None:
 
 
 def _train_for_shifts(folder: Path) -> None:
-    """A network with a flatten on objects in the middle of a canvas, and its antialiased design by ``visus experiment antialias``."""
-    packaged, arrays = visus.open_data(), {}
+    """A network with a flatten on objects in the middle of a canvas, and the design that ``visus experiment antialias`` makes of it."""
+    packaged, images, labels = visus.open_data(), {}, {}
     for split in ("train", "val", "test"):
         part = packaged.split(split)
-        arrays[f"{split}_images"] = shifts.on_canvas(part.rows(np.arange(len(part))))[:, 0].numpy()
-        arrays[f"{split}_labels"] = part.labels
-    np.savez(folder / "centered.npz", **arrays)
-    options = {"output": folder / "runs", "recipe": Recipe(epochs=NUM_EPOCHS)}
-    flattened = visus.train(folder / "centered.npz", FLATTENED, name="flatten", **options)
+        images[f"{split}_images"] = shifts.on_canvas(part.rows(np.arange(len(part))))[:, 0].numpy()
+        labels[f"{split}_labels"] = part.labels
+    np.savez(folder / "centered.npz", allow_pickle=False, **images, **labels)
+    flattened = _train_centered(folder, FLATTENED, "flatten")
     changed = antialiased_design(flattened)
     if changed is None:
         raise VisusError("the design of the figure of shifts has nothing to antialias.")
-    visus.train(folder / "centered.npz", changed[0], name="antialiased", **options)
-    for name in shifts.RUNS:
-        runs.keep_run(folder / "runs" / name, name, _NEEDED)
+    _train_centered(folder, changed[0], "antialiased")
+
+
+def _train_centered(folder: Path, design: str | Design, name: str) -> Run:
+    run = visus.train(folder / "centered.npz", design, Recipe(epochs=NUM_EPOCHS), name=name, output=folder / "runs")
+    runs.keep_run(run.folder, name, _NEEDED)
+    return run

@@ -12,14 +12,15 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from docs.drawing import __main__ as command
-from docs.drawing import browser, figures, fingerprints, report
-from docs.drawing.browser import SCALE, BrowserError, render
-from docs.drawing.figure import Figure, SourcePage
-from docs.drawing.figures import FIGURES, present_fingerprint
-from docs.drawing.fingerprints import FOLDER, differences, fingerprint, read_manifest
-from docs.drawing.terminal import screen_lines, terminal
 from PIL import Image
+
+from drawing import __main__ as command
+from drawing import browser, figures, fingerprints, report
+from drawing.browser import SCALE, BrowserError, render
+from drawing.figure import Figure, SourcePage
+from drawing.figures import FIGURES, present_fingerprint
+from drawing.fingerprints import FOLDER, differences, fingerprint, read_manifest
+from drawing.terminal import screen_lines, terminal
 
 ROOT = Path(__file__).resolve().parents[2]
 NOT_YET_SHOWN = {"receptive-field", "advice", "shifts", "train"}
@@ -168,7 +169,7 @@ def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["fingerprints", "terminal", "train"])
 def test_the_examples_in_docstrings_run(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"docs.drawing.{name}"))
+    found = doctest.testmod(importlib.import_module(f"drawing.{name}"))
     assert found.attempted > 0
     assert found.failed == 0
 
