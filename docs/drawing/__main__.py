@@ -22,12 +22,13 @@ def main() -> int:
     asked = parser.parse_args()
     if unknown := [name for name in asked.names if name not in FIGURES]:
         parser.error(f"no such figure: {', '.join(unknown)}. Known: {', '.join(FIGURES)}.")
+    names = asked.names or list(FIGURES)
     if asked.train:
         from drawing.training import train_runs
 
-        train_runs()
+        train_runs(names)
     try:
-        for name in asked.names or FIGURES:
+        for name in names:
             print(f"docs/pictures/{name}.png: {make(name):,} bytes", flush=True)
     except BrowserError as error:
         print(f"error: {error}", file=sys.stderr)

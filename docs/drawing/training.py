@@ -1,11 +1,12 @@
 """Trains the runs that the figures are drawn from, and keeps the files that they need: ``scripts/pictures --train``.
 
-It takes minutes, and changes every figure that shows a run. Nothing else here trains.
+It takes minutes. A transcript with usual durations needs a machine that does nothing else.
 """
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
@@ -27,11 +28,13 @@ NUM_EPOCHS: Final = 10
 _NEEDED: Final = ("design.txt", "weights/best.safetensors")
 
 
-def train_runs() -> None:
-    """Train every run anew, in a temporary folder, and replace the committed ones."""
+def train_runs(names: Collection[str]) -> None:
+    """Train the runs that the named figures show, in a temporary folder, and replace the committed ones."""
     with tempfile.TemporaryDirectory() as folder:
-        _train_default(Path(folder))
-        _train_for_shifts(Path(folder))
+        if {"report", "look", "train"} & set(names):
+            _train_default(Path(folder))
+        if "shifts" in names:
+            _train_for_shifts(Path(folder))
 
 
 def _train_default(folder: Path) -> None:
