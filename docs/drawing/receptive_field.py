@@ -62,7 +62,7 @@ def draw() -> Figure:
         _panel(
             "Effective",
             f"\u00b1 {write_lengths(found.deviation_px)} px",
-            f"One standard deviation of the squared gradient: {share} of the exact field carry 90\u00a0% of it.",
+            f"One standard deviation of the squared gradient; 90\u00a0% of it lies in {share} of the exact field.",
             _heated(drawn, found),
             view,
             box,

@@ -35,10 +35,10 @@ def draft() -> Figure:
 
 
 def shortened(lines: Sequence[str]) -> list[str]:
-    """Lines in which a long series of alike ones, which begin with the same word, has lost its middle.
+    """Lines in which a long series of alike ones, which begin with the same word or with a number, has lost its middle.
 
     >>> shortened(["data", *(f"epoch {number}" for number in range(1, 21)), "done"])[3:7]
-    ['epoch 3', 'epoch 4', '\\x1b[90m... 13 more lines of epoch\\x1b[0m', 'epoch 18']
+    ['epoch 3', 'epoch 4', '\\x1b[90m... 13 more lines like these\\x1b[0m', 'epoch 18']
     """
     found: list[str] = []
     start = 0
@@ -50,14 +50,14 @@ def shortened(lines: Sequence[str]) -> list[str]:
         series = list(lines[start:end])
         if len(series) > FIRST + LAST + 1:
             left = len(series) - FIRST - LAST
-            series[FIRST:-LAST] = [f"\x1b[90m... {left} more lines of {word}\x1b[0m"]
+            series[FIRST:-LAST] = [f"\x1b[90m... {left} more lines like these\x1b[0m"]
         found += series
         start = end
     return found
 
 
 def _first_word(line: str) -> str:
-    return (_COLOR.sub("", line).split() or [""])[0]
+    return re.sub(r"\d+", "#", (_COLOR.sub("", line).split() or [""])[0])
 
 
 def transcript(folder: Path) -> str:

@@ -167,6 +167,20 @@ def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) ->
         browser._packed(np.zeros((40, 40, 3), np.uint8))
 
 
+@pytest.mark.slow
+def test_the_runs_of_the_figure_of_shifts_can_be_trained_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from drawing import runs, training
+
+    monkeypatch.setattr(training, "NUM_EPOCHS", 1)
+    monkeypatch.setattr(runs, "FOLDER", tmp_path)
+    training.train_runs(["shifts"])
+    committed = ROOT / "docs" / "drawing" / "runs"
+    for name in ("flatten", "antialiased"):
+        files = sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*"))
+        assert files == [Path("design.txt"), Path("weights/best.safetensors")]
+        assert (tmp_path / name / "design.txt").read_text("utf-8") == (committed / name / "design.txt").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", ["fingerprints", "terminal", "train"])
 def test_the_examples_in_docstrings_run(name: str) -> None:
     found = doctest.testmod(importlib.import_module(f"drawing.{name}"))
