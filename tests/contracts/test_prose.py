@@ -36,8 +36,8 @@ BRITISH = re.compile(
     re.IGNORECASE,
 )
 COINED = re.compile(
-    r"\b(?:pict"
-    r"ures?|record"
+    r"\b(?:(?<!scripts/)pict"
+    r"ures?(?!/)|record"
     r"ings?|data s"
     r"ets?|left ou"
     r"t:|(?:is|are) tol"

@@ -25,7 +25,7 @@ MORE = {  # further arguments of the layers that have some
         "conv(4, 4, padding='same', dilation=2)",
         "conv(8, 3, 2, 2, 2, 4)",
     ],
-    "depthwise": ["depthwise(2, stride=2, padding=1, multiplier=3, bias=False)", "depthwise(4, padding='same')"],
+    "depthwise": ["depthwise(2, stride=2, padding=1, depth_multiplier=3, bias=False)", "depthwise(4, padding='same')"],
     "whiten": ["whiten(3, stride=2, padding=1)", "whiten(2, padding='same')"],
     "transposed": ["transposed(6, 3, 3, 1, output_padding=2)", "transposed(3, 2, stride=2, dilation=3, bias=False)"],
     "maxpool": ["maxpool(3, stride=2, padding=1)", "maxpool(3, stride=2, ceil_mode=True)", "maxpool(2, 3, 1, True)"],

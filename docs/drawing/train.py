@@ -1,0 +1,77 @@
+"""What ``visus train`` prints in a terminal, from its first line to its last."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+import visus
+from drawing.figure import Figure
+from drawing.runs import TRANSCRIPT
+from drawing.terminal import run_in_terminal, screen_lines, terminal
+
+COMMAND: Final = "visus train"
+FIRST, LAST = 4, 3
+"""Lines that are shown at both ends of a long series of alike ones, such as epochs."""
+
+_COLOR: Final = re.compile(r"\x1b\[[\d;]*m")
+
+
+def draw() -> Figure:
+    """The transcript of the training of the committed run."""
+    return Figure(terminal(COMMAND, shortened(TRANSCRIPT.read_text("utf-8").splitlines())), width=1000)
+
+
+def draft() -> Figure:
+    """The same, with what a much smaller training prints now: it changes where the messages of ``visus train`` change."""
+    return replace(draw(), messages="\n".join(_small_training()))
+
+
+def shortened(lines: Sequence[str]) -> list[str]:
+    """Lines in which a long series of alike ones, which begin with the same word or with a number, has lost its middle.
+
+    >>> shortened(["data", *(f"epoch {number}" for number in range(1, 21)), "done"])[3:7]
+    ['epoch 3', 'epoch 4', '\\x1b[90m... 13 more lines like these\\x1b[0m', 'epoch 18']
+    """
+    found: list[str] = []
+    start = 0
+    while start < len(lines):
+        word = _first_word(lines[start])
+        end = start
+        while end < len(lines) and _first_word(lines[end]) == word:
+            end += 1
+        series = list(lines[start:end])
+        if len(series) > FIRST + LAST + 1:
+            left = len(series) - FIRST - LAST
+            series[FIRST:-LAST] = [f"\x1b[90m... {left} more lines like these\x1b[0m"]
+        found += series
+        start = end
+    return found
+
+
+def _first_word(line: str) -> str:
+    return re.sub(r"\d+", "#", (_COLOR.sub("", line).split() or [""])[0])
+
+
+def transcript(folder: Path) -> str:
+    """Run the command in a folder, and return what is left on the screen; the user's folder is written as ``~``."""
+    written = run_in_terminal([sys.executable, "-m", "visus", "train"], folder=folder)
+    return "\n".join(screen_lines(written)).replace(str(Path.home()), "~") + "\n"
+
+
+def _small_training() -> list[str]:
+    """The lines of a training of two epochs on 300 of the packaged images, in float32, which every processor has."""
+    data = visus.open_data().split("train")
+    with tempfile.TemporaryDirectory() as folder:
+        np.savez(Path(folder) / "images.npz", x=data.rows(np.arange(300)).numpy(), y=data.labels[:300])
+        options = ["images.npz", "-m", "conv(4, 3, stride=2), relu, globalpool, linear(classes)", "--epochs", "2"]
+        options += ["--precision", "float32", "--device", "cpu", "--cache-dir", "cache"]
+        written = run_in_terminal([sys.executable, "-m", "visus", "train", *options], folder=Path(folder))
+        return screen_lines(written.replace(folder, "FOLDER"))
