@@ -199,7 +199,7 @@ def pages() -> dict[str, str]:
     """The pages of all public names, of the classes that they return, and the list of both.
 
     Raises:
-        ValueError: a public name, method or property has no docstring; the message lists all of them.
+        ValueError: a public name, method or property has no docstring (the message lists all of them), or is of another kind.
     """
     things = public_things()
     results = returned_classes(things)
@@ -207,6 +207,10 @@ def pages() -> dict[str, str]:
         raise ValueError(f"without a docstring: {', '.join(silent)}. Write one, with Args, Returns and Raises.")
     found = {"reference/python/index.md": _index(things, results)}
     for name, thing in {**things, **results}.items():
+        if not (isinstance(thing, (str, ModuleType)) or inspect.isclass(thing) or inspect.isroutine(thing)):
+            raise ValueError(
+                f"visus.{name} is neither a function, a class nor a module, so mkdocstrings cannot document it."
+            )
         found[page_of(name, is_public=name in things)] = _page(name, thing, is_public=name in things)
     return found
 
@@ -277,8 +281,8 @@ def _page(name: str, thing: Any, *, is_public: bool) -> str:
         return f"# {escape(title)}\n\nThe version of visus as text, such as `{thing}`.\n"
     place = thing.__name__ if isinstance(thing, ModuleType) else f"{thing.__module__}.{thing.__qualname__}"
     options = [f"heading: {title}", f"toc_label: {title}"]
-    if inspect.isclass(thing):
-        options.append(f"members: [{', '.join(members(thing))}]")
+    if inspect.isclass(thing) or inspect.ismodule(thing):
+        options.append(f"members: [{', '.join(members(thing) if inspect.isclass(thing) else thing.__all__)}]")
     if not is_public or name in MADE_BY_VISUS:
         options.append("merge_init_into_class: false")
     generator, further = _SEE_ALSO.get(name, ("", ""))

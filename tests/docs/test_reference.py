@@ -7,6 +7,7 @@ import functools
 import importlib
 import inspect
 import re
+import types
 from typing import Any
 
 import pytest
@@ -88,6 +89,19 @@ def test_a_generated_docstring_of_a_dataclass_is_none() -> None:
         x: int
 
     assert python_names.without_docstring({"Point": Point}) == ["Point"]
+
+
+def test_a_module_among_the_public_names_shows_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("visus.trials", "Trials.")
+    module.__dict__.update(__all__=["summary"], summary=visus.summary)
+    monkeypatch.setitem(vars(visus), "trials", module)
+    monkeypatch.setattr(visus, "__all__", [*visus.__all__, "trials"])
+    page = python_names.pages()["reference/python/trials.md"]
+    assert "::: visus.trials\n" in page
+    assert "members: [summary]" in page
+    monkeypatch.setitem(vars(visus), "trials", 3.5)
+    with pytest.raises(ValueError, match=re.escape("visus.trials is neither a function, a class nor a module")):
+        python_names.pages()
 
 
 # ---- commands ----

@@ -19,16 +19,29 @@ ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
+def copy_project(folder: Path) -> Path:
     """A copy of the sources and the documentation."""
     pytest.importorskip("material", reason="needs the extra docs")
     pytest.importorskip("mkdocstrings_handlers.python", reason="needs the extra docs")
-    ignored = shutil.ignore_patterns("__pycache__")
-    for folder in ("src", "docs"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
-    return tmp_path
+    for name in ("src", "docs"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project, for one test to damage."""
+    return copy_project(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site."""
+    folder = copy_project(tmp_path_factory.mktemp("project"))
+    code, messages = build(folder)
+    assert code == 0, messages
+    return folder / "site"
 
 
 def build(project: Path) -> tuple[int, str]:
@@ -39,11 +52,9 @@ def build(project: Path) -> tuple[int, str]:
     return answer.returncode, answer.stdout + answer.stderr
 
 
-def test_the_site_builds_strictly_and_opens_from_disk(project: Path) -> None:
-    code, messages = build(project)
-    assert code == 0, messages
-    site = project / "site"
-    written = [path.relative_to(project / "docs").as_posix() for path in (project / "docs").rglob("*.md")]
+def test_the_site_builds_strictly_and_opens_from_disk(site: Path) -> None:
+    docs = site.parent / "docs"
+    written = [path.relative_to(docs).as_posix() for path in docs.rglob("*.md")]
     pages = [name for name in {*written, *generate()} if name.endswith(".md")]
     missing = [name for name in pages if not (site / name).with_suffix(".html").is_file()]
     assert not missing, f"pages that were not built: {missing}"
@@ -118,11 +129,9 @@ def test_what_is_broken_fails_the_build(damage: Callable[[Path], None], message:
 
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
-def test_search_works_in_a_page_that_is_opened_from_disk(project: Path) -> None:
-    code, messages = build(project)
-    assert code == 0, messages
+def test_search_works_in_a_page_that_is_opened_from_disk(site: Path) -> None:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000", "--dump-dom"]
-    page = (project / "site" / "index.html").as_uri()
+    page = (site / "index.html").as_uri()
     answer = subprocess.run(
         ["chromium", *options, f"{page}?q=receptive"], capture_output=True, text=True, timeout=120, check=False
     )
