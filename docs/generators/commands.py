@@ -31,6 +31,7 @@ EXAMPLES = {
     "look": "visus look runs/first photos/cat/1.jpg --layer conv1 --channel 3",
     "cache": "visus cache --empty --older-than 7d",
     "doctor": "visus doctor",
+    "benchmark": "visus benchmark runs/first",
 }
 """One example for each command."""
 

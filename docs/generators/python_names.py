@@ -12,12 +12,13 @@ import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 import visus
+from visus.design import FAMILIES, LAYERS
 
 from . import GENERATORS
 from .markdown import code, escape, summary_of, table
@@ -70,7 +71,7 @@ def without_docstring(things: dict[str, Any]) -> list[str]:
         if not _is_documented(thing) and not isinstance(thing, str):
             silent.append(name)
         if inspect.isclass(thing):
-            silent += [f"{name}.{member}" for member, value in members(thing).items() if not _is_documented(value)]
+            silent += [f"{name}.{member}" for member in members(thing) if not _is_member_documented(thing, member)]
         if inspect.ismodule(thing):
             silent += without_docstring({f"{name}.{each}": getattr(thing, each) for each in thing.__all__})
     return silent
@@ -79,6 +80,11 @@ def without_docstring(things: dict[str, Any]) -> list[str]:
 def _is_documented(thing: Any) -> bool:
     text = (getattr(thing, "__doc__", None) or "").strip()
     return bool(text) and not (inspect.isclass(thing) and text.startswith(f"{thing.__name__}("))  # of a dataclass, generated
+
+
+def _is_member_documented(kind: type, member: str) -> bool:
+    """Whether a method or a property, or what it overrides, has a docstring."""
+    return bool(inspect.getdoc(inspect.getattr_static(kind, member)) or inspect.getdoc(getattr(kind, member)))
 
 
 def returned_classes(things: dict[str, Any]) -> dict[str, type]:
@@ -279,13 +285,38 @@ def _page(name: str, thing: Any, *, is_public: bool) -> str:
     title = f"visus.{name}" if is_public else name
     if isinstance(thing, str):
         return f"# {escape(title)}\n\nThe version of visus as text, such as `{thing}`.\n"
-    place = thing.__name__ if isinstance(thing, ModuleType) else f"{thing.__module__}.{thing.__qualname__}"
+    if isinstance(thing, ModuleType):
+        return _module_page(title, thing)
     options = [f"heading: {title}", f"toc_label: {title}"]
-    if inspect.isclass(thing) or inspect.ismodule(thing):
-        options.append(f"members: [{', '.join(members(thing) if inspect.isclass(thing) else thing.__all__)}]")
+    if inspect.isclass(thing):
+        options.append(f"members: [{', '.join(members(thing))}]")
     if not is_public or name in MADE_BY_VISUS:
         options.append("merge_init_into_class: false")
     generator, further = _SEE_ALSO.get(name, ("", ""))
     more = f"\n{further}\n" if generator in GENERATORS else ""
-    lines = "\n".join(f"      {option}" for option in options)
-    return f"::: {place}\n    options:\n      heading_level: 1\n{lines}\n{more}"
+    return _documented(f"{thing.__module__}.{thing.__qualname__}", 1, options) + more
+
+
+def _documented(place: str, level: int, options: Iterable[str]) -> str:
+    """What mkdocstrings replaces by the documentation of a name."""
+    lines = "".join(f"      {option}\n" for option in options)
+    return f"::: {place}\n    options:\n      heading_level: {level}\n{lines}"
+
+
+def _module_page(title: str, module: ModuleType) -> str:
+    """The page of a public module: its docstring, and its functions and classes; layers and families have pages of their own."""
+    parts = [_documented(module.__name__, 1, [f"heading: {title}", f"toc_label: {title}", "members: []"])]
+    elsewhere = [name for name in module.__all__ if name in {*LAYERS, *FAMILIES} and module.__name__ == "visus.design"]
+    for name in module.__all__:
+        thing = getattr(module, name)
+        if name in elsewhere or not (inspect.isclass(thing) or inspect.isroutine(thing)):
+            continue
+        options = [f"heading: {title}.{name}", f"toc_label: {name}"]
+        if inspect.isclass(thing):
+            options.append(f"members: [{', '.join(members(thing))}]")
+        parts.append(_documented(f"{thing.__module__}.{thing.__qualname__}", 2, options))
+    if elsewhere:
+        parts.append(
+            "## Layers and families\n\n[Layers](../layers.md) and [Families](../families.md) describe the other names.\n"
+        )
+    return "\n".join(parts)
