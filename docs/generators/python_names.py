@@ -217,7 +217,13 @@ def pages() -> dict[str, str]:
             raise ValueError(
                 f"visus.{name} is neither a function, a class nor a module, so mkdocstrings cannot document it."
             )
-        found[page_of(name, is_public=name in things)] = _page(name, thing, is_public=name in things)
+        homes = {id(each): page_of(other, is_public=other in things) for other, each in {**things, **results}.items()}
+        is_public = name in things
+        found[page_of(name, is_public=is_public)] = (
+            _module_page(f"visus.{name}", thing, homes)
+            if isinstance(thing, ModuleType)
+            else _page(name, thing, is_public=is_public)
+        )
     return found
 
 
@@ -285,8 +291,6 @@ def _page(name: str, thing: Any, *, is_public: bool) -> str:
     title = f"visus.{name}" if is_public else name
     if isinstance(thing, str):
         return f"# {escape(title)}\n\nThe version of visus as text, such as `{thing}`.\n"
-    if isinstance(thing, ModuleType):
-        return _module_page(title, thing)
     options = [f"heading: {title}", f"toc_label: {title}"]
     if inspect.isclass(thing):
         options.append(f"members: [{', '.join(members(thing))}]")
@@ -303,20 +307,34 @@ def _documented(place: str, level: int, options: Iterable[str]) -> str:
     return f"::: {place}\n    options:\n      heading_level: {level}\n{lines}"
 
 
-def _module_page(title: str, module: ModuleType) -> str:
-    """The page of a public module: its docstring, and its functions and classes; layers and families have pages of their own."""
+def _module_page(title: str, module: ModuleType, homes: dict[int, str]) -> str:
+    """The page of a public module: its docstring, its functions and classes, and links to those that have pages elsewhere.
+
+    Args:
+        title: heading of the page.
+        module: what it is about.
+        homes: the page of each name that has one, by the ``id`` of what it names.
+    """
     parts = [_documented(module.__name__, 1, [f"heading: {title}", f"toc_label: {title}", "members: []"])]
-    elsewhere = [name for name in module.__all__ if name in {*LAYERS, *FAMILIES} and module.__name__ == "visus.design"]
+    elsewhere = []
     for name in module.__all__:
         thing = getattr(module, name)
-        if name in elsewhere or not (inspect.isclass(thing) or inspect.isroutine(thing)):
-            continue
-        options = [f"heading: {title}.{name}", f"toc_label: {name}"]
-        if inspect.isclass(thing):
-            options.append(f"members: [{', '.join(members(thing))}]")
-        parts.append(_documented(f"{thing.__module__}.{thing.__qualname__}", 2, options))
+        if home := _home(name, thing, module, homes):
+            elsewhere.append((f"[`{title}.{name}`]({home})", summary_of(inspect.getdoc(thing) or "")))
+        elif inspect.isclass(thing) or inspect.isroutine(thing):
+            options = [f"heading: {title}.{name}", f"toc_label: {name}"]
+            if inspect.isclass(thing):
+                options.append(f"members: [{', '.join(members(thing))}]")
+            parts.append(_documented(f"{thing.__module__}.{thing.__qualname__}", 2, options))
     if elsewhere:
-        parts.append(
-            "## Layers and families\n\n[Layers](../layers.md) and [Families](../families.md) describe the other names.\n"
-        )
+        parts.append(f"## Names with pages of their own\n\n{table(('name', 'is'), elsewhere)}\n")
     return "\n".join(parts)
+
+
+def _home(name: str, thing: Any, module: ModuleType, homes: dict[int, str]) -> str:
+    """The page of a name of a public module, as a link from the module's page; nothing if it has none."""
+    if module is visus.design and name in LAYERS:
+        return f"../layers.md#{name}"
+    if module is visus.design and name in FAMILIES:
+        return f"../families.md#{name}"
+    return homes.get(id(thing), "").removeprefix("reference/python/")
