@@ -33,6 +33,7 @@ from measuring import command_line, machine_facts, mean_of, write_result
 from plain_pytorch import NETWORKS, trained
 from visus.limits import usable_cores
 from visus.networks.machine import Machine, choose, memory_format, suited
+from visus.networks.timing import take_turns
 
 BATCHES = {"airbench94": 256, "resnet18": 128}
 GOALS = {"airbench94": 6.0, "resnet18": 5.0}
@@ -134,18 +135,16 @@ def measure(network: str, repeats: int, steps: int) -> dict[str, Any]:
     for way in ways:
         for _ in range(WARM_STEPS):
             way.step()
-    seconds: dict[str, list[float]] = {way.name: [] for way in ways}
     ceilings: dict[str, list[float]] = {"float32": [], "bfloat16": []}
-    for repeat in range(repeats):
-        for way in ways if repeat % 2 == 0 else reversed(ways):
-            times = []
-            for _ in range(steps):
-                began = time.perf_counter()
-                way.step()
-                times.append(time.perf_counter() - began)
-            seconds[way.name].append(statistics.median(times))
+
+    def measure_ceilings() -> None:
         for precision, found in ceilings.items():
             found.append(ceiling(getattr(torch, precision)))
+
+    durations = take_turns(
+        [way.step for way in ways], rounds=repeats, calls=[steps] * len(ways), after_round=measure_ceilings
+    )
+    seconds = {way.name: each for way, each in zip(ways, durations, strict=True)}
     return tabulate(network, ways, seconds, {precision: max(found) for precision, found in ceilings.items()})
 
 

@@ -1,13 +1,55 @@
-"""visus: design, train, look inside and ship convolutional networks, with nothing changed in silence.
+"""Design, train and look inside convolutional networks, with nothing changed in silence.
 
-The names below are all that is needed for the main job; each is loaded when it is first used, so ``import visus`` does not load
-torch.
+From a folder with a folder of images for each class to a network in use:
+
+    import visus
+
+    run = visus.train("photos")                  # trains; writes runs/photos with a report
+    print(run)                                   # accuracy on held-out images, with interval
+    for prediction in run.predict("new"):        # a folder, files or arrays
+        print(prediction.file, prediction.label, prediction.probability)
+    run.look("new/cat.jpg").write("cat.html")    # what the network sees in one image
+
+Results print in a few lines, show tables in a notebook, and have text() and to_json(). Work
+that takes longer than two seconds shows its progress; progress=False turns that off.
+
+Data
+    open_data    open a folder, table or array file: decoded once, split, every change counted
+    check        what is wrong with the data, before training
+    cached_data  the decoded data on this disk
+    Data         opened data: its splits, classes and warnings
+
+Design
+    parse        a design from its text, such as "conv(32, 3), relu, globalpool, linear(classes)"
+    summary      shapes, parameters, multiply-adds, receptive fields of all layers; advice
+    diff         two networks row by row
+    solve        the size equation for any unknown; ways to a receptive field
+    network      a torch.nn.Module from any form of network
+    Design       a network as plain data
+    design       the package of layers and families: help("visus.design")
+
+Train
+    train        train a network, and write a run folder
+    Recipe       the settings of a training
+    resume       continue a stopped training
+    load         load a run from its folder
+
+Look inside and measure
+    Run          evaluate, predict, mistakes, shifts, look, report, compare
+    look         what a network sees in one image
+    compare      two runs on the same samples
+    experiment   train a run again with one change: mlp, shuffle, task, antialias
+    examine      activations, filters, saliency, receptive fields as arrays
+    benchmark    samples per second, in every way to compute a network
+    speed_up     the fastest kernels of this machine for a network; slow_down undoes it
+    doctor       versions, devices, and what is fast on this machine
+
+Every error is a VisusError whose message names the remedy. Each name is loaded when it is first
+used, so "import visus" does not load torch. The command line does the same: visus --help.
 
 >>> import visus
->>> data = visus.open_data("photos")  # doctest: +SKIP
->>> run = visus.train(data)  # doctest: +SKIP
->>> [answer.label for answer in run.predict(["new.jpg"])]  # doctest: +SKIP
-['cat']
+>>> visus.summary("lenet5", (1, 28, 28), 10).num_parameters
+44426
 """
 
 from __future__ import annotations
@@ -23,6 +65,12 @@ _HOMES = {
     "Recipe": "visus.training.recipe",
     "Run": "visus.workbench.runs.run",
     "VisusError": "visus.errors",
+    "benchmark": "visus.workbench.benchmark.measuring",
+    "cached_data": "visus.workbench.cached_data",
+    "check": "visus.workbench.data_check",
+    "compare": "visus.workbench.compare.runs",
+    "diff": "visus.workbench.differences",
+    "doctor": "visus.workbench.doctor",
     "load": "visus.workbench.runs.run",
     "look": "visus.workbench.look.looking",
     "network": "visus.workbench.modules",
@@ -30,10 +78,12 @@ _HOMES = {
     "parse": "visus.design",
     "resume": "visus.workbench.train.training",
     "slow_down": "visus.networks.fast",
+    "solve": "visus.workbench.solving",
     "speed_up": "visus.networks.fast",
     "summary": "visus.workbench.summaries",
     "train": "visus.workbench.train.training",
 }
+_PACKAGES = ("design", "examine", "experiment")
 
 __all__ = [
     "Data",
@@ -42,6 +92,15 @@ __all__ = [
     "Run",
     "VisusError",
     "__version__",
+    "benchmark",
+    "cached_data",
+    "check",
+    "compare",
+    "design",
+    "diff",
+    "doctor",
+    "examine",
+    "experiment",
     "load",
     "look",
     "network",
@@ -49,26 +108,37 @@ __all__ = [
     "parse",
     "resume",
     "slow_down",
+    "solve",
     "speed_up",
     "summary",
     "train",
 ]
 
 if TYPE_CHECKING:
+    from visus import design, examine, experiment
     from visus.data.opened import Data
     from visus.design import Design, parse
     from visus.errors import VisusError
     from visus.networks.fast import slow_down, speed_up
     from visus.training.recipe import Recipe
+    from visus.workbench.benchmark.measuring import benchmark
+    from visus.workbench.cached_data import cached_data
+    from visus.workbench.compare.runs import compare
+    from visus.workbench.data_check import check
+    from visus.workbench.differences import diff
+    from visus.workbench.doctor import doctor
     from visus.workbench.look.looking import look
     from visus.workbench.modules import network
     from visus.workbench.opening import open_data
     from visus.workbench.runs.run import Run, load
+    from visus.workbench.solving import solve
     from visus.workbench.summaries import summary
     from visus.workbench.train.training import resume, train
 
 
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"visus.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'visus' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

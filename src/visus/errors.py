@@ -35,6 +35,13 @@ class VisusError(Exception):
     Args:
         message: the finding, the requirement and the remedy.
         where: the place, such as a layer's path or a file. Callers add outer places with ``within``.
+
+    >>> import visus
+    >>> try:
+    ...     visus.parse("conv(3")
+    ... except visus.VisusError as error:
+    ...     print(error)
+    line 1, column 5: '(' is never closed.
     """
 
     exit_code = 1
@@ -48,11 +55,18 @@ class VisusError(Exception):
     def __str__(self) -> str:
         return f"{printable(self.where)}: {self.message}" if self.where else self.message
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild_error, (type(self), self.message, self.where)
 
     def within(self, place: str) -> Self:
-        """Put ``place`` in front of the error's place, and return the error."""
+        """Put ``place`` in front of the error's place, and return the error.
+
+        >>> print(UsageError("there is no kernel.", where="conv1").within("design.txt"))
+        design.txt: conv1: there is no kernel.
+        """
         self.where = f"{place}: {self.where}" if self.where else place
         return self
 

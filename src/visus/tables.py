@@ -1,7 +1,13 @@
-"""Sentences and tables that results carry, and that the command line and pages render: plain text, without a width or a color."""
+"""Sentences and tables that results carry, as plain text without a width or a color; and the short forms of results.
+
+The command line and pages render the text. ``Described`` is the short form of a result: its ``repr``, and HTML in notebooks.
+``Brief`` is that of a value within a result.
+"""
 
 from __future__ import annotations
 
+import html
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -49,3 +55,99 @@ def notes(sentences: tuple[str, ...] | list[str]) -> Text:
     ('note: it is small.',)
     """
     return tuple(f"note: {sentence}" for sentence in sentences)
+
+
+def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A title, then one line per fact with aligned values; the ``repr`` of results.
+
+    >>> print(write_rows("Run photos", [("network", "resnet(18)"), ("accuracy", "91.2 %")]))
+    Run photos
+      network   resnet(18)
+      accuracy  91.2 %
+    """
+    facts = list(rows)
+    width = max((len(name) for name, _ in facts), default=0)
+    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in facts)])
+
+
+def write_html_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
+    """A title and facts as an HTML table; all text is escaped, and colors are left to the page.
+
+    >>> write_html_rows("Run <a>", [("network", "a & b")])
+    '<table><caption>Run &lt;a&gt;</caption><tr><th scope="row" style="text-align:left">network</th><td style="text-align:left">a &amp; b</td></tr></table>'
+    """
+    body = "".join(
+        f'<tr><th scope="row" style="{_LEFT}">{html.escape(name)}</th><td style="{_LEFT}">{html.escape(value)}</td></tr>'
+        for name, value in rows
+    )
+    return f"<table><caption>{html.escape(title)}</caption>{body}</table>"
+
+
+def write_html_table(title: str, table: Table) -> str:
+    """A table as HTML: the first cell of each row is its heading, and columns of numbers are set to the right.
+
+    >>> write_html_table("classes", Table((("<cat>", "3"),), ("class", "samples"), numbers=(1,)))
+    '<table><caption>classes</caption><thead><tr><th scope="col" style="text-align:left">class</th><th scope="col" style="text-align:right">samples</th></tr></thead><tbody><tr><th scope="row" style="text-align:left">&lt;cat&gt;</th><td style="text-align:right">3</td></tr></tbody></table>'
+    """
+    sides = [_RIGHT if place in table.numbers else _LEFT for place in range(table.num_columns)]
+    head = "".join(
+        f'<th scope="col" style="{side}">{html.escape(cell)}</th>' for cell, side in zip(table.headings, sides, strict=False)
+    )
+    body = "".join(f"<tr>{_cells(row, sides)}</tr>" for row in table.rows)
+    head = f"<thead><tr>{head}</tr></thead>" if head else ""
+    return f"<table><caption>{html.escape(title)}</caption>{head}<tbody>{body}</tbody></table>"
+
+
+_LEFT = "text-align:left"
+_RIGHT = "text-align:right"
+
+
+def _cells(row: Sequence[str], sides: Sequence[str]) -> str:
+    """The cells of one row; the first one is a heading."""
+    first, *others = row
+    cells = "".join(f'<td style="{side}">{html.escape(cell)}</td>' for cell, side in zip(others, sides[1:], strict=False))
+    return f'<th scope="row" style="{sides[0]}">{html.escape(first)}</th>{cells}'
+
+
+class Described:
+    """A result with a short summary: a few lines for ``repr``, HTML tables in notebooks. Subclasses define ``_facts``."""
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        """A title, and (name, value) pairs."""
+        raise NotImplementedError
+
+    def _tables(self) -> Iterable[tuple[str, Table]]:
+        """Tables with their captions, which a notebook shows below the facts."""
+        return ()
+
+    def __repr__(self) -> str:
+        return write_rows(*self._facts())
+
+    def _repr_html_(self) -> str:
+        return "".join([write_html_rows(*self._facts()), *(write_html_table(*each) for each in self._tables())])
+
+
+class Brief:
+    """A value with many parts and a ``repr`` of one line. Subclasses define ``_words``."""
+
+    def _words(self) -> str:
+        """The value in a few words."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._words()})"
+
+
+def listed(names: Sequence[str], limit: int = 60) -> str:
+    """Names separated by commas; those beyond ``limit`` characters are counted, and no name is cut.
+
+    >>> listed(["cat", "dog"]), listed(["a" * 40, "b" * 40, "c"])
+    ('cat, dog', 'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa and 2 more')
+    """
+    shown = [*names[:1]]
+    for name in names[1:]:
+        if len(", ".join([*shown, name])) > limit:
+            break
+        shown.append(name)
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more:,} more" if more else "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -193,40 +192,3 @@ def write_split(split: str) -> str:
     ('the validation split', 'the whole data')
     """
     return "the whole data" if split == "all" else f"the {split_name(split)} split"
-
-
-def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """A title, then one line per fact with aligned values; the ``repr`` of results.
-
-    >>> print(write_rows("Run photos", [("network", "resnet(18)"), ("accuracy", "91.2 %")]))
-    Run photos
-      network   resnet(18)
-      accuracy  91.2 %
-    """
-    facts = list(rows)
-    width = max((len(name) for name, _ in facts), default=0)
-    return "\n".join([title, *(f"  {name:<{width}}  {value}" for name, value in facts)])
-
-
-def write_html_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
-    """A title and facts as an HTML table for notebooks; all text is escaped.
-
-    >>> write_html_rows("Run <a>", [("network", "a & b")])
-    '<table><caption>Run &lt;a&gt;</caption><tr><th>network</th><td>a &amp; b</td></tr></table>'
-    """
-    body = "".join(f"<tr><th>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows)
-    return f"<table><caption>{html.escape(title)}</caption>{body}</table>"
-
-
-class Described:
-    """A result with a short summary: text for ``repr``, an HTML table in notebooks. Subclasses define ``_facts``."""
-
-    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        """A title, and (name, value) pairs."""
-        raise NotImplementedError
-
-    def __repr__(self) -> str:
-        return write_rows(*self._facts())
-
-    def _repr_html_(self) -> str:
-        return write_html_rows(*self._facts())

@@ -23,13 +23,14 @@ FLOORS = (
     {"cli"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-TOP = len(FLOORS)  # `visus` itself and `python -m visus`: they may open every room, no room may open them
+TOP = len(FLOORS)
+ABOVE = {"visus", "__main__", "experiment"}  # `visus`, `python -m visus`, `visus.experiment`: no room may open them
 
 
 def room_of(module: str) -> str:
     """The room that a module lies in: ``visus.data.store`` lies in ``data``, ``visus`` in itself."""
     parts = module.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] != "__main__" else "visus"
+    return parts[1] if len(parts) > 1 and parts[1] not in ABOVE else "visus"
 
 
 def imports_of(module: str, tree: Tree) -> list[tuple[int, str]]:

@@ -22,7 +22,7 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["visus", "visus.geometry", "visus.design", "visus.examine", "visus.cli", "visus.cli.app"]
+    "module", ["visus", "visus.geometry", "visus.design", "visus.examine", "visus.experiment", "visus.cli", "visus.cli.app"]
 )
 def test_import_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == set()
@@ -54,6 +54,16 @@ except SystemExit as stop:
 
 def test_public_names_are_found_before_they_are_loaded() -> None:
     assert loaded_by("import visus\nassert set(visus.__all__) <= set(dir(visus))") == set()
+
+
+def test_what_needs_no_data_loads_nothing_heavy() -> None:
+    code = """
+import visus
+assert visus.solve(input_size=224, kernel_size=7, stride=2, output_size=112)
+assert visus.diff("lenet5", "resnet18", (3, 32, 32), 10).rows
+assert visus.experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10)
+"""
+    assert loaded_by(code) == set()
 
 
 def test_an_unknown_public_name_is_an_attribute_error() -> None:

@@ -17,11 +17,14 @@ Tree = Any  # the fixture of conftest.py
 
 KEYWORDS = ("on_event", "should_stop")
 LONG = {
-    "visus": ("look", "open_data", "resume", "train"),
+    "visus": ("benchmark", "check", "compare", "look", "open_data", "resume", "train"),
     "visus.data.opened": ("open_data", "open_scoring_data"),
     "visus.data.store": ("open_store",),
-    "visus.workbench.compare.runs": ("compare_runs",),
+    "visus.workbench.benchmark.measuring": ("benchmark",),
+    "visus.workbench.compare.runs": ("compare", "compare_runs"),
+    "visus.workbench.data_check": ("check",),
     "visus.workbench.experiment.antialias": ("compare_with_antialiased",),
+    "visus.workbench.experiment.experiments": ("antialias", "mlp", "shuffle", "task"),
     "visus.workbench.experiment.mlp": ("compare_with_mlps",),
     "visus.workbench.experiment.shuffle": ("compare_with_shuffled",),
     "visus.workbench.experiment.task": ("compare_tasks",),
@@ -39,6 +42,15 @@ LONG = {
     "visus.workbench.runs.shifts": ("report_shifts",),
     "visus.workbench.train.training": ("resume", "train"),
 }
+SHOWN = (
+    *("visus:benchmark", "visus:check", "visus:compare", "visus:diff", "visus:doctor", "visus:look", "visus:open_data"),
+    *("visus:resume", "visus:solve", "visus:summary", "visus:train"),
+    *("visus.experiment:antialias", "visus.experiment:mlp", "visus.experiment:shuffle", "visus.experiment:task"),
+    *("visus:Run.compare", "visus:Run.evaluate", "visus:Run.look", "visus:Run.mistakes", "visus:Run.open_data"),
+    *("visus:Run.predict", "visus:Run.report", "visus:Run.shifts"),
+)
+"""What a person calls and may take long: it shows its progress unless ``progress`` is False."""
+
 OTHER_WORDS = {
     "callback",
     "callbacks",
@@ -65,6 +77,16 @@ def test_a_long_function_takes_exactly_these_two_keywords(name: str) -> None:
     kinds = [parameters[word].kind for word in KEYWORDS if word in parameters]
     assert kinds == [inspect.Parameter.KEYWORD_ONLY] * 2, f"{name} takes {[*parameters]}"
     assert [parameters[word].default for word in KEYWORDS] == [None, None]
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_what_a_person_calls_shows_its_progress_unless_it_is_told_not_to(name: str) -> None:
+    module, _, path = name.partition(":")
+    function: Any = importlib.import_module(module)
+    for part in path.split("."):
+        function = getattr(function, part)
+    progress = inspect.signature(function).parameters["progress"]
+    assert (progress.kind, progress.default) == (inspect.Parameter.KEYWORD_ONLY, None)
 
 
 def functions(tree: Tree) -> list[tuple[str, str, list[str]]]:
@@ -113,7 +135,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return visus.train(root / "squares.npz", design, recipe, output=root / "runs", progress=False)
 
 
+def _visus() -> Any:
+    return importlib.import_module("visus")
+
+
 QUESTIONS: dict[str, Callable[..., Any]] = {
+    "benchmark": lambda run, **two: _visus().benchmark(run, rounds=1, batch_size=4, **two),
+    "compare two": lambda run, **two: _visus().compare(run, run.folder, **two),
     "answers": lambda run, **two: run.answers(run.open_data(), "test", **two),
     "compare": lambda run, **two: run.compare(run, **two),
     "evaluate": lambda run, **two: run.evaluate(**two),

@@ -12,7 +12,10 @@ PUBLIC = {
     "visus": {
         *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
         *("load", "look", "network", "open_data", "parse", "resume", "slow_down", "speed_up", "summary", "train"),
+        *("benchmark", "cached_data", "check", "compare", "diff", "doctor", "solve"),
+        *("design", "examine", "experiment"),
     },
+    "visus.experiment": {"antialias", "mlp", "shuffle", "task"},
     "visus.design": {
         *("FAMILIES", "LAYERS", "Account", "Design", "Node", "Row", "account", "classes", "parse", "resolve_network"),
         *("conv", "depthwise", "transposed", "maxpool", "avgpool", "blurpool", "globalpool", "upsample"),

@@ -96,9 +96,9 @@ def test_families_serve_signals_images_and_volumes(family, shape):
 @pytest.mark.parametrize(
     "design",
     [
-        *(lenet5(), alexnet(), vgg(19), resnet(152), mlp(512, 512, drop=0.2), compact((3, 32, 32), 10, 50_000)),
-        *(inception(), densenet(121), mobilenet(1), mobilenet(2, width=0.35), efficientnet_lite(4)),
-        *(convnext("small"), convnext("tiny", drop=0.1)),
+        *(lenet5(), alexnet(), vgg(19), resnet(152), mlp(512, 512, dropout=0.2), compact((3, 32, 32), 10, 50_000)),
+        *(inception(), densenet(121), mobilenet(1), mobilenet(2, width_mult=0.35), efficientnet_lite(4)),
+        *(convnext("small"), convnext("tiny", drop_path_rate=0.1)),
     ],
 )
 def test_text_of_a_family_reads_back_as_the_same_design(design):
@@ -113,10 +113,10 @@ def test_text_of_a_family_reads_back_as_the_same_design(design):
         ("densenet(120)", "densenet comes in the depths 121, 169, 201, not 120."),
         ("inception(2)", "inception comes in the versions 3, not 2."),
         ("mobilenet(3)", "mobilenet comes in the versions 1, 2, not 3."),
-        ("mobilenet(2, width=0)", "width of mobilenet must be a factor above 0 and up to 16, not 0."),
+        ("mobilenet(2, width_mult=0)", "width_mult of mobilenet must be a factor above 0 and up to 16, not 0."),
         ("efficientnet_lite(5)", "efficientnet_lite comes in the sizes 0, 1, 2, 3, 4, not 5."),
         ('convnext("large")', "convnext comes in the sizes tiny, small, base, not 'large'."),
-        ('convnext("tiny", drop=1)', "drop of convnext must be a probability from 0 to below 1, not 1."),
+        ('convnext("tiny", drop_path_rate=1)', "drop_path_rate of convnext must be a probability from 0 to below 1, not 1."),
         ("mobilenet3", "mobilenet comes in the versions 1, 2, not 3."),
     ],
 )
@@ -127,12 +127,12 @@ def test_a_member_of_a_family_that_does_not_exist_is_reported(network, message):
 
 
 def test_width_of_mobilenet_counts_in_eights_and_keeps_the_published_numbers():
-    counts = {width: account(mobilenet(2, width=width), (3, 224, 224), 1000).num_parameters for width in (0.5, 1.4)}
+    counts = {width: account(mobilenet(2, width_mult=width), (3, 224, 224), 1000).num_parameters for width in (0.5, 1.4)}
     assert counts == {0.5: 1_968_680, 1.4: 6_108_776}
 
 
 def test_chances_of_convnext_grow_evenly_to_the_last_block():
-    nodes = [node for top in convnext("tiny", drop=0.17).place((3, 64, 64), 10) for node in top.walk()]
+    nodes = [node for top in convnext("tiny", drop_path_rate=0.17).place((3, 64, 64), 10) for node in top.walk()]
     chances = [node.layer.p for node in nodes if node.name.startswith("droppath")]
     assert chances == pytest.approx([0.01 * index for index in range(1, 18)])  # the first is never left out
 

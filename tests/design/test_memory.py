@@ -171,7 +171,7 @@ def test_the_most_at_once_is_what_the_allocator_hands_out(
         ),
         ("transposed(16, 2), globalpool, linear(classes)", (2, 48, 40), 2),
         ("conv(6, 3, padding=1, groups=2), globalpool, linear(classes)", (20, 32, 40), 2),
-        ("layernorm, depthwise(5, padding=1, multiplier=2), globalpool, linear(classes)", (4, 48, 16), 4),
+        ("layernorm, depthwise(5, padding=1, depth_multiplier=2), globalpool, linear(classes)", (4, 48, 16), 4),
     ],
 )
 def test_unusual_convolutions_take_at_most_what_is_said_and_at_least_a_third(

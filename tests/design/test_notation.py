@@ -63,7 +63,7 @@ leaves = st.one_of(
     st.builds(conv, counts, sizes, padding=st.just("same"), name=names),
     st.builds(whiten, sizes, stride=sizes, padding=pads, name=names),
     st.builds(whiten, sizes, padding=st.just("same"), name=names),
-    st.builds(depthwise, sizes, sizes, padding=pads, multiplier=counts, bias=st.none() | flags, name=names),
+    st.builds(depthwise, sizes, sizes, padding=pads, depth_multiplier=counts, bias=st.none() | flags, name=names),
     st.builds(maxpool, st.integers(2, 5), stride=st.none() | sizes, padding=st.integers(0, 1), ceil_mode=flags, name=names),
     st.builds(avgpool, sizes, name=names),
     st.builds(globalpool, st.sampled_from(["avg", "max"]), name=names),
@@ -265,7 +265,7 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         (
             "resnet(18)",
             "resnet depends on the data (input_shape), which the text does not contain. Use "
-            'visus.design.resolve("resnet", input_shape=..., num_classes=...).',
+            'visus.design.resolve_network("resnet", input_shape=..., num_classes=...).',
         ),
     ],
 )

@@ -72,7 +72,7 @@ convs = st.one_of(
         kernels,
         stride=st.integers(1, 2),
         padding=st.integers(0, 1),
-        multiplier=st.integers(1, 2),
+        depth_multiplier=st.integers(1, 2),
         bias=st.none() | flags,
     ),
 )
@@ -211,7 +211,7 @@ FAMILIES = {  # made for 224 x 224 pixels and more; macs do not depend on which,
     "densenet": (densenet(121), 64),
     "mobilenet": (mobilenet(2), 64),
     "efficientnet_lite": (efficientnet_lite(1), 64),
-    "convnext": (convnext("tiny", drop=0.1), 64),
+    "convnext": (convnext("tiny", drop_path_rate=0.1), 64),
 }
 
 

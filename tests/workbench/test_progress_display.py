@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import re
 import sys
 import time
 import types
@@ -15,9 +17,10 @@ import torch
 import visus
 from visus.data.opened import open_scoring_data
 from visus.errors import UsageError
+from visus.progress import Monitor, Progress
 from visus.training.recipe import Recipe
 from visus.workbench import progress_display
-from visus.workbench.progress_display import working
+from visus.workbench.progress_display import following, working
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -91,6 +94,117 @@ def test_what_takes_long_is_named_and_what_does_not_is_not(
     assert capsys.readouterr().err == ""
 
 
+class Terminal(io.StringIO):
+    """A stderr that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every event is shown."""
+    for name in ("PATIENCE_S", "LIVE_S", "LOG_S"):
+        monkeypatch.setattr(progress_display, name, 0.0)
+    timer = types.SimpleNamespace(start=lambda: None, cancel=lambda: None)
+    monkeypatch.setattr(progress_display.threading, "Timer", lambda *_: timer)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    found = Terminal()
+    monkeypatch.setattr(progress_display, "sys", types.SimpleNamespace(stderr=found, modules=sys.modules))
+    return found
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_terminal_has_one_line_that_is_updated_and_replaced_by_the_duration(terminal: Terminal) -> None:
+    seen: list[object] = []
+    with following("scoring", Monitor(on_event=seen.append)) as monitor:
+        monitor.step("scoring", 1, 3)
+        monitor.step("decoding", 2)
+    erase = "\r\x1b[2K"
+    assert terminal.getvalue().startswith(f"{erase}scoring: 1 of 3{erase}scoring: decoding, 2{erase}scoring: ")
+    assert re.fullmatch(r"scoring: [\d.e-]+ s\n", terminal.getvalue().rpartition(erase)[2])
+    assert seen == [Progress("scoring", 1, 3), Progress("decoding", 2)]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_work_that_fails_leaves_no_line_behind(terminal: Terminal) -> None:
+    def fail() -> None:
+        with following("scoring") as monitor:
+            monitor.step("scoring", 1, 3)
+            raise ValueError("it failed.")
+
+    with pytest.raises(ValueError, match="it failed"):
+        fail()
+    assert terminal.getvalue().endswith("scoring: 1 of 3\r\x1b[2K")
+    assert progress_display.speaks.get()
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_log_has_plain_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with following("scoring") as monitor:
+        monitor.step("scoring", 1, 3)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "scoring: 1 of 3"
+    assert re.fullmatch(r"scoring: [\d.e-]+ s", lines[1])
+
+
+def test_nothing_is_shown_of_short_work_and_of_work_within_other_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with following("scoring") as monitor:
+        monitor.step("scoring", 1, 3)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(progress_display, "PATIENCE_S", 0.0)
+    with following("comparing"), following("scoring") as monitor:
+        monitor.step("scoring", 1, 3)
+    assert "scoring" not in capsys.readouterr().err
+    with following("comparing", progress=False) as monitor, following("scoring") as monitor:
+        monitor.step("scoring", 1, 3)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("at_once")
+def test_predictions_clear_the_line_before_each_is_returned(run: visus.Run, terminal: Terminal) -> None:
+    x, _ = images(3)
+    ends = [(prediction.file, terminal.getvalue()[-4:]) for prediction in run.predict(x)]
+    assert ends == [(f"array 1[{place}]", "\x1b[2K") for place in range(3)]
+    assert terminal.getvalue().endswith(" s\n")
+    before = terminal.getvalue()
+    assert len(list(run.predict(x, progress=False))) == 3
+    assert terminal.getvalue() == before
+
+
+@pytest.mark.slow
+def test_a_real_notebook_updates_one_output_and_a_failure_leaves_no_bar(run: visus.Run) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    cells = [
+        "import visus, sys\nfrom visus.workbench import progress_display as shown\nshown.PATIENCE_S = shown.LIVE_S = 0.0",
+        f"run = visus.load({str(run.folder)!r}, device='cpu')\nscores = run.evaluate()",
+        "try:\n    run.evaluate(should_stop=lambda: True)\nexcept visus.VisusError as error:\n    print(error)",
+        "scores = run.evaluate(progress=False)",
+        "run",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    outputs = [cell["outputs"] for cell in notebook["cells"]]
+    assert outputs[0] == []
+    (line,) = outputs[1]  # one output, which was updated
+    assert line["output_type"] == "display_data"
+    assert re.fullmatch(r"scoring: [\d.e-]+ s", line["data"]["text/plain"])
+    texts = [each.get("text") or each["data"]["text/plain"] for each in outputs[2]]
+    assert [text for text in texts if text.startswith("scoring: stopped after ")] != []
+    assert "canceled while scoring.\n" in texts
+    assert outputs[3] == []
+    (shown,) = outputs[4]
+    assert shown["data"]["text/html"].startswith(f"<table><caption>Run {run.name}")
+    assert shown["data"]["text/plain"] == repr(run)
+
+
 def test_a_notebook_has_one_line_that_changes(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,7 +239,7 @@ def test_results_print_in_a_few_lines(run: visus.Run, file: Path) -> None:
     look = visus.look(run, images(1)[0][0])
     for result in (run, run.scores, data, account, look):
         assert len(repr(result)) < 500
-        assert repr(result).count("\n") <= 3
+        assert repr(result).count("\n") <= 5
         assert result._repr_html_().startswith("<table><caption>")
     assert repr(run).splitlines()[0] == "Run levels: 3 classes"
     assert repr(run).splitlines()[1] == f"  network   {NETWORK}, 127 parameters"

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from visus.cli import cache, comparison, design, experiment, look, settings
+from visus.cli import benchmark, cache, comparison, design, experiment, look, settings
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
@@ -379,16 +379,14 @@ def check(
 ) -> None:
     """Check a dataset before any training: its classes and splits, its preprocessing, and its problems."""
     from visus.cli.show import show
-    from visus.data.opened import open_data
-    from visus.workbench.data_check import DataCheck
-    from visus.workbench.train.starts import choice_of, start_of, suited_data
+    from visus.workbench.data_check import check as check_data
 
-    choice = choice_of(pretrained, channels=channels)
-    opened = open_data(
+    found = check_data(
         data,
+        pretrained=pretrained,
         img_size=_size(img_size),
         channels=channels,
-        resize_mode=resize_mode,  # type: ignore[arg-type]  # open_data refuses other words
+        resize_mode=resize_mode,
         labels=labels,
         split=split,
         split_seed=split_seed,
@@ -396,22 +394,18 @@ def check(
         max_unreadable=max_unreadable,
         cache_dir=cache_dir,
         num_workers=workers,
-        choose_input=choice,
         path_column=path_column,
         label_column=label_column,
         skip_missing=skip_missing,
         class_depth=class_depth,
     )
-    if pretrained:
-        opened = suited_data(opened)
-    found = DataCheck(opened, start_of(opened, choice))
     if as_json:
         print_json(found.to_json())
     else:
         show(found.text())
 
 
-for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache):
+for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache, benchmark.benchmark):
     app.command()(command)
 
 
@@ -419,13 +413,13 @@ for command in (design.summary, design.diff, design.solve, comparison.compare, l
 def doctor(as_json: Json = False) -> None:
     """Show versions, devices, and what is fast on this machine."""
     from visus.cli.show import show
-    from visus.workbench.doctor import examine_machine, machine_text
+    from visus.workbench.doctor import doctor as examine_machine
 
-    facts = examine_machine()
+    found = examine_machine()
     if as_json:
-        print_json(facts)
+        print_json(found.to_json())
     else:
-        show(machine_text(facts))
+        show(found.text())
 
 
 def _size(text: str | None) -> tuple[int, ...] | int | None:

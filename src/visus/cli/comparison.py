@@ -29,12 +29,10 @@ def compare(
 ) -> None:
     """Compare two runs sample by sample: paired difference with its interval, McNemar's test, samples on which they differ."""
     from visus.cli.show import show
-    from visus.workbench.compare.runs import compare_runs
-    from visus.workbench.runs.run import load
+    from visus.workbench.compare.runs import compare as compare_both
 
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
-        runs = load(first, device=device), load(second, device=device)
-        found = compare_runs(*runs, data, split=split, cache_dir=cache_dir)
+        found = compare_both(first, second, data, split=split, device=device, cache_dir=cache_dir)
     if as_json:
         print_json(found.to_json())
     else:

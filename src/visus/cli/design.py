@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli.streams import print_json
-from visus.cli.words import shape_of
+from visus.cli.words import refuse_with, shape_of
 
 if TYPE_CHECKING:
     from visus.workbench.summaries import Summary
@@ -95,31 +95,15 @@ def diff(
 ) -> None:
     """Compare two networks row by row, and their totals."""
     from visus.cli.show_design import show_difference
-    from visus.design.difference import pairs
-    from visus.workbench.summaries import training_of
+    from visus.workbench.differences import diff as compare_rows
 
-    accounts = []
+    rows: Any = detail  # diff refuses other words
     with contextlib.redirect_stdout(sys.stderr):  # what a person's own modules print is no result
-        for network in (left, right):
-            found = _summarize(network, input_shape, classes, detail, None)
-            if found.error is not None:
-                raise found.error.within(network)
-            accounts.append(found.account)
-        trainings = [training_of(each, batch_size) for each in accounts]
-    matched = pairs(*accounts)
+        found = compare_rows(left, right, shape_of(input_shape), classes, detail=rows, batch_size=batch_size)
     if as_json:
-        names = ("output", "num_parameters", "macs", "bytes_weights")
-        totals = [
-            {
-                **{name: getattr(each, name) for name in names},
-                "batch_size": batch_size,
-                "bytes_training": training.bytes_training,
-            }
-            for each, training in zip(accounts, trainings, strict=True)
-        ]
-        print_json({"left": totals[0], "right": totals[1], "rows": [pair.to_json() for pair in matched]})
+        print_json(found.to_json())
     else:
-        show_difference((left, right), accounts, trainings, matched)
+        show_difference(found)
 
 
 def solve(
@@ -138,67 +122,26 @@ def solve(
     as_json: Json = False,
 ) -> None:
     """Solve O = (W - K + 2P)/S + 1 for the missing letter, or check all five; with --field, find ways to a receptive field."""
-    letters = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride, "output_size": size_out}
-    words = dict(zip(letters, ("--in", "--kernel", "--padding", "--stride", "--out"), strict=True))
+    from visus.cli.show import show
+    from visus.geometry import Solution
+    from visus.workbench.solving import solve as solve_any
+
+    letters = {"--in": size_in, "--kernel": kernel, "--padding": padding, "--stride": stride, "--out": size_out}
+    of_field: dict[str, Any] = {"--input": input_shape, "--classes": classes}
     if field is not None:
-        _refuse("--field", [words[name] for name, value in letters.items() if value is not None], dilation and "--dilation")
-        _solve_field(network, field, input_shape or "3,224,224", classes or 1000, as_json=as_json)
-        return
-    others = [word for word, value in (("--input", input_shape), ("--classes", classes)) if value is not None]
-    _refuse("the letters of a window", others, "NETWORK" if network is not None else None)
-    _solve_letters(letters, dilation or 1, as_json=as_json)
-
-
-def _solve_letters(letters: dict[str, int | None], dilation: int, *, as_json: bool) -> None:
-    """Solve for the letter that is left out, or check all five; exit code 1 where there is no solution or the sum is wrong."""
-    from visus.cli.show_solve import check_json, show_check, show_solutions, solutions_json
-    from visus.geometry import solution_of, solve
-
-    given = solution_of(dilation=dilation, **letters)
-    if given is not None:
-        if as_json:
-            print_json(check_json(given))
-        else:
-            show_check(given)
-        found: Any = given.gives == given.output_size
+        refuse_with("--field", letters | {"--dilation": dilation})
+        shape = shape_of(input_shape) if input_shape is not None else None
+        found: Any = solve_any(network, field=field, input_shape=shape, num_classes=classes)
     else:
-        found = solve(dilation=dilation, **letters)
-        if as_json:
-            print_json(solutions_json(found))
-        else:
-            show_solutions(found)
-    if not found:
-        raise typer.Exit(1)
-
-
-def _solve_field(network: str | None, field: int, input_shape: str, classes: int, *, as_json: bool) -> None:
-    """Ways to a receptive field; exit code 1 where there is none."""
-    from visus.cli.show_solve import show_ways
-    from visus.design.wider_fields import ways_to_see
-    from visus.errors import UsageError
-    from visus.workbench.summaries import design_of
-
-    shape = shape_of(input_shape)
-    design = design_of(network, shape, classes) if network is not None else None
-    if network is not None and design is None:
-        raise UsageError(
-            "ways to a receptive field need a design, and this is the name of a Python callable.", where=network
-        )
-    ways = ways_to_see(field, shape, classes, design)
+        refuse_with("the letters of a window", of_field | {"NETWORK": network})
+        numbers = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride}
+        found = solve_any(dilation=dilation or 1, output_size=size_out, **numbers)
     if as_json:
-        print_json({"field": field, **ways.to_json()})
+        print_json(found.to_json())
     else:
-        show_ways(ways, field)
-    if not ways.found:
+        show(found.text())
+    if not (found.is_right if isinstance(found, Solution) else found):
         raise typer.Exit(1)
-
-
-def _refuse(what: str, words: list[str], other: Any) -> None:
-    """No setting is ever silently ignored: what plays no part is refused."""
-    from visus.errors import UsageError
-
-    if given := [*words, *([other] if other else [])]:
-        raise UsageError(f"{', '.join(given)} cannot be given with {what}. Leave it out.")
 
 
 def _summarize(

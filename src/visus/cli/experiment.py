@@ -19,6 +19,7 @@ from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
 
 if TYPE_CHECKING:
+    from visus.design.mlp_equivalents import Twins
     from visus.workbench.compare.comparison import Comparison
     from visus.workbench.experiment.antialias import Antialiased
     from visus.workbench.experiment.task import TaskComparison
@@ -55,20 +56,18 @@ def mlp(
     as_json: Json = False,
 ) -> None:
     """Compare a network with multilayer perceptrons of equal parameters and of equal multiply-adds."""
+    from visus.workbench.experiment.experiments import mlp as compare_with_mlps
+
     of_training: dict[str, object] = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet}
     of_training |= {"--device": device, "--cache-dir": cache_dir}
-    of_design: dict[str, object] = {"--input": input_shape, "--classes": classes}
     if not Path(network).is_dir():
         refuse_with("a network", of_training)
-        _show_design(network, input_shape or "3,224,224", classes or 1000, as_json=as_json)
+        shape = shape_of(input_shape) if input_shape is not None else None
+        _show(compare_with_mlps(network, input_shape=shape, num_classes=classes), as_json=as_json)
         return
-    refuse_with("a run", of_design)
-    from visus.workbench.experiment.mlp import compare_with_mlps
-    from visus.workbench.runs.run import load
-
+    refuse_with("a run", {"--input": input_shape, "--classes": classes})
     with _screen(quiet) as screen:
-        run = load(Path(network), device=device or "auto")
-        found = compare_with_mlps(run, with_shuffled=shuffle_pixels, **_given(screen, output, cache_dir))
+        found = compare_with_mlps(network, shuffle_pixels=shuffle_pixels, **_given(screen, output, device, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -82,11 +81,10 @@ def shuffle(
     as_json: Json = False,
 ) -> None:
     """Compare a run with its network trained on images whose pixels are all in one random order."""
-    from visus.workbench.experiment.shuffle import compare_with_shuffled
-    from visus.workbench.runs.run import load
+    from visus.workbench.experiment.experiments import shuffle as compare_with_shuffled
 
     with _screen(quiet) as screen:
-        found = compare_with_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+        found = compare_with_shuffled(run, **_given(screen, output, device, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -109,12 +107,10 @@ def task(
     as_json: Json = False,
 ) -> None:
     """Compare the filters of a run with those of its network trained for another task."""
-    from visus.workbench.experiment.task import compare_tasks
-    from visus.workbench.runs.run import load
+    from visus.workbench.experiment.experiments import task as compare_tasks
 
     with _screen(quiet) as screen:
-        given = _given(screen, output, cache_dir)
-        found = compare_tasks(load(run, device=device or "auto"), other, with_control=control, **given)
+        found = compare_tasks(run, other, control=control, **_given(screen, output, device, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -128,11 +124,10 @@ def antialias(
     as_json: Json = False,
 ) -> None:
     """Compare a run with its antialiased design: global pooling instead of flatten, blur pooling instead of strides."""
-    from visus.workbench.experiment.antialias import compare_with_antialiased
-    from visus.workbench.runs.run import load
+    from visus.workbench.experiment.experiments import antialias as compare_with_antialiased
 
     with _screen(quiet) as screen:
-        found = compare_with_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
+        found = compare_with_antialiased(run, **_given(screen, output, device, cache_dir))
     _show(found, as_json=as_json)
 
 
@@ -145,32 +140,15 @@ def _screen(quiet: bool) -> Iterator[Screen]:
         yield screen
 
 
-def _given(screen: Screen, output: Path | None, cache_dir: Path | None) -> dict[str, Any]:
+def _given(screen: Screen, output: Path | None, device: str | None, cache_dir: Path | None) -> dict[str, Any]:
     command = shlex.join(["visus", *sys.argv[1:]])
-    return {"output": output, "cache_dir": cache_dir, "on_event": screen.show, "command": command}
+    return {"output": output, "device": device, "cache_dir": cache_dir, "on_event": screen.show, "command": command}
 
 
-def _show(found: Comparison | Antialiased | TaskComparison, *, as_json: bool) -> None:
+def _show(found: Comparison | Antialiased | TaskComparison | Twins, *, as_json: bool) -> None:
     from visus.cli.show import show
 
     if as_json:
         print_json(found.to_json())
     else:
         show(found.text())
-
-
-def _show_design(network: str, input_shape: str, classes: int, *, as_json: bool) -> None:
-    from visus.cli.show_design import show_twins
-    from visus.design.mlp_equivalents import perceptron_twins
-    from visus.errors import UsageError
-    from visus.workbench.summaries import design_of
-
-    shape = shape_of(input_shape)
-    design = design_of(network, shape, classes)
-    if design is None:
-        raise UsageError("equivalent perceptrons need a design, and this is the name of a Python callable.", where=network)
-    twins = perceptron_twins(design, shape, classes)
-    if as_json:
-        print_json([twin.to_json() for twin in twins])
-    else:
-        show_twins(twins, shape)

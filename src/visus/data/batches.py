@@ -17,13 +17,15 @@ import torch
 
 from visus.data.augment import Augmentation, BatchRandom, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.tables import Brief
+from visus.units import write_number_of
 
 MIN_IN_ORDER, MAX_VALUES = 16, 2**23  # minimum samples and maximum input values of an evaluation batch
 RESIDENT_FRACTION = 0.25  # maximum fraction of a device's free memory for keeping all training samples on it
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
+@dataclass(frozen=True, eq=False, repr=False)
+class Part(Brief):
     """The samples of one split.
 
     Args:
@@ -32,6 +34,9 @@ class Part:
         indices: rows of the store that belong to this split.
         labels: class index of each sample.
         names: name of each sample.
+
+    >>> data.split("train")
+    Part(train: 43 samples)
     """
 
     name: str
@@ -40,15 +45,27 @@ class Part:
     labels: npt.NDArray[np.int64]
     names: tuple[str, ...]
 
+    def _words(self) -> str:
+        return f"{self.name}: {write_number_of(len(self), 'sample')}"
+
     def __len__(self) -> int:
         return len(self.indices)
 
     def slice(self, places: slice) -> Part:
-        """A slice of the samples."""
+        """A slice of the samples.
+
+        >>> data.split("train").slice(slice(0, 4))
+        Part(train: 4 samples)
+        """
         return Part(self.name, self.pixels, self.indices[places], self.labels[places], self.names[places])
 
     def rows(self, places: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Stored values of the samples at ``places`` of this split, copied; not normalized."""
+        """Stored values of the samples at ``places`` of this split, copied; not normalized.
+
+        >>> import numpy as np
+        >>> data.split("train").rows(np.array([0, 1])).shape
+        torch.Size([2, 3, 8, 8])
+        """
         return torch.from_numpy(np.ascontiguousarray(self.pixels[self.indices[places]]))
 
 

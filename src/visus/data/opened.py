@@ -24,10 +24,12 @@ from visus.data.store import MAX_UNREADABLE, Store, open_store, refuse_unreadabl
 from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
-from visus.units import Described, write_shape
+from visus.tables import Described, Table, listed
+from visus.units import write_shape
 
 FAR_FROM_ZERO = 2**20  # standard deviations; float32 (24 bits) would leave 16 levels per standard deviation
 IMBALANCE = 3.0
+MAX_ROWS = 200  # classes that a notebook shows at most
 LOW_RANGE = "16-bit values in the lowest part of their range"
 
 
@@ -49,6 +51,9 @@ class Data(Described):
         is_whole: whether all samples are in the test split, to be scored together.
         split_seed: seed of the split; None if the data or a ``split.csv`` defines the whole split.
         reading: options for reading the source.
+
+    >>> data.num_samples, data.classes, data.input_shape
+    (60, ('0', '1', '2'), (3, 8, 8))
     """
 
     table: Samples
@@ -67,29 +72,47 @@ class Data(Described):
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
-        names = ", ".join(self.classes[:5]) + (", ..." if len(self.classes) > 5 else "")
         rows = [
             ("samples", f"{counts}; each {write_shape(self.input_shape)}, {self.preprocessing.dtype}"),
-            ("classes", f"{len(self.classes):,}: {names}"),
+            ("classes", f"{len(self.classes):,}: {listed(self.classes)}"),
             ("source", "included in visus" if self.given is None else str(self.given)),
         ]
         return f"Data {self.name}", rows
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        if len(self.classes) > MAX_ROWS:
+            return ()
+        counts = [self.class_counts(split) for split in SPLITS]
+        rows = tuple((name, *(f"{each[name]:,}" for each in counts)) for name in self.classes)
+        return (("samples of each class", Table(rows, ("class", *SPLITS), (1, 2, 3))),)
+
     @property
     def short_name(self) -> str:
-        """A name for files and folders: that of the given folder or file, without extension."""
+        """A name for files and folders: that of the given folder or file, without extension.
+
+        >>> data.short_name
+        'levels'
+        """
         if self.given is None:
             return "fashion-sample"
         return self.given.stem if self.given.is_file() else self.given.name
 
     @property
     def noun(self) -> str:
-        """The noun for a sample: image, signal or volume."""
+        """The noun for a sample: image, signal or volume.
+
+        >>> data.noun
+        'image'
+        """
         return self.preprocessing.noun
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about possible problems with this data."""
+        """Sentences about possible problems with this data.
+
+        >>> data.warnings
+        ()
+        """
         return (
             *self.samples.warnings,
             *_low_range_warning(self.ledger),
@@ -99,32 +122,56 @@ class Data(Described):
 
     @property
     def name(self) -> str:
-        """Name of the dataset."""
+        """Name of the dataset.
+
+        >>> data.name
+        'levels'
+        """
         return self.samples.name
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the network's outputs."""
+        """Class names in the order of the network's outputs.
+
+        >>> data.classes
+        ('0', '1', '2')
+        """
         return self.samples.classes
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """(channels, *spatial) of one sample."""
+        """(channels, *spatial) of one sample.
+
+        >>> data.input_shape
+        (3, 8, 8)
+        """
         return self.preprocessing.input_shape
 
     @property
     def num_samples(self) -> int:
-        """Number of readable samples in all splits."""
+        """Number of readable samples in all splits.
+
+        >>> data.num_samples
+        60
+        """
         return len(self.samples.names)
 
     @property
     def fingerprint(self) -> str:
-        """A hash that changes when any sample, label or class changes."""
+        """A hash that changes when any sample, label or class changes.
+
+        >>> data.fingerprint == run.open_data().fingerprint
+        True
+        """
         return self.samples.fingerprint
 
     @property
     def scored_split(self) -> str:
-        """The split for scoring a trained network: the test split, or the validation split if there is no test split."""
+        """The split for scoring a trained network: the test split, or the validation split if there is no test split.
+
+        >>> data.scored_split
+        'test'
+        """
         return "test" if len(self.split("test")) else "val"
 
     @cached_property
@@ -141,19 +188,30 @@ class Data(Described):
 
         Raises:
             UsageError: the name is unknown.
+
+        >>> len(data.split("train")), len(data.split("val")), len(data.split("test"))
+        (43, 5, 12)
         """
         if name not in SPLITS:
             raise UsageError(unknown_name("split", name, SPLITS))
         return self._parts[name]
 
     def groups_of(self, split: str) -> tuple[str, ...] | None:
-        """The group of each sample of a split, in order; None if the source has no groups."""
+        """The group of each sample of a split, in order; None if the source has no groups.
+
+        >>> data.groups_of("train") is None
+        True
+        """
         if self.samples.groups is None:
             return None
         return tuple(self.samples.groups[index] for index in np.flatnonzero(self.samples.splits == split))
 
     def class_counts(self, split: str) -> dict[str, int]:
-        """Number of samples of each class in one split."""
+        """Number of samples of each class in one split.
+
+        >>> data.class_counts("test")
+        {'0': 4, '1': 4, '2': 4}
+        """
         counts = np.bincount(self.split(split).labels, minlength=len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 

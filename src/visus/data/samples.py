@@ -15,6 +15,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.tables import Brief
+from visus.units import write_number_of
+
 SPLITS = ("train", "val", "test")
 UNASSIGNED = ""
 
@@ -170,8 +173,8 @@ class ArrayRows:
         return self._loaded[part]
 
 
-@dataclass(frozen=True, eq=False)
-class Samples:
+@dataclass(frozen=True, eq=False, repr=False)
+class Samples(Brief):
     """A dataset as one table. Entry ``i`` of every field belongs to sample ``i``.
 
     Attributes:
@@ -207,6 +210,9 @@ class Samples:
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     digests: tuple[bytes, ...] = ()
+
+    def _words(self) -> str:
+        return f"{self.name}: {write_number_of(len(self.names), 'sample')} of {write_number_of(len(self.classes), 'class', 'classes')}"
 
     def __len__(self) -> int:
         return len(self.names)

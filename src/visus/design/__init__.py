@@ -1,4 +1,28 @@
-"""Networks as plain data: layers as values, a text for every design, shapes, costs and receptive fields."""
+"""Networks as plain data: layers as values, a text for every design, shapes, costs, receptive fields.
+
+    parse            a design from its text
+    Design           a design from layers in Python
+    account          a row for each layer: shape, parameters, multiply-adds, receptive field
+    resolve_network  a design from a text, a family call or a name
+
+Layers and groups have the names and arguments of PyTorch, without input channels:
+
+    conv, depthwise, transposed, linear, flatten, maxpool, avgpool, blurpool, globalpool, upsample,
+    norm, layernorm, groupnorm, relu, gelu, silu, softmax and others, se, scale, dropout, droppath,
+    sequence, residual, concat, repeat; classes stands for the number of classes
+
+Families: lenet5, alexnet, vgg, inception, resnet, densenet, mobilenet, efficientnet_lite, convnext,
+mlp, compact. LAYERS and FAMILIES hold all of them by name. Torch is not needed.
+
+>>> from visus.design import Design, account, classes, conv, globalpool, linear, maxpool, relu
+>>> design = Design([conv(32, 3, padding=1), relu, maxpool(2), globalpool, linear(classes)])
+>>> design.text
+'conv(32, 3, padding=1), relu, maxpool(2), globalpool, linear(classes)'
+>>> account(design, (3, 32, 32), 10)
+Account of 5 rows
+  shapes  3 x 32 x 32 -> 10
+  costs   1,226 parameters, 885 k multiply-adds
+"""
 
 from visus.design.account import Account, Row
 from visus.design.account_walk import account

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -13,16 +12,20 @@ from visus.design.advice.pieces import Advice
 from visus.design.arguments import Shape
 from visus.design.flow import Flow
 from visus.design.memory.moments import Memory
-from visus.design.table import write_table
+from visus.design.table import HEADINGS, cells, write_fields, write_table
 from visus.errors import UsageError, unknown_name
 from visus.geometry import Field
-from visus.units import Described, write_count, write_number_of, write_shape
+from visus.tables import Brief, Described, Table, listed
+from visus.units import write_count, write_number_of, write_shape
 
 Fields = tuple[Field, ...]
 """One receptive field for each axis of the input; none for an input of features."""
 
 DETAILS: Final = ("layers", "operations")
 """What an account has rows for: each layer, or each tensor on the way."""
+
+MAX_ROWS: Final = 200
+"""Rows that a notebook shows at most; a longer account shows its totals alone."""
 
 
 def check_detail(detail: str) -> None:
@@ -35,8 +38,8 @@ def check_detail(detail: str) -> None:
         raise UsageError(unknown_name("detail", detail, DETAILS))
 
 
-@dataclass(frozen=True)
-class Row:
+@dataclass(frozen=True, repr=False)
+class Row(Brief):
     """One row: a layer, or the join of a residual or a concat (which has no parameters and no multiply-adds).
 
     Args:
@@ -54,6 +57,9 @@ class Row:
             first. None for a row of a traced module, which knows only its total.
         unread_px: pixels at the far edge of each axis of the input that no window reaches; empty for a layer without a window.
         is_approximate: whether the positions are unevenly spaced, so that the size of the fields is approximate.
+
+    >>> account.rows[0]
+    Row(conv1: conv(4, 3, bias=True) -> 4 x 6 x 6, 112 parameters, receptive field 3/1)
     """
 
     path: str
@@ -70,13 +76,25 @@ class Row:
     unread_px: tuple[int, ...] = ()
     is_approximate: bool = False
 
+    def _words(self) -> str:
+        fields = f", receptive field {write_fields(self)}" if self.fields else ""
+        return f"{self.path}: {self.layer} -> {write_shape(self.output_shape)}, {self.num_parameters:,} parameters{fields}"
+
     @property
     def is_exact(self) -> bool:
-        """Whether the fields are exact, neither an upper bound nor approximate."""
+        """Whether the fields are exact, neither an upper bound nor approximate.
+
+        >>> account.rows[0].is_exact
+        True
+        """
         return not self.is_approximate and all(field.is_exact for field in self.fields)
 
     def to_json(self) -> dict[str, Any]:
-        """The row as plain data; the stride of a field is a fraction as text."""
+        """The row as plain data; the stride of a field is a fraction as text.
+
+        >>> account.rows[0].to_json()["output_shape"]
+        [4, 6, 6]
+        """
         return {
             "path": self.path,
             "layer": self.layer,
@@ -116,6 +134,11 @@ class Account(Described):
         find_flows: computes ``flows``; None if there is a row for each operation.
         ends: indices of the rows that compute the output, or that feed it if it has no row.
         advice: advice on the network, the most serious first. ``visus.summary`` adds it; otherwise it is empty.
+
+    >>> account
+    Account of 4 rows
+      shapes  3 x 8 x 8 -> 3
+      costs   127 parameters, 3.90 k multiply-adds
     """
 
     input_shape: Shape
@@ -128,7 +151,11 @@ class Account(Described):
 
     @cached_property
     def flows(self) -> tuple[Flow, ...] | None:
-        """The sources of each row, and how it reads them; None if there is a row for each operation."""
+        """The sources of each row, and how it reads them; None if there is a row for each operation.
+
+        >>> len(account.flows) == len(account.rows)
+        True
+        """
         return None if self.find_flows is None else self.find_flows()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -136,27 +163,40 @@ class Account(Described):
         costs = f"{self.num_parameters:,} parameters, {write_count(self.macs)} multiply-adds"
         rows = [("shapes", shapes), ("costs", costs)]
         if self.advice:
-            rows.append(
-                (
-                    "advice",
-                    f"{len(self.advice):,}, the gravest: {textwrap.shorten(self.advice[0].text, 90, placeholder='...')}",
-                )
-            )
+            about = [f"{each.kind} ({each.path})" if each.path else each.kind for each in self.advice]
+            rows.append(("advice", f"{listed(about)}; print(*account.advice)"))
         return f"Account of {write_number_of(len(self.rows), 'row')}", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        if len(self.rows) > MAX_ROWS:
+            return ()
+        return (("layers", Table(tuple(tuple(cells(row)) for row in self.rows), HEADINGS, (3, 4))),)
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained values of the whole network."""
+        """Number of trained values of the whole network.
+
+        >>> account.num_parameters
+        127
+        """
         return sum(row.num_parameters for row in self.rows)
 
     @property
     def macs(self) -> int:
-        """Multiply-adds of the whole network for one sample."""
+        """Multiply-adds of the whole network for one sample.
+
+        >>> account.macs
+        3900
+        """
         return sum(row.macs for row in self.rows)
 
     @property
     def bytes_weights(self) -> int:
-        """Bytes of trained values and of buffers such as a running mean."""
+        """Bytes of trained values and of buffers such as a running mean.
+
+        >>> account.bytes_weights
+        508
+        """
         return sum(row.bytes_weights for row in self.rows)
 
     def bytes_training(self, batch_size: int, optimizer: str = "adamw") -> int:
@@ -185,6 +225,9 @@ class Account(Described):
 
         Raises:
             UsageError: the batch size is not a positive integer, or the network failed before its end.
+
+        >>> account.bytes_inference(64) > account.bytes_inference(1)
+        True
         """
         return self._memory.inference(batch_size)
 
@@ -193,6 +236,9 @@ class Account(Described):
 
         Raises:
             UsageError: the optimizer is unknown, or the network failed before its end.
+
+        >>> account.bytes_standing("none"), account.bytes_standing("sgd")
+        (508, 1016)
         """
         return self._memory.standing(optimizer)
 
@@ -201,6 +247,9 @@ class Account(Described):
 
         Raises:
             UsageError: the batch size is not a positive integer, or the network failed before its end.
+
+        >>> account.bytes_saved(64) > account.bytes_saved(1)
+        True
         """
         return self._memory.saved(batch_size)
 
@@ -211,7 +260,11 @@ class Account(Described):
         return self.memory
 
     def to_json(self) -> dict[str, Any]:
-        """The account as plain data."""
+        """The account as plain data.
+
+        >>> account.to_json()["num_parameters"]
+        127
+        """
         return {
             "input": list(self.input_shape),
             "output": list(self.output),

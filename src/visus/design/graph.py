@@ -29,6 +29,11 @@ class Node:
         branches: the nodes inside. A sequence has one branch; a residual has its body and, where shapes differ, one more with
             the projection; a concat has one for each branch, each holding one sequence; a layer has none.
         route: position of the item in the design text; None for a projection, which is implicit.
+
+    >>> from visus.design import parse
+    >>> node = parse("conv(8, 3), relu").place((3, 32, 32))[0]
+    >>> node.path, node.input_shape, node.output_shape
+    ('conv1', (3, 32, 32), (8, 30, 30))
     """
 
     path: str

@@ -17,7 +17,12 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, repr=False)
 class Item(ABC):
-    """A part of a design: a layer (see ``visus.design.layers.registry``) or a group of items."""
+    """A part of a design: a layer (see ``visus.design.layers.registry``) or a group of items.
+
+    >>> from visus.design import conv, relu, residual
+    >>> [item.num_layers for item in (conv(8, 3), residual(conv(8, 3, padding=1), relu))]
+    [1, 2]
+    """
 
     prefix: ClassVar[str]  # the automatic name is the prefix and a number: conv1
     word: ClassVar[str]  # how it is written in a design
@@ -106,7 +111,12 @@ class _Group(Item):
 
 @dataclass(frozen=True, repr=False)
 class Sequence(_Group):
-    """Items in sequence. Written ``[...]``, or ``sequence(..., name="stage2")`` with a name."""
+    """Items in sequence. Written ``[...]``, or ``sequence(..., name="stage2")`` with a name.
+
+    >>> from visus.design import conv, relu, sequence
+    >>> sequence(conv(8, 3), relu, name="stem").text
+    'sequence(conv(8, 3), relu, name="stem")'
+    """
 
     prefix = "block"
     word = "sequence"
@@ -137,6 +147,10 @@ class Residual(_Group):
 
     Where the shapes differ, the input goes through a projection: a convolution of kernel 1 with the stride of the items
     together (a linear layer for features), without bias, and a batch norm.
+
+    >>> from visus.design import conv, relu, residual
+    >>> residual(conv(3, 3, padding=1), relu).text
+    'residual(conv(3, 3, padding=1), relu)'
     """
 
     prefix = word = "residual"
@@ -161,7 +175,12 @@ class Residual(_Group):
 @dataclass(frozen=True, repr=False)
 class Concat(_Group):
     """Branches that all read the same input; their outputs are concatenated along the channels. An empty branch is the
-    identity."""
+    identity.
+
+    >>> from visus.design import concat, conv
+    >>> concat(conv(4, 1), conv(8, 3, padding=1)).text
+    'concat([conv(4, 1)], [conv(8, 3, padding=1)])'
+    """
 
     prefix = word = "concat"
 
@@ -188,7 +207,12 @@ class Concat(_Group):
 
 @dataclass(frozen=True, repr=False)
 class Repeat(_Group):
-    """An item repeated several times in sequence, each with its own weights. Written ``3 * [...]``."""
+    """An item repeated several times in sequence, each with its own weights. Written ``3 * [...]``.
+
+    >>> from visus.design import conv, relu, repeat
+    >>> repeat(2, conv(8, 3), relu).num_layers
+    4
+    """
 
     prefix = word = "repeat"
 
@@ -229,12 +253,22 @@ def sequence(*layers: ItemLike, name: str | None = None) -> Sequence:
 
 
 def residual(*layers: ItemLike, name: str | None = None) -> Residual:
-    """The layers in a row, and their input added to their output (see ``Residual``)."""
+    """The layers in a row, and their input added to their output (see ``Residual``).
+
+    >>> from visus.design import Design, conv, relu
+    >>> Design([residual(conv(3, 3, padding=1), relu)]).output_shape((3, 32, 32))
+    (3, 32, 32)
+    """
     return Residual(tuple(as_item(layer) for layer in layers), name=name)
 
 
 def concat(*branches: ItemLike, name: str | None = None) -> Concat:
-    """Branches that read the same input, concatenated along the channels. A single layer is a branch of one layer."""
+    """Branches that read the same input, concatenated along the channels. A single layer is a branch of one layer.
+
+    >>> from visus.design import Design, conv
+    >>> Design([concat(conv(4, 1), conv(8, 3, padding=1))]).output_shape((3, 32, 32))
+    (12, 32, 32)
+    """
     items = (as_item(branch) for branch in branches)
     return Concat(tuple(item if isinstance(item, Sequence) else Sequence((item,)) for item in items), name=name)
 

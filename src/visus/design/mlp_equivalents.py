@@ -18,6 +18,8 @@ from visus.design.layers.registry import Convolution, Linear, flatten, linear, r
 from visus.design.plan import Design
 from visus.design.wider_fields import activation_bytes
 from visus.errors import DesignError
+from visus.tables import Described, Table, Text, listed
+from visus.units import write_bytes, write_count, write_shape
 
 KINDS: Final = {
     "equal width": "each convolution becomes a dense layer with as many units as it has filters",
@@ -57,6 +59,65 @@ class Twin:
             "activation_bytes": activation_bytes(self.account),
             "note": self.note,
         }
+
+
+@dataclass(frozen=True, repr=False)
+class Twins(Described):
+    """A design and its equivalent perceptrons.
+
+    Args:
+        input_shape: shape of a sample, (channels, *spatial).
+        twins: the design itself, then a perceptron for each of ``KINDS``.
+
+    >>> import visus
+    >>> [twin.kind for twin in visus.experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10)]
+    ['the design', 'equal width', 'equal output', 'equal parameters']
+    """
+
+    input_shape: Shape
+    twins: tuple[Twin, ...]
+
+    def __iter__(self) -> Iterator[Twin]:
+        return iter(self.twins)
+
+    def __len__(self) -> int:
+        return len(self.twins)
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [
+            (
+                each.kind,
+                f"{write_count(each.account.num_parameters)} parameters, {write_count(each.account.macs)} multiply-adds",
+            )
+            for each in self.twins
+        ]
+        return f"Equivalent perceptrons for samples of {write_shape(self.input_shape)}", rows
+
+    def text(self) -> Text:
+        """The design and its perceptrons with their costs, and what each of them keeps.
+
+        >>> import visus
+        >>> visus.experiment.mlp("conv(64, 3, padding=1)", input_shape=(3, 224, 224)).text()[-1]
+        'for one sample of 3 x 224 x 224, 4 bytes per value'
+        """
+        rows = []
+        for twin in self.twins:
+            sizes = write_bytes(4 * twin.account.num_parameters), write_bytes(activation_bytes(twin.account))
+            costs = (f"{twin.account.num_parameters:,}", write_count(twin.account.macs), *sizes)
+            rows.append((twin.kind, *costs, listed([f"{width:,}" for width in twin.widths])))
+        headings = ("network", "parameters", "macs", "weights", "activations", "widths")
+        kept = (f"{each.kind}: {KINDS[each.kind]}{f'; {each.note}' if each.note else ''}" for each in self.twins[1:])
+        last = f"for one sample of {write_shape(self.input_shape)}, 4 bytes per value"
+        return (Table(tuple(rows), headings, (1, 2, 3, 4)), *kept, last)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The networks as plain data.
+
+        >>> import visus
+        >>> [each["kind"] for each in visus.experiment.mlp("lenet5", input_shape=(1, 28, 28), num_classes=10).to_json()]
+        ['the design', 'equal width', 'equal output', 'equal parameters']
+        """
+        return [twin.to_json() for twin in self.twins]
 
 
 def perceptron_twins(design: Design, input_shape: Shape, num_classes: int | None = None) -> tuple[Twin, ...]:

@@ -59,7 +59,7 @@ class FamilyCall:
         if missing := [name for name in looked_at if name not in facts]:
             raise DesignError(
                 f"{self.family} depends on the data ({', '.join(missing)}), which the text does not contain. Use "
-                f'visus.design.resolve("{self.family}", input_shape=..., num_classes=...).'
+                f'visus.design.resolve_network("{self.family}", input_shape=..., num_classes=...).'
             )
         try:
             bound = inspect.Signature(own).bind(*self.args, **dict(self.kwargs))

@@ -11,9 +11,12 @@ from visus.design.graph import Impossible, Node, propagate
 from visus.design.items import Item, ItemLike, Sequence, as_item, check_children, write_items
 from visus.design.remedies import explain, smallest_shape
 from visus.errors import DesignError, join_messages
+from visus.tables import listed, write_rows
+from visus.units import write_number_of
 
 MAX_LAYERS: Final = 10_000
 MAX_INPUT: Final = 10_000_000
+MAX_REPR: Final = 400  # characters of a design that its repr has as Python code; of a longer one it has the first items
 
 
 @dataclass(frozen=True, init=False, repr=False)
@@ -56,14 +59,24 @@ class Design:
 
     @property
     def text(self) -> str:
-        """The text of the design, which ``parse`` reads back. Long designs have one item per line."""
+        """The text of the design, which ``parse`` reads back. Long designs have one item per line.
+
+        >>> from visus.design import parse
+        >>> parse("conv( 8,3 ),relu").text
+        'conv(8, 3), relu'
+        """
         return write_items(self.layers)
 
     def __str__(self) -> str:
         return self.text
 
     def __repr__(self) -> str:
-        return f"Design([{', '.join(item.text for item in self.layers)}])"
+        items = [" ".join(item.text.split()) for item in self.layers]
+        whole = f"Design([{', '.join(items)}])"
+        if len(whole) <= MAX_REPR:
+            return whole
+        layers = write_number_of(sum(item.num_layers for item in self.layers), "layer")
+        return write_rows(f"Design of {layers}", [("items", listed(items)), ("next", "design.text has all of it")])
 
     def place(self, input_shape: Shape, num_classes: int | None = None) -> tuple[Node, ...]:
         """The nodes of the design for one input, with paths and shapes.
@@ -75,6 +88,10 @@ class Design:
         Raises:
             DesignError: a layer cannot take the shape that reaches it. The error names the layer, shows the calculation and
                 the smallest accepted input, and lists remedies that work.
+
+        >>> from visus.design import parse
+        >>> [node.output_shape for node in parse("conv(8, 3), relu").place((3, 32, 32))]
+        [(8, 30, 30), (8, 30, 30)]
         """
         shape = check_input_shape(input_shape)
         if num_classes is not None and num_classes < 1:
@@ -89,6 +106,10 @@ class Design:
 
         Raises:
             DesignError: as for ``place``.
+
+        >>> from visus.design import parse
+        >>> parse("conv(8, 3), relu").output_shape((3, 32, 32))
+        (8, 30, 30)
         """
         return self.place(input_shape, num_classes)[-1].output_shape
 

@@ -19,7 +19,8 @@ from visus.design.layers.registry import Convolution, Layer, conv, globalpool, l
 from visus.design.plan import Design
 from visus.design.rewrite import with_arguments, with_window
 from visus.errors import DesignError
-from visus.units import write_shape
+from visus.tables import Described, Table, Text
+from visus.units import write_bytes, write_count, write_shape
 
 _MAX: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
 _NO_FURTHER: Final = {
@@ -91,23 +92,73 @@ class NoWay:
         return {"kind": self.kind, "reason": self.reason}
 
 
-@dataclass(frozen=True)
-class Ways:
-    """Every kind of change: those that reach the field and those that do not.
+@dataclass(frozen=True, repr=False)
+class Ways(Described):
+    """Every kind of change: those that reach the wanted receptive field and those that do not. It is false if none does.
 
     Args:
+        field_px: the wanted receptive field of the last map on every axis, in px.
         now: the design as it is.
         found: one for each kind that reaches the field.
         missing: the other kinds.
+
+    >>> ways_to_see(2000, (3, 64, 64), 10).missing[0].kind
+    'more layers'
     """
 
+    field_px: int
     now: Way
     found: tuple[Way, ...]
     missing: tuple[NoWay, ...]
 
+    def __bool__(self) -> bool:
+        return bool(self.found)
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title = f"Ways to a receptive field of {self.field_px:,} px, from {write_shape(self.now.field_px)}"
+        rows = [(each.kind, each.change) for each in self.found]
+        if self.missing:
+            rows.append(("no way", f"{', '.join(each.kind for each in self.missing)}; the reasons are in .missing"))
+        return title, rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return (("ways and their costs", self._way_table()),)
+
+    def _way_table(self) -> Table:
+        rows = []
+        for way in (self.now, *self.found):
+            sees = write_shape(way.field_px) + (" with gaps" if way.has_gaps else "")
+            costs = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
+            rows.append((way.kind, way.change, sees, *costs, write_shape(way.final_map)))
+        headings = ("way", "change", "field", "parameters", "macs", "activations", "last map")
+        return Table(tuple(rows), headings, (3, 4, 5))
+
+    def text(self) -> Text:
+        """A row for each way with its cost and for the design as it is, and the reason why other ways fail.
+
+        >>> ways_to_see(30, (3, 64, 64), 10).text()[1]
+        'wanted: 30 px on every axis; activations: outputs of all layers for one sample, 4 bytes per value'
+        """
+        lines: list[str | Table] = [self._way_table()]
+        lines.append(
+            f"wanted: {self.field_px} px on every axis; activations: outputs of all layers for one sample, 4 bytes per value"
+        )
+        for way in self.found:
+            ratio = way.activation_bytes / self.now.activation_bytes
+            if way.kind in ("stride", "pooling") and ratio < 1:
+                lines.append(
+                    f"{way.kind}: {way.field_px[0]} px instead of {self.now.field_px[0]} in {ratio:.2g} times the memory of the design as it is"
+                )
+        return (*lines, *(f"{each.kind}: no way: {each.reason}." for each in self.missing))
+
     def to_json(self) -> dict[str, Any]:
-        """All of them as plain data."""
+        """All of them as plain data.
+
+        >>> list(ways_to_see(30, (3, 64, 64), 10).to_json())
+        ['field', 'now', 'ways', 'no_way']
+        """
         return {
+            "field": self.field_px,
             "now": self.now.to_json(),
             "ways": [way.to_json() for way in self.found],
             "no_way": [each.to_json() for each in self.missing],
@@ -171,7 +222,7 @@ def ways_to_see(field_px: int, input_shape: Shape, num_classes: int | None, desi
         )
     answers = [_search(facts, kind, field_px) for kind in _MAKERS]
     found = tuple(each for each in answers if isinstance(each, Way))
-    return Ways(now, found, tuple(each for each in answers if isinstance(each, NoWay)))
+    return Ways(field_px, now, found, tuple(each for each in answers if isinstance(each, NoWay)))
 
 
 # ---- the ways ----

@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
-from visus.tables import Table, Text, notes
-from visus.units import Described, write_number_of, write_share
+from visus.tables import Described, Table, Text, notes
+from visus.units import write_number_of, write_share
 
 if TYPE_CHECKING:
     import numpy as np
 
 CALIBRATION_BINS = 15
 MAX_CLASSES_SHOWN = 20  # of more, the confusion matrix is not printed
+MAX_ROWS = 200  # classes that a notebook shows at most
 _CONFIDENCE = 0.95
 _TINY = torch.finfo(torch.float32).tiny
 _SUM_TOLERANCE = 1e-3
@@ -65,6 +66,12 @@ class Scores(Described):
         num_learned: number of samples that equal a training sample; None if unknown.
         num_chose: number of further samples that equal a validation sample; None if unknown.
         num_right_new: number of correct predictions for all other samples; None if unknown.
+
+    >>> score([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
+    Scores on 3 samples, 2 classes
+      accuracy  66.7 % (20.8 % to 93.9 %)
+      baseline  66.7 %, always 'dog'
+      loss      0.4149; expected calibration error 30.0 %
     """
 
     split: str
@@ -97,18 +104,38 @@ class Scores(Described):
         of = f" of the {self.split} set" if self.split else ""
         return f"Scores on {write_number_of(self.num_samples, 'sample')}{of}, {len(self.per_class):,} classes", rows
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        confusion = self._confusion_matrix()
+        headings = ("true / predicted", *self.classes)
+        matrix = [
+            ("confusion matrix", Table(each.rows, headings, each.numbers)) for each in confusion if isinstance(each, Table)
+        ]
+        return (("classes", _class_table(self.per_class)), *matrix) if len(self.per_class) <= MAX_ROWS else ()
+
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names, in the order of the confusion matrix."""
+        """Class names, in the order of the confusion matrix.
+
+        >>> scores.classes
+        ('0', '1', '2')
+        """
         return tuple(row.name for row in self.per_class)
 
     @property
     def num_right(self) -> int:
-        """Number of samples whose most probable class is their label."""
+        """Number of samples whose most probable class is their label.
+
+        >>> scores.num_right == round(scores.accuracy * scores.num_samples)
+        True
+        """
         return sum(row[place] for place, row in enumerate(self.confusion))
 
     def sentence(self, noun: str = "sample") -> str:
-        """Accuracy, interval, number of samples and baseline in one sentence."""
+        """Accuracy, interval, number of samples and baseline in one sentence.
+
+        >>> score([[0.9, 0.1], [0.6, 0.4]], [0, 1], ["cat", "dog"]).sentence("image")
+        "50.0 % of 2 images correct (95 % interval 9.5 to 90.5 %); always guessing 'cat' gives 50.0 %"
+        """
         return (
             f"{write_share(self.accuracy)} of {write_number_of(self.num_samples, noun)} correct "
             f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}); "
@@ -116,7 +143,11 @@ class Scores(Described):
         )
 
     def learned_sentence(self, noun: str = "sample") -> str:
-        """Number of samples from the training, and the accuracy on the others; empty if none is from the training."""
+        """Number of samples from the training, and the accuracy on the others; empty if none is from the training.
+
+        >>> scores.learned_sentence()
+        ''
+        """
         learned, chose = self.num_learned or 0, self.num_chose or 0
         if not learned and (not chose or self.split == "val"):  # scores of the validation set have their own note
             return ""
@@ -136,7 +167,11 @@ class Scores(Described):
         )
 
     def most_confused(self, limit: int = 10) -> list[tuple[str, str, int]]:
-        """The most frequent errors as (true class, predicted class, number of samples), the most frequent first."""
+        """The most frequent errors as (true class, predicted class, number of samples), the most frequent first.
+
+        >>> score([[0.9, 0.1], [0.6, 0.4]], [0, 1], ["cat", "dog"]).most_confused()
+        [('dog', 'cat', 1)]
+        """
         names = self.classes
         wrong = [
             (names[true], names[predicted], count)
@@ -147,7 +182,11 @@ class Scores(Described):
         return sorted(wrong, key=lambda mistake: -mistake[2])[:limit]
 
     def text(self) -> Text:
-        """The accuracy, every class, and the most frequent mistakes."""
+        """The accuracy, every class, and the most frequent mistakes.
+
+        >>> scores.text()[1]
+        'baseline, always guessing 0: 33.3 %'
+        """
         low, high = write_share(self.accuracy_low), write_share(self.accuracy_high)
         learned = self.learned_sentence()
         head = (
@@ -169,7 +208,14 @@ class Scores(Described):
         return head, Table(rows, numbers=tuple(range(1, len(rows) + 1)))
 
     def confusion_csv(self) -> str:
-        """The confusion matrix as CSV: a header of predicted classes, then one line per true class."""
+        """The confusion matrix as CSV: a header of predicted classes, then one line per true class.
+
+        >>> print(score([[0.9, 0.1], [0.6, 0.4]], [0, 1], ["cat", "dog"]).confusion_csv())
+        true \\ predicted,cat,dog
+        cat,1,0
+        dog,1,0
+        <BLANKLINE>
+        """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(["true \\ predicted", *self.classes])
@@ -177,7 +223,11 @@ class Scores(Described):
         return text.getvalue()
 
     def to_json(self) -> dict[str, Any]:
-        """JSON data that ``from_json`` reads back to an equal value."""
+        """JSON data that ``from_json`` reads back to an equal value.
+
+        >>> scores.to_json()["num_samples"]
+        12
+        """
         facts = asdict(self)
         facts["per_class"] = [asdict(row) for row in self.per_class]
         facts["confusion"] = [list(row) for row in self.confusion]
@@ -190,6 +240,9 @@ class Scores(Described):
 
         Raises:
             RunError: a field is missing or unknown.
+
+        >>> Scores.from_json(scores.to_json()) == scores
+        True
         """
         try:
             parts = dict(facts)

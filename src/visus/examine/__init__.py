@@ -1,7 +1,22 @@
 """Looking inside a network: activations, filters, receptive fields, saliency, similarity, mistakes.
 
-Functions take a module and arrays and return frozen results with read-only arrays; ``visus.pages`` draws them. Each name is loaded at its
-first use, so ``import visus.examine`` does not load torch.
+Functions take a module and arrays, and return frozen results with read-only arrays:
+
+    activations, filters, templates, output_terms, unit_values      what layers compute
+    effective_field, effective_field_sampled, measure_derivatives   which pixels a unit uses
+    gradient_saliency, integrated_gradients, grad_cam, occlusion    which pixels an output rests on
+    deletion_and_insertion, weight_randomization, share_outside     whether such a map is right
+    layer_similarity, match_filters                                 two networks side by side
+    find_mistakes, suspicious_labels, nearest_samples, features     predictions to review
+
+visus.look measures most of this for one image, and writes it as a page. Each name is loaded when
+it is first used, so "import visus.examine" does not load torch.
+
+>>> import torch
+>>> from visus import examine
+>>> module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+>>> examine.gradient_saliency(module, torch.ones(3, 1, 2, 2), target=1).map.shape
+(3, 2, 2)
 """
 
 from __future__ import annotations

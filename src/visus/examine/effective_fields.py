@@ -117,6 +117,11 @@ def measure_derivatives(module: nn.Module, inputs: Inputs | Iterable[Inputs]) ->
 
     Raises:
         UsageError: no samples, or a function whose derivative is not elementwise.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> measured = measure_derivatives(module, torch.rand(2, 1, 8, 8))
+    >>> measured.input_shape, measured.num_samples
+    ((1, 8, 8), 2)
     """
     module = plain_module(module)
     known: list[CallDerivatives] = []
@@ -223,6 +228,10 @@ def effective_field_sampled(
 
     Raises:
         UsageError: no samples; no such layer, position or channel.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> effective_field_sampled(module, torch.rand(2, 1, 8, 8), "0").strength.shape
+    (8, 8)
     """
     module = plain_module(module)
     if until is not None and not 0 < until < 1:

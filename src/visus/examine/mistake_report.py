@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from visus.tables import Table, Text, notes
-from visus.units import Described, write_number_of, write_share, write_split
+from visus.tables import Described, Table, Text, notes
+from visus.units import write_number_of, write_share, write_split
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,9 @@ class MistakeReport(Described):
         feature_layer: the layer whose inputs are the features that were compared; empty if none were.
         num_compared, num_training: training samples that were compared, and training samples in all.
         notes: notes for the reader.
+
+    >>> mistakes.num_wrong == len(mistakes.confident_wrong)
+    True
     """
 
     split: str
@@ -102,15 +105,32 @@ class MistakeReport(Described):
             )
         return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        groups = (("most confident wrong answers", self.confident_wrong), ("labels that may be wrong", self.suspicious))
+        return tuple(
+            (title, table)
+            for title, samples in groups
+            for table in _sample_table("", samples)[1:]
+            if isinstance(table, Table)
+        )
+
     def shown(self) -> Iterator[ShownSample]:
-        """All samples in the report, some of them more than once."""
+        """All samples in the report, some of them more than once.
+
+        >>> len(list(mistakes.shown())) >= len(mistakes.confident_wrong)
+        True
+        """
         yield from self.confident_wrong
         yield from self.unsure_right
         yield from (each for pair in self.confusions for each in pair.samples)
         yield from self.suspicious
 
     def text(self) -> Text:
-        """The most confident wrong answers, the least confident right ones, confusions with samples, and labels that may be wrong."""
+        """The most confident wrong answers, the least confident right ones, confusions with samples, and labels that may be wrong.
+
+        >>> mistakes.text()[0].startswith("mistakes: ")
+        True
+        """
         split = "all samples" if self.split == "all" else f"the {self.split} split"
         lines: list[str | Table] = [
             f"mistakes: {self.num_wrong:,} of {write_number_of(self.num_samples, self.noun)} of {split}"
@@ -142,7 +162,11 @@ class MistakeReport(Described):
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """The mistakes as plain data."""
+        """The mistakes as plain data.
+
+        >>> mistakes.to_json()["split"]
+        'test'
+        """
         return asdict(self)
 
 

@@ -205,6 +205,10 @@ def features(module: nn.Module, inputs: Inputs | Iterable[Inputs], layer: str) -
         module: any module.
         inputs: scaled samples, one batch or several.
         layer: the result of ``feature_layer``.
+
+    >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> next(iter(features(module, torch.rand(5, 1, 2, 2), "3"))).shape
+    (5, 3)
     """
     found: list[Tensor] = []
 

@@ -92,6 +92,10 @@ def grad_cam(module: nn.Module, inputs: Inputs, target: Target = None, *, layer:
 
     Raises:
         UsageError: no such layer, or one without a map; no such class or unit.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> grad_cam(module, torch.rand(2, 1, 8, 8)).layer
+    '1'
     """
     module = plain_module(module)
     with eval_mode(module), enable_gradients():
@@ -235,6 +239,10 @@ def integrated_gradients(
     Raises:
         MissingExtraError: captum is not installed.
         UsageError: the class, layer, channel or position does not exist.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> integrated_gradients(module, torch.rand(2, 1, 8, 8), steps=4).map.shape
+    (2, 8, 8)
     """
     attribution = _captum()
     if steps < 1:
@@ -280,6 +288,10 @@ def occlusion(
     Raises:
         MissingExtraError: captum is not installed.
         UsageError: the class, layer, channel or position does not exist; a window that does not fit.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> occlusion(module, torch.rand(2, 1, 8, 8), window=2, stride=2).map.shape
+    (2, 8, 8)
     """
     attribution = _captum()
     module = plain_module(module)

@@ -177,6 +177,10 @@ def weight_randomization(
 
     Raises:
         UsageError: no layer has weights.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> weight_randomization(module, torch.rand(2, 1, 8, 8)).layers
+    ('3', '0')
     """
     module = plain_module(module)
     batch = as_batch(module, inputs)
@@ -231,6 +235,13 @@ def deletion_and_insertion(
 
     Raises:
         UsageError: the map is of other samples, or there is no step.
+
+    >>> from visus.examine import gradient_saliency
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
+    >>> x = torch.rand(2, 1, 8, 8)
+    >>> curves = deletion_and_insertion(module, x, gradient_saliency(module, x), steps=4)
+    >>> curves.shares.tolist()
+    [0.0, 0.25, 0.5, 0.75, 1.0]
     """
     if steps < 1:
         raise UsageError(f"curves need at least 1 step, not {steps}.")

@@ -27,6 +27,9 @@ class Unit:
         layer: the layer's path.
         channel: from 0.
         position: in the layer's map; None for the middle.
+
+    >>> Unit("conv1", channel=3).layer
+    'conv1'
     """
 
     layer: str

@@ -94,6 +94,10 @@ def layer_similarity(one: nn.Module, other: nn.Module, samples: Inputs) -> tuple
 
     Raises:
         UsageError: too few samples.
+
+    >>> module = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
+    >>> [(each.path, round(each.cka, 3)) for each in layer_similarity(module, module, torch.rand(20, 1, 2, 2))]
+    [('0', 1.0), ('1', 1.0)]
     """
     return gram_similarity(gram_matrices(one, samples), gram_matrices(other, samples))
 

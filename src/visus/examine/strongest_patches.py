@@ -267,6 +267,10 @@ def unit_values(module: nn.Module, inputs: Inputs, layer: str, channel: int, pos
 
     Raises:
         UsageError: the layer does not exist.
+
+    >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU())
+    >>> unit_values(module, torch.rand(4, 1, 8, 8), "0", channel=1, position=(0, 0)).shape
+    (4,)
     """
     module = plain_module(module)
     with eval_mode(module), torch.no_grad():

@@ -7,17 +7,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 from visus.errors import GeometryError, join_messages
+from visus.tables import Described, Text
+from visus.units import write_number_of
 
 LETTERS: Final = {"input_size": "W", "kernel_size": "K", "padding": "P", "stride": "S", "output_size": "O"}
 """The five numbers and their letters."""
 
+MAX_LISTED: Final = 10
+"""Maximum number of solutions that a text lists one by one; of more, it has only the first and the last."""
 
-@dataclass(frozen=True)
-class Solution:
-    """Five numbers that satisfy ``output_size = floor((input_size - K_eff + 2*padding) / stride) + 1``."""
+
+def letter_of(name: str) -> str:
+    """The name of a number with its letter.
+
+    >>> letter_of("padding")
+    'padding (P)'
+    """
+    return f"{name} ({LETTERS[name]})"
+
+
+@dataclass(frozen=True, repr=False)
+class Solution(Described):
+    """Five numbers of the equation ``output_size = floor((input_size - K_eff + 2*padding) / stride) + 1``.
+
+    Those of ``Solutions`` satisfy it; for five given numbers, ``is_right`` is the answer.
+
+    >>> print(Solution(224, 7, 3, 2, 112))
+    Size equation: right
+      calculation  (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over
+    """
 
     input_size: int
     kernel_size: int
@@ -37,12 +59,20 @@ class Solution:
 
     @property
     def unread_border(self) -> int:
-        """Pixels of the padded far edge that the last position does not reach; 0 if the division has no remainder."""
+        """Pixels of the padded far edge that the last position does not reach; 0 if the division has no remainder.
+
+        >>> Solution(224, 7, 3, 2, 112).unread_border
+        1
+        """
         return self._steps % self.stride
 
     @property
     def gives(self) -> int:
-        """The output size that follows from the four other numbers; less than 1 if the kernel does not fit."""
+        """The output size that follows from the four other numbers; less than 1 if the kernel does not fit.
+
+        >>> Solution(224, 7, 3, 2, 111).gives
+        112
+        """
         return self._steps // self.stride + 1
 
     @property
@@ -58,10 +88,66 @@ class Solution:
     def _steps(self) -> int:
         return self.input_size - self.span + 2 * self.padding
 
+    @property
+    def is_right(self) -> bool:
+        """Whether the output size is the one that follows from the other numbers.
 
-@dataclass(frozen=True)
-class Solutions:
-    """All whole numbers for one letter: those from ``minimum`` to ``maximum``.
+        >>> Solution(224, 7, 3, 2, 111).is_right
+        False
+        """
+        return self.gives == self.output_size
+
+    @property
+    def calculation(self) -> str:
+        """The equation with its numbers, the remainder, and the span of a dilated kernel.
+
+        >>> Solution(224, 3, 1, 2, 111, dilation=2).calculation
+        '(224 - 5 + 2*1)/2 + 1 = 111; 1 px of the padded far edge left over; K_eff = 2*(3 - 1) + 1 = 5'
+        >>> Solution(2, 5, 0, 1, 1).calculation
+        '(2 - 5 + 2*0)/1 + 1 = -2, so the kernel does not fit'
+        """
+        text = f"({self.input_size} - {self.span} + 2*{self.padding})/{self.stride} + 1 = {self.gives}"
+        if self.gives < 1:
+            text += ", so the kernel does not fit"
+        elif self.unread_border:
+            text += f"; {self.unread_border} px of the padded far edge left over"
+        if self.gives >= 1 and self.reads_padding_alone:
+            text += "; the first window reads padding alone, which a convolution accepts and a pool rejects"
+        return text + (f"; K_eff = {self.dilation}*({self.kernel_size} - 1) + 1 = {self.span}" if self.dilation > 1 else "")
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        verdict = "right" if self.is_right else f"the output size is not {self.output_size}"
+        return f"Size equation: {verdict}", [("calculation", self.calculation)]
+
+    def text(self) -> Text:
+        """Whether the five numbers satisfy the equation, with the calculation.
+
+        >>> Solution(224, 7, 3, 2, 111).text()
+        ('(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: not 111',)
+        """
+        return (f"{self.calculation}: {'right' if self.is_right else f'not {self.output_size}'}",)
+
+    def to_json(self) -> dict[str, Any]:
+        """The check as plain data; ``gives`` is None if the kernel does not fit.
+
+        >>> Solution(224, 7, 3, 2, 111).to_json()["gives"]
+        112
+        """
+        return {"is_right": self.is_right, "gives": self.gives if self.gives >= 1 else None, **self.numbers()}
+
+    def numbers(self) -> dict[str, Any]:
+        """The numbers by name, with the remainder and the span of the kernel.
+
+        >>> Solution(9, 3, 0, 1, 5, dilation=2).numbers()["kernel_span"]
+        5
+        """
+        names = (*LETTERS, "dilation", "unread_border", "reads_padding_alone")
+        return {**{name: getattr(self, name) for name in names}, "kernel_span": self.span}
+
+
+@dataclass(frozen=True, repr=False)
+class Solutions(Described):
+    """All whole numbers for one letter: those from ``minimum`` to ``maximum``. It is false if there is none.
 
     Args:
         missing: the letter's name.
@@ -70,6 +156,10 @@ class Solutions:
         nearest: if there is no solution: the nearest values of the letter, each with its output size, in ascending order of
             output size; empty if no value has an output.
         known: the given numbers, with ``minimum`` for the missing letter.
+
+    >>> print(solve(input_size=224, kernel_size=7, stride=2, output_size=112))
+    padding (P): 1 solution
+      3  (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over
     """
 
     missing: str
@@ -99,8 +189,79 @@ class Solutions:
             value += 1
 
     def at(self, value: int) -> Solution:
-        """The solution with this number for the missing letter."""
+        """The five numbers with this one for the missing letter.
+
+        >>> solve(input_size=32, kernel_size=3, padding=1, stride=2).at(16).is_right
+        True
+        """
         return replace(self.known, **{self.missing: value})
+
+    def first(self) -> tuple[Solution, ...]:
+        """The first ``MAX_LISTED`` solutions, or all if there are fewer.
+
+        >>> [each.stride for each in solve(input_size=32, kernel_size=3, padding=1, output_size=4).first()]
+        [8, 9, 10]
+        """
+        return tuple(islice(self, MAX_LISTED)) if self else ()
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        letter = letter_of(self.missing)
+        if not self:
+            return f"{letter}: no solution", [("reason", self._why_none())]
+        if self.maximum is None:
+            return f"{letter}: any from {self.minimum} on", [(str(self.minimum), self.at(self.minimum).calculation)]
+        ends = (self.minimum, self.maximum) if len(self) > 3 else range(self.minimum, self.maximum + 1)
+        rows = [(f"{value}", self.at(value).calculation) for value in ends]
+        span = f", {self.minimum} to {self.maximum}" if len(self) > 3 else ""
+        return f"{letter}: {write_number_of(len(self), 'solution')}{span}", rows
+
+    def text(self) -> Text:
+        """A line for each solution with its calculation, or the reason if there is none.
+
+        >>> solve(input_size=32, kernel_size=3, stride=1, output_size=32).text()
+        ('padding (P) = 1: (32 - 3 + 2*1)/1 + 1 = 32',)
+        """
+        if not self:
+            return (self._why_none(),)
+        letter = letter_of(self.missing)
+        if self.maximum is None:
+            return (f"{letter} = any from {self.minimum} on: {self.at(self.minimum).calculation}",)
+        lines = [f"{letter} = {getattr(each, self.missing)}: {each.calculation}" for each in self.first()]
+        if len(self) <= MAX_LISTED:
+            return tuple(lines)
+        last = f"{letter} = {self.maximum}: {self.at(self.maximum).calculation}"
+        many = f"{len(self):,} whole numbers; the first and the last:"
+        return f"{letter} = any from {self.minimum} to {self.maximum}, {many}", lines[0], last
+
+    def _why_none(self) -> str:
+        """Why there is no solution, with the calculation, or with the nearest that there are."""
+        wanted = letter_of(self.missing)
+        if self.missing == "output_size":
+            return f"nothing comes out: {self.known.calculation}."
+        if not self.nearest:
+            one = self.at(1)
+            return (
+                f"no whole number for {wanted} gives output_size (O) = {one.output_size}, whatever it is: {one.calculation}."
+            )
+        calculations = "; or ".join(
+            f"{each.output_size} with {wanted} = {getattr(each, self.missing)}, {each.calculation}" for each in self.nearest
+        )
+        return f"no whole number for {wanted} gives output_size (O) = {self.known.output_size}. The nearest: {calculations}."
+
+    def to_json(self) -> dict[str, Any]:
+        """The solutions as plain data: minimum, maximum and a list of the first ones.
+
+        >>> solve(input_size=32, kernel_size=3, stride=1, output_size=32).to_json()["num_solutions"]
+        1
+        """
+        return {
+            "missing": self.missing,
+            "least": self.minimum if self else None,
+            "most": self.maximum if self else None,
+            "num_solutions": None if self.maximum is None else len(self),
+            "solutions": [each.numbers() for each in self.first()],
+            "nearest": [each.numbers() for each in self.nearest],
+        }
 
 
 def solve(

@@ -25,6 +25,7 @@ from torch import nn
 
 from visus.errors import UsageError, unknown_name
 from visus.limits import memory_bytes, usable_cores
+from visus.networks.timing import take_turns
 
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -258,11 +259,8 @@ def quick_speed(device: str = "auto", seconds: float = 2.0) -> tuple[Speed, ...]
         trials = [_Trial(place, precision, channels_last) for precision, channels_last in ways]
     for trial in trials:
         trial.step()
-        trial.durations.clear()
-    while len(trials[0].durations) < 3 or time.perf_counter() < end:
-        for trial in trials:
-            trial.step()
-    rates = [_SPEED_BATCH / statistics.median(trial.durations) for trial in trials]
+    durations = take_turns([trial.step for trial in trials], until=end, min_rounds=3)
+    rates = [_SPEED_BATCH / statistics.median(each) for each in durations]
     return tuple(Speed(*way, rate, rate / rates[0]) for way, rate in zip(ways, rates, strict=True))
 
 
@@ -287,17 +285,14 @@ class _Trial:
         self.labels = torch.arange(_SPEED_BATCH, device=device) % 10
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=0.01)
         self.device, self.precision = device, precision
-        self.durations: list[float] = []
 
     def step(self) -> None:
-        start = time.perf_counter()
         self.optimizer.zero_grad()
         with autocast(self.device, self.precision):
             loss = nn.functional.cross_entropy(self.network(self.images), self.labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         loss.item()  # waits for the device
-        self.durations.append(time.perf_counter() - start)
 
 
 # ---------------------------------------------------------------------------------------------------------------- devices

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from visus.networks.fast import Autotuner, Plan, cache, speed_up
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
+from visus.networks.timing import Work, timed
 
 MAX_SAMPLES = 128  # per measured step; the saving per sample of larger batches is ignored
 _REPEATS = 9
@@ -148,12 +148,23 @@ def _passes(work: StepConfig, module: nn.Module, num_samples: int, side: float) 
     inputs = torch.randn(shape).to(work.machine.device)
     if work.machine.channels_last:
         inputs = inputs.contiguous(memory_format=memory_format(inputs.ndim))
+    return training_passes(module, inputs, work.machine)
+
+
+def training_passes(module: nn.Module, inputs: Tensor, machine: Machine) -> Work:
+    """A function that runs the forward and the backward pass of a training step.
+
+    Args:
+        module: returns logits (samples, classes).
+        inputs: (samples, channels, *spatial), on the device; the labels are the classes in turn.
+        machine: device and precision.
+    """
 
     def passes() -> None:
         module.zero_grad(set_to_none=True)
-        with work.machine.autocast():
+        with machine.autocast():
             logits = module(inputs).float()
-        labels = torch.arange(num_samples, device=logits.device) % logits.shape[1]
+        labels = torch.arange(len(logits), device=logits.device) % logits.shape[1]
         F.cross_entropy(logits, labels, label_smoothing=0.1).backward()  # type: ignore[no-untyped-call]
 
     return passes
@@ -161,14 +172,9 @@ def _passes(work: StepConfig, module: nn.Module, num_samples: int, side: float) 
 
 def _shortest_s(run: Callable[[], object], machine: Machine) -> float:
     """Seconds of the shortest of several runs."""
-    finish = {"cuda": torch.cuda.synchronize, "mps": torch.mps.synchronize}.get(machine.device.type, lambda: None)
     shortest, spent = math.inf, 0.0
     for repeat in range(1 + _REPEATS):
-        finish()
-        began = time.perf_counter()
-        run()
-        finish()
-        seconds = time.perf_counter() - began
+        seconds = timed(run, machine.wait)
         if repeat:
             shortest, spent = min(shortest, seconds), spent + seconds
         if spent >= _MAX_S:

@@ -72,15 +72,15 @@ def _setting(
     return field(default=default, metadata={**facts, "low": low, "high": high, "known": known})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Recipe:
     """The settings that a person asks for. ``resolve`` decides those that are None when the training starts.
 
     Raises:
         RecipeError: at construction; one error lists all invalid settings.
 
-    >>> Recipe(epochs=3).epochs
-    3
+    >>> Recipe(epochs=3, learning_rate=0.01)
+    Recipe(epochs=3, learning_rate=0.01)
     >>> Recipe(optimizer="sdg", label_smoothing=2)
     Traceback (most recent call last):
     visus.errors.RecipeError: 2 mistakes:
@@ -282,6 +282,11 @@ class Recipe:
         if mistakes:
             raise RecipeError(join_messages(mistakes))
 
+    def __repr__(self) -> str:
+        named = ((name, getattr(self, name)) for name in FIELDS)
+        given = [f"{name}={value!r}" for name, value in named if value != FIELDS[name].default]
+        return f"{type(self).__name__}({', '.join(given)})"
+
     @property
     def sides(self) -> tuple[float, ...]:
         """Input sizes of the equally long phases of the training, as fractions of the full side; (1.0,) if undecided.
@@ -296,6 +301,9 @@ class Recipe:
 
         Raises:
             RecipeError: unknown name, or invalid value.
+
+        >>> Recipe(epochs=3).replace(seed=1)
+        Recipe(epochs=3, seed=1)
         """
         unknown = [name for name in changes if name not in FIELDS]
         if unknown:
@@ -326,7 +334,11 @@ class Recipe:
         return self.replace(**dict.fromkeys(reset), **settings), reset
 
     def to_yaml(self) -> str:
-        """YAML with one line per setting and its meaning as a comment; ``from_yaml`` reads it back."""
+        """YAML with one line per setting and its meaning as a comment; ``from_yaml`` reads it back.
+
+        >>> Recipe(epochs=3).to_yaml().splitlines()[0].partition("  #")[0]
+        'epochs: 3'
+        """
         import yaml
 
         lines = []
@@ -341,6 +353,9 @@ class Recipe:
 
         Raises:
             RecipeError: not a table of settings, unknown names, or invalid values.
+
+        >>> Recipe.from_yaml("epochs: 3")
+        Recipe(epochs=3)
         """
         import yaml
 
@@ -364,6 +379,9 @@ class Recipe:
         Raises:
             UsageError: the file cannot be read.
             RecipeError: the content is invalid.
+
+        >>> Recipe.read(run.folder / "recipe.yaml").epochs
+        6
         """
         return cls.from_yaml(read_text(file), where=str(file))
 

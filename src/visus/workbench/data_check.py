@@ -3,29 +3,64 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from visus.data.opened import Data
+from visus.data.opened import Data, open_data
 from visus.data.samples import SPLITS
-from visus.tables import Table, Text, notes
-from visus.units import write_bytes, write_shape
+from visus.errors import UsageError
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Described, Table, Text, listed, notes
+from visus.units import write_bytes, write_number_of, write_shape
+from visus.workbench.progress_display import following
 from visus.workbench.screen import scaling
+from visus.workbench.train.starts import choice_of, read_for, start_of, suited_data
 
 
-@dataclass(frozen=True, eq=False)
-class DataCheck:
+@dataclass(frozen=True, eq=False, repr=False)
+class DataCheck(Described):
     """An opened dataset, with its check.
 
     Args:
         data: the opened data.
         begins: a sentence that names the initial weights of a training.
+
+    >>> visus.check(data).begins
+    'visus train would start from a new network.'
     """
 
     data: Data
     begins: str
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Sentences about possible problems of the data.
+
+        >>> visus.check(data).warnings
+        ()
+        """
+        return self.data.warnings
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        data = self.data
+        counts = ", ".join(f"{len(data.split(split)):,} {split}" for split in SPLITS)
+        rows = [
+            ("samples", f"{counts}; each {write_shape(data.input_shape)}"),
+            ("classes", f"{len(data.classes):,}: {listed(data.classes)}"),
+            ("warnings", write_number_of(len(data.warnings), "warning") if data.warnings else "none"),
+            ("next", ".warnings, .data; .text() has all of it, and visus.train(check.data) trains"),
+        ]
+        return f"Check of {data.name} ({data.samples.kind})", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return (("samples of each class", self._class_table()),)
+
     def text(self) -> Text:
-        """Its classes and splits, its preprocessing, the initial weights of a training, and warnings."""
+        """Its classes and splits, its preprocessing, the initial weights of a training, and warnings.
+
+        >>> visus.check(data).text()[0]
+        'levels (npz): 60 images of 3 x 8 x 8, normalized by mean and standard deviation of the training set'
+        """
         data = self.data
         warnings = [f"warning: {warning}" for warning in data.warnings] or ["no warnings."]
         return (
@@ -45,7 +80,11 @@ class DataCheck:
         return Table(tuple(rows), ("class", *SPLITS), (1, 2, 3))
 
     def to_json(self) -> dict[str, Any]:
-        """The dataset as plain data."""
+        """The dataset as plain data.
+
+        >>> visus.check(data).to_json()["num_samples"]
+        {'train': 43, 'val': 5, 'test': 12}
+        """
         data = self.data
         return {
             "name": data.name,
@@ -62,6 +101,50 @@ class DataCheck:
             "fingerprint": data.fingerprint,
             "cache": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
         }
+
+
+def check(
+    data: Data | str | Path | None = None,
+    *,
+    pretrained: bool | None = None,
+    progress: bool | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+    **settings: Any,
+) -> DataCheck:
+    """Check a dataset before any training: its classes and splits, its preprocessing, and its problems.
+
+    Args:
+        data: opened data, or its path; None for the images that come with visus.
+        pretrained: read images as ImageNet weights need them, or do not; default: as ``visus.train`` does.
+        progress: False shows nothing on stderr.
+        on_event: receives a ``Progress`` for each decoded sample.
+        should_stop: called after each decoded sample; True raises ``CanceledError``.
+        settings: keyword arguments of ``visus.open_data``, such as ``img_size``, for data that is not opened.
+
+    Raises:
+        DataError: the data is unusable; the message names the remedy.
+        UsageError: a setting is invalid, or the data is opened already.
+
+    >>> import visus
+    >>> visus.check(data)
+    Check of levels (npz)
+      samples   43 train, 5 val, 12 test; each 3 x 8 x 8
+      classes   3: 0, 1, 2
+      warnings  none
+      next      .warnings, .data; .text() has all of it, and visus.train(check.data) trains
+    """
+    if isinstance(data, Data):
+        given = sorted(settings if pretrained is None else [*settings, "pretrained"])
+        if given:
+            raise UsageError(f"{', '.join(given)} cannot be given with opened data. Give its path, or leave it out.")
+        return DataCheck(data, start_of(data, choice_of(None) if read_for(data) else None))
+    choice = choice_of(pretrained, channels=settings.get("channels"), normalize=settings.get("normalize"))
+    with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
+        opened = open_data(data, choose_input=choice, **settings, **monitor.keywords)
+    if pretrained:
+        opened = suited_data(opened)
+    return DataCheck(opened, start_of(opened, choice))
 
 
 def data_notes(data: Data) -> Text:

@@ -18,6 +18,7 @@ from visus.design.memory.moments import checked_batch_size
 from visus.design.plan import check_lengths
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
+from visus.units import write_bytes
 from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable
 from visus.workbench.progress_display import working
 
@@ -47,6 +48,17 @@ class StepMemory:
     bytes_standing: int = 0
     bytes_saved: int = 0
     why: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The memory in one line, or the reason why it is unknown."""
+        if self.bytes_training is None:
+            return self.why
+        return (
+            f"memory for training with batches of {self.batch_size}: {write_bytes(self.bytes_training)} "
+            f"(weights and adamw: {write_bytes(self.bytes_standing)}; "
+            f"kept for the backward pass: {write_bytes(self.bytes_saved)})"
+        )
 
 
 def training_of(costs: Account, batch_size: int) -> StepMemory:
@@ -95,6 +107,7 @@ def summary(
     detail: Detail = "layers",
     object_px: int | None = None,
     batch_size: int | None = None,
+    progress: bool | None = None,
 ) -> Account:
     """The account of any network: shapes, parameters, multiply-adds and receptive fields of every layer, and advice.
 
@@ -109,6 +122,7 @@ def summary(
         object_px: size of the objects in the images, in pixels of the input: advice then checks whether a position of the
             last map can see a whole object.
         batch_size: samples of a training batch; with 1, advice names batch norms over one position.
+        progress: False shows nothing on stderr.
 
     Raises:
         DesignError: the design has a syntax error, or a layer cannot take its input.
@@ -120,7 +134,7 @@ def summary(
     >>> [advice.kind for advice in summary("conv(64, 3, stride=7), globalpool", (3, 224, 224)).advice]
     ['stride']
     """
-    with working("following the network"):
+    with working("following the network", progress):
         found = summarize(network, input_shape, num_classes, detail=detail, object_px=object_px, batch_size=batch_size)
     if found.error is not None:
         raise found.error

@@ -8,6 +8,7 @@ from typing import Any
 
 from visus.design.arguments import Shape
 from visus.design.plan import Design
+from visus.tables import Brief
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,8 @@ class Remedy:
     removes: bool = True
 
 
-@dataclass(frozen=True)
-class Advice:
+@dataclass(frozen=True, repr=False)
+class Advice(Brief):
     """Something in a network that is wasteful or cannot work as intended, with its calculation and changes that were tried.
 
     Args:
@@ -39,6 +40,9 @@ class Advice:
         sentence: the problem, with the numbers that show it.
         changes: changes that help; their figures were computed on the changed design.
         paths: paths of all rows concerned.
+
+    >>> Advice("pool", "pool1", "There is nothing to pool.")
+    Advice(pool: pool1: There is nothing to pool.)
     """
 
     kind: str
@@ -47,9 +51,19 @@ class Advice:
     changes: tuple[Remedy, ...] = ()
     paths: tuple[str, ...] = ()
 
+    def _words(self) -> str:
+        return f"{self.kind}: {self.text}"
+
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def remedies(self) -> tuple[str, ...]:
-        """The text of each change."""
+        """The text of each change.
+
+        >>> Advice("pool", "pool1", "There is nothing to pool.", (Remedy("leave it out"),)).remedies
+        ('leave it out',)
+        """
         return tuple(each.text for each in self.changes)
 
     @property
@@ -63,11 +77,19 @@ class Advice:
         return f"{place}{self.sentence}" + (f" What helps: {'; or '.join(self.remedies)}." if self.changes else "")
 
     def is_same_as(self, other: Advice) -> bool:
-        """Whether both are of the same kind and about the same layer, whatever the numbers."""
+        """Whether both are of the same kind and about the same layer, whatever the numbers.
+
+        >>> Advice("pool", "pool1", "One pixel.").is_same_as(Advice("pool", "pool1", "Two pixels."))
+        True
+        """
         return self.kind == other.kind and (self.path == other.path or not set(self.paths).isdisjoint(other.paths))
 
     def to_json(self) -> dict[str, Any]:
-        """The advice as plain data."""
+        """The advice as plain data.
+
+        >>> Advice("pool", "pool1", "There is nothing to pool.").to_json()["path"]
+        'pool1'
+        """
         return {"kind": self.kind, "path": self.path, "sentence": self.sentence, "remedies": list(self.remedies)}
 
 

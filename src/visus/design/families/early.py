@@ -7,7 +7,7 @@ from typing import Final
 
 from visus.design.arguments import known_choice
 from visus.design.items import sequence
-from visus.design.layers.registry import classes, conv, dropout, flatten, linear, maxpool, norm, relu
+from visus.design.layers.registry import Dropout, classes, conv, dropout, flatten, linear, maxpool, norm, relu
 from visus.design.plan import Design
 
 _VGG: Final = {
@@ -29,7 +29,11 @@ def lenet5() -> Design:
 
 
 def alexnet() -> Design:
-    """AlexNet in its one-tower form (Krizhevsky 2014, arXiv:1404.5997). Made for 224 x 224 pixels; 63 x 63 at least."""
+    """AlexNet in its one-tower form (Krizhevsky 2014, arXiv:1404.5997). Made for 224 x 224 pixels; 63 x 63 at least.
+
+    >>> alexnet().output_shape((3, 224, 224), 1000)
+    (1000,)
+    """
     features = [
         conv(64, 11, stride=4, padding=2),
         relu,
@@ -58,6 +62,9 @@ def vgg(depth: int = 16) -> Design:
 
     Raises:
         DesignError: there is no VGG of that depth.
+
+    >>> vgg(16).output_shape((3, 224, 224), 1000)
+    (1000,)
     """
     stages = [
         sequence(*num_convs * [conv(width, 3, padding=1, bias=True), norm, relu], maxpool(2), name=f"stage{index}")
@@ -69,15 +76,15 @@ def vgg(depth: int = 16) -> Design:
     return Design([*stages, *head])
 
 
-def mlp(*widths: int, drop: float = 0.0) -> Design:
+def mlp(*widths: int, dropout: float = 0.0) -> Design:
     """A plain network of linear layers: flatten, one hidden layer for each width, and the output layer.
 
     Args:
         widths: outputs of each hidden layer; without widths, a linear classifier.
-        drop: probability of dropout after each hidden layer.
+        dropout: probability of dropout after each hidden layer.
 
     >>> mlp(512).text
     'flatten, linear(512), relu, linear(classes)'
     """
-    hidden = [part for width in widths for part in (linear(width), relu, *([dropout(drop)] if drop else []))]
+    hidden = [part for width in widths for part in (linear(width), relu, *([Dropout(dropout)] if dropout else []))]
     return Design([flatten, *hidden, linear(classes)])

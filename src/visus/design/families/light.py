@@ -30,28 +30,30 @@ _LITE: Final = {  # width, depth, dropout; made for 224, 240, 260, 280 and 300 p
 }
 
 
-def mobilenet(version: int = 2, *, width: float = 1.0) -> Design:
+def mobilenet(version: int = 2, *, width_mult: float = 1.0) -> Design:
     """MobileNet (Howard et al. 2017, arXiv:1704.04861; version 2: Sandler et al. 2018, arXiv:1801.04381). Made for 224 x 224 pixels.
 
     Args:
         version: 1 or 2.
-        width: factor of the channels of every layer; they are then multiples of 8.
+        width_mult: factor of the channels of every layer; they are then multiples of 8.
 
     Raises:
-        DesignError: there is no such version, or the width is no positive number.
+        DesignError: there is no such version, or the factor is no positive number.
 
     >>> sum(node.num_parameters for node in mobilenet(2).place((3, 224, 224), 1000))
     3504872
     """
     known_choice("mobilenet", "versions", version, {1: None, 2: None})
-    if not isinstance(width, (int, float)) or not 0 < width <= 16:
-        raise DesignError(f"width of mobilenet must be a factor above 0 and up to 16, not {width!r}.")
+    if not isinstance(width_mult, (int, float)) or not 0 < width_mult <= 16:
+        raise DesignError(f"width_mult of mobilenet must be a factor above 0 and up to 16, not {width_mult!r}.")
     if version == 1:
-        stages = [sequence(*_window(3, stride, relu), *_mix(_multiple(out * width), relu)) for out, stride in _MOBILENET1]
-        return Design([*_stem(_multiple(32 * width), relu), *stages, globalpool, dropout(0.001), linear(classes)])
-    first = _multiple(32 * width)
-    rows = [(expansion, _multiple(out * width), *rest) for expansion, out, *rest in _MOBILENET2]
-    head = _mix(max(1280, _multiple(1280 * width)), relu6)
+        stages = [
+            sequence(*_window(3, stride, relu), *_mix(_multiple(out * width_mult), relu)) for out, stride in _MOBILENET1
+        ]
+        return Design([*_stem(_multiple(32 * width_mult), relu), *stages, globalpool, dropout(0.001), linear(classes)])
+    first = _multiple(32 * width_mult)
+    rows = [(expansion, _multiple(out * width_mult), *rest) for expansion, out, *rest in _MOBILENET2]
+    head = _mix(max(1280, _multiple(1280 * width_mult)), relu6)
     return Design([*_stem(first, relu6), *_inverted_stages(first, rows), *head, globalpool, dropout(0.2), linear(classes)])
 
 

@@ -40,14 +40,24 @@ __all__ = [
 
 
 class Relu(SameShape):
-    """Negative values become 0."""
+    """Negative values become 0.
+
+    >>> from visus.design import relu
+    >>> relu().text
+    'relu'
+    """
 
     prefix = word = "relu"
     saved = SavedForBackward(output=True)
 
 
 class Relu6(SameShape):
-    """Negative values become 0, and those above 6 become 6."""
+    """Negative values become 0, and those above 6 become 6.
+
+    >>> from visus.design import relu6
+    >>> relu6().text
+    'relu6'
+    """
 
     prefix = word = "relu6"
     saved = SavedForBackward(input=True)
@@ -55,7 +65,12 @@ class Relu6(SameShape):
 
 @dataclass(frozen=True, repr=False)
 class LeakyRelu(SameShape):
-    """Negative values are multiplied by ``negative_slope``."""
+    """Negative values are multiplied by ``negative_slope``.
+
+    >>> from visus.design import leakyrelu
+    >>> leakyrelu(0.2).text
+    'leakyrelu(negative_slope=0.2)'
+    """
 
     prefix = word = "leakyrelu"
     saved = SavedForBackward(input=True)
@@ -68,7 +83,12 @@ class LeakyRelu(SameShape):
 
 @dataclass(frozen=True, repr=False)
 class Elu(SameShape):
-    """Negative values x become ``alpha * (exp(x) - 1)``."""
+    """Negative values x become ``alpha * (exp(x) - 1)``.
+
+    >>> from visus.design import elu
+    >>> elu().text
+    'elu'
+    """
 
     prefix = word = "elu"
     saved = SavedForBackward(input=True)
@@ -80,49 +100,84 @@ class Elu(SameShape):
 
 
 class Gelu(SameShape):
-    """The Gaussian error linear unit, in its exact form."""
+    """The Gaussian error linear unit, in its exact form.
+
+    >>> from visus.design import gelu
+    >>> gelu().text
+    'gelu'
+    """
 
     prefix = word = "gelu"
     saved = SavedForBackward(input=True)
 
 
 class Silu(SameShape):
-    """Each value times its own sigmoid."""
+    """Each value times its own sigmoid.
+
+    >>> from visus.design import silu
+    >>> silu().text
+    'silu'
+    """
 
     prefix = word = "silu"
     saved = SavedForBackward(input=True)
 
 
 class HardSwish(SameShape):
-    """Each value times its own hard sigmoid: silu without an exponential (Howard et al. 2019, arXiv:1905.02244)."""
+    """Each value times its own hard sigmoid: silu without an exponential (Howard et al. 2019, arXiv:1905.02244).
+
+    >>> from visus.design import hardswish
+    >>> hardswish().text
+    'hardswish'
+    """
 
     prefix = word = "hardswish"
     saved = SavedForBackward(input=True)
 
 
 class Sigmoid(SameShape):
-    """Values to between 0 and 1."""
+    """Values to between 0 and 1.
+
+    >>> from visus.design import sigmoid
+    >>> sigmoid().text
+    'sigmoid'
+    """
 
     prefix = word = "sigmoid"
     saved = SavedForBackward(output=True)
 
 
 class HardSigmoid(SameShape):
-    """Values to between 0 and 1 along a straight line: 0 up to -3, 1 from 3 on."""
+    """Values to between 0 and 1 along a straight line: 0 up to -3, 1 from 3 on.
+
+    >>> from visus.design import hardsigmoid
+    >>> hardsigmoid().text
+    'hardsigmoid'
+    """
 
     prefix = word = "hardsigmoid"
     saved = SavedForBackward(input=True)
 
 
 class Tanh(SameShape):
-    """Values to between -1 and 1."""
+    """Values to between -1 and 1.
+
+    >>> from visus.design import tanh
+    >>> tanh().text
+    'tanh'
+    """
 
     prefix = word = "tanh"
     saved = SavedForBackward(output=True)
 
 
 class Softmax(SameShape):
-    """Channels (or features) to probabilities that sum to 1. The loss applies it itself: a classifier does not end with it."""
+    """Channels (or features) to probabilities that sum to 1. The loss applies it itself: a classifier does not end with it.
+
+    >>> from visus.design import softmax
+    >>> softmax().text
+    'softmax'
+    """
 
     prefix = word = "softmax"
     row_kind = "softmax"

@@ -201,11 +201,11 @@ class Conv(Convolution):
 
 @dataclass(frozen=True, repr=False)
 class Depthwise(Convolution):
-    """A convolution of each channel alone: ``multiplier`` filters for each channel.
+    """A convolution of each channel alone: ``depth_multiplier`` filters for each channel.
 
     Args:
         kernel_size, stride, padding, dilation, bias: as for ``conv``.
-        multiplier: output channels for each input channel.
+        depth_multiplier: output channels for each input channel.
 
     >>> Depthwise(3, padding=1, bias=False).num_parameters((32, 8, 8))
     288
@@ -218,17 +218,17 @@ class Depthwise(Convolution):
     stride: PerAxis = 1
     padding: PerAxis | Literal["same"] = 0
     dilation: PerAxis = 1
-    multiplier: int = 1
+    depth_multiplier: int = 1
     bias: bool | None = None
 
     def _mistakes(self) -> list[str]:
-        return super()._mistakes() + check_count("multiplier", self.multiplier)
+        return super()._mistakes() + check_count("depth_multiplier", self.depth_multiplier)
 
     def num_groups(self, in_channels: int) -> int:
         return in_channels
 
     def _out_channels(self, input_shape: Shape) -> int:
-        return input_shape[0] * self.multiplier
+        return input_shape[0] * self.depth_multiplier
 
 
 @dataclass(frozen=True, repr=False)

@@ -50,6 +50,10 @@ class Linear(Layer):
     Args:
         out_features: number of outputs; ``classes`` for one per class.
         bias: whether each output has a trained offset.
+
+    >>> from visus.design import linear
+    >>> linear(10).text
+    'linear(10)'
     """
 
     prefix = word = "linear"

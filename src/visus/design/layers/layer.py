@@ -30,7 +30,13 @@ _OWN_POSITION: Final = Window(1)  # leaves every field as it is
 
 @dataclass(frozen=True, repr=False)
 class Layer(Item):
-    """One layer. Abstract; each concrete class has its own ``word``, by which ``visus.design.layers.registry`` finds it."""
+    """One layer. Abstract; each concrete class has its own ``word``, by which ``visus.design.layers.registry`` finds it.
+
+    >>> from visus.design import conv
+    >>> layer = conv(8, 3, padding=1)
+    >>> layer.output_shape((3, 32, 32)), layer.num_parameters((3, 32, 32))
+    ((8, 32, 32), 224)
+    """
 
     positional: ClassVar[int] = 0  # so many arguments are written without their names
     row_kind: ClassVar[Kind] = "values"  # what advice calls it

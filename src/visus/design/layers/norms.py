@@ -74,7 +74,12 @@ class Norm(_AnyNorm):
 
 
 class LayerNorm(_AnyNorm):
-    """Layer norm: normalizes over the channels at each position separately, then applies a trained scale and shift."""
+    """Layer norm: normalizes over the channels at each position separately, then applies a trained scale and shift.
+
+    >>> from visus.design import layernorm
+    >>> layernorm().text
+    'layernorm'
+    """
 
     prefix = word = "layernorm"
 
@@ -100,6 +105,10 @@ class GroupNorm(_AnyNorm):
     """Group norm: normalizes the channels of each group over the whole map, then applies a trained scale and shift.
 
     Each output depends on the mean of the map, so its receptive field includes the whole image.
+
+    >>> from visus.design import groupnorm
+    >>> groupnorm(4).text
+    'groupnorm(4)'
     """
 
     prefix = word = "groupnorm"

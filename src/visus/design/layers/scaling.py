@@ -84,6 +84,10 @@ class Scale(SameShape):
     """A trained factor for each channel, initially ``init`` (layer scale: Touvron et al. 2021, arXiv:2103.17239).
 
     At the end of a residual, a small initial factor makes the block start near the identity.
+
+    >>> from visus.design import scale
+    >>> scale(1e-06).text
+    'scale(1e-06)'
     """
 
     prefix = word = "scale"
@@ -120,7 +124,12 @@ class _Dropping(SameShape):
 
 
 class Dropout(_Dropping):
-    """In training, each value is 0 with probability ``p``, and the others are divided by ``1 - p``."""
+    """In training, each value is 0 with probability ``p``, and the others are divided by ``1 - p``.
+
+    >>> from visus.design import dropout
+    >>> dropout(0.5).text
+    'dropout(0.5)'
+    """
 
     prefix = word = "dropout"
 
@@ -136,6 +145,10 @@ class DropPath(_Dropping):
 
     As the last layer of a residual it skips the block for some samples (stochastic depth: Huang et al. 2016,
     arXiv:1603.09382).
+
+    >>> from visus.design import droppath
+    >>> droppath(0.1).text
+    'droppath(0.1)'
     """
 
     prefix = word = "droppath"

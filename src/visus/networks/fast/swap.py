@@ -16,7 +16,7 @@ _FASTER: dict[type[nn.Module], type[Faster]] = {kind._visus_original: kind for k
 _Module = TypeVar("_Module", bound=nn.Module)
 
 
-def speed_up(module: _Module, choices: Autotuner | None = None) -> _Module:
+def speed_up(module: _Module, autotuner: Autotuner | None = None) -> _Module:
     """Make ``module`` use the fastest algorithms for its shapes on this machine; ``slow_down`` undoes it.
 
     It affects bfloat16 on a CPU, with autocast or without:
@@ -39,7 +39,7 @@ def speed_up(module: _Module, choices: Autotuner | None = None) -> _Module:
 
     Args:
         module: any network.
-        choices: the autotuner; default: one with the plans of this machine.
+        autotuner: chooses the algorithms; default: one with the plans of this machine.
 
     Returns:
         The same module, changed in place.
@@ -50,12 +50,12 @@ def speed_up(module: _Module, choices: Autotuner | None = None) -> _Module:
     >>> type(slow_down(network)[0]).__name__
     'Conv2d'
     """
-    choices = choices or Autotuner()
+    autotuner = autotuner or Autotuner()
     for part in module.modules():
         if type(part) in _FASTER:
             part.__class__ = _FASTER[type(part)]  # type: ignore[assignment]
         if isinstance(part, FasterConvolution):
-            setattr(part, AUTOTUNER, choices)
+            setattr(part, AUTOTUNER, autotuner)
     return module
 
 
@@ -69,6 +69,9 @@ def slow_down(module: _Module) -> _Module:
 
     Returns:
         The same module.
+
+    >>> type(slow_down(speed_up(nn.Conv2d(3, 8, 3)))).__name__
+    'Conv2d'
     """
     for part in module.modules():
         if isinstance(part, Faster) and type(part) in _FASTER.values():

@@ -22,7 +22,8 @@ from visus.examine.layer_calls import Array, Box
 from visus.examine.layer_kernels import Filters
 from visus.examine.saliency_checks import Curves, WeightRandomization
 from visus.examine.saliency_types import Saliency, Unit
-from visus.units import rank_words
+from visus.tables import Brief
+from visus.units import rank_words, write_shape, write_share
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +107,8 @@ class Method:
         return self.curves is not None and self.curves.is_better_than_random is True
 
 
-@dataclass(frozen=True, eq=False)
-class LayerLook:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerLook(Brief):
     """One layer.
 
     Args:
@@ -119,6 +120,9 @@ class LayerLook:
     seen: Activation
     over: Activation | None
     fields: Fields
+
+    def _words(self) -> str:
+        return f"{self.path}: {write_shape(self.shape)}, receptive field {self.field}, {write_share(self.zero_share)} zeros"
 
     @property
     def path(self) -> str:
@@ -256,8 +260,8 @@ class UnitFields:
     how: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class LookFacts:
+@dataclass(frozen=True, eq=False, repr=False)
+class LookFacts(Brief):
     """Everything that a look page shows.
 
     Args:
@@ -301,6 +305,9 @@ class LookFacts:
     warning: str = ""
     answer_notes: tuple[str, ...] = ()
     missing: dict[str, str] = field(default_factory=dict)
+
+    def _words(self) -> str:
+        return f"{self.name}, {self.sample.name}"
 
     @property
     def channels(self) -> str:

@@ -13,15 +13,15 @@ from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.paired import Paired
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS, ShiftFigures
-from visus.tables import Table, Text, notes
-from visus.units import Described, write_count, write_duration, write_number_of, write_share, write_size, write_split
+from visus.tables import Brief, Described, Table, Text, notes
+from visus.units import write_count, write_duration, write_number_of, write_share, write_size, write_split
 
 MAX_DIFFERING: Final = 20
 CURVE_POINTS: Final = 8
 
 
-@dataclass(frozen=True)
-class Contender:
+@dataclass(frozen=True, repr=False)
+class Contender(Brief):
     """One of the compared runs.
 
     Args:
@@ -50,6 +50,9 @@ class Contender:
     shifts: ShiftFigures | None = None
     calibrator: Calibrator = UNCALIBRATED
 
+    def _words(self) -> str:
+        return f"{self.name}: {self.kind_in_words}, accuracy {write_share(self.scores.accuracy)}, {write_count(self.num_parameters)} parameters"
+
     @property
     def kind_in_words(self) -> str:
         """The kind as a column of a table shows it."""
@@ -71,13 +74,16 @@ class Contender:
         }
 
 
-@dataclass(frozen=True)
-class RunPair:
+@dataclass(frozen=True, repr=False)
+class RunPair(Brief):
     """Two of the contenders, by name, and the differences of their predictions."""
 
     left: str
     right: str
     answers: Paired
+
+    def _words(self) -> str:
+        return self.sentence()
 
     def sentence(self, noun: str = "sample") -> str:
         """The difference as one sentence."""
@@ -98,6 +104,9 @@ class Comparison(Described):
         contenders: the runs.
         pairs: the first run with each other run; also each perceptron with its copy trained on shuffled positions, if any.
         notes: remarks on the comparison.
+
+    >>> [each.kind for each in comparison.contenders]
+    ['network', 'network']
     """
 
     split: str
@@ -118,8 +127,15 @@ class Comparison(Described):
         facts += [("more", f"{len(self.pairs) - 2:,} in .pairs")] if len(self.pairs) > 2 else []
         return title, [*facts, ("next", ".contenders, .pairs; .to_json() gives all measures")]
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return (("runs", self._run_table()),)
+
     def text(self) -> Text:
-        """The runs, their differences from the first, and the samples with different predictions."""
+        """The runs, their differences from the first, and the samples with different predictions.
+
+        >>> comparison.text()[0].headings[:3]
+        ('run', 'network', 'accuracy')
+        """
         first = self.contenders[0]
         learned = ((each.name, each.scores.learned_sentence(self.noun)) for each in self.contenders)
         lines: list[str | Table] = [f"{name}: {sentence}" for name, sentence in learned if sentence]
@@ -174,7 +190,11 @@ class Comparison(Described):
         return lines
 
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data."""
+        """The comparison as plain data.
+
+        >>> list(comparison.to_json())
+        ['split', 'num_samples', 'runs', 'pairs', 'notes']
+        """
         return {
             "split": self.split,
             "num_samples": self.contenders[0].scores.num_samples,

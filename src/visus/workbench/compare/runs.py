@@ -13,8 +13,50 @@ from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.scoring import Entry, compare_entries
+from visus.workbench.progress_display import following
 from visus.workbench.runs.own_data import open_own_data
-from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.saved import SavedRun, read_run
+
+
+def compare(
+    left: SavedRun | str | Path,
+    right: SavedRun | str | Path,
+    data: str | Path | None = None,
+    *,
+    split: str | None = None,
+    device: str = "auto",
+    cache_dir: str | Path | None = None,
+    progress: bool | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Comparison:
+    """Compare two runs on the same samples: paired difference with its interval, and the samples on which they differ.
+
+    Args:
+        left, right: the runs, or their folders. They may differ in network, recipe, seed and size of the samples.
+        data: other data for both; default: the samples that both runs held out.
+        split: ``train``, ``val`` or ``test``; default: the held-out one.
+        device: device for runs that are given as folders; see ``Recipe.device``.
+        cache_dir: another folder for the decoded samples.
+        progress: False shows nothing on stderr.
+        on_event: receives a ``Progress`` for each batch.
+        should_stop: called after each batch; True raises ``CanceledError``.
+
+    Raises:
+        RunError: a folder is not a run, or a file of it is missing or damaged.
+        UsageError: the runs know different classes.
+        DataError: the runs were trained on different data and none was given, or no sample is held out by both.
+
+    >>> import visus
+    >>> comparison = visus.compare(run, run.folder)
+    >>> comparison.pairs[0].answers.differing
+    ()
+    """
+    first, second = (
+        each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in (left, right)
+    )
+    with following("comparing", Monitor(on_event, should_stop), progress) as monitor:
+        return compare_runs(first, second, data, split=split, cache_dir=cache_dir, **monitor.keywords)
 
 
 def compare_runs(

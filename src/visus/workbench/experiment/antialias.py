@@ -9,7 +9,8 @@ from typing import Any
 
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Text
+from visus.tables import Described, Table, Text
+from visus.units import write_share
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.runs import compare_trained
 from visus.workbench.experiment.retraining import Retraining
@@ -18,32 +19,62 @@ from visus.workbench.runs.shift_remedies import antialiased_design
 from visus.workbench.runs.shifts import ShiftReport, report_shifts
 
 
-@dataclass(frozen=True)
-class Antialiased:
+@dataclass(frozen=True, repr=False)
+class Antialiased(Described):
     """A run and its antialiased design.
 
     Args:
         before, after: how the predictions of each change under shifts of the samples.
         comparison: both compared on the held-out samples.
+
+    >>> antialiased.comparison.contenders[1].kind
+    'global pooling instead of flatten'
     """
 
     before: ShiftReport
     after: ShiftReport
     comparison: Comparison
 
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        first, second = self.comparison.contenders
+        rows = [
+            (each.name, f"{write_share(each.scores.accuracy)}; {_kept(shifts)}")
+            for each, shifts in ((first, self.before), (second, self.after))
+        ]
+        rows.append(("change", second.kind))
+        rows.append(("difference", self.comparison.pairs[0].sentence(self.comparison.noun)))
+        return f"Antialiasing of {first.name}", [*rows, ("next", ".before, .after, .comparison; .text() has all of it")]
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return tuple(self.comparison._tables())
+
     def text(self) -> Text:
-        """Both reports on shifts, then the comparison."""
+        """Both reports on shifts, then the comparison.
+
+        >>> antialiased.text()[0].startswith("moved: 12 of 12 images")
+        True
+        """
         changed = self.comparison.contenders[1]
         after = self.after.text(title=f"with {changed.kind}, {changed.folder}")
         return (*self.before.text(), *after, *self.comparison.text())
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """Plain data for JSON.
+
+        >>> list(antialiased.to_json())
+        ['shifts', 'shifts_antialiased', 'comparison']
+        """
         return {
             "shifts": self.before.to_json(),
             "shifts_antialiased": self.after.to_json(),
             "comparison": self.comparison.to_json(),
         }
+
+
+def _kept(shifts: ShiftReport) -> str:
+    """How many labels are kept under the first way to shift."""
+    way = shifts.ways[0]
+    return f"{write_share(way.kept)} keep their label under shifts ({way.way})"
 
 
 def compare_with_antialiased(

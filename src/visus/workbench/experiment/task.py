@@ -22,7 +22,7 @@ from visus.networks import weights
 from visus.networks.autoencoder import Autoencoder
 from visus.pages.tasks import OtherNetwork, TaskFacts, task_page
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Table, Text
+from visus.tables import Described, Table, Text
 from visus.training.events import ReconstructionEpochDone
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
@@ -42,31 +42,44 @@ MAX_SAMPLES: Final = 256
 _MAX_VALUES: Final = 2**22  # of all compared samples together
 
 
-@dataclass(frozen=True, eq=False)
-class TaskComparison:
+@dataclass(frozen=True, eq=False, repr=False)
+class TaskComparison(Described):
     """A comparison, and the path of its page.
 
     Args:
         facts: the results.
         page: path of the page with the filters; a JSON file of the same name has the figures.
         runs: folders of the new runs.
+
+    >>> tasks.page.name
+    'tasks.html'
     """
 
     facts: TaskFacts
     page: Path
     runs: tuple[Path, ...]
 
-    def text(self) -> Text:
-        """How similar the first filters and every layer are to those of the run."""
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         facts = self.facts
-        rows = [(f"{facts.unit}s of {facts.layer}, mean cosine", *(f"{other.matching.mean:.2f}" for other in facts.others))]
-        by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
-        for layer in max((other.layers for other in facts.others), key=len):
-            cells = [each.get(layer.path) for each in by_path]
-            rows.append((f"{layer.path}, alignment", *("" if cell is None else f"{cell:.2f}" for cell in cells)))
-        headings = ("similarity to the run", *(other.name for other in facts.others))
+        rows = [
+            (other.name, f"mean cosine {other.matching.mean:.2f} to the {facts.unit}s of {facts.layer}")
+            for other in facts.others
+        ]
+        rows += [("page", str(self.page)), ("next", ".facts, .runs; .text() has every layer")]
+        return f"Other tasks for {facts.name}", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return (("similarity to the run", self._similarity_table()),)
+
+    def text(self) -> Text:
+        """How similar the first filters and every layer are to those of the run.
+
+        >>> tasks.text()[0].headings[0]
+        'similarity to the run'
+        """
+        facts = self.facts
         return (
-            Table(tuple(rows), headings, tuple(range(1, len(headings)))),
+            self._similarity_table(),
             f"{facts.name}: {facts.result}",
             *(f"{other.name}: {other.result}" for other in facts.others if other.result),
             *facts.sentences(),
@@ -74,8 +87,22 @@ class TaskComparison:
             f"page: {self.page}",
         )
 
+    def _similarity_table(self) -> Table:
+        facts = self.facts
+        rows = [(f"{facts.unit}s of {facts.layer}, mean cosine", *(f"{other.matching.mean:.2f}" for other in facts.others))]
+        by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
+        for layer in max((other.layers for other in facts.others), key=len):
+            cells = [each.get(layer.path) for each in by_path]
+            rows.append((f"{layer.path}, alignment", *("" if cell is None else f"{cell:.2f}" for cell in cells)))
+        headings = ("similarity to the run", *(other.name for other in facts.others))
+        return Table(tuple(rows), headings, tuple(range(1, len(headings))))
+
     def to_json(self) -> dict[str, Any]:
-        """The comparison as plain data."""
+        """The comparison as plain data.
+
+        >>> [folder.endswith("levels-reconstruction") for folder in tasks.to_json()["runs"]]
+        [True]
+        """
         return {**self.facts.to_json(), "page": str(self.page), "runs": [str(folder) for folder in self.runs]}
 
 

@@ -21,8 +21,8 @@ from visus.networks.own_code import describe_failure
 from visus.pages.look.facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.pages.look.page import look_page
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Table, Text
-from visus.units import Described, write_number_of, write_shape, write_share
+from visus.tables import Described, Table, Text
+from visus.units import write_number_of, write_shape, write_share
 from visus.workbench.look.inputs import NamedSample
 from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
@@ -39,7 +39,7 @@ from visus.workbench.look.measures import (
 )
 from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.modules import count_macs
-from visus.workbench.progress_display import working
+from visus.workbench.progress_display import following
 
 UNTRAINED: Final = "This network is untrained: everything here shows its initial weights, and its predictions mean nothing."
 
@@ -50,26 +50,54 @@ class Look(Described):
 
     Args:
         facts: all results, as plain values.
+
+    >>> looked.facts.sample.name
+    'test:0 (x[2])'
     """
 
     facts: LookFacts
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        sample = self.facts.sample
-        rows = [
-            ("layers", f"{len(self.layers):,}"),
-            ("next", "look.write(FOLDER) writes the page; .to_json() gives the measures"),
-        ]
-        return f"Look at {sample.name}", rows
+        facts = self.facts
+        rows = [("prediction", line)] if (line := self._answer_line()) else []
+        rows += [("warning", "the network is untrained")] if not facts.is_trained else []
+        if self.layers:
+            ends = dict.fromkeys(each.path or "(the module)" for each in (self.layers[0], self.layers[-1]))
+            rows.append(("layers", f"{len(self.layers):,}, {' to '.join(ends)}"))
+        if facts.unit is not None:
+            unit = facts.unit.unit
+            rows.append(("unit", f"channel {unit.channel} of {unit.layer}"))
+        rows.append(("next", ".layers, .facts; .write(FOLDER) writes the page, .to_json() has the measures"))
+        return f"Look at {facts.sample.name}", rows
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return tuple(("layers", each) for each in self.text() if isinstance(each, Table))
+
+    def _answer_line(self) -> str:
+        """The prediction with its probability, and the label if it is known; empty if there is none."""
+        answer, truth = self.facts.answer, self.facts.sample.truth
+        if answer is None:
+            return ""
+        best = answer.order[0]
+        share = write_share(float(answer.probabilities[best]))
+        return f"{answer.classes[best]}, {share}{f'; its label is {truth}' if truth else ''}"
 
     @property
     def layers(self) -> tuple[LayerLook, ...]:
         """The layers in the order of computation: path, shape, maps, fields, share of zeros, number of dead and sparse
-        filters."""
+        filters.
+
+        >>> [each.path for each in looked.layers]
+        ['conv1', 'relu1', 'globalpool1', 'linear1']
+        """
         return self.facts.layers
 
     def page(self) -> str:
-        """All results as one self-contained HTML page."""
+        """All results as one self-contained HTML page.
+
+        >>> looked.page().startswith("<!doctype html>")
+        True
+        """
         return look_page(self.facts)
 
     def write(self, path: str | Path) -> Path:
@@ -82,6 +110,9 @@ class Look(Described):
 
         Raises:
             StorageError: the file cannot be written.
+
+        >>> looked.write(folder / "look.html").name
+        'look.html'
         """
         wanted = Path(path)
         wanted = wanted / page_name(self.facts.sample.name) if wanted.is_dir() else wanted
@@ -93,7 +124,11 @@ class Look(Described):
         return place
 
     def text(self) -> Text:
-        """The prediction, a row for each layer, and notes on them."""
+        """The prediction, a row for each layer, and notes on them.
+
+        >>> any(isinstance(each, Table) for each in looked.text())
+        True
+        """
         facts, lines = self.facts, list[str | Table]()
         sample = facts.sample
         if facts.answer is not None:
@@ -123,7 +158,11 @@ class Look(Described):
         return tuple(lines)
 
     def to_json(self) -> dict[str, Any]:
-        """All measures as plain data, without maps."""
+        """All measures as plain data, without maps.
+
+        >>> list(looked.to_json())[:2]
+        ['network', 'is_trained']
+        """
         return self.facts.to_json()
 
 
@@ -178,6 +217,7 @@ def look(
     classes: Sequence[str] | None = None,
     raw: bool = False,
     cache_dir: str | Path | None = None,
+    progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Look:
@@ -205,6 +245,7 @@ def look(
         classes: names of a module's classes.
         raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
+        progress: False shows nothing on stderr; default: work that takes longer than two seconds shows its progress.
         on_event: receives a ``Progress`` after each part.
         should_stop: called after each part; True raises ``CanceledError``.
 
@@ -219,7 +260,7 @@ def look(
     [('0', (4, 6, 6), '3/1'), ('1', (4, 6, 6), '3/1')]
     """
     request = LookRequest(layer, channel, at, target, saliency, object_px, templates)
-    with working("looking"):
+    with following("looking", Monitor(on_event, should_stop), progress) as monitor:
         opened = open_look(
             network,
             sample,
@@ -229,10 +270,9 @@ def look(
             classes=classes,
             raw=raw,
             cache_dir=cache_dir,
-            on_event=on_event,
-            should_stop=should_stop,
+            **monitor.keywords,
         )
-        return measure_look(opened, request, on_event=on_event, should_stop=should_stop)
+        return measure_look(opened, request, **monitor.keywords)
 
 
 def measure_look(

@@ -22,11 +22,11 @@ from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import Described
 from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
-from visus.units import Described
 from visus.workbench.modules import BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
@@ -142,6 +142,9 @@ class Report(Described):
     Args:
         path: path of ``report.html``.
         facts: all facts in it.
+
+    >>> run.report().path.name
+    'report.html'
     """
 
     path: Path
@@ -151,10 +154,15 @@ class Report(Described):
         return str(self.path)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        return f"Report of {self.facts.name}", [("file", str(self.path))]
+        rows = [("result", self.facts.scores.sentence(self.facts.noun)), ("file", str(self.path))]
+        return f"Report of {self.facts.name}", [*rows, ("next", "open the file in a browser; .facts has all that it shows")]
 
     def to_json(self) -> dict[str, Any]:
-        """Its path as plain data; the measurements are in ``inside.json`` and ``scores.json`` in the same folder."""
+        """Its path as plain data; the measurements are in ``inside.json`` and ``scores.json`` in the same folder.
+
+        >>> list(run.report().to_json())
+        ['report']
+        """
         return {"report": str(self.path)}
 
 

@@ -16,13 +16,15 @@ from visus.data.batches import MAX_VALUES
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import ImageError, UsageError
+from visus.errors import ImageError, UsageError, printable
 from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import top_k
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import write_rows
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
-from visus.units import write_shape
+from visus.units import write_shape, write_share
+from visus.workbench.progress_display import Line, is_shown
 from visus.workbench.runs.learned_samples import Known, read_known
 from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples
 from visus.workbench.runs.saved import SavedRun
@@ -30,7 +32,7 @@ from visus.workbench.runs.saved import SavedRun
 Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction for one sample.
 
@@ -39,6 +41,9 @@ class Prediction:
         labels: class names, the most probable first.
         probabilities: their probabilities, 0 to 1.
         problem: the reason if there is no prediction; else empty.
+
+    >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1))
+    Prediction(new.jpg: cat, 90.0 %)
     """
 
     file: str
@@ -46,14 +51,26 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     problem: str = ""
 
+    def __repr__(self) -> str:
+        answer = f"{self.label}, {write_share(self.probability)}" if self.labels else f"no prediction: {self.problem}"
+        return f"Prediction({printable(self.file)}: {answer})"
+
     @property
     def label(self) -> str:
-        """The most probable class; empty if there is no prediction."""
+        """The most probable class; empty if there is no prediction.
+
+        >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1)).label
+        'cat'
+        """
         return self.labels[0] if self.labels else ""
 
     @property
     def probability(self) -> float:
-        """Probability of ``label``; 0 if there is no prediction."""
+        """Probability of ``label``; 0 if there is no prediction.
+
+        >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1)).probability
+        0.9
+        """
         return self.probabilities[0] if self.probabilities else 0.0
 
 
@@ -64,20 +81,49 @@ class Predictions(Iterator[Prediction]):
         found: the predictions.
         ledger: changes made to the samples; complete after the last prediction.
         notes: remarks on the probabilities.
+        line: shows the progress; None shows nothing.
+
+    >>> predictions = run.predict(images)
+    >>> predictions
+    Predictions
+      next  iterate over them, or list(predictions); .ledger has the changes made to the samples
+    >>> len(list(predictions)) == len(images)
+    True
     """
 
-    def __init__(self, found: Iterator[Prediction], ledger: Ledger, notes: Sequence[str]) -> None:
-        self._found, self.ledger, self.notes = found, ledger, tuple(notes)
+    def __init__(self, found: Iterator[Prediction], ledger: Ledger, notes: Sequence[str], line: Line | None = None) -> None:
+        self._found, self.ledger, self.notes, self._line = found, ledger, tuple(notes), line
+
+    def __repr__(self) -> str:
+        use = "iterate over them, or list(predictions); .ledger has the changes made to the samples"
+        return write_rows("Predictions", [("next", use)])
 
     def __iter__(self) -> Predictions:
         return self
 
     def __next__(self) -> Prediction:
-        return next(self._found)
+        try:
+            found = next(self._found)
+        except BaseException as error:
+            self._close(is_done=isinstance(error, StopIteration))
+            raise
+        if self._line is not None:
+            self._line.clear()  # whoever iterates may print
+        return found
+
+    def _close(self, *, is_done: bool) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            line.close(is_done=is_done)
 
     def sentences(self) -> list[str]:
         """The notes, and the changes made to the samples so far. Unreadable samples are reported in their own
-        predictions."""
+        predictions.
+
+        >>> predictions = run.predict(images)
+        >>> all(sentence.startswith(("note: ", "ledger: ")) for sentence in predictions.sentences())
+        True
+        """
         done = [facts["sentence"] for action, facts in self.ledger.as_dict().items() if action != "unreadable"]
         return [*(f"note: {note}" for note in self.notes), *(f"ledger: {sentence}" for sentence in done)]
 
@@ -88,6 +134,7 @@ def predict(
     *,
     top: int = 1,
     raw: bool = False,
+    progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Predictions:
@@ -107,8 +154,9 @@ def predict(
         )
     ledger = Ledger()
     notes = [run.calibration_sentence(raw=raw), *([run.views_sentence] if run.views_sentence else [])]
-    monitor = Monitor(on_event, should_stop)
-    return Predictions(_predict(run, given, top, run.calibrator(raw=raw), ledger, monitor), ledger, notes)
+    monitor, line = Monitor(on_event, should_stop), Line("predicting") if is_shown(progress) else None
+    followed = monitor if line is None else line.followed(monitor)
+    return Predictions(_predict(run, given, top, run.calibrator(raw=raw), ledger, followed), ledger, notes, line)
 
 
 def _predict(

@@ -11,8 +11,8 @@ from torch import nn
 
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
-from visus.progress import OnEvent, ShouldStop
-from visus.workbench.progress_display import working
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.workbench.progress_display import following
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
 from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
 from visus.workbench.runs.saved import SavedRun, read_run
@@ -32,7 +32,8 @@ __all__ = ["Prediction", "Predictions", "Run", "load"]
 class Run(SavedRun):
     """A trained network with its run folder.
 
-    Most methods take ``on_event`` and ``should_stop``. ``on_event`` receives ``visus.progress.Progress`` objects. If
+    Most methods take ``progress``, ``on_event`` and ``should_stop``. Work that takes longer than two seconds shows its progress
+    on stderr or in the notebook; ``progress=False`` shows nothing. ``on_event`` receives ``visus.progress.Progress`` objects. If
     ``should_stop`` returns True, the method raises ``CanceledError``.
 
     Args:
@@ -42,6 +43,9 @@ class Run(SavedRun):
         preprocessing: preprocessing of every sample.
         machine: device and precision.
         which: the loaded weights, ``best`` or ``last``.
+
+    >>> run.classes, run.folder.name
+    (('0', '1', '2'), 'levels')
     """
 
     def evaluate(
@@ -51,6 +55,7 @@ class Run(SavedRun):
         split: str | None = None,
         raw: bool = False,
         cache_dir: str | Path | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Scores:
@@ -62,15 +67,18 @@ class Run(SavedRun):
             split: ``train``, ``val`` or ``test``; default: the held-out one.
             raw: score the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded samples.
-            on_event, should_stop: see ``Run``.
+            progress, on_event, should_stop: see ``Run``.
 
         Raises:
             DataError: the data has a class that the network does not know, or has changed since the training.
+
+        >>> run.evaluate().num_samples
+        12
+        >>> run.evaluate((images, [0, 1, 2, 0, 1, 2])).num_samples
+        6
         """
-        with working("scoring"):
-            return evaluate(
-                self, data, split=split, raw=raw, cache_dir=cache_dir, on_event=on_event, should_stop=should_stop
-            )
+        with following("scoring", Monitor(on_event, should_stop), progress) as monitor:
+            return evaluate(self, data, split=split, raw=raw, cache_dir=cache_dir, **monitor.keywords)
 
     def predict(
         self,
@@ -78,6 +86,7 @@ class Run(SavedRun):
         *,
         top: int = 1,
         raw: bool = False,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Predictions:
@@ -92,15 +101,18 @@ class Run(SavedRun):
                 channels.
             top: number of classes of each prediction, the most probable first.
             raw: return the network's own probabilities, not calibrated; the labels are the same.
-            on_event, should_stop: see ``Run``.
+            progress, on_event, should_stop: see ``Run``.
 
         Returns:
             An iterator of ``Prediction``, with a ``ledger`` of the changes made to the samples.
 
         Raises:
             UsageError: an array does not fit the network, or ``top`` exceeds its number of classes.
+
+        >>> [prediction.label in run.classes for prediction in run.predict(images)]
+        [True, True, True, True, True, True]
         """
-        return predict(self, files, top=top, raw=raw, on_event=on_event, should_stop=should_stop)
+        return predict(self, files, top=top, raw=raw, progress=progress, on_event=on_event, should_stop=should_stop)
 
     def mistakes(
         self,
@@ -110,6 +122,7 @@ class Run(SavedRun):
         limit: int = 8,
         raw: bool = False,
         cache_dir: str | Path | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> MistakeReport:
@@ -124,25 +137,19 @@ class Run(SavedRun):
             limit: maximum number of samples of each kind.
             raw: use the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded samples.
-            on_event, should_stop: see ``Run``.
+            progress, on_event, should_stop: see ``Run``.
 
         Raises:
             DataError: the split is empty, or the data has changed since the training.
             UsageError: ``limit`` is below 1.
+
+        >>> run.mistakes(limit=1).num_samples
+        12
         """
         from visus.workbench.runs.mistakes import find_run_mistakes  # a prediction does not need it
 
-        with working("looking for mistakes"):
-            return find_run_mistakes(
-                self,
-                data,
-                split=split,
-                limit=limit,
-                raw=raw,
-                cache_dir=cache_dir,
-                on_event=on_event,
-                should_stop=should_stop,
-            )
+        with following("looking for mistakes", Monitor(on_event, should_stop), progress) as monitor:
+            return find_run_mistakes(self, data, split=split, limit=limit, raw=raw, cache_dir=cache_dir, **monitor.keywords)
 
     def shifts(
         self,
@@ -150,6 +157,7 @@ class Run(SavedRun):
         *,
         split: str | None = None,
         cache_dir: str | Path | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> ShiftReport:
@@ -157,15 +165,18 @@ class Run(SavedRun):
 
         Args:
             data, split, cache_dir: as for ``mistakes``.
-            on_event, should_stop: see ``Run``.
+            progress, on_event, should_stop: see ``Run``.
 
         Raises:
             DataError: the split is empty, or the data has changed since the training.
+
+        >>> run.shifts().ways[0].num_shifts
+        9
         """
         from visus.workbench.runs.shifts import report_shifts
 
-        with working("moving samples"):
-            return report_shifts(self, data, split=split, cache_dir=cache_dir, on_event=on_event, should_stop=should_stop)
+        with following("moving samples", Monitor(on_event, should_stop), progress) as monitor:
+            return report_shifts(self, data, split=split, cache_dir=cache_dir, **monitor.keywords)
 
     def look(
         self,
@@ -181,6 +192,7 @@ class Run(SavedRun):
         data: Data | str | Path | None = None,
         raw: bool = False,
         cache_dir: str | Path | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Look:
@@ -189,6 +201,9 @@ class Run(SavedRun):
         Raises:
             UsageError: the layer, channel, position, class or sample does not exist.
             ImageError: the sample cannot be read.
+
+        >>> run.look("test:0", templates=False).layers[0].path
+        'conv1'
         """
         from visus.workbench.look.looking import look
 
@@ -205,6 +220,7 @@ class Run(SavedRun):
             data=data,
             raw=raw,
             cache_dir=cache_dir,
+            progress=progress,
             on_event=on_event,
             should_stop=should_stop,
         )
@@ -214,6 +230,7 @@ class Run(SavedRun):
         data: str | Path | Data | None = None,
         *,
         cache_dir: str | Path | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Report:
@@ -222,17 +239,20 @@ class Run(SavedRun):
         Args:
             data: new path of the run's own data; default: the last known path.
             cache_dir: another folder for the decoded samples.
-            on_event, should_stop: see ``Run``.
+            progress, on_event, should_stop: see ``Run``.
 
         Raises:
             RunError: the training was not finished, or a file is missing or damaged.
             DataError: the data has changed since the training.
             UsageError: the data is not the run's own.
+
+        >>> run.report().path == run.folder / "report.html"
+        True
         """
         from visus.workbench.report.reports import rewrite_report
 
-        with working("measuring for the report"):
-            return rewrite_report(self, data, cache_dir=cache_dir, on_event=on_event, should_stop=should_stop)
+        with following("measuring for the report", Monitor(on_event, should_stop), progress) as monitor:
+            return rewrite_report(self, data, cache_dir=cache_dir, **monitor.keywords)
 
     def compare(
         self,
@@ -241,6 +261,7 @@ class Run(SavedRun):
         *,
         split: str | None = None,
         cache_dir: str | Path | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Comparison:
@@ -251,19 +272,27 @@ class Run(SavedRun):
             data: other data for both; default: the samples that both runs held out.
             split: ``train``, ``val`` or ``test``; default: the held-out one.
             cache_dir: another folder for the decoded samples.
-            on_event, should_stop: see ``Run``.
+            progress, on_event, should_stop: see ``Run``.
 
         Raises:
             UsageError: the runs know different classes.
             DataError: the runs were trained on different data and none was given.
-        """
-        from visus.workbench.compare.runs import compare_runs
 
-        with working("comparing"):
-            right = other if isinstance(other, SavedRun) else load(other)
-            return compare_runs(
-                self, right, data, split=split, cache_dir=cache_dir, on_event=on_event, should_stop=should_stop
-            )
+        >>> len(run.compare(run.folder).contenders)
+        2
+        """
+        from visus.workbench.compare.runs import compare
+
+        return compare(
+            self,
+            other,
+            data,
+            split=split,
+            cache_dir=cache_dir,
+            progress=progress,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
 
 
 def load(folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best") -> Run:
@@ -278,5 +307,8 @@ def load(folder: str | Path, *, network: nn.Module | None = None, device: str = 
     Raises:
         RunError: the folder is not a run, or a file is missing or damaged.
         WeightsError: the weights do not fit the design.
+
+    >>> load(run.folder).name
+    'levels'
     """
     return read_run(Run, folder, network=network, device=device, which=which)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
@@ -28,15 +28,19 @@ from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
+from visus.tables import Described, Table
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import Described, write_count, write_share
-from visus.workbench.modules import make_network
+from visus.units import write_count, write_number_of, write_share
+from visus.workbench.modules import OBJECT_PREFIX, make_network
+from visus.workbench.progress_display import following
 from visus.workbench.runs.calibration import read_calibration
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
+
+MAX_NAME: Final = 60  # characters of a network in a repr
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,19 +65,16 @@ class SavedRun(Described):
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """The folder's name.
+
+        >>> run.name
+        'levels'
+        """
         return self.folder.name
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        design = (
-            (self.folder / "design.txt").read_text("utf-8", "replace").strip()
-            if (self.folder / "design.txt").is_file()
-            else ""
-        )
-        network = design.removeprefix("# a Python object: ")
-        network = network if len(network) <= 60 and "\n" not in network else f"{network.splitlines()[0][:57]}..."
         num_parameters = sum(each.numel() for each in self.module.parameters())
-        rows = [("network", f"{network or type(self.module).__name__}, {write_count(num_parameters)} parameters")]
+        rows = [("network", f"{self._network_name()}, {write_count(num_parameters)} parameters")]
         try:
             scores = self.scores
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
@@ -83,9 +84,33 @@ class SavedRun(Described):
         rows.append(("folder", str(self.folder)))
         return f"Run {self.name}: {len(self.classes):,} classes", rows
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        try:
+            return tuple(self.scores._tables())
+        except RunError:
+            return ()
+
+    def _network_name(self) -> str:
+        """The network as it was asked for, if that fits into a line; else the number of its layers, or its class."""
+        file = self.folder / "design.txt"
+        design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
+        try:
+            asked = str(RunFolder.open(self.folder).read_json("data.json")["network"]).strip()
+        except (RunError, KeyError):
+            asked = ""
+        for name in (design.removeprefix(OBJECT_PREFIX), asked):
+            if name and len(name) <= MAX_NAME and "\n" not in name:
+                return name
+        num_layers = sum(1 for part in self.module.modules() if not list(part.children()))
+        return f"{type(self.module).__name__} of {write_number_of(num_layers, 'layer')}"
+
     @cached_property
     def recipe(self) -> Recipe:
-        """The recipe of the training."""
+        """The recipe of the training.
+
+        >>> run.recipe.epochs
+        6
+        """
         return Recipe.read(self.folder / "recipe.yaml")
 
     @property
@@ -94,6 +119,9 @@ class SavedRun(Described):
 
         Raises:
             RunError: ``calibration.json`` is damaged.
+
+        >>> run.calibration.reason
+        '5 samples of the validation set are too few to fit a temperature on: 50 are needed'
         """
         return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
 
@@ -102,6 +130,9 @@ class SavedRun(Described):
 
         Args:
             raw: use the network's own softmax.
+
+        >>> run.calibrator().temperature
+        1.0
         """
         return UNCALIBRATED if raw else self.calibration.calibrator
 
@@ -111,6 +142,10 @@ class SavedRun(Described):
         Args:
             logits: (samples, classes).
             raw: return the network's own probabilities, not calibrated; the most probable class is the same.
+
+        >>> logits = run.answers(data, "test")
+        >>> run.probabilities(logits).shape
+        torch.Size([12, 3])
         """
         return self.calibrator(raw=raw)(logits)
 
@@ -120,6 +155,9 @@ class SavedRun(Described):
 
         Raises:
             RunError: the training was not finished, or the file is damaged.
+
+        >>> run.scores.num_samples
+        12
         """
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
@@ -127,6 +165,10 @@ class SavedRun(Described):
         """The logits (samples, classes) for batches of scaled inputs, with the test-time augmentation of the recipe.
 
         They are not calibrated; ``probabilities`` calibrates them.
+
+        >>> batch = run.preprocessing.scaled(data.split("test").rows(slice(0, 4)))
+        >>> run.logits([batch]).shape
+        torch.Size([4, 3])
         """
         machine = self.machine
         return predict_logits(
@@ -140,11 +182,19 @@ class SavedRun(Described):
 
     @property
     def views_sentence(self) -> str:
-        """A sentence on the test-time augmentation; empty if there is none."""
+        """A sentence on the test-time augmentation; empty if there is none.
+
+        >>> run.views_sentence.startswith("Where the top two probabilities (before calibration) are within 0.5 of each other")
+        True
+        """
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
 
     def calibration_sentence(self, *, raw: bool = False) -> str:
-        """Whether its probabilities are calibrated, as a sentence."""
+        """Whether its probabilities are calibrated, as a sentence.
+
+        >>> run.calibration_sentence().startswith("Probabilities are not calibrated: ")
+        True
+        """
         if raw and self.calibration.is_used:
             return "Probabilities are the network's own (raw), not calibrated."
         return self.calibration.sentence(self.preprocessing.noun)
@@ -161,6 +211,9 @@ class SavedRun(Described):
 
         Raises:
             DataError: the split is empty.
+
+        >>> run.answers(data, "test").shape
+        torch.Size([12, 3])
         """
         part = data.split(split)
         if not len(part):
@@ -192,6 +245,9 @@ class SavedRun(Described):
 
         Raises:
             DataError: the split is empty.
+
+        >>> run.score(data, "test").accuracy == run.scores.accuracy
+        True
         """
         logits = self.answers(data, split, on_event=on_event, should_stop=should_stop) if answers is None else answers
         shown = "all" if data.is_whole else split
@@ -207,12 +263,20 @@ class SavedRun(Described):
         Args:
             part: the samples.
             data: the data that contains them.
+
+        >>> marks, notes = run.known(data.split("train"), data)
+        >>> bool(marks[0].all()), notes
+        (True, [])
         """
         cache = data.store.folder.parent
         return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
 
     def notes_on(self, data: Data, split: str) -> list[str]:
-        """Notes on the samples and the network, for display with the scores."""
+        """Notes on the samples and the network, for display with the scores.
+
+        >>> run.notes_on(data, "val")[-1].startswith("The validation split also selected the weights")
+        True
+        """
         notes = [self.views_sentence] if self.views_sentence else []
         facts = RunFolder.open(self.folder).read_json("data.json")
         if split == "val" and not len(data.split("test")):
@@ -236,6 +300,7 @@ class SavedRun(Described):
         skip_missing: bool = False,
         class_depth: int | None = None,
         layout: str | None = None,
+        progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Data:
@@ -248,15 +313,23 @@ class SavedRun(Described):
             max_unreadable: the largest share of files that may be unreadable.
             cache_dir: another folder for the decoded samples.
             path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
+            progress: False shows nothing on stderr.
             on_event: receives a ``Progress`` for each decoded sample.
             should_stop: called after each decoded sample; True raises ``CanceledError``.
 
         Raises:
             UsageError: ``path_column`` or a similar option is set without other data.
             DataError: the data has a class that the network does not know; or it is missing or has changed.
+
+        >>> run.open_data().classes
+        ('0', '1', '2')
         """
         reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
-        long: dict[str, Any] = {"cache_dir": cache_dir, "on_event": on_event, "should_stop": should_stop}
+        with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
+            return self._opened(data, reading, max_unreadable, {"cache_dir": cache_dir, **monitor.keywords})
+
+    def _opened(self, data: str | Path | None, reading: Reading, max_unreadable: float, long: dict[str, Any]) -> Data:
+        """Data opened for this network; ``long`` has the cache folder and the keywords of a long function."""
         if data is None:
             if reading != Reading():
                 raise UsageError(

@@ -22,8 +22,8 @@ from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
 from visus.networks.trace import TraceError, trace
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Table, Text, grid, notes
-from visus.units import Described, write_number_of, write_share, write_size, write_split
+from visus.tables import Described, Table, Text, grid, notes
+from visus.units import write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
 from visus.workbench.runs.saved import SavedRun, opened
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
@@ -54,6 +54,9 @@ class ShiftReport(Described):
         placement: accuracy by position and size of the object.
         remedies: changes to try; ``visus experiment antialias`` measures their effect.
         notes: remarks on the results.
+
+    >>> [way.way for way in shifted.ways]
+    ['roll', 'zeros', 'edge', 'reflect', 'crop']
     """
 
     split: str
@@ -74,8 +77,15 @@ class ShiftReport(Described):
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        return (("ways to shift", _way_table(self.ways)),)
+
     def text(self, title: str = "moved") -> Text:
-        """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies."""
+        """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies.
+
+        >>> shifted.text()[0]
+        'moved: 12 of 12 images (test), by up to 1 x 1 px, 9 shifts of each'
+        """
         ways = self.ways
         lines: list[str | Table] = [
             f"{title}: {self.num_samples:,} of {write_number_of(self.num_in_split, self.noun)} ({self.split}), by up to "
@@ -105,7 +115,11 @@ class ShiftReport(Described):
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The report as plain data."""
+        """The report as plain data.
+
+        >>> shifted.to_json()["num_samples"]
+        12
+        """
         return {
             "split": self.split,
             "num_samples": self.num_samples,

@@ -91,6 +91,12 @@ def train(
         WeightsError: weights do not fit; the message names each layer.
         TrainingError: the training diverged.
         StorageError: the disk is full.
+
+    >>> import visus
+    >>> recipe = visus.Recipe(epochs=1, batch_size=16)
+    >>> trained = visus.train(data, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=folder, progress=False)
+    >>> trained.name, trained.scores.num_samples
+    ('levels', 12)
     """
     began = time.perf_counter() if began_at is None else began_at
     if recipe is not None and not isinstance(recipe, Recipe):
@@ -236,6 +242,10 @@ def resume(
         RunError: the folder is not a run, or has no checkpoint.
         DataError: the data has changed or is missing.
         UsageError: a changed setting is fixed for the run.
+
+    >>> import visus
+    >>> visus.resume(run.folder, progress=False).name
+    'levels'
     """
     began = time.perf_counter() if began_at is None else began_at
     group = join_group()

@@ -1,0 +1,1 @@
+"""``visus.benchmark``: how fast a network is on this machine, in every way to compute it."""
