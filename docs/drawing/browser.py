@@ -22,6 +22,7 @@ SCALE: Final = 2
 """Pixels of the file for each CSS pixel, so that text is sharp on a screen of high resolution."""
 
 MAX_BYTES: Final = 300_000
+_EXACT_COLORS: Final = 128
 _TALLEST_PX: Final = 3000
 _TIMEOUT_S: Final = 120
 _BEYOND: Final = (255, 0, 255)  # of `html` in figure.css
@@ -89,9 +90,7 @@ def _packed(pixels: Pixels) -> bytes:
     Raises:
         BrowserError: the file would be larger than ``MAX_BYTES``.
     """
-    image = Image.fromarray(pixels)
-    palette = image.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2)
-    image = image.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # large areas of one color stay as they are
+    image = _with_palette(pixels)
     content = io.BytesIO()
     image.save(content, format="PNG", optimize=True)
     if content.tell() > MAX_BYTES:
@@ -99,3 +98,26 @@ def _packed(pixels: Pixels) -> bytes:
             f"the figure takes {content.tell():,} bytes, and at most {MAX_BYTES:,} are allowed: show less of it."
         )
     return content.getvalue()
+
+
+def _with_palette(pixels: Pixels) -> Image.Image:
+    """The image with 256 colors: the 128 most frequent ones as they are, and 128 for all others, which are dithered."""
+    codes = pixels.astype(np.int32) @ np.array([65536, 256, 1], np.int32)
+    colors, places, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    places = places.reshape(codes.shape)
+    frequent = np.argsort(-counts, kind="stable")[:_EXACT_COLORS]
+    index_of = np.full(len(colors), -1)
+    index_of[frequent] = np.arange(len(frequent))
+    exact = index_of[places]
+    shades = np.stack([colors[frequent] >> 16, colors[frequent] >> 8 & 255, colors[frequent] & 255], axis=1).astype(np.uint8)
+    if len(frequent) < len(colors):
+        others = Image.fromarray(pixels[exact < 0][None]).quantize(
+            256 - _EXACT_COLORS, method=Image.Quantize.MEDIANCUT, kmeans=2
+        )
+        shades = np.concatenate([shades, np.array(others.getpalette(), np.uint8).reshape(-1, 3)])
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(shades.tobytes())
+    dithered = np.asarray(Image.fromarray(pixels).quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG))
+    image = Image.fromarray(np.where(exact >= 0, exact, dithered).astype(np.uint8))
+    image.putpalette(shades.tobytes())
+    return image

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -159,9 +160,20 @@ def test_a_file_ends_where_its_page_ends(tmp_path: Path) -> None:
         assert image.size == (300 * SCALE, 200 * SCALE)
 
 
-def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import numpy as np
+def test_a_palette_keeps_the_colors_of_large_areas() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    pixels = np.concatenate(
+        [np.full((40, 60, 3), (251, 250, 247), np.uint8), noise, np.full((40, 60, 3), (31, 95, 168), np.uint8)]
+    )
+    packed = np.asarray(browser._with_palette(pixels).convert("RGB"))
+    assert np.array_equal(packed[:40], pixels[:40])
+    assert np.array_equal(packed[80:], pixels[80:])
+    assert np.abs(packed[40:80].astype(float) - noise).mean() < 40
+    two = np.asarray(browser._with_palette(pixels[:1]).convert("RGB"))
+    assert np.array_equal(two, pixels[:1])
 
+
+def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser, "MAX_BYTES", 50)
     with pytest.raises(BrowserError, match=r"the figure takes [\d,]+ bytes, and at most 50 are allowed: show less of it"):
         browser._packed(np.zeros((40, 40, 3), np.uint8))
