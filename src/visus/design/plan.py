@@ -16,6 +16,7 @@ from visus.units import write_number_of
 
 MAX_LAYERS: Final = 10_000
 MAX_INPUT: Final = 10_000_000
+MAX_ITEM: Final = 30  # characters of an item in the short form of a design
 MAX_REPR: Final = 400  # characters of a design that its repr has as Python code; of a longer one it has the first items
 
 
@@ -71,12 +72,12 @@ class Design:
         return self.text
 
     def __repr__(self) -> str:
-        items = [" ".join(item.text.split()) for item in self.layers]
-        whole = f"Design([{', '.join(items)}])"
+        whole = f"Design([{', '.join(' '.join(item.text.split()) for item in self.layers)}])"
         if len(whole) <= MAX_REPR:
             return whole
         layers = write_number_of(sum(item.num_layers for item in self.layers), "layer")
-        return write_rows(f"Design of {layers}", [("items", listed(items)), ("next", "design.text has all of it")])
+        items = listed([_short_item(item) for item in self.layers])
+        return write_rows(f"Design of {layers}", [("items", items), ("next", "design.text has all of it")])
 
     def place(self, input_shape: Shape, num_classes: int | None = None) -> tuple[Node, ...]:
         """The nodes of the design for one input, with paths and shapes.
@@ -151,3 +152,9 @@ def check_lengths(input_shape: Shape) -> None:
         raise DesignError(
             f"an input with an axis of {longest:,} px is too long: at most {MAX_INPUT:,} px are allowed. Give a shorter one."
         )
+
+
+def _short_item(item: Item) -> str:
+    """The text of an item; a long one by its name and its number of layers."""
+    text = " ".join(item.text.split())
+    return text if len(text) <= MAX_ITEM else f"{item.name or type(item).__name__.lower()} of {item.num_layers} layers"

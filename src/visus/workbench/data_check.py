@@ -58,8 +58,8 @@ class DataCheck(Described):
     def text(self) -> Text:
         """Its classes and splits, its preprocessing, the initial weights of a training, and warnings.
 
-        >>> visus.check(data).text()[0]
-        'levels (npz): 60 images of 3 x 8 x 8, normalized by mean and standard deviation of the training set'
+        >>> [each.headings for each in visus.check(data).text() if isinstance(each, Table)]
+        [('class', 'train', 'val', 'test')]
         """
         data = self.data
         warnings = [f"warning: {warning}" for warning in data.warnings] or ["no warnings."]
