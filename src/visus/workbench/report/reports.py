@@ -103,6 +103,8 @@ def report_facts(
         measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
+        folder=str(folder.path),
+        data_path=started.get("path") or "",
     )
 
 
