@@ -93,7 +93,11 @@ def made_up_measurements(
     )
     moves = LayerShift("pool1", "maxpool(2)", (2,) * len(spatial), False, 0.2, 0.15)
     layers = Equivariance((1,) * len(spatial), "roll", 4, (moves,))
-    remedy = ("blurred pooling instead of strides", "12.3 k instead of 12.3 k parameters", "visus experiment antialias runs/shoes-2")
+    remedy = (
+        "blurred pooling instead of strides",
+        "12.3 k instead of 12.3 k parameters",
+        "visus experiment antialias runs/shoes-2",
+    )
     kernels = rng.normal(size=(8, shape[0], *([3] * len(spatial))))
     settings: dict[str, Any] = {
         "calibration": calibrate(logits, labels, "test", TemperatureFit(2.0, "", "val", 60)),

@@ -72,7 +72,9 @@ def test_every_section_ends_with_what_to_do() -> None:
         sections = re.findall(r"<section.*?</section>", page, re.DOTALL)
         assert len(sections) == len(SECTIONS)
         for section in sections:
-            assert re.search(r'<div class="todo"><h3>What to do</h3><ul>(<li>.+?</li>){1,3}</ul></div></section>$', section, re.DOTALL), section[-300:]
+            assert re.search(
+                r'<div class="todo"><h3>What to do</h3><ul>(<li>.+?</li>){1,3}</ul></div></section>$', section, re.DOTALL
+            ), section[-300:]
 
 
 def test_a_part_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
