@@ -34,8 +34,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "Shift Same label roll 93.0 % zeros 89.0 % Measured on few.",
         "6 of 60 images are misclassified. Below each: the most similar training images and their labels, by the cosine similarity of the inputs to "
         "'linear1' (200 of 300 compared). Red marks what mattered most for the prediction (Grad-CAM).",
-        "The maps beside the mistakes are by Grad-CAM. 'conv2' is the last layer whose map is fine. With all weights random the map stays much "
-        "the same.",
+        "'conv2' is the last layer whose map is fine. With all weights random the map stays much the same.",
         "boot predicted as coat , 99.0 % 0-boot-07.jpg boot",
         "boot predicted as coat 0: 6",
         "9 labels of the test set may be wrong:",

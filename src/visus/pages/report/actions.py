@@ -6,12 +6,16 @@ import shlex
 import statistics
 from typing import Final
 
+from visus.evaluation.calibration import MIN_SAMPLES
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ShiftResults
 from visus.units import write_number_of, write_share
 
 MAX_ACTIONS: Final = 3
+USABLE: Final = 0.5
+"""Accuracy below which a network is not called ready for use."""
+
 WIDE_INTERVAL: Final = 0.1
 """Width of the accuracy's interval from which more held-out samples are advised."""
 
@@ -29,6 +33,9 @@ CONSISTENT: Final = 0.9
 
 OVERFITTED: Final = 0.05
 """Distance between training and validation accuracy from which more samples are advised."""
+
+PERFECT: Final = 0.995
+"""Validation accuracy from which a longer training has nothing to gain."""
 
 EARLY: Final = 0.6
 """Share of the epochs before which the kept one counts as early."""
@@ -57,7 +64,11 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
                 f"Evaluate on more {facts.nouns}: {more} would halve the interval, which spans {100 * width:.0f} percentage points."
             )
         )
-    if scores.accuracy_low > scores.baseline and facts.folder:
+    if scores.accuracy_low > scores.baseline and scores.accuracy < USABLE:
+        found.append(
+            Action("Do not rely on this network yet: less than half of its predictions are right. Start with Cost below.")
+        )
+    elif scores.accuracy_low > scores.baseline and facts.folder:
         found.append(Action(f"Classify your own {facts.nouns}:", f"visus predict {_run(facts)} my-{facts.nouns}"))
     return found[:MAX_ACTIONS] or [Action("Nothing to do: read on for the mistakes.")]
 
@@ -68,6 +79,8 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
     num_wrong = scores.num_samples - scores.num_right
     if not num_wrong:
         return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
+    if scores.accuracy < USABLE:
+        return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
     found = []
     if wrong is not None and wrong.num_suspicious:
         listed = f" --limit {min(wrong.num_suspicious, MAX_LISTED)}"
@@ -125,20 +138,17 @@ def trust_actions(facts: ReportFacts) -> list[Action]:
 
 
 def _calibration_actions(facts: ReportFacts) -> list[Action]:
+    """What to do where the confidence and the accuracy differ."""
     calibration, gap = facts.measured.calibration, facts.scores.confidence - facts.scores.accuracy
-    if calibration is not None and not calibration.fitted_on:
-        return [
-            Action(
-                f"Keep a validation set of at least 50 {facts.nouns} (better: several hundred): without it, probabilities cannot be calibrated."
-            )
-        ]
+    if calibration is not None and calibration.temperature is None and calibration.num_fitted < MIN_SAMPLES:
+        needed = f"at least {MIN_SAMPLES} validation {facts.nouns} (better: several hundred)"
+        return [Action(f"Keep {needed}: with fewer, the probabilities cannot be calibrated.")]
     if abs(gap) < CALIBRATION_GAP:
         return []
     side = "high" if gap > 0 else "low"
     return [
         Action(
-            f"Read a probability as about {100 * abs(gap):.0f} percentage points too {side}; more validation {facts.nouns} make the calibration "
-            "more exact."
+            f"Take a probability as about {100 * abs(gap):.0f} percentage points too {side} for {facts.nouns} like these."
         )
     ]
 
@@ -193,22 +203,19 @@ def cost_actions(facts: ReportFacts) -> list[Action]:
     last = max(history)
     if kept < EARLY * last:
         command = again(facts, "--epochs", str(round(kept * 1.25)))
+        return [Action(f"Train for fewer epochs: the kept weights are those of epoch {kept} of {last:.0f}.", command)]
+    if history[kept] > PERFECT:
         return [
-            Action(
-                f"Train for fewer epochs: the validation accuracy did not improve after epoch {kept} of {last:.0f}.", command
-            )
+            Action(f"Nothing to do: the network gets {write_share(history[kept])} of the validation {facts.nouns} right.")
         ]
-    gap = training[kept] - history[kept]
-    shares = f"{write_share(training[kept])} of its training {facts.nouns} right, and {write_share(history[kept])} of the validation {facts.nouns}"
-    if gap > OVERFITTED:
-        return [Action(f"More training {facts.nouns} should help: the network gets {shares}.")]
+    shares = (
+        f"the network gets {write_share(training[kept])} of its training {facts.nouns} right, and {write_share(history[kept])} of the validation "
+        f"{facts.nouns}"
+    )
+    if training[kept] - history[kept] > OVERFITTED:
+        return [Action(f"More training {facts.nouns} should help: {shares}.")]
     command = again(facts, "--epochs", str(2 * round(last)))
-    return [
-        Action(
-            f"There is no sign of overfitting: the network gets {shares}. To see whether a longer training gains more:",
-            command,
-        )
-    ]
+    return [Action(f"There is no sign of overfitting, so a longer training may gain more: {shares}.", command)]
 
 
 def files_actions(facts: ReportFacts) -> list[Action]:

@@ -17,7 +17,8 @@ def confident_mistakes_part(facts: ReportFacts) -> str:
     found = facts.measured.mistakes
     if found is None:
         return missing_part(facts, "mistakes")
-    parts = [paragraphs([_summary(facts, found), _similar_sentence(facts, found), _map_words(facts)])]
+    similar = _similar_sentence(facts, found) if found.confident_wrong else ""
+    parts = [paragraphs([_summary(facts, found), similar, _map_words(facts)])]
     if found.confident_wrong:
         parts.append(f'<div class="cards">{"".join(_card(facts, each) for each in found.confident_wrong)}</div>')
     if found.unsure_right:
@@ -102,4 +103,5 @@ def _small_card(facts: ReportFacts, each: ShownSample, *, is_named: bool = True)
     )
     name = f'<br><span class="file">{escape(short_name(each.sample))}</span>' if is_named else ""
     caption = f"{escape(words)} {write_share(each.probability)}{name}"
-    return f'<figure class="small card">{shown_sample(facts, each)}<figcaption>{caption}</figcaption></figure>'
+    drawn = shown_sample(facts, each) + ("" if is_named else saliency_map(facts, each))
+    return f'<figure class="small card">{drawn}<figcaption>{caption}</figcaption></figure>'

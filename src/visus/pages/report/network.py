@@ -80,7 +80,7 @@ def saliency_part(facts: ReportFacts) -> str:
         return missing_part(facts, "saliency", "Saliency maps")
     if not seen.method:
         return paragraphs([_no_map_sentence(facts, seen)])
-    parts = [f"The maps beside the mistakes are by {seen.method}. {seen.reason}".strip(), seen.check]
+    parts = [f"{seen.reason[:1].upper()}{seen.reason[1:]}", seen.check]
     if seen.hidden:
         verb, whose = ("has", "its map does") if len(seen.hidden) == 1 else ("have", "their maps do")
         hidden = f"{write_number_of(len(seen.hidden), facts.noun)} of {len(seen.hidden) + len(seen.maps)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from visus.evaluation.calibration import Reliability
 from visus.pages.parts.charts import legend
 from visus.pages.parts.document import beside, bullets, figure, paragraphs
@@ -10,6 +12,9 @@ from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
 from visus.pages.report.sentences import calibration_summary, preprocessing_sentences
 from visus.units import write_number_of, write_share
+
+_FEW: Final = 5
+"""Samples of a bin below which its accuracy is chance."""
 
 
 def held_out_part(facts: ReportFacts) -> str:
@@ -43,15 +48,14 @@ def calibration_part(facts: ReportFacts) -> str:
 
 
 def _top_sentence(found: Reliability, facts: ReportFacts) -> str:
-    """The accuracy of the most confident predictions: the highest bin with samples."""
-    top = next((bin for bin in reversed(found.bins) if bin.num_samples), None)
+    """The accuracy of the most confident predictions: the highest bin with enough samples; empty if there is none."""
+    total = sum(bin.num_samples for bin in found.bins)
+    top = next((bin for bin in reversed(found.bins) if bin.num_samples >= max(_FEW, total // 100)), None)
     if top is None or top.accuracy is None:
         return ""
-    total = sum(bin.num_samples for bin in found.bins)
-    verb = "has" if top.num_samples == 1 else "have"
     return (
-        f"{top.num_samples:,} of {write_number_of(total, facts.noun)} {verb} a confidence of {write_share(top.low, 0)} to "
-        f"{write_share(top.high, 0)}; the accuracy on {'it' if top.num_samples == 1 else 'them'} is {write_share(top.accuracy)}."
+        f"{top.num_samples:,} of {write_number_of(total, facts.noun)} have a confidence of {write_share(top.low, 0)} to "
+        f"{write_share(top.high, 0)}; the accuracy on them is {write_share(top.accuracy)}."
     )
 
 
