@@ -42,7 +42,7 @@ class ReportFacts:
         measured: the measurements beyond the scores.
         start: the initial weights, as ``start.json`` has them; empty for new weights.
         computed: sentences on what was computed from the training samples before the first step.
-        folder: the run folder as a command takes it; empty if unknown.
+        folder: the run folder as a command takes it; empty if none does, as where the network was a Python object.
         data_path: the path of the data; empty for data in memory and the images that come with visus.
     """
 

@@ -57,7 +57,7 @@ class ShiftRemedy:
     Args:
         name: name of the change.
         sentence: its cost as a sentence.
-        command: command that trains it with the data and recipe of the run.
+        command: command that trains it with the data and recipe of the run; empty for a network that was a Python object.
         design: the changed design as text; empty if the design does not change.
         num_parameters, macs: cost of the changed network, for one sample; None if it does not change.
     """
@@ -150,7 +150,10 @@ def antialiased_design(run: SavedRun) -> tuple[Design, str] | None:
 
 
 def _command(run: SavedRun, option: str) -> str:
-    """The run's own command with one more option; where it has no such command, one with its data, network, split, size and recipe."""
+    """The run's own command with one more option; where it has no such command, one with its data, network, split, size and recipe.
+
+    Empty for a network that was a Python object.
+    """
     folder, prepared = RunFolder.open(run.folder), run.preprocessing
     facts = folder.read_json("data.json")
     own = facts.get("command") or ""
@@ -160,6 +163,8 @@ def _command(run: SavedRun, option: str) -> str:
         and not {"--resume", option.split()[0]} & set(own.split())
     ):
         return f"{own} {option}"
+    if folder.read_text("design.txt").startswith(OBJECT_PREFIX):
+        return ""  # no command can make it again
     words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", str(run.folder / "design.txt")]
     words += ["-c", str(run.folder / "recipe.yaml"), "--split-file", str(run.folder / "split.csv")]
     words += ["--img-size", "x".join(str(length) for length in prepared.size)]
