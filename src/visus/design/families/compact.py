@@ -10,9 +10,9 @@ from visus.design.layers.registry import Shape, classes, conv, gelu, globalpool,
 from visus.design.plan import Design
 from visus.errors import DesignError
 
-TRADE_OFFS: Final = ("border", "channels", "unproductive")
+TRADE_OFFS: Final = ("pool", "border", "channels", "unproductive")
 """Kinds of advice on what ``compact`` does on purpose, each for the cost of a step: pools drop what is left over at the border, the first stage has few
-channels on the largest map, and the last stage keeps its second convolution. ``benchmarks/default_network.py`` measures the alternatives."""
+channels on the largest map, the last stage keeps its second convolution, and the global pool also takes other sizes. ``benchmarks/default_network.py`` measures the alternatives."""
 
 MAX_WHOLE_PX = 40  # images and volumes up to here are whitened at every place, larger ones patch beside patch
 MAX_STEM_PX = 80  # largest side after the stem
