@@ -165,8 +165,8 @@ def _shift_actions(facts: ReportFacts) -> list[Action]:
 
 
 def _cost_words(price: str, shifts: ShiftResults) -> str:
-    """The price of a remedy; of a change of the default network, the trade-off has stated it."""
-    return "" if shifts.trade_off and "multiply-adds" in price else f" ({price})"
+    """The price of a remedy; for the default network, the trade-off has stated it."""
+    return "" if shifts.trade_off else f" ({price})"
 
 
 def _worst(shifts: ShiftResults) -> float:
