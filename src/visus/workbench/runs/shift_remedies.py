@@ -50,8 +50,8 @@ class MeasuredPrice:
 
 
 MEASUREMENTS: Final = "benchmarks/results/2026-11-29-default_network.json"
-BLUR_PRICE: Final = MeasuredPrice("blurred", 2, 0.791, 0.799, 0.0053, 5.2)
-SHIFT_PRICE: Final = MeasuredPrice("translated", 1, 0.791, 0.859, 0.007, 1.0)
+BLUR_PRICE: Final = MeasuredPrice("blurred", 2, 0.791, 0.799, 0.005, 5.2)
+SHIFT_PRICE: Final = MeasuredPrice("translated", 2, 0.791, 0.857, 0.002, 1.0)
 
 
 @dataclass(frozen=True)
