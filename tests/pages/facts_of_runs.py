@@ -60,10 +60,12 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "design_text": "conv(32, 3), relu, globalpool, linear(classes)",
         "network": "compact",
         "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "resize_mode": "crop", "dtype": "uint8", "normalize": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
-        "recipe": {"seed": 7, "epochs": 3},
+        "recipe": {"seed": 7, "epochs": 3, "batch_size": 64, "optimizer": "muon", "learning_rate": 0.05, "label_smoothing": 0.2, "cutout": 0.3, "final_ema": 0.03},
         "machine": {"device": "cpu", "precision": "bfloat16", "channels_last": True, "reason": "bfloat16: asked for"},
         "environment": {"visus": "0.1.0", "python": "3.13.0", "packages": {"torch": "2.13.0", "simplejpeg": None}, "processor": "Some CPU", "cores": 4, "threads": 2},
         "best_epoch": 2,
+        "folder": "runs/shoes-2",
+        "data_path": "shoes",
     }  # fmt: skip
     return ReportFacts(**{**settings, **more})
 
@@ -91,7 +93,11 @@ def made_up_measurements(
     )
     moves = LayerShift("pool1", "maxpool(2)", (2,) * len(spatial), False, 0.2, 0.15)
     layers = Equivariance((1,) * len(spatial), "roll", 4, (moves,))
-    remedy = ("blurred pooling instead of strides", "12.3 k instead of 12.3 k parameters", "visus train shoes -m <design>")
+    remedy = (
+        "blurred pooling instead of strides",
+        "12.3 k instead of 12.3 k parameters",
+        "visus experiment antialias runs/shoes-2",
+    )
     kernels = rng.normal(size=(8, shape[0], *([3] * len(spatial))))
     settings: dict[str, Any] = {
         "calibration": calibrate(logits, labels, "test", TemperatureFit(2.0, "", "val", 60)),
@@ -108,7 +114,7 @@ def made_up_measurements(
             tuple(length // 2 for length in spatial), tuple((4, 6) for _ in spatial),
         ),
         "first_filters": FirstFilters("conv1", "Conv2d(8, 3)", 8, kernels),
-        "costs": (("Answers", "60 images in 0.1 s, 600 per second"),),
+        "costs": (("Predictions", "60 images in 0.1 s, 600 per second"),),
         "advice": ("conv2: what enters this layer sees all of it already.",),
     }  # fmt: skip
     return ReportMeasurements(**{**settings, **more})

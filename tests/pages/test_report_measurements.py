@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import re
@@ -26,46 +27,67 @@ SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 def test_the_parts_say_what_was_measured() -> None:
     text = Page(report_page(made_up_facts(measured=made_up_measurements()))).text
     for expected in (
-        "Two shifts of the same image by up to 3 x 3 px get the same label in 89.0 % of cases with the worst kind of shift (zeros: filled with 0 "
-        "after normalization: the training mean, or with min-max the minimum), and in 93.0 % of cases with the best (roll: wraps around). "
-        "Measured on 50 images of the test set. Shift equivariance of the layers, for a shift of 1 x 1 px (roll): pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift "
-        "of 1 x 1 px; its map changes by 15.0 %.",
-        "6 of 60 images are misclassified; the most confident mistake has a probability of 99.0 %. Below each are the most similar "
-        "training images, by the cosine similarity of the inputs to layer 'linear1', among 200 of the 300 training images.",
-        "Red marks what mattered most for the prediction (Grad-CAM). 'conv2' is the last layer whose map is fine. With all weights random "
-        "the map stays much the same.",
-        "boot predicted as coat , 99.0 % (boot: 0.5 %) 0-boot-07.jpg boot 0.97",
-        "boot predicted as coat 0: 6 images",
+        "Two shifts of one image by up to 3 x 3 px get the same label in 89.0 % of cases for the worst kind of shift (zeros: filled with 0 "
+        "after normalization: the training mean, or with min-max the minimum; 95 % interval 79.0 % to 94.0 %), on 50 images of the test set. "
+        "For a shift of 1 x 1 px (roll), pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of "
+        "1 x 1 px; its map changes by 15.0 %.",
+        "Shift Same label roll 93.0 % zeros 89.0 % Measured on few.",
+        "6 of 60 images are misclassified. Below each: the most similar training images and their labels, by the cosine similarity of the inputs to "
+        "'linear1' (200 of 300 compared). Red marks what mattered most for the prediction (Grad-CAM).",
+        "'conv2' is the last layer whose map is fine. With all weights random the map stays much the same.",
+        "boot predicted as coat , 99.0 % 0-boot-07.jpg boot",
+        "boot predicted as coat 0: 6",
         "9 labels of the test set may be wrong:",
+        "6 of the most confident mistakes are among the 6 with the largest gap.",
         "These samples also chose the weights that were kept.",
         "'pool' is the first layer whose receptive field is the whole image (24 x 20 px). The middle unit of the last feature map ('conv1') "
         "has an exact receptive field of 3 x 3 px.",
         "conv1 , Conv2d(8, 3): 8 filters of 3 x 3 x 3 weights (channels first). Each filter is scaled by its own largest weight, which stands "
         "below it beside its number. Gray is 0; red, green and blue are the weights of the three input channels.",
-        "Advice conv2: what enters this layer sees all of it already.",
-        "Answers 60 images in 0.1 s, 600 per second",
-        "What would improve it, and at what cost blurred pooling instead of strides : 12.3 k instead of 12.3 k parameters. visus train shoes -m <design>",
+        "What to do conv2: what enters this layer sees all of it already.",
+        "Predictions 60 images in 0.1 s, 600 per second",
+        "If shifts matter for your images, try blurred pooling instead of strides (12.3 k instead of 12.3 k parameters). visus experiment antialias "
+        "runs/shoes-2",
     ):
         assert expected in text, expected
 
 
 def test_the_page_has_every_section_of_the_list_in_its_order() -> None:
     page = report_page(made_up_facts(measured=made_up_measurements()))
-    titles = [title for title, _ in SECTIONS]
-    assert titles[:2] == ["Result", "Warnings"], "these two have no heading"
-    assert re.findall(r"<h2>(.*?)</h2>", page) == titles[2:]
-    first, *_, last = (page.index(words) for words in ('class="panel"', 'class="warning"', "<h2>"))
-    assert first < last
+    assert [each.id for each in SECTIONS] == ["answer", "mistakes", "trust", "inside", "cost", "files"]
+    expected = [(each.id, each.title) for each in SECTIONS]
+    assert re.findall(r'<section id="(.*?)"><h2>(.*?)</h2>', page) == expected
+    for nav in re.findall(r"<nav.*?</nav>", page, re.DOTALL):
+        assert re.findall(r'<a href="#(.*?)">(.*?)</a>', nav) == expected
+    assert page.count("<nav") == 2
+    assert [part for part in re.findall(r"<h3>(.*?)</h3>", page) if part != "What to do"] == [
+        title for each in SECTIONS for title, _ in each.parts if title
+    ]
 
 
-def test_a_section_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_section_ends_with_what_to_do() -> None:
+    for measured in (made_up_measurements(), ReportMeasurements()):
+        page = report_page(made_up_facts(measured=measured))
+        sections = re.findall(r"<section.*?</section>", page, re.DOTALL)
+        assert len(sections) == len(SECTIONS)
+        for section in sections:
+            assert re.search(
+                r'<div class="todo"><h3>What to do</h3><ul>(<li>.+?</li>){1,3}</ul></div></section>$', section, re.DOTALL
+            ), section[-300:]
+
+
+def test_a_part_that_fails_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(facts: object) -> str:
         raise ValueError("no such figure")
 
-    monkeypatch.setattr("visus.pages.report.page.SECTIONS", (("Broken", broken), *SECTIONS))
+    first, *rest = SECTIONS
+    failing = dataclasses.replace(first, parts=(("Broken", broken), *first.parts), actions=broken)
+    monkeypatch.setattr("visus.pages.report.page.SECTIONS", (failing, *rest))
     page = report_page(made_up_facts())
-    assert "<h2>Broken</h2><p>This part could not be made: ValueError: no such figure.</p>" in page
-    assert "<h2>Confusion matrix</h2>" in page
+    reason = '<p class="missing">This part could not be made: ValueError: no such figure.</p>'
+    assert f"<h3>Broken</h3>{reason}" in page
+    assert page.count(reason) == 2
+    assert "<h3>Confusion matrix</h3>" in page
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -112,11 +134,12 @@ def test_the_page_stays_small_where_everything_is_confused(num_classes: int) -> 
 
 
 def test_a_missing_part_is_named_with_its_reason() -> None:
-    missing = {name: f"the {name} were odd" for name in ("calibration", "shifts", "mistakes", "sight", "filters", "advice")}
+    missing = {name: f"the {name} were odd" for name in ("calibration", "shifts", "mistakes", "sight", "filters")}
     text = Page(report_page(made_up_facts(measured=ReportMeasurements(missing=missing)))).text
     for name in missing:
         assert f"This part could not be made: the {name} were odd" in text
-    inside = made_up_measurements(saliency=None, missing={"saliency": "it was odd"})
+    inside = made_up_measurements(saliency=None, missing={"saliency": "it was odd", "advice": "it was odd too"})
+    assert "The design could not be checked: it was odd too" in Page(report_page(made_up_facts(measured=inside))).text
     assert "Saliency maps could not be made: it was odd" in Page(report_page(made_up_facts(measured=inside))).text
 
 
@@ -213,10 +236,11 @@ def test_every_dot_lies_where_confidence_and_accuracy_say() -> None:
     bins = [each for each in found.bins if each.num_samples]
     assert len(dots) == len(bins) == 2
     for dot, each in zip(dots, bins, strict=True):
-        assert float(dot.attrib["cx"]) == pytest.approx(52 + 300 * (each.confidence or 0), abs=0.06)
+        assert float(dot.attrib["cx"]) == pytest.approx(60 + 300 * (each.confidence or 0), abs=0.06)
         assert float(dot.attrib["cy"]) == pytest.approx(12 + 300 * (1 - (each.accuracy or 0)), abs=0.06)
     assert float(dots[1].attrib["r"]) > float(dots[0].attrib["r"])
-    assert "uncalibrated, accuracy at confidence: 50 % at 62 %, 75 % at 95 %" in chart.attrib["aria-label"]
+    assert chart.attrib["aria-label"] == "Confidence and accuracy"
+    assert chart.findtext("desc") == "Uncalibrated, accuracy at confidence: 50 % at 62 % to 75 % at 95 %."
     assert len(chart.findall("rect[@class='count']")) == 2
 
 

@@ -58,7 +58,7 @@ def test_a_run_leaves_what_its_report_reports(run: Path) -> None:
     for words in (
         "samples of the validation set are too few to fit a temperature on: 50 are needed.",
         "Consistency under shifts",
-        "First filters",
+        "First layer",
         "Receptive field",
     ):
         assert words in page
@@ -194,7 +194,7 @@ def test_signals_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[in
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
     assert facts["missing"] == {}
     assert {each["method"] for each in facts["saliency"]["tested"]} >= {"Grad-CAM", "gradient", "center prior"}
-    assert "<h2>Consistency under shifts</h2>" in page
+    assert "<h3>Consistency under shifts</h3>" in page
     assert page.count("<svg" if noun == "signal" else "<img") > 10
 
 

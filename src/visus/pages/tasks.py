@@ -10,7 +10,7 @@ import numpy as np
 
 from visus.examine.layer_calls import Array
 from visus.examine.similarity import LayerSimilarity, Matching, mean_similarity
-from visus.pages.parts.document import figure, header, page, paragraphs, section
+from visus.pages.parts.document import Section, figure, header, page, paragraphs
 from visus.pages.parts.filters import MAX_FILTERS, filter_grid
 from visus.pages.parts.table import table, table_row
 
@@ -137,7 +137,7 @@ def task_page(facts: TaskFacts, *, made_with: str = "") -> str:
     )
 
 
-def _filters(facts: TaskFacts) -> str:
+def _filters(facts: TaskFacts) -> Section:
     """The filters of the run, and of each other network in the order of their partners."""
     count, unit = min(len(facts.kernels), MAX_FILTERS), facts.unit
     norms = np.sqrt(np.square(facts.kernels.reshape(len(facts.kernels), -1)).sum(1))
@@ -153,7 +153,7 @@ def _filters(facts: TaskFacts) -> str:
         + (f" {hidden} weaker ones are not drawn." if hidden else "")
     )
     words = paragraphs([" ".join(facts.sentences()), how])
-    return section(f"First {unit}s", f'{words}<div class="pair">{"".join(figures)}</div>')
+    return Section(f"First {unit}s", f'{words}<div class="pair">{"".join(figures)}</div>')
 
 
 def _filter_figure(kernels: Array, unit: str, name: str, result: str) -> str:
@@ -161,7 +161,7 @@ def _filter_figure(kernels: Array, unit: str, name: str, result: str) -> str:
     return figure(caption, filter_grid(kernels, f"{len(kernels)} {unit}s, {name}"))
 
 
-def _layers(facts: TaskFacts) -> str:
+def _layers(facts: TaskFacts) -> Section:
     """The centered kernel alignment of every layer with each other network."""
     paths = [layer.path for layer in max((other.layers for other in facts.others), key=len)]
     by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
@@ -175,7 +175,7 @@ def _layers(facts: TaskFacts) -> str:
         "layers that were not trained in this network."
     )
     columns = ["Layer", *(other.name for other in facts.others)]
-    return section("All layers", paragraphs([words]) + table("Centered kernel alignment with the run", columns, rows))
+    return Section("All layers", paragraphs([words]) + table("Centered kernel alignment with the run", columns, rows))
 
 
 def _cka(value: float | None) -> str:

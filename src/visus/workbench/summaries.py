@@ -14,6 +14,7 @@ from visus.design import Account, Design, account, resolve_network
 from visus.design.account import check_detail
 from visus.design.account_walk import account_so_far
 from visus.design.advice.advise import Advice, advise
+from visus.design.families.compact import TRADE_OFFS, is_compact
 from visus.design.memory.moments import checked_batch_size
 from visus.design.plan import check_lengths
 from visus.errors import DesignError, UsageError, VisusError
@@ -152,6 +153,8 @@ def summarize(
 ) -> Summary:
     """The account and the advice; if a layer fails, the rows end there and ``error`` is set.
 
+    ``compact`` gets no advice on its own measured trade-offs (``visus.design.families.compact``).
+
     Raises:
         DesignError: the design has a syntax error, or the input shape is invalid.
         UsageError: the module cannot be found, the detail does not exist, or the input shape is invalid.
@@ -176,6 +179,8 @@ def summarize(
     except DesignError as error:
         return Summary(account_so_far(design, shape, num_classes), design, error)
     advice = advise(costs, design, num_classes, object_px=object_px, batch_size=batch_size)
+    if is_compact(design, shape):
+        advice = tuple(each for each in advice if each.kind not in TRADE_OFFS)
     if detail == "operations":
         from visus.networks.build import build
         from visus.networks.trace import trace

@@ -11,6 +11,10 @@ from visus.design.layers.registry import Shape, classes, conv, gelu, globalpool,
 from visus.design.plan import Design
 from visus.errors import DesignError
 
+TRADE_OFFS: Final = ("pool", "border", "channels", "unproductive")
+"""Kinds of advice on what ``compact`` does on purpose, each for the cost of a step: pools drop what is left over at the border, the first stage has few
+channels on the largest map, the last stage keeps its second convolution, and the global pool also takes other sizes. ``benchmarks/default_network.py`` measures the alternatives."""
+
 MAX_WHOLE_PX = 40  # images and volumes up to here are whitened at every place, larger ones patch beside patch
 MAX_STEM_PX = 80  # largest side after the stem
 COARSEST_STEM = 4
@@ -94,6 +98,18 @@ def compact(
         width = width * WIDER if len(stages) == 1 else width
     stem = sequence(whiten(kernel_size, stride=stride), gelu, name="stem")
     return Design([stem, *stages, globalpool("max"), linear(classes)])
+
+
+def is_compact(design: Design, input_shape: Shape) -> bool:
+    """Whether a design is ``compact`` for this input, at any scale and for any number of samples.
+
+    >>> is_compact(compact((1, 28, 28), scale=2), (1, 28, 28)), is_compact(compact((1, 28, 28)), (3, 96, 96))
+    (True, False)
+    """
+    if len(input_shape) < 2:
+        return False
+    counts = (None, MANY_ITEMS)
+    return any(design == compact(input_shape, None, count, scale=scale) for scale in SCALES for count in counts)
 
 
 def _patch(side: int, rank: int) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from visus.examine.effective_fields import EffectiveField
 from visus.examine.layer_calls import Box, crop_to_box
 from visus.pages.look.facts import LayerLook, LookFacts, UnitFields
 from visus.pages.look.output_terms import write_place
-from visus.pages.parts.document import figure, image, section
+from visus.pages.parts.document import Section, figure, image
 from visus.pages.parts.field_growth import field_growth_figure
 from visus.pages.parts.images import as_image, block_means, png
 from visus.pages.parts.overlay import BLUE, GRAY, map_over_sample, outline_box
@@ -24,12 +24,12 @@ CARRIED: Final = 0.9
 _MARGIN: Final = 224  # the gray of what lies outside the sample
 
 
-def fields_section(facts: LookFacts) -> str:
+def fields_section(facts: LookFacts) -> Section:
     """One unit first, then growth over depth."""
     title = "Receptive field of a unit"
     if facts.unit is None:
-        return section(title, f"<p>{escape(facts.missing.get('fields', ''))}</p>{_growth(facts)}")
-    return section(title, _words(facts, facts.unit) + _drawings(facts, facts.unit) + _growth(facts))
+        return Section(title, f"<p>{escape(facts.missing.get('fields', ''))}</p>{_growth(facts)}")
+    return Section(title, _words(facts, facts.unit) + _drawings(facts, facts.unit) + _growth(facts))
 
 
 def _words(facts: LookFacts, found: UnitFields) -> str:

@@ -10,7 +10,7 @@ from html import escape
 from typing import Final
 
 from visus.pages.look.facts import LayerPatches, LookFacts, Patch
-from visus.pages.parts.document import section
+from visus.pages.parts.document import Section
 from visus.pages.parts.filters import filter_figures
 from visus.pages.parts.samples import MAX_SLICES, sample_block_means, sample_image
 from visus.units import write_number_of, write_size
@@ -21,10 +21,10 @@ _SIDES: Final = (96, 56, 40, 28, 20)
 _BYTES_PER_PX, _BYTES_BESIDE = 1.9, 420
 
 
-def filters_section(facts: LookFacts) -> str:
+def filters_section(facts: LookFacts) -> Section:
     """The kernels of the first layer, then the strongest patches of deeper ones."""
     title = "Filters" if facts.kernels is None or facts.kernels.noun == "filter" else "First units"
-    return section(title, _kernels(facts) + _templates(facts))
+    return Section(title, _kernels(facts) + _templates(facts))
 
 
 def _kernels(facts: LookFacts) -> str:

@@ -17,7 +17,7 @@ from visus.examine.layer_calls import Array
 from visus.examine.map_placement import place_nearest
 from visus.pages.look.facts import LayerLook, LookedSample, LookFacts
 from visus.pages.parts.charts import bars
-from visus.pages.parts.document import figure, folded, section
+from visus.pages.parts.document import Section, figure, folded
 from visus.pages.parts.overlay import map_over_sample
 from visus.pages.parts.samples import MAX_SLICES, map_image, sample_block_means
 from visus.pages.parts.table import table, table_row
@@ -88,7 +88,7 @@ def _pixels(spatial: tuple[int, ...], side: int) -> float:
     return math.prod(-(-length // times) for length in plane) * (MAX_SLICES if len(spatial) == 3 else 1)
 
 
-def layers_section(facts: LookFacts) -> str:
+def layers_section(facts: LookFacts) -> Section:
     """Every layer in the order of computation: a table of all, then one part for each."""
     chosen, parts = _largest_that_fits(facts)
     order = escape(_order_sentence(facts))
@@ -105,7 +105,7 @@ def layers_section(facts: LookFacts) -> str:
             folded(f"{layer.path}: {write_shape(layer.shape)}", part)
             for layer, part in zip(facts.layers, parts, strict=True)
         ]
-    return section("Layer by layer", said + _table(facts) + "".join(parts))
+    return Section("Layer by layer", said + _table(facts) + "".join(parts))
 
 
 def _order_sentence(facts: LookFacts) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from visus.examine.dot_products import PADDING, OutputTerms
 from visus.examine.layer_calls import Array
 from visus.pages.look.facts import LookFacts
-from visus.pages.parts.document import folded, paragraphs, section
+from visus.pages.parts.document import Section, folded, paragraphs
 from visus.pages.parts.table import bare_table, table, table_row
 from visus.units import write_number_of, write_shape
 
@@ -22,12 +22,12 @@ OPEN_CHANNELS: Final = 3
 _ROW: Final = 12
 
 
-def output_terms_section(facts: LookFacts) -> str:
+def output_terms_section(facts: LookFacts) -> Section:
     """One output as a sum, term by term."""
     found = facts.sum
     if found is None:
-        return section("One output, term by term", f"<p>{escape(facts.missing.get('sum', ''))}</p>")
-    return section("One output, term by term", _words(facts, found) + _equation(found) + _channels(found))
+        return Section("One output, term by term", f"<p>{escape(facts.missing.get('sum', ''))}</p>")
+    return Section("One output, term by term", _words(facts, found) + _equation(found) + _channels(found))
 
 
 def _words(facts: LookFacts, found: OutputTerms) -> str:

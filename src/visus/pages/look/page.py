@@ -12,9 +12,9 @@ from visus.pages.look.filters import filters_section
 from visus.pages.look.layers import layers_section
 from visus.pages.look.output_terms import output_terms_section
 from visus.pages.look.saliency import saliency_section, sample_section
-from visus.pages.parts.document import header, page
+from visus.pages.parts.document import Section, header, page
 
-SECTIONS: Final[tuple[Callable[[LookFacts], str], ...]] = (
+SECTIONS: Final[tuple[Callable[[LookFacts], Section], ...]] = (
     sample_section,
     saliency_section,
     layers_section,
@@ -28,14 +28,13 @@ SECTIONS: Final[tuple[Callable[[LookFacts], str], ...]] = (
 def look_page(facts: LookFacts) -> str:
     """The page as HTML text, under 3 MB: the output is deterministic."""
     under = (f"network: {facts.name}", "" if facts.is_trained else "not trained: its weights are random")
-    warning = facts.warning
-    parts = [f'<div class="warning" role="note"><p>{escape(warning)}</p></div>' if warning else ""]
-    parts += [make(facts) for make in SECTIONS]
+    warning = f'<div class="warning" role="note"><p>{escape(facts.warning)}</p></div>' if facts.warning else ""
     title = facts.sample.name
     return page(
         title,
         header("A look inside", title, under),
-        [f'<div class="look">{"".join(parts)}</div>'],
+        [make(facts) for make in SECTIONS],
         kind="look",
         made_with=facts.made_with,
+        before=warning,
     )

@@ -11,7 +11,7 @@ from visus.examine.saliency_checks import Curves
 from visus.examine.saliency_types import Unit
 from visus.pages.look.facts import Answer, LookedSample, LookFacts, Method
 from visus.pages.parts.charts import legend, line_chart
-from visus.pages.parts.document import bullets, figure, folded, paragraphs, section
+from visus.pages.parts.document import Section, bullets, figure, folded, paragraphs
 from visus.pages.parts.overlay import map_over_sample
 from visus.pages.parts.samples import MAX_SLICES, map_image, pixel_image, sample_image
 from visus.pages.parts.table import share_bar, table, table_row
@@ -32,7 +32,7 @@ _METHODS: Final = {
 # ---- the sample and the prediction ----
 
 
-def sample_section(facts: LookFacts) -> str:
+def sample_section(facts: LookFacts) -> Section:
     """The sample as its file, as the network's input, and the prediction."""
     sample = facts.sample
     figures = ""
@@ -47,7 +47,7 @@ def sample_section(facts: LookFacts) -> str:
     answer = _answer(facts.answer, sample) if facts.answer else f"<p>{escape(facts.missing.get('answer', ''))}</p>"
     answer += "".join(f'<p class="under">{escape(note)}</p>' for note in facts.answer_notes)
     content = f'<div class="flow">{figures}<div>{answer}</div></div>{bullets(sample.sentences)}'
-    return section(f"The {sample.noun} and the prediction", content)
+    return Section(f"The {sample.noun} and the prediction", content)
 
 
 def _original_px(sample: LookedSample) -> int:
@@ -88,11 +88,11 @@ def _rest(answer: Answer) -> float:
 # ---- saliency ----
 
 
-def saliency_section(facts: LookFacts) -> str:
+def saliency_section(facts: LookFacts) -> Section:
     """The first map with all its checks, then the other maps that are shown; which ones are not."""
     missing = paragraphs(facts.missing.get(part, "") for part in ("saliency", "methods"))
     if not facts.methods:
-        return section("Saliency", paragraphs([facts.reason]) + _not_shown(facts) + missing)
+        return Section("Saliency", paragraphs([facts.reason]) + _not_shown(facts) + missing)
     first, *others = facts.methods
     method = first.saliency.method
     words = (
@@ -107,7 +107,7 @@ def saliency_section(facts: LookFacts) -> str:
     if others:
         figures = "".join(f'<div class="method">{_figure(facts, method)}{_checks(facts, method)}</div>' for method in others)
         body += folded(f"Other methods: {_listed([_name(each) for each in others])}", f'<div class="flow">{figures}</div>')
-    return section("Saliency", words + body + _not_shown(facts) + missing)
+    return Section("Saliency", words + body + _not_shown(facts) + missing)
 
 
 def _name(method: Method) -> str:

@@ -5,6 +5,7 @@ Colors come from the page's style sheet by class name.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,9 +18,24 @@ import numpy.typing as npt
 Points = Sequence[tuple[float, float]]
 
 _WIDTH, _HEIGHT = 460, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 14, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 60, 14, 14, 40
+_LETTER = 8  # width of a letter, about
 _MAX_POINTS = 400
 _MAX_STRETCHES = 120  # of the background behind a curve
+
+
+@dataclass(frozen=True)
+class Band:
+    """A stretch of the horizontal axis with a name, such as a stage of a training.
+
+    Attributes:
+        first, last: its first and last epoch.
+        label: its name, written at its top where it fits.
+    """
+
+    first: float
+    last: float
+    label: str
 
 
 def line_chart(
@@ -32,6 +48,7 @@ def line_chart(
     highest: float | None = None,
     mark: float | None = None,
     along: str = "epoch",
+    bands: Sequence[Band] = (),
 ) -> str:
     """Lines over epochs, or over anything else that is counted, as one ``<svg>``.
 
@@ -42,12 +59,13 @@ def line_chart(
         lowest, highest: natural bounds of the values; the scale never goes beyond them. With only a ``lowest`` of 0 it starts there.
         mark: an epoch to mark with a vertical line.
         along: name of the horizontal axis; escaped.
+        bands: stretches of the axis, shaded in turn.
     """
     drawn = [(style, _thin(points)) for style, points in lines if points]
     values = [value for _, points in drawn for _, value in points]
     epochs = [epoch for _, points in drawn for epoch, _ in points]
     axes = _Axes(min(epochs), max(epochs), *_scale(values, lowest, highest))
-    parts = _horizontal_grid(axes, write_value)
+    parts = _bands(bands, axes) + _horizontal_grid(axes, write_value)
     parts += [
         f'<text x="{axes.x(epoch):.1f}" y="{_HEIGHT - 20}" text-anchor="middle">{epoch:,}</text>'
         for epoch in _whole_ticks(axes.first, axes.last)
@@ -78,6 +96,23 @@ class _Axes:
     def y(self, value: float) -> float:
         """Position from the top."""
         return _TOP + (_HEIGHT - _TOP - _BOTTOM) * (self.high - value) / (self.high - self.low)
+
+
+def _bands(bands: Sequence[Band], axes: _Axes) -> list[str]:
+    """Every second band shaded; each one with its label where that fits. A band ends halfway between two epochs."""
+    parts = []
+    for place, band in enumerate(bands):
+        left = axes.x(max(axes.first, band.first - 0.5))
+        right = axes.x(min(axes.last, band.last + 0.5))
+        if place % 2 == 0:
+            parts.append(
+                f'<rect class="band" x="{left:.1f}" y="{_TOP}" width="{right - left:.1f}" height="{_HEIGHT - _TOP - _BOTTOM}"/>'
+            )
+        if right - left >= _LETTER * len(band.label):
+            parts.append(
+                f'<text class="band" x="{(left + right) / 2:.1f}" y="{_TOP + 14}" text-anchor="middle">{escape(band.label)}</text>'
+            )
+    return parts
 
 
 def _horizontal_grid(axes: _Axes, write_value: Callable[[float], str]) -> list[str]:
@@ -210,9 +245,9 @@ def _thin_heat(heat: npt.NDArray[Any]) -> list[float]:
 
 
 def svg(title: str, description: str, width: int, height: int, inside: str) -> str:
-    """An ``<svg>`` with the text that a screen reader reads."""
-    label = escape(f"{title}. {description}", quote=True)
-    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{inside}</svg>'
+    """An ``<svg>`` with its title and its description for a screen reader."""
+    label = escape(title, quote=True)
+    return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}"><desc>{escape(description)}</desc>{inside}</svg>'
 
 
 def _thin(points: Points) -> Points:
@@ -268,6 +303,13 @@ def _round_step(least: float) -> float:
 
 
 def _whole_ticks(first: float, last: float) -> list[int]:
-    """At most eight whole epochs for the axis, from the first one."""
-    step = max(1, math.ceil((last - first) / 7))
-    return list(range(round(first), round(last) + 1, step))
+    """At most nine whole epochs for the axis: the first one, and multiples of 1, 2 or 5 times a power of ten.
+
+    >>> _whole_ticks(1, 32), _whole_ticks(1, 4), _whole_ticks(3, 3)
+    ([1, 5, 10, 15, 20, 25, 30], [1, 2, 3, 4], [3])
+    """
+    start, end = round(first), round(last)
+    steps = (factor * 10**power for power in itertools.count() for factor in (1, 2, 5))
+    step = next(each for each in steps if (end - start) / each <= 7)
+    multiples = range(-(-start // step) * step, end + 1, step)
+    return [start, *(each for each in multiples if each - start >= max(1, step / 2))]

@@ -12,7 +12,7 @@ from visus.evaluation.scores import Scores
 from visus.pages.parts.charts import svg
 from visus.pages.parts.document import shorten
 from visus.pages.parts.plots import FAINT, INK, new_figure, save_figure
-from visus.pages.parts.table import bare_table, table, table_row, text_cell
+from visus.pages.parts.table import bare_table, percent_cell, table, table_row, text_cell
 from visus.units import write_number_of, write_share
 
 COUNTED_CLASSES: Final = 20
@@ -24,20 +24,31 @@ _STRONG, _FULL_HIT, _FULL_MISS = 0.58, 0.83, 0.9
 
 
 def confusion_table(scores: Scores, nouns: str) -> str:
-    """A table of counts, the cells colored by their share of the row: for few classes."""
+    """A table of counts, the cells colored by their share of the row, with recall and F1 at the right and precision below: for few classes."""
     names = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in scores.classes)
+    names += "".join(f'<th scope="col" class="metric"><span>{name}, %</span></th>' for name in ("Recall", "F1"))
     body = []
     for true, row in enumerate(scores.confusion):
-        num_samples = sum(row)
-        cells = []
-        for predicted, count in enumerate(row):
-            strength = shade(count / num_samples) if count else 0.0
-            style = cell_style(strength, true == predicted)
-            cells.append(f'<td class="{style}" style="--s:{strength:.2f}">{count:,}</td>' if count else "<td>0</td>")
-        body.append(f'<tr><th scope="row">{escape(scores.classes[true])}</th>{"".join(cells)}</tr>')
+        cells = [_count_cell(count, sum(row), true == predicted) for predicted, count in enumerate(row)]
+        metrics = _metric_cell(scores.per_class[true].recall) + _metric_cell(scores.per_class[true].f1)
+        body.append(f'<tr><th scope="row">{escape(scores.classes[true])}</th>{"".join(cells)}{metrics}</tr>')
+    last = "".join(_metric_cell(each.precision) for each in scores.per_class) + "<td></td>" + _metric_cell(scores.macro_f1)
+    foot = f'<tfoot><tr><th scope="row">Precision, %</th>{last}</tr></tfoot>'
     head = f'<thead><tr><td class="corner"></td>{names}</tr></thead>'
     caption = f"{nouns.capitalize()} by true class (row) and predicted class (column)"
-    return bare_table(caption, f"{head}<tbody>{''.join(body)}</tbody>", "confusion")
+    return bare_table(caption, f"{head}<tbody>{''.join(body)}</tbody>{foot}", "confusion")
+
+
+def _count_cell(count: int, num_samples: int, is_hit: bool) -> str:
+    """A count on the color of its share of the row; an empty cell for 0."""
+    if not count:
+        return "<td></td>"
+    strength = shade(count / num_samples)
+    return f'<td class="{cell_style(strength, is_hit)}" style="--s:{strength:.2f}">{count:,}</td>'
+
+
+def _metric_cell(share: float | None) -> str:
+    return f'<td class="metric">{percent_cell(share)}</td>'
 
 
 def confusion_map(scores: Scores) -> str:

@@ -1,41 +1,86 @@
 """A page as one HTML file that opens anywhere: no script, no font, no image and no address from outside.
 
-Here are the frame of a page, its style sheet, and sections, figures and images. Functions that escape a text say so; all other content is
-page text already.
+Here are the frame of a page with its table of contents, its style sheet, and sections, figures and images. Functions that escape a text say
+so; all other content is page text already.
 """
 
 from __future__ import annotations
 
 import base64
 import importlib.resources
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from html import escape
 
 from visus.pages.parts.table import percent
 
 
-def page(title: str, header: str, sections: Iterable[str], *, kind: str, made_with: str) -> str:
+@dataclass(frozen=True)
+class Section:
+    """A part of a page under a heading, which the table of contents links to.
+
+    Attributes:
+        title: its heading; page text.
+        content: page text.
+        id: the anchor; default: the title in lowercase with hyphens.
+    """
+
+    title: str
+    content: str
+    id: str = ""
+
+    @property
+    def anchor(self) -> str:
+        """The anchor of the section in the page.
+
+        >>> Section("Layer by layer", "").anchor
+        'layer-by-layer'
+        """
+        return self.id or re.sub(r"[^a-z0-9]+", "-", self.title.lower()).strip("-")
+
+    @property
+    def html(self) -> str:
+        """The section as page text."""
+        return f'<section id="{self.anchor}"><h2>{self.title}</h2>{self.content}</section>'
+
+
+def page(title: str, header: str, sections: Sequence[Section], *, kind: str, made_with: str, before: str = "") -> str:
     """A whole page as HTML text; the output is deterministic.
+
+    The table of contents stays beside the sections where the page is wide, and is folded where it is narrow.
 
     Args:
         title: subject of the page; escaped.
         header: HTML above the sections.
-        sections: HTML of each section; empty ones are dropped.
-        kind: kind of page, such as ``report``; escaped.
+        sections: its sections.
+        kind: kind of page, such as ``report``; a style class of the page; escaped.
         made_with: the version of visus; escaped.
+        before: HTML between the header and the sections.
     """
     style = importlib.resources.files("visus.pages.parts").joinpath("page.css").read_text(encoding="utf-8")
+    body = "\n".join(part for part in (before, *(each.html for each in sections)) if part)
     return (
         '<!doctype html>\n<html lang="en-US">\n<head>\n<meta charset="utf-8">\n'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)} · visus {escape(kind)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n<main>\n"
-        f"<header>{header}</header>\n"
+        f"<title>{escape(title)} · visus {escape(kind)}</title>\n<style>\n{style}</style>\n</head>\n"
+        f'<body class="{escape(kind)}">\n{_contents(sections)}<main>\n<header>{header}</header>\n'
         # A number and its percent sign stay on one line.
-        + "\n".join(part.replace(" %", "\u00a0%") for part in sections if part)
-        + f"\n<footer>Written by visus {escape(made_with)}. "
-        "This file is self-contained and opens offline.</footer>\n</main>\n</body>\n</html>\n"
+        + body.replace(" %", "\u00a0%")
+        + f"\n<footer>Written by visus {escape(made_with)}; opens offline.</footer>\n</main>\n</body>\n</html>\n"
+    )
+
+
+def _contents(sections: Sequence[Section]) -> str:
+    """The table of contents, once for wide and once, folded, for narrow pages; the style sheet shows one of them."""
+    if len(sections) < 2:
+        return ""
+    listed = "".join(f'<li><a href="#{each.anchor}">{each.title}</a></li>' for each in sections)
+    return (
+        f'<nav class="contents wide-page" aria-label="Contents"><ol>{listed}</ol></nav>\n'
+        f'<nav class="contents narrow-page" aria-label="Contents"><details><summary>Contents</summary><ol>{listed}</ol></details></nav>\n'
     )
 
 
@@ -64,11 +109,6 @@ def figure(caption: str, content: str, style: str = "") -> str:
     """A drawing under its caption; both are page text."""
     kind = f' class="{style}"' if style else ""
     return f"<figure{kind}><figcaption>{caption}</figcaption>{content}</figure>"
-
-
-def section(title: str, content: str) -> str:
-    """A part of a page under a heading; both are page text."""
-    return f"<section><h2>{title}</h2>{content}</section>"
 
 
 def paragraphs(texts: Iterable[str]) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from visus.pages.parts.charts import Points, legend, line_chart
 from visus.pages.parts.document import figure
 
-_TOLD = 60
-
 
 def field_growth_figure(
     layers: Sequence[tuple[str, int]],
@@ -40,7 +38,7 @@ def field_growth_figure(
         lines.append(("train", [(1.0, float(object_px)), (last, float(object_px))]))
         keys.append(("train", f"an object: {object_px} {unit}"))
     ends = f"{sizes[0]} {unit} in {layers[0][0]} to {sizes[-1]} {unit} in {layers[-1][0]}"
-    label = f"From {ends}; in order: {', '.join(map(str, sizes[:_TOLD]))}. The {noun} has {length} {unit}."
+    label = f"From {ends}. The {noun} has {length} {unit}."
     chart = line_chart(
         "Receptive field over depth",
         label,

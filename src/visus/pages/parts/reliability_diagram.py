@@ -9,7 +9,7 @@ from html import escape
 from visus.evaluation.calibration import Bin, Reliability
 from visus.units import write_share
 
-_SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 52, 12, 44, 26
+_SIDE, _LEFT, _TOP, _BOTTOM, _RIGHT = 300, 60, 12, 44, 26
 _COUNTS = 46
 _JOINED = 5  # a line joins the dots of bins with at least so many samples: with fewer, accuracy is chance
 _MAX_DOT, _MIN_DOT = 7.0, 1.8
@@ -21,21 +21,25 @@ def reliability_diagram(before: Reliability, after: Reliability | None) -> str:
     On the diagonal, confidence equals accuracy: the network is calibrated.
     """
     drawn = [("train", "uncalibrated", before)] + ([("val", "calibrated", after)] if after is not None else [])
-    labels = [f"{name}, accuracy at confidence: {_pairs(each.bins)}" for _, name, each in drawn]
     height = _TOP + _SIDE + _COUNTS + _BOTTOM
     width = _LEFT + _SIDE + _RIGHT
     parts = [_diagonal_grid()]
     parts += [_dots(style, each.bins) for style, _, each in drawn]
     parts += [_count_bars(before.bins), _foot("confidence", height)]
-    label = escape(f"Confidence and accuracy. {'; '.join(labels)}.", quote=True)
-    return f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+    words = f"{drawn[-1][1].capitalize()}, accuracy at confidence: {_ends(drawn[-1][2].bins)}"
+    return (
+        f'<svg class="reliability" viewBox="0 0 {width} {height}" role="img" aria-label="Confidence and accuracy"><desc>{words}.</desc>'
+        f"{''.join(parts)}</svg>"
+    )
 
 
-def _pairs(bins: Sequence[Bin]) -> str:
-    return ", ".join(
-        f"{write_share(each.accuracy, 0)} at {write_share(each.confidence, 0)}"
-        for each in bins
-        if each.accuracy is not None and each.confidence is not None
+def _ends(bins: Sequence[Bin]) -> str:
+    """Accuracy and confidence of the lowest and the highest bin of at least ``_JOINED`` samples, or of any samples."""
+    known = [each for each in bins if each.accuracy is not None and each.confidence is not None]
+    chosen = [each for each in known if each.num_samples >= _JOINED] or known
+    ends = chosen if len(chosen) < 2 else [chosen[0], chosen[-1]]
+    return " to ".join(
+        f"{write_share(each.accuracy or 0.0, 0)} at {write_share(each.confidence or 0.0, 0)}" for each in ends
     )
 
 

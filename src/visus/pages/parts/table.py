@@ -67,6 +67,15 @@ def share_cell(value: float | None, undefined: str = UNDEFINED) -> str:
     return undefined if value is None else write_share(value)
 
 
+def percent_cell(value: float | None) -> str:
+    """A share in percent as a cell's text, under a heading that names the unit; a dash where it is undefined.
+
+    >>> percent_cell(0.8125)
+    '81.2'
+    """
+    return UNDEFINED if value is None else f"{100 * value:.1f}"
+
+
 def share_bar(share: float) -> str:
     """A share as a horizontal bar."""
     return f'<span class="bar" aria-hidden="true"><i style="width:{percent(share)}"></i></span>'

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from visus.evaluation.scores import Scores
+from visus.pages.parts.table import number
 from visus.pages.parts.training_curves import history_points
 from visus.pages.report.measurements import ReportMeasurements
 
@@ -41,6 +42,8 @@ class ReportFacts:
         measured: the measurements beyond the scores.
         start: the initial weights, as ``start.json`` has them; empty for new weights.
         computed: sentences on what was computed from the training samples before the first step.
+        folder: the run folder as a command takes it; empty if none does, as where the network was a Python object.
+        data_path: the path of the data; empty for data in memory and the images that come with visus.
     """
 
     name: str
@@ -70,6 +73,13 @@ class ReportFacts:
     start: Mapping[str, object] = field(default_factory=dict)
     computed: Sequence[str] = ()
     network_reason: str = ""
+    folder: str = ""
+    data_path: str = ""
+
+    @property
+    def label_smoothing(self) -> float:
+        """Label smoothing of the loss; 0 if unknown."""
+        return number(self.recipe.get("label_smoothing")) or 0.0
 
     @property
     def nouns(self) -> str:

@@ -29,6 +29,7 @@ class ShiftResults:
         remedies: changes that would improve it, each as (name, price, command).
         notes: notes for the reader.
         command: the command that measures more; empty if none does.
+        trade_off: why the default network is not more consistent, and what that would cost; empty for other networks.
     """
 
     split: str
@@ -38,6 +39,7 @@ class ShiftResults:
     remedies: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
     command: str = ""
+    trade_off: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data."""
@@ -49,6 +51,7 @@ class ShiftResults:
             "remedies": [dict(zip(("name", "price", "command"), each, strict=True)) for each in self.remedies],
             "notes": list(self.notes),
             "command": self.command,
+            "trade_off": self.trade_off,
         }
 
 

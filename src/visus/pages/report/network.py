@@ -1,4 +1,4 @@
-"""The section of a report about the network: its design, the growth of the receptive field, its first filters, and advice."""
+"""The parts of a report about the network: its design, the growth of the receptive field, its first filters, and saliency."""
 
 from __future__ import annotations
 
@@ -7,68 +7,47 @@ from typing import Final
 
 import numpy as np
 
-from visus.pages.parts.document import beside, bullets, figure, folded, paragraphs
+from visus.examine.saliency_choice import CENTER
+from visus.pages.parts.document import beside, figure, folded, paragraphs
 from visus.pages.parts.field_growth import field_growth_figure
 from visus.pages.parts.filters import filter_figures
 from visus.pages.parts.overlay import map_over_sample
 from visus.pages.parts.samples import sample_image
-from visus.pages.parts.table import facts_table, table, table_row, text_cell
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.measurements import FieldGrowth
+from visus.pages.report.measurements import FieldGrowth, SaliencyMaps
 from visus.pages.report.missing import missing_part
 from visus.pages.report.sentences import field_sentences, network_sentence
-from visus.units import rank_words, with_article, write_count, write_shape
+from visus.units import rank_words, with_article, write_number_of
 
 _SIDE: Final = 168
-_MAX_LAYERS: Final = 400
-_OPEN_LINES: Final = 16
-_MAX_TEXT: Final = 20_000
+_MAX_DESIGN_WORDS: Final = 120
 
 
-def network_section(facts: ReportFacts) -> str:
-    """The network in a sentence, its figures and its design, then what was measured of it."""
-    rows = [("Input", write_shape(facts.input_shape)), ("Parameters", f"{facts.num_parameters:,}")]
-    if facts.macs is not None:
-        rows.append((f"Multiply-adds for one {facts.noun}", write_count(facts.macs)))
-    design = f"<pre>{escape(_cut(facts.design_text))}</pre>" if facts.design_text else ""
-    if facts.design_text.count("\n") >= _OPEN_LINES:
-        design = folded("The design", design)
-    measured = _field_growth(facts) + _first_filters(facts) + _advice(facts)
-    return f"<p>{escape(network_sentence(facts))}</p>{facts_table(rows)}{design}{measured}"
+def network_part(facts: ReportFacts) -> str:
+    """The network in sentences, and its design if it is not a family's and short enough to read."""
+    words = network_sentence(facts, with_computed=False)
+    if not facts.design_text:
+        return paragraphs([words])
+    num_words = len(facts.design_text.split())
+    is_named = len(facts.network.split()) * 2 < num_words
+    if is_named or num_words > _MAX_DESIGN_WORDS:
+        return paragraphs([f"{words} design.txt has the design."])
+    return paragraphs([words]) + folded("The design", f"<pre>{escape(facts.design_text)}</pre>")
 
 
-def _cut(text: str) -> str:
-    """A text no longer than a page can hold; the rest is in the run's folder."""
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}\n\u2026 (the rest is in design.txt)"
-
-
-def _field_growth(facts: ReportFacts) -> str:
+def receptive_field_part(facts: ReportFacts) -> str:
     """How the receptive field grows, and the exact one of the middle of the last map."""
-    title = "<h3>Receptive field</h3>"
     growth = facts.measured.field_growth
     if growth is None:
-        absent = missing_part(facts, "sight")
-        return f"{title}{absent}" if absent else ""
+        return missing_part(facts, "sight")
     words = paragraphs(field_sentences(facts))
     if not growth.layers:
-        return f"{title}{words}"
+        return words
     axis = max(range(len(growth.size_px)), key=lambda place: growth.size_px[place])
     layers = [(each.path, each.size_px[axis]) for each in growth.layers]
     drawn = field_growth_figure(layers, facts.noun, rank_words(len(growth.size_px)).unit, growth.size_px[axis])
     example = _exact_field(facts, growth)
-    drawn = beside(drawn, example) if example else drawn
-    return f"{title}{words}{drawn}{folded('All layers', _layers_table(growth))}"
-
-
-def _layers_table(growth: FieldGrowth) -> str:
-    rows = [
-        table_row(each.path, [text_cell(each.layer), "all" if each.is_all else write_shape(each.size_px)])
-        for each in growth.layers[:_MAX_LAYERS]
-    ]
-    caption = f"Layers that change the receptive field, in {rank_words(len(growth.size_px)).unit} of the input"
-    if len(growth.layers) > _MAX_LAYERS:
-        caption += f"; the first {_MAX_LAYERS} of {len(growth.layers)}"
-    return table(caption, ["Layer", "Definition", "Receptive field"], rows, text_columns=(0, 1))
+    return words + (beside(drawn, example) if example else drawn)
 
 
 def _exact_field(facts: ReportFacts, growth: FieldGrowth) -> str:
@@ -83,23 +62,36 @@ def _exact_field(facts: ReportFacts, growth: FieldGrowth) -> str:
         drawn = sample_image(values, *facts.measured.value_range, label, _SIDE)
     else:
         drawn = map_over_sample(values, *facts.measured.value_range, np.zeros(spatial), label, _SIDE, growth.box)
-    caption = (
-        f"Exact receptive field of the middle unit of the last feature map ('{escape(growth.last_path)}'): {escape(where)}"
-    )
-    return figure(caption, f'<div class="strip">{drawn}</div>')
+    return figure(f"<b>That unit\u2019s exact field</b>{escape(where)}", f'<div class="strip">{drawn}</div>')
 
 
-def _first_filters(facts: ReportFacts) -> str:
+def first_layer_part(facts: ReportFacts) -> str:
     """The filters of the first layer, or its units where it is a linear one."""
     found = facts.measured.first_filters
     if found is None:
-        absent = missing_part(facts, "filters")
-        return f"<h3>First filters</h3>{absent}" if absent else ""
-    drawn = filter_figures(found.values, found.path, found.layer, found.noun, found.num_filters)
-    return f"<h3>First {found.noun}s</h3>{drawn}"
+        return missing_part(facts, "filters")
+    return filter_figures(found.values, found.path, found.layer, found.noun, found.num_filters)
 
 
-def _advice(facts: ReportFacts) -> str:
-    """Advice on the design."""
-    listed = missing_part(facts, "advice") or bullets(facts.measured.advice)
-    return f"<h3>Advice</h3>{listed}" if listed else ""
+def saliency_part(facts: ReportFacts) -> str:
+    """The method of the saliency maps, its checks, and how many samples have none."""
+    seen = facts.measured.saliency
+    if seen is None:
+        return missing_part(facts, "saliency", "Saliency maps")
+    if not seen.method:
+        return paragraphs([_no_map_sentence(facts, seen)])
+    parts = [f"{seen.reason[:1].upper()}{seen.reason[1:]}", seen.check]
+    if seen.hidden:
+        verb, whose = ("has", "its map does") if len(seen.hidden) == 1 else ("have", "their maps do")
+        hidden = f"{write_number_of(len(seen.hidden), facts.noun)} of {len(seen.hidden) + len(seen.maps)}"
+        parts.append(f"{hidden} {verb} no map, because {whose} not pass.")
+    kind = ' class="doubt"' if seen.is_believable is False else ""
+    return f"<p{kind}>{escape(' '.join(part for part in parts if part))}</p>"
+
+
+def _no_map_sentence(facts: ReportFacts, seen: SaliencyMaps) -> str:
+    """Why no map is drawn: the methods that were tested; the stated reason where none was."""
+    methods = list(dict.fromkeys(str(each["method"]) for each in seen.tested if each.get("method") != CENTER))
+    if not methods:
+        return seen.reason
+    return f"No map is shown: no method ({', '.join(methods)}) passes deletion and insertion on held-out {facts.nouns}. inside.json has the figures."

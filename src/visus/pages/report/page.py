@@ -1,45 +1,101 @@
-"""The report of a run as one HTML file: its sections, in the order of the page.
+"""The report of a run as one HTML file: its sections and their parts, in the order of the page.
 
-A new section is one function from facts to page text, and one line in ``SECTIONS``. Every text that comes from a user is escaped where it
+A new part is one function from facts to page text, and one line in ``SECTIONS``. Every text that comes from a user is escaped where it
 enters the page.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import Final
 
 from visus.files import write_file
-from visus.pages.parts.document import header, page, section
-from visus.pages.report.calibration import calibration_section
-from visus.pages.report.classes import confusion_section, per_class_section
-from visus.pages.report.data import data_section
-from visus.pages.report.facts import ReportFacts
-from visus.pages.report.mistakes import mistakes_section
-from visus.pages.report.network import network_section
-from visus.pages.report.result import result_panel, warning_panel
-from visus.pages.report.shifts import shift_section
-from visus.pages.report.training import cost_section, reproduce_section, training_section
-
-SECTIONS: Final[tuple[tuple[str, Callable[[ReportFacts], str]], ...]] = (
-    ("Result", result_panel),
-    ("Warnings", warning_panel),
-    ("Confusion matrix", confusion_section),
-    ("Metrics by class", per_class_section),
-    ("Calibration", calibration_section),
-    ("Consistency under shifts", shift_section),
-    ("Mistakes", mistakes_section),
-    ("Data", data_section),
-    ("Network", network_section),
-    ("Training", training_section),
-    ("Cost", cost_section),
-    ("Reproducing this run", reproduce_section),
+from visus.pages.parts.actions import Action, to_do
+from visus.pages.parts.document import Section, header, page
+from visus.pages.report.actions import (
+    answer_actions,
+    cost_actions,
+    files_actions,
+    inside_actions,
+    mistakes_actions,
+    trust_actions,
 )
-"""Title and content of each section. A section whose content is empty is dropped with its title; the first two have no title."""
+from visus.pages.report.answer import answer_panel, warning_panel
+from visus.pages.report.confusion import classes_part, confusion_part
+from visus.pages.report.cost import cost_part, curves_part, files_part, recipe_part, run_again_part
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.mistakes import confident_mistakes_part, label_errors_part
+from visus.pages.report.network import first_layer_part, network_part, receptive_field_part, saliency_part
+from visus.pages.report.shifts import shift_part
+from visus.pages.report.trust import calibration_part, changes_part, held_out_part
 
-_UNTITLED: Final = (result_panel, warning_panel)
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A section of the report.
+
+    Attributes:
+        id: its anchor in the page, such as ``mistakes``.
+        title: its heading.
+        parts: heading, which may be empty, and content of each part. A part whose content is empty is dropped with its heading.
+        actions: what to do, which ends the section.
+    """
+
+    id: str
+    title: str
+    parts: tuple[tuple[str, Callable[[ReportFacts], str]], ...]
+    actions: Callable[[ReportFacts], Sequence[Action]]
+
+
+SECTIONS: Final = (
+    ReportSection("answer", "Answer", (("", answer_panel), ("", warning_panel)), answer_actions),
+    ReportSection(
+        "mistakes",
+        "Mistakes",
+        (
+            ("Confusion matrix", confusion_part),
+            ("Most confident mistakes", confident_mistakes_part),
+            ("Possible label errors", label_errors_part),
+            ("Classes", classes_part),
+        ),
+        mistakes_actions,
+    ),
+    ReportSection(
+        "trust",
+        "Trust",
+        (
+            ("How it was measured", held_out_part),
+            ("Calibration", calibration_part),
+            ("Consistency under shifts", shift_part),
+            ("Changes to the data", changes_part),
+        ),
+        trust_actions,
+    ),
+    ReportSection(
+        "inside",
+        "Inside",
+        (
+            ("Network", network_part),
+            ("Receptive field", receptive_field_part),
+            ("First layer", first_layer_part),
+            ("Saliency", saliency_part),
+        ),
+        inside_actions,
+    ),
+    ReportSection(
+        "cost",
+        "Cost",
+        (("Time and memory", cost_part), ("Training curves", curves_part), ("Recipe", recipe_part)),
+        cost_actions,
+    ),
+    ReportSection(
+        "files", "Files", (("Training it again", run_again_part), ("In the run folder", files_part)), files_actions
+    ),
+)
+"""The sections of the report: the answer first, then the mistakes, then trust, the network, its cost, and the files."""
 
 
 def write_report(path: Path, facts: ReportFacts) -> None:
@@ -56,17 +112,24 @@ def report_page(facts: ReportFacts) -> str:
     return page(
         facts.name,
         header("Training report", facts.name, (facts.created, f"trained on {facts.data_name}")),
-        [_section(title, content, facts) for title, content in SECTIONS],
+        [_section(each, facts) for each in SECTIONS],
         kind="report",
         made_with=str(facts.environment.get("visus", "")),
     )
 
 
-def _section(title: str, content: Callable[[ReportFacts], str], facts: ReportFacts) -> str:
-    """A section of the page; where it cannot be made, such as where matplotlib does not load, the reason in its place."""
+def _section(section: ReportSection, facts: ReportFacts) -> Section:
+    parts = [_part(title, content, facts) for title, content in section.parts]
+    parts.append(_part("", lambda known: to_do(section.actions(known)), facts))
+    return Section(section.title, "".join(parts), section.id)
+
+
+def _part(title: str, content: Callable[[ReportFacts], str], facts: ReportFacts) -> str:
+    """A part under its heading; where it cannot be made, such as where matplotlib does not load, the reason in its place."""
     try:
         made = content(facts)
-    except Exception as error:  # one section is no reason to lose the others
+    except Exception as error:  # one part is no reason to lose the others
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".")
-        return section(title, f"<p>This part could not be made: {escape(reason)}.</p>")
-    return made if content in _UNTITLED or not made else section(title, made)
+        made = f'<p class="missing">This part could not be made: {escape(reason)}.</p>'
+    heading = f"<h3>{title}</h3>" if title else ""
+    return heading + made if made else ""

@@ -22,6 +22,8 @@ from visus.units import (
 )
 
 _MAX_NETWORK_LENGTH: Final = 48
+NUM_FINAL_HORIZONS: Final = 3
+"""Horizons of ``final_ema`` before the end of the training at which its average starts, as in ``training.weight_average``."""
 _RESIZE_MODES: Final = {
     "squash": "resized without keeping its aspect ratio",
     "crop": "resized and cropped",
@@ -46,6 +48,26 @@ def result_sentences(facts: ReportFacts) -> list[str]:
         samples = write_number_of(scores.num_samples, facts.noun)
         sentences.append(f"{samples} do not show that the network beats the baseline.")
     return sentences
+
+
+def answer_sentences(facts: ReportFacts) -> list[str]:
+    """What to expect, the baseline, and the most frequent confusion."""
+    scores = facts.scores
+    sentences = [
+        f"On more {facts.nouns} like these, expect {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)} (95 % confidence "
+        "interval)."
+    ]
+    if scores.accuracy_low <= scores.baseline:
+        samples = write_number_of(scores.num_samples, facts.noun)
+        sentences.append(f"{samples} do not show that the network beats the baseline.")
+    if learned := scores.learned_sentence(facts.noun):
+        sentences.append(learned)
+    if not (pairs := scores.most_confused(1)):
+        return [*sentences, f"None of these {facts.nouns} is misclassified."]
+    true, predicted, count = pairs[0]
+    total = next(row.num_samples for row in scores.per_class if row.name == true)
+    confused = f"{count:,} of {total:,} \u201c{true}\u201d are predicted as \u201c{predicted}\u201d"
+    return [*sentences, f"The most frequent confusion: {confused}."]
 
 
 def confidence_sentences(facts: ReportFacts) -> list[str]:
@@ -83,13 +105,36 @@ def _calibrator_sentences(facts: ReportFacts, found: Calibration) -> list[str]:
         f"Without calibration, the expected calibration error is {100 * before.error:.1f} percentage points instead of "
         f"{100 * after.error:.1f}, and the loss is {before.loss:.3f} instead of {after.loss:.3f}.",
     ]
+    sentences += _calibrator_doubts(facts, found)
+    return [*sentences, "visus predict applies this calibration, which never changes a label; --raw turns it off."]
+
+
+def calibration_summary(facts: ReportFacts) -> list[str]:
+    """Confidence against accuracy, and the effect of the calibration, in few words."""
+    confidence, error = confidence_sentences(facts)
+    found = facts.measured.calibration
+    if found is None:
+        return [confidence, error]
+    if found.temperature is None or found.after is None:
+        return [f"{confidence} {error}", f"These probabilities are not calibrated: {found.reason}."]
+    fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} set"
+    calibrated = (
+        f"Expected calibration error: {100 * found.after.error:.1f} percentage points; without calibration {100 * found.before.error:.1f}. "
+        f"These probabilities are calibrated: {describe_calibrator(found.calibrator)}, fitted on {fitted}."
+    )
+    return [confidence, " ".join([calibrated, *_calibrator_doubts(facts, found)])]
+
+
+def _calibrator_doubts(facts: ReportFacts, found: Calibration) -> list[str]:
+    """Why the figures after calibration may be too good."""
+    doubts = []
     if found.is_own:
-        sentences.append(
+        doubts.append(
             f"The temperature was fitted on these same {facts.nouns}, so expect a larger error on other {facts.nouns}."
         )
     if found.is_at_limit:
-        sentences.append("The temperature is at the limit of the search range: no optimum was found.")
-    return [*sentences, "visus predict applies this calibration, which never changes a label; --raw turns it off."]
+        doubts.append("The temperature is at the limit of the search range: no optimum was found.")
+    return doubts
 
 
 def shift_sentences(facts: ReportFacts) -> list[str]:
@@ -97,23 +142,17 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
     shifts = facts.measured.shifts
     if shifts is None:
         return []
-    worst, best = (order(shifts.ways, key=lambda way: way.consistency) for order in (min, max))
-    start = f"Two shifts of the same {facts.noun} by up to {write_size(worst.reach_px)} get the same label in"
-    described = [f"{write_share(each.consistency)} of cases" for each in (worst, best)]
-    kinds = [f"({each.way}: {WAYS[each.way]})" for each in (worst, best)]
-    if worst is best:
-        first = f"{start} {described[0]} {kinds[0]}."
-    else:
-        first = f"{start} {described[0]} with the worst kind of shift {kinds[0]}, and in {described[1]} with the best {kinds[1]}."
+    worst = min(shifts.ways, key=lambda way: way.consistency)
+    interval = f"{write_share(worst.consistency_low)} to {write_share(worst.consistency_high)}"
     sentences = [
-        first,
-        f"Measured on {write_number_of(shifts.num_samples, facts.noun)} of the {split_name(shifts.split)} set.",
+        f"Two shifts of one {facts.noun} by up to {write_size(worst.reach_px)} get the same label in {write_share(worst.consistency)} of cases "
+        f"for the worst kind of shift ({worst.way}: {WAYS[worst.way]}; 95 % interval {interval}), on "
+        f"{write_number_of(shifts.num_samples, facts.noun)} of the {split_name(shifts.split)} set."
     ]
-    if shifts.layers is not None:
-        about = (
-            f"Shift equivariance of the layers, for a shift of {write_size(shifts.layers.shift_px)} ({shifts.layers.way}): "
+    if shifts.layers is not None and not shifts.trade_off:
+        sentences.append(
+            f"For a shift of {write_size(shifts.layers.shift_px)} ({shifts.layers.way}), {shifts.layers.sentence()}"
         )
-        sentences.append(about + shifts.layers.sentence())
     return sentences
 
 
@@ -148,8 +187,13 @@ def _covering_sentence(growth: FieldGrowth, noun: str, size: str) -> str:
     return f"No layer has a receptive field that covers the {noun} ({size})."
 
 
-def network_sentence(facts: ReportFacts) -> str:
-    """The kind of network, its size, its input and its output."""
+def network_sentence(facts: ReportFacts, *, with_computed: bool = True) -> str:
+    """The kind of network, its size, its input and its output.
+
+    Args:
+        facts: those of the run.
+        with_computed: whether to add what was computed from the training samples before the first step.
+    """
     kind = "A convolutional network" if "conv" in facts.design_text else "A network"
     # A longer design stands in full beside this sentence.
     is_short = "\n" not in facts.network and len(facts.network) <= _MAX_NETWORK_LENGTH
@@ -161,7 +205,7 @@ def network_sentence(facts: ReportFacts) -> str:
         f"{write_number_of(len(facts.classes), 'class', 'classes')}.",
         *chosen,
         *start_sentences(facts),
-        *facts.computed,
+        *(facts.computed if with_computed else ()),
     ]
     return " ".join(sentences)
 
@@ -185,8 +229,57 @@ def start_sentences(facts: ReportFacts) -> list[str]:
     return [*sentences, f"{start}. Fine-tuning did not improve it, so the initial weights were kept."]
 
 
-def preprocessing_sentences(facts: ReportFacts) -> list[str]:
-    """The preprocessing of a sample; nothing if unknown."""
+def curve_sentences(facts: ReportFacts) -> list[str]:
+    """What the loss is, and on which samples and with which weights the training and the validation are measured."""
+    smoothing, recipe = facts.label_smoothing, facts.recipe
+    loss = f"cross-entropy with label smoothing {smoothing:g}" if smoothing else "cross-entropy"
+    loss += ", weighted by class" if recipe.get("class_weights") == "balanced" else ""
+    sizes = {number(row.get("img_size")) for row in facts.history}
+    at_size = f", at the size of the stage: the {facts.nouns} grow during the training" if len(sizes) > 1 else ""
+    changed = ", ".join(_augmentations(recipe))
+    training = f"on augmented {facts.nouns} ({changed})" if changed else f"on unchanged {facts.nouns}"
+    dropout = ", with dropout" if "dropout(" in facts.design_text else ""
+    sentences = [
+        f"Both losses are {loss}{at_size}.",
+        f"Training: the mean over each epoch, {training}{dropout}, with the weights of the moment.",
+    ]
+    if facts.series("val_loss") or facts.series("val_accuracy"):
+        sentences.append(f"Validation: after each epoch, on unchanged {facts.nouns}{_averaged(recipe)}.")
+    if recipe.get("sampling") == "balanced":
+        sentences.append("The training draws every class equally often, the validation does not.")
+    return sentences
+
+
+def _augmentations(recipe: Mapping[str, object]) -> list[str]:
+    """The augmentations of a recipe that are on, with their strength."""
+    found = [f"flip {recipe['flip']}"] if recipe.get("flip") not in (None, "none") else []
+    return found + [f"{name} {value:g}" for name in ("translate", "zoom", "cutout") if (value := number(recipe.get(name)))]
+
+
+def _averaged(recipe: Mapping[str, object]) -> str:
+    """With which weights the validation is measured, as the end of a sentence."""
+    if number(recipe.get("ema_decay")):
+        return ", with averaged weights (EMA)"
+    horizon = number(recipe.get("final_ema"))
+    return f", with averaged weights in the last {write_share(NUM_FINAL_HORIZONS * horizon, 0)}" if horizon else ""
+
+
+def recipe_sentence(facts: ReportFacts) -> str:
+    """The main settings of the training; empty if unknown."""
+    recipe = facts.recipe
+    if not recipe.get("optimizer"):
+        return ""
+    rate = number(recipe.get("learning_rate"))
+    settings = [f"learning rate {rate:.3g}"] if rate else []
+    settings += [f"{recipe['schedule']!s} schedule"] if recipe.get("schedule") else []
+    settings += [f"weight decay {decay:.3g}"] if (decay := number(recipe.get("weight_decay"))) else []
+    settings += [f"frozen: {recipe['frozen']}"] if recipe.get("frozen") else []
+    words = f"{recipe.get('epochs')} epochs in batches of {recipe.get('batch_size')} by {recipe['optimizer']}"
+    return f"{words} ({', '.join(settings)}). recipe.yaml has every setting with its reason."
+
+
+def preprocessing_sentences(facts: ReportFacts, *, with_storage: bool = True) -> list[str]:
+    """The preprocessing of a sample, and how it is stored before; nothing if unknown."""
     known = facts.preprocessing
     if not known:
         return []
@@ -199,7 +292,8 @@ def preprocessing_sentences(facts: ReportFacts) -> list[str]:
         sentences.append(
             f"Then the positions of every {facts.noun} are permuted, in the same random order for all (seed {known['shuffle_seed']})."
         )
-    return [*sentences, f"Values are stored as {known['dtype']} before normalization."]
+    stored = [f"Values are stored as {known['dtype']} before normalization."] if with_storage else []
+    return [*sentences, *stored]
 
 
 def _normalization_sentence(known: Mapping[str, object], noun: str) -> str:
@@ -255,13 +349,15 @@ def _device(device: str, environment: Mapping[str, object]) -> str:
     return f"{device} ({hardware})" if hardware else device
 
 
-def version_rows(facts: ReportFacts) -> list[tuple[str, str]]:
-    """Versions of visus, Python and the packages, and the platform, as label and value."""
+def version_rows(facts: ReportFacts, *, is_short: bool = False) -> list[tuple[str, str]]:
+    """Versions of visus, Python and the packages, and the platform, as label and value; of the packages only torch where ``is_short``."""
     environment = facts.environment
     rows = [(key, str(environment[key])) for key in ("visus", "python") if environment.get(key)]
     packages = environment.get("packages")
     if isinstance(packages, Mapping):
-        rows += [(str(name), str(version)) for name, version in packages.items() if version]
-    if environment.get("platform"):
+        rows += [
+            (str(name), str(version)) for name, version in packages.items() if version and (not is_short or name == "torch")
+        ]
+    if environment.get("platform") and not is_short:
         rows.append(("platform", str(environment["platform"])))
     return rows

@@ -41,7 +41,7 @@ from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.saliency import saliencies_of
 from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, named_mistakes
 from visus.workbench.runs.saved import SavedRun
-from visus.workbench.runs.shift_remedies import remedies
+from visus.workbench.runs.shift_remedies import remedies, shift_trade_off
 from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, shuffled_words, some_samples
 from visus.workbench.summaries import Summary, summarize, training_of
 
@@ -181,7 +181,7 @@ def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: M
             sentence = error.message if isinstance(error, VisusError) else f"{describe_failure(error, run.module)}."
             notes.append(f"Which layer breaks it could not be found: {sentence}")
     helps = tuple((each.name, each.sentence, each.command) for each in remedies(run))
-    return ShiftResults(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command)
+    return ShiftResults(finished.part.name, len(samples), ways, layers, helps, tuple(notes), command, shift_trade_off(run))
 
 
 def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeReport:
@@ -261,7 +261,7 @@ def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str
     noun, count = finished.data.noun, len(finished.part)
     rows = [
         (
-            "Answers",
+            "Predictions",
             f"{count:,} {noun}s in {write_duration(finished.scoring_s)}, {count / max(finished.scoring_s, 1e-9):,.0f} per second",
         )
     ]
@@ -270,12 +270,10 @@ def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str
     rows.append(("Parameters", f"{costs.num_parameters:,}"))
     rows.append((f"Multiply-adds for one {noun}", write_count(costs.macs)))
     try:
-        rows.append(
-            (f"Memory for one {noun}", f"{write_bytes(costs.bytes_inference())} (float32 on the CPU, by the account)")
-        )
+        rows.append((f"Memory for one {noun}", f"{write_bytes(costs.bytes_inference())} (computed, float32)"))
         step = training_of(costs, finished.batch_size)
         if step.bytes_training is not None:
-            sentence = f"{write_bytes(step.bytes_training)} (float32 on the CPU with adamw, by the account)"
+            sentence = f"{write_bytes(step.bytes_training)} (computed, float32, adamw)"
             rows.append((f"Memory of a training step of {finished.batch_size}", sentence))
     except (UsageError, DesignError):
         return tuple(rows)  # what answers for the bytes ended early; the other figures stand

@@ -27,7 +27,8 @@ from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
-from visus.workbench.modules import BuiltNetwork, count_macs
+from visus.units import Described
+from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
 from visus.workbench.runs.own_data import is_own, open_own_data
@@ -103,6 +104,8 @@ def report_facts(
         measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
+        folder="" if made.text.startswith(OBJECT_PREFIX) else str(folder.path),
+        data_path=started.get("path") or "",
     )
 
 

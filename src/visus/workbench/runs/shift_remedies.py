@@ -4,24 +4,54 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from visus.data.reading import Reading
 from visus.design import Design, account
 from visus.design.antialiasing import with_blur_pooling, with_global_pooling
+from visus.design.families.compact import is_compact
 from visus.errors import DesignError
 from visus.training.runs import RunFolder
-from visus.units import write_count
+from visus.units import write_count, write_number_of, write_share
 from visus.workbench.modules import OBJECT_PREFIX
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.summaries import design_of
 
 SHIFT_AUGMENTATION: Final = 0.1
+MAX_COMMAND: Final = 200
+"""Letters of a run's own command up to which it is repeated."""
+
 CHANGES: Final = (
     ("global pooling instead of flatten", with_global_pooling),
     ("blurred pooling instead of strides", with_blur_pooling),
 )
 """Changes of a design, in words, with the function that makes each, in the order in which they are made."""
+
+
+@dataclass(frozen=True)
+class MeasuredPrice:
+    """What a change of ``compact`` or of its training changes on the images that come with visus: means over the seeds that have both.
+
+    Attributes:
+        variant: its name in ``MEASUREMENTS``.
+        num_seeds: seeds with which it was trained.
+        plain, changed: share of pairs of shifts with the same label, for the worst kind of shift, without and with the change.
+        accuracy_gain: difference of the accuracies.
+        step_time: time of a training step, relative to that of ``compact``.
+    """
+
+    variant: str
+    num_seeds: int
+    plain: float
+    changed: float
+    accuracy_gain: float
+    step_time: float
+
+
+MEASUREMENTS: Final = "benchmarks/results/2026-11-29-default_network.json"
+BLUR_PRICE: Final = MeasuredPrice("blurred", 2, 0.791, 0.799, 0.005, 5.2)
+SHIFT_PRICE: Final = MeasuredPrice("translated", 2, 0.791, 0.857, 0.002, 1.0)
 
 
 @dataclass(frozen=True)
@@ -31,7 +61,7 @@ class ShiftRemedy:
     Args:
         name: name of the change.
         sentence: its cost as a sentence.
-        command: command that trains it with the data and recipe of the run.
+        command: command that trains it with the data and recipe of the run; empty for a network that was a Python object.
         design: the changed design as text; empty if the design does not change.
         num_parameters, macs: cost of the changed network, for one sample; None if it does not change.
     """
@@ -49,7 +79,7 @@ class ShiftRemedy:
 
 
 def remedies(run: SavedRun) -> list[ShiftRemedy]:
-    """Each change with its cost and the command that trains it with the run's data and recipe.
+    """All changes of the design at once, and shift augmentation, each with its cost and a command that trains it with the run's data and recipe.
 
     For a run on shuffled positions the list is empty, since no design can restore the order.
     """
@@ -60,7 +90,7 @@ def remedies(run: SavedRun) -> list[ShiftRemedy]:
             "shift augmentation",
             f"no cost after the training; the training {run.preprocessing.noun}s are shifted by up to "
             f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
-            _command(run, "", f"--translate {SHIFT_AUGMENTATION}"),
+            _command(run, f"--translate {SHIFT_AUGMENTATION}"),
         )
     ]
     if (run.recipe.translate or 0.0) >= SHIFT_AUGMENTATION:
@@ -69,19 +99,38 @@ def remedies(run: SavedRun) -> list[ShiftRemedy]:
     design = own_design(run)
     if design is None:
         return found
-    before = account(design, shape, num_classes)
-    for name, change in reversed(CHANGES):
-        changed = change(design)
-        try:
-            after = account(changed, shape, num_classes) if changed is not None else None
-        except DesignError:
-            continue
-        if changed is not None and after is not None:
-            sentence = f"{_price(before.num_parameters, after.num_parameters)} parameters, {_price(before.macs, after.macs)} multiply-adds"
-            found.insert(
-                0, ShiftRemedy(name, sentence, _command(run, changed.text), changed.text, after.num_parameters, after.macs)
-            )
-    return found
+    changed = antialiased_design(run)
+    if changed is None:
+        return found
+    before, (antialiased, names) = account(design, shape, num_classes), changed
+    after = account(antialiased, shape, num_classes)
+    sentence = (
+        f"{_price(before.num_parameters, after.num_parameters)} parameters, {_price(before.macs, after.macs)} multiply-adds"
+    )
+    if is_compact(design, shape):
+        sentence += f"; a training step takes {BLUR_PRICE.step_time:.1f} times as long"
+    command = shlex.join(["visus", "experiment", "antialias", str(run.folder)])
+    return [ShiftRemedy(names, sentence, command, antialiased.text, after.num_parameters, after.macs), *found]
+
+
+def shift_trade_off(run: SavedRun) -> str:
+    """Why the default network is not more consistent under shifts, with the measured price of the alternative; empty for other networks."""
+    shape = run.preprocessing.input_shape
+    design = own_design(run)
+    if design is None or run.preprocessing.shuffle_seed is not None or not is_compact(design, shape):
+        return ""
+    blur, shift = BLUR_PRICE, SHIFT_PRICE
+    seeds = write_number_of(min(blur.num_seeds, shift.num_seeds), "seed")
+    return (
+        "The default network pools with a stride: that is a trade-off. With blurred pooling, the worst consistency is "
+        f"{write_share(blur.changed)} instead of {write_share(blur.plain)}, with {_gain(blur)}, and a training step takes {blur.step_time:.1f} times "
+        f"as long. With shift augmentation of {100 * SHIFT_AUGMENTATION:.0f} %, it is {write_share(shift.changed)}, with {_gain(shift)}, in the same "
+        f"time ({seeds} on the images that come with visus; {Path(MEASUREMENTS).name})."
+    )
+
+
+def _gain(price: MeasuredPrice) -> str:
+    return f"{100 * abs(price.accuracy_gain):.1f} points {'more' if price.accuracy_gain >= 0 else 'less'} accuracy"
 
 
 def own_design(run: SavedRun) -> Design | None:
@@ -109,12 +158,23 @@ def antialiased_design(run: SavedRun) -> tuple[Design, str] | None:
     return (design, ", ".join(done)) if done else None
 
 
-def _command(run: SavedRun, design: str, more: str = "") -> str:
-    """The command that trains a changed design with the data, split, size, normalization and recipe of the run."""
+def _command(run: SavedRun, option: str) -> str:
+    """The run's own command with one more option; where it has no such command, one with its data, network, split, size and recipe.
+
+    Empty for a network that was a Python object.
+    """
     folder, prepared = RunFolder.open(run.folder), run.preprocessing
     facts = folder.read_json("data.json")
-    asked = " ".join(design.split()) or " ".join(folder.read_text("design.txt").split())
-    words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", asked]
+    own = facts.get("command") or ""
+    if (
+        own.split()[:2] == ["visus", "train"]
+        and len(own) <= MAX_COMMAND
+        and not {"--resume", option.split()[0]} & set(own.split())
+    ):
+        return f"{own} {option}"
+    if folder.read_text("design.txt").startswith(OBJECT_PREFIX):
+        return ""  # no command can make it again
+    words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", str(run.folder / "design.txt")]
     words += ["-c", str(run.folder / "recipe.yaml"), "--split-file", str(run.folder / "split.csv")]
     words += ["--img-size", "x".join(str(length) for length in prepared.size)]
     if prepared.kind == "images":
@@ -126,7 +186,7 @@ def _command(run: SavedRun, design: str, more: str = "") -> str:
     words += ["--labels", facts["labels"]] if facts.get("labels") else []
     words += Reading.from_json(facts.get("reading")).options()
     words += ["--normalize", prepared.normalize] if prepared.normalize == "min-max" else []
-    return f"{shlex.join(words)}{f' {more}' if more else ''}"
+    return f"{shlex.join(words)} {option}"
 
 
 def _price(before: int, after: int) -> str:

@@ -98,7 +98,7 @@ class ShiftReport(Described):
         lines += _layer_lines(self.layers)
         lines += _placement_lines(self.placement)
         for remedy in self.remedies:
-            lines += [f"to try: {remedy.name}: {remedy.sentence}", f"  {remedy.command}"]
+            lines += [f"to try: {remedy.name}: {remedy.sentence}", *([f"  {remedy.command}"] if remedy.command else [])]
         return (*lines, *notes(self.notes))
 
     def _beyond_the_stride(self) -> str:

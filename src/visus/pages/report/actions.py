@@ -1,0 +1,239 @@
+"""What a reader of the report should do after each section, derived from its measurements; where there is nothing to do, why."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from typing import Final
+
+from visus.evaluation.calibration import MIN_SAMPLES
+from visus.pages.parts.actions import Action
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.measurements import ShiftResults
+from visus.units import write_number_of, write_share
+
+MAX_ACTIONS: Final = 3
+USABLE: Final = 0.5
+"""Accuracy below which a network is not called ready for use."""
+
+WIDE_INTERVAL: Final = 0.1
+"""Width of the accuracy's interval from which more held-out samples are advised."""
+
+LARGE_PAIR: Final = 0.2
+"""Share of all mistakes between two classes from which they are named."""
+
+MIN_PAIR: Final = 5
+"""Mistakes between two classes below which their share is chance."""
+
+CALIBRATION_GAP: Final = 0.03
+"""Distance between mean confidence and accuracy from which probabilities are called too high or too low."""
+
+CONSISTENT: Final = 0.9
+"""Consistency under shifts below which remedies are named."""
+
+OVERFITTED: Final = 0.05
+"""Distance between training and validation accuracy from which more samples are advised."""
+
+PERFECT: Final = 0.995
+"""Validation accuracy from which a longer training has nothing to gain."""
+
+EARLY: Final = 0.6
+"""Share of the epochs before which the kept one counts as early."""
+
+MAX_LISTED: Final = 50
+
+
+def answer_actions(facts: ReportFacts) -> list[Action]:
+    """What to do with the accuracy: check the data, hold out more samples, or use the network."""
+    scores, found = facts.scores, []
+    if facts.warnings:
+        found.append(Action("Read the warnings above first: each can change this answer."))
+    if scores.accuracy_low <= scores.baseline:
+        check = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
+        found.append(Action("Do not use this network yet. Check the data and its labels first.", check))
+    elif scores.split == "val":
+        found.append(
+            Action(
+                f"Hold out a test set: these validation {facts.nouns} also selected the weights, so the accuracy is too high."
+            )
+        )
+    if (width := scores.accuracy_high - scores.accuracy_low) > WIDE_INTERVAL:
+        more = write_number_of(4 * scores.num_samples, facts.noun)
+        found.append(
+            Action(
+                f"Evaluate on more {facts.nouns}: {more} would halve the interval, which spans {100 * width:.0f} percentage points."
+            )
+        )
+    if scores.accuracy_low > scores.baseline and scores.accuracy < USABLE:
+        found.append(
+            Action("Do not rely on this network yet: less than half of its predictions are right. Start with Cost below.")
+        )
+    elif scores.accuracy_low > scores.baseline and facts.folder:
+        found.append(Action(f"Classify your own {facts.nouns}:", f"visus predict {_run(facts)} my-{facts.nouns}"))
+    return found[:MAX_ACTIONS] or [Action("Nothing to do: read on for the mistakes.")]
+
+
+def mistakes_actions(facts: ReportFacts) -> list[Action]:
+    """What to do about the mistakes: correct labels, collect samples, or merge classes."""
+    scores, wrong = facts.scores, facts.measured.mistakes
+    num_wrong = scores.num_samples - scores.num_right
+    if not num_wrong:
+        return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
+    if scores.accuracy < USABLE:
+        return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
+    found = []
+    if wrong is not None and wrong.num_suspicious:
+        listed = f" --limit {min(wrong.num_suspicious, MAX_LISTED)}"
+        command = f"visus evaluate {_run(facts)} --mistakes{listed}" if facts.folder else ""
+        found.append(Action("List the labels that may be wrong, look at each, and correct those that are.", command))
+    one, other, count = _most_confused_pair(facts)
+    if count >= MIN_PAIR and count >= LARGE_PAIR * num_wrong:
+        found.append(
+            Action(
+                f"{count:,} of {num_wrong:,} mistakes are between \u201c{one}\u201d and \u201c{other}\u201d: collect more {facts.nouns} of both, or "
+                "merge the two if their difference does not matter."
+            )
+        )
+    if rare := _rare_class(facts):
+        found.append(rare)
+    return found[:MAX_ACTIONS] or [Action("Nothing to do: no pair of classes and no rare class explains the mistakes.")]
+
+
+def _most_confused_pair(facts: ReportFacts) -> tuple[str, str, int]:
+    """The two classes with the most mistakes between them in both directions, and their number."""
+    counts: dict[tuple[str, str], int] = {}
+    for true, predicted, count in facts.scores.most_confused(facts.scores.num_samples):
+        key = (min(true, predicted), max(true, predicted))
+        counts[key] = counts.get(key, 0) + count
+    (one, other), count = max(counts.items(), key=lambda item: item[1])
+    return one, other, count
+
+
+def _rare_class(facts: ReportFacts) -> Action | None:
+    """The class with the lowest recall, if it also has less than half of the median number of training samples."""
+    counts = dict(zip(facts.classes, facts.class_counts.get("train", ()), strict=False))
+    rows = [row for row in facts.scores.per_class if row.recall is not None and row.name in counts]
+    if not rows:
+        return None
+    worst = min(rows, key=lambda row: row.recall or 0.0)
+    if 2 * counts[worst.name] >= statistics.median(counts.values()) or (worst.recall or 0.0) >= facts.scores.accuracy:
+        return None
+    samples = write_number_of(counts[worst.name], facts.noun)
+    return Action(
+        f"Collect more {facts.nouns} of \u201c{worst.name}\u201d: it has the lowest recall, {write_share(worst.recall or 0.0)}, and only {samples} "
+        "in the training set."
+    )
+
+
+def trust_actions(facts: ReportFacts) -> list[Action]:
+    """What to do about the calibration, the changes under shifts, and the changes to the data."""
+    found = [*_calibration_actions(facts), *_shift_actions(facts)]
+    if facts.ledger_sentences and len(found) < MAX_ACTIONS:
+        command = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
+        found.append(Action("Check that the changes to the data above are what you want.", command))
+    if found:
+        return found[:MAX_ACTIONS]
+    shifts = " and the predictions change little under shifts" if facts.measured.shifts else ""
+    return [Action(f"Nothing to do: the confidence agrees with the accuracy{shifts}.")]
+
+
+def _calibration_actions(facts: ReportFacts) -> list[Action]:
+    """What to do where the confidence and the accuracy differ."""
+    calibration, gap = facts.measured.calibration, facts.scores.confidence - facts.scores.accuracy
+    if calibration is not None and calibration.temperature is None and calibration.num_fitted < MIN_SAMPLES:
+        needed = f"at least {MIN_SAMPLES} validation {facts.nouns} (better: several hundred)"
+        return [Action(f"Keep {needed}: with fewer, the probabilities cannot be calibrated.")]
+    if abs(gap) < CALIBRATION_GAP:
+        return []
+    side = "high" if gap > 0 else "low"
+    return [
+        Action(
+            f"Take a probability as about {100 * abs(gap):.0f} percentage points too {side} for {facts.nouns} like these."
+        )
+    ]
+
+
+def _shift_actions(facts: ReportFacts) -> list[Action]:
+    """Remedies where predictions change under shifts; they need no mending where the positions of the samples are alike."""
+    shifts = facts.measured.shifts
+    if shifts is None or _worst(shifts) >= CONSISTENT:
+        return []
+    return [
+        Action(f"If shifts matter for your {facts.nouns}, try {name}{_cost_words(price, shifts)}.", command)
+        for name, price, command in shifts.remedies
+    ]
+
+
+def _cost_words(price: str, shifts: ShiftResults) -> str:
+    """The price of a remedy; for the default network, the trade-off has stated it."""
+    return "" if shifts.trade_off else f" ({price})"
+
+
+def _worst(shifts: ShiftResults) -> float:
+    return min(each.consistency for each in shifts.ways)
+
+
+def inside_actions(facts: ReportFacts) -> list[Action]:
+    """What to do about the design, and how to look further."""
+    found = [Action(text) for text in facts.measured.advice[: MAX_ACTIONS - 1]]
+    if why := facts.measured.missing.get("advice"):
+        found.append(Action(f"The design could not be checked: {why}"))
+    mistakes, seen = facts.measured.mistakes, facts.measured.saliency
+    if seen is not None and (not seen.method or seen.is_believable is False):
+        found.append(
+            Action(
+                "Do not explain a single prediction by a saliency map of this network: the maps do not pass their checks."
+            )
+        )
+    if mistakes is not None and mistakes.confident_wrong and facts.folder and mistakes.split in ("train", "val", "test"):
+        sample = f"{mistakes.split}:{mistakes.confident_wrong[0].place}"
+        found.append(Action("Look at the most confident mistake, layer by layer:", f"visus look {_run(facts)} {sample}"))
+    return found[:MAX_ACTIONS] or [Action("Nothing to do: there is no advice on this design.")]
+
+
+def cost_actions(facts: ReportFacts) -> list[Action]:
+    """What the curves say about the length of the training and the size of the data."""
+    history = dict(facts.series("val_accuracy"))
+    training = dict(facts.series("train_accuracy"))
+    kept = facts.best_epoch
+    if not training:
+        return [Action("Nothing to do: no epoch was trained, so there are no curves to read.")]
+    if not history or kept is None or kept not in history or kept not in training:
+        return [Action("Nothing to do: without a validation set, the curves do not show whether the training was too long.")]
+    last = max(history)
+    if kept < EARLY * last:
+        command = again(facts, "--epochs", str(round(kept * 1.25)))
+        return [Action(f"Train for fewer epochs: the kept weights are those of epoch {kept} of {last:.0f}.", command)]
+    if history[kept] > PERFECT:
+        return [
+            Action(f"Nothing to do: the network gets {write_share(history[kept])} of the validation {facts.nouns} right.")
+        ]
+    shares = (
+        f"the network gets {write_share(training[kept])} of its training {facts.nouns} right, and {write_share(history[kept])} of the validation "
+        f"{facts.nouns}"
+    )
+    if training[kept] - history[kept] > OVERFITTED:
+        return [Action(f"More training {facts.nouns} should help: {shares}.")]
+    command = again(facts, "--epochs", str(2 * round(last)))
+    return [Action(f"There is no sign of overfitting, so a longer training may gain more: {shares}.", command)]
+
+
+def files_actions(facts: ReportFacts) -> list[Action]:
+    """How to write the page again."""
+    if not facts.folder:
+        return [Action("Nothing to do: the files above hold everything that this page shows.")]
+    return [Action("To write this page again, for example after an update of visus:", f"visus report {_run(facts)}")]
+
+
+def again(facts: ReportFacts, option: str, value: str) -> str:
+    """The run's command with one more option; empty where it was not one of ``visus train``, or has the option already."""
+    try:
+        words = shlex.split(facts.command)
+    except ValueError:
+        return ""
+    is_usable = words[:2] == ["visus", "train"] and not {"--resume", option} & set(words) and len(facts.command) < 200
+    return f"{facts.command} {option} {value}" if is_usable else ""
+
+
+def _run(facts: ReportFacts) -> str:
+    return shlex.quote(facts.folder)

@@ -1,0 +1,70 @@
+"""The parts of a report on whether its figures can be trusted: how they were measured, calibration, and the changes to the data."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from visus.evaluation.calibration import Reliability
+from visus.pages.parts.charts import legend
+from visus.pages.parts.document import beside, bullets, figure, paragraphs
+from visus.pages.parts.reliability_diagram import reliability_diagram
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.missing import missing_part
+from visus.pages.report.sentences import calibration_summary, preprocessing_sentences
+from visus.units import write_number_of, write_share
+
+_FEW: Final = 5
+"""Samples of a bin below which its accuracy is chance."""
+
+
+def held_out_part(facts: ReportFacts) -> str:
+    """The use of each split, and the notes on how the metrics were measured."""
+    return paragraphs([_splits_sentence(facts), *facts.scores.notes])
+
+
+def _splits_sentence(facts: ReportFacts) -> str:
+    """The use of each split; empty if the training set is not known."""
+    totals = {split: sum(counts) for split, counts in facts.class_counts.items() if sum(counts)}
+    if "train" not in totals:
+        return ""
+    classes = write_number_of(len(facts.classes), "class", "classes")
+    words = f"{totals['train']:,} training {facts.nouns} of {classes}"
+    words += f"; {totals['val']:,} validation {facts.nouns} selected the weights" if "val" in totals else ""
+    words += f"; {totals['test']:,} test {facts.nouns} were held out" if "test" in totals else ""
+    return f"{words}."
+
+
+def calibration_part(facts: ReportFacts) -> str:
+    """Confidence against accuracy, before and after calibration: sentences and a reliability diagram."""
+    sentences = calibration_summary(facts)
+    found = facts.measured.calibration
+    if found is None:
+        return paragraphs(sentences) + missing_part(facts, "calibration")
+    keys = [("train", "uncalibrated"), ("val", "calibrated")] if found.after else [("train", "uncalibrated")]
+    caption = f"<b>Confidence and accuracy</b>{legend(keys)}"
+    drawn = figure(caption, reliability_diagram(found.before, found.after), "square")
+    how = "Below the dotted line, the network is overconfident."
+    return beside(paragraphs([*sentences, _top_sentence(found.after or found.before, facts), how]), drawn)
+
+
+def _top_sentence(found: Reliability, facts: ReportFacts) -> str:
+    """The accuracy of the most confident predictions: the highest bin with enough samples; empty if there is none."""
+    total = sum(bin.num_samples for bin in found.bins)
+    top = next((bin for bin in reversed(found.bins) if bin.num_samples >= max(_FEW, total // 100)), None)
+    if top is None or top.accuracy is None:
+        return ""
+    return (
+        f"{top.num_samples:,} of {write_number_of(total, facts.noun)} have a confidence of {write_share(top.low, 0)} to "
+        f"{write_share(top.high, 0)}; the accuracy on them is {write_share(top.accuracy)}."
+    )
+
+
+def changes_part(facts: ReportFacts) -> str:
+    """The dataset, the ledger of all changes to it, and the preprocessing."""
+    known = "; ".join(f"{key}: {value}" for key, value in facts.data.items())
+    changes = bullets(facts.ledger_sentences) or "<p>Nothing in the data was changed.</p>"
+    return (
+        paragraphs([f"{known}." if known else ""])
+        + changes
+        + paragraphs([" ".join(preprocessing_sentences(facts, with_storage=False))])
+    )

@@ -1,0 +1,195 @@
+"""What the report advises after each section: true for good, poor and odd runs, and every command is one that visus reads."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from html import unescape
+from typing import Any
+
+import pytest
+import torch
+import typer
+from facts_of_runs import made_up_facts, made_up_measurements, made_up_scores
+
+from visus.cli.app import app
+from visus.evaluation.calibration import TemperatureFit, calibrate
+from visus.pages.report import actions
+from visus.pages.report.facts import ReportFacts
+from visus.pages.report.measurements import ReportMeasurements
+from visus.pages.report.page import SECTIONS, report_page
+
+
+def told(name: str, facts: ReportFacts) -> list[str]:
+    """The actions at the end of one section."""
+    (section,) = [each for each in SECTIONS if each.id == name]
+    return [each.text for each in section.actions(facts)]
+
+
+def commands_of(page: str) -> list[str]:
+    """Every command on a page."""
+    return [unescape(each) for each in re.findall(r'<pre class="command">(.*?)</pre>', page, re.DOTALL)]
+
+
+def parse_command(command: str) -> None:
+    """Parse a command as the command line does, without running it; raises where it is refused."""
+    words = shlex.split(command)
+    assert words[0] == "visus"
+    group: Any = typer.main.get_command(app)
+    rest = words[1:]
+    context = group.make_context("visus", list(rest), resilient_parsing=True)
+    while hasattr(group, "resolve_command"):
+        name, group, rest = group.resolve_command(context, rest)
+        assert group is not None, f"no such command: {rest}"
+        context = group.make_context(name, list(rest), parent=context, resilient_parsing=hasattr(group, "resolve_command"))
+
+
+@pytest.mark.parametrize(
+    "command", ["visus trian", "visus train --epoks 3", "visus evaluate", "visus experiment antialias", "visus look"]
+)
+def test_the_parser_of_these_tests_refuses_what_visus_refuses(command: str) -> None:
+    with pytest.raises(Exception, match=r"(?i)no such|missing|required"):
+        parse_command(command)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        made_up_facts(measured=made_up_measurements()),
+        made_up_facts(made_up_scores(num_wrong=30), measured=made_up_measurements(), folder="runs/my shoes"),
+        made_up_facts(made_up_scores(num_classes=2, num_samples=9, num_wrong=5), data_path="a folder"),
+        made_up_facts(made_up_scores(split="val"), measured=made_up_measurements((1, 300)), noun="signal"),
+        made_up_facts(
+            made_up_scores(num_wrong=0), best_epoch=1, command="visus train 'my shoes' -m 'conv(4, 3), globalpool'"
+        ),
+    ],
+)
+def test_every_command_of_a_report_is_read_by_the_command_line_and_is_short(facts: ReportFacts) -> None:
+    page = report_page(facts)
+    commands = commands_of(page)
+    assert f"visus report {shlex.quote(facts.folder)}" in commands
+    for command in commands:
+        parse_command(command)
+        assert len(command) < 200
+
+
+def test_the_answer_is_for_use_only_where_it_is_better_than_guessing() -> None:
+    assert told("answer", made_up_facts(warnings=[]))[-1] == "Classify your own images:"
+    assert told("answer", made_up_facts())[0] == "Read the warnings above first: each can change this answer."
+    poor = made_up_facts(made_up_scores(num_samples=9, num_wrong=6), warnings=[])
+    assert told("answer", poor) == [
+        "Do not use this network yet. Check the data and its labels first.",
+        "Evaluate on more images: 36 images would halve the interval, which spans 53 percentage points.",
+    ]
+    weak = made_up_facts(made_up_scores(10, num_samples=600, num_wrong=400), warnings=[])
+    assert told("answer", weak) == [
+        "Do not rely on this network yet: less than half of its predictions are right. Start with Cost below."
+    ]
+    own = made_up_facts(made_up_scores(num_samples=900, split="val"), warnings=[])
+    assert told("answer", own)[0] == (
+        "Hold out a test set: these validation images also selected the weights, so the accuracy is too high."
+    )
+
+
+def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
+    none = made_up_facts(made_up_scores(num_wrong=0), measured=made_up_measurements())
+    assert told("mistakes", none) == ["Nothing to do: none of these images is misclassified."]
+    many = made_up_facts(made_up_scores(num_samples=600, num_wrong=60), measured=made_up_measurements())
+    assert told("mistakes", many) == [
+        "List the labels that may be wrong, look at each, and correct those that are.",
+        "20 of 60 mistakes are between \u201cbag\u201d and \u201cboot\u201d: collect more images of both, or merge the two if their difference does not "
+        "matter.",
+    ]
+    scores = made_up_scores(num_samples=600, num_wrong=60)
+    worst = dataclasses.replace(scores.per_class[1], recall=0.5)
+    scores = dataclasses.replace(scores, per_class=(scores.per_class[0], worst, scores.per_class[2]))
+    rare = made_up_facts(scores, class_counts={"train": [100, 30, 100]})
+    assert told("mistakes", rare)[-1] == (
+        "Collect more images of \u201cboot\u201d: it has the lowest recall, 50.0 %, and only 30 images in the training set."
+    )
+    poor = made_up_facts(made_up_scores(num_samples=600, num_wrong=400), measured=made_up_measurements())
+    assert told("mistakes", poor) == ["Improve the training first (see Cost): with 400 mistakes, single ones say little."]
+
+
+def calibrated(num_fitted: int, reason: str = "") -> ReportMeasurements:
+    logits, labels = torch.tensor([[4.0, 0.0, 0.0]] * 60), torch.tensor([0, 0, 1] * 20)
+    fit = TemperatureFit(1.0 if reason else 2.0, reason, "val", num_fitted)
+    return ReportMeasurements(calibration=calibrate(logits, labels, "test", fit))
+
+
+def test_trust_names_what_is_too_confident_too_few_or_changed() -> None:
+    clean: dict[str, Any] = {"ledger_sentences": [], "measured": calibrated(80)}
+    assert told("trust", made_up_facts(**clean)) == ["Nothing to do: the confidence agrees with the accuracy."]
+    sure = dataclasses.replace(made_up_scores(), confidence=0.98)
+    assert told("trust", made_up_facts(sure, **clean)) == [
+        "Take a probability as about 8 percentage points too high for images like these."
+    ]
+    few = clean | {"measured": calibrated(24, "too few")}
+    assert told("trust", made_up_facts(**few)) == [
+        "Keep at least 50 validation images (better: several hundred): with fewer, the probabilities cannot be calibrated."
+    ]
+    useless = clean | {"measured": calibrated(80, "it does not help")}
+    assert told("trust", made_up_facts(**useless)) == ["Nothing to do: the confidence agrees with the accuracy."]
+    changed = made_up_facts(measured=calibrated(80))
+    assert told("trust", changed) == ["Check that the changes to the data above are what you want."]
+    (check,) = actions.trust_actions(changed)
+    assert check.command == "visus check shoes"
+
+
+def test_shifts_are_mended_only_where_predictions_change() -> None:
+    measured = made_up_measurements(calibration=None)
+    assert told("trust", made_up_facts(measured=measured, ledger_sentences=[])) == [
+        "If shifts matter for your images, try blurred pooling instead of strides (12.3 k instead of 12.3 k parameters)."
+    ]
+    assert measured.shifts is not None
+    ways = tuple(dataclasses.replace(way, consistency=0.95) for way in measured.shifts.ways)
+    steady = dataclasses.replace(measured, shifts=dataclasses.replace(measured.shifts, ways=ways))
+    assert told("trust", made_up_facts(measured=steady, ledger_sentences=[])) == [
+        "Nothing to do: the confidence agrees with the accuracy and the predictions change little under shifts."
+    ]
+
+
+def history(training: float, validation: float, epochs: int = 10) -> list[dict[str, object]]:
+    return [
+        {"epoch": each + 1, "train_accuracy": training, "val_accuracy": validation, "train_loss": 1.0}
+        for each in range(epochs)
+    ]
+
+
+def test_the_curves_say_what_to_train_next() -> None:
+    facts = made_up_facts(history=history(0.97, 0.9), best_epoch=10)
+    assert told("cost", facts) == [
+        "More training images should help: the network gets 97.0 % of its training images right, and 90.0 % of the validation images."
+    ]
+    (longer,) = actions.cost_actions(made_up_facts(history=history(0.9, 0.9), best_epoch=10))
+    assert longer.text.startswith("There is no sign of overfitting, so a longer training may gain more: ")
+    assert longer.command == "visus train shoes --seed 7 --epochs 20"
+    (shorter,) = actions.cost_actions(made_up_facts(history=history(0.9, 0.9), best_epoch=4))
+    assert (shorter.text, shorter.command) == (
+        "Train for fewer epochs: the kept weights are those of epoch 4 of 10.", "visus train shoes --seed 7 --epochs 5",
+    )  # fmt: skip
+    assert told("cost", made_up_facts(history=history(1.0, 1.0), best_epoch=10)) == [
+        "Nothing to do: the network gets 100.0 % of the validation images right."
+    ]
+    assert told("cost", made_up_facts(history=[], best_epoch=None))[0].startswith("Nothing to do: no epoch was trained")
+    unjudged = [{"epoch": 1, "train_accuracy": 0.5, "val_accuracy": ""}]
+    assert told("cost", made_up_facts(history=unjudged, best_epoch=None))[0].startswith(
+        "Nothing to do: without a validation set"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        ("visus train", "visus train --epochs 9"),
+        ("visus train --epochs 3", ""),
+        ("visus train --resume runs/a", ""),
+        ("visus experiment mlp runs/a", ""),
+        ("", ""),
+        ("visus train 'unclosed", ""),
+        (f"visus train -m '{'conv(4, 3), ' * 40}'", ""),
+    ],
+)
+def test_a_command_is_repeated_only_where_that_works(command: str, expected: str) -> None:
+    assert actions.again(made_up_facts(command=command), "--epochs", "9") == expected
