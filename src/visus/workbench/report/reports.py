@@ -27,7 +27,6 @@ from visus.training.checkpoints import read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
-from visus.units import Described
 from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
