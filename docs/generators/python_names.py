@@ -64,13 +64,13 @@ def members(kind: type) -> dict[str, Any]:
 
 
 def without_docstring(things: dict[str, Any]) -> list[str]:
-    """The names, methods and properties that have no docstring, such as ``Run.predict``."""
+    """The names, methods and properties that have no docstring, own or inherited, such as ``Run.predict``."""
     silent = []
     for name, thing in things.items():
         if not _is_documented(thing) and not isinstance(thing, str):
             silent.append(name)
         if inspect.isclass(thing):
-            silent += [f"{name}.{member}" for member, value in members(thing).items() if not _is_documented(value)]
+            silent += [f"{name}.{member}" for member in members(thing) if not _is_documented_in(thing, member)]
         if inspect.ismodule(thing):
             silent += without_docstring({f"{name}.{each}": getattr(thing, each) for each in thing.__all__})
     return silent
@@ -79,6 +79,11 @@ def without_docstring(things: dict[str, Any]) -> list[str]:
 def _is_documented(thing: Any) -> bool:
     text = (getattr(thing, "__doc__", None) or "").strip()
     return bool(text) and not (inspect.isclass(thing) and text.startswith(f"{thing.__name__}("))  # of a dataclass, generated
+
+
+def _is_documented_in(kind: type, member: str) -> bool:
+    """Whether a member has a docstring, or overrides one that has."""
+    return any(_is_documented(vars(each)[member]) for each in kind.__mro__ if member in vars(each))
 
 
 def returned_classes(things: dict[str, Any]) -> dict[str, type]:
