@@ -22,8 +22,8 @@ from generators.navigation import navigation  # noqa: E402
 from generators.notebooks import read_notebook, render  # noqa: E402
 from generators.offline import outside_loads  # noqa: E402
 
-_LOG = "log.md"
-"""The page of ``benchmarks/LOG.md``, which lies outside the documents."""
+LOG = ("benchmarks/LOG.md", "benchmarks-log.md")
+"""A file of the repository that is a page too: its path there, and under ``docs/``."""
 _KNOWN = "Unsupported item in visus.design.__all__: LAYERS"  # a dict of names; the pages of layers come from the dict itself
 
 
@@ -56,9 +56,9 @@ def on_files(files: Files, /, *, config: Any) -> Files:
         if files.get_file_from_path(path) is not None:
             raise PluginError(f"docs/{path} is generated when the site is built. Remove the file.")
         files.append(File.generated(config, path, content=text))
+    files.append(File.generated(config, LOG[1], content=(_DOCS.parent / LOG[0]).read_text("utf-8")))
     for notebook in [file for file in files if file.src_uri.endswith(".ipynb")]:
         _add_notebook(files, notebook, config)
-    files.append(File.generated(config, _LOG, content=(_DOCS.parent / "benchmarks" / "LOG.md").read_text("utf-8")))
     pages = [file.src_uri for file in files.documentation_pages(inclusion=InclusionLevel.is_included)]
     try:
         config.nav = navigation(pages)
@@ -78,10 +78,11 @@ def _add_notebook(files: Files, notebook: File, config: Any) -> None:
 
 
 def on_page_markdown(markdown: str, /, *, page: Any, **_: Any) -> str:
-    """Lead links to the log of measurements to its page, and hide the list of pages beside a page that is alone in its tab."""
+    """Hide the list of pages beside a page that is alone in its tab, and lead links to the log to its page."""
     if page.parent is not None and len(page.parent.children) == 1:
         page.meta["hide"] = ["navigation"]
-    return re.sub(r"\]\(((?:\.\./)*)\.\./benchmarks/LOG\.md", rf"](\1{_LOG}", markdown)
+    depth = page.file.src_uri.count("/")
+    return markdown.replace(f"]({'../' * (depth + 1)}{LOG[0]}", f"]({'../' * depth}{LOG[1]}")
 
 
 def on_page_content(html: str, /, **_: Any) -> str:

@@ -53,7 +53,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "concepts/convolutions.md",
     ),
     "The class note": ("class_note.md",),
-    "Benchmarks": ("benchmarks.md", "log.md"),
+    "Benchmarks": ("benchmarks.md", "benchmarks-log.md"),
 }
 """The pages of each tab in reading order. A name that ends with ``/`` is a folder with a list of its own."""
 

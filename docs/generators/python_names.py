@@ -65,13 +65,13 @@ def members(kind: type) -> dict[str, Any]:
 
 
 def without_docstring(things: dict[str, Any]) -> list[str]:
-    """The names, methods and properties that have no docstring, such as ``Run.predict``."""
+    """The names, methods and properties that have no docstring, own or inherited, such as ``Run.predict``."""
     silent = []
     for name, thing in things.items():
         if not _is_documented(thing) and not isinstance(thing, str):
             silent.append(name)
         if inspect.isclass(thing):
-            silent += [f"{name}.{member}" for member in members(thing) if not _is_member_documented(thing, member)]
+            silent += [f"{name}.{member}" for member in members(thing) if not _is_documented_in(thing, member)]
         if inspect.ismodule(thing):
             silent += without_docstring({f"{name}.{each}": getattr(thing, each) for each in thing.__all__})
     return silent
@@ -82,9 +82,9 @@ def _is_documented(thing: Any) -> bool:
     return bool(text) and not (inspect.isclass(thing) and text.startswith(f"{thing.__name__}("))  # of a dataclass, generated
 
 
-def _is_member_documented(kind: type, member: str) -> bool:
-    """Whether a method or a property, or what it overrides, has a docstring."""
-    return bool(inspect.getdoc(inspect.getattr_static(kind, member)) or inspect.getdoc(getattr(kind, member)))
+def _is_documented_in(kind: type, member: str) -> bool:
+    """Whether a member has a docstring, or overrides one that has."""
+    return any(_is_documented(vars(each)[member]) for each in kind.__mro__ if member in vars(each))
 
 
 def returned_classes(things: dict[str, Any]) -> dict[str, type]:
@@ -192,13 +192,16 @@ def _assigned(module: str) -> dict[str, str]:
     }
 
 
-def page_of(name: str, *, is_public: bool = True) -> str:
-    """Path of the page of a name under ``docs/``. Results have a folder of their own, because ``look`` and ``Look`` are one file on some systems.
+def page_of(name: str, thing: Any, *, is_public: bool = True) -> str:
+    """Path of the page of a name under ``docs/``.
 
-    >>> page_of("look"), page_of("Look", is_public=False)
-    ('reference/python/look.md', 'reference/python/results/Look.md')
+    Results and modules have folders of their own, because ``look`` and ``Look`` are one file on some systems.
+
+    >>> page_of("look", visus.look), page_of("Look", object, is_public=False), page_of("design", visus.design)
+    ('reference/python/look.md', 'reference/python/results/Look.md', 'reference/python/modules/design.md')
     """
-    return f"reference/python/{'' if is_public else 'results/'}{name}.md"
+    folder = "modules/" if isinstance(thing, ModuleType) else "" if is_public else "results/"
+    return f"reference/python/{folder}{name}.md"
 
 
 def pages() -> dict[str, str]:
@@ -217,9 +220,9 @@ def pages() -> dict[str, str]:
             raise ValueError(
                 f"visus.{name} is neither a function, a class nor a module, so mkdocstrings cannot document it."
             )
-        homes = {id(each): page_of(other, is_public=other in things) for other, each in {**things, **results}.items()}
+        homes = {id(each): page_of(other, each, is_public=other in things) for other, each in {**things, **results}.items()}
         is_public = name in things
-        found[page_of(name, is_public=is_public)] = (
+        found[page_of(name, thing, is_public=is_public)] = (
             _module_page(f"visus.{name}", thing, homes)
             if isinstance(thing, ModuleType)
             else _page(name, thing, is_public=is_public)
@@ -231,7 +234,7 @@ def _index(things: dict[str, Any], results: dict[str, type]) -> str:
     """The list of all pages."""
 
     def row(name: str, thing: Any, lead: str) -> tuple[str, str]:
-        page = page_of(name, is_public=bool(lead)).removeprefix("reference/python/")
+        page = page_of(name, thing, is_public=bool(lead)).removeprefix("reference/python/")
         words = "The version of visus." if isinstance(thing, str) else summary_of(inspect.getdoc(thing) or "")
         return f"[`{lead}{name}`]({page})", words
 
@@ -334,7 +337,8 @@ def _module_page(title: str, module: ModuleType, homes: dict[int, str]) -> str:
 def _home(name: str, thing: Any, module: ModuleType, homes: dict[int, str]) -> str:
     """The page of a name of a public module, as a link from the module's page; nothing if it has none."""
     if module is visus.design and name in LAYERS:
-        return f"../layers.md#{name}"
+        return f"../../layers.md#{name}"
     if module is visus.design and name in FAMILIES:
-        return f"../families.md#{name}"
-    return homes.get(id(thing), "").removeprefix("reference/python/")
+        return f"../../families.md#{name}"
+    home = homes.get(id(thing))
+    return home.replace("reference/python/", "../") if home else ""

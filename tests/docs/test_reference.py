@@ -49,14 +49,15 @@ def test_two_generators_of_one_path_are_an_error(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", visus.__all__)
 def test_every_public_name_has_a_page(name: str) -> None:
-    text = pages()[f"reference/python/{name}.md"]
     thing = getattr(visus, name)
+    page = python_names.page_of(name, thing)
+    text = pages()[page]
     if isinstance(thing, str):
         assert thing in text
     else:
         place = f"{thing.__module__}.{thing.__qualname__}" if hasattr(thing, "__qualname__") else thing.__name__
         assert f"::: {place}\n" in text
-    assert f"({name}.md)" in pages()["reference/python/index.md"]
+    assert f"({page.removeprefix('reference/python/')})" in pages()["reference/python/index.md"]
 
 
 def test_every_public_method_of_a_run_is_on_its_page() -> None:

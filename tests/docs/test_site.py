@@ -25,7 +25,9 @@ def copy_project(folder: Path) -> Path:
     pytest.importorskip("mkdocstrings_handlers.python", reason="needs the extra docs")
     for name in ("src", "docs"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "mkdocs.yml", folder)
+    (folder / "benchmarks").mkdir()
+    for name in ("mkdocs.yml", "benchmarks/LOG.md"):
+        shutil.copy(ROOT / name, folder / name)
     return folder
 
 
@@ -60,6 +62,7 @@ def test_the_site_builds_strictly_and_opens_from_disk(site: Path) -> None:
     assert not missing, f"pages that were not built: {missing}"
     assert not list(site.rglob("*.py")), "the generators are no part of the site"
     assert outside_loads(site) == []
+    assert 'href="benchmarks-log.html"' in (site / "benchmarks.html").read_text("utf-8")
     home = (site / "index.html").read_text("utf-8")
     assert 'src="assets/iframe-worker.js"' in home
     assert (site / "search" / "search_index.js").read_text("utf-8").startswith("var __index = ")

@@ -37,8 +37,8 @@ class SavedForBackward:
         input, output: whether the layer's input and its output are saved.
         extra: further saved bytes, such as the indices of a max pool.
         is_view: whether the output shares the memory of the input; such a layer needs no memory.
-        forward, backward: buffers while the layer is computed, besides input, output and their gradients. Each is one
-            moment, and the largest of them counts.
+        forward, backward: buffers while the layer is computed, besides input, output and their gradients. Each is one moment;
+            the largest of them counts.
         to_input: further moments of the backward pass if the input needs a gradient.
         copies: whether the backward pass needs the gradient of the output in the memory format of the output, and so copies
             it if it has another format, or is a slice of the channels of a concat.
