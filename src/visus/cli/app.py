@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
+from visus.workbench.live_line import showing_work
 
 app = typer.Typer(
     name="visus",
@@ -30,6 +32,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print details.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
     int | None,
@@ -192,6 +195,7 @@ def train(
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the name of the data.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     help_all: Annotated[
         bool,
         typer.Option("--help-all", is_eager=True, callback=settings.show_all_help, help="Show every option and exit."),
@@ -199,7 +203,10 @@ def train(
     given: dict[str, Any],
 ) -> None:
     """Train a network and print the run folder."""
-    from visus.cli.training import DataOptions, StartOptions, train_and_print
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict each other. Leave one of them out.")
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.cli.training import DataOptions, StartOptions, train_and_print
     from visus.data.reading import Reading
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
@@ -218,7 +225,9 @@ def train(
         reading,
     )
     start = StartOptions(pretrained, weights)
-    train_and_print(options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
+    train_and_print(
+        options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet, verbose=verbose
+    )
 
 
 @app.command()
@@ -252,13 +261,14 @@ def evaluate(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run: accuracy with its interval and baseline, every class, confusion matrix, calibration."""
-    from visus.cli.show import show
-    from visus.workbench.data_check import data_notes
-    from visus.workbench.runs.run import load
+    """Score a run: accuracy, classes, confusion matrix."""
+    num_shown = _num_shown(limit, mistakes=mistakes)
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show import show, warn
+        from visus.workbench.data_check import data_notes
+        from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
-        num_shown = _num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
             data,
@@ -269,13 +279,15 @@ def evaluate(
             skip_missing=skip_missing,
             class_depth=class_depth,
             layout=layout,
+            on_event=on_event,
         )
-        scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = loaded.shifts(opened, split=split) if shifts else None
-        wrong = loaded.mistakes(opened, split=split, limit=num_shown, raw=raw, cache_dir=cache_dir) if mistakes else None
+        scores = loaded.evaluate(opened, split=split, raw=raw, on_event=on_event)
+        moved = loaded.shifts(opened, split=split, on_event=on_event) if shifts else None
+        given = {"split": split, "limit": num_shown, "raw": raw, "cache_dir": cache_dir, "on_event": on_event}
+        wrong = loaded.mistakes(opened, **given) if mistakes else None
     if data is not None:
-        for line in (*data_notes(opened), *(f"warning: {warning}" for warning in opened.warnings)):
-            sys.stderr.write(f"{line}\n")
+        warn([str(note) for note in data_notes(opened)], "")
+        warn(opened.warnings)
     if confusion_png:
         from visus.pages.parts.confusion import draw_confusion
 
@@ -286,6 +298,8 @@ def evaluate(
     else:
         show((*scores.text(), f"note: {loaded.calibration_sentence(raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
+        if wrong is None:
+            show((f"next: visus evaluate {shlex.quote(str(run))} --mistakes",))
 
 
 def _num_shown(limit: int | None, *, mistakes: bool) -> int:
@@ -310,11 +324,11 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Rewrite the report of a run and print its path."""
-    from visus.workbench.runs.run import load
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         loaded = load(run, device=device)
-        written = loaded.report(data, cache_dir=cache_dir)
+        written = loaded.report(data, cache_dir=cache_dir, on_event=on_event)
     if as_json:
         print_json(written.to_json())
     else:
@@ -331,8 +345,9 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Label files and print CSV or a JSON list."""
-    from visus.cli.prediction import predict_and_print
+    """Label files; print CSV or JSON."""
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.cli.prediction import predict_and_print
 
     named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
     if not named:
@@ -378,30 +393,33 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a dataset before any training: its classes and splits, its preprocessing, and its problems."""
-    from visus.cli.show import show
-    from visus.data.opened import open_data
-    from visus.workbench.data_check import DataCheck
-    from visus.workbench.train.starts import choice_of, start_of, suited_data
+    with showing_work("loading PyTorch"):
+        from visus.cli.show import show
+        from visus.data.opened import open_data
+        from visus.workbench.data_check import DataCheck
+        from visus.workbench.train.starts import choice_of, start_of, suited_data
 
     choice = choice_of(pretrained, channels=channels)
-    opened = open_data(
-        data,
-        img_size=_size(img_size),
-        channels=channels,
-        resize_mode=resize_mode,  # type: ignore[arg-type]  # open_data refuses other words
-        labels=labels,
-        split=split,
-        split_seed=split_seed,
-        layout=layout,
-        max_unreadable=max_unreadable,
-        cache_dir=cache_dir,
-        num_workers=workers,
-        choose_input=choice,
-        path_column=path_column,
-        label_column=label_column,
-        skip_missing=skip_missing,
-        class_depth=class_depth,
-    )
+    with showing_work("opening the data") as on_event:
+        opened = open_data(
+            data,
+            img_size=_size(img_size),
+            channels=channels,
+            resize_mode=resize_mode,  # type: ignore[arg-type]  # open_data refuses other words
+            labels=labels,
+            split=split,
+            split_seed=split_seed,
+            layout=layout,
+            max_unreadable=max_unreadable,
+            cache_dir=cache_dir,
+            num_workers=workers,
+            choose_input=choice,
+            path_column=path_column,
+            label_column=label_column,
+            skip_missing=skip_missing,
+            class_depth=class_depth,
+            on_event=on_event,
+        )
     if pretrained:
         opened = suited_data(opened)
     found = DataCheck(opened, start_of(opened, choice))
@@ -418,10 +436,11 @@ for command in (design.summary, design.diff, design.solve, comparison.compare, l
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """Show versions, devices, and what is fast on this machine."""
-    from visus.cli.show import show
-    from visus.workbench.doctor import examine_machine, machine_text
+    with showing_work("examining this machine"):
+        from visus.cli.show import show
+        from visus.workbench.doctor import examine_machine, machine_text
 
-    facts = examine_machine()
+        facts = examine_machine()
     if as_json:
         print_json(facts)
     else:

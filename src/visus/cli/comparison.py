@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from visus.cli.streams import print_json
+from visus.workbench.live_line import showing_work
 
 
 def compare(
@@ -27,14 +28,15 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Compare two runs sample by sample: paired difference with its interval, McNemar's test, samples on which they differ."""
-    from visus.cli.show import show
-    from visus.workbench.compare.runs import compare_runs
-    from visus.workbench.runs.run import load
+    """Compare two runs on the same samples, paired."""
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show import show
+        from visus.workbench.compare.runs import compare_runs
+        from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         runs = load(first, device=device), load(second, device=device)
-        found = compare_runs(*runs, data, split=split, cache_dir=cache_dir)
+        found = compare_runs(*runs, data, split=split, cache_dir=cache_dir, on_event=on_event)
     if as_json:
         print_json(found.to_json())
     else:

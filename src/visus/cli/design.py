@@ -11,6 +11,7 @@ import typer
 
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of
+from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
     from visus.workbench.summaries import Summary
@@ -42,13 +43,14 @@ def summary(
     as_json: Json = False,
 ) -> None:
     """Show shape, parameters, multiply-adds and receptive field of every layer, the memory, and advice."""
-    from visus.cli.show_design import show_summary
-    from visus.workbench.summaries import training_of
-
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
+    with contextlib.redirect_stdout(sys.stderr), showing_work("counting shapes, parameters and receptive fields"):
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show_design import show_summary
+        from visus.workbench.summaries import training_of
+
         found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
         training = training_of(found.account, batch_size) if found.error is None else None
     if as_json:
@@ -96,10 +98,12 @@ def diff(
     """Compare two networks row by row, and their totals."""
     from visus.cli.show_design import show_difference
     from visus.design.difference import pairs
-    from visus.workbench.summaries import training_of
 
     accounts = []
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own modules print is no result
+    with contextlib.redirect_stdout(sys.stderr), showing_work("counting shapes, parameters and receptive fields"):
+        # stdout is for the result; what a person's own modules print is none
+        from visus.workbench.summaries import training_of
+
         for network in (left, right):
             found = _summarize(network, input_shape, classes, detail, None)
             if found.error is not None:

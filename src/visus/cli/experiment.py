@@ -17,6 +17,7 @@ import typer
 
 from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
+from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
     from visus.workbench.compare.comparison import Comparison
@@ -63,8 +64,9 @@ def mlp(
         _show_design(network, input_shape or "3,224,224", classes or 1000, as_json=as_json)
         return
     refuse_with("a run", of_design)
-    from visus.workbench.experiment.mlp import compare_with_mlps
-    from visus.workbench.runs.run import load
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.mlp import compare_with_mlps
+        from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         run = load(Path(network), device=device or "auto")
@@ -82,8 +84,9 @@ def shuffle(
     as_json: Json = False,
 ) -> None:
     """Compare a run with its network trained on images whose pixels are all in one random order."""
-    from visus.workbench.experiment.shuffle import compare_with_shuffled
-    from visus.workbench.runs.run import load
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.shuffle import compare_with_shuffled
+        from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         found = compare_with_shuffled(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
@@ -109,8 +112,9 @@ def task(
     as_json: Json = False,
 ) -> None:
     """Compare the filters of a run with those of its network trained for another task."""
-    from visus.workbench.experiment.task import compare_tasks
-    from visus.workbench.runs.run import load
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.task import compare_tasks
+        from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         given = _given(screen, output, cache_dir)
@@ -128,8 +132,9 @@ def antialias(
     as_json: Json = False,
 ) -> None:
     """Compare a run with its antialiased design: global pooling instead of flatten, blur pooling instead of strides."""
-    from visus.workbench.experiment.antialias import compare_with_antialiased
-    from visus.workbench.runs.run import load
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.antialias import compare_with_antialiased
+        from visus.workbench.runs.run import load
 
     with _screen(quiet) as screen:
         found = compare_with_antialiased(load(run, device=device or "auto"), **_given(screen, output, cache_dir))
@@ -139,9 +144,10 @@ def antialias(
 @contextlib.contextmanager
 def _screen(quiet: bool) -> Iterator[Screen]:
     """Where trainings are shown; what a person's own module prints goes to stderr."""
-    from visus.workbench.screen import Screen
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.screen import Screen
 
-    with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen:
+    with contextlib.redirect_stdout(sys.stderr), Screen(quiet, has_next=False) as screen:
         yield screen
 
 

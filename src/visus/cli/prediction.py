@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from visus.cli.show import warn
 from visus.cli.streams import print_json
 from visus.errors import printable
 from visus.files import csv_text
@@ -52,8 +53,7 @@ def _print(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bo
     if as_json:
         print_json(listed, data)
     if not quiet:
-        for sentence in predictions.sentences():
-            sys.stderr.write(f"{sentence}\n")
+        warn(tuple(predictions.sentences()), "")
     return 1 if num_unread else 0
 
 

@@ -1,4 +1,4 @@
-"""Prints results on stdout: sentences without line breaks, and tables as wide as the terminal."""
+"""Prints results on stdout and notes on stderr: sentences and tables as wide as the terminal; sentences unbroken where there is none."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from visus.tables import Table, Text
+from visus.workbench.live_line import error_console
+from visus.workbench.wrapping import wrapped
 
 WIDTH: Final = 160
 """Characters of a table where there is no terminal."""
+
+
+COPIED: Final = ("page: ", "next: ", "report: ", "run: ")
+"""Starts of lines with a path or a command, which a terminal breaks itself: then they are copied as one line."""
 
 
 def show(text: Text) -> None:
@@ -23,7 +29,20 @@ def show(text: Text) -> None:
         if isinstance(block, Table):
             out.print(_rendered(block))
         else:
-            out.print(RichText(block), soft_wrap=True)
+            show_sentence(out, block)
+
+
+def show_sentence(out: Console, sentence: str, style: str = "") -> None:
+    """Print a sentence: in a terminal in lines of whole words, with further lines indented."""
+    width = out.width if out.is_terminal and not sentence.startswith(COPIED) else None
+    out.print(RichText(wrapped(sentence, width, 2), style=style), soft_wrap=True)
+
+
+def warn(warnings: Sequence[str], word: str = "warning: ") -> None:
+    """Print warnings on stderr."""
+    out = error_console()
+    for warning in warnings:
+        show_sentence(out, f"{word}{warning}")
 
 
 def console() -> Console:

@@ -29,17 +29,20 @@ class DataOpened:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything is decided, and the run folder exists."""
+class Planned:
+    """Everything is decided; there is no run folder yet."""
 
     data: Data
     network: BuiltNetwork
     recipe: ResolvedRecipe
     machine: Machine
-    folder: Path
-    warnings: tuple[str, ...]
     start: Start | None = None
     mirroring: str = ""
+
+    @property
+    def short_changes(self) -> list[str]:
+        """The augmentation of the training samples, a word for each change."""
+        return augmentation(self.recipe).words(self.data.input_shape[1:])
 
     @property
     def changes(self) -> list[str]:
@@ -69,6 +72,29 @@ class Prepared:
         num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
         is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
         return num_samples % batch_size if num_samples > batch_size and not is_whole else 0
+
+
+@dataclass(frozen=True)
+class FirstLoss:
+    """The loss and accuracy of a new network on its first batch, before any step."""
+
+    loss: float
+    accuracy: float
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The run folder exists, and the training begins."""
+
+    data: Data
+    network: BuiltNetwork
+    recipe: ResolvedRecipe
+    machine: Machine
+    folder: Path
+    warnings: tuple[str, ...]
+    start: Start | None = None
+    mirroring: str = ""
 
 
 @dataclass(frozen=True)
