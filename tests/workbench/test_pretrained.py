@@ -397,7 +397,8 @@ def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large
         pass
 
     def look(event: object) -> None:
-        assert isinstance(event, DataOpened)
+        if not isinstance(event, DataOpened):
+            return
         opened.append(event)
         raise EnoughError
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from visus.cli import cache, comparison, design, experiment, look, settings
+from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, run_folders, words
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
@@ -24,7 +25,6 @@ app = typer.Typer(
     help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
     epilog="Start with: visus train (on the images that come with visus), or visus train FOLDER (a folder for each class).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     rich_markup_mode=None,
@@ -40,7 +40,9 @@ SplitSeed = Annotated[
         min=0, help="Seed of the split into training, validation and test set, where the data has none; default: 0."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
+]
 PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of a table with the classes; default: label.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
@@ -104,10 +106,20 @@ def train(
         _expert("Data", help="Number of channels: 1 for gray, 3 for color; default: color where any image has it."),
     ] = None,
     resize_mode: Annotated[
-        str | None, _expert("Data", help="How an image is resized: squash, crop or pad; default: squash.")
+        str | None,
+        _expert(
+            "Data",
+            help="How an image is resized: squash, crop or pad; default: squash.",
+            autocompletion=words(*RESIZE_MODES),
+        ),
     ] = None,
     normalize: Annotated[
-        str | None, _expert("Data", help="How values are normalized: mean-deviation or min-max; default: mean-deviation.")
+        str | None,
+        _expert(
+            "Data",
+            help="How values are normalized: mean-deviation or min-max; default: mean-deviation.",
+            autocompletion=words(*NORMALIZE),
+        ),
     ] = None,
     path_column: Annotated[
         str | None, _expert("Data", help="Column of a table with the image files; default: path.")
@@ -189,7 +201,10 @@ def train(
         int, _expert("Machine", "--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
     ] = 0,
     resume: Annotated[
-        Path | None, typer.Option(help="Resume the training of this run folder; DATA is the new place of its data.")
+        Path | None,
+        typer.Option(
+            help="Resume the training of this run folder; DATA is the new place of its data.", autocompletion=run_folders
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the name of the data.")] = None,
@@ -202,7 +217,7 @@ def train(
     ] = False,
     given: dict[str, Any],
 ) -> None:
-    """Train a network and print the run folder."""
+    """Train a network; print its run folder."""
     if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other. Leave one of them out.")
     with showing_work("loading PyTorch", quiet=quiet):
@@ -230,14 +245,17 @@ def train(
     )
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     data: Annotated[
         Path | None,
         typer.Argument(help="Other data, or the new place of the run's own data; default: the run's own held-out split."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split to score: train, val or test; default: the held-out one.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split to score: train, val or test; default: the held-out one.", autocompletion=words(*SPLITS)),
+    ] = None,
     confusion_png: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this PNG file.")] = None,
     shifts: Annotated[
         bool, typer.Option("--shifts", help="Also measure how the answers change when the samples move.")
@@ -315,15 +333,15 @@ def _num_shown(limit: int | None, *, mistakes: bool) -> int:
     return 8 if limit is None else limit
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     data: Annotated[Path | None, typer.Argument(help="New place of the run's own data; default: where it was.")] = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Rewrite the report of a run and print its path."""
+    """Write the report of a run anew; print its path."""
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
         from visus.workbench.runs.run import load
 
@@ -335,9 +353,9 @@ def report(
         print(written.path)
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one per line.")],
     top: Annotated[int, typer.Option("--top", "-k", help="Number of classes for each sample.")] = 1,
     raw: Raw = False,
@@ -357,7 +375,7 @@ def predict(
     raise typer.Exit(predict_and_print(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def check(
     data: Annotated[
         Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
@@ -366,7 +384,9 @@ def check(
     channels: Annotated[
         int | None, typer.Option(help="Number of channels: 1 for gray, 3 for color; default: color where any image has it.")
     ] = None,
-    resize_mode: Annotated[str, typer.Option(help="How an image is resized: squash, crop or pad.")] = "squash",
+    resize_mode: Annotated[
+        str, typer.Option(help="How an image is resized: squash, crop or pad.", autocompletion=words(*RESIZE_MODES))
+    ] = "squash",
     pretrained: Annotated[
         bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train does.")
     ] = None,
@@ -392,7 +412,7 @@ def check(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check a dataset before any training: its classes and splits, its preprocessing, and its problems."""
+    """Check a dataset before training: classes, splits, problems."""
     with showing_work("loading PyTorch"):
         from visus.cli.show import show
         from visus.data.opened import open_data
@@ -430,10 +450,10 @@ def check(
 
 
 for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache):
-    app.command()(command)
+    app.command(cls=settings.GroupedCommand)(command)
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def doctor(as_json: Json = False) -> None:
     """Show versions, devices, and what is fast on this machine."""
     with showing_work("examining this machine"):

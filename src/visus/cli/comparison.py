@@ -9,20 +9,26 @@ from typing import Annotated
 
 import typer
 
+from visus.cli.completion import DEVICES, SPLITS, run_folders, words
 from visus.cli.streams import print_json
 from visus.workbench.live_line import showing_work
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run folder.")],
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=run_folders)],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run folder.", autocompletion=run_folders)],
     data: Annotated[
         Path | None, typer.Option(help="Data to compare them on; default: the samples that both held out.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to compare on: train, val or test; default: the held-out one.")
+        str | None,
+        typer.Option(
+            help="Split to compare on: train, val or test; default: the held-out one.", autocompletion=words(*SPLITS)
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
+    ] = "auto",
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.completion import words
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 from visus.workbench.live_line import showing_work
@@ -24,7 +25,9 @@ Inputs = Annotated[
 ]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Samples in one training step, for the memory.")]
-Detail = Annotated[str, typer.Option(help="Rows of the table: layers, or operations.")]
+Detail = Annotated[
+    str, typer.Option(help="Rows of the table: layers, or operations.", autocompletion=words("layers", "operations"))
+]
 
 
 def summary(
@@ -42,7 +45,10 @@ def summary(
     batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
-    """Show shape, parameters, multiply-adds and receptive field of every layer, the memory, and advice."""
+    """Show the layers of a network, their cost, and advice.
+
+    Each layer has its shape, parameters, multiply-adds and receptive field; then come totals, memory and advice.
+    """
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
@@ -141,7 +147,10 @@ def solve(
     classes: Annotated[int | None, typer.Option(min=1, help="With --field: number of classes; default: 1000.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Solve O = (W - K + 2P)/S + 1 for the missing letter, or check all five; with --field, find ways to a receptive field."""
+    """Solve O = (W - K + 2P)/S + 1 for a missing letter.
+
+    With all five letters it checks them; with --field it finds ways to a receptive field.
+    """
     letters = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride, "output_size": size_out}
     words = dict(zip(letters, ("--in", "--kernel", "--padding", "--stride", "--out"), strict=True))
     if field is not None:

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.completion import DEVICES, run_folders, words
+from visus.cli.settings import GroupedCommand
 from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
 from visus.workbench.live_line import showing_work
@@ -27,19 +29,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a run again with one change, and compare both.")
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=run_folders)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new runs; default: that of RUN.")]
-Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps; default: auto.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps; default: auto.", autocompletion=words(*DEVICES)),
+]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no training progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def mlp(
     network: Annotated[
         str,
-        typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network as for visus summary, which is not trained."),
+        typer.Argument(
+            metavar="RUN|NETWORK",
+            help="A run folder; or a network as for visus summary, which is not trained.",
+            autocompletion=run_folders,
+        ),
     ],
     shuffle_pixels: Annotated[
         bool,
@@ -55,7 +64,7 @@ def mlp(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a network with multilayer perceptrons of equal parameters and of equal multiply-adds."""
+    """Compare a network with perceptrons of equal cost."""
     of_training: dict[str, object] = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet}
     of_training |= {"--device": device, "--cache-dir": cache_dir}
     of_design: dict[str, object] = {"--input": input_shape, "--classes": classes}
@@ -74,7 +83,7 @@ def mlp(
     _show(found, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def shuffle(
     run: RunFolder,
     output: Output = None,
@@ -83,7 +92,7 @@ def shuffle(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a run with its network trained on images whose pixels are all in one random order."""
+    """Compare a run with one on shuffled pixels."""
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.workbench.experiment.shuffle import compare_with_shuffled
         from visus.workbench.runs.run import load
@@ -93,7 +102,7 @@ def shuffle(
     _show(found, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def task(
     run: RunFolder,
     other: Annotated[
@@ -111,7 +120,7 @@ def task(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the filters of a run with those of its network trained for another task."""
+    """Compare the filters of a run with those of another task."""
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.workbench.experiment.task import compare_tasks
         from visus.workbench.runs.run import load
@@ -122,7 +131,7 @@ def task(
     _show(found, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def antialias(
     run: RunFolder,
     output: Output = None,
@@ -131,7 +140,10 @@ def antialias(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a run with its antialiased design: global pooling instead of flatten, blur pooling instead of strides."""
+    """Compare a run with its antialiased design.
+
+    Global pooling replaces flatten, and blur pooling replaces strides.
+    """
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.workbench.experiment.antialias import compare_with_antialiased
         from visus.workbench.runs.run import load

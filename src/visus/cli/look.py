@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visus.cli.completion import SALIENCY, run_folders, words
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of, whole_numbers
 from visus.workbench.live_line import showing_work
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 def look(
     network: Annotated[
-        str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network as for visus summary, untrained.")
+        str,
+        typer.Argument(
+            metavar="RUN|NETWORK",
+            help="A run folder; or a network as for visus summary, untrained.",
+            autocompletion=run_folders,
+        ),
     ],
     image: Annotated[
         str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for a sample of the data.")
@@ -36,7 +42,8 @@ def look(
     saliency: Annotated[
         str | None,
         typer.Option(
-            help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all."
+            help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all.",
+            autocompletion=words(*SALIENCY),
         ),
     ] = None,
     object_px: Annotated[
@@ -62,9 +69,12 @@ def look(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the page.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a row for every layer, and all notes.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a row for every layer.")] = False,
 ) -> None:
-    """Show what a network sees in one image: write a page with maps, filters, templates and saliency, and print its layers."""
+    """Show what a network sees in one image.
+
+    Writes a page with maps, filters, templates and saliency, and prints a verdict and a table of layers.
+    """
     from visus.errors import UsageError
 
     with showing_work("loading PyTorch", quiet=quiet):

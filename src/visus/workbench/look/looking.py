@@ -97,12 +97,12 @@ class Look(Described):
         """The verdict, then the layers, and notes on them.
 
         Args:
-            verbose: a row for each layer, and how the prediction was made.
+            verbose: a row for each layer.
         """
         facts, lines = self.facts, list[str | Table]()
         lines += [line for line in (answer_sentence(facts), *saliency_sentences(facts)) if line]
         lines += layer_lines(facts, verbose=verbose)
-        lines += [note for note in (*(facts.answer_notes if verbose else ()), facts.missing.get("layers", "")) if note]
+        lines += [note for note in (*facts.answer_notes, facts.missing.get("layers", "")) if note]
         for each in facts.layers:
             if each.never_positive and not each.is_rectified and len(each.shape) > 1:
                 lines.append(f"never above 0 in {each.path or 'the module'}: {len(each.never_positive):,}")
