@@ -16,18 +16,16 @@ SALIENCY = ("grad-cam", "gradient", "integrated-gradients", "occlusion", "all")
 
 
 def run_folders(incomplete: str) -> list[str]:
-    """The run folders whose path, or whose name in ``runs``, begins with these letters."""
-    folder, slash, start = incomplete.rpartition("/")
-    places = [(Path(folder or "/"), f"{folder}/")] if slash else [(Path(), ""), (Path(_PARENT), f"{_PARENT}/")]
+    """The run folders that begin with these letters; of those in ``runs``, if the letters name no folder."""
+    folder, slash, _ = incomplete.rpartition("/")
+    places = [f"{folder}/"] if slash else ["", f"{_PARENT}/"]
     found = []
-    for place, prefix in places:
+    for place in places:
         try:
-            names = sorted(each.name for each in place.iterdir() if (each / _MARK).is_file())
+            found += sorted(f"{place}{each.name}" for each in Path(place).iterdir() if (each / _MARK).is_file())
         except OSError:
             continue
-        is_named = bool(prefix) and not slash and prefix.startswith(incomplete)
-        found += [f"{prefix}{name}" for name in names if name.startswith(start) or is_named]
-    return found
+    return [name for name in found if name.startswith(incomplete)]
 
 
 def words(*known: str) -> Callable[[str], list[str]]:

@@ -165,6 +165,17 @@ class GroupedCommand(TyperCommand):
                 with formatter.section(name):
                     formatter.write_dl(records)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """What the shell offers; expert options too."""
+        hidden: list[Any] = [each for each in self.params if getattr(each, "hidden", False)]
+        for each in hidden:
+            each.hidden = False
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            for each in hidden:
+                each.hidden = True
+
 
 def show_all_help(ctx: typer.Context, value: bool) -> None:
     """Print the help with every option, and exit."""

@@ -11,15 +11,11 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from visus.tables import Table, Text
-from visus.workbench.live_line import error_console
-from visus.workbench.wrapping import wrapped
+from visus.workbench.live_line import error_console, width_of
+from visus.workbench.wrapping import wrapped, wrapped_command
 
 WIDTH: Final = 160
 """Characters of a table where there is no terminal."""
-
-
-COPIED: Final = ("page: ", "next: ", "report: ", "run: ")
-"""Starts of lines with a path or a command, which a terminal breaks itself: then they are copied as one line."""
 
 
 def show(text: Text) -> None:
@@ -34,8 +30,8 @@ def show(text: Text) -> None:
 
 def show_sentence(out: Console, sentence: str, style: str = "") -> None:
     """Print a sentence: in a terminal in lines of whole words, with further lines indented."""
-    width = out.width if out.is_terminal and not sentence.startswith(COPIED) else None
-    out.print(RichText(wrapped(sentence, width, 2), style=style), soft_wrap=True)
+    wrap = wrapped_command if sentence.startswith("next: ") else wrapped
+    out.print(RichText(wrap(sentence, width_of(out), 2), style=style), soft_wrap=True)
 
 
 def warn(warnings: Sequence[str], word: str = "warning: ") -> None:

@@ -86,6 +86,11 @@ class LiveLine:
             self._told_cell = now
             self._cell("  ".join(parts))
 
+    def refresh(self) -> None:
+        """Redraw the line now, where it is redrawn."""
+        if self._live is not None:
+            self._live.refresh()
+
     def stage(self, name: str, done: int = 0, total: int | None = None) -> None:
         """Show a stage of the work, and how far it is."""
         self.show([name, *([] if not done else [f"{done:,}{'' if total is None else f' of {total:,}'}"])], is_timed=True)

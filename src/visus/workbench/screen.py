@@ -28,8 +28,6 @@ from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.train.events import DataOpened, FirstLoss, Planned, Prepared, Scored
 from visus.workbench.wrapping import labeled, wrapped
 
-_COPIED = ("run", "report", "next")
-"""Labels of paths and commands, which a terminal breaks itself: then they are copied as one line."""
 _BAR_WIDTH = 20
 
 
@@ -84,8 +82,7 @@ class Screen:
 
     def say(self, label: str, text: str, style: str = "") -> None:
         """Print a fact with its label, in aligned lines."""
-        width = None if label in _COPIED else width_of(self.console)
-        self._print(labeled(label, text, width), style)
+        self._print(labeled(label, text, width_of(self.console), is_command=label == "next"), style)
 
     def _print(self, text: str, style: str = "") -> None:
         print_aligned(self.console, text, style=style or None)
@@ -164,6 +161,7 @@ class Screen:
             of = f"on the first {event.num_samples:,} training samples, {write_share(event.accuracy)} of them correct"
             self.say("start", f"{self._first_loss}, {of}")
         self._live.show([self._first_loss])
+        self._live.refresh()
 
     def _show_prepared(self, event: Prepared) -> None:
         if self.is_verbose and self._plan is not None and (kernels := lines.kernels_fact(self._plan)):

@@ -18,7 +18,7 @@ def wrapped(text: str, width: int | None, indent: int = 0) -> str:
     Args:
         text: one line.
         width: columns of the terminal; None breaks nothing.
-        indent: spaces before each further line; at most a third of the width is used.
+        indent: spaces before each further line; at most half of the width is used.
 
     >>> print(wrapped("note      32 images would not fill a batch", 28, 10))
     note      32 images would
@@ -26,7 +26,7 @@ def wrapped(text: str, width: int | None, indent: int = 0) -> str:
     """
     if width is None or cell_len(text) <= width:
         return text
-    indent = min(indent, width // 3)
+    indent = min(indent, width // 2)
     lines, line = list[str](), ""
     for word in _words(text):
         if line.strip() and cell_len(line) + cell_len(word.rstrip()) > width:
@@ -36,13 +36,25 @@ def wrapped(text: str, width: int | None, indent: int = 0) -> str:
     return "\n".join([*lines, line.rstrip()])
 
 
-def labeled(label: str, text: str, width: int | None = None) -> str:
+def wrapped_command(text: str, width: int | None, indent: int = 0) -> str:
+    r"""As ``wrapped``, for a command: a backslash ends each line but the last, so that a shell takes a copy of all lines as one.
+
+    >>> print(wrapped_command("next: visus evaluate runs/cats --mistakes", 32, 2))
+    next: visus evaluate runs/cats \
+      --mistakes
+    """
+    if width is None or cell_len(text) <= width:
+        return text
+    return wrapped(text, width - 2, indent).replace("\n", " \\\n")
+
+
+def labeled(label: str, text: str, width: int | None = None, *, is_command: bool = False) -> str:
     """A fact with its label, in aligned lines.
 
     >>> labeled("network", "compact, 493 k parameters")
     'network   compact, 493 k parameters'
     """
-    return wrapped(f"{label:<{LABEL_WIDTH - 1}} {text}", width, LABEL_WIDTH)
+    return (wrapped_command if is_command else wrapped)(f"{label:<{LABEL_WIDTH - 1}} {text}", width, LABEL_WIDTH)
 
 
 def fitting(parts: list[str], width: int) -> str:
