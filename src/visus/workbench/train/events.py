@@ -14,7 +14,7 @@ from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
 from visus.units import write_shape
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.runs.run import Run
-from visus.workbench.train.preparing import augmentation, takes_smaller
+from visus.workbench.train.preparing import augmentation, num_skipped, takes_smaller
 from visus.workbench.train.starts import Start
 
 
@@ -69,9 +69,7 @@ class Planned:
     @property
     def num_left_out(self) -> int:
         """Number of training samples that each epoch skips because they do not fill a batch; different ones each time."""
-        num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
-        is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
-        return num_samples % batch_size if num_samples > batch_size and not is_whole else 0
+        return num_skipped(len(self.data.split("train")), self.recipe)
 
 
 @dataclass(frozen=True)
