@@ -301,8 +301,9 @@ def evaluate(
         )
         scores = loaded.evaluate(opened, split=split, raw=raw, on_event=on_event)
         moved = loaded.shifts(opened, split=split, on_event=on_event) if shifts else None
-        given = {"split": split, "limit": num_shown, "raw": raw, "cache_dir": cache_dir, "on_event": on_event}
-        wrong = loaded.mistakes(opened, **given) if mistakes else None
+        wrong = None
+        if mistakes:
+            wrong = loaded.mistakes(opened, split=split, limit=num_shown, raw=raw, cache_dir=cache_dir, on_event=on_event)
     if data is not None:
         warn([str(note) for note in data_notes(opened)], "")
         warn(opened.warnings)

@@ -85,7 +85,7 @@ def build(
     with torch.device("meta"):
         network = _chain(nodes)
     try:
-        network._apply(_uninitialized)  # not to_empty: of meta tensors, it imports sympy, in tenths of a second
+        network._apply(_uninitialized)  # type: ignore[no-untyped-call]  # to_empty would import sympy, in tenths of a second
     except (RuntimeError, MemoryError):
         num_parameters = sum(node.num_parameters for node in nodes)
         raise DesignError(
