@@ -159,10 +159,17 @@ def test_the_first_loss_is_that_of_the_first_batch_and_changes_no_weight(
     recipe = Recipe(epochs=2, batch_size=8, precision="float32", device="cpu", kernels="pytorch")
     network = "conv(4, 3), norm, relu, dropout(0.5), globalpool, linear(classes)"
     events: list[Any] = []
-    with_it = visus.train(photos, network, recipe, output=tmp_path, name="with", on_event=events.append, progress=False)
+    states: list[torch.Tensor] = []
+
+    def follow(event: object) -> None:
+        events.append(event)
+        states.append(torch.get_rng_state())
+
+    with_it = visus.train(photos, network, recipe, output=tmp_path, name="with", on_event=follow, progress=False)
     (first,) = [event for event in events if type(event).__name__ == "FirstLoss"]
     names = [type(event).__name__ for event in events]
     assert names.index("Planned") < names.index("FirstLoss") < names.index("Prepared")
+    assert torch.equal(states[names.index("Planned")], states[names.index("FirstLoss")])
     assert first.num_samples == 8
     assert 0 <= first.accuracy <= 1
     assert 0.2 < first.loss < 2.5  # of two classes, guessing has 0.69

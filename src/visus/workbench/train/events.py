@@ -29,15 +29,13 @@ class DataOpened:
 
 
 @dataclass(frozen=True)
-class Planned:
-    """Everything is decided; there is no run folder yet."""
+class _Plan:
+    """What was decided for a training."""
 
     data: Data
     network: BuiltNetwork
     recipe: ResolvedRecipe
     machine: Machine
-    start: Start | None = None
-    mirroring: str = ""
 
     @property
     def short_changes(self) -> list[str]:
@@ -73,6 +71,14 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Planned(_Plan):
+    """Everything is decided; there is no run folder yet."""
+
+    start: Start | None = None
+    mirroring: str = ""
+
+
+@dataclass(frozen=True)
 class FirstLoss:
     """The loss and accuracy of a new network on its first batch, before any step."""
 
@@ -82,13 +88,9 @@ class FirstLoss:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Prepared(_Plan):
     """The run folder exists, and the training begins."""
 
-    data: Data
-    network: BuiltNetwork
-    recipe: ResolvedRecipe
-    machine: Machine
     folder: Path
     warnings: tuple[str, ...]
     start: Start | None = None
