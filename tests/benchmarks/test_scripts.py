@@ -25,7 +25,16 @@ from visus.networks.trace.operators import operator_of
 from visus.training.recipe import Recipe
 
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
-MODULES = ("measuring", "plain_pytorch", "records_on_gpu", "throughput", "time_to_accuracy", "cifar10_94", "trace_speed")
+MODULES = (
+    "measuring",
+    "first_number",
+    "plain_pytorch",
+    "records_on_gpu",
+    "throughput",
+    "time_to_accuracy",
+    "cifar10_94",
+    "trace_speed",
+)
 
 
 @pytest.fixture
@@ -300,3 +309,24 @@ def test_a_trace_without_shape_functions_has_the_same_rows(scripts: Any) -> None
     assert operator_of(convolution).shape is not None
     found = trace_speed.measure_shape_functions("small", module, (3, 9, 9), runs=3)
     assert found["times_as_long_without"] == round(found["trace_without_shape_functions_ms"] / found["trace_ms"], 2)
+
+
+# ---- the first number ----
+
+
+def test_the_first_number_is_found_on_a_screen(scripts: Any) -> None:
+    seen = scripts("first_number").seen
+    assert seen(b"data      photos: 2 classes; 3 x 10 x 10 images") == {"data"}
+    assert seen(b"\r\x1b[2K\x1b[2mloss 2.310 before the first step\x1b[0m") == {"loss"}
+    assert seen(b"epoch 1/32  6 %  loss 1.659") == {"loss", "step"}
+    assert seen(b"\r\n1/32         80.2 %  1.2526") == {"row"}
+    assert seen(b"epoch   validation    loss  training") == set()
+
+
+def test_a_command_that_ends_before_its_first_number_is_reported(scripts: Any, tmp_path: Path) -> None:
+    script = scripts("first_number")
+    with pytest.raises(RuntimeError, match="the command ended before 'loss': data      x"):
+        script.wait_for([sys.executable, "-c", "print('data      x')"], {}, tmp_path, "loss")
+    found, cpu_s = script.wait_for([sys.executable, "-c", "print('loss 2', flush=True); input()"], {}, tmp_path, "loss")
+    assert found.keys() == {"loss"}
+    assert 0 < cpu_s < 5

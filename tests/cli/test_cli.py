@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,9 +23,9 @@ def test_train_prints_the_run_folder_alone_on_stdout(visus_command: Call, photos
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "first")
     assert (answer.code, answer.out) == (0, f"{tmp_path / 'first'}\n")
     lines = answer.err.splitlines()
-    assert lines[0].startswith(f"data: {photos.name}: 2 classes; images: 43 train, 5 val, 12 test")
-    assert sum(line.startswith("epoch ") for line in lines) == 4
-    assert lines[-1] == f"next: visus predict {tmp_path / 'first'} FILES...   or: visus evaluate {tmp_path / 'first'}"
+    assert lines[0].startswith(f"data      {photos.name}: 2 classes; 3 x 10 x 10 images: 43 training, 5 validation, 12 test")
+    assert [line.split()[0] for line in lines if re.match(r"\d+/4 ", line)] == ["1/4", "2/4", "3/4", "4/4"]
+    assert lines[-1] == f"next      visus predict {tmp_path / 'first'} FILES..."
 
 
 def test_train_is_silent_when_quiet_and_prints_one_object_as_json(visus_command: Call, photos: Path, tmp_path: Path) -> None:
@@ -234,8 +235,8 @@ def test_check_reports_classes_ledger_and_warnings(visus_command: Call, photos: 
     assert facts["num_samples"] == {"train": 43, "val": 5, "test": 12}
     assert facts["warnings"] == []
     text = visus_command("check", photos).out
-    assert text.startswith(f"{photos.name} (folder): 60 images of 3 x 10 x 10")
-    assert "no warnings." in text
+    assert text.startswith(f"no warnings: {photos.name} (folder), 60 images of 3 x 10 x 10, 2 classes\n")
+    assert text.endswith(f"\nnext: visus train {photos}\n")
 
 
 def test_summary_reports_every_layer_and_the_totals(visus_command: Call) -> None:
@@ -317,5 +318,5 @@ def test_ctrl_c_ends_cleanly_and_the_training_can_go_on(photos: Path, tmp_path: 
         process.kill()
     assert process.returncode == 130
     assert out == ""
-    assert f"next: visus train --resume {tmp_path / 'long'}" in err
+    assert f"\nnext      visus train --resume {tmp_path / 'long'}\n" in err
     assert "Traceback" not in err

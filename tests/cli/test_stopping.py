@@ -89,7 +89,7 @@ def test_other_commands_say_that_they_were_stopped(
 )
 def test_an_epoch_that_was_cut_is_reported_as_a_part(trained: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     Screen(quiet=False).show(Finished("time limit", 3, 1, 61.0, trained))
-    assert capsys.readouterr().err == f"trained for 1 min 01 s, {told} (time limit); kept: the weights of epoch 1\n"
+    assert capsys.readouterr().err == f"trained   {told} in 1 min 01 s (time limit); kept: the weights of epoch 1\n"
 
 
 def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
@@ -99,10 +99,10 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
     answer = visus_command("train", "--resume", run, "--time-limit", "30s")
     told = [line for line in answer.err.splitlines() if "this training is finished" in line]
     assert told == [
-        "warning: this training is finished, with all of its 12 epochs: nothing is trained; scores and report are rewritten. To train its weights "
+        "warning   this training is finished, with all of its 12 epochs: nothing is trained; scores and report are rewritten. To train its weights "
         f"further, start a new run: visus train --weights {run / 'weights' / 'best.safetensors'} --epochs N"
     ]
-    assert "resumed in epoch" not in answer.err
+    assert "resumed   in epoch" not in answer.err
 
 
 def test_a_limit_that_leaves_no_time_is_reported(
@@ -112,7 +112,7 @@ def test_a_limit_that_leaves_no_time_is_reported(
     answer = visus_command("train", photos, *SMALL, "--time-limit", "4s", "-o", tmp_path)
     (told,) = [line for line in answer.err.splitlines() if "leaves no time" in line]
     assert re.fullmatch(
-        r"warning: a limit of 4 s leaves no time to train: .* s have passed, and scoring and the report take about 20 s. "
+        r"warning   a limit of 4 s leaves no time to train: .* s have passed, and scoring and the report take about 20 s. "
         r"The training gets one second; give at least \d+ s, and more to learn.",
         told,
     )

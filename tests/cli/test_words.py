@@ -70,7 +70,8 @@ def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_
     assert answer.code == 0, answer.err
     report, page = (readable((folder / name).read_text("utf-8")) for name in ("report.html", "look-test-0.html"))
     assert told(re.compile("filter", re.IGNORECASE), answer.out + report + page) == []
-    assert "dead and sparse units: over" in answer.out
+    assert re.search(r"^no sparse unit \(over [\d,]+ samples\)$", answer.out, re.MULTILINE)
+    assert re.search(r"^zeros: of this image; dead units: over [\d,]+ samples$", answer.out, re.MULTILINE)
     assert "<h3>First layer</h3>" in report
     assert "5 units of 1 x 6 x 6 weights" in page
     tasks = visus_command("experiment", "task", folder, "-q")

@@ -144,7 +144,7 @@ def test_a_class_in_the_idx_test_file_alone_is_an_error(tmp_path: Path) -> None:
 def test_the_packaged_images_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
     samples = sample_data(Ledger())
     again = read_source(None, Ledger())
-    assert samples.name == SAMPLE_NAME == "Fashion-MNIST, the 10,000 test images, split 8,000 / 2,000"
+    assert samples.name == SAMPLE_NAME == "Fashion-MNIST sample"
     assert samples.class_counts("train").tolist() == [800] * 10
     assert samples.class_counts("test").tolist() == [200] * 10
     assert samples.official == {"train", "test"}

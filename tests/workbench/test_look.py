@@ -39,15 +39,21 @@ def image(photos: Path) -> Path:
     return photos / "dark" / "03.png"
 
 
+def _heading(lines: list[str]) -> str:
+    """The heading of the table of layers."""
+    return next(line for line in lines if line.split()[:2] == ["layer", "shape"])
+
+
 def test_the_command_writes_a_page_next_to_the_run_and_prints_a_row_for_each_layer(
     visus_command: Call, run: Path, image: Path
 ) -> None:
-    answer = visus_command("look", run, image, "--no-templates")
+    answer = visus_command("look", run, image, "--no-templates", "-v")
     assert answer.code == 0, answer.err
     lines = answer.out.splitlines()
-    page = Path(re.fullmatch(r"page: (\S+)   next: visus look .+ --layer conv1 --channel \d", lines[-1])[1])  # type: ignore[index]
+    assert re.fullmatch(r"next: visus look .+ --layer conv1 --channel \d", lines[-1])
+    page = Path(lines[-2].removeprefix("page: "))
     assert page == run / "look-03.html"
-    assert [line.split()[0] for line in lines[2 : 2 + len(LAYERS)]] == LAYERS
+    assert [line.split()[0] for line in lines[lines.index(_heading(lines)) + 1 :][: len(LAYERS)]] == LAYERS
     assert "<h1>03.png</h1>" in page.read_text("utf-8")
     again = visus_command("look", run, image, "--no-templates", "--quiet")
     assert again.out == f"{run / 'look-03-2.html'}\n"

@@ -67,9 +67,9 @@ def test_a_training_is_shown_with_a_line_for_each_epoch_and_events_are_passed_on
     out, said = capsys.readouterr()
     assert out == ""
     lines = said.splitlines()
-    assert lines[0].startswith("data: levels: 3 classes")
-    assert [line[:10] for line in lines if line.startswith("epoch")] == ["epoch   1/", "epoch   2/"]
-    assert lines[-1].startswith("next: visus predict ")
+    assert lines[0].startswith("data      levels: 3 classes")
+    assert [line.split()[0] for line in lines if "/2 " in line[:5]] == ["1/2", "2/2"]
+    assert lines[-1].startswith("next      visus predict ")
     assert type(events[-1]).__name__ == "Scored"
 
 
@@ -223,11 +223,12 @@ def test_a_notebook_has_one_line_that_changes(
     of_display.display = display  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "IPython", ipython)
     monkeypatch.setitem(sys.modules, "IPython.display", of_display)
-    monkeypatch.setattr("visus.workbench.screen._CELL_S", 0.0)
+    monkeypatch.setattr("visus.workbench.live_line.REDRAWN_S", 0.0)
     visus.train(file, NETWORK, RECIPE, output=tmp_path)
     assert [kind for kind, _ in shown[:2]] == ["display", "update"]
-    assert shown[0][1].startswith("epoch 1/2")
-    assert shown[-1][1].startswith("epoch 2/2  100%")
+    assert re.fullmatch(r"loss \d\.\d{3} before the first step", shown[0][1])
+    assert any(text.startswith("epoch 1/2") for _, text in shown)
+    assert shown[-1][1].startswith("epoch 2/2  100 %")
 
 
 # ---- in a few lines ----

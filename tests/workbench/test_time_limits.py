@@ -13,7 +13,7 @@ import pytest
 from visus.units import read_duration
 
 pytestmark = pytest.mark.slow
-LEFT = re.compile(r"([^,]+) left")
+LEFT = re.compile(r"  (\d[^%]*?)(?: \*)?$")
 
 
 def command(*words: object) -> tuple[float, list[tuple[float, str]], str]:
@@ -32,11 +32,11 @@ def command(*words: object) -> tuple[float, list[tuple[float, str]], str]:
 
 def check_forecasts(lines: list[tuple[float, str]], share: float = 0.2, seconds: float = 2.0) -> int:
     """Compare each epoch's time left with the time until the training ended; how many there were."""
-    (ended,) = [at for at, line in lines if line.startswith("trained for")]
+    (ended,) = [at for at, line in lines if line.startswith("trained ")]
     told = [
         (at, read_duration(found[1].strip()))
         for at, line in lines
-        if line.startswith("epoch") and (found := LEFT.search(line))
+        if re.match(r"\d+/\d+ ", line) and (found := LEFT.search(line))
     ]
     for at, left in told:
         assert left == pytest.approx(ended - at, rel=share, abs=seconds), (at, left, ended)

@@ -111,9 +111,10 @@ def test_random_changes_are_reported_in_whole_pixels_and_left_out_samples_are_co
         "0.75, 0.75, 0.875, 0.875, 1",
         "--output",
         tmp_path / "runs",
+        "-v",
     )
     lines = answer.err.splitlines()
-    (recipe,) = [line for line in lines if line.startswith("recipe: ")]
+    (recipe,) = [line for line in lines if line.startswith("recipe    ")]
     assert recipe.endswith(
         "training images are not shifted (0.05 of 8 x 8 rounds to 0), blanked in a box of 2 x 2, "
         "seen at 6 x 6 for 40 % of the training, then 7 x 7 for 40 %, then 8 x 8 for 20 %"
@@ -121,7 +122,7 @@ def test_random_changes_are_reported_in_whole_pixels_and_left_out_samples_are_co
     num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
-        "note: 5 images of the training split would not fill a batch: each epoch skips that many, different ones each time"
+        "skipped   5 images of the training split would not fill a batch: each epoch skips that many, different ones each time"
         in lines
     )
 
@@ -139,8 +140,8 @@ def test_samples_of_one_position_are_reported_as_they_are_seen(visus_command: Ca
         "--epochs",
         "1",
     )
-    answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-o", tmp_path)
-    (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe: ")]
+    answer = visus_command(*words, "--progressive-resize", "0.75,1", "--flip", "none", "-v", "-o", tmp_path)
+    (recipe,) = [line for line in answer.err.splitlines() if line.startswith("recipe    ")]
     assert recipe.endswith(
         "training images are not shifted (0.05 of 1 x 1 rounds to 0), not blanked (0.3 of 1 x 1 rounds to 0), seen at 1 x 1 throughout"
     )

@@ -238,10 +238,10 @@ def test_the_command_line_reports_the_reason(
     assert answer.code == 0
     assert "measuring once how long compact(scale=0.5) takes on this machine\n" in answer.err
     assert (
-        "width: compact(scale=0.5): about 27 s for 1 epoch on this machine, and there are 27 s; compact(scale=1) would take about 53 s.\n"
+        "width     compact(scale=0.5): about 27 s for 1 epoch on this machine, and there are 27 s; compact(scale=1) would take about 53 s.\n"
         in answer.err
     )
-    assert "network: compact(scale=0.5), " in answer.err
+    assert "network   compact(scale=0.5), " in answer.err
 
 
 def test_the_readme_says_what_is_added_and_which_scales_there_are() -> None:

@@ -19,11 +19,16 @@ def main() -> None:
     CLOCK.start()
     from visus.cli.app import app
 
-    run(app)
+    run(app, "visus")  # also under ``python -m visus``: help and completion say the installed command
 
 
-def run(app: Callable[..., Any]) -> None:
-    """Run a typer application: every failure prints one line on stderr and sets an exit code."""
+def run(app: Callable[..., Any], name: str | None = None) -> None:
+    """Run a typer application: every failure prints one line on stderr and sets an exit code.
+
+    Args:
+        app: the application.
+        name: its name in help and messages; default: as it was started.
+    """
     import typer
 
     from visus.cli.streams import drop_output, open_streams, system_error
@@ -38,7 +43,7 @@ def run(app: Callable[..., Any]) -> None:
         )
         sys.exit(1)
     try:
-        code = app(standalone_mode=False)
+        code = app(standalone_mode=False, prog_name=name)
         sys.stdout.flush()  # here, and not at the end of the process, where a full disk would be met without a word
     except VisusError as error:
         sys.stderr.write(f"error: {error}\n")

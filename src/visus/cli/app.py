@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,10 +12,12 @@ from typing import Annotated, Any
 import typer
 
 from visus.cli import benchmark, cache, comparison, design, experiment, look, settings
+from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, run_folders, words
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
+from visus.workbench.live_line import showing_work
 
 app = typer.Typer(
     name="visus",
@@ -22,7 +25,6 @@ app = typer.Typer(
     help="Convolutional networks: design, train, look inside and ship them, with nothing changed in silence.",
     epilog="Start with: visus train (on the images that come with visus), or visus train FOLDER (a folder for each class).",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     rich_markup_mode=None,
@@ -30,6 +32,7 @@ app = typer.Typer(
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print details.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
     int | None,
@@ -37,7 +40,9 @@ SplitSeed = Annotated[
         min=0, help="Seed of the split into training, validation and test set, where the data has none; default: 0."
     ),
 ]
-Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
+]
 PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of a table with the classes; default: label.")]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
@@ -101,10 +106,20 @@ def train(
         _expert("Data", help="Number of channels: 1 for gray, 3 for color; default: color where any image has it."),
     ] = None,
     resize_mode: Annotated[
-        str | None, _expert("Data", help="How an image is resized: squash, crop or pad; default: squash.")
+        str | None,
+        _expert(
+            "Data",
+            help="How an image is resized: squash, crop or pad; default: squash.",
+            autocompletion=words(*RESIZE_MODES),
+        ),
     ] = None,
     normalize: Annotated[
-        str | None, _expert("Data", help="How values are normalized: mean-deviation or min-max; default: mean-deviation.")
+        str | None,
+        _expert(
+            "Data",
+            help="How values are normalized: mean-deviation or min-max; default: mean-deviation.",
+            autocompletion=words(*NORMALIZE),
+        ),
     ] = None,
     path_column: Annotated[
         str | None, _expert("Data", help="Column of a table with the image files; default: path.")
@@ -186,20 +201,27 @@ def train(
         int, _expert("Machine", "--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
     ] = 0,
     resume: Annotated[
-        Path | None, typer.Option(help="Resume the training of this run folder; DATA is the new place of its data.")
+        Path | None,
+        typer.Option(
+            help="Resume the training of this run folder; DATA is the new place of its data.", autocompletion=run_folders
+        ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the run; default: the name of the data.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
+    verbose: Verbose = False,
     help_all: Annotated[
         bool,
         typer.Option("--help-all", is_eager=True, callback=settings.show_all_help, help="Show every option and exit."),
     ] = False,
     given: dict[str, Any],
 ) -> None:
-    """Train a network and print the run folder."""
-    from visus.cli.training import DataOptions, StartOptions, train_and_print
+    """Train a network; print its run folder."""
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose contradict each other. Leave one of them out.")
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.cli.training import DataOptions, StartOptions, train_and_print
     from visus.data.reading import Reading
 
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
@@ -218,17 +240,22 @@ def train(
         reading,
     )
     start = StartOptions(pretrained, weights)
-    train_and_print(options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet)
+    train_and_print(
+        options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet, verbose=verbose
+    )
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     data: Annotated[
         Path | None,
         typer.Argument(help="Other data, or the new place of the run's own data; default: the run's own held-out split."),
     ] = None,
-    split: Annotated[str | None, typer.Option(help="Split to score: train, val or test; default: the held-out one.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Split to score: train, val or test; default: the held-out one.", autocompletion=words(*SPLITS)),
+    ] = None,
     confusion_png: Annotated[Path | None, typer.Option(help="Write the confusion matrix to this PNG file.")] = None,
     shifts: Annotated[
         bool, typer.Option("--shifts", help="Also measure how the answers change when the samples move.")
@@ -252,13 +279,14 @@ def evaluate(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Score a run: accuracy with its interval and baseline, every class, confusion matrix, calibration."""
-    from visus.cli.show import show
-    from visus.workbench.data_check import data_notes
-    from visus.workbench.runs.run import load
+    """Score a run: accuracy, classes, confusion matrix."""
+    num_shown = _num_shown(limit, mistakes=mistakes)
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show import show, warn
+        from visus.workbench.data_check import data_notes
+        from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
-        num_shown = _num_shown(limit, mistakes=mistakes)
         loaded = load(run, device=device)
         opened = loaded.open_data(
             data,
@@ -269,13 +297,16 @@ def evaluate(
             skip_missing=skip_missing,
             class_depth=class_depth,
             layout=layout,
+            on_event=on_event,
         )
-        scores = loaded.evaluate(opened, split=split, raw=raw)
-        moved = loaded.shifts(opened, split=split) if shifts else None
-        wrong = loaded.mistakes(opened, split=split, limit=num_shown, raw=raw, cache_dir=cache_dir) if mistakes else None
+        scores = loaded.evaluate(opened, split=split, raw=raw, on_event=on_event)
+        moved = loaded.shifts(opened, split=split, on_event=on_event) if shifts else None
+        wrong = None
+        if mistakes:
+            wrong = loaded.mistakes(opened, split=split, limit=num_shown, raw=raw, cache_dir=cache_dir, on_event=on_event)
     if data is not None:
-        for line in (*data_notes(opened), *(f"warning: {warning}" for warning in opened.warnings)):
-            sys.stderr.write(f"{line}\n")
+        warn([str(note) for note in data_notes(opened)], "")
+        warn(opened.warnings)
     if confusion_png:
         from visus.pages.parts.confusion import draw_confusion
 
@@ -286,6 +317,8 @@ def evaluate(
     else:
         show((*scores.text(), f"note: {loaded.calibration_sentence(raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
+        if wrong is None:
+            show((f"next: visus evaluate {shlex.quote(str(run))} --mistakes",))
 
 
 def _num_shown(limit: int | None, *, mistakes: bool) -> int:
@@ -301,29 +334,29 @@ def _num_shown(limit: int | None, *, mistakes: bool) -> int:
     return 8 if limit is None else limit
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def report(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     data: Annotated[Path | None, typer.Argument(help="New place of the run's own data; default: where it was.")] = None,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Rewrite the report of a run and print its path."""
-    from visus.workbench.runs.run import load
+    """Write the report of a run anew; print its path."""
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        from visus.workbench.runs.run import load
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
         loaded = load(run, device=device)
-        written = loaded.report(data, cache_dir=cache_dir)
+        written = loaded.report(data, cache_dir=cache_dir, on_event=on_event)
     if as_json:
         print_json(written.to_json())
     else:
         print(written.path)
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder.")],
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one per line.")],
     top: Annotated[int, typer.Option("--top", "-k", help="Number of classes for each sample.")] = 1,
     raw: Raw = False,
@@ -331,8 +364,9 @@ def predict(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Label files and print CSV or a JSON list."""
-    from visus.cli.prediction import predict_and_print
+    """Label files; print CSV or JSON."""
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.cli.prediction import predict_and_print
 
     named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
     if not named:
@@ -342,7 +376,7 @@ def predict(
     raise typer.Exit(predict_and_print(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def check(
     data: Annotated[
         Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
@@ -351,7 +385,9 @@ def check(
     channels: Annotated[
         int | None, typer.Option(help="Number of channels: 1 for gray, 3 for color; default: color where any image has it.")
     ] = None,
-    resize_mode: Annotated[str, typer.Option(help="How an image is resized: squash, crop or pad.")] = "squash",
+    resize_mode: Annotated[
+        str, typer.Option(help="How an image is resized: squash, crop or pad.", autocompletion=words(*RESIZE_MODES))
+    ] = "squash",
     pretrained: Annotated[
         bool | None, typer.Option(help="Read the data for ImageNet weights, or do not; default: as visus train does.")
     ] = None,
@@ -377,28 +413,30 @@ def check(
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
-    """Check a dataset before any training: its classes and splits, its preprocessing, and its problems."""
-    from visus.cli.show import show
-    from visus.workbench.data_check import check as check_data
+    """Check a dataset before training: classes, splits, problems."""
+    with showing_work("loading PyTorch") as on_event:
+        from visus.cli.show import show
+        from visus.workbench.data_check import check as check_data
 
-    found = check_data(
-        data,
-        pretrained=pretrained,
-        img_size=_size(img_size),
-        channels=channels,
-        resize_mode=resize_mode,
-        labels=labels,
-        split=split,
-        split_seed=split_seed,
-        layout=layout,
-        max_unreadable=max_unreadable,
-        cache_dir=cache_dir,
-        num_workers=workers,
-        path_column=path_column,
-        label_column=label_column,
-        skip_missing=skip_missing,
-        class_depth=class_depth,
-    )
+        found = check_data(
+            data,
+            pretrained=pretrained,
+            img_size=_size(img_size),
+            channels=channels,
+            resize_mode=resize_mode,
+            labels=labels,
+            split=split,
+            split_seed=split_seed,
+            layout=layout,
+            max_unreadable=max_unreadable,
+            cache_dir=cache_dir,
+            num_workers=workers,
+            path_column=path_column,
+            label_column=label_column,
+            skip_missing=skip_missing,
+            class_depth=class_depth,
+            on_event=on_event,
+        )
     if as_json:
         print_json(found.to_json())
     else:
@@ -406,16 +444,17 @@ def check(
 
 
 for command in (design.summary, design.diff, design.solve, comparison.compare, look.look, cache.cache, benchmark.benchmark):
-    app.command()(command)
+    app.command(cls=settings.GroupedCommand)(command)
 
 
-@app.command()
+@app.command(cls=settings.GroupedCommand)
 def doctor(as_json: Json = False) -> None:
     """Show versions, devices, and what is fast on this machine."""
-    from visus.cli.show import show
-    from visus.workbench.doctor import doctor as examine_machine
+    with showing_work("examining this machine"):
+        from visus.cli.show import show
+        from visus.workbench.doctor import doctor as examine_machine
 
-    found = examine_machine()
+        found = examine_machine()
     if as_json:
         print_json(found.to_json())
     else:

@@ -9,30 +9,38 @@ from typing import Annotated
 
 import typer
 
+from visus.cli.completion import DEVICES, SPLITS, run_folders, words
 from visus.cli.streams import print_json
+from visus.workbench.live_line import showing_work
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run folder.")],
+    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=run_folders)],
+    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run folder.", autocompletion=run_folders)],
     data: Annotated[
         Path | None, typer.Option(help="Data to compare them on; default: the samples that both held out.")
     ] = None,
     split: Annotated[
-        str | None, typer.Option(help="Split to compare on: train, val or test; default: the held-out one.")
+        str | None,
+        typer.Option(
+            help="Split to compare on: train, val or test; default: the held-out one.", autocompletion=words(*SPLITS)
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
+    ] = "auto",
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Compare two runs sample by sample: paired difference with its interval, McNemar's test, samples on which they differ."""
-    from visus.cli.show import show
-    from visus.workbench.compare.runs import compare as compare_both
+    """Compare two runs on the same samples, paired."""
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show import show
+        from visus.workbench.compare.runs import compare as compare_both
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
-        found = compare_both(first, second, data, split=split, device=device, cache_dir=cache_dir)
+        found = compare_both(first, second, data, split=split, device=device, cache_dir=cache_dir, on_event=on_event)
     if as_json:
         print_json(found.to_json())
     else:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.completion import words
 from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
+from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
     from visus.workbench.summaries import Summary
@@ -23,7 +25,9 @@ Inputs = Annotated[
 ]
 Classes = Annotated[int, typer.Option(min=1, help="Number of classes.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", "-b", min=1, help="Samples in one training step, for the memory.")]
-Detail = Annotated[str, typer.Option(help="Rows of the table: layers, or operations.")]
+Detail = Annotated[
+    str, typer.Option(help="Rows of the table: layers, or operations.", autocompletion=words("layers", "operations"))
+]
 
 
 def summary(
@@ -41,14 +45,18 @@ def summary(
     batch_size: BatchSize = 64,
     as_json: Json = False,
 ) -> None:
-    """Show shape, parameters, multiply-adds and receptive field of every layer, the memory, and advice."""
-    from visus.cli.show_design import show_summary
-    from visus.workbench.summaries import training_of
+    """Show the layers of a network, their cost, and advice.
 
+    Each layer has its shape, parameters, multiply-adds and receptive field; then come totals, memory and advice.
+    """
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
+    with contextlib.redirect_stdout(sys.stderr), showing_work("counting shapes, parameters and receptive fields"):
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show_design import show_summary
+        from visus.workbench.summaries import training_of
+
         found = _summarize(network, input_shape, classes, detail, object_px, batch_size)
         training = training_of(found.account, batch_size) if found.error is None else None
     if as_json:
@@ -98,7 +106,8 @@ def diff(
     from visus.workbench.differences import diff as compare_rows
 
     rows: Any = detail  # diff refuses other words
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own modules print is no result
+    with contextlib.redirect_stdout(sys.stderr), showing_work("counting shapes, parameters and receptive fields"):
+        # stdout is for the result; what a person's own modules print is none
         found = compare_rows(left, right, shape_of(input_shape), classes, detail=rows, batch_size=batch_size)
     if as_json:
         print_json(found.to_json())
@@ -121,7 +130,10 @@ def solve(
     classes: Annotated[int | None, typer.Option(min=1, help="With --field: number of classes; default: 1000.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Solve O = (W - K + 2P)/S + 1 for the missing letter, or check all five; with --field, find ways to a receptive field."""
+    """Solve O = (W - K + 2P)/S + 1 for a missing letter.
+
+    With all five letters it checks them; with --field it finds ways to a receptive field.
+    """
     from visus.cli.show import show
     from visus.geometry import Solution
     from visus.workbench.solving import solve as solve_any

@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from visus.cli.completion import DEVICES, run_folders, words
+from visus.cli.settings import GroupedCommand
 from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
+from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
     from visus.design.mlp_equivalents import Twins
@@ -27,19 +30,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a run again with one change, and compare both.")
 
-RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.")]
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=run_folders)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new runs; default: that of RUN.")]
-Device = Annotated[str | None, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps; default: auto.")]
+Device = Annotated[
+    str | None,
+    typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps; default: auto.", autocompletion=words(*DEVICES)),
+]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no training progress.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def mlp(
     network: Annotated[
         str,
-        typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network as for visus summary, which is not trained."),
+        typer.Argument(
+            metavar="RUN|NETWORK",
+            help="A run folder; or a network as for visus summary, which is not trained.",
+            autocompletion=run_folders,
+        ),
     ],
     shuffle_pixels: Annotated[
         bool,
@@ -55,8 +65,9 @@ def mlp(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a network with multilayer perceptrons of equal parameters and of equal multiply-adds."""
-    from visus.workbench.experiment.experiments import mlp as compare_with_mlps
+    """Compare a network with perceptrons of equal cost."""
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.experiments import mlp as compare_with_mlps
 
     of_training: dict[str, object] = {"--shuffle-pixels": shuffle_pixels, "--output": output, "--quiet": quiet}
     of_training |= {"--device": device, "--cache-dir": cache_dir}
@@ -71,7 +82,7 @@ def mlp(
     _show(found, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def shuffle(
     run: RunFolder,
     output: Output = None,
@@ -80,15 +91,16 @@ def shuffle(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a run with its network trained on images whose pixels are all in one random order."""
-    from visus.workbench.experiment.experiments import shuffle as compare_with_shuffled
+    """Compare a run with one on shuffled pixels."""
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.experiments import shuffle as compare_with_shuffled
 
     with _screen(quiet) as screen:
         found = compare_with_shuffled(run, **_given(screen, output, device, cache_dir))
     _show(found, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def task(
     run: RunFolder,
     other: Annotated[
@@ -106,15 +118,16 @@ def task(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare the filters of a run with those of its network trained for another task."""
-    from visus.workbench.experiment.experiments import task as compare_tasks
+    """Compare the filters of a run with those of another task."""
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.experiments import task as compare_tasks
 
     with _screen(quiet) as screen:
         found = compare_tasks(run, other, control=control, **_given(screen, output, device, cache_dir))
     _show(found, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=GroupedCommand)
 def antialias(
     run: RunFolder,
     output: Output = None,
@@ -123,8 +136,12 @@ def antialias(
     quiet: Quiet = False,
     as_json: Json = False,
 ) -> None:
-    """Compare a run with its antialiased design: global pooling instead of flatten, blur pooling instead of strides."""
-    from visus.workbench.experiment.experiments import antialias as compare_with_antialiased
+    """Compare a run with its antialiased design.
+
+    Global pooling replaces flatten, and blur pooling replaces strides.
+    """
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.experiment.experiments import antialias as compare_with_antialiased
 
     with _screen(quiet) as screen:
         found = compare_with_antialiased(run, **_given(screen, output, device, cache_dir))
@@ -134,9 +151,10 @@ def antialias(
 @contextlib.contextmanager
 def _screen(quiet: bool) -> Iterator[Screen]:
     """Where trainings are shown; what a person's own module prints goes to stderr."""
-    from visus.workbench.screen import Screen
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.screen import Screen
 
-    with contextlib.redirect_stdout(sys.stderr), Screen(quiet) as screen:
+    with contextlib.redirect_stdout(sys.stderr), Screen(quiet, has_next=False) as screen:
         yield screen
 
 

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from visus.cli.completion import SALIENCY, run_folders, words
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of, whole_numbers
+from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
     from visus.workbench.look.looking import Look
@@ -19,7 +21,12 @@ if TYPE_CHECKING:
 
 def look(
     network: Annotated[
-        str, typer.Argument(metavar="RUN|NETWORK", help="A run folder; or a network as for visus summary, untrained.")
+        str,
+        typer.Argument(
+            metavar="RUN|NETWORK",
+            help="A run folder; or a network as for visus summary, untrained.",
+            autocompletion=run_folders,
+        ),
     ],
     image: Annotated[
         str, typer.Argument(help="A file; FILE:17 for a row of an array file; test:17 for a sample of the data.")
@@ -35,7 +42,8 @@ def look(
     saliency: Annotated[
         str | None,
         typer.Option(
-            help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all."
+            help="Show this map even if it does not pass its checks: grad-cam, gradient, integrated-gradients, occlusion or all.",
+            autocompletion=words(*SALIENCY),
         ),
     ] = None,
     object_px: Annotated[
@@ -61,12 +69,18 @@ def look(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the page.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a row for every layer.")] = False,
 ) -> None:
-    """Show what a network sees in one image: write a page with maps, filters, templates and saliency, and print its layers."""
+    """Show what a network sees in one image.
+
+    Writes a page with maps, filters, templates and saliency, and prints a verdict and a table of layers.
+    """
     from visus.errors import UsageError
-    from visus.workbench.look.looking import look as look_inside
-    from visus.workbench.look.looking import page_name
-    from visus.workbench.look.opening import names_run
+
+    with showing_work("loading PyTorch", quiet=quiet):
+        from visus.workbench.look.looking import look as look_inside
+        from visus.workbench.look.looking import page_name
+        from visus.workbench.look.opening import names_run
 
     is_run = names_run(network)
     if output is not None and not output.parent.is_dir():  # refused before minutes are spent
@@ -75,7 +89,7 @@ def look(
         given := [word for word, value in {"--input": input_shape, "--classes": classes}.items() if value is not None]
     ):
         raise UsageError(f"{', '.join(given)} cannot be given with a run. Leave it out.")
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
+    with contextlib.redirect_stdout(sys.stderr), showing_work("looking", quiet=quiet) as on_event:
         found = look_inside(
             network,
             image,
@@ -91,6 +105,7 @@ def look(
             num_classes=classes,
             raw=raw,
             cache_dir=cache_dir,
+            on_event=on_event,
         )
         folder = Path(network) if is_run else Path()
         place = found.write(output / page_name(image) if output and output.is_dir() else output or folder / page_name(image))
@@ -109,19 +124,19 @@ def look(
         }
         all_options["--cache-dir"] = cache_dir
         options = [word for name, value in all_options.items() if value is not None for word in (name, str(value))]
-        _show(found, place, [network, image, *options])
+        _show(found, place, [network, image, *options], verbose=verbose)
 
 
-def _show(found: Look, place: Path, named: list[str]) -> None:
-    """The answer, a row for each layer, and where the page is."""
-    from visus.cli.show import show
+def _show(found: Look, place: Path, named: list[str], *, verbose: bool) -> None:
+    """The verdict, the layers, where the page is, and what to type next."""
+    from visus.cli.show import show, warn
 
     facts = found.facts
-    show(found.text())
     if facts.warning:
-        sys.stderr.write(f"warning: {facts.warning}\n")
+        warn((facts.warning,))
+    show(found.text(verbose=verbose))
     unit = facts.unit.unit if facts.unit is not None else None
     command = (
         f"visus look {shlex.join([*named, '--layer', unit.layer])} --channel {unit.channel}" if unit is not None else ""
     )
-    show((f"page: {place}{f'   next: {command}' if command else ''}",))
+    show((f"page: {place}", *([f"next: {command}"] if command else [])))

@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from visus.cli.show import warn
 from visus.cli.streams import print_json
 from visus.errors import printable
 from visus.files import csv_text
-from visus.workbench.runs.run import Prediction, Run, load
+from visus.workbench.live_line import showing_work
+from visus.workbench.runs.predict import Predictions
+from visus.workbench.runs.run import Prediction, load
 
 
 def predict_and_print(
@@ -22,16 +25,27 @@ def predict_and_print(
     Returns: The exit code: 1 if any sample could not be read, else 0.
     """
     data = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
-        return _print(load(run, device=device), files, top, data, raw=raw, as_json=as_json, quiet=quiet)
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
+        # stdout is for the result; what a person's own module prints is none
+        on_event = live.enter_context(showing_work("opening the run", quiet=quiet))
+        predictions = load(run, device=device).predict(files, top=top, raw=raw, on_event=on_event)
+        num_unread = _print(predictions, top, data, live, as_json=as_json)
+    if not quiet:
+        warn(tuple(predictions.sentences()), "")
+    return 1 if num_unread else 0
 
 
-def _print(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bool, as_json: bool, quiet: bool) -> int:
+def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:
+    """Print the predictions as they come, and return how many samples could not be read.
+
+    ``live`` is closed before anything is printed in a terminal, where the live line is.
+    """
     num_unread = 0
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
-    predictions = loaded.predict(files, top=top, raw=raw)
     for answer in predictions:
+        if (not as_json and data.isatty()) or answer.problem:
+            live.close()
         if answer.problem:
             num_unread += 1
             sys.stderr.write(f"error: {printable(answer.file)}: {answer.problem}\n")
@@ -47,14 +61,12 @@ def _print(loaded: Run, files: Sequence[str], top: int, data: TextIO, *, raw: bo
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
             data.write(csv_text([[answer.file, *(cells or [""] * (2 * top))]]))
+    live.close()
     if header and not as_json:
         data.write(csv_text([header]))
     if as_json:
         print_json(listed, data)
-    if not quiet:
-        for sentence in predictions.sentences():
-            sys.stderr.write(f"{sentence}\n")
-    return 1 if num_unread else 0
+    return num_unread
 
 
 def _columns(rank: int) -> tuple[str, str]:

@@ -13,11 +13,25 @@ from typing import Annotated, Any, Final, get_args, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from visus.cli.completion import DEVICES, words
 from visus.errors import UsageError, unknown_name
 from visus.training.recipe import FIELDS, Recipe
 from visus.units import read_duration
 
 GROUPS: Final = ("Data", "Model", "Training", "Augmentation", "Machine", "Output")
+OPTIONS: Final = "Options"
+"""Heading of what belongs to one command alone; it comes first."""
+_GROUP_OF: Final = {
+    **dict.fromkeys(
+        ("path_column", "label_column", "skip_missing", "class_depth", "layout", "max_unreadable", "split", "split_seed"),
+        "Data",
+    ),
+    **dict.fromkeys(("device", "cache_dir", "workers"), "Machine"),
+    **dict.fromkeys(
+        ("as_json", "quiet", "verbose", "output", "name", "resume", "confusion_png", "help", "help_all"), "Output"
+    ),
+}
+"""Group of an option that does not name its own, by the name of its parameter."""
 _DURATION: Final = "time_limit_s"
 
 
@@ -69,18 +83,25 @@ def _parameter(setting: str) -> inspect.Parameter:
         help=_sentence(facts["describe"]),
         hidden=not facts["is_basic"],
         rich_help_panel=facts["group"],
+        autocompletion=words(*_known(setting)) if _known(setting) else None,
     )
     return inspect.Parameter(
         setting, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )
 
 
-def _sentence(words: str) -> str:
+def _known(setting: str) -> tuple[str, ...]:
+    """The words that a setting takes; empty if it takes others too."""
+    known: tuple[str, ...] = FIELDS[setting].metadata["known"]
+    return DEVICES if setting == "device" else known
+
+
+def _sentence(text: str) -> str:
     """Words that begin with a small letter, as a sentence."""
-    return f"{words[0].upper()}{words[1:]}."
+    return f"{text[0].upper()}{text[1:]}."
 
 
-def read_assignments(words: Sequence[str]) -> dict[str, Any]:
+def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
     """Parse settings such as ``weight_decay=0.01``; option names are allowed too.
 
     Raises:
@@ -91,7 +112,7 @@ def read_assignments(words: Sequence[str]) -> dict[str, Any]:
     """
     names = {name: name for name in FIELDS} | {option_of(name).removeprefix("--").replace("-", "_"): name for name in FIELDS}
     found: dict[str, Any] = {}
-    for word in words:
+    for word in assignments:
         named, equals, text = word.partition("=")
         key = named.strip().removeprefix("--").replace("-", "_")
         if not equals or not text.strip():
@@ -130,19 +151,30 @@ class GroupedCommand(TyperCommand):
     shows_all = False
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        """Write the arguments, and the options under the headings of ``GROUPS``."""
-        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", *GROUPS)}
+        """Write the arguments, the options of this command, and the others under the headings of ``GROUPS``."""
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in ("Arguments", OPTIONS, *GROUPS)}
         for each in self.get_params(ctx):
             is_hidden, each.hidden = getattr(each, "hidden", False), False  # type: ignore[attr-defined]
             record = each.get_help_record(ctx)
             each.hidden = is_hidden  # type: ignore[attr-defined]
             if record is not None and (self.shows_all or not is_hidden):
-                group = getattr(each, "rich_help_panel", None) or "Output"
+                group = getattr(each, "rich_help_panel", None) or _GROUP_OF.get(each.name, OPTIONS)
                 sections["Arguments" if each.param_type_name == "argument" else group].append(record)
         for name, records in sections.items():
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """What the shell offers; expert options too."""
+        hidden: list[Any] = [each for each in self.params if getattr(each, "hidden", False)]
+        for each in hidden:
+            each.hidden = False
+        try:
+            return super().shell_complete(ctx, incomplete)
+        finally:
+            for each in hidden:
+                each.hidden = True
 
 
 def show_all_help(ctx: typer.Context, value: bool) -> None:

@@ -1,4 +1,4 @@
-"""Prints results on stdout: sentences without line breaks, and tables as wide as the terminal."""
+"""Prints results on stdout and notes on stderr: sentences and tables as wide as the terminal; sentences unbroken where there is none."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
 from visus.tables import Table, Text
+from visus.workbench.live_line import error_console, width_of
+from visus.workbench.wrapping import wrapped, wrapped_command
 
 WIDTH: Final = 160
 """Characters of a table where there is no terminal."""
@@ -23,7 +25,20 @@ def show(text: Text) -> None:
         if isinstance(block, Table):
             out.print(_rendered(block))
         else:
-            out.print(RichText(block), soft_wrap=True)
+            show_sentence(out, block)
+
+
+def show_sentence(out: Console, sentence: str, style: str = "") -> None:
+    """Print a sentence: in a terminal in lines of whole words, with further lines indented."""
+    wrap = wrapped_command if sentence.startswith("next: ") else wrapped
+    out.print(RichText(wrap(sentence, width_of(out), 2), style=style), soft_wrap=True)
+
+
+def warn(warnings: Sequence[str], word: str = "warning: ") -> None:
+    """Print warnings on stderr."""
+    out = error_console()
+    for warning in warnings:
+        show_sentence(out, f"{word}{warning}")
 
 
 def console() -> Console:

@@ -89,6 +89,7 @@ def train_and_print(
     *,
     as_json: bool,
     quiet: bool,
+    verbose: bool,
 ) -> None:
     """Train or resume; print the run folder, or with ``as_json`` its scores.
 
@@ -102,7 +103,7 @@ def train_and_print(
     # Stdout is for the run folder alone: what a person's own module prints goes to stderr.
     group = join_group()
     on_stop = print_when_stopped(stop.sentence if group.is_first else str)
-    screen = Screen(quiet or not group.is_first)
+    screen = Screen(quiet or not group.is_first, verbose=verbose)
     with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
 
         def follow(event: object) -> None:
@@ -129,7 +130,7 @@ def train_and_print(
             with group.local_first():
                 data = options.open(screen, choice)
             if choice is not None and choice.note:
-                screen.say(f"note: {choice.note}")
+                screen.say("note", choice.note)
             run = train(
                 data,
                 model,
@@ -165,7 +166,8 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
         recipe, opened = recipe.override(**given)
         if opened:
             screen.say(
-                f"note: these settings are decided again, because the options change the settings they depend on in {config}: {', '.join(opened)}"
+                "note",
+                f"these settings are decided again, because the options change the settings they depend on in {config}: {', '.join(opened)}",
             )
         return recipe
     except RecipeError as error:

@@ -135,6 +135,17 @@ class Augmentation:
             phrases.append(_in_pixels("blanked in a box of", self.cutout, size, sides if all(sides) else []))
         return phrases
 
+    def words(self, size: Sequence[int]) -> list[str]:
+        """The changes to samples of this size, a word or two for each; without those that round to zero.
+
+        >>> Augmentation("random", translate=0.05, cutout=0.3).words((28, 28))
+        ['mirrored', 'shifted', 'partly covered']
+        >>> Augmentation(translate=0.05, zoom=0.4).words((9,))
+        []
+        """
+        first = [phrase.split()[0] for phrase in self.sentences(size)]
+        return [{"blanked": "partly covered"}.get(word, word) for word in first if word != "not"]
+
 
 def _in_pixels(words: str, fraction: float, size: Sequence[int], pixels: Sequence[int]) -> str:
     """A phrase for a fraction of each axis in whole pixels, or that it rounds to zero along all axes or one."""

@@ -10,6 +10,7 @@ from typing import Any
 from visus.errors import DataError, printable, unknown_name
 from visus.units import write_number_of
 
+SHOWN = 3  # names of an action in its sentence
 MAX_EXAMPLES = 10
 """Number of sample names kept for each action. All samples are counted."""
 
@@ -148,6 +149,17 @@ class Ledger:
         """One sentence for each noted action, with the first three names; in the order of ``ACTIONS``."""
         return [self._sentence(action, count) for action, count in self.counts.items()]
 
+    def short_sentences(self) -> list[str]:
+        """As ``sentences``, with one name and at most one reason for each action.
+
+        >>> ledger = Ledger()
+        >>> ledger.note("resized", "a.jpg")
+        >>> ledger.note("resized", "b.jpg")
+        >>> ledger.short_sentences()
+        ['2 samples were resized (a.jpg, ...).']
+        """
+        return [self._sentence(action, count, shown=1) for action, count in self.counts.items()]
+
     def _add(self, action: str, count: int, names: Sequence[str], reasons: Mapping[str, str]) -> None:
         self._counts[action] = self._counts.get(action, 0) + count
         kept = self._examples.setdefault(action, [])
@@ -155,17 +167,16 @@ class Ledger:
         if reasons:
             self._reasons.setdefault(action, {}).update(reasons)
 
-    def _sentence(self, action: str, count: int) -> str:
+    def _sentence(self, action: str, count: int, shown: int = SHOWN) -> str:
         names = self._examples[action]
         reasons = self._reasons.get(action, {})
         if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
-            return _by_reason(action, count, reasons)
+            return _by_reason(action, count, reasons, shown)
         has_examples = names and (action not in _ALL_OR_NONE or count <= SHOWN)
-        examples = f" ({write_examples(names, count)})" if has_examples else ""
+        examples = f" ({write_examples(names, count, shown)})" if has_examples else ""
         return f"{ACTIONS[action].format(**_words(count))}{examples}."
 
 
-SHOWN = 3  # names
 _ALL_OR_NONE = frozenset(("learned from",))
 """Actions whose sentence names either all samples or none, since the predictions are printed next to it."""
 _MAX_REASONS = 6
@@ -196,13 +207,15 @@ def write_examples(samples: Sequence[str], count: int | None = None, shown: int 
     return ", ".join(names) + (", ..." if (len(samples) if count is None else count) > len(names) else "")
 
 
-def _by_reason(action: str, count: int, reasons: Mapping[str, str]) -> str:
+def _by_reason(action: str, count: int, reasons: Mapping[str, str], shown: int) -> str:
     """The number of samples, then each reason with its first samples, the most frequent reason first."""
     head = ACTIONS[action].format(**_words(count)).partition(":")[0]
     groups = group_reasons(reasons)
     if len(groups) == 1:
         reason, samples = groups[0]
-        return f"{head} ({write_examples(samples)}): {reason.rstrip('.')}."
+        return f"{head} ({write_examples(samples, shown=shown)}): {reason.rstrip('.')}."
+    if shown == 1:
+        return f"{head} ({write_examples(list(reasons), shown=shown)}), for {len(groups)} reasons."
     parts = [
         f"{len(samples):,} ({write_examples(samples)}): {reason.rstrip('.')}" for reason, samples in groups[:_MAX_REASONS]
     ]

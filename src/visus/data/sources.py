@@ -44,7 +44,7 @@ from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
 from visus.units import write_number_of
 
-SAMPLE_NAME = "Fashion-MNIST, the 10,000 test images, split 8,000 / 2,000"
+SAMPLE_NAME = "Fashion-MNIST sample"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
 _SAMPLE_SEED = 0
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")

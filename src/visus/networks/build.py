@@ -85,7 +85,7 @@ def build(
     with torch.device("meta"):
         network = _chain(nodes)
     try:
-        network.to_empty(device="cpu")
+        network._apply(_uninitialized)  # type: ignore[no-untyped-call]  # to_empty would import sympy, in tenths of a second
     except (RuntimeError, MemoryError):
         num_parameters = sum(node.num_parameters for node in nodes)
         raise DesignError(
@@ -216,3 +216,8 @@ _BUILDERS: dict[type[Layer], Callable[[Any, Shape], nn.Module]] = {
     Linear: lambda layer, shape: nn.Linear(shape[0], layer.out_features, bias=layer.bias),
 }
 _INSTANCE_NAMES = frozenset(vars(nn.Module())) | {"names", "has_projection", "body"}
+
+
+def _uninitialized(tensor: torch.Tensor) -> torch.Tensor:
+    """An uninitialized tensor on the CPU, with the shape and dtype of another."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")

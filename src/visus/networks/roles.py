@@ -5,6 +5,7 @@ The roles come from the autograd graph of one forward pass on the meta device, s
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from visus.networks.gates import SqueezeExcite
 from visus.networks.own_code import copied
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_FEW_VALUES = 3 * 64 * 64  # of a sample whose forward pass takes milliseconds
 _NORMS = (nn.modules.batchnorm._NormBase, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, LayerNorm)
 # Autograd nodes of positively homogeneous operations: f(k x) = k f(x) for k > 0.
 _HOMOGENEOUS = (
@@ -87,13 +89,15 @@ def other_norms(module: nn.Module) -> tuple[str, ...]:
 
 
 def accepts(module: nn.Module, input_shape: tuple[int, ...]) -> bool:
-    """Whether a network accepts samples of this shape. A copy runs on the meta device, or on zeros if it needs values.
+    """Whether a network accepts samples of this shape. A copy runs on zeros if they are few, else on the meta device, then on zeros.
+
+    On the meta device some operators, such as GELU, import ``torch._dynamo`` at their first call, which takes longer than a small forward pass.
 
     >>> pooled = nn.Sequential(nn.Conv1d(1, 2, 3), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(2, 3))
     >>> accepts(pooled, (1, 5)), accepts(pooled, (1, 2))
     (True, False)
     """
-    for device in ("meta", "cpu"):
+    for device in ("cpu",) if math.prod(input_shape) <= _FEW_VALUES else ("meta", "cpu"):
         try:
             with torch.random.fork_rng(devices=[]), torch.no_grad():
                 copied(module).to(device).train()(torch.zeros(2, *input_shape, device=device))

@@ -74,13 +74,14 @@ class StepDone:
 class EpochDone:
     """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` says whether its weights are now kept.
 
-    ``seconds_left`` is a forecast for the remaining epochs; 0 after the last one.
+    ``seconds_left`` is a forecast for the remaining epochs; 0 after the last one. ``is_averaged``: the averaged weights were validated.
     """
 
     epoch: int
     row: dict[str, float]
     is_best: bool
     seconds_left: float = math.nan
+    is_averaged: bool = False
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from visus.networks.fast import is_sped_up, slow_down, speed_up, unoptimized
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, freed_memory_kept
 from visus.networks.own_code import place_in_module
+from visus.progress import Progress
 from visus.training.arithmetic import make_autotuner
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from visus.training.distribution import ALONE, Group, is_lost_process, process_lost_error
@@ -149,7 +150,7 @@ class Training:
         if self.budget_s is not None:
             at.until_s = None if math.isinf(self.budget_s) else at.elapsed_s + self.budget_s
         if self.recipe.epochs:
-            self._measure_step_times()
+            yield from self._measure_step_times()
         yield Started(
             self.recipe.epochs,
             self.batches.num_steps,
@@ -332,7 +333,8 @@ class Training:
         self.folder.write_results(at.history)
         at.epoch, at.step = at.epoch + 1, 0
         at.loss_sum, at.num_right, at.num_seen, at.epoch_s = 0.0, 0, 0, 0.0
-        return EpochDone(at.epoch - 1, row, is_kept, 0.0 if self._reason_to_end() else self._seconds_left())
+        left = 0.0 if self._reason_to_end() else self._seconds_left()
+        return EpochDone(at.epoch - 1, row, is_kept, left, phase.is_averaged)
 
     def _validate(self, size: float) -> tuple[float, SampleResults]:
         """The training loss on the validation set, and the result of each sample; NaN and no results if the set is empty.
@@ -363,9 +365,11 @@ class Training:
             tuple(is_right.tolist()), tuple(calibrated_losses(logits, labels).tolist())
         )
 
-    def _measure_step_times(self) -> None:
+    def _measure_step_times(self) -> Iterator[Progress]:
         """Time two steps at every size on a copy of the network, for a forecast before the first epoch."""
-        for size in sorted(set(self.recipe.sides)):
+        sizes = sorted(set(self.recipe.sides))
+        for num_done, size in enumerate(sizes):
+            yield Progress("timing the kernels and a step", num_done, len(sizes))
             try:
                 step_s = self._time_step(size)
             except Exception:  # a person's own module may raise anything; the first real step will report it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, listed, notes
 from visus.units import write_bytes, write_number_of, write_shape
 from visus.workbench.progress_display import following
-from visus.workbench.screen import scaling
 from visus.workbench.train.starts import choice_of, read_for, start_of, suited_data
+from visus.workbench.training_lines import scaling
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,20 +57,23 @@ class DataCheck(Described):
         return (("samples of each class", self._class_table()),)
 
     def text(self) -> Text:
-        """Its classes and splits, its preprocessing, the initial weights of a training, and warnings.
+        """Whether there are warnings, then classes and splits, changes to the samples, and the next step.
 
         >>> [each.headings for each in visus.check(data).text() if isinstance(each, Table)]
         [('class', 'train', 'val', 'test')]
         """
         data = self.data
-        warnings = [f"warning: {warning}" for warning in data.warnings] or ["no warnings."]
+        found = write_number_of(len(data.warnings), "warning") if data.warnings else "no warnings"
+        samples = f"{data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}"
+        where = "" if data.given is None else f" {shlex.quote(str(data.given))}"
         return (
-            f"{data.name} ({data.samples.kind}): {data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}, {scaling(data)}",
+            f"{found}: {data.name} ({data.samples.kind}), {samples}, {write_number_of(len(data.classes), 'class', 'classes')}",
+            *(f"warning: {warning}" for warning in data.warnings),
             self._class_table(),
             *data_notes(data),
-            *warnings,
+            f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
             self.begins,
-            f"decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
+            f"next: visus train{where}",
         )
 
     def _class_table(self) -> Table:

@@ -22,7 +22,7 @@ from visus.pages.look.facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.pages.look.page import look_page
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text
-from visus.units import write_number_of, write_shape, write_share
+from visus.units import write_number_of, write_share
 from visus.workbench.look.inputs import NamedSample
 from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
@@ -38,6 +38,7 @@ from visus.workbench.look.measures import (
     unit_of,
 )
 from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
+from visus.workbench.look.verdict import answer_sentence, layer_lines, saliency_sentences
 from visus.workbench.modules import count_macs
 from visus.workbench.progress_display import following
 
@@ -123,35 +124,19 @@ class Look(Described):
         write_file(place, self.page())
         return place
 
-    def text(self) -> Text:
-        """The prediction, a row for each layer, and notes on them.
+    def text(self, *, verbose: bool = False) -> Text:
+        """The verdict, then the layers, and notes on them.
+
+        Args:
+            verbose: a row for each layer.
 
         >>> any(isinstance(each, Table) for each in looked.text())
         True
         """
         facts, lines = self.facts, list[str | Table]()
-        sample = facts.sample
-        if facts.answer is not None:
-            best = facts.answer.order[0]
-            share = write_share(float(facts.answer.probabilities[best]))
-            truth = f"; its label is {sample.truth}" if sample.truth else ""
-            lines.append(f"{sample.name}: {facts.answer.classes[best]}, {share}{truth}")
-        rows = (
-            (
-                each.path or "(the module)",
-                write_shape(each.shape),
-                each.field,
-                write_share(each.zero_share),
-                each.num_dead,
-                f"{len(each.sparse):,}",
-            )
-            for each in facts.layers
-        )
-        headings = ("layer", "shape", f"receptive field, {sample.unit}/stride", "zeros", "dead", "sparse")
-        lines.append(Table(tuple(rows), headings, (2, 3, 4, 5)))
-        over = f"{facts.num_over:,} samples" if facts.num_over > 1 else f"this {sample.noun} alone"
-        lines.append(f"zeros: of this {sample.noun}; dead and sparse {facts.channels}: over {over}")
-        lines += [note for note in (*facts.answer_notes, facts.dash, facts.missing.get("layers", "")) if note]
+        lines += [line for line in (answer_sentence(facts), *saliency_sentences(facts)) if line]
+        lines += layer_lines(facts, verbose=verbose)
+        lines += [note for note in (*facts.answer_notes, facts.missing.get("layers", "")) if note]
         for each in facts.layers:
             if each.never_positive and not each.is_rectified and len(each.shape) > 1:
                 lines.append(f"never above 0 in {each.path or 'the module'}: {len(each.never_positive):,}")

@@ -14,7 +14,7 @@ from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
 from visus.units import write_shape
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.runs.run import Run
-from visus.workbench.train.preparing import augmentation, takes_smaller
+from visus.workbench.train.preparing import augmentation, num_skipped, takes_smaller
 from visus.workbench.train.starts import Start
 
 
@@ -29,17 +29,18 @@ class DataOpened:
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Everything is decided, and the run folder exists."""
+class _Plan:
+    """What was decided for a training."""
 
     data: Data
     network: BuiltNetwork
     recipe: ResolvedRecipe
     machine: Machine
-    folder: Path
-    warnings: tuple[str, ...]
-    start: Start | None = None
-    mirroring: str = ""
+
+    @property
+    def short_changes(self) -> list[str]:
+        """The augmentation of the training samples, a word for each change."""
+        return augmentation(self.recipe).words(self.data.input_shape[1:])
 
     @property
     def changes(self) -> list[str]:
@@ -66,9 +67,34 @@ class Prepared:
     @property
     def num_left_out(self) -> int:
         """Number of training samples that each epoch skips because they do not fill a batch; different ones each time."""
-        num_samples, batch_size = len(self.data.split("train")), self.recipe.batch_size
-        is_whole = self.recipe.sampling == "balanced" or not self.recipe.epochs
-        return num_samples % batch_size if num_samples > batch_size and not is_whole else 0
+        return num_skipped(len(self.data.split("train")), self.recipe)
+
+
+@dataclass(frozen=True)
+class Planned(_Plan):
+    """Everything is decided; there is no run folder yet."""
+
+    start: Start | None = None
+    mirroring: str = ""
+
+
+@dataclass(frozen=True)
+class FirstLoss:
+    """The loss and accuracy of a new network on its first batch, before any step."""
+
+    loss: float
+    accuracy: float
+    num_samples: int
+
+
+@dataclass(frozen=True)
+class Prepared(_Plan):
+    """The run folder exists, and the training begins."""
+
+    folder: Path
+    warnings: tuple[str, ...]
+    start: Start | None = None
+    mirroring: str = ""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 from visus.data.opened import Data
 from visus.errors import ProcessLostError
 from visus.networks.machine import Machine
-from visus.progress import Monitor
+from visus.progress import Monitor, Progress
 from visus.training.distribution import Group
 from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
@@ -21,6 +21,7 @@ from visus.training.loop import Training
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
+from visus.units import split_name
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
@@ -147,12 +148,14 @@ class TrainingJob:
         """Calibrate and score the run, and write its report."""
         data, started = self.data, time.perf_counter()
         with self.group.all_local_threads():
+            self.monitor.emit(Progress(f"scoring the {split_name(data.scored_split)} set", 0))
             answers = run.answers(data, data.scored_split)
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
             scores = run.score(data, data.scored_split, answers)
             num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s)
+            self.monitor.emit(Progress("writing the report", 0))
             missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished)
             remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()

@@ -106,3 +106,9 @@ def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[
 def augmentation(recipe: ResolvedRecipe) -> Augmentation:
     """The random changes of the training samples."""
     return Augmentation(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Augmentation)})
+
+
+def num_skipped(num_samples: int, recipe: ResolvedRecipe) -> int:
+    """Number of training samples that each epoch skips because they do not fill a batch; different ones each time."""
+    is_whole = recipe.sampling == "balanced" or not recipe.epochs
+    return num_samples % recipe.batch_size if num_samples > recipe.batch_size and not is_whole else 0

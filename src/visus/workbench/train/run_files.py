@@ -29,6 +29,7 @@ from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.report.reports import Course, report_facts
 from visus.workbench.runs.learned_samples import write_known
 from visus.workbench.runs.own_data import write_contents
+from visus.workbench.train.preparing import num_skipped
 
 
 def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
@@ -71,6 +72,8 @@ def write_start(
         "network": made.asked,
         "network_reason": made.reason,
         "notes": list(data.samples.notes),
+        "decoded": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
+        "num_skipped_each_epoch": num_skipped(len(data.split("train")), recipe),
         "command": command,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }

@@ -18,7 +18,7 @@ from visus.errors import UsageError
 from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
-from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.progress import Monitor, OnEvent, Progress, ShouldStop
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join_group
 from visus.training.recipe import Recipe
@@ -31,10 +31,11 @@ from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
 from visus.workbench.screen import showing
 from visus.workbench.train.ending import ending_s
-from visus.workbench.train.events import DataOpened
+from visus.workbench.train.events import DataOpened, Planned
+from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
 from visus.workbench.train.job import CHANGEABLE_ON_RESUME, RemovedUnlessBegun, TrainingJob
-from visus.workbench.train.mirroring import ask_mirroring, write_mirroring
+from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
@@ -132,11 +133,13 @@ def _prepare_new(
     """Open the data, build the network, decide everything, and make the run folder."""
     given, network = asked.recipe, asked.network
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
+    monitor.emit(Progress("opening the data", 0))
     with group.local_first():
         data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, choose_input=choice, **monitor.keywords)
     if asked.pretrained:
         data = suited_data(data)
     backbone = choice.backbone if choice is not None and read_for(data) else None
+    monitor.emit(Progress("testing whether mirrored samples keep their class", 0))
     mirrors = ask_mirroring(given, data, group)
     made = make_network(
         backbone.design if network is None and backbone is not None else network,
@@ -161,6 +164,10 @@ def _prepare_new(
     if network is None and start is None and given.time_limit_s is not None:
         left_s = limit.left(ending_s(data, made))
         made, recipe = within_limit(made, given, left_s, data, machine, group, mirrors, monitor)
+    monitor.emit(Planned(data, made, recipe, machine, start, mirrors.sentence(data.noun) if mirrors else ""))
+    if start is None and group.is_first and (found := first_loss(made, data, recipe, machine)):
+        monitor.emit(found)
+    monitor.emit(Progress("compiling the kernels, once on this machine", 0))
     folder = new_run(group, output, name or data.short_name, metadata(data, made))
     write_start(folder, data, made, recipe, machine, command)
     if start is not None:
@@ -296,6 +303,7 @@ def resume(
     limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
         monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
+        monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
         job = TrainingJob(run, opened, made, recipe, machine, start, group, monitor, is_resumed=has_steps, limit=limit)
         return job.carry_out()
 

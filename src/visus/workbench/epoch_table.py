@@ -1,0 +1,105 @@
+"""The table of a training: a row for each epoch, whose numbers compare with those of the rows above, or a line that says that they do not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from visus.training.events import EpochDone
+from visus.units import write_duration, write_share
+
+_MARK: Final = "*"
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: its heading, its width, the text of a cell, and its turn to go where the terminal is narrow (0: never)."""
+
+    heading: str
+    width: int
+    cell: Callable[[EpochDone], str]
+    turn: int = 0
+
+
+class EpochTable:
+    """Writes the rows of a training as they come.
+
+    Args:
+        num_epochs: epochs of the training.
+        noun: image, signal or volume.
+        unit: unit of lengths along its axes.
+        is_augmented: whether training samples are changed at random.
+        width: columns of the terminal; None for a log.
+    """
+
+    def __init__(self, num_epochs: int, noun: str, unit: str, *, is_augmented: bool, width: int | None) -> None:
+        self._num_epochs, self._noun, self._unit, self._is_augmented = num_epochs, noun, unit, is_augmented
+        self._width = width
+        self._columns: tuple[_Column, ...] = ()
+        self._size: float | None = None
+        self._is_averaged = False
+
+    def lines(self, event: EpochDone) -> list[str]:
+        """The row of an epoch; before it the heading, or a line where the numbers stop to be comparable."""
+        lines = self._break(event) if self._columns else self._heading(event)
+        self._size, self._is_averaged = event.row["img_size"], event.is_averaged
+        cells = "".join(f"{column.cell(event):>{column.width}}" for column in self._columns)
+        name = f"{event.epoch + 1}/{self._num_epochs}"
+        return [*lines, f"{name:<8}{cells}{f' {_MARK}' if event.is_best else ''}"]
+
+    def legend(self, *, has_validation: bool) -> str:
+        """What the columns are measured on."""
+        of = f"augmented {self._noun}s" if self._is_augmented else f"{self._noun}s"
+        validation = f"validation: plain {self._noun}s after the epoch; " if has_validation else ""
+        return f"{validation}training: {of} during it; {_MARK}: kept so far"
+
+    def _heading(self, event: EpochDone) -> list[str]:
+        has_validation = not math.isnan(event.row["val_loss"])
+        self._columns = self._fitting(has_validation=has_validation)
+        return ["epoch   " + "".join(f"{column.heading:>{column.width}}" for column in self._columns)]
+
+    def _break(self, event: EpochDone) -> list[str]:
+        """A line above a row whose validation does not compare with the rows before it."""
+        changes = []
+        if event.row["img_size"] != self._size:
+            changes.append(f"at {event.row['img_size']:.0f} {self._unit}")
+        if event.is_averaged and not self._is_averaged:
+            changes.append("averaged weights")
+        return [f"-- from here {' and '.join(changes)}: compare only rows below --"] if changes else []
+
+    def _fitting(self, *, has_validation: bool) -> tuple[_Column, ...]:
+        """The columns that fit."""
+        columns = [
+            _Column("validation", 11, _share("val_accuracy"), 5),
+            _Column("loss", 8, _loss("val_loss"), 4),
+            _Column("training", 10, _share("train_accuracy"), 3),
+            _Column("loss", 8, _loss("train_loss"), 2),
+            _Column(f"{self._noun}s/s", max(10, len(self._noun) + 5), _rate, 1),
+            _Column("left", 12, _left),
+        ]
+        if not has_validation:
+            columns = columns[2:]
+        while self._width is not None and 8 + sum(each.width for each in columns) + 2 > self._width:
+            going = min((each for each in columns if each.turn), key=lambda each: each.turn, default=None)
+            if going is None:
+                break
+            columns.remove(going)
+        return tuple(columns)
+
+
+def _share(name: str) -> Callable[[EpochDone], str]:
+    return lambda event: write_share(event.row[name])
+
+
+def _loss(name: str) -> Callable[[EpochDone], str]:
+    return lambda event: f"{event.row[name]:.4f}"
+
+
+def _rate(event: EpochDone) -> str:
+    return f"{event.row['samples_per_second']:,.0f}"
+
+
+def _left(event: EpochDone) -> str:
+    return write_duration(event.seconds_left) if event.seconds_left > 0 else "-"

@@ -1,0 +1,234 @@
+"""What a training prints, as facts with a label: short ones for everybody, and details for ``--verbose``."""
+
+from __future__ import annotations
+
+import itertools
+import shlex
+from pathlib import Path
+
+import torch
+
+from visus.data.opened import Data
+from visus.evaluation.calibration import TemperatureFit
+from visus.evaluation.scores import Scores
+from visus.networks.fast import why_no_kernels
+from visus.networks.machine import Machine
+from visus.training.events import Finished, HeadFitted, Started
+from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share, write_size
+from visus.workbench.train.events import DataOpened, Planned
+
+MAX_WORDS = 60  # a longer design is not repeated on the screen
+Fact = tuple[str, str]
+"""A label and a text."""
+
+
+def scaling(data: Data) -> str:
+    """A short description of how values are normalized."""
+    plan = data.preprocessing
+    if plan.normalize == "fixed":
+        return "normalized like the training data of its weights"
+    by = "minimum and maximum" if plan.normalize == "min-max" else "mean and standard deviation"
+    return f"normalized by {by} of the training set"
+
+
+def data_fact(data: Data) -> Fact:
+    """What was found in the data."""
+    names = {"train": "training", "val": "validation", "test": "test"}
+    parts = ", ".join(f"{len(data.split(name)):,} {word}" for name, word in names.items() if len(data.split(name)))
+    shape = write_shape(data.input_shape)
+    classes = write_number_of(len(data.classes), "class", "classes")
+    return "data", f"{data.name}: {classes}; {shape} {data.noun}s: {parts}"
+
+
+def ledger_facts(data: Data) -> list[Fact]:
+    """Every kind of change to the samples in a line, and where all of it is listed."""
+    facts = [("ledger", sentence) for sentence in data.ledger.short_sentences()]
+    if facts and data.given is not None and data.ledger.short_sentences() != data.ledger.sentences():
+        facts.append(("", f"all of it: visus check {quoted(data.given)}"))
+    return facts
+
+
+def input_facts(event: DataOpened) -> list[Fact]:
+    """Details of the data."""
+    data, store = event.data, event.data.store
+    facts = [
+        (
+            "input",
+            f"{write_shape(data.input_shape)}, {scaling(data)}; decoded {'before' if store.was_there else 'now'} into "
+            f"{write_bytes(store.pixels.nbytes)} at {store.folder}",
+        )
+    ]
+    if data.preprocessing.shuffle_seed is not None:
+        facts.append(
+            (
+                "shuffled",
+                f"the positions of every {data.noun} are in one fixed random order (seed {data.preprocessing.shuffle_seed}), "
+                "after all other changes",
+            )
+        )
+    return facts
+
+
+def network_fact(event: Planned) -> Fact:
+    """The network, its size, and where it is computed."""
+    made, machine = event.network, event.machine
+    asked = made.asked if len(made.asked) <= MAX_WORDS and "\n" not in made.asked else "a design of its own"
+    return "network", f"{asked}, {write_count(made.num_parameters)} parameters, {machine.precision} on {_place(machine)}"
+
+
+def _place(machine: Machine) -> str:
+    return write_number_of(torch.get_num_threads(), "core") if machine.device.type == "cpu" else str(machine.device)
+
+
+def training_fact(event: Planned, started: Started | None = None) -> Fact:
+    """How long it trains, and how training samples are changed.
+
+    Args:
+        event: the plan.
+        started: the forecast; None while there is none.
+    """
+    data, recipe = event.data, event.recipe
+    if not recipe.epochs:
+        return "training", f"none: {recipe.reasons.get('epochs', 'as asked')}"
+    whole = f" of {len(data.split('train')) - event.num_left_out:,} {data.noun}s" if event.num_left_out else ""
+    words = [f"{write_number_of(recipe.epochs, 'epoch')}{whole}{_forecast(started)}"]
+    changes = event.short_changes
+    words.append(f"{data.noun}s {', '.join(changes)}" if changes else f"{data.noun}s not augmented")
+    if sizes := _sizes(event):
+        words.append(sizes)
+    return "training", "; ".join(words)
+
+
+def _forecast(started: Started | None) -> str:
+    if started is None or started.seconds_left != started.seconds_left:
+        return ""
+    about = f", about {write_duration(started.seconds_left)}"
+    if started.epochs_expected < started.num_epochs - 0.05:
+        return f"{about}: about {started.epochs_expected:.1f} of them fit into the time limit"
+    return about
+
+
+def _sizes(event: Planned) -> str:
+    """How the size of the samples changes during the training; empty if it does not."""
+    lengths = event.data.input_shape[1:]
+    shapes = [tuple(max(1, round(side * length)) for length in lengths) for side in event.recipe.sides]
+    if not lengths or set(shapes) == {tuple(lengths)}:
+        return ""
+    first, *_, last = (shape for shape, _ in itertools.groupby([shapes[0], *shapes]))
+    is_square = len(lengths) > 1 and len(set(lengths)) == 1
+    texts = [write_size(shape[-1:] if is_square else shape) for shape in (first, last)]
+    unit = texts[-1].split()[-1]
+    texts = [text.removesuffix(f" {text.split()[-1]}") for text in texts]
+    unit = "px" if is_square and len(lengths) == 2 else unit
+    if first == last:
+        return f"size {texts[-1]} {unit} throughout" if len(set(shapes)) == 1 else f"size changes, last {texts[-1]} {unit}"
+    return f"size {'grows' if first < last else 'goes'} from {texts[0]} to {texts[-1]} {unit}"
+
+
+def plan_details(event: Planned) -> list[Fact]:
+    """What was decided, and why."""
+    data, recipe, facts = event.data, event.recipe, list[Fact]()
+    facts.append(("machine", event.machine.reason))
+    if recipe.epochs:
+        all_of_them = " (as many as there are)" if recipe.batch_size == len(data.split("train")) else ""
+        facts.append(
+            (
+                "recipe",
+                f"{write_number_of(recipe.epochs, 'epoch')}, batches of {recipe.batch_size}{all_of_them}, {recipe.optimizer} at "
+                f"{recipe.learning_rate:g}, seed {recipe.seed}; training {data.noun}s are {', '.join(event.changes) or 'not changed'}",
+            )
+        )
+        facts.append(
+            ("loss", f"cross-entropy with label smoothing of {recipe.label_smoothing:g}, in training and validation")
+        )
+    if event.start is not None:
+        facts.append(("epochs", f"{'none: ' if not recipe.epochs else ''}{recipe.reasons.get('epochs', 'as asked')}"))
+    if event.mirroring:
+        facts.append(("mirroring", event.mirroring))
+    if event.num_left_out:
+        facts.append(
+            (
+                "skipped",
+                f"{write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
+                "each epoch skips that many, different ones each time",
+            )
+        )
+    return facts
+
+
+def kernels_fact(event: Planned) -> Fact | None:
+    """Whose kernels compute the training; None where there is no choice. It compiles them if they are not compiled."""
+    machine = event.machine
+    if event.recipe.kernels != "auto" or (machine.device.type, machine.precision) != ("cpu", "bfloat16"):
+        return None
+    missing = why_no_kernels()
+    return "kernels", f"PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"
+
+
+def head_fact(event: HeadFitted) -> Fact:
+    """How good the head of a pretrained network is."""
+    how = (
+        "its own is kept, since it is at least as good as a fitted one"
+        if event.keeps_own
+        else f"fitted on {write_number_of(event.num_views, 'view')} of each training sample"
+    )
+    return "head", (
+        f"{write_share(event.accuracy)} of {event.num_samples:,} samples that it was not fitted on are correct; {how} "
+        f"(in {write_duration(event.seconds)})"
+    )
+
+
+def finished_fact(event: Finished) -> Fact:
+    """How long it was trained, and what is kept."""
+    why = "" if event.reason == "all epochs" else f" ({event.reason})"
+    kept = f"the weights of epoch {event.best_epoch}" if event.best_epoch else "the initial weights"
+    return "trained", f"{_epochs(event)} in {write_duration(event.seconds)}{why}; kept: {kept}"
+
+
+def _epochs(event: Finished) -> str:
+    """How many epochs were trained; an epoch that was cut counts as a part."""
+    if event.epochs_trained == event.num_epochs:
+        return write_number_of(event.num_epochs, "epoch")
+    return f"{event.epochs_trained:.{1 if event.epochs_trained >= 0.1 else 3}f} epochs"
+
+
+def result_fact(scores: Scores, noun: str) -> Fact:
+    """The accuracy with its interval, and what guessing has."""
+    words = {"test": f"test {noun}s", "val": f"validation {noun}s"}
+    bias = "; there is no test set, and these chose the weights" if scores.split == "val" else ""
+    return "result", (
+        f"{write_share(scores.accuracy)} of {scores.num_samples:,} {words.get(scores.split, f'{scores.split} {noun}s')} are correct "
+        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}); "
+        f"always guessing {scores.baseline_class}: {write_share(scores.baseline)}{bias}"
+    )
+
+
+def trust_fact(fit: TemperatureFit, noun: str) -> Fact:
+    """Whether probabilities can be believed."""
+    if not fit.is_used or fit.error_before is None or fit.error_after is None:
+        return "trust", f"probabilities are not calibrated: {fit.reason}"
+    return "trust", (
+        f"calibrated: probabilities are off by {100 * fit.error_after:.1f} points on average, not {100 * fit.error_before:.1f} "
+        f"({write_number_of(fit.num_samples, f'validation {noun}')})"
+    )
+
+
+def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
+    """How the probabilities were calibrated; None if they were not."""
+    if not fit.is_used or fit.error_before is None or fit.error_after is None:
+        return None
+    back = f" and the label smoothing of {fit.smoothing:g} inverted" if fit.smoothing else ""
+    return "calibrated", (
+        f"temperature {fit.temperature:.3g}{back}, fitted on {write_number_of(fit.num_samples, f'validation {noun}')}: expected calibration "
+        f"error there {100 * fit.error_after:.1f} points instead of {100 * fit.error_before:.1f} (cross-validated)"
+    )
+
+
+def next_fact(folder: Path) -> Fact:
+    """What to type next."""
+    return "next", f"visus predict {quoted(folder)} FILES..."
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))

@@ -1,0 +1,183 @@
+"""The screen of a training: a table whose numbers compare, lines of whole words, a live line, and a first loss that changes nothing."""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rich.cells import cell_len
+from rich.console import Console
+
+import visus
+from visus.networks import weights
+from visus.progress import Progress
+from visus.training.events import EpochDone
+from visus.training.recipe import Recipe
+from visus.workbench import live_line
+from visus.workbench.epoch_table import EpochTable
+from visus.workbench.live_line import LiveLine, showing_work
+from visus.workbench.train import training as trainings
+from visus.workbench.wrapping import fitting, labeled, wrapped
+
+
+def epoch(number: int, size: int = 28, *, is_averaged: bool = False, is_best: bool = True, val: float = 0.9) -> EpochDone:
+    row = {
+        "epoch": number,
+        "img_size": size,
+        "train_loss": 1.4493,
+        "train_accuracy": 0.699,
+        "val_loss": 1.2684 if val == val else math.nan,
+        "val_accuracy": val,
+        "samples_per_second": 7169.4,
+        "seconds": 1.0,
+    }
+    return EpochDone(number - 1, row, is_best, 42.0 if number < 9 else 0.0, is_averaged)
+
+
+def table(width: int | None = None, *, is_augmented: bool = True) -> EpochTable:
+    return EpochTable(9, "image", "px", is_augmented=is_augmented, width=width)
+
+
+# ---- the table ----
+
+
+def test_the_heading_comes_once_and_a_row_has_the_numbers_of_its_epoch() -> None:
+    found = table()
+    assert found.lines(epoch(1)) == [
+        "epoch    validation    loss  training    loss  images/s        left",
+        "1/9          90.0 %  1.2684    69.9 %  1.4493     7,169        42 s *",
+    ]
+    assert found.lines(epoch(9, is_best=False)) == ["9/9          90.0 %  1.2684    69.9 %  1.4493     7,169           -"]
+
+
+def test_a_line_stands_where_numbers_stop_to_be_comparable() -> None:
+    found = table()
+    found.lines(epoch(1, 21))
+    assert len(found.lines(epoch(2, 21))) == 1
+    assert found.lines(epoch(3, 24))[0] == "-- from here at 24 px: compare only rows below --"
+    assert found.lines(epoch(4, 24, is_averaged=True))[0] == "-- from here averaged weights: compare only rows below --"
+    assert len(found.lines(epoch(5, 24, is_averaged=True))) == 1
+    fresh = table()
+    fresh.lines(epoch(1, 21))
+    both = fresh.lines(epoch(2, 28, is_averaged=True))
+    assert both[0] == "-- from here at 28 px and averaged weights: compare only rows below --"
+
+
+@pytest.mark.parametrize("width", range(24, 80))
+def test_a_narrow_terminal_loses_columns_and_never_the_validation_accuracy_first(width: int) -> None:
+    lines = table(width).lines(epoch(1))
+    assert all(cell_len(line) <= width for line in lines)
+    if width >= 33:
+        assert "90.0 %" in lines[1]
+
+
+def test_without_a_validation_set_there_are_no_such_columns() -> None:
+    lines = table().lines(epoch(1, val=math.nan))
+    assert lines[0].split() == ["epoch", "training", "loss", "images/s", "left"]
+    assert "nan" not in lines[1]
+
+
+def test_the_legend_says_what_is_measured_on_what() -> None:
+    assert table().legend(has_validation=True) == (
+        "validation: plain images after the epoch; training: augmented images during it; *: kept so far"
+    )
+    assert table(is_augmented=False).legend(has_validation=False) == "training: images during it; *: kept so far"
+
+
+# ---- lines of whole words ----
+
+
+@pytest.mark.parametrize("width", [20, 37, 60, 100])
+def test_wrapped_lines_fit_and_lose_no_word(width: int) -> None:
+    text = "note      the 12 classes of 日本語 images were read from a folder: visus check data shows them all"
+    lines = wrapped(text, width, 10).split("\n")
+    assert all(cell_len(line) <= width for line in lines)
+    assert " ".join(" ".join(lines).split()) == " ".join(text.split())
+
+
+def test_a_long_path_stays_whole() -> None:
+    path = "/a/" + 50 * "b"
+    assert path in wrapped(f"decoded into 3 MiB at {path}", 30, 2).split("\n  ")
+
+
+def test_a_log_is_not_broken() -> None:
+    assert labeled("note", 200 * "a b ", None).count("\n") == 0
+
+
+def test_a_live_line_drops_what_does_not_fit() -> None:
+    assert fitting(["epoch 1/9", "loss 1.2", "accuracy 90 %"], 19) == "epoch 1/9  loss 1.2"
+    assert fitting(["a long stage", "3 of 4"], 6) == "a long"
+
+
+# ---- the live line ----
+
+
+def test_a_log_hears_of_long_work_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_line, "HEARTBEAT_S", 0.3)
+    screen = io.StringIO()
+    with LiveLine(Console(file=screen)) as line:
+        line.stage("decoding", 3, 8)
+        time.sleep(0.9)
+    assert screen.getvalue().splitlines()[0] == "          decoding  3 of 8"
+
+
+def test_a_log_hears_nothing_of_short_work() -> None:
+    screen = io.StringIO()
+    with LiveLine(Console(file=screen)) as line:
+        line.stage("decoding", 3, 8)
+    assert screen.getvalue() == ""
+
+
+def test_a_terminal_shows_a_stage_with_its_seconds_and_clears_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_line, "APPEARS_S", 0.0)
+    screen = io.StringIO()
+    with LiveLine(Console(file=screen, force_terminal=True, width=40)) as line:
+        line.on_event(Progress("scoring", 3, 8))
+        time.sleep(1.5)
+    text = screen.getvalue()
+    assert "scoring  3 of 8  1 s" in text
+    assert text.endswith(("\x1b[2K", "\x1b[?25h\r\x1b[1A\x1b[2K"))
+
+
+def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with showing_work("scoring", quiet=True) as on_event:
+        on_event(Progress("scoring", 3, 8))
+    assert capsys.readouterr() == ("", "")
+
+
+# ---- the first loss ----
+
+
+def test_the_first_loss_is_that_of_the_first_batch_and_changes_no_weight(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = Recipe(epochs=2, batch_size=8, precision="float32", device="cpu", kernels="pytorch")
+    network = "conv(4, 3), norm, relu, dropout(0.5), globalpool, linear(classes)"
+    events: list[Any] = []
+    states: list[torch.Tensor] = []
+
+    def follow(event: object) -> None:
+        events.append(event)
+        states.append(torch.get_rng_state())
+
+    with_it = visus.train(photos, network, recipe, output=tmp_path, name="with", on_event=follow, progress=False)
+    (first,) = [event for event in events if type(event).__name__ == "FirstLoss"]
+    names = [type(event).__name__ for event in events]
+    assert names.index("Planned") < names.index("FirstLoss") < names.index("Prepared")
+    assert torch.equal(states[names.index("Planned")], states[names.index("FirstLoss")])
+    assert first.num_samples == 8
+    assert 0 <= first.accuracy <= 1
+    assert 0.2 < first.loss < 2.5  # of two classes, guessing has 0.69
+    monkeypatch.setattr(trainings, "first_loss", lambda *_: None)
+    without = visus.train(photos, network, recipe, output=tmp_path, name="without", progress=False)
+    for which in ("best", "last"):
+        one, two = (
+            weights.load(folder / "weights" / f"{which}.safetensors")[0] for folder in (with_it.folder, without.folder)
+        )
+        assert one.keys() == two.keys()
+        assert all(torch.equal(one[name], two[name]) for name in one)
