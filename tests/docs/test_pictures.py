@@ -24,9 +24,6 @@ from drawing.fingerprints import FOLDER, differences, fingerprint, read_manifest
 from drawing.terminal import screen_lines, terminal
 
 ROOT = Path(__file__).resolve().parents[2]
-NOT_YET_SHOWN: set[str] = set()
-"""Figures that no document shows yet."""
-
 PAGE = (
     "<html><style>\np { color: red }</style><main>\n<header>A head</header>\n<section class='panel'>91.6 %</section>\n"
     "<section><h2>Confusion matrix</h2><section>inner</section><br><img src='a'></section>\n<div class='look'>"
@@ -63,7 +60,7 @@ def test_every_figure_is_shown_with_a_text_for_readers_who_do_not_see_it() -> No
             shown.setdefault(name, []).append(text)
             assert len(text) >= 30, f"{path.relative_to(ROOT)}: say in the alt text of {name}.png what it shows: '{text}'"
     assert shown.keys() <= FIGURES.keys(), "a document shows an image that no module draws"
-    assert set(FIGURES) - set(shown) == NOT_YET_SHOWN, "name exactly the figures that no document shows in NOT_YET_SHOWN"
+    assert set(FIGURES) <= set(shown), "no document shows a figure"
 
 
 def test_a_fingerprint_sees_words_and_styles_and_no_digits() -> None:
