@@ -22,6 +22,8 @@ from drawing.figure import Figure, SourcePage
 from drawing.figures import FIGURES, present_fingerprint
 from drawing.fingerprints import FOLDER, differences, fingerprint, read_manifest
 from drawing.terminal import screen_lines, terminal
+from drawing.train import plain_transcript, quoted
+from drawing.training import QUOTING
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (
@@ -61,6 +63,13 @@ def test_every_figure_is_shown_with_a_text_for_readers_who_do_not_see_it() -> No
             assert len(text) >= 30, f"{path.relative_to(ROOT)}: say in the alt text of {name}.png what it shows: '{text}'"
     assert shown.keys() <= FIGURES.keys(), "a document shows an image that no module draws"
     assert set(FIGURES) <= set(shown), "no document shows a figure"
+
+
+@pytest.mark.parametrize("name", QUOTING)
+def test_a_document_quotes_the_training_of_the_figure(name: str) -> None:
+    text = (ROOT / name).read_text("utf-8")
+    assert plain_transcript() in text, f"{name} quotes another training. Run scripts/pictures --train train"
+    assert quoted(text) == text
 
 
 def test_a_fingerprint_sees_words_and_styles_and_no_digits() -> None:
