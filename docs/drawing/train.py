@@ -57,10 +57,10 @@ def shortened(lines: Sequence[str]) -> list[str]:
 
 
 def plain_transcript() -> str:
-    """The transcript without colors and without most epochs, as README.md and ``docs/start.md`` quote it."""
+    """The transcript without colors and with two of its epochs, as README.md and ``docs/start.md`` quote it."""
     lines = [_COLOR.sub("", line).rstrip() for line in TRANSCRIPT.read_text("utf-8").splitlines()]
     epochs = [place for place, line in enumerate(lines) if re.match(r"\d+/\d+ |-- ", line)]
-    lines[epochs[FIRST - 1] : epochs[-LAST - 1] + 1] = ["..."]
+    lines[epochs[0] + 1 : epochs[-1]] = ["..."]
     return "\n".join(lines) + "\n"
 
 
