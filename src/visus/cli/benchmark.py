@@ -33,7 +33,10 @@ def benchmark(
     compile: Annotated[bool, typer.Option("--compile", help="Also measure torch.compile.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Measure predictions and training steps per second, in every way to compute the network here, with the same outputs."""
+    """Measure predictions and training steps per second.
+
+    Every way to compute the network here is measured, and its outputs are compared with PyTorch's.
+    """
     from visus.cli.show import show
     from visus.units import read_duration
     from visus.workbench.benchmark.measuring import benchmark as measure
