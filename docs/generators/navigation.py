@@ -95,7 +95,7 @@ def navigation(pages: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _python(folder: str, pages: set[str]) -> list[Any]:
-    """The list of names, each name, the packages and the results; each page is titled by its name."""
+    """The list of names, each name, the modules and the results; each page is titled by its name."""
 
     def titled(part: str) -> list[Any]:
         names = sorted(
@@ -103,5 +103,5 @@ def _python(folder: str, pages: set[str]) -> list[Any]:
         )
         return [{name: f"{part}{name}.md"} for name in sorted(names, key=str.lower) if name != "index"]
 
-    below = {"Packages": titled(f"{folder}modules/"), "Results": titled(f"{folder}results/")}
-    return [f"{folder}index.md", *titled(folder), *({name: entries} for name, entries in below.items() if entries)]
+    groups = [(title, titled(f"{folder}{title.lower()}/")) for title in ("Modules", "Results")]
+    return [f"{folder}index.md", *titled(folder), *({title: entries} for title, entries in groups if entries)]

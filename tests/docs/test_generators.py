@@ -62,7 +62,7 @@ def test_navigation_has_every_page_once_and_in_order() -> None:
                         "reference/python/index.md",
                         {"look": "reference/python/look.md"},
                         {"Run": "reference/python/Run.md"},
-                        {"Packages": [{"design": "reference/python/modules/design.md"}]},
+                        {"Modules": [{"design": "reference/python/modules/design.md"}]},
                         {"Results": [{"Look": "reference/python/results/Look.md"}]},
                     ]
                 }
