@@ -70,7 +70,7 @@ def label_errors_part(facts: ReportFacts) -> str:
     repeated = len(found.suspicious) - len(drawn)
     verb = "is" if repeated == 1 else "are"
     more = (
-        f"{repeated} of the most confident mistakes {verb} among the {len(found.suspicious)} with the largest gap."
+        f"{repeated} of them {verb} among the most confident mistakes above."
         if repeated
         else ""
     )
