@@ -13,7 +13,7 @@ from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, listed, notes
 from visus.units import write_bytes, write_number_of, write_shape
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, read_for, start_of, suited_data
 from visus.workbench.training_lines import scaling
 

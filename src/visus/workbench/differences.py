@@ -10,7 +10,7 @@ from visus.design.difference import RowPair, pairs
 from visus.design.table import cells
 from visus.tables import Described, Table, Text
 from visus.units import write_bytes, write_count, write_number_of
-from visus.workbench.progress_display import working
+from visus.workbench.live_line import working
 from visus.workbench.summaries import Detail, InputShape, StepMemory, summarize, training_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Speed, choose, describe, quick_speed
 from visus.tables import Described, Table, Text
 from visus.units import write_bytes
-from visus.workbench.progress_display import working
+from visus.workbench.live_line import working
 
 
 @dataclass(frozen=True, repr=False)

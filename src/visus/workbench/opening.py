@@ -11,7 +11,7 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Normalize
 from visus.data.store import MAX_UNREADABLE
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, suited_data
 
 

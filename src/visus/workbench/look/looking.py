@@ -40,7 +40,7 @@ from visus.workbench.look.measures import (
 from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.look.verdict import answer_sentence, layer_lines, saliency_sentences
 from visus.workbench.modules import count_macs
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 
 UNTRAINED: Final = "This network is untrained: everything here shows its initial weights, and its predictions mean nothing."
 

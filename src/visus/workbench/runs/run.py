@@ -12,7 +12,7 @@ from torch import nn
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
 from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
 from visus.workbench.runs.saved import SavedRun, read_run

@@ -34,7 +34,7 @@ from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_count, write_number_of, write_share
 from visus.workbench.modules import OBJECT_PREFIX, make_network
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.runs.calibration import read_calibration
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
