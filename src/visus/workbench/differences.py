@@ -104,7 +104,7 @@ class Difference(Described):
         >>> visus.diff("conv(8, 3), relu", "conv(8, 5), relu", (3, 32, 32)).text()[0].rows[1]
         ('>', 'conv1', 'conv(8, 5, bias=True)', '8 x 28 x 28', '608', '470 k', '5/1')
         """
-        return (self._row_table(), *self.sentences())
+        return Text((self._row_table(), *self.sentences()))
 
     def to_json(self) -> dict[str, Any]:
         """The totals of both networks and the matched rows as plain data.
