@@ -56,6 +56,19 @@ def shortened(lines: Sequence[str]) -> list[str]:
     return found
 
 
+def plain_transcript() -> str:
+    """The transcript without colors and with two of its epochs, as README.md and ``docs/start.md`` quote it."""
+    lines = [_COLOR.sub("", line).rstrip() for line in TRANSCRIPT.read_text("utf-8").splitlines()]
+    epochs = [place for place, line in enumerate(lines) if re.match(r"\d+/\d+ |-- ", line)]
+    lines[epochs[0] + 1 : epochs[-1]] = ["..."]
+    return "\n".join(lines) + "\n"
+
+
+def quoted(document: str) -> str:
+    """A document whose block of text that begins with the line ``data`` is the transcript."""
+    return re.sub(r"(?<=^```text\n)data .*?(?=^```$)", lambda _: plain_transcript(), document, flags=re.M | re.S)
+
+
 def _first_word(line: str) -> str:
     return re.sub(r"\d+", "#", (_COLOR.sub("", line).split() or [""])[0])
 

@@ -25,6 +25,8 @@ FLATTENED: Final = (
     "conv(32, 3, padding=1), norm, relu, maxpool(2), flatten, linear(classes)"
 )
 NUM_EPOCHS: Final = 10
+QUOTING: Final = ("README.md", "docs/start.md")
+"""Documents that quote what the training prints."""
 _NEEDED: Final = ("design.txt", "weights/best.safetensors")
 
 
@@ -42,6 +44,9 @@ def _train_default(folder: Path) -> None:
     written = train.transcript(folder)
     runs.keep_run(folder / "runs" / runs.DEFAULT, runs.DEFAULT)
     runs.TRANSCRIPT.write_text(written, "utf-8")
+    for name in QUOTING:
+        path = runs.FOLDER.parents[2] / name
+        path.write_text(train.quoted(path.read_text("utf-8")), "utf-8")
 
 
 def _train_for_shifts(folder: Path) -> None:

@@ -94,7 +94,7 @@ def navigation(pages: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _python(folder: str, pages: set[str]) -> list[Any]:
-    """The list of names, each name, and the results; each page is titled by its name."""
+    """The list of names, each name, the modules and the results; each page is titled by its name."""
 
     def titled(part: str) -> list[Any]:
         names = sorted(
@@ -102,5 +102,5 @@ def _python(folder: str, pages: set[str]) -> list[Any]:
         )
         return [{name: f"{part}{name}.md"} for name in sorted(names, key=str.lower) if name != "index"]
 
-    results = titled(f"{folder}results/")
-    return [f"{folder}index.md", *titled(folder), *([{"Results": results}] if results else [])]
+    groups = [(title, titled(f"{folder}{title.lower()}/")) for title in ("Modules", "Results")]
+    return [f"{folder}index.md", *titled(folder), *({title: entries} for title, entries in groups if entries)]

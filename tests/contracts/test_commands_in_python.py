@@ -55,6 +55,7 @@ OTHER_NAMES = {
     "size_in": "input_size",
     "size_out": "output_size",
     "time_limit": "time_limit_s",
+    "verbose": "on_event, and text of a look",
     "workers": "num_workers",
     "output": "Look.write",
 }

@@ -30,30 +30,10 @@ def options_of(command: Any) -> set[str]:
     return {way for ways in written for way in ways if way.startswith("-")}
 
 
-def test_readme_lists_every_command(tree: Tree) -> None:
-    listed = [re.findall(r"`visus (\w+)", row[0]) for row in tree.table("README.md", "Commands")]
-    assert sorted(name for names in listed for name in names) == sorted(name for name in commands() if " " not in name)
-
-
-def test_readme_names_only_options_that_exist(tree: Tree) -> None:
+def test_readme_writes_only_options_that_exist(tree: Tree) -> None:
     existing = set().union(*(options_of(command) for command in commands().values()))
-    named = {way for row in tree.table("README.md", "Options") for way in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", row[0])}
-    assert named
-    assert named <= existing, sorted(named - existing)
-
-
-FOREIGN = {"--nproc-per-node", "--max-restarts", "--help"}  # of torchrun, and of all
-
-
-def test_readme_and_pages_write_only_options_that_exist(tree: Tree) -> None:
-    import typer
-
-    from peers.command import app as peer_benchmark
-
-    scripts = options_of(typer.main.get_command(peer_benchmark))
-    existing = set().union(*(options_of(command) for command in commands().values())) | FOREIGN | scripts
     written = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", tree.document("README.md")))
-    assert len(written) > 20
+    assert written
     assert written <= existing, sorted(written - existing)
 
 
@@ -63,13 +43,6 @@ def test_every_command_and_option_has_its_help() -> None:
         options = [option for option in command.params if option.name != "help" and not getattr(option, "hidden", False)]
         silent += [f"visus {name} {option.opts[0]}" for option in options if not getattr(option, "help", None)]
     assert not silent, "without help: " + ", ".join(silent)
-
-
-def test_every_option_of_the_commands_is_named_in_the_readme_or_its_help(tree: Tree) -> None:
-    readme = tree.document("README.md")
-    shared = set.intersection(*(options_of(command) for command in commands().values())) - {"--help"}
-    unnamed = {option for option in shared if f"`{option}`" not in readme}
-    assert not unnamed, f"options of every command that README.md does not name: {sorted(unnamed)}"
 
 
 def described_fields(kind: type) -> set[str]:

@@ -7,7 +7,6 @@ in one process each; ``text`` and ``yaml`` are never run. The folder ``photos`` 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +27,13 @@ def calls_of(tree: Tree) -> list[list[str]]:
         (language, content) for language, content in fences(tree.document("README.md")) if language in {"sh", "console"}
     ]
     return [call for fence in shell for line in shell_lines(*fence) for call in visus_calls(line)]
+
+
+def test_it_is_short(tree: Tree) -> None:
+    text = tree.document("README.md")
+    assert len(text.split()) <= 900
+    [python] = [content for language, content in fences(text) if language == "python"]
+    assert len([line for line in python.splitlines() if line.strip()]) <= 8
 
 
 def test_every_fence_has_a_known_language(tree: Tree) -> None:
@@ -106,10 +112,3 @@ def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
     left = {path.name for path in (project / "runs" / "photos").iterdir()}
     assert {file.path.partition("/")[0] for file in RUN_FILES if not file.condition} <= left
     assert {name for name in left if not is_run_file(name)} <= {"weights", "checkpoint"}
-
-
-def test_what_a_run_leaves_is_the_list_of_the_code(tree: Tree) -> None:
-    listed = {name for row in tree.table("README.md", "What a run leaves") for name in re.findall(r"`([\w.]+)`", row[0])}
-    top = {file.path.partition("/")[0]: file.condition for file in RUN_FILES}
-    assert listed <= set(top), sorted(listed - set(top))
-    assert {name for name, condition in top.items() if not condition} <= listed

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 import visus
 from visus.design import resolve_network
-from visus.design.families.compact import SCALES
+from visus.design.families.compact import SCALES, compact
 from visus.networks import step_cost
 from visus.networks.step_cost import StepConfig, StepCost
 from visus.progress import SILENT
@@ -244,9 +244,6 @@ def test_the_command_line_reports_the_reason(
     assert "network   compact(scale=0.5), " in answer.err
 
 
-def test_the_readme_says_what_is_added_and_which_scales_there_are() -> None:
-    text = " ".join((Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split())
+def test_the_docstring_of_compact_lists_its_scales() -> None:
     *others, widest = (f"{scale:g}" for scale in SCALES)
-    assert f"the scales are {', '.join(others)} and {widest}." in text
-    assert "plus a quarter for validation" in text
-    assert ALLOWANCE == 1.25
+    assert f"scale: {', '.join(others)} or {widest}." in (compact.__doc__ or "")
