@@ -192,7 +192,7 @@ _MAX_VALUE: Final = 60  # characters of a value within a repr
 
 def _short(value: object) -> str:
     """A value in at most ``_MAX_VALUE`` characters, or its type and size; text is never cut."""
-    if hasattr(value, "dtype") and getattr(value, "shape", ()):
+    if hasattr(value, "dtype") and getattr(value, "shape", None):
         return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"  # type: ignore[attr-defined]
     if isinstance(value, (tuple, list)) and any(isinstance(each, ShortFields) or hasattr(each, "dtype") for each in value):
         text = f"({', '.join(map(_short, value))}{',' if len(value) == 1 else ''})"

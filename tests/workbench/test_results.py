@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,25 @@ def test_a_run_is_asked_all_that_is_there(run: visus.Run) -> None:
     assert run.report().path == run.folder / "report.html"
     assert len(run.compare(run.folder).contenders) == 2
     assert run.mistakes(limit=1) is not None
+
+
+# ---- the history of a run ----
+
+
+def test_the_history_of_a_run_is_that_of_its_file(run: visus.Run) -> None:
+    with (run.folder / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    history = run.history
+    assert len(history) == len(rows) > 1
+    assert history.columns == tuple(rows[0])
+    for name in history.columns:
+        np.testing.assert_array_equal(history[name], [float(row[name]) for row in rows])
+    assert [row["epoch"] for row in history] == [float(row["epoch"]) for row in rows]
+    assert repr(history).splitlines()[0] == f"History of {len(rows)} epochs"
+    assert repr(history).count("\n") <= 6
+    assert history._repr_html_().count("<tr>") >= len(rows)
+    with pytest.raises(UsageError) as caught:
+        history["val_acuracy"]
+    assert str(caught.value).startswith(
+        "unknown column 'val_acuracy'. Did you mean 'val_accuracy'? Known: epoch, img_size, "
+    )

@@ -76,8 +76,8 @@ class Screen:
         self._live.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._live.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._live.close(is_done=kind is None)
 
     def say(self, label: str, text: str, style: str = "") -> None:
         """Print a fact with its label, in aligned lines."""
