@@ -265,7 +265,7 @@ def look(
         classes: names of a module's classes.
         raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
-        progress: False shows nothing on stderr; default: work that takes longer than two seconds shows its progress.
+        progress: False shows nothing on stderr; default: work that takes longer than a moment shows its progress.
         on_event: receives a ``Progress`` after each part.
         should_stop: called after each part; True raises ``CanceledError``.
 

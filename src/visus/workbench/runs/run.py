@@ -32,7 +32,7 @@ __all__ = ["Prediction", "Predictions", "Run", "load"]
 class Run(SavedRun):
     """A trained network with its run folder.
 
-    Most methods take ``progress``, ``on_event`` and ``should_stop``. Work that takes longer than two seconds shows its progress
+    Most methods take ``progress``, ``on_event`` and ``should_stop``. Work that takes longer than a moment shows its progress
     on stderr or in the notebook; ``progress=False`` shows nothing. ``on_event`` receives ``visus.progress.Progress`` objects. If
     ``should_stop`` returns True, the method raises ``CanceledError``.
 
