@@ -542,7 +542,9 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         [
             "Images of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point in the same direction, so "
             "neither mark is enough alone. Convolutions, global mean, linear; 20 epochs:",
-            table(["network", "dilation from the second on", "receptive field", "parameters", "accuracy (95 % interval)"], rows),
+            table(
+                ["network", "dilation from the second on", "receptive field", "parameters", "accuracy (95 % interval)"], rows
+            ),
             "Dilation widens the receptive field without extra weights or multiply-adds, as stride does for the layers after it.",
         ],
         figures,

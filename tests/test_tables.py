@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import inspect
+import pkgutil
 import re
+from dataclasses import dataclass
 
+import numpy as np
 import pytest
 
 import visus
 from visus.design.advice.pieces import Advice
 from visus.errors import DesignError
-from visus.tables import Brief, Described, Table, listed
+from visus.tables import Brief, Described, ShortFields, Table, Text, listed
 
 
 class Result(Described):
@@ -81,3 +87,67 @@ def test_advice_and_errors_print_their_sentences() -> None:
 def test_a_recipe_prints_what_is_set_and_reads_back(recipe: visus.Recipe, text: str) -> None:
     assert repr(recipe) == text
     assert eval(text, {"Recipe": visus.Recipe}) == recipe
+
+
+# ---- text ----
+
+
+def test_a_text_prints_its_sentences_and_aligned_tables_and_stays_a_tuple() -> None:
+    table = Table((("cat", "3"), ("a long name", "1,200")), ("class", "samples"), numbers=(1,))
+    text = Text(("2 classes", table, "note: it is small."))
+    assert str(text).splitlines() == [
+        "2 classes",
+        "class        samples",
+        "cat                3",
+        "a long name    1,200",
+        "note: it is small.",
+    ]
+    assert text == ("2 classes", table, "note: it is small.")
+    assert str(Table((("1", "20"), ("300",)), numbers=(0, 1))) == "  1  20\n300"
+    assert str(Text()) == ""
+
+
+def test_the_text_of_a_result_prints_with_every_number_of_its_tables() -> None:
+    found = visus.diff("lenet5", "conv(8, 5), relu, globalpool, linear(classes)", (1, 28, 28), 10)
+    printed = str(found.text())
+    assert "<visus" not in printed
+    assert "Table(" not in printed
+    for block in found.text():
+        for cell in (cell for row in block.rows for cell in row) if isinstance(block, Table) else [block]:
+            assert cell in printed
+
+
+# ---- values with arrays ----
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Measured(ShortFields):
+    path: str
+    values: np.ndarray
+    parts: tuple[object, ...] = ()
+    hidden: int = dataclasses.field(default=0, repr=False)
+
+
+def test_a_value_with_arrays_prints_their_shapes() -> None:
+    inner = Measured("conv1", np.zeros((2, 3), np.float32))
+    assert repr(inner) == "Measured(path='conv1', values=float32 (2, 3), parts=())"
+    outer = Measured("x" * 100, np.zeros(4), (inner, inner))
+    assert repr(outer) == f"Measured(path='{'x' * 100}', values=float64 (4,), parts=2 x Measured)"
+    assert repr(Measured("a", np.zeros(4), tuple(range(50)))).endswith("parts=50 x int)")
+    assert repr(Measured("a", np.zeros(4), (np.zeros(2), 1))).endswith("parts=(float64 (2,), 1))")
+
+
+def test_no_result_of_examine_or_of_a_look_prints_an_array() -> None:
+    found = []
+    for package in ("visus.examine", "visus.pages.look"):
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            for _, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+                own = (
+                    kind.__module__.startswith(package)
+                    and dataclasses.is_dataclass(kind)
+                    and not kind.__name__.startswith("_")
+                )
+                if own and any("Array" in str(each.type) for each in dataclasses.fields(kind) if each.repr):
+                    found.append((kind.__name__, kind.__repr__ is ShortFields.__repr__))
+    assert len(found) > 10
+    assert [name for name, is_short in found if not is_short] == []

@@ -11,7 +11,7 @@ From a folder with a folder of images for each class to a network in use:
     run.look("new/cat.jpg").write("cat.html")    # what the network sees in one image
 
 Results print in a few lines, show tables in a notebook, and have text() and to_json(). Work
-that takes longer than two seconds shows its progress; progress=False turns that off.
+that takes longer than a moment shows its progress; progress=False turns that off.
 
 Data
     open_data    open a folder, table or array file: decoded once, split, every change counted

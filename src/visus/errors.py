@@ -231,6 +231,28 @@ def closest_name(name: str, known: Sequence[str]) -> str | None:
     return folded[matches[0]] if matches else None
 
 
+def unknown_layer(name: str, layers: Sequence[str]) -> str:
+    """The message for an unknown layer, with the closest path; of more than 12 layers only the first and the last are named.
+
+    Args:
+        name: the unknown path.
+        layers: the paths of all layers, in their order.
+
+    >>> unknown_layer("conv11", ["conv1", "relu1"])
+    "unknown layer 'conv11'. Did you mean 'conv1'? Known: conv1, relu1."
+    """
+    if len(layers) <= _MAX_LAYERS:
+        return unknown_name("layer", name, layers)
+    guess = closest_name(name, sorted(layers))
+    hint = f" Did you mean {guess!r}?" if guess else ""
+    return (
+        f"unknown layer {name!r}.{hint} There are {len(layers)}, from {layers[0]} to {layers[-1]}; visus summary lists them."
+    )
+
+
+_MAX_LAYERS = 12  # more are not listed in a message
+
+
 def join_messages(messages: Sequence[str]) -> str:
     """Several messages as one. A single message is returned unchanged; more are counted and listed, one per line.
 

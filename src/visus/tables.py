@@ -7,8 +7,9 @@ The command line and pages render the text. ``Described`` is the short form of a
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence, Sized
+from dataclasses import dataclass, fields
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,38 @@ class Table:
         """Of the heading, or of the longest row."""
         return len(self.headings) or max((len(row) for row in self.rows), default=0)
 
+    def __str__(self) -> str:
+        """The table as plain text: aligned columns with two spaces between them.
 
-Text = tuple[str | Table, ...]
-"""What a result says: sentences, one a line, and tables between them."""
+        >>> print(Table((("cat", "3"), ("dog", "12")), ("class", "samples"), numbers=(1,)))
+        class  samples
+        cat          3
+        dog         12
+        """
+        lines = [self.headings, *self.rows] if self.headings else list(self.rows)
+        widths = [
+            max((len(line[place]) for line in lines if place < len(line)), default=0) for place in range(self.num_columns)
+        ]
+        sides = [str.rjust if place in self.numbers else str.ljust for place in range(self.num_columns)]
+        return "\n".join(
+            "  ".join(side(cell, width) for cell, width, side in zip(line, widths, sides, strict=False)).rstrip()
+            for line in lines
+        )
+
+
+class Text(tuple[str | Table, ...]):
+    """What a result says: a tuple of sentences, and of tables between them; ``print`` writes one below the other.
+
+    >>> print(Text(("2 classes", Table((("cat", "3"),), ("class", "samples"), numbers=(1,)))))
+    2 classes
+    class  samples
+    cat          3
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self))
 
 
 def grid(cells: list[str], width: int) -> Table:
@@ -54,7 +84,7 @@ def notes(sentences: tuple[str, ...] | list[str]) -> Text:
     >>> notes(["it is small."])
     ('note: it is small.',)
     """
-    return tuple(f"note: {sentence}" for sentence in sentences)
+    return Text(f"note: {sentence}" for sentence in sentences)
 
 
 def write_rows(title: str, rows: Iterable[tuple[str, str]]) -> str:
@@ -136,6 +166,47 @@ class Brief:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._words()})"
+
+
+class ShortFields:
+    """A dataclass with arrays, whose ``repr`` has a short form of each field: an array is its dtype and shape, a long tuple its length.
+
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, repr=False)
+    ... class Found(ShortFields):
+    ...     path: str
+    ...     channels: tuple[int, ...]
+    >>> Found("conv1", (0, 1))
+    Found(path='conv1', channels=(0, 1))
+    >>> Found("conv1", tuple(range(64)))
+    Found(path='conv1', channels=64 x int)
+    """
+
+    def __repr__(self) -> str:
+        shown = [each.name for each in fields(self) if each.repr]  # type: ignore[arg-type]  # subclasses are dataclasses
+        return f"{type(self).__name__}({', '.join(f'{name}={_short(getattr(self, name))}' for name in shown)})"
+
+
+_MAX_VALUE: Final = 60  # characters of a value within a repr
+
+
+def _short(value: object) -> str:
+    """A value in at most ``_MAX_VALUE`` characters, or its type and size; text is never cut."""
+    if hasattr(value, "dtype") and getattr(value, "shape", None):
+        return f"{str(value.dtype).removeprefix('torch.')} {tuple(value.shape)}"  # type: ignore[attr-defined]
+    if isinstance(value, (tuple, list)) and any(isinstance(each, ShortFields) or hasattr(each, "dtype") for each in value):
+        text = f"({', '.join(map(_short, value))}{',' if len(value) == 1 else ''})"
+    else:
+        text = repr(value)
+    if len(text) <= _MAX_VALUE or isinstance(value, str):
+        return text
+    if isinstance(value, (tuple, list)):
+        kinds = dict.fromkeys(type(each).__name__ for each in value)
+        return f"{len(value):,} x {' or '.join(kinds)}"
+    if isinstance(value, ShortFields):
+        first = next(each.name for each in fields(value) if each.repr)  # type: ignore[arg-type]  # subclasses are dataclasses
+        return f"{type(value).__name__}({first}={_short(getattr(value, first))}, ...)"
+    return f"{type(value).__name__}({len(value):,})" if isinstance(value, Sized) else f"{type(value).__name__}(...)"
 
 
 def listed(names: Sequence[str], limit: int = 60) -> str:

@@ -87,6 +87,7 @@ COMMANDS = {
     "summary": ("summary", "compact", "--input", "1,28,28", "--classes", "10"),
     "compare": ("compare", "r", "r"),
     "experiment": ("experiment", "shuffle", "r", "-o", "runs"),
+    "benchmark": ("benchmark", "r", "--rounds", "1", "--batch-size", "4"),
     "doctor": ("doctor",),
 }
 
@@ -140,6 +141,13 @@ def test_every_number_of_a_training_is_that_of_its_files(terminal: Typed, tmp_pa
 def test_a_live_line_shows_the_first_loss_and_each_step(terminal: Typed) -> None:
     _, lines = terminal(80, *TRAIN)
     assert any(re.search(r"\bloss \d\.\d{3} before the first step", line) for line in lines)
+
+
+def test_a_benchmark_shows_its_work_as_the_other_commands_do(terminal: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visus.workbench.live_line.APPEARS_S", 0.0)
+    _, lines = terminal(80, *COMMANDS["benchmark"])
+    assert any(re.match(r"measuring  \d of \d", line) for line in lines)
+    assert not any(line.startswith("measuring: ") for line in lines)
 
 
 def test_the_details_are_printed_with_verbose_only(terminal: Typed) -> None:

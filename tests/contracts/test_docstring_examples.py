@@ -27,6 +27,7 @@ RESULTS = (
     *("visus.workbench.differences:Difference", "visus.workbench.doctor:MachineReport"),
     *("visus.workbench.experiment.antialias:Antialiased", "visus.workbench.experiment.task:TaskComparison"),
     *("visus.workbench.look.looking:Look", "visus.workbench.report.reports:Report"),
+    *("visus.workbench.runs.history:History",),
     *("visus.workbench.runs.predict:Prediction", "visus.workbench.runs.predict:Predictions"),
     *("visus.workbench.runs.shifts:ShiftReport",),
 )

@@ -1,6 +1,7 @@
 """The account: columns add up, receptive fields are the published ones, joins and global layers included."""
 
 import json
+import re
 import time
 from fractions import Fraction
 
@@ -9,12 +10,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from visus.design import account, alexnet, parse, resnet, resolve_network, vgg
+from visus.design import Account, account, alexnet, parse, resnet, resolve_network, vgg
 from visus.design.layers.registry import conv, flatten, layernorm, linear, maxpool, relu, softmax
 from visus.design.plan import Design
-from visus.errors import DesignError
+from visus.errors import DesignError, UsageError
 from visus.geometry import Field
 from visus.networks.build import build
+from visus.networks.trace import trace
 
 
 def fields(text, shape=(3, 32, 32)):
@@ -276,3 +278,40 @@ def test_a_long_signal_costs_no_more_time_than_a_short_one(text, shape):
     costs = account(design, shape, 5)
     assert time.process_time() - start < 0.3
     assert costs.rows[-1].fields[0].interval(0)
+
+
+# ---- a row by its path ----
+
+
+def test_a_row_is_found_by_its_path_with_the_values_of_its_window():
+    costs = account(
+        parse("conv(8, (5, 3), stride=2), relu, maxpool(3, 2), transposed(4, 2, stride=2), flatten, linear(classes)"),
+        (1, 40, 40),
+        3,
+    )
+    assert costs["conv1"] is costs.row("conv1") is costs.rows[0]
+    assert [(each.kernel_size, each.stride) for each in costs.windows("conv1")] == [(5, 2), (3, 2)]
+    assert [(each.kernel_size, each.stride) for each in costs.windows("pool1")] == [(3, 2), (3, 2)]
+    assert [(each.kernel_size, each.stride) for each in costs.windows("transposed1")] == [(2, 2), (2, 2)]
+    assert costs.windows("relu1") == costs.windows("linear1") == ()
+
+
+def test_a_module_has_the_windows_of_its_design():
+    design = parse("conv(8, 3, padding=1, dilation=1), norm, relu, maxpool(2), globalpool, linear(classes)")
+    of_design, of_module = account(design, (3, 32, 32), 10), trace(build(design, (3, 32, 32), 10), (3, 32, 32))
+    for path in ("conv1", "norm1", "pool1", "linear1"):
+        assert of_module.windows(path) == of_design.windows(path)
+
+
+@pytest.mark.parametrize("find", [Account.row, Account.__getitem__, Account.windows])
+def test_an_unknown_row_is_refused_with_the_closest_one(find):
+    with pytest.raises(UsageError) as caught:
+        find(account(parse("conv(8, 3), relu, globalpool, linear(classes)"), (1, 8, 8), 3), "conv11")
+    assert str(caught.value) == "unknown layer 'conv11'. Did you mean 'conv1'? Known: conv1, globalpool1, linear1, relu1."
+    with pytest.raises(UsageError) as caught:
+        find(account(resnet(18), (3, 64, 64), 3), "stage4.block2.residual1.conv")
+    assert re.fullmatch(
+        r"unknown layer 'stage4.block2.residual1.conv'. Did you mean 'stage4.block2.residual1.conv\d'\? There are \d+, from "
+        r"conv1 to linear1; visus summary lists them.",
+        str(caught.value),
+    )

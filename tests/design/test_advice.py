@@ -29,73 +29,73 @@ WASTEFUL = {
         "conv(4, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
         (1, 15, 15),
         None,
-        "pool1: (15 - 2 + 2*0)/2 + 1 = 7.5, rounded down to 7, and the last position of 15 on each axis is left over: 29 of its 225 positions, 12.9 %, are never read. What helps: ceil_mode=True (a map of 8 x 8, 26.6 k macs); or padding=1 (a map of 8 x 8, 26.6 k macs); or images of 16 x 16 or 14 x 14.",
+        "pool1: (15 - 2 + 2*0)/2 + 1 = 7.5, rounded down to 7, so no window reads the last position of 15 on each axis: 29 of 225 positions (12.9 %) are never read. Set ceil_mode=True: a map of 8 x 8, 26.6 k macs; or set padding=1: a map of 8 x 8, 26.6 k macs; or use images of 16 x 16 or 14 x 14.",
     ),
     "stride": (
         "conv(8, 2, stride=4), relu, globalpool, linear(classes)",
         (3, 32, 32),
         None,
-        "conv1: a window of 2 that moves 4 positions at a time steps over 2 of every 4: on a map of 32 x 32, 768 of its 1,024 positions, 75.0 %, are never read. What helps: kernel_size=4 (482 parameters, 24.7 k macs); or stride=2 (194 parameters, 24.7 k macs).",
+        "conv1: a window of 2 with stride 4 skips 2 of every 4 positions: on a map of 32 x 32, 768 of 1,024 positions (75.0 %) are never read. Set kernel_size=4: 482 parameters, 24.7 k macs; or set stride=2: 194 parameters, 24.7 k macs.",
     ),
     "gaps in a map": (
         "conv(4, 3, stride=4, dilation=2), relu, globalpool, linear(classes)",
         (3, 32, 32),
         None,
-        "conv1: a window of 3 with dilation 2 that moves 4 positions at a time never meets those between: on a map of 32 x 32, 799 of its 1,024 positions, 78.0 %, are never read. What helps: kernel_size=4, dilation=1 (246 parameters, 12.3 k macs).",
+        "conv1: a window of 3 with dilation 2 and stride 4 skips the positions in between: on a map of 32 x 32, 799 of 1,024 positions (78.0 %) are never read. Set kernel_size=4, dilation=1: 246 parameters, 12.3 k macs.",
     ),
     "gaps in a field": (
         "2 * [conv(8, 3, padding=2, dilation=2), relu], globalpool, linear(classes)",
         (3, 32, 32),
         None,
-        "block2.conv1: one position in the middle of the last map sees 9 x 9 px and reads 25 of these 81: its windows step over 69.1 % of what lies between (gridding). What helps: dilation=1 in block1.conv1 (a field of 7 px); or conv(8, 3, padding=1) after the last map (a field of 11 px, 1.48 k parameters, 1.40 M macs).",
+        "block2.conv1: one position in the middle of the last map has a receptive field of 9 x 9 px and reads 25 of these 81: its windows skip 69.1 % (gridding). Set dilation=1 in block1.conv1: a receptive field of 7 px; or add conv(8, 3, padding=1) after the last map: a receptive field of 11 px, 1.48 k parameters, 1.40 M macs.",
     ),
     "channels": (
         "conv(32, 3, padding=1), relu, maxpool(2), conv(8, 3, padding=1), relu, globalpool, linear(classes)",
         (3, 32, 32),
         None,
-        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: 32 x 1,024 = 32,768 numbers for each sample become 8 x 256 = 2,048, 6.2 % of them. What helps: 32 channels from there on (10.5 k parameters, 3.24 M macs).",
+        "conv2: the channels fall from 32 to 8 while the map shrinks from 32 x 32 to 16 x 16: of 32 x 1,024 = 32,768 values per sample, 8 x 256 = 2,048 remain (6.2 %). Use 32 channels from there on: 10.5 k parameters, 3.24 M macs.",
     ),
     "linear": (
         "conv(8, 3, padding=1), relu, maxpool(2), flatten, linear(64), relu, linear(classes)",
         (1, 28, 28),
         None,
-        "linear1: this layer holds 99.3 % of all parameters: 8 x 14 x 14 x 64 = 100,352 weights. Global pooling before it: 100 k to 576. What helps: globalpool in the place of flatten1 (101 k to 1.31 k parameters, 57.6 k macs).",
+        "linear1: this layer holds 99.3 % of all parameters: 8 x 14 x 14 x 64 = 100,352 weights. With global pooling before it, it has 576 parameters instead of 100 k. Replace flatten1 with globalpool: 101 k to 1.31 k parameters, 57.6 k macs.",
     ),
     "pool": (
         "conv(8, 8), relu, maxpool(3, stride=1, padding=1), flatten, linear(classes)",
         (1, 8, 8),
         None,
-        "pool1: the map that is pooled here is 1 x 1: the largest and the mean of 1 number are that number. What helps: leaving it out (610 parameters, 592 macs).",
+        "pool1: this layer pools a map of 1 x 1: the maximum and the mean of 1 value are that value. Remove it: 610 parameters, 592 macs.",
     ),
     "softmax": (
         "conv(8, 3), relu, globalpool, linear(classes), softmax",
         (1, 12, 12),
         None,
-        "softmax1: the network ends with a softmax, and the cross-entropy applies one itself: a second one squeezes 10 answers that lie between 0 and 1 to shares of at most e/(e + 9) = 23.2 %, and the gradient becomes small where an answer is sure. What helps: leaving out softmax1: no parameter is lost.",
+        "softmax1: the network ends with a softmax, and the cross-entropy loss applies softmax itself: the second softmax maps the probabilities of 10 classes to at most e/(e + 9) = 23.2 %, and the gradient becomes small where a prediction is confident. Remove softmax1, which has no weights.",
     ),
     "norm over a group": (
         "conv(6, 3), relu, globalpool, groupnorm(6), linear(classes)",
         (1, 12, 12),
         None,
-        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group, and a value minus its own mean is 0: the output is the trained shift, whatever the image. What helps: groupnorm(3), 2 values in each group (142 parameters, 5.46 k macs).",
+        "groupnorm1: 6 channels / 6 groups x 1 position = 1 value in each group. A single value minus its own mean is 0, so the output is the learned bias for every image. Use groupnorm(3), with 2 values in each group: 142 parameters, 5.46 k macs.",
     ),
     "norm over a batch": (
         "conv(6, 3), relu, globalpool, norm, linear(classes)",
         (1, 12, 12),
         None,
-        "norm1: in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value, and a value minus its own mean is 0 (torch raises an error here). What helps: batches of 2 samples or more; or layernorm, over 6 channels of each sample (142 parameters, 5.46 k macs).",
+        "norm1: in a batch of 1 sample, each channel is normalized over 1 sample x 1 position = 1 value. A single value minus its own mean is 0, and PyTorch raises an error. Use batches of 2 samples or more; or use layernorm, over 6 channels of each sample: 142 parameters, 5.46 k macs.",
     ),
     "unproductive": (
         "conv(8, 5, padding=2), relu, 2 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)",
         (1, 8, 8),
         None,
-        "block2.residual1.conv1: the input of this layer already has a receptive field of 9 px, and the image of 8 x 8 fits into it: this layer can add no new part of the image (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. What helps: images of 10 x 10 (340 k macs); or leaving out block2 (1.91 k parameters, 115 k macs).",
+        "block2.residual1.conv1: the input of this layer already has a receptive field of 9 px, which covers the image of 8 x 8: this layer cannot add context (Richter et al. 2021). It holds 1.60 k parameters (45.3 % of all) and 102 k macs. Use images of 10 x 10: 340 k macs; or remove block2: 1.91 k parameters, 115 k macs.",
     ),
     "object": (
         "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, globalpool, linear(classes)",
         (3, 32, 32),
         14,
-        "relu2: the last map sees 8 px, 6 less than an object of 14 px: no position of it can see such an object whole, and a detector cannot find the border of what it does not see. What helps: 2 more layers of conv(16, 3, padding=1), norm, relu (6.23 k parameters, 1.70 M macs); or images resized to 18 x 18, on which the object has 7.88 px.",
+        "relu2: the last map has a receptive field of 8 px, 6 less than an object of 14 px: no position sees such an object whole, and a detector cannot find a border that it does not see. Add 2 layers of conv(16, 3, padding=1), norm, relu: 6.23 k parameters, 1.70 M macs; or resize images to 18 x 18, where the object has 7.88 px.",
     ),
 }
 
@@ -129,7 +129,7 @@ def test_advice_as_json_has_four_names():
         "kind": "softmax",
         "path": "softmax1",
         "sentence": advice.sentence,
-        "remedies": ["leaving out softmax1: no parameter is lost"],
+        "remedies": ["remove softmax1, which has no weights"],
     }
 
 
@@ -152,7 +152,7 @@ def never_read(text, shape):
 )
 def test_positions_never_read_are_those_that_change_nothing_when_poisoned(name, layer, shape):
     unread, total = never_read(layer, shape)
-    assert f"{unread:,} of its {total:,} positions, {100 * unread / total:.1f} %, are never read" in WASTEFUL[name][3]
+    assert f"{unread:,} of {total:,} positions ({100 * unread / total:.1f} %) are never read" in WASTEFUL[name][3]
 
 
 @pytest.mark.parametrize(
@@ -189,11 +189,11 @@ def test_pixels_in_gaps_are_those_that_change_nothing_in_the_middle():
     block = "conv(8, 3, padding=2, dilation=2), relu"
     read, spans = seen_from_the_middle(f"{block}, {block}", (3, 32, 32))
     box = math.prod(spans)
-    told = f"sees {spans[0]} x {spans[1]} px and reads {read} of these {box}: its windows step over {100 * (box - read) / box:.1f} %"
+    told = f"field of {spans[0]} x {spans[1]} px and reads {read} of these {box}: its windows skip {100 * (box - read) / box:.1f} %"
     assert told in WASTEFUL["gaps in a field"][3]
     for remedied, size in ((f"conv(8, 3, padding=1), relu, {block}", 7), (f"{block}, {block}, conv(8, 3, padding=1)", 11)):
         assert seen_from_the_middle(remedied, (3, 32, 32)) == (size**2, [size, size])
-        assert f"(a field of {size} px" in WASTEFUL["gaps in a field"][3]
+        assert f": a receptive field of {size} px" in WASTEFUL["gaps in a field"][3]
 
 
 def test_numbers_on_falling_channels_are_those_of_the_tensors():
@@ -203,9 +203,8 @@ def test_numbers_on_falling_channels_are_those_of_the_tensors():
         if isinstance(layer, nn.Conv2d):
             layer.register_forward_hook(lambda _layer, _given, output: sizes.append(output[0].numel()))
     module(torch.zeros(1, 3, 32, 32))
-    assert (
-        f"= {sizes[0]:,} numbers for each sample become 8 x 256 = {sizes[1]:,}, {100 * sizes[1] / sizes[0]:.1f} % of them"
-        in (WASTEFUL["channels"][3].replace("6.2 %", f"{100 * sizes[1] / sizes[0]:.1f} %"))
+    assert f"= {sizes[0]:,} values per sample, 8 x 256 = {sizes[1]:,} remain ({100 * sizes[1] / sizes[0]:.1f} %)" in (
+        WASTEFUL["channels"][3].replace("6.2 %", f"{100 * sizes[1] / sizes[0]:.1f} %")
     )
 
 
@@ -219,7 +218,8 @@ def test_the_share_of_the_first_linear_layer_is_that_of_its_weights():
     )
     pooled = nn.Linear(8, first.out_features)
     assert (
-        f"{write_count(own)} to {write_count(sum(each.numel() for each in pooled.parameters()))}." in WASTEFUL["linear"][3]
+        f"has {write_count(sum(each.numel() for each in pooled.parameters()))} parameters instead of {write_count(own)}."
+        in WASTEFUL["linear"][3]
     )
 
 
@@ -251,7 +251,7 @@ def field_of(text):
 
 def test_the_field_that_enters_an_unproductive_layer_is_the_poisoned_one():
     first = "conv(8, 5, padding=2), relu, residual(conv(8, 5, padding=2), norm), relu"
-    assert f"a receptive field of {field_of(first)} px, and the image of 8 x 8 fits" in WASTEFUL["unproductive"][3]
+    assert f"a receptive field of {field_of(first)} px, which covers the image of 8 x 8" in WASTEFUL["unproductive"][3]
     assert f"images of {field_of(first) + 1} x {field_of(first) + 1}" in WASTEFUL["unproductive"][3]
     module = build(parse(WASTEFUL["unproductive"][0]), (1, 8, 8), 10)
     own = sum(each.numel() for each in module.get_submodule("block2.residual1.conv1").parameters())
@@ -262,7 +262,7 @@ def test_the_field_that_enters_an_unproductive_layer_is_the_poisoned_one():
 def test_the_field_that_is_smaller_than_an_object_is_the_poisoned_one():
     convs = "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu"
     size, more = field_of(convs), ", conv(16, 3, padding=1)"
-    assert f"sees {size} px, {14 - size} less than an object of 14 px" in WASTEFUL["object"][3]
+    assert f"a receptive field of {size} px, {14 - size} less than an object of 14 px" in WASTEFUL["object"][3]
     assert field_of(convs + more) < 14 <= field_of(convs + 2 * more)  # so two more layers are needed, and are enough
     assert 14 * 18 / 32 <= size < 14 * 19 / 32  # so 18 px is the largest image on which the object fits
     assert f"the object has {14 * 18 / 32:.3g} px" in WASTEFUL["object"][3]
@@ -305,7 +305,7 @@ def test_the_costs_of_a_remedy_are_those_of_the_module(name, text):
     shape = WASTEFUL[name][1]
     module = build(parse(text), shape, 10)
     parameters, macs = sum(each.numel() for each in module.parameters()), count_macs(module, shape)
-    told = WASTEFUL[name][3].partition("What helps: ")[2]
+    told = "; ".join(advice_on(name)[0].remedies)
     assert f"{write_count(macs)} macs" in told
     if "parameters" in told:
         assert f"{write_count(parameters)} parameters" in told
@@ -315,8 +315,8 @@ def test_several_norms_over_a_batch_are_reported_once_with_all_their_rows():
     design = parse("conv(6, 3), globalpool, norm, linear(5), norm, linear(classes)")
     (advice,) = advise(account(design, (1, 12, 12), 10), design, 10, batch_size=1)
     assert advice.paths == ("norm1", "norm2")
-    assert "over 1 sample x 1 position = 1 value, here and in 1 later norm, and a value" in advice.sentence
-    assert advice.remedies[1].startswith("layernorm, over 5 to 6 channels of each sample")
+    assert "over 1 sample x 1 position = 1 value, here and in 1 later norm. A single value" in advice.sentence
+    assert advice.remedies[1].startswith("use layernorm, over 5 to 6 channels of each sample")
 
 
 @pytest.mark.parametrize("batch_size", [None, 2, 64])
@@ -371,7 +371,7 @@ def test_rows_alone_report_the_same_sentence(name):
 def test_borders_that_are_small_on_each_map_are_reported_together():
     design = parse("maxpool(2), maxpool(2), globalpool, linear(classes)")
     assert [advice.text for advice in advise(account(design, (1, 255), 10), design, 10)] == [
-        "the output never reads 3 of the 255 px of the image: 1.2 %. What helps: images of 256 or 252."
+        "the output never reads 3 of the 255 px of the image (1.2 %). Use images of 256 or 252."
     ]
     assert [never_read("maxpool(2), maxpool(2)", (1, length))[0] for length in (252, 253, 254, 255, 256)] == [0, 1, 2, 3, 0]
 
@@ -389,8 +389,8 @@ def test_an_object_larger_than_the_image_is_said():
     design = parse("lenet5")
     (object_, _) = advise(account(design, (1, 32, 32), 10), design, 10, object_px=60)
     assert object_.text == (
-        "an object of 60 px does not fit the image of 32 x 32: no image shows one whole. Give the size that objects have in "
-        "images of this size, or larger images."
+        "an object of 60 px does not fit into the image of 32 x 32, so no image shows one whole. Give the size of objects in "
+        "images of this size, or use larger images."
     )
 
 
@@ -400,7 +400,7 @@ def test_images_are_reduced_no_further_than_the_design_allows():
     (advice,) = [
         each for each in advise(account(design, (1, 32, 32), 10), design, 10, object_px=31) if each.kind == "object"
     ]
-    assert advice.remedies[-1] == "images resized to 16 x 16, on which the object has 15.5 px"
+    assert advice.remedies[-1] == "resize images to 16 x 16, where the object has 15.5 px"
     reduced = advice.changes[-1]
     assert (reduced.input_shape, reduced.object_px) == ((1, 16, 16), 16)
     assert "object" not in {each.kind for each in advise(account(reduced.design, (1, 16, 16)), reduced.design, object_px=16)}
@@ -415,17 +415,17 @@ def test_images_are_reduced_no_further_than_the_design_allows():
         (
             "conv(16, 3, stride=5), globalpool, linear(classes)",
             (3, 224, 224),
-            "conv1: a window of 3 that moves 5 positions at a time steps over 2 of every 5: on a map of 224 x 224, 31,951 of its 50,176 positions, 63.7 %, are never read. What helps: kernel_size=5, padding=1 (1.39 k parameters, 2.43 M macs); or kernel_size=6, padding=1 (1.91 k parameters, 3.50 M macs).",
+            "conv1: a window of 3 with stride 5 skips 2 of every 5 positions: on a map of 224 x 224, 31,951 of 50,176 positions (63.7 %) are never read. Set kernel_size=5, padding=1: 1.39 k parameters, 2.43 M macs; or set kernel_size=6, padding=1: 1.91 k parameters, 3.50 M macs.",
         ),
         (
             "conv(16, 3, dilation=100), globalpool, linear(classes)",
             (3, 224, 224),
-            "conv1: a window of 3 with dilation 100 that moves 1 position at a time never meets those between: on a map of 224 x 224, 44,992 of its 50,176 positions, 89.7 %, are never read. What helps: dilation=1 (618 parameters, 21.3 M macs); or kernel_size=2 (378 parameters, 2.95 M macs).",
+            "conv1: a window of 3 with dilation 100 and stride 1 skips the positions in between: on a map of 224 x 224, 44,992 of 50,176 positions (89.7 %) are never read. Set dilation=1: 618 parameters, 21.3 M macs; or set kernel_size=2: 378 parameters, 2.95 M macs.",
         ),
         (
             "conv(16, 3, padding=50, dilation=50), conv(16, 3, padding=100, dilation=100), globalpool, linear(classes)",
             (3, 224, 224),
-            "conv2: one position in the middle of the last map sees 201 x 201 px and reads 25 of these 40,401: its windows step over 99.9 % of what lies between (gridding). What helps: dilation=1 in all 2 dilated layers (a field of 5 px).",
+            "conv2: one position in the middle of the last map has a receptive field of 201 x 201 px and reads 25 of these 40,401: its windows skip 99.9 % (gridding). Set dilation=1 in all 2 dilated layers: a receptive field of 5 px.",
         ),
     ],
 )
@@ -444,8 +444,8 @@ def test_a_softmax_over_one_answer_is_said_to_be_one():
     design = parse("conv(8, 3), globalpool, linear(1), softmax")
     (advice,) = advise(account(design, (1, 12, 12)), design)
     assert advice.text == (
-        "softmax1: the network ends with a softmax over 1 answer, which makes it 1 whatever the image. "
-        "What helps: leaving out softmax1: no parameter is lost."
+        "softmax1: the network ends with a softmax over 1 output, which is 1 for every image. "
+        "Remove softmax1, which has no weights."
     )
     assert torch.randn(5, 1).softmax(1).unique().tolist() == [1.0]
 
@@ -454,8 +454,8 @@ def test_what_is_left_after_a_remedy_is_reported_with_it():
     design = resolve_network("resnet(18)", input_shape=(3, 224, 224), num_classes=1000)
     (advice,) = advise(account(design, (3, 224, 224), 1000), design, 1000)
     assert [remedy.removes for remedy in advice.changes] == [True, False]
-    assert advice.remedies[1].startswith("leaving out stage4.block2 (")
-    assert advice.remedies[1].endswith(", after which 1 of these 3 layers still adds none")
+    assert advice.remedies[1].startswith("remove stage4.block2: ")
+    assert advice.remedies[1].endswith(", which leaves 1 of these 3 layers")
     (again,) = advise(account(advice.changes[1].design, (3, 224, 224)), advice.changes[1].design)
     assert again.paths == ("stage4.block1.residual1.conv2",)
 
@@ -468,11 +468,11 @@ def test_signals_and_volumes_are_reported_on_their_own_axes():
     design = parse("conv(4, 3), relu, maxpool(2), globalpool, linear(classes)")
     (signal,) = advise(account(design, (1, 17), 3), design, 3)
     assert (
-        "the last position of 15 on the axis is left over: 1 of its 15 positions, 6.7 %, are never read." in signal.sentence
+        "no window reads the last position of 15 on the axis: 1 of 15 positions (6.7 %) are never read." in signal.sentence
     )
     (volume,) = advise(account(design, (1, 9, 9, 9), 3), design, 3)
     assert (
-        "the last position of 7 on each axis is left over: 127 of its 343 positions, 37.0 %, are never read."
+        "no window reads the last position of 7 on each axis: 127 of 343 positions (37.0 %) are never read."
         in volume.sentence
     )
     assert 7**3 - 6**3 == 127
@@ -488,7 +488,7 @@ def test_numbers_that_pools_take_away_are_not_laid_to_the_channels():
     design = parse(text)
     (found,) = [each for each in advise(account(design, (3, 32, 32), 10), design, 10) if each.kind == "channels"]
     assert found.text == (
-        "conv2: the channels fall from 16 to 8 while the map shrinks from 32 x 32 to 1 x 1: 16 x 1,024 = 16,384 numbers for each sample "
-        "become 16 x 1 = 16 by the smaller map alone, and 8 x 1 = 8 by fewer channels, 50.0 % of those. What helps: 16 channels from "
-        "there on (890 parameters, 443 k macs)."
+        "conv2: the channels fall from 16 to 8 while the map shrinks from 32 x 32 to 1 x 1: of 16 x 1,024 = 16,384 values per sample, "
+        "the smaller map alone leaves 16 x 1 = 16, and fewer channels leave 8 x 1 = 8 (50.0 % of those). Use 16 channels from "
+        "there on: 890 parameters, 443 k macs."
     )

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 
 import pytest
+from docs.generators import generate
 from docs.generators.docstrings import to_markdown
 from docs.generators.navigation import ORDER, navigation
 from docs.generators.offline import outside_loads
@@ -71,6 +72,17 @@ def test_navigation_has_every_page_once_and_in_order() -> None:
         {"The class note": ["class_note.md"]},
     ]
     assert list(ORDER) == ["Start", "Tutorials", "How to", "Reference", "Concepts", "The class note", "Benchmarks"]
+
+
+def test_every_page_of_the_navigation_exists() -> None:
+    generated = {*generate(), "benchmarks-log.md"}  # hooks.py adds the log
+    missing = [
+        name
+        for order in ORDER.values()
+        for name in order
+        if not (FOLDER.parent / name).exists() and not any(page == name or page.startswith(name) for page in generated)
+    ]
+    assert missing == []
 
 
 def test_a_page_without_a_tab_is_an_error() -> None:

@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from drawing import __main__ as command
-from drawing import browser, figures, fingerprints, report
-from drawing.browser import SCALE, BrowserError, render
-from drawing.figure import Figure, SourcePage
-from drawing.figures import FIGURES, present_fingerprint
-from drawing.fingerprints import FOLDER, differences, fingerprint, read_manifest
-from drawing.terminal import screen_lines, terminal
-from drawing.train import plain_transcript, quoted
-from drawing.training import QUOTING
+from figures import __main__ as command
+from figures import browser, figures, fingerprints, report
+from figures.browser import SCALE, BrowserError, render
+from figures.figure import Figure, SourcePage
+from figures.figures import FIGURES, present_fingerprint
+from figures.fingerprints import FOLDER, differences, fingerprint, read_manifest
+from figures.terminal import screen_lines, terminal
+from figures.train import plain_transcript, quoted
+from figures.training import QUOTING
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (
@@ -187,12 +187,12 @@ def test_a_file_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_the_runs_of_the_figure_of_shifts_can_be_trained_again(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from drawing import runs, training
+    from figures import runs, training
 
     monkeypatch.setattr(training, "NUM_EPOCHS", 1)
     monkeypatch.setattr(runs, "FOLDER", tmp_path)
     training.train_runs(["shifts"])
-    committed = ROOT / "docs" / "drawing" / "runs"
+    committed = ROOT / "docs" / "figures" / "runs"
     for name in ("flatten", "antialiased"):
         files = sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*.*"))
         assert files == [Path("design.txt"), Path("weights/best.safetensors")]
@@ -201,7 +201,7 @@ def test_the_runs_of_the_figure_of_shifts_can_be_trained_again(monkeypatch: pyte
 
 @pytest.mark.parametrize("name", ["fingerprints", "terminal", "train"])
 def test_the_examples_in_docstrings_run(name: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"drawing.{name}"))
+    found = doctest.testmod(importlib.import_module(f"figures.{name}"))
     assert found.attempted > 0
     assert found.failed == 0
 

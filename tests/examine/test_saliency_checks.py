@@ -191,6 +191,10 @@ def test_mistakes_are_reported() -> None:
             "the map has the shape (2, 12, 12) and the samples (1, 1, 12, 12): give the samples of the map.",
         ),
         (lambda: weight_randomization(nn.Flatten(), samples), "there is no layer with weights to randomize."),
+        (
+            lambda: weight_randomization(module, samples, gradient_saliency),
+            "the target is a class, and not the function gradient_saliency. Give the method by its name: method=gradient_saliency.",
+        ),
     ):
         with pytest.raises(UsageError) as told:
             call()

@@ -244,3 +244,19 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_what_to_do(
     assert [path.name for path in (folder / "checkpoint").iterdir()] == ["last.safetensors"]
     monkeypatch.undo()
     assert same(weights_of(visus.resume(folder)), weights_of(whole))
+
+
+def test_a_checkpoint_of_another_dataset_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    run = visus.train(squares, TINY_NETWORK, quick, output=tmp_path)
+    file = run.folder / "checkpoint" / "last.safetensors"
+    with safetensors.safe_open(file, "pt") as opened:
+        metadata, tensors = opened.metadata(), {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    fingerprint = run.open_data().fingerprint
+    assert sum(text.count(fingerprint) for text in metadata.values()) == 1
+    safetensors.torch.save_file(
+        tensors, file, {name: text.replace(fingerprint, "another") for name, text in metadata.items()}
+    )
+    with pytest.raises(WeightsError) as caught:
+        visus.resume(run.folder)
+    assert str(caught.value).startswith(f"{file}: this checkpoint belongs to another dataset: 'another', not '")
+    assert str(caught.value).endswith("Continue with the same dataset, or start a new run without --resume.")

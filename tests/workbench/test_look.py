@@ -560,3 +560,41 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
     assert told in " ".join(answer.out.split())
     assert told in html.unescape((tmp_path / "page.html").read_text("utf-8"))
+
+
+# ---- in Python ----
+
+
+def test_a_layer_of_a_look_is_found_by_its_path(found: Look) -> None:
+    assert found["conv1"] is found.layer("conv1") is found.layers[0]
+    assert found["conv1"].maps.shape == found["conv1"].shape
+    with pytest.raises(UsageError) as caught:
+        found["conv2"]
+    assert (
+        str(caught.value) == "unknown layer 'conv2'. Did you mean 'conv1'? Known: conv1, globalpool1, linear1, norm1, relu1."
+    )
+
+
+def test_a_notebook_shows_the_first_saliency_map_and_the_first_filters(found: Look) -> None:
+    shown = found._repr_html_()
+    assert shown.startswith("<table><caption>Look at ")
+    num_maps, num_filters = min(1, len(found.facts.methods)), len(found.facts.kernels.kernels)
+    assert shown.count("<img") == shown.count("data:image/png;base64,") == num_maps + num_filters
+    assert "Filters of conv1." in shown
+    forced = dataclasses.replace(found.facts, methods=(found.facts.methods + found.facts.hidden)[:1])
+    with_map = Look(forced)._repr_html_()
+    assert f"{forced.methods[0].saliency.method} over the image: red where it matters most" in with_map
+    assert with_map.count("<img") == 1 + num_filters
+    without = Look(dataclasses.replace(found.facts, methods=(), kernels=None))._repr_html_()
+    assert "<img" not in without
+
+
+def test_a_map_that_fails_its_check_says_so_in_a_notebook(found: Look) -> None:
+    method = dataclasses.replace((found.facts.methods + found.facts.hidden)[0], curves=None)
+    shown = Look(dataclasses.replace(found.facts, methods=(method,)))._repr_html_()
+    assert "this map does not pass deletion and insertion" in shown
+
+
+def test_a_notebook_shows_no_drawing_of_a_signal() -> None:
+    module = nn.Sequential(nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(56, 2))
+    assert "<figure" not in visus.look(module, torch.rand(1, 16))._repr_html_()

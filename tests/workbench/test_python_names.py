@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import visus
 from visus.errors import UsageError
@@ -79,3 +82,21 @@ def test_compare_and_experiments_take_folders(run: Path, tmp_path: Path) -> None
     assert str(caught.value).endswith(
         "this network has no flatten and no stride to change, or is not a design: there is nothing to train."
     )
+
+
+def test_a_check_prints_what_is_on_the_ledger(tmp_path: Path) -> None:
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(12):
+            pixels = np.random.default_rng([number, len(name), name == "cat"]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    shutil.copy(tmp_path / "cat" / "0.png", tmp_path / "cat" / "copy.png")
+    whole = (tmp_path / "dog" / "0.png").read_bytes()
+    (tmp_path / "dog" / "0.png").write_bytes(whole[: len(whole) // 2])
+    found = visus.check(tmp_path, max_unreadable=0.2)
+    counts = found.data.ledger.counts
+    assert {"unreadable", "duplicate"} <= counts.keys()
+    line = next(line for line in repr(found).splitlines() if line.strip().startswith("ledger"))
+    assert line.split(maxsplit=1)[1].startswith(f"{sum(counts.values())} entries: ")
+    for action, count in counts.items():
+        assert f"{action} ({count})" in line

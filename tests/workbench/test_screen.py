@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import math
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from rich.cells import cell_len
-from rich.console import Console
 
 import visus
 from visus.networks import weights
-from visus.progress import Progress
 from visus.training.events import EpochDone
 from visus.training.recipe import Recipe
-from visus.workbench import live_line
 from visus.workbench.epoch_table import EpochTable
-from visus.workbench.live_line import LiveLine, showing_work
 from visus.workbench.train import training as trainings
 from visus.workbench.wrapping import fitting, labeled, wrapped
 
@@ -112,42 +106,6 @@ def test_a_log_is_not_broken() -> None:
 def test_a_live_line_drops_what_does_not_fit() -> None:
     assert fitting(["epoch 1/9", "loss 1.2", "accuracy 90 %"], 19) == "epoch 1/9  loss 1.2"
     assert fitting(["a long stage", "3 of 4"], 6) == "a long"
-
-
-# ---- the live line ----
-
-
-def test_a_log_hears_of_long_work_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_line, "HEARTBEAT_S", 0.3)
-    screen = io.StringIO()
-    with LiveLine(Console(file=screen)) as line:
-        line.stage("decoding", 3, 8)
-        time.sleep(0.9)
-    assert screen.getvalue().splitlines()[0] == "          decoding  3 of 8"
-
-
-def test_a_log_hears_nothing_of_short_work() -> None:
-    screen = io.StringIO()
-    with LiveLine(Console(file=screen)) as line:
-        line.stage("decoding", 3, 8)
-    assert screen.getvalue() == ""
-
-
-def test_a_terminal_shows_a_stage_with_its_seconds_and_clears_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(live_line, "APPEARS_S", 0.0)
-    screen = io.StringIO()
-    with LiveLine(Console(file=screen, force_terminal=True, width=40)) as line:
-        line.on_event(Progress("scoring", 3, 8))
-        time.sleep(1.5)
-    text = screen.getvalue()
-    assert "scoring  3 of 8  1 s" in text
-    assert text.endswith(("\x1b[2K", "\x1b[?25h\r\x1b[1A\x1b[2K"))
-
-
-def test_quiet_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with showing_work("scoring", quiet=True) as on_event:
-        on_event(Progress("scoring", 3, 8))
-    assert capsys.readouterr() == ("", "")
 
 
 # ---- the first loss ----

@@ -17,7 +17,7 @@ from visus.cli.stopping import Commands
 from visus.cli.streams import print_json, read_names
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
-from visus.workbench.live_line import showing_work
+from visus.workbench.live_line import showing_work, speaks
 
 app = typer.Typer(
     name="visus",
@@ -71,8 +71,6 @@ def visus(
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     """Convolutional networks: design, train, look inside and ship them, with nothing changed in silence."""
-    from visus.workbench.progress_display import speaks
-
     speaks.set(False)  # a command shows its own progress
     if version:
         from visus import __version__

@@ -11,6 +11,7 @@ import typer
 
 from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
+from visus.workbench.live_line import showing_work
 
 
 def benchmark(
@@ -33,17 +34,19 @@ def benchmark(
     compile: Annotated[bool, typer.Option("--compile", help="Also measure torch.compile.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Measure predictions and training steps per second.
+    """Measure predictions and training steps per second here.
 
-    Every way to compute the network here is measured, and its outputs are compared with PyTorch's.
+    Each way to compute the network is measured, and its outputs are compared with those of plain PyTorch.
     """
-    from visus.cli.show import show
     from visus.units import read_duration
-    from visus.workbench.benchmark.measuring import benchmark as measure
 
     if Path(network).is_dir():
         refuse_with("a run", {"--input": input_shape, "--classes": classes})
-    with contextlib.redirect_stdout(sys.stderr):  # what a person's own module prints is no result
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        # stdout is for the result; what a person's own module prints is none
+        from visus.cli.show import show
+        from visus.workbench.benchmark.measuring import benchmark as measure
+
         found = measure(
             network,
             shape_of(input_shape) if input_shape is not None else None,
@@ -54,7 +57,7 @@ def benchmark(
             rounds=rounds,
             time_limit_s=read_duration(time_limit) if time_limit is not None else None,
             compile=compile,
-            progress=True,
+            on_event=on_event,
         )
     if as_json:
         print_json(found.to_json())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -10,7 +10,7 @@ from rich.table import Column
 from rich.table import Table as RichTable
 from rich.text import Text as RichText
 
-from visus.tables import Table, Text
+from visus.tables import Table
 from visus.workbench.live_line import error_console, width_of
 from visus.workbench.wrapping import wrapped, wrapped_command
 
@@ -18,7 +18,7 @@ WIDTH: Final = 160
 """Characters of a table where there is no terminal."""
 
 
-def show(text: Text) -> None:
+def show(text: Iterable[str | Table]) -> None:
     """Print the text of a result."""
     out = console()
     for block in text:

@@ -17,7 +17,7 @@ import torch
 
 from visus.data.augment import Augmentation, BatchRandom, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.tables import Brief
+from visus.tables import Brief, ShortFields
 from visus.units import write_number_of
 
 MIN_IN_ORDER, MAX_VALUES = 16, 2**23  # minimum samples and maximum input values of an evaluation batch
@@ -89,8 +89,8 @@ class BatchShard:
         return slice(num_samples * self.index // self.count, num_samples * (self.index + 1) // self.count)
 
 
-@dataclass(frozen=True)
-class Batch:
+@dataclass(frozen=True, repr=False)
+class Batch(ShortFields):
     """A batch on the device.
 
     Args:

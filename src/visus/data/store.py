@@ -31,6 +31,7 @@ from visus.data.samples import Reader, Samples
 from visus.errors import DataError, ImageError, StorageError
 from visus.limits import usable_cores
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.tables import ShortFields
 from visus.units import write_bytes, write_share
 
 FORMAT = 3  # version of the entries; increase it if their format or the decoded values change
@@ -38,8 +39,8 @@ MAX_UNREADABLE = 0.05
 MAX_REASONS_SHOWN = 4
 
 
-@dataclass(frozen=True)
-class Store:
+@dataclass(frozen=True, repr=False)
+class Store(ShortFields):
     """The decoded samples of one dataset.
 
     Args:

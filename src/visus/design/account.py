@@ -13,8 +13,8 @@ from visus.design.arguments import Shape
 from visus.design.flow import Flow
 from visus.design.memory.moments import Memory
 from visus.design.table import HEADINGS, cells, write_fields, write_table
-from visus.errors import UsageError, unknown_name
-from visus.geometry import Field
+from visus.errors import UsageError, unknown_layer, unknown_name
+from visus.geometry import Field, TransposedWindow, Window
 from visus.tables import Brief, Described, Table, listed
 from visus.units import write_count, write_number_of, write_shape
 
@@ -171,6 +171,55 @@ class Account(Described):
         if len(self.rows) > MAX_ROWS:
             return ()
         return (("layers", Table(tuple(tuple(cells(row)) for row in self.rows), HEADINGS, (3, 4))),)
+
+    def row(self, path: str) -> Row:
+        """The row of a layer; ``account[path]`` is the same.
+
+        Args:
+            path: path of the layer, such as ``conv1`` or ``stage2.block1.conv1``.
+
+        Raises:
+            UsageError: no row has this path; the message has the closest one.
+
+        >>> account.row("conv1").output_shape
+        (4, 6, 6)
+        """
+        return self.rows[self._place(path)]
+
+    def __getitem__(self, path: str) -> Row:
+        """As ``row``.
+
+        >>> account["conv1"].num_parameters
+        112
+        """
+        return self.row(path)
+
+    def windows(self, path: str) -> tuple[Window | TransposedWindow, ...]:
+        """The window of a layer on each axis: kernel size, stride, padding and dilation.
+
+        Args:
+            path: path of a convolution, a transposed convolution or a pooling layer.
+
+        Returns:
+            One window for each axis of the input; empty if the layer has no window, or if the account has a row for each operation.
+
+        Raises:
+            UsageError: no row has this path; the message has the closest one.
+
+        >>> [(window.kernel_size, window.stride) for window in account.windows("conv1")]
+        [(3, 1), (3, 1)]
+        >>> account.windows("relu1")
+        ()
+        """
+        place = self._place(path)
+        ops = self.flows[place].axis_ops if self.flows is not None else ()
+        return tuple(each for each in ops if isinstance(each, (Window, TransposedWindow)))
+
+    def _place(self, path: str) -> int:
+        places = {row.path: place for place, row in enumerate(self.rows)}
+        if path not in places:
+            raise UsageError(unknown_layer(path, list(places)))
+        return places[path]
 
     @property
     def num_parameters(self) -> int:

@@ -108,7 +108,7 @@ class Twins(Described):
         headings = ("network", "parameters", "macs", "weights", "activations", "widths")
         kept = (f"{each.kind}: {KINDS[each.kind]}{f'; {each.note}' if each.note else ''}" for each in self.twins[1:])
         last = f"for one sample of {write_shape(self.input_shape)}, 4 bytes per value"
-        return (Table(tuple(rows), headings, (1, 2, 3, 4)), *kept, last)
+        return Text((Table(tuple(rows), headings, (1, 2, 3, 4)), *kept, last))
 
     def to_json(self) -> list[dict[str, Any]]:
         """The networks as plain data.

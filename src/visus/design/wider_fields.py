@@ -149,7 +149,7 @@ class Ways(Described):
                 lines.append(
                     f"{way.kind}: {way.field_px[0]} px instead of {self.now.field_px[0]} in {ratio:.2g} times the memory of the design as it is"
                 )
-        return (*lines, *(f"{each.kind}: no way: {each.reason}." for each in self.missing))
+        return Text((*lines, *(f"{each.kind}: no way: {each.reason}." for each in self.missing)))
 
     def to_json(self) -> dict[str, Any]:
         """All of them as plain data.

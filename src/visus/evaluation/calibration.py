@@ -20,6 +20,7 @@ from torch import Tensor
 
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
+from visus.tables import Brief
 from visus.units import split_name, write_number_of
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
@@ -116,8 +117,8 @@ class Reliability:
     bins: tuple[Bin, ...]
 
 
-@dataclass(frozen=True)
-class TemperatureFit:
+@dataclass(frozen=True, repr=False)
+class TemperatureFit(Brief):
     """The fitted temperature of a network, or the reason why none is used.
 
     Losses and errors are those of the samples of the fit. Those "after" are cross-validated: each fifth of the samples is evaluated with the temperature
@@ -142,6 +143,9 @@ class TemperatureFit:
     loss_after: float | None = None
     error_before: float | None = None
     error_after: float | None = None
+
+    def _words(self) -> str:
+        return self.sentence().rstrip(".")
 
     @property
     def is_used(self) -> bool:

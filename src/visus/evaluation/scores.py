@@ -197,15 +197,15 @@ class Scores(Described):
             _class_table(self.per_class),
         )
         confused = (f"{count} x {true} predicted as {predicted}" for true, predicted, count in self.most_confused(5))
-        return (*([learned] if learned else []), *head, *self._confusion_matrix(), *confused, *notes(self.notes))
+        return Text((*([learned] if learned else []), *head, *self._confusion_matrix(), *confused, *notes(self.notes)))
 
     def _confusion_matrix(self) -> Text:
         """The counts of every pair of classes; nothing if there are too many classes to read."""
         if len(self.per_class) > MAX_CLASSES_SHOWN:
-            return ()
+            return Text()
         rows = tuple((row.name, *map(str, counts)) for row, counts in zip(self.per_class, self.confusion, strict=True))
         head = "confusion matrix: rows are true classes, columns predicted classes in the same order"
-        return head, Table(rows, numbers=tuple(range(1, len(rows) + 1)))
+        return Text((head, Table(rows, numbers=tuple(range(1, len(rows) + 1)))))
 
     def confusion_csv(self) -> str:
         """The confusion matrix as CSV: a header of predicted classes, then one line per true class.

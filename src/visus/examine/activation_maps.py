@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.design.account import Fields
-from visus.errors import UsageError
+from visus.errors import UsageError, unknown_layer
 from visus.examine.layer_calls import (
     Array,
     Inputs,
@@ -30,16 +30,16 @@ from visus.examine.layer_calls import (
     run,
     select_layers,
     to_array,
-    unknown_layer,
 )
 from visus.networks.trace.rows import layer_text
+from visus.tables import ShortFields
 
 SPARSE = 0.95
 """A filter is called sparse where at least this share of its units, over positions and samples, is 0."""
 
 
-@dataclass(frozen=True, eq=False)
-class ChannelStatistics:
+@dataclass(frozen=True, eq=False, repr=False)
+class ChannelStatistics(ShortFields):
     """Statistics of each channel over positions and samples.
 
     Args:
@@ -53,8 +53,8 @@ class ChannelStatistics:
     mean: Array
 
 
-@dataclass(frozen=True, eq=False)
-class Activation:
+@dataclass(frozen=True, eq=False, repr=False)
+class Activation(ShortFields):
     """One call of a layer.
 
     Args:
@@ -118,8 +118,8 @@ class Activation:
         return tuple(int(channel) for channel in np.flatnonzero(self.zero_share >= SPARSE) if int(channel) not in dead)
 
 
-@dataclass(frozen=True, eq=False)
-class Activations:
+@dataclass(frozen=True, eq=False, repr=False)
+class Activations(ShortFields):
     """The layers in the order of computation.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from visus.errors import UsageError
+from visus.errors import UsageError, unknown_layer
 from visus.examine.layer_calls import (
     Array,
     Inputs,
@@ -30,16 +30,16 @@ from visus.examine.layer_calls import (
     resolve_position,
     run,
     to_array,
-    unknown_layer,
 )
 from visus.examine.layer_outputs import first_tensor
 from visus.networks.trace.rows import layer_text
+from visus.tables import ShortFields
 
 PADDING: Final = -1  # the input position of a tap that reads zero padding
 
 
-@dataclass(frozen=True, eq=False)
-class OutputTerms:
+@dataclass(frozen=True, eq=False, repr=False)
+class OutputTerms(ShortFields):
     """One output of a layer as a sum.
 
     Args:

@@ -33,14 +33,15 @@ from visus.examine.layer_calls import (
     resolve_position,
     run,
 )
+from visus.tables import ShortFields
 
 NOISE_SAMPLES = 16
 HALVES_NEED = 8
 _NO_POSITION: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class EffectiveField:
+@dataclass(frozen=True, eq=False, repr=False)
+class EffectiveField(ShortFields):
     """The influence of each pixel on a unit.
 
     Args:
@@ -93,8 +94,8 @@ class EffectiveField:
         return [energy.sum(axis=tuple(each for each in axes if each != axis)) for axis in axes]
 
 
-@dataclass(frozen=True, eq=False)
-class Derivatives:
+@dataclass(frozen=True, eq=False, repr=False)
+class Derivatives(ShortFields):
     """Mean and mean square of the derivative of each nonlinear function of a module: measured once, used for every unit.
 
     Args:

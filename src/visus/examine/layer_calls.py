@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from visus.design.account import Account, Fields
-from visus.errors import UsageError, closest_name, unknown_name
+from visus.errors import UsageError, unknown_layer
 from visus.examine.layer_outputs import (
     ACTIVATION_FUNCTIONS,
     ACTIVE,
@@ -42,7 +42,6 @@ Box = tuple[tuple[int, int], ...]
 """First and last pixel on each axis of the input, both included."""
 
 FUNCTION: Final = " + "  # between the path of a layer and the name of an activation function that follows it
-_SHOWN: Final = 12
 _NO_WEIGHTS: Final = "its weights have no shape before the first forward pass. Run the module once on a sample first."
 _SCRIPTED: Final = (
     "a TorchScript module runs outside of Python, so its layers take no hooks. Give the Python module that it was made from."
@@ -303,15 +302,6 @@ def called_layers(module: nn.Module, batch: Tensor) -> list[str]:
     with hook_layers(module, lambda call: paths.append(call.path)), eval_mode(module):
         run(module, batch)
     return paths
-
-
-def unknown_layer(name: str, known: Sequence[str]) -> str:
-    """The message for an unknown layer; a long list of layers is shortened."""
-    if len(known) <= _SHOWN:
-        return unknown_name("layer", name, known)
-    guess = closest_name(name, sorted(known))
-    hint = f" Did you mean {guess!r}?" if guess else ""
-    return f"unknown layer {name!r}.{hint} There are {len(known)}, from {known[0]} to {known[-1]}; visus summary lists them."
 
 
 def select_layers(names: str | Sequence[str] | None, known: Sequence[str]) -> list[str]:

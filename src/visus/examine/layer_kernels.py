@@ -10,15 +10,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from visus.errors import UsageError
-from visus.examine.layer_calls import Array, plain_module, read_only, to_array, unknown_layer
+from visus.errors import UsageError, unknown_layer
+from visus.examine.layer_calls import Array, plain_module, read_only, to_array
 from visus.networks.trace.rows import layer_text
+from visus.tables import ShortFields
 
 AXES: Final = {0: (), 1: ("length",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 
 
-@dataclass(frozen=True, eq=False)
-class Filters:
+@dataclass(frozen=True, eq=False, repr=False)
+class Filters(ShortFields):
     """The kernels of one layer.
 
     Args:

@@ -20,6 +20,7 @@ from visus.design.account import Fields, Row
 from visus.errors import GeometryError, UsageError
 from visus.examine.layer_calls import FUNCTION, Array, TracedFields
 from visus.geometry import Field
+from visus.tables import ShortFields
 from visus.units import rank_words, write_shape
 
 STRETCHED: Final = 0
@@ -30,8 +31,8 @@ EXACT: Final = 2
 """Each cell lies at the center of its own receptive field."""
 
 
-@dataclass(frozen=True, eq=False)
-class MapPlacement:
+@dataclass(frozen=True, eq=False, repr=False)
+class MapPlacement(ShortFields):
     """The centers of the cells of one layer's map.
 
     Args:

@@ -146,7 +146,7 @@ class MistakeReport(Described):
                 f"most similar: by the cosine of the inputs of {self.feature_layer}, among {self.num_compared:,} of "
                 f"{self.num_training:,} training {self.noun}s"
             )
-        return (*lines, *notes(self.notes))
+        return Text((*lines, *notes(self.notes)))
 
     def _suspicious_table(self) -> list[str | Table]:
         if not self.suspicious:

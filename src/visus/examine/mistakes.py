@@ -28,13 +28,14 @@ from visus.examine.layer_calls import (
 )
 from visus.examine.layer_calls import run as run_module
 from visus.examine.layer_outputs import first_tensor
+from visus.tables import ShortFields
 
 MAX_SHOWN = 8
 """Default number of samples of each kind."""
 
 
-@dataclass(frozen=True)
-class Confused:
+@dataclass(frozen=True, repr=False)
+class Confused(ShortFields):
     """One class predicted as another.
 
     Attributes:
@@ -49,8 +50,8 @@ class Confused:
     places: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Mistakes:
+@dataclass(frozen=True, repr=False)
+class Mistakes(ShortFields):
     """Indices of samples that are worth reviewing.
 
     Attributes:
@@ -84,8 +85,8 @@ class Suspect:
     suggested_probability: float
 
 
-@dataclass(frozen=True, eq=False)
-class Nearest:
+@dataclass(frozen=True, eq=False, repr=False)
+class Nearest(ShortFields):
     """The most similar samples of each of Q samples, the nearest first.
 
     Attributes:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from visus.errors import MissingExtraError, UsageError
+from visus.errors import MissingExtraError, UsageError, unknown_layer
 from visus.examine.layer_calls import (
     FUNCTION,
     Array,
@@ -32,7 +32,6 @@ from visus.examine.layer_calls import (
     read_only,
     run,
     to_array,
-    unknown_layer,
 )
 from visus.examine.map_placement import STRETCHED, MapPlacements
 from visus.examine.saliency_types import Saliency, Target, TargetScores, Unit, exact_box, share_outside

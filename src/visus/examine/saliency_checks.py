@@ -18,6 +18,7 @@ from visus.examine.layer_calls import Array, Inputs, as_batch, called_layers, pl
 from visus.examine.saliency import gradient_saliency
 from visus.examine.saliency_types import Saliency, Target
 from visus.networks.own_code import copied
+from visus.tables import ShortFields
 from visus.units import rank_words
 
 UNCHANGED: Final = 0.5  # rank correlation with the map of random weights from which on a map counts as unchanged
@@ -29,8 +30,8 @@ ROUNDING: Final = 1e-6
 Method = Callable[[nn.Module, Inputs, Target], Saliency]
 
 
-@dataclass(frozen=True, eq=False)
-class WeightRandomization:
+@dataclass(frozen=True, eq=False, repr=False)
+class WeightRandomization(ShortFields):
     """The similarity of a map to the original while weights are randomized from the last layer to the first.
 
     Args:
@@ -65,8 +66,8 @@ class WeightRandomization:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class Curves:
+@dataclass(frozen=True, eq=False, repr=False)
+class Curves(ShortFields):
     """The score while the pixels with the highest saliency are removed first, or added first; means over samples.
 
     Args:
@@ -176,12 +177,15 @@ def weight_randomization(
         seed: seed of the random weights.
 
     Raises:
-        UsageError: no layer has weights.
+        UsageError: no layer has weights, or a method stands in the place of the target.
 
     >>> module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 2))
     >>> weight_randomization(module, torch.rand(2, 1, 8, 8)).layers
     ('3', '0')
     """
+    if callable(target):
+        name = getattr(target, "__name__", "METHOD")
+        raise UsageError(f"the target is a class, and not the function {name}. Give the method by its name: method={name}.")
     module = plain_module(module)
     batch = as_batch(module, inputs)
     first = method(module, batch, target)

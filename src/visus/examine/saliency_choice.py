@@ -18,14 +18,15 @@ from visus.examine.deletion import areas_under, masked_scores, orders_of, random
 from visus.examine.layer_calls import Array, as_batch, plain_module
 from visus.examine.saliency_checks import BEYOND, ROUNDING, Curves
 from visus.examine.saliency_types import Saliency
+from visus.tables import ShortFields
 from visus.units import write_share
 
 CENTER: Final = "center prior"
 """A Gaussian at the center, the same for every sample: the baseline for maps, since photographers center their objects."""
 
 
-@dataclass(frozen=True, eq=False)
-class MethodCheck:
+@dataclass(frozen=True, eq=False, repr=False)
+class MethodCheck(ShortFields):
     """The maps of one method against random orders.
 
     Args:

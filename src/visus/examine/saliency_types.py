@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from visus.errors import UsageError
 from visus.examine.layer_calls import Array, Box, TracedFields, check_channel, output_of, resolve_position
 from visus.examine.layer_outputs import all_tensors, first_tensor
+from visus.tables import ShortFields
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ Target = int | Sequence[int] | Unit | None
 """A class, a class for each sample, or a unit; None for the predicted class of each sample."""
 
 
-@dataclass(frozen=True, eq=False)
-class Saliency:
+@dataclass(frozen=True, eq=False, repr=False)
+class Saliency(ShortFields):
     """The importance of each pixel for the target.
 
     Args:

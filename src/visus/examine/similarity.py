@@ -22,13 +22,14 @@ from visus.examine.layer_calls import (
     read_only,
     run,
 )
+from visus.tables import ShortFields
 
 MIN_SAMPLES = 4
 _MAX_VALUES = 2**24  # values of a layer's maps that are multiplied at once
 
 
-@dataclass(frozen=True, eq=False)
-class Matching:
+@dataclass(frozen=True, eq=False, repr=False)
+class Matching(ShortFields):
     """Filters of two layers in pairs, no filter twice.
 
     Args:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from visus.data.batches import Part, batches_in_order
 from visus.data.preprocessing import Preprocessing
-from visus.errors import UsageError
+from visus.errors import UsageError, unknown_layer
 from visus.examine.layer_calls import (
     Array,
     Box,
@@ -36,14 +36,14 @@ from visus.examine.layer_calls import (
     run,
     select_layers,
     to_array,
-    unknown_layer,
 )
+from visus.tables import ShortFields
 
 BATCH_SIZE = 128
 
 
-@dataclass(frozen=True, eq=False)
-class Template:
+@dataclass(frozen=True, eq=False, repr=False)
+class Template(ShortFields):
     """One unit with a high activation.
 
     Args:
@@ -68,8 +68,8 @@ class Template:
         return made
 
 
-@dataclass(frozen=True, eq=False)
-class LayerTemplates:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerTemplates(ShortFields):
     """One layer.
 
     Args:
@@ -81,8 +81,8 @@ class LayerTemplates:
     channels: tuple[tuple[Template, ...], ...]
 
 
-@dataclass(frozen=True, eq=False)
-class Templates:
+@dataclass(frozen=True, eq=False, repr=False)
+class Templates(ShortFields):
     """The layers in the order of computation.
 
     Args:

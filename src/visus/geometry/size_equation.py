@@ -125,7 +125,7 @@ class Solution(Described):
         >>> Solution(224, 7, 3, 2, 111).text()
         ('(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: not 111',)
         """
-        return (f"{self.calculation}: {'right' if self.is_right else f'not {self.output_size}'}",)
+        return Text((f"{self.calculation}: {'right' if self.is_right else f'not {self.output_size}'}",))
 
     def to_json(self) -> dict[str, Any]:
         """The check as plain data; ``gives`` is None if the kernel does not fit.
@@ -222,16 +222,16 @@ class Solutions(Described):
         ('padding (P) = 1: (32 - 3 + 2*1)/1 + 1 = 32',)
         """
         if not self:
-            return (self._why_none(),)
+            return Text((self._why_none(),))
         letter = letter_of(self.missing)
         if self.maximum is None:
-            return (f"{letter} = any from {self.minimum} on: {self.at(self.minimum).calculation}",)
+            return Text((f"{letter} = any from {self.minimum} on: {self.at(self.minimum).calculation}",))
         lines = [f"{letter} = {getattr(each, self.missing)}: {each.calculation}" for each in self.first()]
         if len(self) <= MAX_LISTED:
-            return tuple(lines)
+            return Text(lines)
         last = f"{letter} = {self.maximum}: {self.at(self.maximum).calculation}"
         many = f"{len(self):,} whole numbers; the first and the last:"
-        return f"{letter} = any from {self.minimum} to {self.maximum}, {many}", lines[0], last
+        return Text((f"{letter} = any from {self.minimum} to {self.maximum}, {many}", lines[0], last))
 
     def _why_none(self) -> str:
         """Why there is no solution, with the calculation, or with the nearest that there are."""

@@ -13,10 +13,11 @@ from visus.examine.similarity import LayerSimilarity, Matching, mean_similarity
 from visus.pages.parts.document import Section, figure, header, page, paragraphs
 from visus.pages.parts.filters import MAX_FILTERS, filter_grid
 from visus.pages.parts.table import table, table_row
+from visus.tables import ShortFields
 
 
-@dataclass(frozen=True, eq=False)
-class OtherNetwork:
+@dataclass(frozen=True, eq=False, repr=False)
+class OtherNetwork(ShortFields):
     """One of the networks that the run is compared with.
 
     Args:
@@ -47,8 +48,8 @@ class OtherNetwork:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class TaskFacts:
+@dataclass(frozen=True, eq=False, repr=False)
+class TaskFacts(ShortFields):
     """The results of a comparison of tasks.
 
     Args:

@@ -86,7 +86,7 @@ class CachedData(Described):
             f"folder: {printable(str(self.folder))}",
             "to empty it: visus cache --empty, with --older-than 7d or --gone for a part" if self.entries else "",
         ]
-        return (*([self._entry_table()] if self.entries else []), *(line for line in lines if line))
+        return Text((*([self._entry_table()] if self.entries else []), *(line for line in lines if line)))
 
     def to_json(self) -> dict[str, Any]:
         """The folder and its entries as plain data.
@@ -141,7 +141,7 @@ class RemovedData(Described):
         True
         """
         removed = f"removed: {_size(self.removed)}, from {printable(str(self.folder))}"
-        return (removed, *([f"kept: {_size(self.kept)}, which a running process uses"] if self.kept else []))
+        return Text((removed, *([f"kept: {_size(self.kept)}, which a running process uses"] if self.kept else [])))
 
     def to_json(self) -> dict[str, Any]:
         """The entries as plain data.

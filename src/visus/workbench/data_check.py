@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.samples import SPLITS
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, listed, notes
 from visus.units import write_bytes, write_number_of, write_shape
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, read_for, start_of, suited_data
 from visus.workbench.training_lines import scaling
 
@@ -49,6 +50,7 @@ class DataCheck(Described):
             ("samples", f"{counts}; each {write_shape(data.input_shape)}"),
             ("classes", f"{len(data.classes):,}: {listed(data.classes)}"),
             ("warnings", write_number_of(len(data.warnings), "warning") if data.warnings else "none"),
+            ("ledger", ledger_entries(data.ledger)),
             ("next", ".warnings, .data; .text() has all of it, and visus.train(check.data) trains"),
         ]
         return f"Check of {data.name} ({data.samples.kind})", rows
@@ -66,14 +68,16 @@ class DataCheck(Described):
         found = write_number_of(len(data.warnings), "warning") if data.warnings else "no warnings"
         samples = f"{data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}"
         where = "" if data.given is None else f" {shlex.quote(str(data.given))}"
-        return (
-            f"{found}: {data.name} ({data.samples.kind}), {samples}, {write_number_of(len(data.classes), 'class', 'classes')}",
-            *(f"warning: {warning}" for warning in data.warnings),
-            self._class_table(),
-            *data_notes(data),
-            f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
-            self.begins,
-            f"next: visus train{where}",
+        return Text(
+            (
+                f"{found}: {data.name} ({data.samples.kind}), {samples}, {write_number_of(len(data.classes), 'class', 'classes')}",
+                *(f"warning: {warning}" for warning in data.warnings),
+                self._class_table(),
+                *data_notes(data),
+                f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
+                self.begins,
+                f"next: visus train{where}",
+            )
         )
 
     def _class_table(self) -> Table:
@@ -136,6 +140,7 @@ def check(
       samples   43 train, 5 val, 12 test; each 3 x 8 x 8
       classes   3: 0, 1, 2
       warnings  none
+      ledger    empty: no sample was changed or left out
       next      .warnings, .data; .text() has all of it, and visus.train(check.data) trains
     """
     if isinstance(data, Data):
@@ -151,6 +156,23 @@ def check(
     return DataCheck(opened, start_of(opened, choice))
 
 
+def ledger_entries(ledger: Ledger) -> str:
+    """How often each action is on a ledger, in the order of the ledger.
+
+    >>> ledger = Ledger()
+    >>> ledger.note("resized", "a.jpg")
+    >>> ledger.note("resized", "b.jpg")
+    >>> ledger.note("unreadable", "c.jpg")
+    >>> ledger_entries(ledger)
+    '3 entries: resized (2), unreadable (1)'
+    """
+    counts = ledger.counts
+    if not counts:
+        return "empty: no sample was changed or left out"
+    total = write_number_of(sum(counts.values()), "entry", "entries")
+    return f"{total}: {', '.join(f'{action} ({count:,})' for action, count in counts.items())}"
+
+
 def data_notes(data: Data) -> Text:
     """The notes on a dataset, and the preprocessing of its samples."""
-    return (*notes(data.samples.notes), *(f"ledger: {sentence}" for sentence in data.ledger.sentences()))
+    return Text((*notes(data.samples.notes), *(f"ledger: {sentence}" for sentence in data.ledger.sentences())))

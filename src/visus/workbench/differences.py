@@ -10,7 +10,7 @@ from visus.design.difference import RowPair, pairs
 from visus.design.table import cells
 from visus.tables import Described, Table, Text
 from visus.units import write_bytes, write_count, write_number_of
-from visus.workbench.progress_display import working
+from visus.workbench.live_line import working
 from visus.workbench.summaries import Detail, InputShape, StepMemory, summarize, training_of
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Difference(Described):
         >>> visus.diff("conv(8, 3), relu", "conv(8, 5), relu", (3, 32, 32)).text()[0].rows[1]
         ('>', 'conv1', 'conv(8, 5, bias=True)', '8 x 28 x 28', '608', '470 k', '5/1')
         """
-        return (self._row_table(), *self.sentences())
+        return Text((self._row_table(), *self.sentences()))
 
     def to_json(self) -> dict[str, Any]:
         """The totals of both networks and the matched rows as plain data.

@@ -12,7 +12,7 @@ from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Speed, choose, describe, quick_speed
 from visus.tables import Described, Table, Text
 from visus.units import write_bytes
-from visus.workbench.progress_display import working
+from visus.workbench.live_line import working
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,12 +65,14 @@ class MachineReport(Described):
         >>> machine.text()[-1].startswith("decoded data: ")
         True
         """
-        return (
-            Table(tuple((name, _listed(value)) for name, value in self.machine.items())),
-            self._speed_table(),
-            f"visus trains here in {self.choice}",
-            f"kernels of visus: {self.kernels}",
-            f"decoded data: {self.cache} ({write_bytes(self.cache_bytes)})",
+        return Text(
+            (
+                Table(tuple((name, _listed(value)) for name, value in self.machine.items())),
+                self._speed_table(),
+                f"visus trains here in {self.choice}",
+                f"kernels of visus: {self.kernels}",
+                f"decoded data: {self.cache} ({write_bytes(self.cache_bytes)})",
+            )
         )
 
     def to_json(self) -> dict[str, Any]:

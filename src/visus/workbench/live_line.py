@@ -1,75 +1,95 @@
-"""One line on stderr about the work that goes on now: redrawn in a terminal, updated in a notebook, repeated now and then in a log.
+"""One line about the work that goes on now, for the console and for Python: whether it is shown, where, and when.
 
-Loads neither torch nor data, so that a command shows it while it imports them.
+In a terminal the line is redrawn on stderr and cleared at the end. In a notebook it is one output that is updated in place. In a log
+a plain line is printed now and then. Loads neither torch nor data, so that a command shows the line while it imports them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 
 from rich.console import Console
-from rich.live import Live
-from rich.text import Text
+from rich.control import Control
+from rich.segment import ControlType
 
-from visus.progress import OnEvent, Progress
+from visus.progress import SILENT, Monitor, OnEvent, Progress
 from visus.units import write_duration
-from visus.workbench.progress_display import notebook_line
-from visus.workbench.wrapping import LABEL_WIDTH, fitting
+from visus.workbench.wrapping import fitting
 
-APPEARS_S: Final = 0.7  # what takes less is not shown in a terminal
-HEARTBEAT_S: Final = 30.0  # silence in a log
-REDRAWN_S: Final = 0.2
+APPEARS_S: Final = 0.7  # work that takes less is not shown in a terminal
+PATIENCE_S: Final = 2.0  # work that takes less is not shown in a notebook or a log
+LOG_S: Final = 10.0  # silence in a log before a line
+REDRAWN_S: Final = 0.2  # between two changes of a line that is updated in place
+_ERASE: Final = Control((ControlType.CARRIAGE_RETURN,), (ControlType.ERASE_IN_LINE, 2))
+
+speaks: ContextVar[bool] = ContextVar("speaks", default=True)
+"""Whether visus shows progress by default; commands set it to False, since they show their own."""
+
+
+def is_shown(progress: bool | None) -> bool:
+    """Whether to show progress: as the keyword ``progress`` says, or by default unless ``speaks`` is False.
+
+    >>> is_shown(True), is_shown(False)
+    (True, False)
+    """
+    return speaks.get() if progress is None else progress
 
 
 def error_console(*, quiet: bool = False) -> Console:
     """A console on stderr that neither colors numbers nor breaks lines."""
-    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, force_jupyter=False)
+    return Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, emoji=False, force_jupyter=False)
 
 
 class LiveLine:
     """The line; a context, which clears it at its end.
 
-    In a terminal it appears after ``APPEARS_S`` and is redrawn. In a log it is printed when nothing was printed for ``HEARTBEAT_S``.
+    In a terminal it appears after ``APPEARS_S``. In a notebook it appears after ``PATIENCE_S``, and in a log after ``LOG_S`` of silence.
+    Work with a name that took longer than ``PATIENCE_S`` ends with its duration in a notebook and in a log.
 
     Args:
         console: a console on stderr; nothing is shown if it is quiet.
+        name: name of the work, such as ``scoring``.
+        indent: spaces before a line in a log.
     """
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._parts: list[str] = []
-        self._began = self._said = self._told_cell = time.monotonic()
-        self._is_timed = True
-        self._over = threading.Event()
-        self._live: Live | None = None
+    def __init__(self, console: Console, name: str = "", *, indent: int = 0) -> None:
+        self._console, self._name, self._indent = console, name, indent
+        self._parts = [name] if name else []
+        self._is_timed, self._is_hidden = True, False
+        self._began = self._stage_began = self._printed_at = self._drawn_at = time.monotonic()
+        self._drawn = ""
         self._cell = None if console.quiet else notebook_line()
+        self._is_terminal = self._cell is None and console.is_terminal and not console.is_dumb_terminal
+        self._over = threading.Event()
+        self._lock = threading.RLock()
 
     def __enter__(self) -> LiveLine:
-        if self._console.quiet or self._cell is not None:
-            return self
-        if self._console.is_terminal:
-            self._live = Live(
-                console=self._console,
-                get_renderable=self._rendered,
-                transient=True,
-                refresh_per_second=1 / REDRAWN_S,
-                redirect_stdout=False,
-                redirect_stderr=False,
-            )
-            self._live.start()
-        else:
-            threading.Thread(target=self._beat, daemon=True).start()
+        if not self._console.quiet:
+            threading.Thread(target=self._tick, daemon=True).start()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self.close(is_done=kind is None)
+
+    def close(self, *, is_done: bool) -> None:
+        """Clear the line; work with a name leaves its duration in a notebook, and in a log unless it failed."""
         self._over.set()
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        seconds = time.monotonic() - self._began
+        is_named = bool(self._name) and seconds > PATIENCE_S and not self._console.quiet
+        with self._lock:
+            self._erase()
+            if self._cell is not None and is_named and (is_done or self._drawn):
+                self._cell(f"{self._name}: {'' if is_done else 'stopped after '}{write_duration(seconds)}")
+            elif self._cell is not None and self._drawn:
+                self._cell("")
+            elif self._cell is None and not self._is_terminal and is_named and is_done:
+                self._log(f"{self._name}: {write_duration(seconds)}")
 
     def show(self, parts: list[str], *, is_timed: bool = False) -> None:
         """Show other words: the first part always, the others where they fit.
@@ -78,51 +98,134 @@ class LiveLine:
             parts: the most important first.
             is_timed: whether to add the seconds since the first part last changed.
         """
-        if parts[:1] != self._parts[:1]:
-            self._began = time.monotonic()
-        self._parts, self._is_timed = parts, is_timed
-        now = time.monotonic()
-        if self._cell is not None and now - self._told_cell >= REDRAWN_S and not is_timed:
-            self._told_cell = now
-            self._cell("  ".join(parts))
-
-    def refresh(self) -> None:
-        """Redraw the line now, where it is redrawn."""
-        if self._live is not None:
-            self._live.refresh()
+        with self._lock:
+            if parts[:1] != self._parts[:1]:
+                self._stage_began = time.monotonic()
+            self._parts, self._is_timed, self._is_hidden = parts, is_timed, False
+            self._draw()
 
     def stage(self, name: str, done: int = 0, total: int | None = None) -> None:
         """Show a stage of the work, and how far it is."""
-        self.show([name, *([] if not done else [f"{done:,}{'' if total is None else f' of {total:,}'}"])], is_timed=True)
+        first = name if not self._name or name == self._name else f"{self._name}: {name}"
+        self.show([first, counted(done, total)], is_timed=True)
 
     def on_event(self, event: object) -> None:
         """Show a ``Progress``; other events are not for this line."""
         if isinstance(event, Progress):
             self.stage(event.stage, event.done, event.total)
 
-    def said(self) -> None:
-        """Something else was printed: in a log the next line is ``HEARTBEAT_S`` away."""
-        self._said = time.monotonic()
+    def followed(self, monitor: Monitor) -> Monitor:
+        """A monitor that shows each event on this line and passes it on to ``monitor``."""
+
+        def show_and_pass_on(event: object) -> None:
+            self.on_event(event)
+            monitor.emit(event)
+
+        return Monitor(show_and_pass_on, monitor.should_stop)
+
+    def refresh(self) -> None:
+        """Redraw the line now, where it is redrawn."""
+        with self._lock:
+            self._draw(is_now=True)
+
+    def hide(self) -> None:
+        """Clear the line until the next ``show``, so that the caller can print."""
+        with self._lock:
+            self._is_hidden = True
+            self._erase()
+
+    @contextlib.contextmanager
+    def printing(self) -> Iterator[None]:
+        """A context in which something else is printed: the line is cleared, and a log waits ``LOG_S`` for the next one."""
+        with self._lock:
+            self._erase()
+            yield
+            self._printed_at = time.monotonic()
+
+    def _tick(self) -> None:
+        while not self._over.wait(REDRAWN_S or 0.01):
+            with self._lock:
+                self._draw()
+
+    def _draw(self, *, is_now: bool = False) -> None:
+        """Draw the line if there is something new to show, and it is time to."""
+        now = time.monotonic()
+        if self._over.is_set() or self._is_hidden or self._console.quiet or not self._parts:
+            return
+        if not self._is_terminal and self._cell is None:
+            if now - self._printed_at >= LOG_S and now - self._began >= PATIENCE_S:
+                self._log(
+                    "  ".join(part for part in self._words() if part and not part.startswith("["))
+                )  # a bar is for terminals
+            return
+        is_early = now - self._began < (PATIENCE_S if self._cell is not None else APPEARS_S if self._is_timed else 0.0)
+        if is_early or (now - self._drawn_at < REDRAWN_S and not is_now):
+            return
+        if self._cell is not None:
+            self._draw_cell("  ".join(filter(None, self._words())))
+        else:
+            self._draw_line(fitting(self._words(), self._console.width - 1))
+        self._drawn_at = now
+
+    def _draw_cell(self, text: str) -> None:
+        if self._cell is not None and text != self._drawn:
+            self._cell(text)
+            self._drawn = text
+
+    def _draw_line(self, text: str) -> None:
+        if text != self._drawn:
+            self._console.control(_ERASE)
+            self._console.print(text, style="dim", markup=False, end="")
+            self._console.file.flush()
+            self._drawn = text
+
+    def _erase(self) -> None:
+        if self._is_terminal and self._drawn:
+            self._console.control(_ERASE)
+            self._drawn = ""
+
+    def _log(self, text: str) -> None:
+        print_aligned(self._console, f"{'':{self._indent}}{text}")
+        self._printed_at = time.monotonic()
 
     def _words(self) -> list[str]:
-        seconds = time.monotonic() - self._began
+        seconds = time.monotonic() - self._stage_began
         return [*self._parts, *([write_duration(round(seconds))] if self._is_timed and seconds >= 1 else [])]
 
-    def _rendered(self) -> Text:
-        is_shown = self._parts and (not self._is_timed or time.monotonic() - self._began >= APPEARS_S)
-        return Text(fitting(self._words(), self._console.width - 1) if is_shown else "", style="dim", no_wrap=True, end="")
 
-    def _beat(self) -> None:
-        while not self._over.wait(0.5):
-            if self._parts and time.monotonic() - self._said >= HEARTBEAT_S:
-                words = [part for part in self._words() if part and not part.startswith("[")]  # a bar is for terminals
-                print_aligned(self._console, f"{'':{LABEL_WIDTH}}{'  '.join(words)}")
-                self.said()
+@contextlib.contextmanager
+def following(what: str, monitor: Monitor = SILENT, progress: bool | None = None) -> Iterator[Monitor]:
+    """A context whose work is shown in one line while it lasts, for Python.
+
+    It yields a monitor, which shows each ``Progress`` and passes every event on. Blocks inside it show nothing of their own.
+
+    Args:
+        what: name of the work, such as ``scoring``.
+        monitor: monitor of the caller.
+        progress: True or False to show the work or not; None to show it unless ``speaks`` is False or an outer block is shown.
+    """
+    with LiveLine(error_console(quiet=not is_shown(progress)), what) as line:
+        token = speaks.set(False)
+        try:
+            yield line.followed(monitor)
+        finally:
+            speaks.reset(token)
+
+
+@contextlib.contextmanager
+def working(what: str, progress: bool | None = None) -> Iterator[None]:
+    """As ``following``, for work without events.
+
+    Args:
+        what, progress: as for ``following``.
+    """
+    with following(what, progress=progress):
+        yield
 
 
 @contextlib.contextmanager
 def showing_work(stage: str, *, quiet: bool = False) -> Iterator[OnEvent]:
-    """A context whose work is shown on stderr while it lasts; it yields the ``on_event`` of the functions within.
+    """A context whose work is shown in one line while it lasts, for a command; it yields the ``on_event`` of the functions within.
 
     Args:
         stage: name of the first stage, such as ``loading PyTorch``.
@@ -133,6 +236,15 @@ def showing_work(stage: str, *, quiet: bool = False) -> Iterator[OnEvent]:
         yield line.on_event
 
 
+def counted(done: int, total: int | None = None) -> str:
+    """How far some work is; empty before the first unit.
+
+    >>> counted(3, 8), counted(1200), counted(0, 8)
+    ('3 of 8', '1,200', '')
+    """
+    return f"{done:,}{'' if total is None else f' of {total:,}'}" if done else ""
+
+
 def width_of(console: Console) -> int | None:
     """Columns of a terminal; None for a log, which is not broken into lines."""
     return console.width if console.is_terminal else None
@@ -141,3 +253,22 @@ def width_of(console: Console) -> int | None:
 def print_aligned(console: Console, text: str, **style: Any) -> None:
     """Print text as it is: neither marked up nor broken."""
     console.print(text, markup=False, **style)
+
+
+def notebook_line() -> Callable[[str], None] | None:
+    """An updatable line in a notebook; None elsewhere."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+    displaying = sys.modules.get("IPython.display")
+    if shell is None or displaying is None or not hasattr(shell, "kernel"):
+        return None
+    handles: list[Any] = []
+
+    def show(text: str) -> None:
+        content = {"text/plain": text}
+        if handles:
+            handles[0].update(content, raw=True)
+        else:
+            handles.append(displaying.display(content, raw=True, display_id=True))
+
+    return show

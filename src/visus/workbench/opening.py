@@ -11,7 +11,7 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Normalize
 from visus.data.store import MAX_UNREADABLE
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, suited_data
 
 
@@ -60,7 +60,7 @@ def open_data(
         layout: axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (samples, length, channels) or ``NHWC``.
         num_workers: number of decoding threads; 0 for one per usable core.
         cache_dir: folder for the decoded samples; default: the user's cache folder.
-        progress: False shows nothing; default: decoding that takes longer than two seconds shows its progress.
+        progress: False shows nothing; default: decoding that takes longer than a moment shows its progress.
         on_event: receives a ``Progress`` for each decoded sample.
         should_stop: called after each decoded sample; True raises ``CanceledError``.
 

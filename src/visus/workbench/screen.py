@@ -22,11 +22,10 @@ from visus.training.events import (
 from visus.units import rank_words, write_duration, write_share
 from visus.workbench import training_lines as lines
 from visus.workbench.epoch_table import EpochTable
-from visus.workbench.live_line import LiveLine, error_console, print_aligned, width_of
-from visus.workbench.progress_display import speaks
+from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, print_aligned, speaks, width_of
 from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.train.events import DataOpened, FirstLoss, Planned, Prepared, Scored
-from visus.workbench.wrapping import labeled, wrapped
+from visus.workbench.wrapping import LABEL_WIDTH, labeled, wrapped
 
 _BAR_WIDTH = 20
 
@@ -40,10 +39,10 @@ def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Itera
         progress: False shows nothing; None shows it unless ``speaks`` is False.
         is_first: whether this is the process that prints.
     """
-    is_shown = is_first and (speaks.get() if progress is None else progress)
+    is_quiet = not (is_first and is_shown(progress))
     token = speaks.set(False)
     try:
-        with Screen(not is_shown) as screen:
+        with Screen(is_quiet) as screen:
 
             def show_and_pass_on(event: object) -> None:
                 screen.show(event)
@@ -66,7 +65,7 @@ class Screen:
     def __init__(self, quiet: bool, *, verbose: bool = False, has_next: bool = True) -> None:
         self.console = error_console(quiet=quiet)
         self.is_verbose, self._has_next = verbose, has_next
-        self._live = LiveLine(self.console)
+        self._live = LiveLine(self.console, indent=LABEL_WIDTH)
         self._plan: Planned | None = None
         self._table: EpochTable | None = None
         self._num_epochs = 0
@@ -77,16 +76,16 @@ class Screen:
         self._live.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        self._live.__exit__(*error)
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        self._live.close(is_done=kind is None)
 
     def say(self, label: str, text: str, style: str = "") -> None:
         """Print a fact with its label, in aligned lines."""
         self._print(labeled(label, text, width_of(self.console), is_command=label == "next"), style)
 
     def _print(self, text: str, style: str = "") -> None:
-        print_aligned(self.console, text, style=style or None)
-        self._live.said()
+        with self._live.printing():
+            print_aligned(self.console, text, style=style or None)
 
     def _say_all(self, facts: Sequence[lines.Fact]) -> None:
         for label, text in facts:
@@ -177,8 +176,7 @@ class Screen:
                 self.say("warning", warning, "yellow")
 
     def _show_progress(self, event: Progress) -> None:
-        counted = f"{event.done:,}{'' if event.total is None else f' of {event.total:,}'}" if event.done else ""
-        self._live.show([event.stage, counted, self._first_loss], is_timed=True)
+        self._live.show([event.stage, counted(event.done, event.total), self._first_loss], is_timed=True)
 
     def _show_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs
@@ -200,7 +198,8 @@ class Screen:
         )
         if event.num_epochs and not is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))
-        self._live.show([f"epoch {event.epoch + 1}/{event.num_epochs}", self._first_loss], is_timed=True)
+        if not is_over:
+            self._live.show([f"epoch {event.epoch + 1}/{event.num_epochs}", self._first_loss], is_timed=True)
 
     def _show_start_scored(self, event: StartScored) -> None:
         if not math.isnan(event.val_loss):

@@ -10,7 +10,7 @@ from visus.design.wider_fields import Ways, ways_to_see
 from visus.errors import UsageError
 from visus.geometry import Solution, Solutions, solution_of
 from visus.geometry import solve as solve_equation
-from visus.workbench.progress_display import working
+from visus.workbench.live_line import working
 from visus.workbench.summaries import design_of
 
 INPUT_SHAPE = (3, 224, 224)

@@ -21,7 +21,7 @@ from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
 from visus.units import write_bytes
 from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable
-from visus.workbench.progress_display import working
+from visus.workbench.live_line import working
 
 if TYPE_CHECKING:
     from torch import nn

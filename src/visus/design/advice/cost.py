@@ -40,15 +40,15 @@ def falling_channels(facts: Facts) -> Iterator[AdviceFound]:
         if math.prod(smaller) < math.prod(size) and fewer < channels:
             sentence = (
                 f"the channels fall from {channels} to {fewer} while the map shrinks from {write_shape(size)} to {write_shape(smaller)}: "
-                f"{channels} x {math.prod(size):,} = {before:,} numbers for each sample become "
+                f"of {channels} x {math.prod(size):,} = {before:,} values per sample, "
             )
             if kept * _MAX_SHRUNK < before:  # most of it is not this layer's doing
                 sentence += (
-                    f"{channels} x {math.prod(smaller):,} = {kept:,} by the smaller map alone, and {fewer} x {math.prod(smaller):,} = "
-                    f"{after:,} by fewer channels, {write_share(after / kept)} of those."
+                    f"the smaller map alone leaves {channels} x {math.prod(smaller):,} = {kept:,}, and fewer channels leave "
+                    f"{fewer} x {math.prod(smaller):,} = {after:,} ({write_share(after / kept)} of those)."
                 )
             else:
-                sentence += f"{fewer} x {math.prod(smaller):,} = {after:,}, {write_share(after / before)} of them."
+                sentence += f"{fewer} x {math.prod(smaller):,} = {after:,} remain ({write_share(after / before)})."
             advice = Advice("channels", row.path, sentence, paths=(row.path,))
             yield AdviceFound(advice, lambda size=smaller, width=channels: _as_wide(facts, size, width))  # type: ignore[misc]
             return
@@ -70,7 +70,7 @@ def large_linear(facts: Facts) -> Iterator[AdviceFound]:
     sentence = (
         f"this layer holds {write_share(row.num_parameters / facts.account.num_parameters)} of all parameters: "
         f"{channels} x {write_shape(size)} x {row.output_shape[0]} = {row.macs:,} weights. "
-        f"Global pooling before it: {write_count(row.num_parameters)} to {write_count(less)}."
+        f"With global pooling before it, it has {write_count(less)} parameters instead of {write_count(row.num_parameters)}."
     )
     yield AdviceFound(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _pooled(facts))
 
@@ -83,13 +83,12 @@ def softmax_last(facts: Facts) -> Iterator[AdviceFound]:
     row = facts.rows[ends[0]]
     answers = row.output_shape[0] if row.output_shape else 1
     sentence = (
-        "the network ends with a softmax, and the cross-entropy applies one itself: a second one squeezes "
-        f"{answers} answers that lie between 0 and 1 to shares of at most "
-        f"e/(e + {answers - 1}) = {write_share(math.e / (math.e + answers - 1))}, "
-        "and the gradient becomes small where an answer is sure."
+        "the network ends with a softmax, and the cross-entropy loss applies softmax itself: the second softmax maps "
+        f"the probabilities of {answers} classes to at most e/(e + {answers - 1}) = {write_share(math.e / (math.e + answers - 1))}, "
+        "and the gradient becomes small where a prediction is confident."
     )
     if answers == 1:
-        sentence = "the network ends with a softmax over 1 answer, which makes it 1 whatever the image."
+        sentence = "the network ends with a softmax over 1 output, which is 1 for every image."
     yield AdviceFound(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
 
 
@@ -101,11 +100,12 @@ def pooled_points(facts: Facts) -> Iterator[AdviceFound]:
         if flow.kind in ("pool", "global pool") and len(shape) > 1 and math.prod(shape[1:]) == 1:
             found.append((facts.rows[place].path, shape[1:]))
     if found:
-        others = f"; so it is in {write_number_of(len(found) - 1, 'later pool')}" if len(found) > 1 else ""
-        sentence = (
-            f"the map that is pooled here is {write_shape(found[0][1])}: the largest and the mean of 1 number are that "
-            f"number{others}."
+        others = (
+            f"; {write_number_of(len(found) - 1, 'later pool')} {'do' if len(found) > 2 else 'does'} too"
+            if len(found) > 1
+            else ""
         )
+        sentence = f"this layer pools a map of {write_shape(found[0][1])}: the maximum and the mean of 1 value are that value{others}."
         paths = tuple(path for path, _ in found)
         yield AdviceFound(Advice("pool", paths[0], sentence, paths=paths), lambda: _unpooled(facts, paths))
 
@@ -117,10 +117,10 @@ def lone_values(facts: Facts) -> Iterator[AdviceFound]:
         if normed is None or normed.num_values != 1 or normed.by == "batch":
             continue
         sentence = (
-            f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group, and a value minus "
+            f"{normed.channels} channels / {normed.num_groups} groups x 1 position = 1 value in each group. "
             if normed.by == "group"
-            else "each value is normalized alone, and a value minus "
-        ) + "its own mean is 0: the output is the trained shift, whatever the image."
+            else "this layer normalizes each value alone. "
+        ) + "A single value minus its own mean is 0, so the output is the learned bias for every image."
         yield AdviceFound(
             Advice("norm", row.path, sentence, paths=(row.path,)),
             lambda path=row.path: _wider_norms(facts, path),  # type: ignore[misc]
@@ -138,7 +138,7 @@ def _lone_batches(facts: Facts) -> Iterator[AdviceFound]:
     ]
     if found and facts.batch_size == 1:
         others = f", here and in {write_number_of(len(found) - 1, 'later norm')}" if len(found) > 1 else ""
-        sentence = f"in a batch of 1 sample each channel is normalized over 1 sample x 1 position = 1 value{others}, and a value minus its own mean is 0 (torch raises an error here)."
+        sentence = f"in a batch of 1 sample, each channel is normalized over 1 sample x 1 position = 1 value{others}. A single value minus its own mean is 0, and PyTorch raises an error."
         yield AdviceFound(Advice("norm", found[0], sentence, paths=tuple(found)), lambda: _layer_norm(facts, found))
 
 
@@ -149,7 +149,7 @@ def _tried(facts: Facts, text: str, design: Any, *, with_costs: bool = True) -> 
     """A change of a design that gives outputs of the same shape, with its costs."""
     tried = facts.tried(design)
     if tried is not None and tried.account.output == facts.account.output:
-        yield Candidate(f"{text} ({costs(tried.account)})" if with_costs else text, design, tried)
+        yield Candidate(f"{text}: {costs(tried.account)}" if with_costs else text, design, tried)
 
 
 def _as_wide(facts: Facts, size: tuple[int, ...], channels: int) -> Iterator[Candidate]:
@@ -164,7 +164,7 @@ def _as_wide(facts: Facts, size: tuple[int, ...], channels: int) -> Iterator[Can
             return None
         return [Conv(channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation, bias=layer.bias)]
 
-    yield from _tried(facts, f"{channels} channels from there on", changed(facts.nodes, widened, named=True))
+    yield from _tried(facts, f"use {channels} channels from there on", changed(facts.nodes, widened, named=True))
 
 
 def _pooled(facts: Facts) -> Iterator[Candidate]:
@@ -173,11 +173,11 @@ def _pooled(facts: Facts) -> Iterator[Candidate]:
     tried = facts.tried(design)
     if flatten is not None and tried is not None:
         before = write_count(facts.account.num_parameters)
-        yield Candidate(f"globalpool in the place of {flatten.path} ({before} to {costs(tried.account)})", design, tried)
+        yield Candidate(f"replace {flatten.path} with globalpool: {before} to {costs(tried.account)}", design, tried)
 
 
 def _unshared(facts: Facts, row: Row) -> Iterator[Candidate]:
-    text = f"leaving out {row.path}: no parameter is lost"
+    text = f"remove {row.path}, which has no weights"
     if not facts.nodes:
         yield Candidate(text)
     else:
@@ -195,9 +195,9 @@ def _unpooled(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
     pools = [node for node in facts.leaves if node.path in paths]
     if not pools:
         return
-    text = "leaving it out" if isinstance(pools[0].layer, Pool) else "flatten in its place"
+    text = "remove it" if isinstance(pools[0].layer, Pool) else "replace it with flatten"
     if len(pools) > 1:
-        text = "leaving them out" if isinstance(pools[-1].layer, Pool) else "leaving them out, with flatten for a global one"
+        text = "remove them" if isinstance(pools[-1].layer, Pool) else "remove them, and replace a global pool with flatten"
     yield from _tried(facts, text, changed(facts.nodes, left_out, named=True))
 
 
@@ -209,20 +209,20 @@ def _wider_norms(facts: Facts, path: str) -> Iterator[Candidate]:
     channels = node.input_shape[0]
     groups = max((number for number in range(1, channels) if channels % number == 0), default=0)
     if groups and isinstance(node.layer, GroupNorm):
-        text = f"groupnorm({groups}), {channels // groups} values in each group"
+        text = f"use groupnorm({groups}), with {channels // groups} values in each group"
         yield from _tried(facts, text, with_layer(facts.nodes, path, GroupNorm(groups), named=True))
-    yield from _tried(facts, "leaving it out", without(facts.nodes, [path], named=True))
+    yield from _tried(facts, "remove it", without(facts.nodes, [path], named=True))
 
 
 def _layer_norm(facts: Facts, paths: Many[str]) -> Iterator[Candidate]:
-    yield Candidate("batches of 2 samples or more")
+    yield Candidate("use batches of 2 samples or more")
     nodes = [node for node in facts.leaves if node.path in paths]
     if not nodes or min(node.input_shape[0] for node in nodes) < 2:
         return
     channels = sorted({node.input_shape[0] for node in nodes})
     many = str(channels[0]) if len(channels) == 1 else f"{channels[0]} to {channels[-1]}"
     design = changed(facts.nodes, lambda node: [layer_norm()] if node.path in paths else None, named=True)
-    yield from _tried(facts, f"layernorm, over {many} channels of each sample", design)
+    yield from _tried(facts, f"use layernorm, over {many} channels of each sample", design)
 
 
 def _map_before(facts: Facts, place: int) -> int:

@@ -16,7 +16,7 @@ class Remedy:
     """A change that was tried on the design.
 
     Args:
-        text: the change, with figures of the changed network.
+        text: the change as a command without a capital or a full stop, with figures of the changed network.
         design: the changed design; None if the advice is about a module, where no change can be tried.
         input_shape: shape of the images that the remedy is about; None if there is no design.
         object_px: size of the objects in them.
@@ -71,10 +71,11 @@ class Advice(Brief):
         """Place, sentence and remedies as one line.
 
         >>> Advice("pool", "pool1", "There is nothing to pool.", (Remedy("leave it out"), Remedy("use a larger map"))).text
-        'pool1: There is nothing to pool. What helps: leave it out; or use a larger map.'
+        'pool1: There is nothing to pool. Leave it out; or use a larger map.'
         """
         place = f"{self.path}: " if self.path else ""
-        return f"{place}{self.sentence}" + (f" What helps: {'; or '.join(self.remedies)}." if self.changes else "")
+        remedies = "; or ".join(self.remedies)
+        return f"{place}{self.sentence}" + (f" {remedies[0].upper()}{remedies[1:]}." if remedies else "")
 
     def is_same_as(self, other: Advice) -> bool:
         """Whether both are of the same kind and about the same layer, whatever the numbers.

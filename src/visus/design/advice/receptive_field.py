@@ -34,9 +34,9 @@ def unproductive(facts: Facts) -> Iterator[AdviceFound]:
     parameters, macs = sum(row.num_parameters for row in rows), sum(row.macs for row in rows)
     one = len(rows) == 1
     sentence = (
-        f"the input of this layer already has a receptive field of {per_axis_text(found[rows[0].path])} px, and the image of "
-        f"{write_shape(facts.input_size)} fits into it: "
-        f"this layer{'' if one else f' and {len(rows) - 1} later'} can add no new part of the image (Richter et al. 2021). "
+        f"the input of this layer already has a receptive field of {per_axis_text(found[rows[0].path])} px, which covers "
+        f"the image of {write_shape(facts.input_size)}: "
+        f"this layer{'' if one else f' and {len(rows) - 1} later'} cannot add context (Richter et al. 2021). "
         f"{'It holds' if one else 'They hold'} {write_count(parameters)} parameters "
         f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} macs."
     )
@@ -51,8 +51,8 @@ def object_size(facts: Facts) -> Iterator[AdviceFound]:
         return
     if wanted > min(facts.input_size):
         sentence = (
-            f"an object of {wanted} px does not fit the image of {write_shape(facts.input_size)}: no image shows one whole. "
-            "Give the size that objects have in images of this size, or larger images."
+            f"an object of {wanted} px does not fit into the image of {write_shape(facts.input_size)}, so no image shows one whole. "
+            "Give the size of objects in images of this size, or use larger images."
         )
         yield AdviceFound(Advice("object", "", sentence))
         return
@@ -61,8 +61,8 @@ def object_size(facts: Facts) -> Iterator[AdviceFound]:
         return
     most = "" if facts.is_exact(facts.places[row.path]) else "at most "
     sentence = (
-        f"the last map sees {most}{per_axis_text(sizes)} px, {wanted - min(sizes)} less than an object of {wanted} px: "
-        "no position of it can see such an object whole, and a detector cannot find the border of what it does not see."
+        f"the last map has a receptive field of {most}{per_axis_text(sizes)} px, {wanted - min(sizes)} less than an object of {wanted} px: "
+        "no position sees such an object whole, and a detector cannot find a border that it does not see."
     )
     advice = Advice("object", row.path, sentence, paths=(row.path,))
     yield AdviceFound(advice, lambda: _wider_sight(facts, row, wanted))
@@ -91,24 +91,24 @@ def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candi
     needed = max(max(sizes) for sizes in found.values()) + 1
     if not facts.nodes:
         if needed <= 2 * max(facts.input_size):
-            yield Candidate(f"images of {needed} px or more (computed from the receptive fields, not tried)")
+            yield Candidate(f"use images of {needed} px or more (computed from the receptive fields, not tried)")
         return
     shape = (facts.input_shape[0], *(max(length, needed) for length in facts.input_size))
     if max(shape[1:]) <= 2 * max(facts.input_size):
         design = without(facts.nodes, (), named=True)
         larger = facts.tried(design, shape)
         if larger is not None and not _unproductive(larger):
-            yield Candidate(f"images of {write_shape(shape[1:])} ({write_count(larger.account.macs)} macs)", design, larger)
+            yield Candidate(
+                f"use images of {write_shape(shape[1:])}: {write_count(larger.account.macs)} macs", design, larger
+            )
     blocks = list(_droppable(facts.nodes, set(found)))
     design = without(facts.nodes, blocks, named=True) if blocks else None
     smaller = facts.tried(design)
     if smaller is not None and smaller.account.output == facts.account.output:
-        named = blocks[0] if len(blocks) == 1 else f"{blocks[0]} and {len(blocks) - 1} more such"
+        named = blocks[0] if len(blocks) == 1 else f"{blocks[0]} and {write_number_of(len(blocks) - 1, 'more block')}"
         left = len(_unproductive(smaller))
-        rest = (
-            f", after which {left} of these {len(found)} layers still {'adds' if left == 1 else 'add'} none" if left else ""
-        )
-        yield Candidate(f"leaving out {named} ({costs(smaller.account)}){rest}", design, smaller, is_partial=True)
+        rest = f", which leaves {left} of these {len(found)} layers" if left else ""
+        yield Candidate(f"remove {named}: {costs(smaller.account)}{rest}", design, smaller, is_partial=True)
 
 
 def _droppable(nodes: Many[Node], useless: set[str]) -> Iterator[str]:
@@ -145,7 +145,7 @@ def _wider_sight(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
         design = without(facts.nodes, (), named=True)
         smaller = facts.tried(design, (facts.input_shape[0], *reduced), object_px=math.ceil(max(sizes_px)))
         if smaller is not None and _sees(smaller, math.ceil(max(sizes_px))):
-            text = f"images resized to {write_shape(reduced)}, on which the object has {max(sizes_px):.3g} px"
+            text = f"resize images to {write_shape(reduced)}, where the object has {max(sizes_px):.3g} px"
             yield Candidate(text, design, smaller)
 
 
@@ -158,7 +158,7 @@ def _more_layers(facts: Facts, row: Row, wanted: int) -> Iterator[Candidate]:
     design = appended(facts.nodes, layers, named=True)
     deeper = facts.tried(design)
     if deeper is not None and _sees(deeper, wanted):
-        text = f"{write_number_of(count, 'more layer')} of conv({row.output_shape[0]}, 3, padding=1), norm, relu ({costs(deeper.account)})"
+        text = f"add {write_number_of(count, 'layer')} of conv({row.output_shape[0]}, 3, padding=1), norm, relu: {costs(deeper.account)}"
         yield Candidate(text, design, deeper)
 
 
@@ -181,7 +181,7 @@ def _dilated(facts: Facts, missing: int, wanted: int) -> Iterator[Candidate]:
         wider = facts.tried(design)
         if wider is not None and _sees(wider, wanted):
             if not any(True for _ in gaps(wider)):
-                yield Candidate(f"dilation={dilation} in {node.path} ({costs(wider.account)})", design, wider)
+                yield Candidate(f"set dilation={dilation} in {node.path}: {costs(wider.account)}", design, wider)
             return
 
 

@@ -27,7 +27,7 @@ from visus.design.plan import Design
 from visus.design.rewrite import with_arguments, with_window
 from visus.design.sizes import has_own_windows, row_lengths
 from visus.geometry import AxisOp, Window, bits_read
-from visus.units import write_count, write_number_of, write_shape, write_share
+from visus.units import write_count, write_shape, write_share
 
 MIN_SHARE: Final = 0.01  # a smaller share of a map that is never read is not worth a word
 _MAX_PX: Final = 32  # a larger change of the image's size is no remedy
@@ -44,10 +44,7 @@ def unread(facts: Facts) -> Iterator[AdviceFound]:
         read = num_positions(areas_read(facts.flows, facts.input_shape, needed)[INPUT])
         total = math.prod(facts.input_size)
         if total - read >= MIN_SHARE * total:
-            sentence = (
-                f"the output never reads {total - read:,} of the {total:,} px of the image: "
-                f"{write_share((total - read) / total)}."
-            )
+            sentence = f"the output never reads {total - read:,} of the {total:,} px of the image ({write_share((total - read) / total)})."
             yield AdviceFound(Advice("border", "", sentence), lambda: _other_sizes(facts, sizes))
 
 
@@ -66,8 +63,8 @@ def gaps(facts: Facts) -> Iterator[AdviceFound]:
     spans = [each.bit_length() - (each & -each).bit_length() + 1 for each in projections]
     read, box = num_positions(areas[INPUT]), math.prod(spans)
     sentence = (
-        f"one position in the middle of the last map sees {write_shape(spans)} px and reads {read:,} of these {box:,}: its windows step "
-        f"over {write_share((box - read) / box)} of what lies between (gridding)."
+        f"one position in the middle of the last map has a receptive field of {write_shape(spans)} px and reads {read:,} of these {box:,}: "
+        f"its windows skip {write_share((box - read) / box)} (gridding)."
     )
     yield AdviceFound(Advice("gaps", inside[-1], sentence, paths=(inside[-1],)), lambda: _closed_gaps(facts))
 
@@ -92,28 +89,28 @@ def _unread_of(facts: Facts, source: int, sizes: Callable[[], list[Facts]]) -> I
     worst = next((axis for axis in range(len(size)) if projection(area, axis).bit_count() < size[axis]), None)
     if total - read < MIN_SHARE * total or worst is None or not windows:
         return
-    share = f"{total - read:,} of its {total:,} positions, {write_share((total - read) / total)}, are never read"
+    share = f"{total - read:,} of {total:,} positions ({write_share((total - read) / total)}) are never read"
     window = windows[worst]
     if not has_holes(projection(area, worst)):
         missing = size[worst] - projection(area, worst).bit_length()
         sentence = (
-            f"{window.sum_text(size[worst])}, and the last {'position' if missing == 1 else f'{missing} positions'} of {size[worst]} on "
-            f"{'each' if len(set(size)) == 1 and len(size) > 1 else 'the'} axis {'is' if missing == 1 else 'are'} left over: {share}."
+            f"{window.sum_text(size[worst])}, so no window reads the last {'position' if missing == 1 else f'{missing} positions'} of "
+            f"{size[worst]} on {'each' if len(set(size)) == 1 and len(size) > 1 else 'the'} axis: {share}."
         )
         yield AdviceFound(
             Advice("border", first.path, sentence, paths=(first.path,)), lambda: _read_borders(facts, first.path, sizes), 4
         )
     elif window.stride > window.span:
         sentence = (
-            f"a window of {window.kernel_size} that moves {write_number_of(window.stride, 'position')} at a time steps over "
-            f"{window.stride - window.span} of every {window.stride}: on a map of {write_shape(size)}, {share}."
+            f"a window of {window.kernel_size} with stride {window.stride} skips {window.stride - window.span} of every {window.stride} "
+            f"positions: on a map of {write_shape(size)}, {share}."
         )
         advice = Advice("stride", first.path, sentence, paths=(first.path,))
         yield AdviceFound(advice, lambda: _closer_windows(facts, first.path, window), 2)
     else:
         sentence = (
-            f"a window of {window.kernel_size} with dilation {window.dilation} that moves {write_number_of(window.stride, 'position')} at a time never meets "
-            f"those between: on a map of {write_shape(size)}, {share}."
+            f"a window of {window.kernel_size} with dilation {window.dilation} and stride {window.stride} skips the positions in between: "
+            f"on a map of {write_shape(size)}, {share}."
         )
         advice = Advice("gaps", first.path, sentence, paths=(first.path,))
         yield AdviceFound(advice, lambda: _closer_windows(facts, first.path, window), 2)
@@ -132,14 +129,14 @@ def _read_borders(facts: Facts, path: str, sizes: Callable[[], list[Facts]]) -> 
         for candidate in _whole(facts, path, with_arguments(layer, **{name: value})):
             size = write_shape(candidate.facts.shape_at(candidate.facts.places[path])[1:]) if candidate.facts else ""
             macs = write_count(candidate.facts.account.macs) if candidate.facts else ""
-            yield Candidate(f"{name}={value} (a map of {size}, {macs} macs)", candidate.design, candidate.facts)
+            yield Candidate(f"set {name}={value}: a map of {size}, {macs} macs", candidate.design, candidate.facts)
     yield from _other_sizes(facts, sizes)
 
 
 def _other_sizes(facts: Facts, sizes: Callable[[], list[Facts]]) -> Iterator[Candidate]:
     """The next sizes of the image with which every map is read whole."""
     if facts.nodes and (others := sizes()):
-        text = f"images of {' or '.join(write_shape(other.input_size) for other in others)}"
+        text = f"use images of {' or '.join(write_shape(other.input_size) for other in others)}"
         yield Candidate(text, without(facts.nodes, (), named=True), others[0])
 
 
@@ -217,7 +214,7 @@ def _whole_with(facts: Facts, path: str, layer: Layer, arguments: dict[str, int]
     """The layer with other arguments, if nothing is left unread there then."""
     for each in _whole(facts, path, with_arguments(layer, **arguments)):
         text = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        yield Candidate(f"{text} ({costs(each.facts.account)})" if each.facts else text, each.design, each.facts)
+        yield Candidate(f"set {text}: {costs(each.facts.account)}" if each.facts else f"set {text}", each.design, each.facts)
 
 
 # ---- gaps in the field of one position ----
@@ -238,7 +235,7 @@ def _closed_gaps(facts: Facts) -> Iterator[Candidate]:
         for dilation in range(1, min(largest, _MAX_DILATION + 1)):
             design = with_layer(facts.nodes, node.path, _redilated(layer, num_axes, dilation), named=True)
             if (closed := _closed(facts, design)) is not None:
-                text = f"dilation={dilation} in {node.path} (a field of {_field_px(closed)} px)"
+                text = f"set dilation={dilation} in {node.path}: a receptive field of {_field_px(closed)} px"
                 found.append((_field_px(closed), Candidate(text, design, closed)))
     if found:
         yield max(found, key=lambda each: each[0])[1]
@@ -246,7 +243,7 @@ def _closed_gaps(facts: Facts) -> Iterator[Candidate]:
         channels = body[-1].output_shape[0]
         design = appended(facts.nodes, [conv(channels, 3, padding=1)], named=True)
         if (closed := _closed(facts, design)) is not None:
-            text = f"conv({channels}, 3, padding=1) after the last map (a field of {_field_px(closed)} px, {costs(closed.account)})"
+            text = f"add conv({channels}, 3, padding=1) after the last map: a receptive field of {_field_px(closed)} px, {costs(closed.account)}"
             yield Candidate(text, design, closed)
     if not found and len(dilated) > 1:
         design = changed(
@@ -256,7 +253,9 @@ def _closed_gaps(facts: Facts) -> Iterator[Candidate]:
         )
         if (closed := _closed(facts, design)) is not None:
             yield Candidate(
-                f"dilation=1 in all {len(dilated)} dilated layers (a field of {_field_px(closed)} px)", design, closed
+                f"set dilation=1 in all {len(dilated)} dilated layers: a receptive field of {_field_px(closed)} px",
+                design,
+                closed,
             )
 
 

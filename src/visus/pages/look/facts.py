@@ -22,12 +22,12 @@ from visus.examine.layer_calls import Array, Box
 from visus.examine.layer_kernels import Filters
 from visus.examine.saliency_checks import Curves, WeightRandomization
 from visus.examine.saliency_types import Saliency, Unit
-from visus.tables import Brief
+from visus.tables import Brief, ShortFields
 from visus.units import rank_words, write_shape, write_share
 
 
-@dataclass(frozen=True, eq=False)
-class LookedSample:
+@dataclass(frozen=True, eq=False, repr=False)
+class LookedSample(ShortFields):
     """The sample that is looked at.
 
     Args:
@@ -65,8 +65,8 @@ class LookedSample:
         return rank_words(len(self.spatial)).place
 
 
-@dataclass(frozen=True, eq=False)
-class Answer:
+@dataclass(frozen=True, eq=False, repr=False)
+class Answer(ShortFields):
     """The prediction of the network.
 
     Args:
@@ -87,8 +87,8 @@ class Answer:
         return tuple(int(place) for place in np.argsort(-self.probabilities, kind="stable"))
 
 
-@dataclass(frozen=True, eq=False)
-class Method:
+@dataclass(frozen=True, eq=False, repr=False)
+class Method(ShortFields):
     """One saliency map of the sample with its checks.
 
     Args:
@@ -205,8 +205,8 @@ class LayerLook(Brief):
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Patch:
+@dataclass(frozen=True, eq=False, repr=False)
+class Patch(ShortFields):
     """A patch of a sample that activates a filter.
 
     Args:
@@ -224,8 +224,8 @@ class Patch:
     pixels: Array
 
 
-@dataclass(frozen=True, eq=False)
-class LayerPatches:
+@dataclass(frozen=True, eq=False, repr=False)
+class LayerPatches(ShortFields):
     """The templates of one layer.
 
     Args:
@@ -239,8 +239,8 @@ class LayerPatches:
     num_channels: int
 
 
-@dataclass(frozen=True, eq=False)
-class UnitFields:
+@dataclass(frozen=True, eq=False, repr=False)
+class UnitFields(ShortFields):
     """The receptive field of one unit.
 
     Args:

@@ -22,8 +22,8 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.units import write_number_of, write_shape
 from visus.workbench.benchmark.result import PLAIN, PREDICTION, TRAINING, Agreement, Benchmark, Timing
 from visus.workbench.benchmark.ways import Way, find_ways
+from visus.workbench.live_line import following
 from visus.workbench.modules import make_network
-from visus.workbench.progress_display import following
 from visus.workbench.runs.saved import SavedRun, read_run
 from visus.workbench.runs.shifts import some_samples
 

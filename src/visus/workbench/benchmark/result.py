@@ -219,17 +219,19 @@ class Benchmark(Described):
             for work in self.works
             if (plain := self.timing(PLAIN, *work)) is not None and (best := self.fastest(*work)).way != PLAIN
         ]
-        return (
-            f"{self.name}: {self.num_parameters:,} parameters, samples of {write_shape(self.input_shape)}",
-            self._rate_table(),
-            f"samples per second: median of {write_number_of(self.num_rounds, 'round')}, in brackets the slowest and the fastest; "
-            "the ways take turns",
-            f"largest difference and same label: outputs beside those of {PLAIN}, for {self.samples}; the difference as a share of "
-            "the largest output",
-            *ratio,
-            *(f"not measured: {what}: {why}" for what, why in self.left_out),
-            f"machine: {self._where()}",
-            *notes(self.notes),
+        return Text(
+            (
+                f"{self.name}: {self.num_parameters:,} parameters, samples of {write_shape(self.input_shape)}",
+                self._rate_table(),
+                f"samples per second: median of {write_number_of(self.num_rounds, 'round')}, in brackets the slowest and the fastest; "
+                "the ways take turns",
+                f"largest difference and same label: outputs beside those of {PLAIN}, for {self.samples}; the difference as a share of "
+                "the largest output",
+                *ratio,
+                *(f"not measured: {what}: {why}" for what, why in self.left_out),
+                f"machine: {self._where()}",
+                *notes(self.notes),
+            )
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Comparison(Described):
         lines += [pair.sentence(self.noun) for pair in self.pairs]
         lines += _learning_curves(self.contenders)
         lines += self._differing() if len(self.contenders) == 2 else []
-        return (*lines, *notes(self.notes))
+        return Text((*lines, *notes(self.notes)))
 
     def _run_table(self) -> Table:
         has_shifts = any(each.shifts for each in self.contenders)

@@ -13,7 +13,7 @@ from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.scoring import Entry, compare_entries
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.runs.own_data import open_own_data
 from visus.workbench.runs.saved import SavedRun, read_run
 

@@ -56,7 +56,7 @@ class Antialiased(Described):
         """
         changed = self.comparison.contenders[1]
         after = self.after.text(title=f"with {changed.kind}, {changed.folder}")
-        return (*self.before.text(), *after, *self.comparison.text())
+        return Text((*self.before.text(), *after, *self.comparison.text()))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for JSON.

@@ -78,13 +78,15 @@ class TaskComparison(Described):
         'similarity to the run'
         """
         facts = self.facts
-        return (
-            self._similarity_table(),
-            f"{facts.name}: {facts.result}",
-            *(f"{other.name}: {other.result}" for other in facts.others if other.result),
-            *facts.sentences(),
-            f"alignment: centered kernel alignment of the layers' outputs for {write_number_of(facts.num_samples, facts.noun)}, 0 to 1",
-            f"page: {self.page}",
+        return Text(
+            (
+                self._similarity_table(),
+                f"{facts.name}: {facts.result}",
+                *(f"{other.name}: {other.result}" for other in facts.others if other.result),
+                *facts.sentences(),
+                f"alignment: centered kernel alignment of the layers' outputs for {write_number_of(facts.num_samples, facts.noun)}, 0 to 1",
+                f"page: {self.page}",
+            )
         )
 
     def _similarity_table(self) -> Table:

@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from visus import __version__
-from visus.errors import UsageError, VisusError
+from visus.errors import UsageError, VisusError, unknown_layer
 from visus.examine.layer_calls import as_batch, eval_mode
 from visus.examine.saliency_types import Target
 from visus.files import write_file
 from visus.networks.own_code import describe_failure
 from visus.pages.look.facts import Answer, LayerLook, LayerPatches, LookFacts
 from visus.pages.look.page import look_page
+from visus.pages.look.preview import preview
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text
 from visus.units import write_number_of, write_share
+from visus.workbench.live_line import following
 from visus.workbench.look.inputs import NamedSample
 from visus.workbench.look.map_methods import check_method
 from visus.workbench.look.measures import (
@@ -40,20 +42,29 @@ from visus.workbench.look.measures import (
 from visus.workbench.look.opening import Network, OpenedLook, Samples, open_look
 from visus.workbench.look.verdict import answer_sentence, layer_lines, saliency_sentences
 from visus.workbench.modules import count_macs
-from visus.workbench.progress_display import following
 
 UNTRAINED: Final = "This network is untrained: everything here shows its initial weights, and its predictions mean nothing."
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Look(Described):
-    """The results of a look at a network with one sample.
+    """The results of a look at a network with one sample. In a notebook it shows the first saliency map and the first filters.
+
+    ``look["conv1"]`` is a layer: ``.maps`` (channels, *spatial) for the sample, ``.fields``, ``.zero_share``, ``.dead``, ``.sparse``.
 
     Args:
-        facts: all results, as plain values.
+        facts: all results. ``sample`` is the input: ``.values`` (channels, *spatial) before normalization, ``.name``, ``.truth``. ``answer``
+            is the prediction: ``.classes``, ``.probabilities``, ``.order``. ``methods`` are the saliency maps that are shown, the best one
+            first, and ``hidden`` the others: ``.saliency.map`` (1, *spatial), ``.is_passed``, ``.curves``, ``.weights``. ``kernels`` are the
+            filters of the first layer: ``.kernels`` (F, channels, *spatial). ``patches`` are the templates of layers, ``sum`` is one output
+            term by term, ``unit`` the receptive field of one unit. ``missing`` says why a part is absent.
 
     >>> looked.facts.sample.name
     'test:0 (x[2])'
+    >>> looked["conv1"].maps.shape, looked.facts.kernels.kernels.shape
+    ((4, 6, 6), (4, 3, 3, 3))
+    >>> [each.saliency.map.shape for each in (looked.facts.methods + looked.facts.hidden)[:1]]
+    [(1, 8, 8)]
     """
 
     facts: LookFacts
@@ -68,7 +79,7 @@ class Look(Described):
         if facts.unit is not None:
             unit = facts.unit.unit
             rows.append(("unit", f"channel {unit.channel} of {unit.layer}"))
-        rows.append(("next", ".layers, .facts; .write(FOLDER) writes the page, .to_json() has the measures"))
+        rows.append(("next", ".layers, .layer(PATH), .facts; .write(FOLDER) writes the page, .to_json() has the measures"))
         return f"Look at {facts.sample.name}", rows
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
@@ -92,6 +103,30 @@ class Look(Described):
         ['conv1', 'relu1', 'globalpool1', 'linear1']
         """
         return self.facts.layers
+
+    def layer(self, path: str) -> LayerLook:
+        """A layer by its path; ``look[path]`` is the same.
+
+        Args:
+            path: path of the layer, such as ``conv1``; ``conv1#2`` for the second call of a layer.
+
+        Raises:
+            UsageError: no layer has this path; the message has the closest one.
+
+        >>> looked.layer("conv1").field
+        '3/1'
+        """
+        for each in self.layers:
+            if each.path == path:
+                return each
+        raise UsageError(unknown_layer(path, [each.path for each in self.layers]))
+
+    def __getitem__(self, path: str) -> LayerLook:
+        """As ``layer``."""
+        return self.layer(path)
+
+    def _repr_html_(self) -> str:
+        return super()._repr_html_() + preview(self.facts)
 
     def page(self) -> str:
         """All results as one self-contained HTML page.
@@ -140,7 +175,7 @@ class Look(Described):
         for each in facts.layers:
             if each.never_positive and not each.is_rectified and len(each.shape) > 1:
                 lines.append(f"never above 0 in {each.path or 'the module'}: {len(each.never_positive):,}")
-        return tuple(lines)
+        return Text(lines)
 
     def to_json(self) -> dict[str, Any]:
         """All measures as plain data, without maps.
@@ -207,7 +242,7 @@ def look(
     should_stop: ShouldStop | None = None,
 ) -> Look:
     """Show what a network sees in one sample. The result has the prediction, saliency maps with their checks, the maps of
-    every layer, filters, templates, one output as a sum, and the receptive field of one unit.
+    every layer, filters, templates, one output as a sum, and the receptive field of one unit; ``Look`` describes where each is.
 
     Args:
         network: a run or its folder; any module; or a design or ``package.module:callable``, which is not trained.
@@ -230,7 +265,7 @@ def look(
         classes: names of a module's classes.
         raw: return a run's own probabilities, not calibrated.
         cache_dir: another folder for the decoded data.
-        progress: False shows nothing on stderr; default: work that takes longer than two seconds shows its progress.
+        progress: False shows nothing on stderr; default: work that takes longer than a moment shows its progress.
         on_event: receives a ``Progress`` after each part.
         should_stop: called after each part; True raises ``CanceledError``.
 
@@ -360,7 +395,7 @@ def _patches(
     if no_fields:
         return (), "", no_fields
     if not is_asked:
-        return (), "", "Templates were not asked for."
+        return (), "", "Templates were left out: templates=False, or --no-templates."
     if opened.pool is None:
         return (), "", opened.no_pool
     patches, where = patches_of(probe, layers, opened.pool)

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from visus.data.batches import Part
-from visus.errors import UsageError, closest_name, unknown_name
+from visus.errors import UsageError, closest_name, unknown_layer, unknown_name
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.activation_maps import Activation, activations
 from visus.examine.dot_products import OutputTerms, output_terms
 from visus.examine.effective_fields import EffectiveField, effective_field, effective_field_sampled
-from visus.examine.layer_calls import check_channel, eval_mode, resolve_position, unknown_layer
+from visus.examine.layer_calls import check_channel, eval_mode, resolve_position
 from visus.examine.layer_kernels import Filters, filters
 from visus.examine.saliency_checks import (
     NUM_RANDOM,

@@ -95,7 +95,7 @@ def layer_lines(facts: LookFacts, *, verbose: bool = False) -> Text:
     last = (
         f"{num_hidden} of {write_number_of(len(facts.layers), 'layer')} have the figures of a row below them; -v shows all"
     )
-    return (table, *([last] if num_hidden else []), *_constant(facts, constant), *_legend(facts, headings, kept))
+    return Text((table, *([last] if num_hidden else []), *_constant(facts, constant), *_legend(facts, headings, kept)))
 
 
 def _last_of_equals(layers: tuple[LayerLook, ...]) -> list[LayerLook]:

@@ -24,7 +24,7 @@ from visus.tables import write_rows
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
 from visus.units import write_shape, write_share
-from visus.workbench.progress_display import Line, is_shown
+from visus.workbench.live_line import LiveLine, error_console, is_shown
 from visus.workbench.runs.learned_samples import Known, read_known
 from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples
 from visus.workbench.runs.saved import SavedRun
@@ -91,7 +91,9 @@ class Predictions(Iterator[Prediction]):
     True
     """
 
-    def __init__(self, found: Iterator[Prediction], ledger: Ledger, notes: Sequence[str], line: Line | None = None) -> None:
+    def __init__(
+        self, found: Iterator[Prediction], ledger: Ledger, notes: Sequence[str], line: LiveLine | None = None
+    ) -> None:
         self._found, self.ledger, self.notes, self._line = found, ledger, tuple(notes), line
 
     def __repr__(self) -> str:
@@ -108,7 +110,7 @@ class Predictions(Iterator[Prediction]):
             self._close(is_done=isinstance(error, StopIteration))
             raise
         if self._line is not None:
-            self._line.clear()  # whoever iterates may print
+            self._line.hide()  # whoever iterates may print
         return found
 
     def _close(self, *, is_done: bool) -> None:
@@ -154,7 +156,8 @@ def predict(
         )
     ledger = Ledger()
     notes = [run.calibration_sentence(raw=raw), *([run.views_sentence] if run.views_sentence else [])]
-    monitor, line = Monitor(on_event, should_stop), Line("predicting") if is_shown(progress) else None
+    line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
+    monitor = Monitor(on_event, should_stop)
     followed = monitor if line is None else line.followed(monitor)
     return Predictions(_predict(run, given, top, run.calibrator(raw=raw), ledger, followed), ledger, notes, line)
 

@@ -12,7 +12,7 @@ from torch import nn
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.progress_display import following
+from visus.workbench.live_line import following
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
 from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
 from visus.workbench.runs.saved import SavedRun, read_run
@@ -32,7 +32,7 @@ __all__ = ["Prediction", "Predictions", "Run", "load"]
 class Run(SavedRun):
     """A trained network with its run folder.
 
-    Most methods take ``progress``, ``on_event`` and ``should_stop``. Work that takes longer than two seconds shows its progress
+    Most methods take ``progress``, ``on_event`` and ``should_stop``. Work that takes longer than a moment shows its progress
     on stderr or in the notebook; ``progress=False`` shows nothing. ``on_event`` receives ``visus.progress.Progress`` objects. If
     ``should_stop`` returns True, the method raises ``CanceledError``.
 

@@ -33,9 +33,10 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_count, write_number_of, write_share
+from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
-from visus.workbench.progress_display import following
 from visus.workbench.runs.calibration import read_calibration
+from visus.workbench.runs.history import History, read_history
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
@@ -112,6 +113,18 @@ class SavedRun(Described):
         6
         """
         return Recipe.read(self.folder / "recipe.yaml")
+
+    @property
+    def history(self) -> History:
+        """The metrics of each epoch, from ``results.csv``.
+
+        Raises:
+            RunError: the file is missing or damaged.
+
+        >>> [round(value) for value in run.history["epoch"]]
+        [1, 2, 3, 4, 5, 6]
+        """
+        return read_history(RunFolder.open(self.folder))
 
     @property
     def calibration(self) -> TemperatureFit:

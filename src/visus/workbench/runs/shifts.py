@@ -99,7 +99,7 @@ class ShiftReport(Described):
         lines += _placement_lines(self.placement)
         for remedy in self.remedies:
             lines += [f"to try: {remedy.name}: {remedy.sentence}", *([f"  {remedy.command}"] if remedy.command else [])]
-        return (*lines, *notes(self.notes))
+        return Text((*lines, *notes(self.notes)))
 
     def _beyond_the_stride(self) -> str:
         """Whether a shift by the stride itself keeps the answers: it moves maps by whole positions, but not what follows a flattened map."""

@@ -126,7 +126,7 @@ class TrainingJob:
         freeze(module, recipe.frozen)
         identity = {
             "design": self.network.text.strip(),
-            "data set": data.fingerprint,
+            "dataset": data.fingerprint,
             "recipe": _fixed_settings(recipe),
         }
         return Training(

@@ -270,38 +270,37 @@ def resume(
     recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    with group.local_first():
-        opened = open_own_data(
-            run.path,
-            preprocessing,
-            data,
-            cache_dir=cache_dir,
-            num_workers=num_workers,
-            on_event=on_event,
-            should_stop=should_stop,
-        )
-    if group.is_first:
-        remember_place(run.path, opened)
-    made = make_network(
-        run.read_text("design.txt").rstrip("\n") if network is None else network,
-        opened.input_shape,
-        len(opened.classes),
-        num_samples=len(opened.split("train")),
-        seed=recipe.seed,
-    )
-    machine = suited(choose(recipe.device, recipe.precision), made.module)
-    if start is not None and not has_steps:
-        _start_again(start, opened, made, network, recipe, machine)
-    refuse_too_many(group, recipe, machine)
-    made = _tried(made, opened, recipe, machine)
-    if warning := renew_environment(run, recipe, machine):
-        made = dataclasses.replace(made, warnings=(*made.warnings, warning))
-    run = dataclasses.replace(run, metadata=metadata(opened, made))
-    if position is not None and position.epoch >= recipe.epochs:
-        warning = f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
-        made = dataclasses.replace(made, warnings=(*made.warnings, warning))
-    limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
     with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
+        with group.local_first():
+            opened = open_own_data(
+                run.path,
+                preprocessing,
+                data,
+                cache_dir=cache_dir,
+                num_workers=num_workers,
+                **monitor.keywords,
+            )
+        if group.is_first:
+            remember_place(run.path, opened)
+        made = make_network(
+            run.read_text("design.txt").rstrip("\n") if network is None else network,
+            opened.input_shape,
+            len(opened.classes),
+            num_samples=len(opened.split("train")),
+            seed=recipe.seed,
+        )
+        machine = suited(choose(recipe.device, recipe.precision), made.module)
+        if start is not None and not has_steps:
+            _start_again(start, opened, made, network, recipe, machine)
+        refuse_too_many(group, recipe, machine)
+        made = _tried(made, opened, recipe, machine)
+        if warning := renew_environment(run, recipe, machine):
+            made = dataclasses.replace(made, warnings=(*made.warnings, warning))
+        run = dataclasses.replace(run, metadata=metadata(opened, made))
+        if position is not None and position.epoch >= recipe.epochs:
+            warning = f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
+            made = dataclasses.replace(made, warnings=(*made.warnings, warning))
+        limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
         monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
         monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
         job = TrainingJob(run, opened, made, recipe, machine, start, group, monitor, is_resumed=has_steps, limit=limit)

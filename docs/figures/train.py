@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 
 import visus
-from drawing.figure import Figure
-from drawing.runs import TRANSCRIPT
-from drawing.terminal import run_in_terminal, screen_lines, terminal
+from figures.figure import Figure
+from figures.runs import TRANSCRIPT
+from figures.terminal import run_in_terminal, screen_lines, terminal
 
 COMMAND: Final = "visus train"
 FIRST, LAST = 4, 3

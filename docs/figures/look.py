@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import visus
-from drawing.figure import Figure, SourcePage
-from drawing.runs import DEFAULT, copied_run
+from figures.figure import Figure, SourcePage
+from figures.runs import DEFAULT, copied_run
 
 SAMPLE: Final = "test:9"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any, Final
 
-from drawing import advice, look, receptive_field, report, shifts, train
-from drawing.figure import Figure
-from drawing.fingerprints import FOLDER, fingerprint, hash_of_file, read_manifest, write_manifest
-from drawing.runs import class_names
+from figures import advice, look, receptive_field, report, shifts, train
+from figures.figure import Figure
+from figures.fingerprints import FOLDER, fingerprint, hash_of_file, read_manifest, write_manifest
+from figures.runs import class_names
 
 FIGURES: Final[dict[str, ModuleType]] = {
     "report": report,
@@ -36,7 +36,7 @@ def make(name: str) -> int:
     Raises:
         BrowserError: there is no Chromium, or it failed.
     """
-    from drawing.browser import render
+    from figures.browser import render
 
     content = render(FIGURES[name].draw())
     FOLDER.mkdir(exist_ok=True)

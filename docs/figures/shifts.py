@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 import visus
-from drawing.figure import Figure
-from drawing.runs import FOLDER
+from figures.figure import Figure
+from figures.runs import FOLDER
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 import visus
-from drawing import runs, shifts, train
+from figures import runs, shifts, train
 from visus.design import Design
 from visus.errors import VisusError
 from visus.training.recipe import Recipe

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from drawing.figure import Figure
-from drawing.terminal import arguments_of, run_in_terminal, screen_lines, terminal
+from figures.figure import Figure
+from figures.terminal import arguments_of, run_in_terminal, screen_lines, terminal
 
 COMMAND: Final = """\
 visus summary "conv(32, 3), relu, maxpool(2), conv(64, 3), relu, maxpool(2),

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from drawing.figure import Figure
+from figures.figure import Figure
 
 Pixels = npt.NDArray[np.uint8]
 

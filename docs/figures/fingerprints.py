@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
-from drawing.figure import STYLE, Figure
+from figures.figure import STYLE, Figure
 
 FOLDER: Final = Path(__file__).parents[1] / "pictures"
 MANIFEST: Final = FOLDER / "manifest.json"
@@ -109,7 +109,7 @@ def drawing_modules(path: Path) -> list[Path]:
             continue
         found.append(here)
         for node in ast.walk(ast.parse(here.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "drawing":
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "figures":
                 names = [*node.module.split(".")[1:2], *(alias.name for alias in node.names)]
                 left += [here.parent / f"{name}.py" for name in names]
     return sorted(found)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 import visus
-from drawing.figure import Figure
-from drawing.sailboat import SIDE, sailboat
+from figures.figure import Figure
+from figures.sailboat import SIDE, sailboat
 from visus.examine.effective_fields import EffectiveField, effective_field_sampled
 from visus.examine.layer_calls import Box
 from visus.networks.pretrained import DEFAULT

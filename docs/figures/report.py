@@ -6,8 +6,8 @@ from typing import Final
 from unittest.mock import patch
 
 import visus
-from drawing.figure import Figure, SourcePage
-from drawing.runs import DEFAULT, copied_run
+from figures.figure import Figure, SourcePage
+from figures.runs import DEFAULT, copied_run
 from visus.workbench.report import measures
 
 NUM_SECTIONS: Final = 2

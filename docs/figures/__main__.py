@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from drawing.browser import BrowserError
-from drawing.figures import FIGURES, make
+from figures.browser import BrowserError
+from figures.figures import FIGURES, make
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
         parser.error(f"no such figure: {', '.join(unknown)}. Known: {', '.join(FIGURES)}.")
     names = asked.names or list(FIGURES)
     if asked.train:
-        from drawing.training import train_runs
+        from figures.training import train_runs
 
         train_runs(names)
     try:
