@@ -542,7 +542,7 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
         [
             "Images of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point in the same direction, so "
             "neither mark is enough alone. Convolutions, global mean, linear; 20 epochs:",
-            table(["network", "dilation", "receptive field", "parameters", "accuracy (95 % interval)"], rows),
+            table(["network", "dilation from the second on", "receptive field", "parameters", "accuracy (95 % interval)"], rows),
             "Dilation widens the receptive field without extra weights or multiply-adds, as stride does for the layers after it.",
         ],
         figures,
@@ -636,7 +636,8 @@ def write_page(claims: list[Claim], machine: dict[str, Any], command: str) -> st
     parts = [
         "# The class note, measured",
         "A class note describes the convolutional network. This page compares each of its sentences with what visus measures. A script writes "
-        f"everything below: `{command}`. The figures are in `benchmarks/results/`.",
+        f"everything below: `{command}`. The figures are in `benchmarks/results/`. [The class note by experiment](tutorials/class-note.ipynb) tries each "
+        "sentence on your own machine, in about a minute.",
         f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['packages']['torch']}.",
         table(
             ["", "the note says", "measured"], [[str(n), each.says, each.verdict] for n, each in enumerate(claims, start=1)]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from visus.cli.settings import GROUPS, GroupedCommand
+from visus.cli.settings import GROUPS
 from visus.cli.stopping import CODE
 from visus.training.recipe import FIELDS
 
@@ -109,7 +109,8 @@ def _parameter(param: Any, context: Any) -> Parameter:
         name = param.name.upper() if param.metavar is None else param.metavar
     else:
         name = ", ".join([*reversed(param.opts), *reversed(param.secondary_opts)])
-    is_setting = isinstance(context.command, GroupedCommand) and param.name in FIELDS
+    takes_settings = any("--set" in each.opts for each in context.command.params)
+    is_setting = takes_settings and param.name in FIELDS
     setting = str(param.name) if is_setting else ""
     group = "Arguments" if is_argument else getattr(param, "rich_help_panel", None) or ""
     if setting and FIELDS[setting].default is not None:

@@ -31,6 +31,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "how-to/wrong-labels.md",
         "how-to/robust-to-shifts.md",
         "how-to/any-backbone.md",
+        "how-to/coming-from.md",
     ),
     "Reference": (
         "reference/index.md",

@@ -138,6 +138,8 @@ def read_text(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UsageError("there is no such file. Give the path of a text file.", where=str(path)) from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError("this file cannot be read as text. Give the path of a UTF-8 text file.", where=str(path)) from error
 

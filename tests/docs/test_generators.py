@@ -47,7 +47,12 @@ def test_docstrings_become_sections_and_code() -> None:
 
 def test_navigation_has_every_page_once_and_in_order() -> None:
     pages = ["index.md", "how-to/zebra.md", "how-to/resume.md", "reference/python/index.md", "reference/python/look.md"]
-    pages += ["reference/python/results/Look.md", "reference/python/Run.md", "class_note.md"]
+    pages += [
+        "reference/python/results/Look.md",
+        "reference/python/Run.md",
+        "class_note.md",
+        "reference/python/modules/design.md",
+    ]
     assert navigation(pages) == [
         {"Start": ["index.md"]},
         {"How to": ["how-to/resume.md", "how-to/zebra.md"]},
@@ -58,6 +63,7 @@ def test_navigation_has_every_page_once_and_in_order() -> None:
                         "reference/python/index.md",
                         {"look": "reference/python/look.md"},
                         {"Run": "reference/python/Run.md"},
+                        {"Modules": [{"design": "reference/python/modules/design.md"}]},
                         {"Results": [{"Look": "reference/python/results/Look.md"}]},
                     ]
                 }

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docs.generators.commands import commands
 from tests.docs.page_blocks import Block, blocks_of, first_difference, run_doctests, run_page, trains
+
+from visus.pages.report.page import SECTIONS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(
     str(path.relative_to(DOCS))
     for path in [*(DOCS / "how-to").glob("*.md"), *(DOCS / "concepts").glob("*.md"), *(DOCS / "reference").glob("data.md")]
 )
+MAX_WORDS = {"how-to": 600, "concepts": 900}
+"""Words of a page outside its code and outputs."""
+TORCHRUN = {"--max-restarts", "--nproc-per-node"}
 SHORT = {"Ankle boot": "boot", "Bag": "bag", "T-shirt/top": "shirt"}
 
 
@@ -84,6 +90,30 @@ def test_arithmetic_is_what_visus_computes(page: str) -> None:
 def test_every_page_leads_to_a_next_one(page: str) -> None:
     last = (DOCS / page).read_text("utf-8").strip().rpartition("\n\n")[2]
     assert last.startswith("Next: ["), f"{page} ends without a line that begins with 'Next: ['"
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.partition("/")[0] in MAX_WORDS])
+def test_page_is_short(page: str) -> None:
+    prose = re.sub(r"^```.*?^```", "", (DOCS / page).read_text("utf-8"), flags=re.M | re.S)
+    assert len(prose.split()) <= MAX_WORDS[page.partition("/")[0]]
+
+
+def test_report_page_has_the_sections_and_parts_of_the_report() -> None:
+    text = (DOCS / "how-to/read-the-report.md").read_text("utf-8")
+    sections = dict(zip(*[iter(re.split(r"^## (.*)$", text, flags=re.M)[1:])] * 2, strict=True))
+    assert list(sections) == [section.title for section in SECTIONS]
+    for section in SECTIONS:
+        missing = [title for title, _ in section.parts if title.lower() not in sections[section.title].lower()]
+        assert missing == [], section.title
+
+
+def test_options_in_sentences_exist() -> None:
+    parameters = [parameter for command in commands().values() for parameter in command.params]
+    known = {name for parameter in parameters for name in [*parameter.opts, *parameter.secondary_opts]} | TORCHRUN
+    spans = {(page, span) for page in PAGES for span in re.findall(r"`([^`\n]+)`", (DOCS / page).read_text("utf-8"))}
+    said = {(page, option) for page, span in spans for option in re.findall(r"(?<!\S)--[a-z][a-z-]*", span)}
+    assert len(said) > 60
+    assert {(page, option) for page, option in said if option not in known} == set()
 
 
 @pytest.mark.slow

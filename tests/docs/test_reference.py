@@ -94,12 +94,18 @@ def test_a_generated_docstring_of_a_dataclass_is_none() -> None:
 
 def test_a_module_among_the_public_names_shows_its_own_names(monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType("visus.trials", "Trials.")
-    module.__dict__.update(__all__=["summary"], summary=visus.summary)
+
+    def own() -> None:
+        """A trial of its own."""
+
+    module.__dict__.update(__all__=["own", "summary"], own=own, summary=visus.summary)
     monkeypatch.setitem(vars(visus), "trials", module)
     monkeypatch.setattr(visus, "__all__", [*visus.__all__, "trials"])
-    page = python_names.pages()["reference/python/trials.md"]
+    page = python_names.pages()["reference/python/modules/trials.md"]
     assert "::: visus.trials\n" in page
-    assert "members: [summary]" in page
+    assert "      heading: visus.trials.own\n" in page
+    assert "[`visus.trials.summary`](../summary.md)" in page
+    assert "heading: visus.trials.summary" not in page
     monkeypatch.setitem(vars(visus), "trials", 3.5)
     with pytest.raises(ValueError, match=re.escape("visus.trials is neither a function, a class nor a module")):
         python_names.pages()

@@ -38,7 +38,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "boot predicted as coat , 99.0 % 0-boot-07.jpg boot",
         "boot predicted as coat 0: 6",
         "9 labels of the test set may be wrong:",
-        "6 of the most confident mistakes are among the 6 with the largest gap.",
+        "6 of them are among the most confident mistakes above.",
         "These samples also chose the weights that were kept.",
         "'pool' is the first layer whose receptive field is the whole image (24 x 20 px). The middle unit of the last feature map ('conv1') "
         "has an exact receptive field of 3 x 3 px.",

@@ -103,10 +103,7 @@ def test_text_that_is_no_recipe_is_refused(text: str, message: str) -> None:
 def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.read(tmp_path / "none.yaml")
-    assert (
-        str(caught.value)
-        == f"{tmp_path / 'none.yaml'}: this file cannot be read as text. Give the path of a UTF-8 text file."
-    )
+    assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file. Give the path of a text file."
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:

@@ -56,6 +56,7 @@ def test_a_round_counts_the_median_of_its_calls(monkeypatch: pytest.MonkeyPatch)
 
 def test_every_way_is_measured_for_one_sample_a_batch_and_a_training_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "suited", lambda *_: BFLOAT16)
+    monkeypatch.setattr(ways, "why_no_kernels", lambda: "they are turned off")
     found = measured()
     assert found.works == ((PREDICTION, 1), (PREDICTION, 8), (TRAINING, 8))
     names = [PLAIN, "PyTorch, bfloat16, channels last"]
@@ -63,13 +64,14 @@ def test_every_way_is_measured_for_one_sample_a_batch_and_a_training_step(monkey
         (way, *work) for work in found.works for way in names
     ]
     assert all(len(each.seconds) == found.num_rounds == 2 and min(each.seconds) > 0 for each in found.timings)
-    assert found.left_out == (("kernels of visus, bfloat16", "the environment variable VISUS_KERNELS turns them off"),)
+    assert found.left_out == (("kernels of visus, bfloat16", "they are turned off"),)
     assert found.num_parameters == 131
     assert found.samples == "256 random samples of a normal distribution"
 
 
 def test_outputs_are_compared_with_plain_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "suited", lambda *_: BFLOAT16)
+    monkeypatch.setattr(ways, "why_no_kernels", lambda: "they are turned off")
     plain, rounded = measured().agreements
     assert plain == Agreement(PLAIN, 0.0, plain.largest_output, 1.0)
     assert 0 < rounded.relative_difference < 0.05  # bfloat16 has 8 bits

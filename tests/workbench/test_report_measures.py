@@ -266,7 +266,9 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert set(facts["missing"]) == {"sight", "advice", "alike", "saliency", "filters"}
     assert len(facts["mistakes"]["unsure_right"] + facts["mistakes"]["confident_wrong"]) > 0
     failure = "RuntimeError: this network is odd and says so, in Odd, at "
-    assert f"Similar training images could not be found: {failure}" in page
+    assert facts["missing"]["alike"].startswith(failure)
+    says_why = f"Similar training images could not be found: {failure}" in page
+    assert says_why == bool(facts["mistakes"]["confident_wrong"])
     assert facts["missing"]["saliency"].startswith(failure)
     assert f"Saliency maps could not be made: {failure}" in page
     assert facts["calibration"]["before"]["loss"] > 0

@@ -176,5 +176,5 @@ def _growth_words(facts: LookFacts, layers: list[tuple[str, int]], length: int) 
 def _reached(layers: list[tuple[str, int]], length: int, what: str) -> str:
     first = next((path for path, size in layers if size >= length), None)
     if first is None:
-        return f" No layer has a receptive field as large as {what}."
+        return f" No convolution or pooling has a receptive field as large as {what}."
     return f" From {first} on it is as large as {what}."

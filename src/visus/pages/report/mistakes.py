@@ -69,11 +69,7 @@ def label_errors_part(facts: ReportFacts) -> str:
     drawn = [each for each in found.suspicious if each.place not in above]
     repeated = len(found.suspicious) - len(drawn)
     verb = "is" if repeated == 1 else "are"
-    more = (
-        f"{repeated} of the most confident mistakes {verb} among the {len(found.suspicious)} with the largest gap."
-        if repeated
-        else ""
-    )
+    more = f"{repeated} of them {verb} among the most confident mistakes above." if repeated else ""
     cards = "".join(_small_card(facts, each) for each in drawn)
     return paragraphs([f"{words} {more}"]) + (f'<div class="strip">{cards}</div>' if cards else "")
 

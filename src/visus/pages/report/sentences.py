@@ -226,6 +226,8 @@ def start_sentences(facts: ReportFacts) -> list[str]:
             *sentences,
             f"{start} and {write_share(kept[0])} after it (epoch {facts.best_epoch}, whose weights were kept).",
         ]
+    if not facts.series("val_accuracy"):
+        return [*sentences, f"{start}. It was not fine-tuned."]
     return [*sentences, f"{start}. Fine-tuning did not improve it, so the initial weights were kept."]
 
 

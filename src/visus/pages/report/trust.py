@@ -29,7 +29,8 @@ def _splits_sentence(facts: ReportFacts) -> str:
         return ""
     classes = write_number_of(len(facts.classes), "class", "classes")
     words = f"{totals['train']:,} training {facts.nouns} of {classes}"
-    words += f"; {totals['val']:,} validation {facts.nouns} selected the weights" if "val" in totals else ""
+    selected = " selected the weights" if facts.series("val_accuracy") else ""
+    words += f"; {totals['val']:,} validation {facts.nouns}{selected}" if "val" in totals else ""
     words += f"; {totals['test']:,} test {facts.nouns} were held out" if "test" in totals else ""
     return f"{words}."
 
