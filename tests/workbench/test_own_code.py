@@ -178,6 +178,16 @@ def test_an_error_in_training_alone_is_reported_before_a_run_is_begun(
     )
 
 
+def test_training_the_module_of_a_run_leaves_the_run_as_it_is(gray: visus.Data, tmp_path: Path, quickly: None) -> None:
+    network = Own()
+    first = visus.train(gray, network, RECIPE, output=tmp_path)
+    before = {name: value.clone() for name, value in first.module.state_dict().items()}
+    for again in (first.module, network):
+        second = visus.train(gray, again, RECIPE, output=tmp_path)
+        assert any(not torch.equal(value, before[name]) for name, value in second.module.state_dict().items())
+        assert all(torch.equal(value, before[name]) for name, value in first.module.state_dict().items())
+
+
 def test_an_error_of_a_part_names_the_part(gray: visus.Data, tmp_path: Path) -> None:
     class Part(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ def test_a_check_prints_what_is_on_the_ledger(tmp_path: Path) -> None:
         for number in range(12):
             pixels = np.random.default_rng([number, len(name), name == "cat"]).integers(0, 256, (8, 8, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
-    shutil.copy(tmp_path / "cat" / "0.png", tmp_path / "cat" / "copy.png")
+    for copy in ("one.png", "two.png"):
+        shutil.copy(tmp_path / "cat" / "0.png", tmp_path / "cat" / copy)
     whole = (tmp_path / "dog" / "0.png").read_bytes()
     (tmp_path / "dog" / "0.png").write_bytes(whole[: len(whole) // 2])
     found = visus.check(tmp_path, max_unreadable=0.2)

@@ -34,9 +34,9 @@ def benchmark(
     compile: Annotated[bool, typer.Option("--compile", help="Also measure torch.compile.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Measure predictions and training steps per second here.
+    """Measure predictions and training steps per second.
 
-    Each way to compute the network is measured, and its outputs are compared with those of plain PyTorch.
+    Every way to compute the network here is measured, and its outputs are compared with PyTorch's.
     """
     from visus.units import read_duration
 

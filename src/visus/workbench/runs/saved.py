@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import shlex
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ from visus.evaluation.scores import Scores, score
 from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
+from visus.networks.own_code import copied
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table
 from visus.training.loop import EVALUATION_BATCH
@@ -383,6 +385,15 @@ def opened(
     return data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir, **monitor.keywords)
 
 
+_OF_RUNS: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()
+"""The modules of the runs in this process."""
+
+
+def apart_from_runs(network: Any) -> Any:
+    """A copy of the network if it is the module of a run, so that training it leaves the run as it is; anything else unchanged."""
+    return copied(network) if isinstance(network, nn.Module) and network in _OF_RUNS else network
+
+
 def read_run(
     kind: type[Kind], folder: str | Path, *, network: nn.Module | None = None, device: str = "auto", which: str = "best"
 ) -> Kind:
@@ -403,6 +414,9 @@ def read_run(
         run.read_text("design.txt").rstrip("\n") if network is None else network, preprocessing.input_shape, len(classes)
     ).module
     weights.fit_weights(module, tensors)
+    if network is not None:
+        module = copied(module)  # a later training of the person's module leaves this run as it is
+    _OF_RUNS.add(module)
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
     return kind(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)

@@ -29,6 +29,7 @@ from visus.workbench.module_checks import try_training
 from visus.workbench.modules import BuiltNetwork, Network, make_network
 from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
+from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
@@ -66,7 +67,7 @@ def train(
 
     Args:
         data: opened data, or its path; None for the images that come with visus.
-        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place); None for ``compact``, or for
+        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
             A trained module is fine-tuned, as is a callable whose weights do not depend on the random seed.
         recipe: the recipe; default: all defaults.
@@ -110,7 +111,7 @@ def train(
         cache = data.store.folder.parent if isinstance(data, Data) else None
         return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop, progress=progress)
     with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
-        asked = _Asked(data, network, recipe or Recipe(), pretrained, weights)
+        asked = _Asked(data, apart_from_runs(network), recipe or Recipe(), pretrained, weights)
         job = _prepare_new(asked, Path(output), name, command, TimeLimit.of(recipe, began), group, monitor)
         with RemovedUnlessBegun(job.folder, monitor) as followed:
             return dataclasses.replace(job, monitor=followed).carry_out()
