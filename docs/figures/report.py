@@ -13,7 +13,7 @@ from visus.workbench.report import measures
 NUM_SECTIONS: Final = 2
 """Sections with a heading that reach over the first screen."""
 
-HEIGHT: Final = 940
+HEIGHT: Final = 1330
 
 
 def draw() -> Figure:

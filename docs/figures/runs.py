@@ -62,6 +62,9 @@ def keep_run(run: Path, name: str, files: tuple[str, ...] = FILES) -> None:
         if (run / each).is_file():
             (kept / each).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / each, kept / each)
+    facts = kept / "data.json"
+    if facts.is_file():
+        facts.write_text(facts.read_text("utf-8").replace(str(Path.home()), "~"), "utf-8")
 
 
 def class_names() -> tuple[str, ...]:
