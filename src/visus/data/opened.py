@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -453,7 +454,11 @@ class _Rows:
 def _check_settings(
     img_size: int | Sequence[int] | None, channels: int | None, resize_mode: str, normalize: str, max_unreadable: float
 ) -> None:
-    sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
+    sizes = [] if img_size is None else [img_size] if isinstance(img_size, (Integral, str, float)) else list(img_size)
+    if any(isinstance(size, bool) or not isinstance(size, Integral) for size in sizes):
+        raise UsageError(
+            f"img_size must be a whole number of pixels, or one for each axis, such as 224 or (224, 320), not {img_size!r}."
+        )
     if any(size < 1 for size in sizes):
         raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
