@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,11 +45,26 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             {"valid_pct": 0.2},
             "open_data has no argument 'valid_pct': visus splits the data itself. For another split, give the folders train, val and test, or split=, a split.csv.",
         ),
+        (visus.check, {"path": "x"}, "check has no argument 'path'. Did you mean 'data'?"),
         (visus.check, {"size": 224}, "check has no argument 'size'. Did you mean 'img_size'?"),
         (
             visus.resume,
             {"device": "cpu"},
             "resume has no argument 'device': it is a setting of the training. Write visus.resume(folder, changes={'device': 'cpu'}).",
+        ),
+        (visus.look, {"channels": 3}, "look has no argument 'channels'. Did you mean 'channel'?"),
+        (visus.look, {"size": 32}, "look has no argument 'size': img_size is an argument of visus.open_data."),
+        (visus.load, {"path": "x"}, "load has no argument 'path'. Did you mean 'folder'?"),
+        (visus.train, {"path": "x"}, "train has no argument 'path'. Did you mean 'data'?"),
+        (
+            visus.resume,
+            {"epochs": 3},
+            "resume has no argument 'epochs': it is a setting of the training. A resumed training keeps its recipe. Leave it out, or start a new run with visus.train.",
+        ),
+        (
+            visus.train,
+            {"epochs": 3, "arch": 2},
+            f"2 mistakes:\n  - train has no argument 'epochs': {SETTING}(epochs=3)).\n  - train has no argument 'arch'. Did you mean 'network'?",
         ),
         (visus.doctor, {"x": 1}, "doctor has no argument 'x'. Known: progress, seconds."),
         (
@@ -71,12 +87,17 @@ def test_signature_and_docstring_are_kept() -> None:
 
     assert inspect.signature(visus.train) == inspect.signature(train)
     assert visus.train.__doc__ == train.__doc__
+    assert pickle.loads(pickle.dumps(visus.train)) is visus.train
     assert inspect.signature(checked(train)) == inspect.signature(train)
 
 
 def test_the_words_of_other_libraries_name_arguments() -> None:
-    known = {name for each in (visus.train, visus.open_data, visus.summary) for name in inspect.signature(each).parameters}
-    assert set(_OTHER_NAMES.values()) <= known
+    known = {
+        name
+        for each in (visus.train, visus.open_data, visus.resume, visus.summary)
+        for name in inspect.signature(each).parameters
+    }
+    assert {word for words in _OTHER_NAMES.values() for word in words} <= known
 
 
 def test_a_missing_path_names_the_closest(tmp_path: Path) -> None:

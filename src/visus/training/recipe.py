@@ -89,7 +89,7 @@ def _refusing_unknown(kind: type[_Class]) -> type[_Class]:
         _refuse_unknown(settings)
         construct(self, *given, **settings)
 
-    kind.__init__ = refuse_or_construct  # type: ignore[assignment]
+    kind.__init__ = refuse_or_construct  # type: ignore[method-assign]
     return kind
 
 

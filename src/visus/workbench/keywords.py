@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
-from visus.errors import UsageError, join_messages, unknown_name
+from visus.errors import UsageError, closest_name, join_messages
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -41,7 +41,9 @@ def _names(signature: inspect.Signature) -> list[str]:
     """The names that a call may use; where it takes further settings, they are those of ``open_data``."""
     kinds = {name: each.kind for name, each in signature.parameters.items()}
     own = [name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD]
-    return own if len(own) == len(kinds) else list(dict.fromkeys([*own, *_names(_signature_of_open_data())]))
+    if len(own) == len(kinds):
+        return own
+    return list(dict.fromkeys([*own, *(name for name in _signature_of_open_data().parameters if name != "path")]))
 
 
 def _signature_of_open_data() -> inspect.Signature:
@@ -52,33 +54,44 @@ def _unknown(function: str, known: list[str], name: str, value: object) -> str:
     """The message for an argument that a function does not have."""
     from visus.training.recipe import FIELDS, OTHER_NAMES
 
-    meant = _OTHER_NAMES.get(name, OTHER_NAMES.get(name, name))
+    words = _OTHER_NAMES.get(name, (OTHER_NAMES.get(name, name),))
+    meant = next((word for word in words if word in known), words[0])
     found = f"{function} has no argument {name!r}"
     if meant in known:
         return f"{found}. Did you mean {meant!r}?"
     if meant in FIELDS:
         what = "it is a setting of the training" if meant == name else f"{meant} is a setting of the training"
-        shown = f"{meant}={value!r}"
-        if "changes" in known:
-            return f"{found}: {what}. Write visus.{function}(folder, changes={{{meant!r}: {value!r}}})."
-        return f"{found}: {what}. Write visus.train(data, recipe=visus.Recipe({shown}))."
-    if meant in _signature_of_open_data().parameters and "data" in known:
-        return f"{found}: {meant} is an argument of visus.open_data. Write visus.{function}(visus.open_data(path, {meant}={value!r}))."
+        return f"{found}: {what}. {_place_of_setting(known, meant, value)}"
     if name in _SHARES:
         return f"{found}: visus splits the data itself. For another split, give the folders train, val and test, or split=, a split.csv."
-    guess = unknown_name("argument", name, known).partition(" Known: ")
-    hint = guess[0].partition("Did you mean ")[2]
-    return f"{found}. Did you mean {hint}" if hint else f"{found}. Known: {guess[2]}"
+    guess = closest_name(name, known)
+    if guess is not None:
+        return f"{found}. Did you mean {guess!r}?"
+    if meant in _signature_of_open_data().parameters and meant != "path":
+        call = f" Write visus.{function}(visus.open_data(path, {meant}={value!r}))." if known[0] == "data" else ""
+        return f"{found}: {meant} is an argument of visus.open_data.{call}"
+    return f"{found}. Known: {', '.join(sorted(known))}."
+
+
+def _place_of_setting(known: list[str], setting: str, value: object) -> str:
+    """Where a call takes a setting of the training."""
+    if "changes" not in known:
+        return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
+    from visus.workbench.train.job import CHANGEABLE_ON_RESUME
+
+    if setting in CHANGEABLE_ON_RESUME:
+        return f"Write visus.resume(folder, changes={{{setting!r}: {value!r}}})."
+    return "A resumed training keeps its recipe. Leave it out, or start a new run with visus.train."
 
 
 _OTHER_NAMES = {
-    **dict.fromkeys(("arch", "model", "net"), "network"),
-    **dict.fromkeys(("size", "image_size", "item_tfms", "target_size"), "img_size"),
-    **dict.fromkeys(("workers", "n_workers"), "num_workers"),
-    **dict.fromkeys(("folder", "dir", "directory"), "path"),
-    **dict.fromkeys(("shape", "input_size"), "input_shape"),
-    "callbacks": "on_event",
-    "verbose": "progress",
+    **dict.fromkeys(("arch", "model", "net"), ("network",)),
+    **dict.fromkeys(("size", "image_size", "item_tfms", "target_size"), ("img_size",)),
+    **dict.fromkeys(("workers", "n_workers"), ("num_workers",)),
+    **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data")),
+    **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
+    "callbacks": ("on_event",),
+    "verbose": ("progress",),
 }
-"""Words of other libraries for arguments of visus."""
+"""Words of other libraries, and the arguments of visus that they may mean, the likeliest first."""
 _SHARES = ("valid_pct", "validation_split", "test_size", "val_size", "train_size")
