@@ -145,7 +145,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(_HOMES[name]), name)
     if isinstance(value, FunctionType):
         value = import_module("visus.workbench.keywords").checked(value)
-        value.__module__ = __name__  # where pickle finds it
+        setattr(import_module(value.__module__), name, value)  # where pickle looks for it
     globals()[name] = value
     return value
 
