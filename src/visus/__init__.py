@@ -55,6 +55,7 @@ used, so "import visus" does not load torch. The command line does the same: vis
 from __future__ import annotations
 
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -142,6 +143,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'visus' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
+    if isinstance(value, FunctionType):
+        value = import_module("visus.workbench.keywords").checked(value)
+        setattr(import_module(value.__module__), name, value)  # where pickle looks for it
     globals()[name] = value
     return value
 

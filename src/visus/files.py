@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from visus.errors import StorageError, UsageError
+from visus.errors import StorageError, UsageError, closest_name
 from visus.units import write_bytes
 
 _LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # JSON strings hold no line ends, so this never matches inside one
@@ -128,6 +128,21 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     for row in rows:
         (quoted if any("\r" in str(cell) for cell in row) else plain).writerow(row)
     return text.getvalue()
+
+
+def closest_sibling(path: Path) -> str | None:
+    """The path in the same folder whose name is most similar to that of a missing one; None if none is.
+
+    >>> (folder / "hands").mkdir()
+    >>> closest_sibling(folder / "hand") == str(folder / "hands")
+    True
+    """
+    try:
+        names = [each.name for each in expand_home(path).parent.iterdir() if not each.name.startswith(".")]
+    except OSError:
+        return None
+    guess = closest_name(path.name, names)
+    return str(path.with_name(guess)) if guess and path.name else None
 
 
 def read_text(path: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import visus
 from visus.data.augment import Augmentation
 from visus.errors import RecipeError, UsageError
-from visus.training.recipe import FIELDS, Recipe
+from visus.training.recipe import ELSEWHERE, FIELDS, OTHER_NAMES, Recipe
 
 RECIPES = st.builds(
     Recipe,
@@ -63,7 +64,16 @@ def test_yaml_reports_the_meaning_of_every_setting() -> None:
         ),
         ({"learning_rate": "fast"}, "learning_rate must be a number, not 'fast'."),
         ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),
-        ({"optimizer": 3}, "optimizer must be a word, not 3."),
+        ({"optimizer": 3}, "optimizer must be one of the words adamw, muon, sgd, not 3."),
+        ({"flip": False}, "flip must be one of the words alternating, none, random, not False. Did you mean 'none'?"),
+        ({"device": 3}, "device must be a word, not 3."),
+        (
+            {"time_limit_s": "soon"},
+            "time_limit_s must be a number of seconds, or a duration such as 90s, 5m or 1h30m, not 'soon'.",
+        ),
+        ({"lr": 1e-3}, "unknown setting 'lr'. Did you mean 'learning_rate'?"),
+        ({"img_size": 64}, "a recipe has no setting 'img_size': img_size is an argument of visus.open_data."),
+        ({"weights": "x.pt"}, "a recipe has no setting 'weights': weights is an argument of visus.train."),
         ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."),
         (
             {"translate": 0.7, "zoom": -1},
@@ -104,6 +114,36 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         Recipe.read(tmp_path / "none.yaml")
     assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file. Give the path of a text file."
+
+
+def test_the_words_of_other_libraries_name_settings() -> None:
+    assert set(OTHER_NAMES.values()) <= set(FIELDS)
+    assert not set(OTHER_NAMES) & set(FIELDS)
+    for name, function in ELSEWHERE.items():
+        assert name in inspect.signature(getattr(visus, function.removeprefix("visus."))).parameters
+
+
+def test_an_unknown_setting_of_a_copy_is_refused_in_the_same_words() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe().replace(lr=1e-3)
+    assert str(caught.value) == "unknown setting 'lr'. Did you mean 'learning_rate'?"
+
+
+def test_help_explains_every_setting() -> None:
+    words = " ".join((Recipe.__doc__ or "").split())
+    for name, rule in FIELDS.items():
+        assert f" {name}: {rule.metadata['describe']}." in words
+    assert list(inspect.signature(Recipe).parameters) == list(FIELDS)
+
+
+def test_a_time_limit_is_a_duration_in_python_too() -> None:
+    assert Recipe(time_limit_s="1h30m").time_limit_s == 5400.0  # type: ignore[arg-type]
+    assert Recipe.from_yaml("time_limit_s: 5m").time_limit_s == 300.0
+
+
+def test_a_recipe_is_read_from_a_path_as_text(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text("epochs: 3\n")
+    assert Recipe.read(str(tmp_path / "recipe.yaml")) == Recipe(epochs=3)
 
 
 def test_numbers_that_yaml_takes_for_text_are_numbers() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from tests.commands import Call
 
 import visus
-from visus.errors import ImageError
+from visus.errors import ImageError, UsageError
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -29,11 +29,24 @@ def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_pa
     run = visus.train(tmp_path / "r.npz", "flatten, linear(classes)", RECIPE, output=tmp_path)
     broken = values.copy()
     broken[0, 0, 3] = np.nan
-    problems = [next(iter(run.predict([array]))).problem for array in (values.astype(np.float64), values[:, :, :8], broken)]
-    assert problems == [
-        "these values are float64, but this network was trained on float32. Use the same type and range.",
-        "a sample of 8 is smaller than this network's input of 16; visus does not enlarge arrays.",
+    first, second = list(run.predict(broken))[:2]
+    assert (first.problem, first.label, second.problem) == (
         "a value is NaN or infinite. Repair the sample, or remove it.",
+        "",
+        "",
+    )
+    problems = []
+    for array in (values.astype(np.float64), values[:, :, :8], broken[:1]):
+        predictions = run.predict(array)
+        with pytest.raises(UsageError) as caught:
+            list(predictions)
+        problems.append(str(caught.value))
+    none = " None of the 20 samples can be used."
+    assert problems == [
+        "array 1[0]: these values are float64, but this network was trained on float32. Use the same type and range." + none,
+        "array 1[0]: a sample of 8 is smaller than this network's input of 16; visus does not enlarge arrays. Resize the arrays first."
+        + none,
+        "array 1[0]: a value is NaN or infinite. Repair the sample, or remove it.",
     ]
     np.savez(tmp_path / "doubles.npz", x=values.astype(np.float64), y=np.arange(20) % 2)
     with pytest.raises(ImageError):

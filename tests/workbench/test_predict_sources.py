@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.commands import Call
 
 import visus
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
+from visus.errors import UsageError
 
 
 @pytest.fixture
@@ -127,3 +129,39 @@ def test_masks_of_other_images_are_left_out_as_for_a_training(network: visus.Run
     found, ledger = files_and_ledger(network, tmp_path)
     assert [Path(file).name for file in found] == ["a.png", "b.png"]
     assert ledger.reasons("left out: an image, but no sample") == {"a_mask.png": "a mask of another image"}
+
+
+def test_small_arrays_of_a_network_of_photos_have_a_remedy(network: visus.Run) -> None:
+    small, whole = np.zeros((8, 8, 3), np.uint8), np.zeros((10, 10, 3), np.uint8)
+    with pytest.raises(UsageError) as caught:
+        list(network.predict(small))
+    problem = "a sample of 8 x 8 is smaller than this network's input of 10 x 10; visus does not enlarge arrays. Give the files, or resize the arrays first."
+    assert str(caught.value) == f"array 1: {problem}"
+    assert [answer.problem for answer in network.predict([small, small, whole, small])] == [problem, problem, "", problem]
+
+
+def test_a_prediction_is_not_chosen_by_its_place(network: visus.Run) -> None:
+    with pytest.raises(UsageError) as caught:
+        network.predict(np.zeros((10, 10, 3), np.uint8))[0]
+    assert str(caught.value) == (
+        "predictions are computed one after the other, and have no place 0. Make a list first: list(predictions)[0]."
+    )
+
+
+def test_the_one_path_that_is_named_must_be_there(network: visus.Run, photos: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        network.predict(photos / "darc")
+    assert str(caught.value) == f"{photos / 'darc'}: there is no such file or folder. Did you mean '{photos / 'dark'}'?"
+    with pytest.raises(UsageError) as caught:
+        network.predict(f"{photos}/*.gif")
+    assert str(caught.value) == f"{photos}/*.gif: no file matches this pattern."
+    first, second = network.predict([photos / "darc", photos / "dark" / "00.png"])
+    assert (first.problem, second.problem) == ("there is no such file or folder.", "")
+
+
+def test_an_image_of_pillow_is_refused_with_the_remedy(network: visus.Run) -> None:
+    with pytest.raises(UsageError) as caught:
+        list(network.predict([Image.new("RGB", (10, 10))]))  # type: ignore[list-item]
+    assert str(caught.value) == (
+        "files are paths or arrays, and number 1 is a Image. Give its file, or an image of Pillow as an array: numpy.asarray(image)."
+    )

@@ -7,7 +7,9 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -453,7 +455,12 @@ class _Rows:
 def _check_settings(
     img_size: int | Sequence[int] | None, channels: int | None, resize_mode: str, normalize: str, max_unreadable: float
 ) -> None:
-    sizes = [] if img_size is None else [img_size] if isinstance(img_size, int) else list(img_size)
+    given: Any = img_size
+    sizes = [] if given is None else list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    if any(isinstance(size, bool) or not isinstance(size, Integral) for size in sizes):
+        raise UsageError(
+            f"img_size must be a whole number of pixels, or one for each axis, such as 224 or (224, 320), not {given!r}."
+        )
     if any(size < 1 for size in sizes):
         raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
@@ -517,7 +524,7 @@ def _plan(
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:
     if img_size is None:
         return None
-    size = (img_size,) * num_axes if isinstance(img_size, int) else tuple(img_size)
+    size = tuple(img_size) if isinstance(img_size, Sequence) else (int(img_size),) * num_axes
     if len(size) != num_axes:
         raise UsageError(f"the size {write_shape(size)} has {len(size)} axes, and the data has {num_axes}.")
     return size

@@ -169,8 +169,9 @@ class Preprocessing:
             raise ImageError(f"a sample of {found} does not fit this network's input of {wanted} (channels first).")
         if any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True)):
             found = write_shape(rows.shape[2:])
+            remedy = "Give the files, or resize the arrays first." if self.kind == "images" else "Resize the arrays first."
             raise ImageError(
-                f"a sample of {found} is smaller than this network's input of {write_shape(self.size)}; visus does not enlarge arrays."
+                f"a sample of {found} is smaller than this network's input of {write_shape(self.size)}; visus does not enlarge arrays. {remedy}"
             )
         if rows.dtype != np.dtype(self.dtype):
             raise ImageError(

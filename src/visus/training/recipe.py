@@ -6,17 +6,22 @@ comment next to the value.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
+import inspect
 import math
 import re
+import textwrap
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
-from visus.errors import RecipeError, join_messages, unknown_name
+from visus.errors import RecipeError, UsageError, join_messages, unknown_name
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 from visus.training.update_rules import UPDATE_RULES
+from visus.units import read_duration
 
 OPTIMIZERS = tuple(sorted({*UPDATE_RULES, "muon"}))
 SCHEDULES = ("cosine", "linear")
@@ -72,6 +77,23 @@ def _setting(
     return field(default=default, metadata={**facts, "low": low, "high": high, "known": known})
 
 
+_Class = TypeVar("_Class")
+
+
+def _refusing_unknown(kind: type[_Class]) -> type[_Class]:
+    """The class; an unknown name at its construction is a ``RecipeError``."""
+    construct = kind.__init__
+
+    @functools.wraps(construct)
+    def refuse_or_construct(self: Any, *given: Any, **settings: Any) -> None:
+        _refuse_unknown(settings)
+        construct(self, *given, **settings)
+
+    kind.__init__ = refuse_or_construct  # type: ignore[method-assign]
+    return kind
+
+
+@_refusing_unknown
 @dataclass(frozen=True, repr=False)
 class Recipe:
     """The settings that a person asks for. ``resolve`` decides those that are None when the training starts.
@@ -276,6 +298,9 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        if isinstance(self.time_limit_s, str):
+            with contextlib.suppress(UsageError):  # then it is refused below
+                object.__setattr__(self, "time_limit_s", read_duration(self.time_limit_s))
         if isinstance(self.progressive_resize, (int, float)) and not isinstance(self.progressive_resize, bool):
             object.__setattr__(self, "progressive_resize", f"{self.progressive_resize:g}")
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
@@ -305,9 +330,7 @@ class Recipe:
         >>> Recipe(epochs=3).replace(seed=1)
         Recipe(epochs=3, seed=1)
         """
-        unknown = [name for name in changes if name not in FIELDS]
-        if unknown:
-            raise RecipeError(join_messages([unknown_name("setting", name, FIELDS) for name in unknown]))
+        _refuse_unknown(changes)
         return dataclasses.replace(self, **changes)
 
     def override(self, **settings: Any) -> tuple[Recipe, tuple[str, ...]]:
@@ -373,7 +396,7 @@ class Recipe:
             raise error.within(where) from None
 
     @classmethod
-    def read(cls, file: Path) -> Recipe:
+    def read(cls, file: str | Path) -> Recipe:
         """A recipe from a YAML file.
 
         Raises:
@@ -383,7 +406,7 @@ class Recipe:
         >>> Recipe.read(run.folder / "recipe.yaml").epochs
         6
         """
-        return cls.from_yaml(read_text(file), where=str(file))
+        return cls.from_yaml(read_text(Path(file)), where=str(file))
 
 
 def _as_number(value: Any) -> Any:
@@ -393,6 +416,52 @@ def _as_number(value: Any) -> Any:
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in dataclasses.fields(Recipe)}
 _TYPES = get_type_hints(Recipe)
+OTHER_NAMES = {
+    **dict.fromkeys(("lr", "lr_max", "base_lr"), "learning_rate"),
+    **dict.fromkeys(("bs", "batch", "batchsize"), "batch_size"),
+    **dict.fromkeys(("wd", "decay"), "weight_decay"),
+    **dict.fromkeys(("n_epoch", "n_epochs", "num_epochs", "max_epochs"), "epochs"),
+    **dict.fromkeys(("opt", "opt_func"), "optimizer"),
+    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
+    **dict.fromkeys(("moms", "mom"), "momentum"),
+    **dict.fromkeys(("random_state", "random_seed"), "seed"),
+}
+"""Words of other libraries for settings."""
+ELSEWHERE = {
+    **dict.fromkeys(
+        ("img_size", "channels", "resize_mode", "normalize", "labels", "split", "split_seed", "num_workers"),
+        "visus.open_data",
+    ),
+    **dict.fromkeys(("data", "network", "pretrained", "weights", "output", "name", "on_event", "progress"), "visus.train"),
+}
+"""What is no setting, and the function that has it as an argument."""
+
+
+def _refuse_unknown(settings: dict[str, Any]) -> None:
+    mistakes = [_unknown_setting(name) for name in settings if name not in FIELDS]
+    if mistakes:
+        raise RecipeError(join_messages(mistakes))
+
+
+def _unknown_setting(name: str) -> str:
+    if name in ELSEWHERE:
+        return f"a recipe has no setting {name!r}: {name} is an argument of {ELSEWHERE[name]}."
+    if name in OTHER_NAMES:
+        return f"unknown setting {name!r}. Did you mean {OTHER_NAMES[name]!r}?"
+    return unknown_name("setting", name, FIELDS)
+
+
+def _described() -> str:
+    """The docstring of ``Recipe`` with the meaning of every setting."""
+    summary, raises, others = inspect.cleandoc(Recipe.__doc__ or "").partition("Raises:\n")
+    lines = [
+        textwrap.fill(f"{name}: {rule.metadata['describe']}.", 100, initial_indent="    ", subsequent_indent="        ")
+        for name, rule in FIELDS.items()
+    ]
+    return "\n".join([f"{summary}Args:", *lines, "", f"{raises}{others}"])
+
+
+Recipe.__doc__ = _described()
 
 
 def _mistakes(recipe: Recipe, name: str) -> list[str]:
@@ -402,9 +471,15 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
     if value is None and type(None) in kinds:
         return []
     wanted = next(each for each in kinds if each is not type(None))
+    if rule["known"] and not isinstance(value, str):
+        words = ", ".join(rule["known"])
+        hint = " Did you mean 'none'?" if value is False and "none" in rule["known"] else ""
+        return [f"{name} must be one of the words {words}, not {value!r}.{hint}"]
+    if name == "time_limit_s" and isinstance(value, str):
+        return [f"time_limit_s must be a number of seconds, or a duration such as 90s, 5m or 1h30m, not {value!r}."]
     if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float) if wanted is float else wanted):
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-        return [f"{name} must be {words[wanted]}, not {value!r}."]
+        kind_of = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
+        return [f"{name} must be {kind_of[wanted]}, not {value!r}."]
     if rule["known"] and value not in rule["known"]:
         return [unknown_name(name, str(value), rule["known"])]
     if name == "progressive_resize":

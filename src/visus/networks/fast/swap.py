@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from visus.errors import UsageError
 from visus.networks.fast.autotuner import Autotuner
 from visus.networks.fast.fusion import SEQUENCES
 from visus.networks.fast.layers import AUTOTUNER, LAYERS, Faster, FasterConvolution
@@ -44,12 +45,20 @@ def speed_up(module: _Module, autotuner: Autotuner | None = None) -> _Module:
     Returns:
         The same module, changed in place.
 
+    Raises:
+        UsageError: this is not a module.
+
     >>> network = speed_up(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU()))
     >>> isinstance(network[0], nn.Conv2d), sorted(network.state_dict())
     (True, ['0.bias', '0.weight'])
     >>> type(slow_down(network)[0]).__name__
     'Conv2d'
     """
+    if not isinstance(module, nn.Module):
+        raise UsageError(
+            f"speed_up takes a torch.nn.Module, and not a {type(module).__name__}. "
+            "Build it first, such as visus.network('resnet(18)', (3, 32, 32), 10)."
+        )
     autotuner = autotuner or Autotuner()
     for part in module.modules():
         if type(part) in _FASTER:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from visus.training.runs import RunFolder
 from visus.units import write_shape, write_share
 from visus.workbench.live_line import LiveLine, error_console, is_shown
 from visus.workbench.runs.learned_samples import Known, read_known
-from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples
+from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples, refuse_missing
 from visus.workbench.runs.saved import SavedRun
 
 Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor]
@@ -113,6 +114,12 @@ class Predictions(Iterator[Prediction]):
             self._line.hide()  # whoever iterates may print
         return found
 
+    def __getitem__(self, place: object) -> Never:
+        """Raise an error that names the remedy: predictions are computed one after the other."""
+        raise UsageError(
+            f"predictions are computed one after the other, and have no place {place!r}. Make a list first: list(predictions)[0]."
+        )
+
     def _close(self, *, is_done: bool) -> None:
         line, self._line = self._line, None
         if line is not None:
@@ -143,7 +150,8 @@ def predict(
     """Labels for files, folders of files, or arrays; the arguments are those of ``Run.predict``.
 
     Raises:
-        UsageError: an array does not fit the network, or ``top`` exceeds its number of classes.
+        UsageError: an array does not fit the network, no array can be used, the one path that is named does not exist, or ``top`` exceeds
+            the number of classes.
     """
     if top < 1:
         raise UsageError(f"top must be at least 1, not {top}.")
@@ -154,6 +162,8 @@ def predict(
         raise UsageError(
             f"files are paths or arrays, and not a {type(files).__name__}. Give an image of Pillow as an array: numpy.asarray(image)."
         )
+    if isinstance(files, (str, os.PathLike)):
+        refuse_missing(Path(files))
     ledger = Ledger()
     notes = [run.calibration_sentence(raw=raw), *([run.views_sentence] if run.views_sentence else [])]
     line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
@@ -163,6 +173,30 @@ def predict(
 
 
 def _predict(
+    run: SavedRun,
+    files: Iterable[str | Path | Pixels | torch.Tensor],
+    top: int,
+    calibrator: Calibrator,
+    ledger: Ledger,
+    monitor: Monitor,
+) -> Iterator[Prediction]:
+    """The predictions; an error where only arrays are given and none can be used."""
+    are_arrays = isinstance(files, (list, tuple)) and all(isinstance(each, (np.ndarray, torch.Tensor)) for each in files)
+    found = _predict_all(run, files, top, calibrator, ledger, monitor)
+    failed: list[Prediction] = []  # those before the first answer
+    for each in found if are_arrays else ():
+        if not each.problem:
+            yield from (*failed, each)
+            failed = []
+            break
+        failed.append(each)
+    if failed:
+        more = f" None of the {len(failed):,} samples can be used." if len(failed) > 1 else ""
+        raise UsageError(f"{failed[0].problem}{more}", where=failed[0].file)
+    yield from found
+
+
+def _predict_all(
     run: SavedRun,
     files: Iterable[str | Path | Pixels | torch.Tensor],
     top: int,

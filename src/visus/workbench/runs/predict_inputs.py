@@ -26,7 +26,7 @@ from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
 from visus.errors import DataError, ImageError, UsageError, unknown_name
-from visus.files import expand_home
+from visus.files import closest_sibling, expand_home
 from visus.units import write_shape
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -72,12 +72,17 @@ def find_samples(
     samples; the others follow.
 
     Raises:
-        UsageError: an array does not fit the network.
+        UsageError: an array does not fit the network, or something is neither a path nor an array.
     """
     for number, source in enumerate(sources):
         if isinstance(source, (np.ndarray, torch.Tensor)):
             yield from array_rows(source, f"array {number + 1}", preprocessing)
             continue
+        if not isinstance(source, (str, os.PathLike)):
+            raise UsageError(
+                f"files are paths or arrays, and number {number + 1} is a {type(source).__name__}. Give its file, or an image of Pillow as an "
+                "array: numpy.asarray(image)."
+            )
         for path in _meant(Path(source)):
             try:
                 if path.is_dir():
@@ -91,6 +96,18 @@ def find_samples(
                     str(path),
                     f"this cannot be read ({error.strerror or error}). Change its permissions so that you can read it.",
                 )
+
+
+def refuse_missing(path: Path) -> None:
+    """Raise an error if there is nothing at a path, and nothing that it matches as a pattern.
+
+    Raises:
+        UsageError: there is no such file or folder.
+    """
+    found = _meant(path)
+    if not any(os.path.lexists(each) for each in found):
+        guess = closest_sibling(path)
+        raise UsageError(f"{_missing(found[0])}{f' Did you mean {guess!r}?' if guess else ''}", where=str(path))
 
 
 def _meant(path: Path) -> list[Path]:

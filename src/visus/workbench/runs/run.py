@@ -107,7 +107,8 @@ class Run(SavedRun):
             An iterator of ``Prediction``, with a ``ledger`` of the changes made to the samples.
 
         Raises:
-            UsageError: an array does not fit the network, or ``top`` exceeds its number of classes.
+            UsageError: an array does not fit the network, no array can be used, the one path that is named does not exist, or ``top``
+                exceeds its number of classes.
 
         >>> [prediction.label in run.classes for prediction in run.predict(images)]
         [True, True, True, True, True, True]

@@ -21,6 +21,7 @@ from visus.networks.pretrained import backbone_of
 from visus.progress import Monitor, OnEvent, Progress, ShouldStop
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join_group
+from visus.training.frozen import matching
 from visus.training.recipe import Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
@@ -149,6 +150,7 @@ def _prepare_new(
         num_samples=len(data.split("train")),
         seed=given.seed,
     )
+    matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
     initial = known_weights(network, made.module, data, asked.weights, backbone)
     start = None if initial is None else begin(made.module, initial, data.classes)
     if initial is not None and backbone is None:

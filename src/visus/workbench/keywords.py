@@ -1,0 +1,97 @@
+"""Errors for calls whose arguments do not fit a public function: where the argument belongs, or the closest name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any, TypeVar
+
+from visus.errors import UsageError, closest_name, join_messages
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def checked(function: _Function) -> _Function:
+    """The function with the same signature and docstring; a call that does not fit its arguments raises a ``UsageError``.
+
+    >>> import visus
+    >>> visus.summary("lenet5", shape=(1, 28, 28))
+    Traceback (most recent call last):
+    visus.errors.UsageError: summary has no argument 'shape'. Did you mean 'input_shape'?
+    """
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def called(*given: Any, **named: Any) -> Any:
+        known = _names(signature)
+        if mistakes := [_unknown(function.__name__, known, name, named[name]) for name in named if name not in known]:
+            raise UsageError(join_messages(mistakes))
+        try:
+            signature.bind(*given, **named)
+        except TypeError as error:
+            raise UsageError(f"{function.__name__}: {error}. Its arguments are {', '.join(known)}.") from None
+        return function(*given, **named)
+
+    return called  # type: ignore[return-value]
+
+
+def _names(signature: inspect.Signature) -> list[str]:
+    """The names that a call may use; where it takes further settings, they are those of ``open_data``."""
+    kinds = {name: each.kind for name, each in signature.parameters.items()}
+    own = [name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD]
+    if len(own) == len(kinds):
+        return own
+    return list(dict.fromkeys([*own, *(name for name in _signature_of_open_data().parameters if name != "path")]))
+
+
+def _signature_of_open_data() -> inspect.Signature:
+    return inspect.signature(import_module("visus.workbench.opening").open_data)
+
+
+def _unknown(function: str, known: list[str], name: str, value: object) -> str:
+    """The message for an argument that a function does not have."""
+    from visus.training.recipe import FIELDS, OTHER_NAMES
+
+    words = _OTHER_NAMES.get(name, (OTHER_NAMES.get(name, name),))
+    meant = next((word for word in words if word in known), words[0])
+    found = f"{function} has no argument {name!r}"
+    if meant in known:
+        return f"{found}. Did you mean {meant!r}?"
+    if meant in FIELDS:
+        what = "it is a setting of the training" if meant == name else f"{meant} is a setting of the training"
+        return f"{found}: {what}. {_place_of_setting(known, meant, value)}"
+    if name in _SHARES:
+        return f"{found}: visus splits the data itself. For another split, give the folders train, val and test, or split=, a split.csv."
+    guess = closest_name(name, known)
+    if guess is not None:
+        return f"{found}. Did you mean {guess!r}?"
+    if meant in _signature_of_open_data().parameters and meant != "path":
+        call = f" Write visus.{function}(visus.open_data(path, {meant}={value!r}))." if known[0] == "data" else ""
+        return f"{found}: {meant} is an argument of visus.open_data.{call}"
+    return f"{found}. Known: {', '.join(sorted(known))}."
+
+
+def _place_of_setting(known: list[str], setting: str, value: object) -> str:
+    """Where a call takes a setting of the training."""
+    if "changes" not in known:
+        return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
+    from visus.workbench.train.job import CHANGEABLE_ON_RESUME
+
+    if setting in CHANGEABLE_ON_RESUME:
+        return f"Write visus.resume(folder, changes={{{setting!r}: {value!r}}})."
+    return "A resumed training keeps its recipe. Leave it out, or start a new run with visus.train."
+
+
+_OTHER_NAMES = {
+    **dict.fromkeys(("arch", "model", "net"), ("network",)),
+    **dict.fromkeys(("size", "image_size", "item_tfms", "target_size"), ("img_size",)),
+    **dict.fromkeys(("workers", "n_workers"), ("num_workers",)),
+    **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data")),
+    **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
+    "callbacks": ("on_event",),
+    "verbose": ("progress",),
+}
+"""Words of other libraries, and the arguments of visus that they may mean, the likeliest first."""
+_SHARES = ("valid_pct", "validation_split", "test_size", "val_size", "train_size")

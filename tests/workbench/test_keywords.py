@@ -1,0 +1,139 @@
+"""A call of a public function that does not fit its arguments is an error of visus that names the remedy."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from torch import nn
+
+import visus
+from visus.errors import DataError, RecipeError, UsageError
+from visus.workbench.keywords import _OTHER_NAMES, checked
+
+SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus.Recipe"
+
+
+@pytest.mark.parametrize(
+    ("call", "settings", "said"),
+    [
+        (visus.train, {"epochs": 3}, f"train has no argument 'epochs': {SETTING}(epochs=3))."),
+        (
+            visus.train,
+            {"lr": 0.1},
+            "train has no argument 'lr': learning_rate is a setting of the training. Write visus.train(data, recipe=visus.Recipe(learning_rate=0.1)).",
+        ),
+        (
+            visus.train,
+            {"img_size": 32},
+            "train has no argument 'img_size': img_size is an argument of visus.open_data. Write visus.train(visus.open_data(path, img_size=32)).",
+        ),
+        (visus.train, {"arch": "vgg"}, "train has no argument 'arch'. Did you mean 'network'?"),
+        (visus.train, {"outputs": "x"}, "train has no argument 'outputs'. Did you mean 'output'?"),
+        (visus.open_data, {"size": 224}, "open_data has no argument 'size'. Did you mean 'img_size'?"),
+        (
+            visus.open_data,
+            {"bs": 8},
+            "open_data has no argument 'bs': batch_size is a setting of the training. Write visus.train(data, recipe=visus.Recipe(batch_size=8)).",
+        ),
+        (
+            visus.open_data,
+            {"valid_pct": 0.2},
+            "open_data has no argument 'valid_pct': visus splits the data itself. For another split, give the folders train, val and test, or split=, a split.csv.",
+        ),
+        (visus.check, {"path": "x"}, "check has no argument 'path'. Did you mean 'data'?"),
+        (visus.check, {"size": 224}, "check has no argument 'size'. Did you mean 'img_size'?"),
+        (
+            visus.resume,
+            {"device": "cpu"},
+            "resume has no argument 'device': it is a setting of the training. Write visus.resume(folder, changes={'device': 'cpu'}).",
+        ),
+        (visus.look, {"channels": 3}, "look has no argument 'channels'. Did you mean 'channel'?"),
+        (visus.look, {"size": 32}, "look has no argument 'size': img_size is an argument of visus.open_data."),
+        (visus.load, {"path": "x"}, "load has no argument 'path'. Did you mean 'folder'?"),
+        (visus.train, {"path": "x"}, "train has no argument 'path'. Did you mean 'data'?"),
+        (
+            visus.resume,
+            {"epochs": 3},
+            "resume has no argument 'epochs': it is a setting of the training. A resumed training keeps its recipe. Leave it out, or start a new run with visus.train.",
+        ),
+        (
+            visus.train,
+            {"epochs": 3, "arch": 2},
+            f"2 mistakes:\n  - train has no argument 'epochs': {SETTING}(epochs=3)).\n  - train has no argument 'arch'. Did you mean 'network'?",
+        ),
+        (visus.doctor, {"x": 1}, "doctor has no argument 'x'. Known: progress, seconds."),
+        (
+            visus.resume,
+            {},
+            "resume: missing a required argument: 'folder'. Its arguments are folder, data, network, changes, cache_dir, num_workers, on_event, should_stop, began_at, progress.",
+        ),
+    ],
+)
+def test_an_argument_that_a_function_does_not_have_is_refused(
+    call: Callable[..., Any], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(**settings)
+    assert str(caught.value) == said
+
+
+def test_signature_and_docstring_are_kept() -> None:
+    from visus.workbench.train.training import train
+
+    assert inspect.signature(visus.train) == inspect.signature(train)
+    assert visus.train.__doc__ == train.__doc__
+    assert pickle.loads(pickle.dumps(visus.train)) is visus.train
+    assert inspect.signature(checked(train)) == inspect.signature(train)
+
+
+def test_the_words_of_other_libraries_name_arguments() -> None:
+    known = {
+        name
+        for each in (visus.train, visus.open_data, visus.resume, visus.summary)
+        for name in inspect.signature(each).parameters
+    }
+    assert {word for words in _OTHER_NAMES.values() for word in words} <= known
+
+
+def test_a_missing_path_names_the_closest(tmp_path: Path) -> None:
+    (tmp_path / "hands").mkdir()
+    with pytest.raises(DataError) as caught:
+        visus.check(tmp_path / "hand")
+    assert str(caught.value) == f"{tmp_path / 'hand'}: there is no such file or folder. Did you mean '{tmp_path / 'hands'}'?"
+
+
+@pytest.mark.parametrize("size", ["224", 22.4, True, (8, "8")])
+def test_a_size_that_is_no_whole_number_is_refused(size: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.open_data(img_size=size)
+    assert str(caught.value) == (
+        f"img_size must be a whole number of pixels, or one for each axis, such as 224 or (224, 320), not {size!r}."
+    )
+
+
+def test_only_a_module_is_sped_up() -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.speed_up("resnet(18)")  # type: ignore[type-var]
+    assert str(caught.value) == (
+        "speed_up takes a torch.nn.Module, and not a str. Build it first, such as visus.network('resnet(18)', (3, 32, 32), 10)."
+    )
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_a_wrong_layer_to_freeze_is_refused_before_anything_is_computed(
+    photos: Path, tmp_path: Path, *, is_trained: bool
+) -> None:
+    module = nn.Sequential(nn.Flatten(), nn.Linear(300, 2))
+    if is_trained:
+        nn.init.constant_(module[1].weight, 0.5)
+    seen: list[Any] = []
+    recipe = visus.Recipe(frozen="nolayer.*")
+    with pytest.raises(RecipeError) as caught:
+        visus.train(photos, module, recipe, output=tmp_path, on_event=seen.append, progress=False)
+    assert str(caught.value) == "unknown layer to freeze 'nolayer.*'. Known: 0, 1."
+    assert {type(event).__name__ for event in seen} == {"Progress"}
