@@ -59,7 +59,8 @@ def test_the_strided_layer_is_named_with_its_step() -> None:
     error = f"{100 * found.first_broken.interior_error:.1f} %"
     assert (
         found.sentence()
-        == f"conv2 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px; its map changes by {error}."
+        == f"apart from the border, conv2 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px; its map "
+        f"changes by {error}. At the border, conv1 is the first: the padding does not move with the image."
     )
     assert [each.interior_error < BROKEN for each in found.layers[:2]] == [True, True]
 
@@ -70,7 +71,8 @@ def test_the_border_is_named_where_nothing_else_breaks_it() -> None:
     assert found.first_broken is not None
     assert (found.first_broken.path, found.first_broken.interior_error < BROKEN) == ("conv1", True)
     assert found.sentence().startswith(
-        "conv1 is the first layer that is not equivariant, and only at the border: the padding of the image does not move with it; its map changes by "
+        "at the border, conv1 is the first layer that is not equivariant to a shift of 0 x 2 px: the padding does not move with the image; its map changes "
+        "by "
     )
 
 

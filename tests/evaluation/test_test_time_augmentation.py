@@ -106,15 +106,19 @@ def test_an_answer_is_unsure_where_the_next_class_is_less_than_half_behind() -> 
 
 def test_a_reader_is_reported_the_views_where_there_are_several() -> None:
     assert describe_views("none") == ""
-    assert describe_views("flip", "volume") == (
+    assert describe_views("flip", "volume", in_full=True) == (
         "Each prediction is the mean over 2 copies of the volume: unchanged, and mirrored left to right (test-time augmentation)."
     )
-    assert describe_views("unsure:shift", "image") == (
+    assert describe_views("unsure:shift", "image", in_full=True) == (
         "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 3 copies of the image: unchanged (half of the "
         "weight), and shifted a little both ways along all axes (test-time augmentation)."
     )
+    assert describe_views("unsure:shift", "image") == (
+        "Unsure predictions are the mean over 3 copies of the image: unchanged and shifted (test-time augmentation)."
+    )
     for kind in VIEWS:
-        assert (f"over {num_views(kind)} copies" in describe_views(kind)) == (kind != "none")
+        for in_full in (False, True):
+            assert (f"over {num_views(kind)} copies" in describe_views(kind, in_full=in_full)) == (kind != "none")
         assert stages(kind) in [(kind, None), ("none", kind.removeprefix("unsure:"))]
 
 

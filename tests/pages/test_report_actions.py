@@ -29,7 +29,8 @@ def told(name: str, facts: ReportFacts) -> list[str]:
 
 def commands_of(page: str) -> list[str]:
     """Every command on a page."""
-    return [unescape(each) for each in re.findall(r'<pre class="command">(.*?)</pre>', page, re.DOTALL)]
+    found = re.findall(r'<pre class="command">(.*?)</pre>', page, re.DOTALL)
+    return [unescape(re.sub(r"</?span>", "", each)) for each in found]
 
 
 def parse_command(command: str) -> None:
@@ -77,11 +78,15 @@ def test_every_command_of_a_report_is_read_by_the_command_line_and_is_short(fact
 def test_the_answer_is_for_use_only_where_it_is_better_than_guessing() -> None:
     assert told("answer", made_up_facts(warnings=[]))[-1] == "Classify your own images:"
     assert told("answer", made_up_facts())[0] == "Read the warnings above first: each can change this answer."
-    poor = made_up_facts(made_up_scores(num_samples=9, num_wrong=6), warnings=[])
+    long = [{"epoch": epoch} for epoch in range(1, actions.FEW_EPOCHS + 1)]
+    poor = made_up_facts(made_up_scores(num_samples=9, num_wrong=6), warnings=[], history=long)
     assert told("answer", poor) == [
         "Do not use this network yet. Check the data and its labels first.",
         "Evaluate on more images: 36 images would halve the interval, which spans 53 percentage points.",
     ]
+    brief = dataclasses.replace(poor, history=long[:1])
+    assert told("answer", brief)[0] == "Do not use this network yet. Train longer first: it was trained for only 1 epoch."
+    assert actions.answer_actions(brief)[0].command == "visus train shoes --seed 7 --epochs 10"
     weak = made_up_facts(made_up_scores(10, num_samples=600, num_wrong=400), warnings=[])
     assert told("answer", weak) == [
         "Do not rely on this network yet: less than half of its predictions are right. Start with Cost below."
@@ -108,6 +113,10 @@ def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
     assert told("mistakes", rare)[-1] == (
         "Collect more images of \u201cboot\u201d: it has the lowest recall, 50.0 %, and only 30 images in the training set."
     )
+    two = made_up_facts(made_up_scores(2, num_samples=600, num_wrong=60))
+    assert told("mistakes", two) == ["Nothing to do: no rare class explains the mistakes."]
+    brief = made_up_facts(made_up_scores(2, num_samples=60, num_wrong=26), measured=made_up_measurements())
+    assert told("mistakes", brief) == ["Improve the training first (see Cost): with 26 mistakes, single ones say little."]
     poor = made_up_facts(made_up_scores(num_samples=600, num_wrong=400), measured=made_up_measurements())
     assert told("mistakes", poor) == ["Improve the training first (see Cost): with 400 mistakes, single ones say little."]
 
@@ -183,7 +192,7 @@ def test_the_curves_say_what_to_train_next() -> None:
     ("command", "expected"),
     [
         ("visus train", "visus train --epochs 9"),
-        ("visus train --epochs 3", ""),
+        ("visus train --epochs 3 'my shoes'", "visus train --epochs 9 'my shoes'"),
         ("visus train --resume runs/a", ""),
         ("visus experiment mlp runs/a", ""),
         ("", ""),

@@ -10,10 +10,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+import torch
 from facts_of_runs import made_up_facts, made_up_measurements, made_up_scores
 from test_report import Page
 
-from visus.evaluation.calibration import reliability
+from visus.evaluation.calibration import TemperatureFit, calibrate, reliability
+from visus.evaluation.test_time_augmentation import describe_views
 from visus.pages.card import card_text
 from visus.pages.parts.field_growth import field_growth_figure
 from visus.pages.parts.reliability_diagram import reliability_diagram
@@ -38,6 +40,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "boot predicted as coat , 99.0 % 0-boot-07.jpg boot",
         "boot predicted as coat 0: 6",
         "9 labels of the test set may be wrong:",
+        "Only the 60 test images were examined. The 300 training images were not: visus evaluate runs/shoes-2 --mistakes --split train",
         "6 of them are among the most confident mistakes above.",
         "These samples also chose the weights that were kept.",
         "'pool' is the first layer whose receptive field is the whole image (24 x 20 px). The middle unit of the last feature map ('conv1') "
@@ -256,3 +259,41 @@ def test_the_fields_of_all_layers_are_drawn_in_full_with_the_length_of_the_image
     steps = np.diff(fields) / np.diff(sizes)
     assert steps == pytest.approx(np.full(3, steps[0]), abs=0.02)
     assert min(fields) >= 0
+
+
+def test_the_drawn_receptive_field_never_falls_to_the_length_of_the_sample() -> None:
+    def growth(last: int) -> ReportMeasurements:
+        conv, pool = LayerField("conv9", "conv", (last, last), False), LayerField("pool", "globalpool", (224, 224), True)
+        return ReportMeasurements(
+            field_growth=FieldGrowth((224, 224), (LayerField("conv1", "conv", (3, 3), False), conv, pool))
+        )
+
+    beyond = report_page(made_up_facts(measured=growth(850)))
+    assert "From 3 px in conv1 to 850 px in conv9." in beyond
+    within = report_page(made_up_facts(measured=growth(99)))
+    assert "From 3 px in conv1 to 224 px in pool." in within
+
+
+def test_the_legend_shows_a_line_only_where_a_line_joins_dots() -> None:
+    def page(confidences: list[float]) -> str:
+        chances = torch.tensor(confidences * 10)
+        logits = torch.stack([chances, (1 - chances) / 2, (1 - chances) / 2], 1).log()
+        labels = torch.zeros(len(logits), dtype=torch.long)
+        fit = TemperatureFit(reason="too few")
+        return report_page(made_up_facts(measured=ReportMeasurements(calibration=calibrate(logits, labels, "test", fit))))
+
+    assert '<span class="key dot train"></span>uncalibrated' in page([0.9])
+    assert '<span class="key train"></span>uncalibrated' in page([0.9, 0.5])
+
+
+def test_a_report_lists_the_table_of_epochs_only_where_one_was_trained() -> None:
+    assert "results.csv (epochs)" in report_page(made_up_facts())
+    assert "results.csv (epochs)" not in report_page(made_up_facts(history=[], best_epoch=None))
+
+
+def test_a_report_describes_every_copy_of_an_unsure_sample() -> None:
+    kind = "unsure:flip+shift"
+    scores = made_up_scores(notes=[describe_views(kind, "image")])
+    text = Page(report_page(made_up_facts(scores, recipe={"tta": kind}))).text
+    assert describe_views(kind, "image", in_full=True) in text
+    assert "Unsure predictions" not in text

@@ -42,7 +42,7 @@ from visus.workbench.runs.shifts import _phase_lines, reading, report_shifts, so
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
-VIEWS = "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
+VIEWS = "Unsure predictions are the mean over 2 copies of the image: unchanged and mirrored (test-time augmentation)."
 FLAT = "conv(4, 3, padding=1), relu, maxpool(2), flatten, linear(classes)"
 
 
@@ -452,7 +452,7 @@ def test_evaluate_adds_the_shift_report(visus_command: Call, flat: Path) -> None
     )
     assert any(
         line.startswith(
-            "pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px"
+            "apart from the border, pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of 1 x 1 px"
         )
         for line in lines
     )

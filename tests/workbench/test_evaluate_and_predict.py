@@ -20,7 +20,7 @@ from visus.errors import ImageError, UsageError
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
-TWO_VIEWS = "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
+TWO_VIEWS = "Unsure predictions are the mean over 2 copies of the image: unchanged and mirrored (test-time augmentation)."
 
 
 def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

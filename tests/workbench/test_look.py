@@ -554,8 +554,8 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "This page is about the unchanged image. In visus predict: Where the top two probabilities (before calibration) are within 0.5 of each other, "
-        "the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation)."
+        "This page is about the unchanged image. In visus predict: Unsure predictions are the mean over 2 copies of the image: "
+        "unchanged and mirrored (test-time augmentation)."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")
     assert told in " ".join(answer.out.split())

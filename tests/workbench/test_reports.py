@@ -67,6 +67,16 @@ def test_a_training_that_was_stopped_has_no_report(photos: Path, tmp_path: Path)
     )
 
 
+def test_a_run_that_trained_no_epoch_needs_no_table_of_epochs(old: Path) -> None:
+    for name in ("results.csv", "curves.png"):
+        (old / name).unlink()
+    with pytest.raises(RunError, match=r"results\.csv is missing"):
+        rewrite_report(visus.load(old))
+    write_file(old / "start.json", '{"source": "the weights in best.safetensors"}')
+    rewrite_report(visus.load(old))
+    assert "Nothing to do: no epoch was trained" in (old / "report.html").read_text("utf-8")
+
+
 def test_a_damaged_table_of_epochs_is_named(old: Path) -> None:
     write_file(old / "results.csv", "epoch,train_loss\n1,half\n")
     with pytest.raises(RunError) as caught:

@@ -187,7 +187,7 @@ def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tm
     run = visus.train(tmp_path / "data", "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     assert run.scores.split == "val"
     assert run.scores.notes == (
-        "Where the top two probabilities (before calibration) are within 0.5 of each other, the prediction is the mean over 2 copies of the image: unchanged, and mirrored left to right (test-time augmentation).",
+        "Unsure predictions are the mean over 2 copies of the image: unchanged and mirrored (test-time augmentation).",
         "This data has no test split. The validation split was scored, which also selected the weights: expect slightly lower accuracy on new data.",
     )
 

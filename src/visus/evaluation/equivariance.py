@@ -81,7 +81,10 @@ class Equivariance:
         return next(inside, None) or next(anywhere, None)
 
     def sentence(self) -> str:
-        """A sentence that names the first layer that is not equivariant, and the cause."""
+        """A sentence that names the first layer that is not equivariant, and the cause.
+
+        If an earlier layer is not equivariant at the border, a second sentence names that one.
+        """
         shift, noun = write_size(self.shift_px), rank_words(len(self.shift_px)).sample
         found = self.first_broken
         if found is None:
@@ -97,14 +100,25 @@ class Equivariance:
                 if not found.is_whole
                 else "it treats positions differently"
             )
+            border = self._first_at_border(found)
             return (
-                f"{found.path or 'the module'} is the first layer that is not equivariant: {reason}; "
+                f"{'apart from the border, ' if border else ''}{found.path or 'the module'} is the first layer that is not equivariant: {reason}; "
                 f"its map changes by {_percent(found.interior_error)}."
+                + (
+                    f" At the border, {border.path} is the first: the padding does not move with the {noun}."
+                    if border
+                    else ""
+                )
             )
         return (
-            f"{found.path or 'the module'} is the first layer that is not equivariant, and only at the border: the padding of the {noun} does not move "
-            f"with it; its map changes by {_percent(found.error)}."
+            f"at the border, {found.path or 'the module'} is the first layer that is not equivariant to a shift of {shift}: the padding does not move "
+            f"with the {noun}; its map changes by {_percent(found.error)}."
         )
+
+    def _first_at_border(self, inside: LayerShift) -> LayerShift | None:
+        """The first layer before ``inside`` that is not equivariant, which it then is at the border only; None if there is none."""
+        before = self.layers[: self.layers.index(inside)]
+        return next((each for each in before if each.step_px and (each.error or 0) > BROKEN), None)
 
     def to_json(self) -> dict[str, Any]:
         """The errors as JSON data."""

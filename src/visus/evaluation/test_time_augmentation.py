@@ -27,6 +27,11 @@ _SENTENCES = {
     "flip+shift": "6 copies of the {noun}: unchanged (half of the weight), and shifted a little both ways along all axes; each also mirrored "
     "left to right",
 }
+_BRIEF = {
+    "flip": "2 copies of the {noun}: unchanged and mirrored",
+    "shift": "3 copies of the {noun}: unchanged and shifted",
+    "flip+shift": "6 copies of the {noun}: unchanged, shifted or mirrored",
+}
 
 
 def views(batch: Tensor, kind: str = "none") -> Iterator[tuple[Tensor, float]]:
@@ -94,15 +99,26 @@ def num_views(kind: str) -> int:
     return (2 if "flip" in kind else 1) * (3 if "shift" in kind else 1)
 
 
-def describe_views(kind: str, noun: str = "sample") -> str:
-    """A sentence on the test-time augmentation of a result; empty for a single view."""
+def describe_views(kind: str, noun: str = "sample", *, in_full: bool = False) -> str:
+    """A sentence on the test-time augmentation of a result; empty for a single view.
+
+    Args:
+        kind: one of ``VIEWS``.
+        noun: word for one sample.
+        in_full: whether to define the unsure predictions and to describe every copy, as the report does.
+
+    >>> describe_views("unsure:flip+shift", "image")
+    'Unsure predictions are the mean over 6 copies of the image: unchanged, shifted or mirrored (test-time augmentation).'
+    """
     first, second = stages(kind)
-    if second is not None:
-        when = f"Where the top two probabilities (before calibration) are within {SURE:g} of each other, the prediction"
-        return f"{when} is the mean over {_SENTENCES[second].format(noun=noun)} (test-time augmentation)."
-    if first not in _SENTENCES:
+    copies = (_SENTENCES if in_full else _BRIEF).get(second or first, "").format(noun=noun)
+    if not copies:
         return ""
-    return f"Each prediction is the mean over {_SENTENCES[first].format(noun=noun)} (test-time augmentation)."
+    who = "Each prediction is"
+    if second is not None:
+        when = f"Where the top two probabilities (before calibration) are within {SURE:g} of each other, the prediction is"
+        who = when if in_full else "Unsure predictions are"
+    return f"{who} the mean over {copies} (test-time augmentation)."
 
 
 def _shifted(batch: Tensor) -> Iterator[Tensor]:

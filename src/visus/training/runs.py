@@ -133,9 +133,14 @@ class RunFolder:
     def read_results(self) -> tuple[dict[str, float], ...]:
         """Read all finished epochs from ``results.csv``, with six significant digits.
 
+        A finished run that kept trained weights as they are, without an epoch, has neither this file nor ``curves.png``.
+
         Raises:
             RunError: the file is missing or damaged.
         """
+        has_epochs = any((self.path / name).exists() for name in ("results.csv", "curves.png"))
+        if not has_epochs and all((self.path / name).is_file() for name in ("scores.json", "start.json")):
+            return ()
         rows = csv.DictReader(io.StringIO(self.read_text("results.csv")))
         try:
             return tuple({name: float(value) for name, value in row.items()} for row in rows)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from visus.pages.parts.document import command_block
+
 
 @dataclass(frozen=True)
 class Action:
@@ -22,9 +24,5 @@ class Action:
 
 def to_do(actions: Sequence[Action]) -> str:
     """The actions under the heading "What to do", all escaped; empty if there is none."""
-    listed = "".join(f"<li>{escape(each.text)}{_command(each.command)}</li>" for each in actions)
+    listed = "".join(f"<li>{escape(each.text)}{command_block(each.command)}</li>" for each in actions)
     return f'<div class="todo"><h3>What to do</h3><ul>{listed}</ul></div>' if listed else ""
-
-
-def _command(command: str) -> str:
-    return f'<pre class="command">{escape(command)}</pre>' if command else ""

@@ -116,6 +116,16 @@ def paragraphs(texts: Iterable[str]) -> str:
     return "".join(f"<p>{escape(text)}</p>" for text in texts if text)
 
 
+def command_block(command: str) -> str:
+    """A command, escaped, that breaks at spaces only, not within an option; empty if there is none.
+
+    >>> command_block("visus look runs/a")
+    '<pre class="command"><span>visus</span> <span>look</span> <span>runs/a</span></pre>'
+    """
+    words = " ".join(f"<span>{escape(word)}</span>" if word else "" for word in command.split(" "))
+    return f'<pre class="command">{words}</pre>' if command else ""
+
+
 def bullets(texts: Iterable[str]) -> str:
     """A list, each item escaped; empty if there is none."""
     listed = "".join(f"<li>{escape(text)}</li>" for text in texts)

@@ -67,11 +67,20 @@ def _dots(style: str, bins: Sequence[Bin]) -> str:
         if each.confidence is None or each.accuracy is None:
             continue
         across, up = _x(each.confidence), _y(each.accuracy)
-        if each.num_samples >= _JOINED:
+        if _is_on_line(each):
             places.append(f"{across:.1f},{up:.1f}")
         radius = _MIN_DOT + (_MAX_DOT - _MIN_DOT) * math.sqrt(each.num_samples / total)
         parts.append(f'<circle class="dot {style}" cx="{across:.1f}" cy="{up:.1f}" r="{radius:.1f}"/>')
     return f'<polyline class="line {style}" points="{" ".join(places)}"/>{"".join(parts)}'
+
+
+def _is_on_line(each: Bin) -> bool:
+    return each.confidence is not None and each.accuracy is not None and each.num_samples >= _JOINED
+
+
+def is_joined(bins: Sequence[Bin]) -> bool:
+    """Whether a line joins the dots of some bins, so that the legend shows a line."""
+    return sum(map(_is_on_line, bins)) > 1
 
 
 def _count_bars(bins: Sequence[Bin]) -> str:

@@ -34,6 +34,9 @@ CONSISTENT: Final = 0.9
 OVERFITTED: Final = 0.05
 """Distance between training and validation accuracy from which more samples are advised."""
 
+FEW_EPOCHS: Final = 5
+"""Epochs below which a network that is no better than guessing was trained too briefly to blame the data."""
+
 PERFECT: Final = 0.995
 """Validation accuracy from which a longer training has nothing to gain."""
 
@@ -48,7 +51,10 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
     scores, found = facts.scores, []
     if facts.warnings:
         found.append(Action("Read the warnings above first: each can change this answer."))
-    if scores.accuracy_low <= scores.baseline:
+    if _is_undertrained(facts):
+        command = again(facts, "--epochs", str(2 * FEW_EPOCHS))
+        found.append(Action(f"Do not use this network yet. Train longer first: {_epochs_words(facts)}.", command))
+    elif scores.accuracy_low <= scores.baseline:
         check = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
         found.append(Action("Do not use this network yet. Check the data and its labels first.", check))
     elif scores.split == "val":
@@ -73,13 +79,24 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
     return found[:MAX_ACTIONS] or [Action("Nothing to do: read on for the mistakes.")]
 
 
+def _is_undertrained(facts: ReportFacts) -> bool:
+    """Whether the network may be no better than guessing, after very few epochs."""
+    return facts.scores.accuracy_low <= facts.scores.baseline and len(facts.history) < FEW_EPOCHS
+
+
+def _epochs_words(facts: ReportFacts) -> str:
+    """How long the training was, as a clause."""
+    count = len(facts.history)
+    return f"it was trained for only {write_number_of(count, 'epoch')}" if count else "no epoch was trained"
+
+
 def mistakes_actions(facts: ReportFacts) -> list[Action]:
     """What to do about the mistakes: correct labels, collect samples, or merge classes."""
     scores, wrong = facts.scores, facts.measured.mistakes
     num_wrong = scores.num_samples - scores.num_right
     if not num_wrong:
         return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
-    if scores.accuracy < USABLE:
+    if scores.accuracy < USABLE or _is_undertrained(facts):
         return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
     found = []
     if wrong is not None and wrong.num_suspicious:
@@ -87,7 +104,8 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
         command = f"visus evaluate {_run(facts)} --mistakes{listed}" if facts.folder else ""
         found.append(Action("List the labels that may be wrong, look at each, and correct those that are.", command))
     one, other, count = _most_confused_pair(facts)
-    if count >= MIN_PAIR and count >= LARGE_PAIR * num_wrong:
+    has_pairs = len(facts.classes) > 2  # else every mistake is between the same two, and merging them leaves one class
+    if has_pairs and count >= MIN_PAIR and count >= LARGE_PAIR * num_wrong:
         found.append(
             Action(
                 f"{count:,} of {num_wrong:,} mistakes are between \u201c{one}\u201d and \u201c{other}\u201d: collect more {facts.nouns} of both, or "
@@ -96,7 +114,8 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
         )
     if rare := _rare_class(facts):
         found.append(rare)
-    return found[:MAX_ACTIONS] or [Action("Nothing to do: no pair of classes and no rare class explains the mistakes.")]
+    causes = "no pair of classes and no rare class explains" if has_pairs else "no rare class explains"
+    return found[:MAX_ACTIONS] or [Action(f"Nothing to do: {causes} the mistakes.")]
 
 
 def _most_confused_pair(facts: ReportFacts) -> tuple[str, str, int]:
@@ -226,13 +245,17 @@ def files_actions(facts: ReportFacts) -> list[Action]:
 
 
 def again(facts: ReportFacts, option: str, value: str) -> str:
-    """The run's command with one more option; empty where it was not one of ``visus train``, or has the option already."""
+    """The run's command with an option added or changed; empty where it was not one of ``visus train``."""
     try:
         words = shlex.split(facts.command)
     except ValueError:
         return ""
-    is_usable = words[:2] == ["visus", "train"] and not {"--resume", option} & set(words) and len(facts.command) < 200
-    return f"{facts.command} {option} {value}" if is_usable else ""
+    if words[:2] != ["visus", "train"] or "--resume" in words or len(facts.command) >= 200:
+        return ""
+    if option in words[:-1]:
+        words[words.index(option) + 1] = value
+        return shlex.join(words)
+    return f"{facts.command} {option} {value}"
 
 
 def _run(facts: ReportFacts) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from html import escape
-
-from visus.pages.parts.document import bullets, paragraphs
+from visus.pages.parts.document import bullets, command_block, paragraphs
 from visus.pages.parts.table import facts_table
 from visus.pages.parts.training_curves import lowest_loss, training_curves
 from visus.pages.report.facts import ReportFacts
@@ -13,7 +11,7 @@ from visus.units import rank_words
 
 _FILES = (
     "recipe.yaml (settings), design.txt (network), split.csv",
-    "scores.json, calibration.json, inside.json (measurements), results.csv (epochs)",
+    "scores.json, calibration.json, inside.json (measurements){epochs}",
     "ledger.json (changes to the data), environment.json (versions), README.md (model card)",
 )
 _LONG = 30
@@ -51,9 +49,7 @@ def _without_figures(sentence: str) -> str:
 
 def run_again_part(facts: ReportFacts) -> str:
     """The command and the versions."""
-    command = (
-        f'<pre class="command">{escape(facts.command)}</pre>' if facts.command else "<p>This run was made from Python.</p>"
-    )
+    command = command_block(facts.command) or "<p>This run was made from Python.</p>"
     versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts, is_short=True))
     seed = facts.recipe.get("seed")
     words = [f"The seed was {seed}." if seed is not None else "", f"Versions: {versions}." if versions else ""]
@@ -61,5 +57,6 @@ def run_again_part(facts: ReportFacts) -> str:
 
 
 def files_part(facts: ReportFacts) -> str:
-    """The files of the run folder."""
-    return bullets(_FILES)
+    """The files of the run folder; ``results.csv`` exists once an epoch was trained."""
+    epochs = ", results.csv (epochs)" if facts.history else ""
+    return bullets(line.format(epochs=epochs) for line in _FILES)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from html import escape
 
 from visus.examine.mistake_report import MistakeReport, ShownSample
-from visus.pages.parts.document import folded, paragraphs
+from visus.pages.parts.document import command_block, folded, paragraphs
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
 from visus.pages.report.samples import saliency_map, short_name, shown_sample, similar_samples
@@ -65,13 +66,25 @@ def label_errors_part(facts: ReportFacts) -> str:
         f"{write_number_of(found.num_suspicious, 'label')} of the {split_name(found.split)} set may be wrong: another class is more probable "
         f"than the label, and at least as probable as on average for {facts.nouns} of that class (confident learning, Northcutt et al. 2021)."
     )
+    unexamined, command = _unexamined(facts, found)
     above = {each.place for each in found.confident_wrong}
     drawn = [each for each in found.suspicious if each.place not in above]
     repeated = len(found.suspicious) - len(drawn)
     verb = "is" if repeated == 1 else "are"
     more = f"{repeated} of them {verb} among the most confident mistakes above." if repeated else ""
     cards = "".join(_small_card(facts, each) for each in drawn)
-    return paragraphs([f"{words} {more}"]) + (f'<div class="strip">{cards}</div>' if cards else "")
+    shown = f'<div class="strip">{cards}</div>' if cards else ""
+    return paragraphs([f"{words} {more}", unexamined]) + command_block(command) + shown
+
+
+def _unexamined(facts: ReportFacts, found: MistakeReport) -> tuple[str, str]:
+    """A sentence that the training samples were not examined, and the command that examines them; empty where they were."""
+    num_training = sum(facts.class_counts.get("train", ()))
+    if found.split == "train" or not num_training:
+        return "", ""
+    examined = f"Only the {found.num_samples:,} {split_name(found.split)} {facts.nouns} were examined"
+    command = f"visus evaluate {shlex.quote(facts.folder)} --mistakes --split train" if facts.folder else ""
+    return f"{examined}. The {num_training:,} training {facts.nouns} were not{':' if command else '.'}", command
 
 
 def _card(facts: ReportFacts, each: ShownSample) -> str:

@@ -44,10 +44,24 @@ def receptive_field_part(facts: ReportFacts) -> str:
     if not growth.layers:
         return words
     axis = max(range(len(growth.size_px)), key=lambda place: growth.size_px[place])
-    layers = [(each.path, each.size_px[axis]) for each in growth.layers]
-    drawn = field_growth_figure(layers, facts.noun, rank_words(len(growth.size_px)).unit, growth.size_px[axis])
+    drawn = field_growth_figure(
+        _growing(growth, axis), facts.noun, rank_words(len(growth.size_px)).unit, growth.size_px[axis]
+    )
     example = _exact_field(facts, growth)
     return words + (beside(drawn, example) if example else drawn)
+
+
+def _growing(growth: FieldGrowth, axis: int) -> list[tuple[str, int]]:
+    """Path and receptive field of each layer on an axis.
+
+    A layer that reads the whole sample has the length of the sample, not a theoretical receptive field. It is dropped where that
+    is less than the theoretical one before it, which may reach beyond the sample: the line would fall.
+    """
+    drawn: list[tuple[str, int]] = []
+    for each in growth.layers:
+        if not each.is_all or each.size_px[axis] >= max((size for _, size in drawn), default=0):
+            drawn.append((each.path, each.size_px[axis]))
+    return drawn
 
 
 def _exact_field(facts: ReportFacts, growth: FieldGrowth) -> str:

@@ -276,7 +276,9 @@ def recipe_sentence(facts: ReportFacts) -> str:
     settings += [f"{recipe['schedule']!s} schedule"] if recipe.get("schedule") else []
     settings += [f"weight decay {decay:.3g}"] if (decay := number(recipe.get("weight_decay"))) else []
     settings += [f"frozen: {recipe['frozen']}"] if recipe.get("frozen") else []
-    words = f"{recipe.get('epochs')} epochs in batches of {recipe.get('batch_size')} by {recipe['optimizer']}"
+    epochs = number(recipe.get("epochs"))
+    count = write_number_of(int(epochs), "epoch") if epochs is not None else "Epochs"
+    words = f"{count} in batches of {recipe.get('batch_size')} by {recipe['optimizer']}"
     return f"{words} ({', '.join(settings)}). recipe.yaml has every setting with its reason."
 
 

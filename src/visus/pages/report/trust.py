@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from visus.evaluation.calibration import Reliability
+from visus.evaluation.test_time_augmentation import describe_views
 from visus.pages.parts.charts import legend
 from visus.pages.parts.document import beside, bullets, figure, paragraphs
-from visus.pages.parts.reliability_diagram import reliability_diagram
+from visus.pages.parts.reliability_diagram import is_joined, reliability_diagram
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
 from visus.pages.report.sentences import calibration_summary, preprocessing_sentences
@@ -19,7 +20,10 @@ _FEW: Final = 5
 
 def held_out_part(facts: ReportFacts) -> str:
     """The use of each split, and the notes on how the metrics were measured."""
-    return paragraphs([_splits_sentence(facts), *facts.scores.notes])
+    kind = str(facts.recipe.get("tta") or "none")
+    brief = describe_views(kind, facts.noun)
+    notes = [describe_views(kind, facts.noun, in_full=True) if note == brief else note for note in facts.scores.notes]
+    return paragraphs([_splits_sentence(facts), *notes])
 
 
 def _splits_sentence(facts: ReportFacts) -> str:
@@ -41,7 +45,8 @@ def calibration_part(facts: ReportFacts) -> str:
     found = facts.measured.calibration
     if found is None:
         return paragraphs(sentences) + missing_part(facts, "calibration")
-    keys = [("train", "uncalibrated"), ("val", "calibrated")] if found.after else [("train", "uncalibrated")]
+    drawn_as = [("train", "uncalibrated", found.before), *([("val", "calibrated", found.after)] if found.after else [])]
+    keys = [(style if is_joined(each.bins) else f"dot {style}", name) for style, name, each in drawn_as]
     caption = f"<b>Confidence and accuracy</b>{legend(keys)}"
     drawn = figure(caption, reliability_diagram(found.before, found.after), "square")
     how = "Below the dotted line, the network is overconfident."

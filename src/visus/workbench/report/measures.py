@@ -273,7 +273,7 @@ def _costs(finished: FinishedRun, costs: Account | None) -> tuple[tuple[str, str
         rows.append((f"Memory for one {noun}", f"{write_bytes(costs.bytes_inference())} (computed, float32)"))
         step = training_of(costs, finished.batch_size)
         if step.bytes_training is not None:
-            sentence = f"{write_bytes(step.bytes_training)} (computed, float32, adamw)"
+            sentence = f"{write_bytes(step.bytes_training)} (computed, float32, with AdamW's state)"
             rows.append((f"Memory of a training step of {finished.batch_size}", sentence))
     except (UsageError, DesignError):
         return tuple(rows)  # what answers for the bytes ended early; the other figures stand

@@ -199,7 +199,7 @@ class SavedRun(Described):
     def views_sentence(self) -> str:
         """A sentence on the test-time augmentation; empty if there is none.
 
-        >>> run.views_sentence.startswith("Where the top two probabilities (before calibration) are within 0.5 of each other")
+        >>> run.views_sentence.startswith("Unsure predictions are the mean over ")
         True
         """
         return describe_views(self.recipe.tta or "none", self.preprocessing.noun)

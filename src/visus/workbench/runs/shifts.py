@@ -156,8 +156,8 @@ def _way_table(ways: Sequence[ShiftFigures]) -> Table:
 def _phase_lines(phases: PhasePattern) -> list[str | Table]:
     """How much the logits change over the phases of the stride, with a grid where it is small enough to read."""
     lines: list[str | Table] = [
-        f"logits change by {write_share(phases.mean_logit_change)} on average and by {write_share(max(phases.logit_change))} at most over the "
-        f"phases of the stride, without the first, which is no shift; {WAYS[phases.way]}"
+        f"shifts by less than the stride ({phases.way}) change the logits by {write_share(phases.mean_logit_change)} on average and by "
+        f"{write_share(max(phases.logit_change))} at most"
     ]
     num_columns = min(phases.step_px[-1], MAX_COLUMNS)  # a longer row of a signal goes on in the next line
     is_cut = len(phases.step_px) > 1 and num_columns < phases.step_px[-1]
