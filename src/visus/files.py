@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from visus.errors import StorageError, UsageError
+from visus.errors import StorageError, UsageError, closest_name
 from visus.units import write_bytes
 
 _LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # JSON strings hold no line ends, so this never matches inside one
@@ -154,6 +154,20 @@ def text_or_file(words: str) -> str:
     """
     is_name = not any(sign in words for sign in "(,\n[")
     return read_text(Path(words)) if is_name and (Path(words).suffix or Path(words).is_file()) else words
+
+
+def closest_path(path: Path) -> str:
+    """A question for a path that does not exist, with the closest name beside it; empty if none is similar.
+
+    >>> closest_path(Path(__file__).with_name("flies.py")).endswith("files.py'?")
+    True
+    """
+    try:
+        names = sorted(each.name for each in path.parent.iterdir())
+    except OSError:
+        return ""
+    guess = closest_name(path.name, names)
+    return f" Did you mean {str(path.with_name(guess))!r}?" if guess else ""
 
 
 def remove_parts(folder: Path) -> None:

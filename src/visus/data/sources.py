@@ -42,6 +42,7 @@ from visus.data.table_search import (
 )
 from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
+from visus.files import closest_path
 from visus.units import write_number_of
 
 SAMPLE_NAME = "Fashion-MNIST sample"
@@ -84,7 +85,7 @@ def read_source(
         return sample_data(ledger, classes=classes, labels=labels)
     place = Path(path)
     if not place.exists():
-        raise DataError("there is no such file or folder.", where=str(path))
+        raise DataError(f"there is no such file or folder.{closest_path(place)}", where=str(path))
     if not place.is_dir() and not place.is_file():
         raise DataError("this is a pipe, a socket or a device. Save the data as a file or folder first.", where=str(path))
     layout = layout or reading.layout

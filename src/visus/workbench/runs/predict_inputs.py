@@ -78,7 +78,7 @@ def find_samples(
         if isinstance(source, (np.ndarray, torch.Tensor)):
             yield from array_rows(source, f"array {number + 1}", preprocessing)
             continue
-        for path in _meant(Path(source)):
+        for path in find_paths(Path(source)):
             try:
                 if path.is_dir():
                     yield from _in_folder(path, preprocessing, ledger)
@@ -93,7 +93,7 @@ def find_samples(
                 )
 
 
-def _meant(path: Path) -> list[Path]:
+def find_paths(path: Path) -> list[Path]:
     """The path itself, or what a pattern matches that no shell has replaced."""
     if os.path.lexists(path) or not any(sign in str(path) for sign in "*?["):
         return [path if os.path.lexists(path) else expand_home(path)]
@@ -147,7 +147,7 @@ def _in_table(table: Path) -> Iterator[Sample]:
 
 def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
     if not file.exists():
-        raise UsageError(_missing(file), where=str(file))
+        raise UsageError(why_missing(file), where=str(file))
     if not file.is_file():
         raise UsageError("this is a pipe, a socket or a device. Save the data as a file first.", where=str(file))
     if file.suffix.lower() in TABLE_SUFFIXES:
@@ -176,7 +176,8 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
         yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
 
 
-def _missing(file: Path) -> str:
+def why_missing(file: Path) -> str:
+    """Why there is nothing at a path."""
     if os.path.islink(file):
         return f"this link leads to {os.readlink(file)}, which does not exist."
     if any(sign in str(file) for sign in "*?["):
