@@ -8,7 +8,7 @@ import visus
 from figures.figure import Figure, SourcePage
 from figures.runs import DEFAULT, copied_run
 
-SAMPLE: Final = "test:9"
+SAMPLE: Final = "test:18"
 
 
 def draw() -> Figure:

@@ -130,21 +130,6 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def closest_sibling(path: Path) -> str | None:
-    """The path in the same folder whose name is most similar to that of a missing one; None if none is.
-
-    >>> (folder / "hands").mkdir()
-    >>> closest_sibling(folder / "hand") == str(folder / "hands")
-    True
-    """
-    try:
-        names = [each.name for each in expand_home(path).parent.iterdir() if not each.name.startswith(".")]
-    except OSError:
-        return None
-    guess = closest_name(path.name, names)
-    return str(path.with_name(guess)) if guess and path.name else None
-
-
 def read_text(path: Path) -> str:
     """The text of a file.
 
@@ -169,6 +154,20 @@ def text_or_file(words: str) -> str:
     """
     is_name = not any(sign in words for sign in "(,\n[")
     return read_text(Path(words)) if is_name and (Path(words).suffix or Path(words).is_file()) else words
+
+
+def closest_path(path: Path) -> str:
+    """A question for a path that does not exist, with the closest name beside it; empty if none is similar.
+
+    >>> closest_path(Path(__file__).with_name("flies.py")).endswith("files.py'?")
+    True
+    """
+    try:
+        names = sorted(each.name for each in expand_home(path).parent.iterdir() if not each.name.startswith("."))
+    except OSError:
+        return ""
+    guess = closest_name(path.name, names)
+    return f" Did you mean {str(path.with_name(guess))!r}?" if guess and path.name else ""
 
 
 def remove_parts(folder: Path) -> None:

@@ -91,6 +91,21 @@ def read_bytes(text: str) -> int:
     return round(float(match[1]) * _SIZES[match[2] or ""])
 
 
+def write_quotient(numerator: int, denominator: int) -> str:
+    """A quotient with two decimals, or with as many as show that it is not a whole number.
+
+    >>> write_quotient(29, 2), write_quotient(28, 2), write_quotient(-1, 3), write_quotient(999, 1000)
+    ('14.5', '14', '-0.33', '0.999')
+    """
+    whole, rest = divmod(abs(numerator), denominator)
+    sign = "-" if numerator < 0 else ""
+    if rest == 0:
+        return f"{sign}{whole}"
+    texts = (f"{rest / denominator:.{digits}f}" for digits in range(2, 13))
+    decimals = next((text for text in texts if float(text) not in (0.0, 1.0)), "0.")
+    return f"{sign}{whole}{decimals[1:].rstrip('0')}"
+
+
 def write_share(share: float, digits: int = 1) -> str:
     """A fraction, 0 to 1, as a percentage.
 

@@ -85,7 +85,7 @@ def test_predict_prints_csv_for_files_folders_and_lists(
     rows = list(csv.DictReader(io.StringIO(answer.out)))
     assert answer.code == 0
     assert len(rows) == 32
-    assert list(rows[0]) == ["file", "label", "probability", "label_2", "probability_2"]
+    assert list(rows[0]) == ["file", "label", "probability", "label_2", "probability_2", "error"]
     assert [Path(row["file"]).name for row in rows[-2:]] == ["00.png", "01.png"]
     assert all(float(row["probability"]) + float(row["probability_2"]) == pytest.approx(1, abs=1e-5) for row in rows)
     assert {row["label"] for row in rows[:30]} == {"light"}
@@ -107,7 +107,24 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
         "ledger: 1 sample has the same content as a sample that the network learned from, so its prediction says little about new data "
         f"({photos / 'dark' / '00.png'}).\n",
     )
-    assert [row["label"] for row in csv.DictReader(io.StringIO(answer.out))] == ["", "dark"]
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    assert [(row["label"], row["error"]) for row in rows] == [("", "there is no such file or folder."), ("dark", "")]
+
+
+def test_predict_without_any_file_is_an_error_alone(
+    visus_command: Call, run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visus.cli.prediction.load", None)  # the network is not loaded
+    assert visus_command("predict", run, photos / "darc") == (
+        1,
+        "",
+        f"error: {photos / 'darc'}: there is no such file or folder. Did you mean '{photos / 'dark'}'?\n",
+    )
+    assert visus_command("predict", run, "nowhere", "*.nothing") == (
+        1,
+        "",
+        "error: 2 mistakes:\n  - nowhere: there is no such file or folder.\n  - *.nothing: no file matches this pattern.\n",
+    )
 
 
 def test_predict_answers_the_rest_where_a_file_cannot_be_read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,19 @@ def test_an_epoch_that_was_cut_is_reported_as_a_part(trained: float, told: str, 
 
 
 def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
-    run: Path, visus_command: Call, tmp_path: Path
+    run: Path, photos: Path, visus_command: Call, tmp_path: Path
 ) -> None:
     run = shutil.copytree(run, tmp_path / "run")
     answer = visus_command("train", "--resume", run, "--time-limit", "30s")
     told = [line for line in answer.err.splitlines() if "this training is finished" in line]
     assert told == [
         "warning   this training is finished, with all of its 12 epochs: nothing is trained; scores and report are rewritten. To train its weights "
-        f"further, start a new run: visus train --weights {run / 'weights' / 'best.safetensors'} --epochs N"
+        f"further, start a new run: visus train {photos} -m {run / 'design.txt'} -c {run / 'recipe.yaml'} --split-file {run / 'split.csv'} "
+        f"--img-size 10x10 --channels 3 --weights {run / 'weights' / 'best.safetensors'} --epochs 12 --optimizer adamw"
     ]
+    words = shlex.split(told[0].rpartition("start a new run: visus ")[2])
+    typed = visus_command(*words, "--set", "time_limit=1s", "-q", "-o", tmp_path / "more")
+    assert (typed.code, typed.err) == (0, "")
     assert "resumed   in epoch" not in answer.err
 
 

@@ -167,4 +167,4 @@ def test_predict_prints_any_name_as_csv_on_any_console(run: Path, photos: Path, 
     )
     assert (done.returncode, done.stderr) == (0, b"")
     rows = list(csv.reader(io.StringIO(done.stdout.decode("latin-1"), newline="")))
-    assert [len(row) for row in rows] == [3] * (len(NAMES) + 1)
+    assert [len(row) for row in rows] == [4] * (len(NAMES) + 1)

@@ -401,12 +401,12 @@ def test_diff_of_an_impossible_design_names_it(visus_command: Call) -> None:
 SOLVED = [
     (
         ["--in", "224", "--kernel", "7", "--stride", "2", "--out", "112"],
-        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over\n",
+        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read\n",
     ),
     (
         ["--kernel", "3", "--padding", "1", "--stride", "2", "--out", "16"],
         "input_size (W) = 31: (31 - 3 + 2*1)/2 + 1 = 16\n"
-        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16; 1 px of the padded far edge left over\n",
+        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16.5, rounded down to 16; 1 px at the far edge is not read\n",
     ),
     (
         ["--in", "32", "--stride", "1", "--padding", "4", "--out", "32", "--dilation", "4"],
@@ -414,22 +414,35 @@ SOLVED = [
     ),
     (
         ["--in", "224", "--kernel", "3", "--padding", "1", "--out", "1"],
-        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1; 223 px of the padded far edge left over\n",
+        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1.996, rounded down to 1; 223 px at the far edge are not read\n",
     ),
     (
         ["--kernel", "3", "--padding", "1", "--stride", "1000000000", "--out", "1000000000"],
         "input_size (W) = any from 999999999000000001 to 1000000000000000000, 1,000,000,000 whole numbers; the first and the last:\n"
         "input_size (W) = 999999999000000001: (999999999000000001 - 3 + 2*1)/1000000000 + 1 = 1000000000\n"
-        "input_size (W) = 1000000000000000000: (1000000000000000000 - 3 + 2*1)/1000000000 + 1 = 1000000000; "
-        "999999999 px of the padded far edge left over\n",
+        "input_size (W) = 1000000000000000000: (1000000000000000000 - 3 + 2*1)/1000000000 + 1 = 1000000000.999999999, rounded down to 1000000000; "
+        "999999999 px at the far edge are not read\n",
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "112"],
-        "(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: right\n",
+        "right: O = 112. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.\n",
     ),
     (
         ["--in", "7", "--out", "14", "--kernel", "3", "--stride", "2"],
         "padding (P) = 11: (7 - 3 + 2*11)/2 + 1 = 14; the first window reads padding alone, which a convolution accepts and a pool rejects\n",
+    ),
+]
+
+ASSUMED = [
+    (
+        ["--in", "28", "--kernel", "3"],
+        "output_size (O) = 26: (28 - 3 + 2*0)/1 + 1 = 26\n",
+        "note: --stride is 1 and --padding is 0, the defaults of PyTorch.\n",
+    ),
+    (
+        ["--in", "32", "--kernel", "5", "--out", "32"],
+        "padding (P) = 2: (32 - 5 + 2*2)/1 + 1 = 32\n",
+        "note: --stride is 1, the default of PyTorch.\n",
     ),
 ]
 
@@ -458,7 +471,7 @@ UNSOLVED = [
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "111"],
-        "(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: not 111\n",
+        "wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.\n",
     ),
 ]
 
@@ -466,6 +479,40 @@ UNSOLVED = [
 @pytest.mark.parametrize(("words", "text"), SOLVED)
 def test_solve_returns_every_whole_number_for_the_missing_letter(visus_command: Call, words: list[str], text: str) -> None:
     assert visus_command("solve", *words) == (0, text, "")
+
+
+@pytest.mark.parametrize(("words", "text", "note"), ASSUMED)
+def test_solve_takes_the_defaults_of_pytorch_and_says_so(
+    visus_command: Call, words: list[str], text: str, note: str
+) -> None:
+    assert visus_command("solve", *words) == (0, text, note)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--in", "0", "--kernel", "3"], "--in must be at least 1, not 0."),
+        (
+            ["--in", "28"],
+            "exactly one of the five numbers must be left out, not 4. Left out: --kernel, --padding, --stride, --out.",
+        ),
+    ],
+)
+def test_errors_of_solve_name_the_options(visus_command: Call, words: list[str], message: str) -> None:
+    assert visus_command("solve", *words) == (2, "", f"error: {message}\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ([], "input 3 x 224 x 224, 1,000 classes (defaults; --input, --classes)"),
+        (["--classes", "10"], "input 3 x 224 x 224 (default; --input), 10 classes"),
+        (["--input", "3,224,224"], None),
+    ],
+)
+def test_summary_names_the_default_input_first(visus_command: Call, words: list[str], line: str | None) -> None:
+    first = visus_command("summary", "conv(4, 3)", *words).out.splitlines()[0]
+    assert first == line if line else first.split()[:2] == ["path", "layer"]
 
 
 @pytest.mark.parametrize(("words", "text"), UNSOLVED)

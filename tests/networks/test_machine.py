@@ -101,6 +101,7 @@ def test_unknown_and_absent_devices_are_refused_in_words(plain_machine: pytest.M
     plain_machine.setattr(torch.version, "hip", None, raising=False)
     plain_machine.setattr(torch, "__version__", "2.13.0+cpu")
     assert refusal("gpu") == "unknown device 'gpu'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
+    assert refusal("0") == "unknown device '0'. Did you mean 'cuda:0'? Known: auto, cpu, cuda, mps, cuda:N."
     assert refusal("cuda:x") == "unknown device 'cuda:x'. Did you mean 'cuda'? Known: auto, cpu, cuda, mps."
     assert refusal("cuda") == (
         "the device 'cuda' is not available: this PyTorch (2.13.0+cpu) is built without CUDA. Available: cpu. Use one of these, or auto."

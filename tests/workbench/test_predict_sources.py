@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import shutil
 from pathlib import Path
@@ -82,8 +84,9 @@ def test_what_cannot_be_read_is_a_row_and_the_others_follow(
     os.mkfifo("pipe.npz")
     answer = visus_command("predict", run, "*.gif", "dead", "x.csv", "empty", "pipe.npz", photos / "dark" / "00.png", "-q")
     assert answer.code == 1
-    assert answer.out.splitlines()[1:6] == ["*.gif,,", "dead,,", "x.csv,,", "empty,,", "pipe.npz,,"]
-    assert answer.out.splitlines()[6].startswith(f"{photos}/dark/00.png,dark,")
+    rows = list(csv.DictReader(io.StringIO(answer.out)))
+    assert [row["label"] for row in rows] == ["", "", "", "", "", "dark"]
+    assert answer.err.splitlines() == [f"error: {row['file']}: {row['error']}" for row in rows[:5]]
     assert answer.err.splitlines() == [
         "error: *.gif: no file matches this pattern.",
         "error: dead: this link leads to nowhere, which does not exist.",

@@ -69,14 +69,22 @@ def run(app: Callable[..., Any], name: str | None = None) -> None:
 
 
 def _usage_exit(error: Exception) -> int:
-    """Print a mistake in the arguments in one line, and return its exit code; raise anything else again."""
+    """Print a mistake in the arguments in one line, and return its exit code; raise anything else again.
+
+    A group of commands without a command prints its help.
+    """
     format_message = getattr(error, "format_message", None)  # typer's own error class has no public name
     if format_message is None:
         raise error
+    if type(error).__name__ == "NoArgsIsHelpError":
+        sys.stderr.write(f"{format_message()}\n")
+        return int(getattr(error, "exit_code", 2))
+    from visus.cli.mistyped import refused
     from visus.cli.words import not_whole
 
-    context = getattr(error, "ctx", None)
-    sys.stderr.write(f"error: {not_whole(format_message(), sys.argv) or format_message()}\n")
+    context, message = getattr(error, "ctx", None), format_message()
+    better = not_whole(message, sys.argv) or refused(message, sys.argv, context.command if context is not None else None)
+    sys.stderr.write(f"error: {better or message}\n")
     if context is not None:
         sys.stderr.write(f"Help: {context.command_path} --help\n")
     return int(getattr(error, "exit_code", 2))

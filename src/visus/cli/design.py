@@ -12,6 +12,7 @@ import typer
 from visus.cli.completion import words
 from visus.cli.streams import print_json
 from visus.cli.words import refuse_with, shape_of
+from visus.units import write_number_of, write_shape
 from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ Detail = Annotated[
 
 
 def summary(
+    context: typer.Context,
     network: Network,
     input_shape: Inputs = ["3,224,224"],  # noqa: B006 - typer shows it, nobody changes it
     classes: Classes = 1000,
@@ -49,6 +51,10 @@ def summary(
 
     Each layer has its shape, parameters, multiply-adds and receptive field; then come totals, memory and advice.
     """
+    is_default = {
+        name: context.get_parameter_source(name).name == "DEFAULT"  # type: ignore[union-attr]  # both are parameters
+        for name in ("input_shape", "classes")
+    }
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
@@ -64,11 +70,21 @@ def summary(
         objects_json = {"objects": objects, "object_px": object_px} if objects else {}
         print_json({**found.to_json(), **memory, **objects_json, **({"error": str(found.error)} if found.error else {})})
     else:
+        if is_default["input_shape"]:
+            print(_defaults(input_shape[0], classes, with_classes=is_default["classes"]))
         show_summary(found, training)
         if objects:
             print(objects)
     if found.error is not None:
         raise found.error
+
+
+def _defaults(input_shape: str, classes: int, *, with_classes: bool) -> str:
+    """The first line of a summary whose input is the default."""
+    shape = write_shape(shape_of(input_shape))
+    if with_classes:
+        return f"input {shape}, {classes:,} classes (defaults; --input, --classes)"
+    return f"input {shape} (default; --input), {write_number_of(classes, 'class', 'classes')}"
 
 
 def _object_px(boxes: Path, input_shape: str, given: int | None) -> tuple[int, str]:
@@ -135,25 +151,54 @@ def solve(
     With all five letters it checks them; with --field it finds ways to a receptive field.
     """
     from visus.cli.show import show
-    from visus.geometry import Solution
-    from visus.workbench.solving import solve as solve_any
+    from visus.geometry import LETTERS, Solution
 
     letters = {"--in": size_in, "--kernel": kernel, "--padding": padding, "--stride": stride, "--out": size_out}
     of_field: dict[str, Any] = {"--input": input_shape, "--classes": classes}
     if field is not None:
         refuse_with("--field", letters | {"--dilation": dilation})
         shape = shape_of(input_shape) if input_shape is not None else None
+        from visus.workbench.solving import solve as solve_any
+
         found: Any = solve_any(network, field=field, input_shape=shape, num_classes=classes)
     else:
         refuse_with("the letters of a window", of_field | {"NETWORK": network})
-        numbers = {"input_size": size_in, "kernel_size": kernel, "padding": padding, "stride": stride}
-        found = solve_any(dilation=dilation or 1, output_size=size_out, **numbers)
+        found = _solved(dict(zip(LETTERS, letters.values(), strict=True)), dilation or 1, list(letters))
     if as_json:
         print_json(found.to_json())
     else:
         show(found.text())
     if not (found.is_right if isinstance(found, Solution) else found):
         raise typer.Exit(1)
+
+
+def _solved(numbers: dict[str, int | None], dilation: int, options: list[str]) -> Any:
+    """The solution; a stride and a padding that are left out together with another number are 1 and 0, as in PyTorch.
+
+    Raises:
+        GeometryError: numbers are missing or out of range; the message names the options.
+    """
+    from visus.cli.show import warn
+    from visus.errors import GeometryError
+    from visus.geometry import LETTERS
+    from visus.workbench.solving import solve as solve_any
+
+    filled, assumed = dict(numbers), []
+    for name, value in {"stride": 1, "padding": 0}.items():
+        if filled[name] is None and list(filled.values()).count(None) > 1 and filled["kernel_size"] is not None:
+            filled[name] = value
+            assumed.append(f"--{name} is {value}")
+    if list(filled.values()).count(None) > 1:
+        filled, assumed = numbers, []
+    try:
+        found: Any = solve_any(**filled, dilation=dilation)
+    except GeometryError as error:
+        for (name, letter), option in zip(LETTERS.items(), options, strict=True):
+            error.message = error.message.replace(f"{name} ({letter})", option)
+        raise
+    if assumed:
+        warn([f"{' and '.join(assumed)}, the default{'' if len(assumed) == 1 else 's'} of PyTorch."], "note: ")
+    return found
 
 
 def _summarize(

@@ -10,10 +10,12 @@ from typing import Any, TextIO
 
 from visus.cli.show import warn
 from visus.cli.streams import print_json
-from visus.errors import printable
-from visus.files import csv_text
+from visus.errors import DataError, join_messages, printable
+from visus.files import closest_path, csv_text
+from visus.training.runs import RunFolder
 from visus.workbench.live_line import showing_work
 from visus.workbench.runs.predict import Predictions
+from visus.workbench.runs.predict_inputs import find_paths, why_missing
 from visus.workbench.runs.run import Prediction, load
 
 
@@ -28,11 +30,28 @@ def predict_and_print(
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
         # stdout is for the result; what a person's own module prints is none
         on_event = live.enter_context(showing_work("opening the run", quiet=quiet))
+        if not as_json:
+            _refuse_missing(run, files)
         predictions = load(run, device=device).predict(files, top=top, raw=raw, on_event=on_event)
         num_unread = _print(predictions, top, data, live, as_json=as_json)
     if not quiet:
         warn(tuple(predictions.sentences()), "")
     return 1 if num_unread else 0
+
+
+def _refuse_missing(run: Path, files: Sequence[str]) -> None:
+    """Raise an error before the network is loaded if none of the files exists.
+
+    Raises:
+        RunError: the run cannot be opened.
+        DataError: none of the files exists.
+    """
+    RunFolder.open(run)
+    if any(place.exists() or place.is_symlink() for name in files for place in find_paths(Path(name))):
+        return
+    hint = closest_path(Path(files[0])) if len(files) == 1 else ""
+    missing = [f"{printable(name)}: {why_missing(Path(name))}{hint}" for name in files]
+    raise DataError(join_messages(missing))
 
 
 def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:
@@ -42,7 +61,7 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
     """
     num_unread = 0
     listed: list[dict[str, Any]] = []
-    header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank))]
+    header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank)), "error"]
     for answer in predictions:
         if (not as_json and data.isatty()) or answer.problem:
             live.close()
@@ -60,7 +79,7 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
                 for pair in zip(answer.labels, answer.probabilities, strict=True)
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
-            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top))]]))
+            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top)), answer.problem]]))
     live.close()
     if header and not as_json:
         data.write(csv_text([header]))

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand
 
 from visus.cli.completion import DEVICES, words
+from visus.cli.mistyped import refuse_assignments
 from visus.errors import UsageError, unknown_name
 from visus.training.recipe import FIELDS, Recipe
 from visus.units import read_duration
@@ -59,7 +63,10 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
         options = {name: arguments.pop(name) for name in FIELDS}
         given = {name: value for name, value in options.items() if value is not None}
         if _DURATION in given:
-            given[_DURATION] = read_duration(given[_DURATION])
+            text, given[_DURATION] = given[_DURATION], read_duration(given[_DURATION])
+            if re.fullmatch(r"[\d.]+", text.strip()) and given[_DURATION] < 60 and not arguments.get("quiet"):
+                number = text.strip()
+                sys.stderr.write(f"note: --time-limit {number} is {number} seconds; write {number}m for minutes.\n")
         assigned = read_assignments(arguments.pop("assignments") or ())
         if twice := [option_of(name) for name in FIELDS if name in given and name in assigned]:
             raise UsageError(f"{', '.join(twice)} is also given by --set. Give it once.")
@@ -149,6 +156,13 @@ class GroupedCommand(TyperCommand):
     """A command whose help lists its options in groups, with expert options only under ``--help-all``."""
 
     shows_all = False
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        """Parse the words of the command line; an argument such as ``epochs=3`` is refused."""
+        rest = super().parse_args(ctx, args)
+        given = [ctx.params.get(each.name) for each in self.params if each.param_type_name == "argument"]
+        refuse_assignments(self, (each for each in given if isinstance(each, (str, Path))))
+        return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the options of this command, and the others under the headings of ``GROUPS``."""

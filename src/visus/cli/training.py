@@ -23,8 +23,10 @@ from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
+from visus.networks.machine import choose
 from visus.training.distribution import Group, join_group, report_first_error
 from visus.training.recipe import Recipe
+from visus.workbench.callable_names import refuse_nearly_callable
 from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
 from visus.workbench.train.training import resume, train
@@ -110,6 +112,9 @@ def train_and_print(
             stop.follow(event)
             screen.show(event)
 
+        choose(str(given.get("device", "auto")))  # refused before the data is read
+        if model is not None:
+            refuse_nearly_callable(model.strip())
         if resumed is not None:
             _refuse_with_resume(options, model, start, config, name, output)
             run = resume(
@@ -124,6 +129,7 @@ def train_and_print(
             )
         else:
             recipe = _recipe(config, given, screen)
+            choose(recipe.device, recipe.precision)
             choice = choice_of(
                 start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
             )

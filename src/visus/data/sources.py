@@ -42,7 +42,7 @@ from visus.data.table_search import (
 )
 from visus.data.table_text import RECORD_SUFFIXES
 from visus.errors import DataError
-from visus.files import closest_sibling
+from visus.files import closest_path
 from visus.units import write_number_of
 
 SAMPLE_NAME = "Fashion-MNIST sample"
@@ -85,9 +85,7 @@ def read_source(
         return sample_data(ledger, classes=classes, labels=labels)
     place = Path(path)
     if not place.exists():
-        guess = closest_sibling(place)
-        hint = f" Did you mean {guess!r}?" if guess else ""
-        raise DataError(f"there is no such file or folder.{hint}", where=str(path))
+        raise DataError(f"there is no such file or folder.{closest_path(place)}", where=str(path))
     if not place.is_dir() and not place.is_file():
         raise DataError("this is a pipe, a socket or a device. Save the data as a file or folder first.", where=str(path))
     layout = layout or reading.layout

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from visus.errors import GeometryError, join_messages
 from visus.tables import Described, Text
-from visus.units import write_number_of
+from visus.units import write_number_of, write_quotient
 
 LETTERS: Final = {"input_size": "W", "kernel_size": "K", "padding": "P", "stride": "S", "output_size": "O"}
 """The five numbers and their letters."""
@@ -38,7 +38,7 @@ class Solution(Described):
 
     >>> print(Solution(224, 7, 3, 2, 112))
     Size equation: right
-      calculation  (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over
+      calculation  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read
     """
 
     input_size: int
@@ -102,18 +102,24 @@ class Solution(Described):
         """The equation with its numbers, the remainder, and the span of a dilated kernel.
 
         >>> Solution(224, 3, 1, 2, 111, dilation=2).calculation
-        '(224 - 5 + 2*1)/2 + 1 = 111; 1 px of the padded far edge left over; K_eff = 2*(3 - 1) + 1 = 5'
+        '(224 - 5 + 2*1)/2 + 1 = 111.5, rounded down to 111; 1 px at the far edge is not read; K_eff = 2*(3 - 1) + 1 = 5'
         >>> Solution(2, 5, 0, 1, 1).calculation
         '(2 - 5 + 2*0)/1 + 1 = -2, so the kernel does not fit'
         """
-        text = f"({self.input_size} - {self.span} + 2*{self.padding})/{self.stride} + 1 = {self.gives}"
+        text = f"({self.input_size} - {self.span} + 2*{self.padding})/{self.stride} + 1"
+        text += f" = {write_quotient(self._steps + self.stride, self.stride)}"
+        if self.unread_border:
+            text += f", rounded down to {self.gives}"
         if self.gives < 1:
             text += ", so the kernel does not fit"
         elif self.unread_border:
-            text += f"; {self.unread_border} px of the padded far edge left over"
+            text += f"; {self._unread()}"
         if self.gives >= 1 and self.reads_padding_alone:
             text += "; the first window reads padding alone, which a convolution accepts and a pool rejects"
         return text + (f"; K_eff = {self.dilation}*({self.kernel_size} - 1) + 1 = {self.span}" if self.dilation > 1 else "")
+
+    def _unread(self) -> str:
+        return f"{self.unread_border} px at the far edge {'is' if self.unread_border == 1 else 'are'} not read"
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         verdict = "right" if self.is_right else f"the output size is not {self.output_size}"
@@ -123,9 +129,12 @@ class Solution(Described):
         """Whether the five numbers satisfy the equation, with the calculation.
 
         >>> Solution(224, 7, 3, 2, 111).text()
-        ('(224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over: not 111',)
+        ('wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.',)
         """
-        return Text((f"{self.calculation}: {'right' if self.is_right else f'not {self.output_size}'}",))
+        verdict = f"right: O = {self.gives}" if self.is_right else f"wrong: O = {self.gives}, not {self.output_size}"
+        if self.gives < 1:
+            verdict = "wrong"
+        return Text((f"{verdict}. {self.calculation}.",))
 
     def to_json(self) -> dict[str, Any]:
         """The check as plain data; ``gives`` is None if the kernel does not fit.
@@ -159,7 +168,7 @@ class Solutions(Described):
 
     >>> print(solve(input_size=224, kernel_size=7, stride=2, output_size=112))
     padding (P): 1 solution
-      3  (224 - 7 + 2*3)/2 + 1 = 112; 1 px of the padded far edge left over
+      3  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read
     """
 
     missing: str

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from visus.errors import GeometryError, join_messages
+from visus.units import write_quotient
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ class Window:
         positions = self._places(input_size)
         if steps % self.stride == 0:
             return f"{left} = {steps // self.stride + 1}"
-        return f"{left} = {steps / self.stride + 1:.3g}, rounded {'up' if self.ceil_mode else 'down'} to {positions}"
+        return f"{left} = {write_quotient(steps + self.stride, self.stride)}, rounded {'up' if self.ceil_mode else 'down'} to {positions}"
 
     def _places(self, input_size: int) -> int:
         """Number of places by the formula; zero or less where the window does not fit."""

@@ -304,6 +304,8 @@ def _find_device(name: str) -> torch.device:
     kind, _, number = name.partition(":")
     if kind == "gpu":  # the closest name would be cpu, the opposite
         raise UsageError(f"unknown device {name!r}. Did you mean 'cuda'? Known: {', '.join(DEVICES)}.")
+    if re.fullmatch(r"\d+", name):
+        raise UsageError(f"unknown device {name!r}. Did you mean 'cuda:{name}'? Known: {', '.join(DEVICES)}, cuda:N.")
     if kind not in DEVICES or not re.fullmatch(r"[a-z]+(:\d+)?", name) or (number and kind != "cuda"):
         raise UsageError(unknown_name("device", name, DEVICES))
     present = _present()

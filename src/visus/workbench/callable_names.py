@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -21,11 +22,19 @@ def is_callable_name(words: str) -> bool:
 
 
 def refuse_nearly_callable(words: str) -> None:
-    """Raise an error with the right spelling for ``models.Net``, ``models.py:Net`` and ``path/models.py:Net``.
+    """Raise an error with the right spelling for ``models.Net``, ``models.py:Net``, ``path/models.py:Net`` and ``models.py``, and for a weights file.
 
     Raises:
-        UsageError: the text is such a name, and not a file.
+        UsageError: the text is such a name.
     """
+    if re.fullmatch(r"[^(,\n\[]*\.(pt|pth|ckpt|safetensors)", words):
+        raise UsageError(
+            "this is the name of a weights file. Weights go to --weights FILE; -m takes a family, a design or package.module:callable.",
+            where=words,
+        )
+    if re.fullmatch(r"[^(,\n\[]*\.py", words):
+        module = Path(words).with_suffix("").as_posix().replace("/", ".").lstrip(".")
+        raise UsageError(f"a Python file: write {module}:CLASS{_classes(Path(words))}.", where=words)
     by_file = re.fullmatch(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_]\w*)", words)
     by_point = re.fullmatch(r"([A-Za-z_][\w.]*)\.([A-Z]\w*)", words)
     found = by_file or by_point
@@ -34,6 +43,15 @@ def refuse_nearly_callable(words: str) -> None:
             f"a class or function of a Python module is written with a colon: {found[1].replace('/', '.')}:{found[2]}.",
             where=words,
         )
+
+
+def _classes(file: Path) -> str:
+    """The classes in a Python file, in parentheses; empty if it has none or cannot be read."""
+    try:
+        names = [each.name for each in ast.parse(file.read_bytes()).body if isinstance(each, ast.ClassDef)]
+    except (OSError, ValueError, SyntaxError):
+        return ""
+    return f" (its classes: {', '.join(names)})" if names else ""
 
 
 def refuse_folder(words: str) -> None:

@@ -164,7 +164,7 @@ def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int)
         if not hasattr(found, name):
             guess = closest_name(name, [each for each in dir(found) if not each.startswith("_")])
             hint = f" Did you mean {guess!r}?" if guess else ""
-            raise UsageError(f"{module_name} has no {attribute}.{hint}", where=reference)
+            raise UsageError(f"{module_name} has no {attribute}.{hint}{_own_classes(found, module_name)}", where=reference)
         found = getattr(found, name)
     if isinstance(found, nn.Module):
         return found
@@ -181,6 +181,13 @@ def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int)
     if not isinstance(module, nn.Module):
         raise UsageError(f"{attribute} gave {type(module).__name__}, and a torch.nn.Module is needed.", where=reference)
     return module
+
+
+def _own_classes(module: Any, module_name: str) -> str:
+    """The networks that a Python module defines itself, as a sentence; empty if there are none."""
+    classes = [each for each in vars(module).values() if isinstance(each, type) and issubclass(each, nn.Module)]
+    names = list(dict.fromkeys(each.__name__ for each in classes if each.__module__ == module_name))
+    return f" Its classes: {', '.join(names)}." if names else ""
 
 
 def _arguments(

@@ -26,7 +26,7 @@ from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
 from visus.errors import DataError, ImageError, UsageError, unknown_name
-from visus.files import closest_sibling, expand_home
+from visus.files import closest_path, expand_home
 from visus.units import write_shape
 
 ARRAY_SUFFIXES = (".npy", ".npz")
@@ -83,7 +83,7 @@ def find_samples(
                 f"files are paths or arrays, and number {number + 1} is a {type(source).__name__}. Give its file, or an image of Pillow as an "
                 "array: numpy.asarray(image)."
             )
-        for path in _meant(Path(source)):
+        for path in find_paths(Path(source)):
             try:
                 if path.is_dir():
                     yield from _in_folder(path, preprocessing, ledger)
@@ -104,13 +104,12 @@ def refuse_missing(path: Path) -> None:
     Raises:
         UsageError: there is no such file or folder.
     """
-    found = _meant(path)
+    found = find_paths(path)
     if not any(os.path.lexists(each) for each in found):
-        guess = closest_sibling(path)
-        raise UsageError(f"{_missing(found[0])}{f' Did you mean {guess!r}?' if guess else ''}", where=str(path))
+        raise UsageError(f"{why_missing(found[0])}{closest_path(path)}", where=str(path))
 
 
-def _meant(path: Path) -> list[Path]:
+def find_paths(path: Path) -> list[Path]:
     """The path itself, or what a pattern matches that no shell has replaced."""
     if os.path.lexists(path) or not any(sign in str(path) for sign in "*?["):
         return [path if os.path.lexists(path) else expand_home(path)]
@@ -164,7 +163,7 @@ def _in_table(table: Path) -> Iterator[Sample]:
 
 def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
     if not file.exists():
-        raise UsageError(_missing(file), where=str(file))
+        raise UsageError(why_missing(file), where=str(file))
     if not file.is_file():
         raise UsageError("this is a pipe, a socket or a device. Save the data as a file first.", where=str(file))
     if file.suffix.lower() in TABLE_SUFFIXES:
@@ -193,7 +192,8 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
         yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
 
 
-def _missing(file: Path) -> str:
+def why_missing(file: Path) -> str:
+    """Why there is nothing at a path."""
     if os.path.islink(file):
         return f"this link leads to {os.readlink(file)}, which does not exist."
     if any(sign in str(file) for sign in "*?["):

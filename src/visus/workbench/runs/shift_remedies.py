@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from visus.data.reading import Reading
 from visus.design import Design, account
 from visus.design.antialiasing import with_blur_pooling, with_global_pooling
 from visus.design.families.compact import is_compact
@@ -15,12 +14,11 @@ from visus.errors import DesignError
 from visus.training.runs import RunFolder
 from visus.units import write_count, write_number_of, write_share
 from visus.workbench.modules import OBJECT_PREFIX
+from visus.workbench.runs.own_command import own_command
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.summaries import design_of
 
 SHIFT_AUGMENTATION: Final = 0.1
-MAX_COMMAND: Final = 200
-"""Letters of a run's own command up to which it is repeated."""
 
 CHANGES: Final = (
     ("global pooling instead of flatten", with_global_pooling),
@@ -90,7 +88,7 @@ def remedies(run: SavedRun) -> list[ShiftRemedy]:
             "shift augmentation",
             f"no cost after the training; the training {run.preprocessing.noun}s are shifted by up to "
             f"{100 * SHIFT_AUGMENTATION:.0f} % of each side",
-            _command(run, f"--translate {SHIFT_AUGMENTATION}"),
+            own_command(RunFolder.open(run.folder), run.preprocessing, f"--translate {SHIFT_AUGMENTATION}"),
         )
     ]
     if (run.recipe.translate or 0.0) >= SHIFT_AUGMENTATION:
@@ -156,37 +154,6 @@ def antialiased_design(run: SavedRun) -> tuple[Design, str] | None:
         design = changed
         done.append(name)
     return (design, ", ".join(done)) if done else None
-
-
-def _command(run: SavedRun, option: str) -> str:
-    """The run's own command with one more option; where it has no such command, one with its data, network, split, size and recipe.
-
-    Empty for a network that was a Python object.
-    """
-    folder, prepared = RunFolder.open(run.folder), run.preprocessing
-    facts = folder.read_json("data.json")
-    own = facts.get("command") or ""
-    if (
-        own.split()[:2] == ["visus", "train"]
-        and len(own) <= MAX_COMMAND
-        and not {"--resume", option.split()[0]} & set(own.split())
-    ):
-        return f"{own} {option}"
-    if folder.read_text("design.txt").startswith(OBJECT_PREFIX):
-        return ""  # no command can make it again
-    words = ["visus", "train", *([facts["path"]] if facts["path"] else []), "-m", str(run.folder / "design.txt")]
-    words += ["-c", str(run.folder / "recipe.yaml"), "--split-file", str(run.folder / "split.csv")]
-    words += ["--img-size", "x".join(str(length) for length in prepared.size)]
-    if prepared.kind == "images":
-        words += [
-            "--channels",
-            str(prepared.channels),
-            *(["--resize-mode", prepared.resize_mode] if prepared.resize_mode != "squash" else []),
-        ]
-    words += ["--labels", facts["labels"]] if facts.get("labels") else []
-    words += Reading.from_json(facts.get("reading")).options()
-    words += ["--normalize", prepared.normalize] if prepared.normalize == "min-max" else []
-    return f"{shlex.join(words)} {option}"
 
 
 def _price(before: int, after: int) -> str:

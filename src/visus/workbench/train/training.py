@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from visus.training.runs import RunFolder
 from visus.units import write_number_of
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import BuiltNetwork, Network, make_network
+from visus.workbench.runs.own_command import own_command
 from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
 from visus.workbench.runs.saved import apart_from_runs
@@ -301,13 +303,26 @@ def resume(
             made = dataclasses.replace(made, warnings=(*made.warnings, warning))
         run = dataclasses.replace(run, metadata=metadata(opened, made))
         if position is not None and position.epoch >= recipe.epochs:
-            warning = f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: visus train --weights {run.weights_file()} --epochs N"
+            warning = _finished(run, preprocessing, recipe)
             made = dataclasses.replace(made, warnings=(*made.warnings, warning))
         limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
         monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
         monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
         job = TrainingJob(run, opened, made, recipe, machine, start, group, monitor, is_resumed=has_steps, limit=limit)
         return job.carry_out()
+
+
+def _finished(run: RunFolder, preprocessing: Preprocessing, recipe: ResolvedRecipe) -> str:
+    """What a finished training says when it is resumed, with the command that trains its weights further."""
+    options = shlex.join(["--weights", str(run.weights_file()), "--epochs", f"{recipe.epochs:g}"])
+    if recipe.optimizer == "muon":  # refused for trained weights
+        options += " --optimizer adamw"
+    command = own_command(run, preprocessing, options, is_repeated=False)
+    remedy = command or f"visus.train(data, network, weights={str(run.weights_file())!r})"
+    return (
+        f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained; scores and report are "
+        f"rewritten. To train its weights further, start a new run: {remedy}"
+    )
 
 
 def _tried(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> BuiltNetwork:
