@@ -87,4 +87,4 @@ def _small_training() -> list[str]:
         options = ["images.npz", "-m", "conv(4, 3, stride=2), relu, globalpool, linear(classes)", "--epochs", "2"]
         options += ["--precision", "float32", "--device", "cpu", "--cache-dir", "cache"]
         written = run_in_terminal([sys.executable, "-m", "visus", "train", *options], folder=Path(folder))
-        return screen_lines(written.replace(folder, "FOLDER"))
+        return [re.sub(r"\bcores\b", "core", line) for line in screen_lines(written.replace(folder, "FOLDER"))]
