@@ -85,8 +85,13 @@ def make_photos(folder: Path) -> None:
 @pytest.mark.slow
 def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
     project = tmp_path / "visus"
-    leave = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "runs", "dist", "*.egg-info")
-    shutil.copytree(tree.root, project, ignore=leave)
+    leave = shutil.ignore_patterns(".git", ".venv", ".*_cache", ".hypothesis", "__pycache__", "*.egg-info")
+    made = {"runs", "dist", "site", "photos"}  # by users, beside the sources
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        return leave(folder, names) | (made & set(names) if Path(folder) == tree.root else set())
+
+    shutil.copytree(tree.root, project, ignore=ignored)
     make_photos(project / "photos")
     steps = ["set -euxo pipefail", 'PATH="$PWD/.venv/bin:$PATH"']
     for language, content in fences(tree.document("README.md")):
