@@ -90,11 +90,9 @@ def remove_docstring(project: Path) -> None:
 def document_no_argument(project: Path) -> None:
     module = project / "src" / "visus" / "errors.py"
     text = module.read_text("utf-8")
-    line = '        """Put ``place`` in front of the error\'s place, and return the error."""'
+    line = '        """Put ``place`` in front of the error\'s place, and return the error.'
     assert line in text
-    module.write_text(
-        text.replace(line, line.removesuffix('"""') + '\n\n        Args:\n            plaice: the place.\n        """')
-    )
+    module.write_text(text.replace(line, f"{line}\n\n        Args:\n            plaice: the place."))
 
 
 def load_from_another_host(project: Path) -> None:
