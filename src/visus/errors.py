@@ -23,7 +23,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse the direction of text
@@ -201,6 +201,24 @@ def _escape(letter: str) -> str:
 
 def _is_control(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Zl", "Zp") or letter in _BIDI_CONTROLS
+
+
+def refuse_with(what: str, given: Mapping[str, object]) -> None:
+    """Raise an error for arguments or options that have no effect in combination with another, since none is silently ignored.
+
+    Args:
+        what: the other one, such as ``a run``.
+        given: values by name; None and False are not given, and 0 is.
+
+    Raises:
+        UsageError: one of them has a value.
+
+    >>> refuse_with("a run", {"--input": None, "--classes": 10})
+    Traceback (most recent call last):
+    visus.errors.UsageError: --classes cannot be given with a run. Leave it out.
+    """
+    if names := [name for name, value in given.items() if value is not None and value is not False]:
+        raise UsageError(f"{', '.join(names)} cannot be given with {what}. Leave it out.")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:

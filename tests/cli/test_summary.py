@@ -567,6 +567,7 @@ def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
     [
         (["--in", "8", "--field", "20"], "--in cannot be given with --field. Leave it out."),
         (["--field", "20", "--dilation", "2"], "--dilation cannot be given with --field. Leave it out."),
+        (["--field", "20", "--padding", "0"], "--padding cannot be given with --field. Leave it out."),
         (["resnet(18)", "--in", "8"], "NETWORK cannot be given with the letters of a window. Leave it out."),
         (
             ["--in", "8", "--kernel", "3", "--classes", "3"],

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from visus.cli.streams import print_json
-from visus.cli.words import refuse_with, shape_of
+from visus.cli.words import shape_of
+from visus.errors import refuse_with
 from visus.workbench.live_line import showing_work
 
 

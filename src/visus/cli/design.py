@@ -11,7 +11,8 @@ import typer
 
 from visus.cli.completion import words
 from visus.cli.streams import print_json
-from visus.cli.words import refuse_with, shape_of
+from visus.cli.words import shape_of
+from visus.errors import refuse_with
 from visus.units import write_number_of, write_shape
 from visus.workbench.live_line import showing_work
 

@@ -18,7 +18,8 @@ import typer
 from visus.cli.completion import DEVICES, run_folders, words
 from visus.cli.settings import GroupedCommand
 from visus.cli.streams import print_json
-from visus.cli.words import refuse_with, shape_of
+from visus.cli.words import shape_of
+from visus.errors import refuse_with
 from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ import typer
 from visus.cli.completion import SALIENCY, run_folders, words
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of, whole_numbers
+from visus.errors import UsageError, refuse_with
 from visus.workbench.live_line import showing_work
 
 if TYPE_CHECKING:
@@ -75,7 +76,6 @@ def look(
 
     Writes a page with maps, filters, templates and saliency, and prints a verdict and a table of layers.
     """
-    from visus.errors import UsageError
 
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.workbench.look.looking import look as look_inside
@@ -85,10 +85,8 @@ def look(
     is_run = names_run(network)
     if output is not None and not output.parent.is_dir():  # refused before minutes are spent
         raise UsageError(f"--output: there is no folder {output.parent}. Make it, or name another place.")
-    if is_run and (
-        given := [word for word, value in {"--input": input_shape, "--classes": classes}.items() if value is not None]
-    ):
-        raise UsageError(f"{', '.join(given)} cannot be given with a run. Leave it out.")
+    if is_run:
+        refuse_with("a run", {"--input": input_shape, "--classes": classes})
     with contextlib.redirect_stdout(sys.stderr), showing_work("looking", quiet=quiet) as on_event:
         found = look_inside(
             network,

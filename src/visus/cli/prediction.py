@@ -15,7 +15,7 @@ from visus.files import closest_path, csv_text
 from visus.training.runs import RunFolder
 from visus.workbench.live_line import showing_work
 from visus.workbench.runs.predict import Predictions
-from visus.workbench.runs.predict_inputs import find_paths, why_missing
+from visus.workbench.runs.predict_inputs import is_there, why_missing
 from visus.workbench.runs.run import Prediction, load
 
 
@@ -47,7 +47,7 @@ def _refuse_missing(run: Path, files: Sequence[str]) -> None:
         DataError: none of the files exists.
     """
     RunFolder.open(run)
-    if any(place.exists() or place.is_symlink() for name in files for place in find_paths(Path(name))):
+    if any(is_there(Path(name)) for name in files):
         return
     hint = closest_path(Path(files[0])) if len(files) == 1 else ""
     missing = [f"{printable(name)}: {why_missing(Path(name))}{hint}" for name in files]

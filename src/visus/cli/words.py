@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from visus.errors import UsageError
@@ -72,13 +72,3 @@ def shape_of(text: str) -> tuple[int, ...]:
         UsageError: the text is not a shape.
     """
     return whole_numbers(text, "--input", "3,224,224")
-
-
-def refuse_with(what: str, options: Mapping[str, object]) -> None:
-    """Raise an error for options that have no effect in combination with another, since no option is silently ignored.
-
-    Raises:
-        UsageError: one of them has a value.
-    """
-    if given := [word for word, value in options.items() if value not in (None, False)]:
-        raise UsageError(f"{', '.join(given)} cannot be given with {what}. Leave it out.")

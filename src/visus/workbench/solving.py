@@ -11,10 +11,7 @@ from visus.errors import UsageError
 from visus.geometry import Solution, Solutions, solution_of
 from visus.geometry import solve as solve_equation
 from visus.workbench.live_line import working
-from visus.workbench.summaries import design_of
-
-INPUT_SHAPE = (3, 224, 224)
-NUM_CLASSES = 1000
+from visus.workbench.summaries import INPUT_SHAPE, NUM_CLASSES, required_design
 
 
 @overload
@@ -113,11 +110,9 @@ def solve(
 def _solve_field(network: str | Design | None, field: int, input_shape: tuple[int, ...], num_classes: int) -> Ways:
     if field < 1:
         raise UsageError(f"the receptive field must be at least 1 px, not {field}.")
-    design = design_of(network, input_shape, num_classes) if network is not None else None
-    if network is not None and design is None:
-        raise UsageError(
-            "ways to a receptive field need a design, and this is the name of a Python callable.", where=str(network)
-        )
+    if network is None:
+        return ways_to_see(field, input_shape, num_classes)
+    design = required_design("ways to a receptive field", network, input_shape, num_classes)
     return ways_to_see(field, input_shape, num_classes, design)
 
 

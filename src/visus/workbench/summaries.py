@@ -8,7 +8,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from visus.design import Account, Design, account, resolve_network
 from visus.design.account import check_detail
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     Network = str | Design | nn.Module
 
 Detail = Literal["layers", "operations"]
+INPUT_SHAPE: Final = (3, 224, 224)
+"""Input of a network that is given without one: (channels, height, width)."""
+NUM_CLASSES: Final = 1000
+"""Classes of a network that is given without their number."""
 InputShape = Sequence[int] | Sequence[Sequence[int]]
 
 
@@ -103,7 +107,7 @@ class Summary:
 def summary(
     network: Network,
     input_shape: InputShape,
-    num_classes: int = 1000,
+    num_classes: int = NUM_CLASSES,
     *,
     detail: Detail = "layers",
     object_px: int | None = None,
@@ -207,6 +211,22 @@ def _shapes_of(input_shape: Any) -> tuple[tuple[int, ...], ...]:
     for shape in shapes:
         check_lengths(shape)
     return shapes
+
+
+def required_design(what: str, network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design:
+    """The network as a design, for something that needs one.
+
+    Args:
+        what: what needs it, in the plural.
+        network, input_shape, num_classes: as for ``design_of``.
+
+    Raises:
+        UsageError: it is none; and the errors of ``design_of``.
+    """
+    design = design_of(network, input_shape, num_classes)
+    if design is None:
+        raise UsageError(f"{what} need a design, and this is the name of a Python callable.", where=str(network))
+    return design
 
 
 def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design | None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.design import Design
-from visus.errors import CanceledError, UsageError, VisusError
+from visus.errors import CanceledError, UsageError, VisusError, refuse_with
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks.machine import describe
 from visus.networks.own_code import describe_failure, describe_output, shaped
@@ -26,9 +26,8 @@ from visus.workbench.live_line import following
 from visus.workbench.modules import make_network
 from visus.workbench.runs.saved import SavedRun, read_run
 from visus.workbench.runs.shifts import some_samples
+from visus.workbench.summaries import INPUT_SHAPE, NUM_CLASSES
 
-NUM_CLASSES = 1000
-INPUT_SHAPE = (3, 224, 224)
 NUM_COMPARED = 256  # samples whose outputs are compared, at most
 MAX_VALUES = 2**25  # input values of all compared samples, at most
 WARM_CALLS = 2
@@ -163,14 +162,11 @@ def _subject(
     if isinstance(network, (str, Path)) and Path(network).is_dir():
         network = read_run(SavedRun, network, device=device)
     if isinstance(network, SavedRun):
-        given = [word for word, value in (("input_shape", input_shape), ("num_classes", num_classes)) if value is not None]
-        if given:
-            raise UsageError(f"{', '.join(given)} cannot be given with a run, which has its own. Leave it out.")
+        refuse_with("a run, which has its own", {"input_shape": input_shape, "num_classes": num_classes})
         return _subject_of_run(network, monitor)
     shape = tuple(input_shape or INPUT_SHAPE)
     if isinstance(network, nn.Module):
-        if num_classes is not None:
-            raise UsageError("num_classes cannot be given with a module, which has its own. Leave it out.")
+        refuse_with("a module, which has its own", {"num_classes": num_classes})
         name, module = type(network).__name__, shaped(network, shape)
     else:
         text = str(network) if isinstance(network, Path) else network

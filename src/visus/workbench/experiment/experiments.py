@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
 from visus.design import Design
 from visus.design.mlp_equivalents import Twins, perceptron_twins
-from visus.errors import UsageError
+from visus.errors import refuse_with
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.summaries import design_of
+from visus.workbench.summaries import INPUT_SHAPE, NUM_CLASSES, required_design
 
 if TYPE_CHECKING:
     from visus.workbench.compare.comparison import Comparison
     from visus.workbench.experiment.antialias import Antialiased
     from visus.workbench.experiment.task import TaskComparison
     from visus.workbench.runs.saved import SavedRun
-
-INPUT_SHAPE = (3, 224, 224)
-NUM_CLASSES = 1000
 
 
 @overload
@@ -105,10 +102,10 @@ def mlp(
       equal parameters  44.1 k parameters, 43.9 k multiply-adds
     """
     if isinstance(run, Design) or (isinstance(run, str) and not Path(run).is_dir()):
-        given = {"output": output, "device": device, "cache_dir": cache_dir, "shuffle_pixels": shuffle_pixels or None}
-        _refuse(given, "a network")
+        given = {"output": output, "device": device, "cache_dir": cache_dir, "shuffle_pixels": shuffle_pixels}
+        refuse_with("a network", given)
         return _twins(run, tuple(input_shape or INPUT_SHAPE), num_classes or NUM_CLASSES)
-    _refuse({"input_shape": input_shape, "num_classes": num_classes}, "a run")
+    refuse_with("a run", {"input_shape": input_shape, "num_classes": num_classes})
     from visus.workbench.experiment.mlp import compare_with_mlps
 
     with _shown(Monitor(on_event, should_stop), progress) as monitor:
@@ -232,11 +229,7 @@ def antialias(
 
 
 def _twins(network: str | Design, input_shape: tuple[int, ...], num_classes: int) -> Twins:
-    design = design_of(network, input_shape, num_classes)
-    if design is None:
-        raise UsageError(
-            "equivalent perceptrons need a design, and this is the name of a Python callable.", where=str(network)
-        )
+    design = required_design("equivalent perceptrons", network, input_shape, num_classes)
     return Twins(input_shape, perceptron_twins(design, input_shape, num_classes))
 
 
@@ -251,16 +244,8 @@ def _folder(output: str | Path | None) -> Path | None:
     return None if output is None else Path(output)
 
 
-@contextmanager
-def _shown(monitor: Monitor, progress: bool | None) -> Iterator[Monitor]:
-    """Show the trainings of an experiment as ``visus.train`` shows one."""
+def _shown(monitor: Monitor, progress: bool | None) -> AbstractContextManager[Monitor]:
+    """A context that shows the trainings of an experiment as ``visus.train`` shows one."""
     from visus.workbench.screen import showing
 
-    with showing(monitor, progress, is_first=True) as followed:
-        yield followed
-
-
-def _refuse(given: Mapping[str, object], what: str) -> None:
-    """No argument is ever silently ignored: what plays no part is refused."""
-    if names := [name for name, value in given.items() if value is not None]:
-        raise UsageError(f"{', '.join(names)} cannot be given with {what}. Leave it out.")
+    return showing(monitor, progress, is_first=True)

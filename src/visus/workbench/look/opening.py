@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +27,10 @@ from visus.workbench.callable_names import is_callable_name
 from visus.workbench.look.inputs import LookItem, NamedSample, SamplePool, find_sample, sample_of_tensor
 from visus.workbench.modules import call_by_name, make_network
 from visus.workbench.runs.saved import SavedRun, read_run
+from visus.workbench.summaries import NUM_CLASSES
 
 Network = SavedRun | nn.Module | Design | str | Path
 Samples = Data | Tensor | str | Path
-NUM_CLASSES: Final = 1000
 
 
 @dataclass(frozen=True, eq=False)

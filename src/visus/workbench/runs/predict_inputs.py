@@ -104,9 +104,13 @@ def refuse_missing(path: Path) -> None:
     Raises:
         UsageError: there is no such file or folder.
     """
-    found = find_paths(path)
-    if not any(os.path.lexists(each) for each in found):
-        raise UsageError(f"{why_missing(found[0])}{closest_path(path)}", where=str(path))
+    if not is_there(path):
+        raise UsageError(f"{why_missing(find_paths(path)[0])}{closest_path(path)}", where=str(path))
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is something at a path, if only a broken link, or something that it matches as a pattern."""
+    return any(os.path.lexists(each) for each in find_paths(path))
 
 
 def find_paths(path: Path) -> list[Path]:
