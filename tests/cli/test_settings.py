@@ -51,6 +51,7 @@ def test_the_short_help_shows_about_fifteen_options_and_the_long_one_all(visus_c
     options = [each for each in train_options().values() if each.param_type_name == "option"]
     shown = [each.name for each in options if not each.hidden]
     assert len(shown) <= 20
+    assert {"epochs", "patience", "time_limit_s"} <= set(shown)
     short, whole = visus_command("train", "--help").out, visus_command("train", "--help-all").out
     for each in options:
         assert f" {max(each.opts, key=len)}" in whole

@@ -11,6 +11,7 @@ import ast
 import functools
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -234,3 +235,10 @@ def test_messages_are_found_wherever_they_are_written() -> None:
         (9, "unknown layer '"),
         (14, "is not a number."),
     }
+
+
+def test_messages_install_the_packages_that_the_extras_have(tree: Tree) -> None:
+    extras = tomllib.loads(tree.document("pyproject.toml"))["project"]["optional-dependencies"]
+    named = {name: list(visus.errors.OPTIONAL_PACKAGES[name]) for name in visus.errors.OPTIONAL_PACKAGES}
+    assert {name: extras[name] for name in named} == named
+    assert extras["all"] == [f"visus[{','.join(named)}]"]

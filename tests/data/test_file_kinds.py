@@ -96,8 +96,8 @@ def test_unread_images_are_warned_of_by_kind(photos: Path, tmp_path: Path) -> No
     (photos / "cat" / "IMG_0.MOV").write_bytes(b"\x00\x00\x00\x14ftypqt  " + bytes(20))
     data = opened(photos, tmp_path)
     assert data.warnings == (
-        "6 HEIC images were left out (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...). HEIC needs the package pillow-heif. "
-        "Install it with: pip install 'visus[heic]'. Or export the photos as JPEG.",
+        "6 HEIC images were left out (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...). Export the photos as JPEG, "
+        "or install the package that reads HEIC: pip install 'pillow-heif>=0.18'",
     )
     assert data.ledger.sentences() == [
         "7 files were left out. 6 (cat/IMG_0.HEIC, cat/IMG_1.HEIC, cat/IMG_2.HEIC, ...): HEIC image. 1 (cat/IMG_0.MOV): film."
@@ -110,8 +110,8 @@ def test_heic_without_its_package_is_one_sentence_with_the_pip_line(monkeypatch:
     with pytest.raises(ImageError) as caught:
         decode(HEIC, name="IMG_1.jpg")
     assert str(caught.value) == (
-        "IMG_1.jpg: the file is an HEIC image. HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. "
-        "Or export the photos as JPEG."
+        "IMG_1.jpg: the file is an HEIC image. Export the photos as JPEG, or install the package that reads HEIC: "
+        "pip install 'pillow-heif>=0.18'"
     )
 
 

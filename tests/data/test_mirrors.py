@@ -74,7 +74,9 @@ def test_the_whole_interval_must_lie_on_one_side(low: float, high: float, answer
     found = MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=low, high=high)
     assert found.keeps_class is answer
     result = found.sentence("image")
-    assert ("is not certain" in result) == (answer is None)
+    assert ("do not show whether" in result) == (answer is None)
+    assert (", and 50 % lies within this interval. Color images" in result) == (answer is None)
+    assert result.endswith("set flip to random or none.") == (answer is None)
     assert f"(95 % interval {100 * low:.0f} % to {100 * high:.0f} %)" in result
 
 

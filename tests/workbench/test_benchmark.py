@@ -160,6 +160,41 @@ def test_rates_and_differences_are_as_computed() -> None:
     assert Agreement("other", math.nan, 1.0, 0.5).to_json()["largest_difference"] is None
 
 
+def benchmark_of(**seconds: tuple[float, ...]) -> Benchmark:
+    """A result with these seconds of predictions, by way; ``plain`` is eager PyTorch."""
+    timings = tuple(Timing(PLAIN if way == "plain" else way, PREDICTION, 8, each) for way, each in seconds.items())
+    agreements = tuple(Agreement(each.way, 0.0, 1.0, 1.0) for each in timings)
+    machine = {"processor": "a processor", "packages": {"torch": "2"}}
+    rounds = len(timings[0].seconds)
+    return Benchmark("net", (3, 8, 8), 1, "cpu", 1, rounds, timings, agreements, "samples", (), machine)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said", "row"),
+    [
+        (
+            {"plain": (4.0, 4.0, 4.0), "other": (1.0, 2.0, 3.0)},
+            "prediction, batch 8: other is the fastest, 2 times as fast as eager PyTorch in float32 (samples per second, medians of 3 rounds)",
+            "4 samples/s: other, 2 times as fast as eager PyTorch in float32",
+        ),
+        (
+            {"plain": (4.0, 4.0, 2.0), "other": (1.0, 2.0, 3.0)},
+            "prediction, batch 8: no way is faster than eager PyTorch in float32 in every round",
+            "4 samples/s: other",
+        ),
+        (
+            {"plain": (4.0,), "other": (1.0,)},
+            "1 round: no ranking, which needs at least 3 rounds",
+            "2 samples/s: PyTorch, float32 (1 round: no ranking)",
+        ),
+    ],
+)
+def test_ways_are_ranked_after_several_rounds_only(seconds: dict[str, tuple[float, ...]], said: str, row: str) -> None:
+    found = benchmark_of(**seconds)
+    assert said in [str(line) for line in found.text()]
+    assert f"prediction, batch 8  {row}\n" in repr(found)
+
+
 # ---- mistakes ----
 
 

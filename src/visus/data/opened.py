@@ -48,11 +48,12 @@ class Data(Described):
         ledger: all changes made to the samples.
         is_varied: whether the image files have many different sizes.
         max_unreadable: allowed fraction of unreadable files.
-        given: the folder or file given by the user; None for the images that come with visus.
+        given: absolute path of the folder or file given by the user; None for the images that come with visus.
         labels: the column or file of other labels; None for the data's own labels.
         is_whole: whether all samples are in the test split, to be scored together.
         split_seed: seed of the split; None if the data or a ``split.csv`` defines the whole split.
         reading: options for reading the source.
+        typed: the path as the user wrote it, for commands that are printed; None for the images that come with visus.
 
     >>> data.num_samples, data.classes, data.input_shape
     (60, ('0', '1', '2'), (3, 8, 8))
@@ -71,6 +72,7 @@ class Data(Described):
     is_whole: bool = False
     split_seed: int | None = None
     reading: Reading = DEFAULT_READING
+    typed: str | None = None
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
@@ -308,6 +310,7 @@ def open_data(
         labels=None if kept is None else str(kept),
         split_seed=(split_seed or 0) if is_cut else None,
         reading=reading,
+        typed=None if path is None else str(path),
     )
     _refuse_empty_classes(data.samples)
     if not len(data.split("val")) and not len(data.split("test")):
@@ -363,7 +366,11 @@ def open_scoring_data(
     _check_kind(samples, preprocessing)
     data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_event, should_stop)
     return dataclasses.replace(
-        data, given=None if path is None else Path(path).resolve(), is_whole=is_whole, reading=reading
+        data,
+        given=None if path is None else Path(path).resolve(),
+        is_whole=is_whole,
+        reading=reading,
+        typed=None if path is None else str(path),
     )
 
 

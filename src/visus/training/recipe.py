@@ -261,7 +261,7 @@ class Recipe:
     )
     frozen: str | None = _setting(
         None,
-        "layers that are not trained, as paths in which * stands for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
+        "layers that are not trained, as paths in which * stands for any letters, such as stage1, stage2.*; default: none, also in fine-tuning, where layer_decay slows the first layers",
     )
     norm_statistics: str | None = _setting(
         None,
@@ -269,7 +269,10 @@ class Recipe:
         known=NORM_STATISTICS,
     )
     patience: int | None = _setting(
-        None, "early stopping: epochs without a better validation accuracy; default: never", low=1
+        None,
+        "early stopping: ends the training after so many epochs without a better validation accuracy; default: never",
+        low=1,
+        is_basic=True,
     )
     time_limit_s: float | None = _setting(
         None,

@@ -110,14 +110,12 @@ class StartFacts:
     """Facts about pretrained starting weights that ``resolve`` needs. They apply to settings that the recipe does not set.
 
     Args:
-        frozen: layers to freeze, as patterns; empty for none.
         layer_decay: learning rate of the first layer as a fraction of that of the last; None for the default.
         learning_rate: highest learning rate; None for the default.
         epochs: number of epochs; None for the default.
         reason: evidence for these values, as text.
     """
 
-    frozen: str = ""
     layer_decay: float | None = None
     learning_rate: float | None = None
     epochs: int | None = None
@@ -363,7 +361,7 @@ def _decide_rates(decided: _Decided, data: DataFacts, start: StartFacts | None) 
     optimizer, batch_size = decided["optimizer"], decided["batch_size"]
     is_muon = optimizer == "muon"
     decided.choose(
-        "frozen", start.frozen if start else "", start.reason if start else "a new network trains all its weights"
+        "frozen", "", "layer_decay slows the first layers instead" if start else "a new network trains all its weights"
     )
     decided.choose(
         "norm_statistics",

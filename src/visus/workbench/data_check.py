@@ -67,7 +67,7 @@ class DataCheck(Described):
         data = self.data
         found = write_number_of(len(data.warnings), "warning") if data.warnings else "no warnings"
         samples = f"{data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}"
-        where = "" if data.given is None else f" {shlex.quote(str(data.given))}"
+        where = "" if data.typed is None else f" {shlex.quote(data.typed)}"
         return Text(
             (
                 f"{found}: {data.name} ({data.samples.kind}), {samples}, {write_number_of(len(data.classes), 'class', 'classes')}",

@@ -8,11 +8,11 @@ import importlib.util
 
 from PIL import ImageFile, features
 
-from visus.errors import ImageError
+from visus.errors import OPTIONAL_PACKAGES, ImageError, install_command
 
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 AVIF_SUFFIXES = frozenset((".avif",))
-HEIC_HINT = "HEIC needs the package pillow-heif. Install it with: pip install 'visus[heic]'. Or export the photos as JPEG."
+HEIC_HINT = f"Export the photos as JPEG, or install the package that reads HEIC: {install_command(*OPTIONAL_PACKAGES['heic'])}"
 
 
 def has_heic() -> bool:

@@ -14,6 +14,8 @@ PREDICTION: Final = "prediction"
 TRAINING: Final = "training step"
 PLAIN: Final = "PyTorch, float32"
 """The way that all others are compared with: eager PyTorch in float32, without channels-last."""
+MIN_RANKED_ROUNDS: Final = 3
+"""Minimum number of rounds for a ranking: one or two rounds on a shared machine order the ways by chance."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,22 @@ class Timing:
         (80.0, 320.0)
         """
         return self.batch_size / max(self.seconds), self.batch_size / min(self.seconds)
+
+    def times_as_fast_as(self, other: Timing) -> float:
+        """Ratio of the samples per second of two ways, medians of the rounds.
+
+        >>> Timing("a", "prediction", 1, (1.0,)).times_as_fast_as(Timing("b", "prediction", 1, (3.0,)))
+        3.0
+        """
+        return self.samples_per_second / other.samples_per_second
+
+    def is_faster_than(self, other: Timing) -> bool:
+        """Whether this way is faster in every round; the ways take turns, so each round of two ways can be compared.
+
+        >>> Timing("a", "prediction", 1, (1.0, 1.0)).is_faster_than(Timing("b", "prediction", 1, (2.0, 0.9)))
+        False
+        """
+        return all(own < its for own, its in zip(self.seconds, other.seconds, strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """The times as plain data.
@@ -170,18 +188,48 @@ class Benchmark(Described):
         rows = []
         for work, batch_size in self.works:
             best, plain = self.fastest(work, batch_size), self.timing(PLAIN, work, batch_size)
-            times = (
-                f", {best.samples_per_second / plain.samples_per_second:.3g} times plain"
-                if plain not in (None, best)
-                else ""
-            )
-            rows.append((_work(work, batch_size), f"{best.samples_per_second:,.0f} samples/s: {best.way}{times}"))
+            shown, times = best, ""
+            if plain is not None and not self.is_ranked:
+                shown, times = plain, f" ({self._num_rounds()}: no ranking)"
+            elif plain is not None and best.is_faster_than(plain):
+                times = f", {best.times_as_fast_as(plain):.3g} times as fast as eager PyTorch in float32"
+            rows.append((_work(work, batch_size), f"{shown.samples_per_second:,.0f} samples/s: {shown.way}{times}"))
         rows.append(("outputs", self._worst()))
         rows.append(("machine", self._where()))
         return f"Benchmark of {self.name}, {write_shape(self.input_shape)}", [
             *rows,
             ("next", ".timings, .agreements; .text()"),
         ]
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether there are enough rounds to say which way is the fastest.
+
+        >>> measured.num_rounds, measured.is_ranked
+        (2, False)
+        """
+        return self.num_rounds >= MIN_RANKED_ROUNDS
+
+    def _num_rounds(self) -> str:
+        return write_number_of(self.num_rounds, "round")
+
+    def _ranking(self) -> list[str]:
+        """A sentence for each kind of work: the fastest way, and how fast it is beside eager PyTorch."""
+        if not self.is_ranked:
+            return [f"{self._num_rounds()}: no ranking, which needs at least {MIN_RANKED_ROUNDS} rounds"]
+        lines = []
+        for work in self.works:
+            best, plain = self.fastest(*work), self.timing(PLAIN, *work)
+            if plain is None or best == plain:
+                continue
+            if best.is_faster_than(plain):
+                lines.append(
+                    f"{_work(*work)}: {best.way} is the fastest, {best.times_as_fast_as(plain):.3g} times as fast as eager PyTorch in float32 "
+                    f"(samples per second, medians of {self._num_rounds()})"
+                )
+            else:
+                lines.append(f"{_work(*work)}: no way is faster than eager PyTorch in float32 in every round")
+        return lines
 
     def _worst(self) -> str:
         """The way whose outputs are farthest from those of plain PyTorch."""
@@ -214,20 +262,15 @@ class Benchmark(Described):
         >>> measured.text()[1].headings[0]
         'way to compute'
         """
-        ratio = [
-            f"{_work(*work)}: {best.way} is the fastest, {best.samples_per_second / plain.samples_per_second:.3g} times {PLAIN}"
-            for work in self.works
-            if (plain := self.timing(PLAIN, *work)) is not None and (best := self.fastest(*work)).way != PLAIN
-        ]
         return Text(
             (
                 f"{self.name}: {self.num_parameters:,} parameters, samples of {write_shape(self.input_shape)}",
                 self._rate_table(),
-                f"samples per second: median of {write_number_of(self.num_rounds, 'round')}, in brackets the slowest and the fastest; "
+                f"samples per second: median of {self._num_rounds()}, in brackets the slowest and the fastest; "
                 "the ways take turns",
                 f"largest difference and same label: outputs beside those of {PLAIN}, for {self.samples}; the difference as a share of "
                 "the largest output",
-                *ratio,
+                *self._ranking(),
                 *(f"not measured: {what}: {why}" for what, why in self.left_out),
                 f"machine: {self._where()}",
                 *notes(self.notes),

@@ -28,7 +28,7 @@ SIDES_PX = ((20_000, 1_000), (100_000, 160))
 class BackboneChoice:
     """Decides whether a training starts from a backbone's weights; ``open_data`` calls it after reading the image headers.
 
-    By default it does if the median short side of the images is at least 128 px and the extra is installed. Images are then
+    By default it does if the median short side of the images is at least 128 px and the package of the weights is installed. Images are then
     resized to a square. Its side is the short side rounded up to a multiple of 32, at most the size that the backbone was
     trained on, and less for very many images.
     On photos of dogs and cats, the cross-validated accuracy of a head on frozen features was 90.8 % at 96 px, 96.3 % at 128,
@@ -53,7 +53,7 @@ class BackboneChoice:
             if self.backbone.find() is None:
                 self.note = (
                     f"weights pretrained on photos would help with these {write_number_of(seen.num_training, 'image')}. "
-                    f"For them: {pretrained.INSTALL}"
+                    f"For them: {self.backbone.install}"
                 )
                 return None
         normalization = pretrained.NORMALIZATION
@@ -85,7 +85,7 @@ def choice_of(
         channels, normalize: as for ``open_data``; None if not set.
 
     Raises:
-        UsageError: an option contradicts the backbone's weights, or the extra is not installed.
+        UsageError: an option contradicts the backbone's weights, or the package of the weights is not installed.
     """
     backbone = backbone_of(network)
     against = {

