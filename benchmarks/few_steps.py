@@ -1,10 +1,10 @@
 """Fine-tuning with few steps: the validation accuracy by learning rate and warm-up, beside that of the head on frozen features.
 
-    python benchmarks/few_steps.py FOLDER [--side 96] [--steps 5 10 20 40 80] [--rates 1e-3 3e-4 1e-4 3e-5] [--warmups 0.1] [--seeds 0 1] [--output FILE.json]
+    python benchmarks/few_steps.py FOLDER [--side 96] [--steps 5 10 20 40 80] [--rates 1e-3 3e-4 1e-4 0] [--warmups 0.1] [--seeds 0 1] [--output FILE.json]
 
 FOLDER has a folder of photos for each class. Each seed draws ``--training`` photos to train on; the others validate, and nothing else is scored. The
 head is fitted once for a seed, as ``visus train`` does it; every fine-tuning starts from it, with the recipe of ``visus train`` but for what is
-varied. An epoch has ``--training`` / 32 steps, so that numbers of steps are multiples of it.
+varied; the learning rate 0 stands for that of visus. An epoch has ``--training`` / 32 steps, so that numbers of steps are multiples of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from visus.data.opened import Data
 from visus.networks.machine import choose, suited
 from visus.networks.pretrained import DEFAULT
 from visus.progress import SILENT
+from visus.training.distribution import ALONE
 from visus.training.events import EpochDone, StartScored
+from visus.training.fine_tuning import num_steps, rate_for
 from visus.training.loop import Training
 from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
@@ -37,7 +39,6 @@ from visus.workbench.train.head_probe import probe
 from visus.workbench.train.mirroring import ask_mirroring
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.starts import begin, suited_data
-from visus.training.distribution import ALONE
 
 LAYER_DECAY = 0.1
 
@@ -73,7 +74,8 @@ class FittedStart:
         self.cross_validated = found.start.accuracy
 
     def fine_tune(self, num_epochs: int, learning_rate: float, warmup: float) -> dict[str, Any]:
-        """Validation accuracies before the first step and after each epoch, with the losses."""
+        """Validation accuracies before the first step and after each epoch, with the losses; a learning rate of 0 stands for that of visus."""
+        learning_rate = learning_rate or rate_for(num_steps(Recipe(epochs=num_epochs), len(self.data.split("train"))))
         facts = StartFacts(layer_decay=LAYER_DECAY, learning_rate=learning_rate)
         asked = self.given.replace(epochs=num_epochs, warmup=warmup)
         recipe = resolved(asked, self.data, self.made.module, self.mirrors, facts)
@@ -91,7 +93,7 @@ class FittedStart:
                 row["accuracy"].append(event.row["val_accuracy"])
                 row["loss"].append(event.row["val_loss"])
         is_kept = training.position.best_epoch >= 0
-        return row | {"steps": num_epochs * batches.num_steps, "epochs": num_epochs, "is_kept": is_kept}
+        return row | {"learning_rate": learning_rate, "steps": num_epochs * batches.num_steps, "epochs": num_epochs, "is_kept": is_kept}
 
 
 def main() -> None:
@@ -101,7 +103,7 @@ def main() -> None:
     options.add_argument("--side", type=int, default=96)
     options.add_argument("--training", type=int, default=160)
     options.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 40, 80])
-    options.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-4, 1e-4, 3e-5])
+    options.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-4, 1e-4, 0], help="0: the learning rate of visus")
     options.add_argument("--warmups", type=float, nargs="+", default=[0.1])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options.add_argument("--output", type=Path)
@@ -112,12 +114,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as scratch:
             folder = split_folder(chosen.folder, chosen.training, seed, Path(scratch) / "photos")
             start = FittedStart(folder, chosen.side, seed, Path(scratch))
-            for num_steps in chosen.steps:
+            for steps in chosen.steps:
                 for warmup in chosen.warmups:
                     for rate in chosen.rates:
                         began = time.process_time()
-                        row = start.fine_tune(num_steps * 32 // chosen.training, rate, warmup)
-                        facts = {"seed": seed, "learning_rate": rate, "warmup": warmup, "cross_validated": start.cross_validated}
+                        row = start.fine_tune(steps * 32 // chosen.training, rate, warmup)
+                        facts = {"seed": seed, "is_default": not rate, "warmup": warmup, "cross_validated": start.cross_validated}
                         rows.append(facts | row | {"processor_s": round(time.process_time() - began, 1)})
                         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
                         write_result(chosen.output, table)

@@ -14,15 +14,47 @@ from visus.training.recipe import Recipe
 def test_a_head_that_leaves_too_few_wrong_is_not_trained_further(
     num_right: int, num_validation: int, epochs: int | None
 ) -> None:
-    facts = plan(Recipe(), num_right / 100, 100, num_validation)
+    facts = plan(Recipe(), num_right / 100, 100, num_validation, 1000)
     assert facts.epochs == epochs
     assert facts.reason.startswith(f"the head alone has a cross-validated accuracy of {num_right}.0 % on 100 samples")
     assert ("too few to show that further training helps" in facts.reason) == (epochs == 0)
 
 
 def test_epochs_that_were_asked_for_are_trained() -> None:
-    assert plan(Recipe(epochs=2), 0.99, 100, 10).epochs is None
+    assert plan(Recipe(epochs=2), 0.99, 100, 10, 1000).epochs is None
 
 
 def test_a_network_whose_head_cannot_be_judged_is_trained() -> None:
-    assert plan(Recipe(), None, 0, 10).epochs is None
+    assert plan(Recipe(), None, 0, 10, 1000).epochs is None
+
+
+@pytest.mark.parametrize(
+    ("num_epochs", "num_training", "rate"),
+    [(1, 160, 7.81e-5), (2, 160, 1.56e-4), (8, 160, 6.25e-4), (13, 160, 1e-3), (None, 1000, 1e-3)],
+)
+def test_few_steps_have_a_learning_rate_in_proportion(num_epochs: int | None, num_training: int, rate: float) -> None:
+    facts = plan(Recipe(epochs=num_epochs), 0.88, 100, 1000, num_training)
+    assert facts.learning_rate == rate
+    assert (facts.rate_reason == "") == (rate == 1e-3)
+
+
+def test_steps_that_were_asked_for_and_are_too_few_come_with_a_remark() -> None:
+    facts = plan(Recipe(epochs=2), 0.88, 100, 1000, 160)
+    assert facts.epochs is None
+    assert facts.note == (
+        "10 steps of fine-tuning are few: fewer than 20 have not improved on a head yet; --epochs 4 has enough, --epochs 0 keeps the head alone"
+    )
+    assert "a longer --time-limit has room for more" in plan(Recipe(epochs=50), 0.88, 100, 1000, 160, 7.9).note
+    assert plan(Recipe(epochs=4), 0.88, 100, 1000, 160).note == ""
+    assert plan(Recipe(epochs=0), 0.88, 100, 1000, 160).note == ""
+
+
+def test_a_time_limit_that_has_too_few_steps_keeps_the_head() -> None:
+    facts = plan(Recipe(), 0.88, 100, 1000, 160, 19.9)
+    assert facts.epochs == 0
+    assert facts.reason.endswith(
+        "; only 19 steps of fine-tuning fit into the time limit, and fewer than 20 have not improved on a head yet (--epochs N trains anyway)"
+    )
+    enough = plan(Recipe(), 0.88, 100, 1000, 160, 32)
+    assert (enough.epochs, enough.learning_rate) == (None, 5e-4)
+    assert plan(Recipe(), None, 0, 1000, 160, 3).learning_rate == 1e-3  # a new last layer must be trained

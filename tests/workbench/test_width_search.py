@@ -99,6 +99,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[StepConfig]:
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(step_cost, "measured", measured)
     monkeypatch.setattr("visus.workbench.train.time_limit.TimeLimit.left", lambda self, ending_s: self.seconds)
+    monkeypatch.setattr(width_search.WidthSearch, "_spent_s", lambda self: 0.0)
     return works
 
 
@@ -242,6 +243,35 @@ def test_the_command_line_reports_the_reason(
         in answer.err
     )
     assert "network   compact(scale=0.5), " in answer.err
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "slow_s", "measured", "scale", "said"),
+    [
+        (fitting(64, 1) + 20, 20.0, [1.0], 0.25, "(estimated, to save time)."),  # 0.5 is estimated to be too slow
+        (4.0, 20.0, [], 0.25, ": the narrowest, since 4 s leave no time to measure a step."),
+        (fitting(128, 1) + 20, 20.0, [1.0], 1.0, "as much."),
+    ],
+)
+def test_a_slow_machine_ends_the_search_before_the_time_is_used_up(
+    squares: Path,
+    priced: list[StepConfig],
+    monkeypatch: pytest.MonkeyPatch,
+    limit_s: float,
+    slow_s: float,
+    measured: list[float],
+    scale: float,
+    said: str,
+) -> None:
+    """Each measurement takes ``slow_s`` seconds of the clock."""
+    monkeypatch.setattr(width_search.WidthSearch, "_spent_s", lambda self: slow_s * len(priced))
+    data = visus.open_data(squares)
+    recipe = quick(time_limit_s=limit_s)
+    usual = width_search.make_network(None, data.input_shape, 2, num_samples=162)
+    made, _ = width_search.within_limit(usual, recipe, limit_s, data, rungs_machine(), ALONE, None, SILENT)
+    assert len(priced) == len(measured)
+    assert made.reason.startswith(f"compact(scale={scale:g}): ")
+    assert made.reason.endswith(said)
 
 
 def test_the_docstring_of_compact_lists_its_scales() -> None:

@@ -97,6 +97,10 @@ class StepCosts:
     def __init__(self, file: Path | None = None) -> None:
         self.file = file or cache.cache_file("prices")
 
+    def known(self, work: StepConfig) -> StepCost | None:
+        """The stored time of these steps; None if it was never measured."""
+        return cache.read_cached(self.file, _as_cost).get(str(work))
+
     def cost(self, work: StepConfig, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]) -> StepCost:
         """The time of these steps; measured now unless it is stored.
 

@@ -38,7 +38,8 @@ class HeadFitted:
     """The head was fitted on fixed features.
 
     ``accuracy`` is its cross-validated accuracy on ``num_samples``, with ``decay`` chosen by the cross-validation. ``keeps_own``: the network's own
-    head was at least as good, and stays.
+    head was at least as good, and stays. ``num_fitted`` training samples were used, fewer than ``num_training`` if the time limit required it.
+    ``next_step`` says what follows.
     """
 
     num_views: int
@@ -47,14 +48,18 @@ class HeadFitted:
     num_samples: int
     seconds: float
     keeps_own: bool = False
+    num_fitted: int = 0
+    num_training: int = 0
+    next_step: str = ""
 
 
 @dataclass(frozen=True)
 class StartScored:
-    """A pretrained network was validated before its first step."""
+    """A pretrained network was validated before its first step; ``num_epochs`` follow."""
 
     val_loss: float
     val_accuracy: float
+    num_epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,8 @@ class Finished:
     """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation accuracy``.
 
     ``num_epochs`` is the number of validated epochs. ``epochs_trained`` counts steps, so it has a fraction if the time limit ended the last epoch.
+    ``start_accuracy`` is the validation accuracy of the pretrained network before its first step, NaN for a new one; ``best_accuracy`` is that of the
+    kept epoch, or the highest of any epoch if none is kept.
     """
 
     reason: str
@@ -105,6 +112,8 @@ class Finished:
     best_epoch: int
     seconds: float
     epochs_trained: float
+    start_accuracy: float = math.nan
+    best_accuracy: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -74,13 +74,14 @@ class Forecast:
 
     def _seconds_at(self, size: float) -> float:
         """Seconds of the whole training if all of it ran at one size."""
-        return self.num_steps * self._step_s(size) + self.num_epochs * self._validation_s(size)
+        return self.num_steps * self._step_s(size) + self.num_epochs * self.validation_s(size)
 
     def _step_s(self, size: float) -> float:
         means = {known: fmean(steps) for known, steps in self._steps.items() if steps}
         return self._scaled(means, size)
 
-    def _validation_s(self, size: float) -> float:
+    def validation_s(self, size: float) -> float:
+        """Seconds of a validation at ``size``; 0 before any is recorded."""
         return self._scaled(self._validations, size) if self._validations else 0.0
 
     def _scaled(self, known: dict[float, float], size: float) -> float:

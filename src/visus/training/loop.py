@@ -147,10 +147,12 @@ class Training:
         if resume:
             self._read_checkpoint()
         at = self.position
-        if self.budget_s is not None:
-            at.until_s = None if math.isinf(self.budget_s) else at.elapsed_s + self.budget_s
+        began = time.perf_counter()
         if self.recipe.epochs:
             yield from self._measure_step_times()
+        if self.budget_s is not None:
+            (passed_s,) = self.group.broadcast([time.perf_counter() - began])
+            at.until_s = None if math.isinf(self.budget_s) else at.elapsed_s + self._steps_budget_s(passed_s)
         yield Started(
             self.recipe.epochs,
             self.batches.num_steps,
@@ -172,7 +174,28 @@ class Training:
                     return
             yield self._finish_epoch()
             yield self._write_checkpoint()
-        yield Finished(reason, at.epoch, at.best_epoch + 1, at.elapsed_s, at.num_steps / self.batches.num_steps)
+        yield self._finished(reason)
+
+    def _steps_budget_s(self, passed_s: float) -> float:
+        """Seconds for the steps: the time limit without what has passed and without the last validation; at least one."""
+        assert self.budget_s is not None, "there is a limit"
+        last_s = self.forecast.validation_s(self.recipe.sides[-1]) if len(self.validation) else 0.0
+        return max(1.0, self.budget_s - passed_s - last_s)
+
+    def _finished(self, reason: str) -> Finished:
+        """The end of the training, with what was kept."""
+        at = self.position
+        start = at.selection.start
+        accuracies = [row["val_accuracy"] for row in at.history]
+        return Finished(
+            reason,
+            at.epoch,
+            at.best_epoch + 1,
+            at.elapsed_s,
+            at.num_steps / self.batches.num_steps,
+            math.nan if start is None else start.accuracy,
+            accuracies[at.best_epoch] if at.best_epoch >= 0 else max(accuracies, default=math.nan),
+        )
 
     def _read_checkpoint(self) -> None:
         """Restore the state of the training from the checkpoint."""
@@ -208,7 +231,7 @@ class Training:
         for name in ("best", "last"):
             self.folder.write_weights(name, self.scored_module)
         (at.elapsed_s,) = self.group.broadcast([at.elapsed_s + time.perf_counter() - began])
-        return StartScored(val_loss, predictions.accuracy)
+        return StartScored(val_loss, predictions.accuracy, self.recipe.epochs)
 
     def _train_epoch(self) -> Iterator[Event]:
         """Run the remaining steps of the current epoch."""

@@ -32,6 +32,7 @@ SMALL_PX: Final = 40
 FILTER_RATE: Final = 0.16  # muon, batches of 2,000; Jordan uses 0.24, and batches of 500 to 1,000 did better with less
 HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of muon's Adam groups, for batches of 2,000
 MUON_DECAY: Final = 0.05
+FINE_TUNING_BATCH: Final = 32
 PROGRESSIVE_SIZES: Final = "0.75, 0.75, 0.875, 0.875, 1"
 MIN_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
 """Minimum number of steps for progressive resizing: four for each phase."""
@@ -114,12 +115,16 @@ class StartFacts:
         learning_rate: highest learning rate; None for the default.
         epochs: number of epochs; None for the default.
         reason: evidence for these values, as text.
+        rate_reason: evidence for the learning rate, if it is another.
+        note: a remark on these values for the person who trains; may be empty.
     """
 
     layer_decay: float | None = None
     learning_rate: float | None = None
     epochs: int | None = None
     reason: str = "usual for fine-tuning"
+    rate_reason: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -294,7 +299,7 @@ def _decide_optimizer(decided: _Decided, data: DataFacts, network: NetworkFacts,
         decided.choose(
             "batch_size", default_batch_size(data.num_training, is_muon=is_muon), "from the number of training samples"
         )
-    decided.choose("batch_size", 32, "fine-tuning uses small batches")
+    decided.choose("batch_size", FINE_TUNING_BATCH, "fine-tuning uses small batches")
     if decided["batch_size"] > data.num_training:
         decided.values["batch_size"], decided.reasons["batch_size"] = (
             data.num_training,
@@ -375,7 +380,7 @@ def _decide_rates(decided: _Decided, data: DataFacts, start: StartFacts | None) 
             start.reason or "from the number of training samples",
         )
         if start.learning_rate is not None:
-            decided.choose("learning_rate", start.learning_rate, start.reason)
+            decided.choose("learning_rate", start.learning_rate, start.rate_reason or start.reason)
         if start.layer_decay is not None:
             decided.choose("layer_decay", start.layer_decay, start.reason)
         decided.choose("weight_decay", 0.05, "fine-tuning changes little")

@@ -38,6 +38,7 @@ RUN_FILES: Final = (
     RunFile("contents.npz", "hashes of the training samples, by which visus finds copies of them in other data"),
     RunFile("contents.csv", "the SHA-256 of each sample, by which visus recognizes data that was moved"),
     RunFile("results.csv", "loss, accuracy, learning rate and time of each epoch", "if at least one epoch was trained"),
+    RunFile("times.json", "seconds of each part of the command: start and data, head, training, scoring, report"),
     RunFile("curves.png", "the same as a chart", "if at least one epoch was trained"),
     RunFile("scores.json", "the scores on the held-out samples, with confidence intervals"),
     RunFile(

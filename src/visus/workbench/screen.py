@@ -135,14 +135,13 @@ class Screen:
         self.say(*lines.data_fact(data))
         if self.is_verbose:
             self._say_all(lines.input_facts(event))
-        for note in data.samples.notes:
+        for note in (*data.samples.notes, *([event.note] if event.note else [])):
             self.say("note", note)
         self._say_all(
             [("ledger", each) for each in data.ledger.sentences()] if self.is_verbose else lines.ledger_facts(data)
         )
         self._warn(event.warnings)
-        for sentence in event.start.sentences() if event.start else ():
-            self.say("weights", sentence)
+        self._say_all(lines.weights_facts(event))
         self._live.stage("preparing the training")
 
     def _show_planned(self, event: Planned) -> None:
@@ -150,6 +149,8 @@ class Screen:
         self.say(*lines.network_fact(event))
         if event.network.reason:
             self.say("width", event.network.reason)
+        if event.note:
+            self.say("note", event.note)
         if self.is_verbose:
             self._say_all(lines.plan_details(event))
         self._live.stage("the first batch")
@@ -203,11 +204,7 @@ class Screen:
 
     def _show_start_scored(self, event: StartScored) -> None:
         if not math.isnan(event.val_loss):
-            self.say(
-                "start",
-                f"validation {write_share(event.val_accuracy)}, loss {event.val_loss:.4f} before the first step; kept unless an epoch is "
-                "significantly better, and on Ctrl-C",
-            )
+            self.say(*lines.start_fact(event))
 
     def _show_step(self, event: StepDone) -> None:
         self._first_loss = ""
@@ -249,6 +246,8 @@ class Screen:
             self.say(*calibration)
         self._warn(event.warnings)
         folder = event.run.folder
+        if event.times is not None:
+            self.say("time", event.times.sentence())
         self.say("report", str(folder / "report.html"))
         if self._has_next:
             self.say(*lines.next_fact(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import shlex
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from visus.evaluation.calibration import TemperatureFit
 from visus.evaluation.scores import Scores
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
-from visus.training.events import Finished, HeadFitted, Started
+from visus.networks.weights import head_of
+from visus.training.events import Finished, HeadFitted, Started, StartScored
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share, write_size
 from visus.workbench.train.events import DataOpened, Planned
 
@@ -91,7 +93,8 @@ def training_fact(event: Planned, started: Started | None = None) -> Fact:
     if not recipe.epochs:
         return "training", f"none: {recipe.reasons.get('epochs', 'as asked')}"
     whole = f" of {len(data.split('train')) - event.num_left_out:,} {data.noun}s" if event.num_left_out else ""
-    words = [f"{write_number_of(recipe.epochs, 'epoch')}{whole}{_forecast(started)}"]
+    what = "" if event.start is None else "fine-tuning for "
+    words = [f"{what}{write_number_of(recipe.epochs, 'epoch')}{whole}{_forecast(started)}"]
     changes = event.short_changes
     words.append(f"{data.noun}s {', '.join(changes)}" if changes else f"{data.noun}s not augmented")
     if sizes := _sizes(event):
@@ -165,24 +168,57 @@ def kernels_fact(event: Planned) -> Fact | None:
     return "kernels", f"PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"
 
 
+def weights_facts(event: DataOpened) -> list[Fact]:
+    """The pretrained weights that a training starts from, and what follows."""
+    if event.start is None:
+        return []
+    facts = [("weights", sentence) for sentence in event.start.sentences()]
+    if math.isnan(event.start.accuracy) and head_of(event.network.module):
+        own = "next: its last layer (the head) is compared with one fitted on the training samples"
+        new = "next: a last layer (the head) is fitted for these classes, while the other layers stay as they are"
+        facts.append(("", new if event.start.left_new else own))
+    return facts
+
+
 def head_fact(event: HeadFitted) -> Fact:
-    """How good the head of a pretrained network is."""
+    """How good the head of a pretrained network is, and what follows."""
     how = (
-        "its own is kept, since it is at least as good as a fitted one"
+        "the network's own last layer is kept, since it is at least as good as a fitted one"
         if event.keeps_own
-        else f"fitted on {write_number_of(event.num_views, 'view')} of each training sample"
+        else f"last layer fitted on {write_number_of(event.num_views, 'view')} of each training sample"
     )
+    if event.num_fitted < event.num_training:
+        how = f"last layer fitted on {event.num_fitted:,} of {event.num_training:,} training samples, as many as the time limit allows"
     return "head", (
-        f"{write_share(event.accuracy)} of {event.num_samples:,} samples that it was not fitted on are correct; {how} "
-        f"(in {write_duration(event.seconds)})"
+        f"{how}: {write_share(event.accuracy)} of {event.num_samples:,} samples that it was not fitted on are correct "
+        f"(in {write_duration(event.seconds)}); next: {event.next_step}"
+    )
+
+
+def start_fact(event: StartScored) -> Fact:
+    """How good a pretrained network is before its first step, and what becomes of its weights."""
+    measured = f"validation {write_share(event.val_accuracy)}, loss {event.val_loss:.4f}"
+    if not event.num_epochs:
+        return "start", f"{measured} with these weights, which are the result"
+    return "start", (
+        f"{measured} before fine-tuning, which comes next; these weights are kept unless an epoch is significantly better, and on Ctrl-C"
     )
 
 
 def finished_fact(event: Finished) -> Fact:
     """How long it was trained, and what is kept."""
     why = "" if event.reason == "all epochs" else f" ({event.reason})"
-    kept = f"the weights of epoch {event.best_epoch}" if event.best_epoch else "the initial weights"
-    return "trained", f"{_epochs(event)} in {write_duration(event.seconds)}{why}; kept: {kept}"
+    return "trained", f"{_epochs(event)} in {write_duration(event.seconds)}{why}; kept: {_kept(event)}"
+
+
+def _kept(event: Finished) -> str:
+    """Which weights are kept, and for a pretrained network why."""
+    if math.isnan(event.start_accuracy):
+        return f"the weights of epoch {event.best_epoch}" if event.best_epoch else "the initial weights"
+    start, best = write_share(event.start_accuracy), write_share(event.best_accuracy)
+    if event.best_epoch:
+        return f"the fine-tuned weights of epoch {event.best_epoch} (validation {best}), significantly better than before ({start})"
+    return f"the weights before fine-tuning (validation {start}), since no epoch is significantly better (best: {best})"
 
 
 def _epochs(event: Finished) -> str:

@@ -27,6 +27,7 @@ class ReportFacts:
         num_parameters, macs: cost of the network; macs are for one sample, None if the network cannot be counted.
         history: the rows of ``results.csv``, as numbers or as their text; a missing or empty value is dropped.
         seconds: duration of the training.
+        times: how long the command took up to its report, and its parts; empty if unknown.
         data: more about the data, as label and value, such as ``{"Kind": "a folder for each class"}``.
         ledger_sentences: the changes to the data.
         warnings: warnings about the trustworthiness of the result.
@@ -73,6 +74,7 @@ class ReportFacts:
     start: Mapping[str, object] = field(default_factory=dict)
     computed: Sequence[str] = ()
     network_reason: str = ""
+    times: str = ""
     folder: str = ""
     data_path: str = ""
 

@@ -321,7 +321,9 @@ def cost_rows(facts: ReportFacts) -> list[tuple[str, str]]:
     """The cost of the training, as label and value."""
     environment, machine = facts.environment, facts.machine
     speeds = [value for _, value in facts.series("samples_per_second")]
-    rows = [("Training time", write_duration(facts.seconds))]
+    rows = [("Training time", f"{write_duration(facts.seconds)} (steps and validation)")]
+    if facts.times:
+        rows.append(("Command until this report", facts.times))
     if facts.history:
         rows.append(("Epochs", f"{len(facts.history):,}"))
     if speeds:

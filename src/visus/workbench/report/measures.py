@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -74,6 +75,7 @@ class FinishedRun:
         num_epochs: epochs of the training.
         batch_size: its batch size.
         scoring_s: duration of the scoring, in seconds.
+        until: value of ``time.perf_counter`` at which the measurements that take long end; infinity for no limit.
     """
 
     run: SavedRun
@@ -83,6 +85,12 @@ class FinishedRun:
     num_epochs: int
     batch_size: int
     scoring_s: float
+    until: float = math.inf
+
+    @property
+    def is_late(self) -> bool:
+        """Whether no time is left for measurements that take long."""
+        return time.perf_counter() >= self.until
 
     @property
     def part(self) -> Part:
@@ -95,17 +103,29 @@ class FinishedRun:
         return max(int(SHARE * trained), MIN_MACS // max(1, macs))
 
 
+_LONG: Final = ("alike", "shifts", "saliency")
+LATE: Final = "the time limit left no time for it; visus report measures it"
+
+
 def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMeasurements:
     """Measure everything in the report except the scores. The result is the same for the same run, except the scoring
-    time."""
+    time, and what a time limit leaves out."""
     missing: dict[str, str] = {}
+    asked = monitor
+    monitor = Monitor(asked.on_event, lambda: finished.is_late or (asked.should_stop is not None and asked.should_stop()))
 
     def part(name: str, make: Callable[[], Found]) -> Found | None:
-        monitor.step(f"measuring {name}", 0, 1)
+        if name in _LONG and finished.is_late:
+            missing[name] = LATE
+            return None
+        asked.step(f"measuring {name}", 0, 1)
         try:
             return make()
         except CanceledError:
-            raise
+            if not finished.is_late or (asked.should_stop is not None and asked.should_stop()):
+                raise
+            missing[name] = LATE
+            return None
         except (
             Exception
         ) as error:  # whatever a person's own module raises where it is run in another way than in its training
@@ -121,7 +141,7 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMe
         missing["advice"] = missing["sight"]
     costs = summary.account if summary else None
     budget = finished.num_forwards(costs.macs if costs else 10**9)
-    mistakes = part("mistakes", lambda: _mistakes(finished, 0, monitor))
+    mistakes = part("mistakes", lambda: _mistakes(finished, 0, asked))
     if mistakes is not None:
         mistakes = part("alike", lambda: _mistakes(finished, budget, monitor)) or mistakes
     places = _imaged(mistakes) if mistakes else []

@@ -33,6 +33,7 @@ from visus.workbench.runs.calibration import write_calibration
 from visus.workbench.runs.own_data import is_own, open_own_data
 from visus.workbench.runs.saved import SavedRun, opened
 from visus.workbench.runs.shift_remedies import own_design
+from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.mirroring import read_mirroring
 
 
@@ -75,6 +76,7 @@ def report_facts(
         RunError: a file is missing or damaged.
     """
     started, environment = folder.read_json("data.json"), folder.read_json("environment.json")
+    times = CommandTimes.read(folder)
     return ReportFacts(
         name=folder.path.name,
         created=started["created"].replace("T", " ")[:16],
@@ -94,6 +96,7 @@ def report_facts(
         design_text=made.design.text if made.design else "",
         network=started["network"],
         network_reason=started.get("network_reason", ""),
+        times="" if times is None else times.sentence(),
         preprocessing=data.preprocessing.to_dict(),
         recipe={name: getattr(recipe.request, name) for name in FIELDS},
         machine=environment["machine"],

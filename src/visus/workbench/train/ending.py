@@ -10,6 +10,7 @@ from visus.networks.fast import cache
 from visus.units import write_shape
 from visus.workbench.modules import BuiltNetwork, count_macs
 
+PAGE_S: Final = 2.0  # of writing the pages, after the measurements
 FIXED_S: Final = 10.0  # of the report's figures and pages
 MACS_PER_S: Final = 3e10
 PASSES: Final = 6.0  # forward passes over the held-out samples that scoring and report make, in all

@@ -14,6 +14,7 @@ from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
 from visus.units import write_shape
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.runs.run import Run
+from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.preparing import augmentation, num_skipped, takes_smaller
 from visus.workbench.train.starts import Start
 
@@ -26,6 +27,7 @@ class DataOpened:
     network: BuiltNetwork
     warnings: tuple[str, ...]
     start: Start | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Planned(_Plan):
 
     start: Start | None = None
     mirroring: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -104,3 +107,4 @@ class Scored:
     run: Run
     scores: Scores
     warnings: tuple[str, ...] = ()
+    times: CommandTimes | None = None

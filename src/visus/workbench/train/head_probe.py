@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from visus.data.batches import Part, batches_in_order
+from visus.data.batches import Part, batches_in_order, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks import weights
 from visus.networks.fast import is_sped_up, slow_down, speed_up
 from visus.networks.machine import Machine, freed_memory_kept, memory_format
+from visus.networks.own_code import copied
+from visus.networks.step_cost import training_passes
+from visus.networks.timing import timed
 from visus.progress import SILENT, Monitor
 from visus.training.events import HeadFitted
 from visus.training.fine_tuning import plan
+from visus.training.frozen import keep_statistics
 from visus.training.heads import cross_validate, fit_head, set_head
 from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
-from visus.training.resolve import StartFacts
+from visus.training.resolve import FINE_TUNING_BATCH, StartFacts
 from visus.training.selection import SampleResults, is_more_often_right
 from visus.workbench.train.preparing import class_weights
 from visus.workbench.train.starts import Start
 
 FEATURES_BATCH = 32
+HEAD_SHARE: Final = 0.5
+"""Largest share of a time limit's remaining time that the features for the head may take."""
+MIN_FITTED: Final = 64
+"""Number of training samples on which the head is fitted in any case, if there are as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +68,7 @@ def probe(
     monitor: Monitor,
     *,
     is_mirrored: bool,
+    left_s: float = math.inf,
 ) -> StartProbe:
     """Fit the head in place on the features of each sample, and score it on samples that it was not fitted on.
 
@@ -67,24 +82,33 @@ def probe(
         machine: device and precision.
         monitor: receives the progress, and can cancel.
         is_mirrored: whether each training sample is also used mirrored.
+        left_s: seconds that a time limit leaves for the head and the fine-tuning; the head uses fewer samples if it would take more than half of them.
     """
     began = time.perf_counter()
     training, validation = data.split("train"), data.split("val")
-    views = 2 if is_mirrored else 1
-    is_fast = recipe.kernels == "auto"
     if machine.channels_last and len(data.input_shape) > 2:
         module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
-    reader = _Features(module, machine, len(training) * views + len(validation), monitor, is_fast=is_fast)
-    found = [reader.of(training, data.preprocessing, is_mirrored=bool(turn)) for turn in range(views)]
-    held = reader.of(validation, data.preprocessing) if len(validation) else None
-    labels = torch.from_numpy(training.labels)
+    reader = _Features(module, machine, monitor, is_fast=recipe.kernels == "auto")
+    needs_held = not start.left_new  # to judge the network's own head
+    views, places = 2 if is_mirrored else 1, np.arange(len(training))
+    if math.isfinite(left_s) and len(training):
+        affordable = HEAD_SHARE * left_s / reader.sample_s(training, data.preprocessing) - needs_held * len(validation)
+        views, places = _affordable(len(training), views, affordable, recipe.seed)
+    fitted_on = training if len(places) == len(training) else _chosen(training, places)
+    reader.total = len(fitted_on) * views + needs_held * len(validation)
+    found = [reader.of(fitted_on, data.preprocessing, is_mirrored=bool(turn)) for turn in range(views)]
+    held = reader.of(validation, data.preprocessing) if needs_held and len(validation) else None
+    labels = torch.from_numpy(fitted_on.labels)
     own = None if start.left_new else _answers([found[0].logits, *([held.logits] if held else [])], labels, validation)
     head = reader.head
     if head is None:  # no linear layer makes the answers
-        return StartProbe(plan(recipe, None, 0, len(validation)), start, time.perf_counter() - began)
+        facts = plan(recipe, None, 0, len(validation), len(training))
+        return StartProbe(facts, start, time.perf_counter() - began)
     num_classes, features = len(data.classes), torch.stack([each.features for each in found])
     balance = class_weights(data) if recipe.class_weights == "balanced" else None
-    judged = cross_validate(features, labels, num_classes, balance, groups=data.groups_of("train"), seed=recipe.seed)
+    groups = data.groups_of("train")
+    chosen_groups = None if groups is None else [groups[place] for place in places.tolist()]
+    judged = cross_validate(features, labels, num_classes, balance, groups=chosen_groups, seed=recipe.seed)
     fitted = fit_head(features, labels, num_classes, judged.decay, balance)
     keeps_own = False
     if own is not None:
@@ -100,8 +124,37 @@ def probe(
         )
     start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
     seconds = time.perf_counter() - began
-    monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own))
-    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
+    in_time = math.inf
+    if math.isfinite(left_s) and recipe.epochs != 0:
+        step_s = reader.step_s(training, data.preprocessing, recipe.batch_size or FINE_TUNING_BATCH)
+        in_time = max(0.0, left_s - (time.perf_counter() - began)) / step_s
+    facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
+    used = (len(fitted_on), len(training), _next_step(recipe, facts))
+    monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own, *used))
+    return StartProbe(facts, start, seconds)
+
+
+def _affordable(num_training: int, views: int, num_affordable: float, seed: int) -> tuple[int, npt.NDArray[np.int64]]:
+    """Number of views and places of the training samples for a number of forward passes: first one view, then fewer samples."""
+    if num_training * views <= num_affordable:
+        return views, np.arange(num_training)
+    num_kept = min(num_training, max(MIN_FITTED, math.floor(num_affordable)))
+    drawn = torch.randperm(num_training, generator=random_stream(seed, "head"))[:num_kept]
+    return 1, drawn.sort().values.numpy()
+
+
+def _chosen(part: Part, places: npt.NDArray[np.int64]) -> Part:
+    """Some samples of a split."""
+    names = tuple(part.names[place] for place in places.tolist())
+    return Part(part.name, part.pixels, part.indices[places], part.labels[places], names)
+
+
+def _next_step(recipe: Recipe, facts: StartFacts) -> str:
+    """What follows the head, in a few words."""
+    epochs = facts.epochs if recipe.epochs is None else recipe.epochs
+    if epochs == 0:
+        return "scoring, since nothing else is trained"
+    return f"fine-tuning of {'the layers that are not frozen' if recipe.frozen else 'all layers'}, from this head"
 
 
 def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: Machine, *, is_mirrored: bool) -> None:
@@ -128,11 +181,54 @@ class _Seen:
 class _Features:
     """The input of a network's head, and the network's output, for every sample of a set, in evaluation mode."""
 
-    def __init__(self, module: nn.Module, machine: Machine, total: int, monitor: Monitor, *, is_fast: bool) -> None:
-        self.module, self.machine, self.total, self.monitor, self.is_fast = module, machine, total, monitor, is_fast
+    def __init__(self, module: nn.Module, machine: Machine, monitor: Monitor, *, is_fast: bool) -> None:
+        self.module, self.machine, self.monitor, self.is_fast = module, machine, monitor, is_fast
         found = weights.head_of(module)
         self.head = found[1] if found else None
-        self.done = 0
+        self.done = self.total = 0
+
+    def sample_s(self, part: Part, preprocessing: Preprocessing) -> float:
+        """Seconds of a forward pass for one sample, timed on a batch after another one."""
+        first = _chosen(part, np.arange(min(FEATURES_BATCH, len(part))))
+        seconds = 0.0
+        with self._computing():
+            for _ in range(2):
+                began = time.perf_counter()
+                for batch in batches_in_order(first, preprocessing, FEATURES_BATCH):
+                    self._answer(batch)
+                seconds = time.perf_counter() - began
+        return max(seconds / len(first), 1e-9)
+
+    def step_s(self, part: Part, preprocessing: Preprocessing, batch_size: int) -> float:
+        """Seconds of forward and backward pass of one step, timed on a copy after another one; a tiny number if the copy cannot be trained."""
+        first = _chosen(part, np.arange(min(batch_size, len(part))))
+        seconds = 0.0
+        try:
+            twin = copied(self.module).train()
+            keep_statistics(twin)
+            if self.is_fast:
+                speed_up(twin)
+            inputs = torch.cat(list(batches_in_order(first, preprocessing, batch_size))).to(self.machine.device)
+            layout = memory_format(inputs.dim()) if self.machine.channels_last else torch.preserve_format
+            step = training_passes(twin, inputs.contiguous(memory_format=layout), self.machine)
+            for _ in range(2):
+                seconds = timed(step, self.machine.wait)
+        except Exception:  # a person's own module may raise anything; the first real step will report it
+            return 1e-9
+        return max(seconds, 1e-9)
+
+    @contextlib.contextmanager
+    def _computing(self) -> Iterator[None]:
+        """A context in which the network is in evaluation mode, with the fastest kernels if asked for."""
+        was_fast = is_sped_up(self.module)
+        if self.is_fast:
+            speed_up(self.module)
+        try:
+            with evaluation_mode(self.module), torch.no_grad(), freed_memory_kept():
+                yield
+        finally:
+            if self.is_fast and not was_fast:
+                slow_down(self.module)
 
     def of(self, part: Part, preprocessing: Preprocessing, *, is_mirrored: bool = False) -> _Seen:
         """In the order of the set."""
@@ -145,11 +241,8 @@ class _Features:
 
         hook = self.head.register_forward_hook(keep) if self.head is not None else None
         answers: list[Tensor] = []
-        was_fast = is_sped_up(self.module)
-        if self.is_fast:
-            speed_up(self.module)
         try:
-            with evaluation_mode(self.module), torch.no_grad(), freed_memory_kept():
+            with self._computing():
                 for batch in batches_in_order(part, preprocessing, FEATURES_BATCH):
                     answers.append(self._answer(batch.flip(-1) if is_mirrored else batch))
                     self.done += len(batch)
@@ -157,8 +250,6 @@ class _Features:
         finally:
             if hook is not None:
                 hook.remove()
-            if self.is_fast and not was_fast:
-                slow_down(self.module)
         logits = torch.cat(answers)
         is_head = len(made) == len(answers) and all(
             each.ndim == 2 and torch.allclose(each, answer, atol=1e-4) for each, answer in zip(made, answers, strict=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import torch
@@ -26,7 +26,8 @@ from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.run import Run, load
-from visus.workbench.train.ending import ending_s, remember_ending
+from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
+from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.events import Prepared, Scored
 from visus.workbench.train.mirroring import read_mirroring
 from visus.workbench.train.preparing import class_weights, prepare, whiten
@@ -53,6 +54,7 @@ class TrainingJob:
         monitor: receives the events, and can stop the training.
         is_resumed: whether to resume from a checkpoint.
         limit: time limit of the command; None for the earlier one.
+        times: how long the parts of the command take.
     """
 
     folder: RunFolder
@@ -65,12 +67,13 @@ class TrainingJob:
     monitor: Monitor
     is_resumed: bool = False
     limit: TimeLimit | None = None
+    times: CommandTimes = field(default_factory=CommandTimes)
 
     def carry_out(self) -> Run:
         """Train and score. With several processes, all train, and the first one scores and writes."""
-        budget_s, warnings = self._budget_s()
-        self.monitor.emit(self._prepared(warnings))
-        training, last = self._train(budget_s)
+        self.monitor.emit(self._prepared(self._limit_warnings()))
+        training, last = self._train()
+        self.times.mark("training")
         own = self.network.module if self.network.design is None else None
         if isinstance(last, Stopped) or not self.group.is_first:
             self.group.barrier()  # until the first has written everything
@@ -82,12 +85,18 @@ class TrainingJob:
         assert isinstance(last, Finished), "a training ends with one of two events"
         return self._score(run, training, last)
 
-    def _budget_s(self) -> tuple[float | None, list[str]]:
-        """Seconds that are left for the steps, and a warning where there are none; None for no limit of this command."""
-        if self.limit is None:
-            return None, []
-        ending = 0.0 if math.isinf(self.limit.seconds) else ending_s(self.data, self.network)
-        return self.limit.left(ending), self.limit.warnings(ending)
+    def _ending_s(self) -> float:
+        """Expected seconds for scoring and report; 0 where no limit needs them."""
+        is_limited = self.limit is not None and not math.isinf(self.limit.seconds)
+        return ending_s(self.data, self.network) if is_limited else 0.0
+
+    def _budget_s(self) -> float | None:
+        """Seconds that are left for the steps; None for no limit of this command."""
+        return None if self.limit is None else self.limit.left(self._ending_s())
+
+    def _limit_warnings(self) -> list[str]:
+        """A warning where no time is left for the steps."""
+        return [] if self.limit is None else self.limit.warnings(self._ending_s())
 
     def _prepared(self, warnings: list[str]) -> Prepared:
         return Prepared(
@@ -101,12 +110,12 @@ class TrainingJob:
             read_mirroring(self.folder),
         )
 
-    def _train(self, budget_s: float | None) -> tuple[Training, Event | None]:
+    def _train(self) -> tuple[Training, Event | None]:
         """Take the steps; the training, and its last event."""
         last: Event | None = None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            training = self._training(budget_s)
+            training = self._training()
             for event in training.events(resume=self.is_resumed):
                 self.monitor.emit(event)
                 if self.start is not None and isinstance(event, StartScored):
@@ -115,7 +124,7 @@ class TrainingJob:
                 last = event
         return training, last
 
-    def _training(self, budget_s: float | None) -> Training:
+    def _training(self) -> Training:
         data, recipe, machine = self.data, self.recipe, self.machine
         module, batches = prepare(self.network.module, data, recipe, machine)
         batches = dataclasses.replace(batches, shard=share_of(self.group))
@@ -141,7 +150,7 @@ class TrainingJob:
             self.monitor.should_stop or (lambda: False),
             has_trained_head=self.start is not None,
             group=self.group,
-            budget_s=budget_s,
+            budget_s=self._budget_s(),
         )
 
     def _score(self, run: Run, training: Training, end: Finished) -> Run:
@@ -153,13 +162,18 @@ class TrainingJob:
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
             scores = run.score(data, data.scored_split, answers)
+            self.times.mark("scoring")
             num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
-            finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s)
+            until = math.inf if self.limit is None else self.limit.end - PAGE_S
+            finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s, until)
             self.monitor.emit(Progress("writing the report", 0))
-            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished)
-            remember_ending(data, self.network, time.perf_counter() - started)
+            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished, self.times)
+            if not finished.is_late:
+                remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()
-        self.monitor.emit(Scored(run, scores, missing))
+        self.times.mark("report")
+        self.times.write(self.folder)
+        self.monitor.emit(Scored(run, scores, missing, self.times))
         return run
 
 

@@ -29,6 +29,7 @@ from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.report.reports import Course, report_facts
 from visus.workbench.runs.learned_samples import write_known
 from visus.workbench.runs.own_data import write_contents
+from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.preparing import num_skipped
 
 
@@ -105,6 +106,7 @@ def write_end(
     training: Training,
     end: Finished,
     scoring: FinishedRun,
+    times: CommandTimes,
 ) -> tuple[str, ...]:
     """Write the files of the result; returns a sentence for each file that failed, for example if matplotlib does not load.
 
@@ -115,6 +117,7 @@ def write_end(
     folder.write_text("confusion.csv", scores.confusion_csv())
     inside = measure_inside(scoring)
     folder.write_json("inside.json", inside.to_json())
+    times.write(folder)
     course = Course(training.position.history, end.seconds, end.best_epoch or None)
     facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)

@@ -49,6 +49,11 @@ class BackboneChoice:
     def __call__(self, seen: Survey) -> InputSpec | None:
         if not self.wanted:
             if seen.short_side_px < MIN_SIDE_PX:
+                if seen.has_color and seen.sizes:
+                    self.note = (
+                        f"ImageNet weights are not used: they are the default for images of at least {MIN_SIDE_PX} px, and the short side of these "
+                        f"is {seen.short_side_px} px (median). To use them: --pretrained{self._first_install()}"
+                    )
                 return None
             if self.backbone.find() is None:
                 self.note = (
@@ -58,6 +63,10 @@ class BackboneChoice:
                 return None
         normalization = pretrained.NORMALIZATION
         return InputSpec(3, self._size(seen), normalization.offset, normalization.divisor)
+
+    def _first_install(self) -> str:
+        """What to do before the weights can be used; empty if they are installed."""
+        return "" if self.backbone.find() else f", after {self.backbone.install}"
 
     def _size(self, seen: Survey) -> tuple[int, int]:
         """Height and width: what was asked for, else a square by the images' own short side, the backbone and their number."""

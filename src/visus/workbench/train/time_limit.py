@@ -28,6 +28,11 @@ class TimeLimit:
         asked = recipe.time_limit_s if recipe is not None else None
         return cls(math.inf if asked is None else asked, began)
 
+    @property
+    def end(self) -> float:
+        """Value of ``time.perf_counter`` at which the limit is reached; infinity for no limit."""
+        return self.began + self.seconds
+
     def warnings(self, ending_s: float) -> list[str]:
         """A sentence if no time is left for the training."""
         passed = time.perf_counter() - self.began

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import shlex
 import time
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
 from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
+from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
@@ -135,11 +137,13 @@ def _prepare_new(
     asked: _Asked, output: Path, name: str | None, command: str, limit: TimeLimit, group: Group, monitor: Monitor
 ) -> TrainingJob:
     """Open the data, build the network, decide everything, and make the run folder."""
-    given, network = asked.recipe, asked.network
+    given, network, note = asked.recipe, asked.network, ""
+    times = CommandTimes(limit.began)
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
     monitor.emit(Progress("opening the data", 0))
     with group.local_first():
         data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, choose_input=choice, **monitor.keywords)
+    times.mark("start and data")
     if asked.pretrained:
         data = suited_data(data)
     backbone = choice.backbone if choice is not None and read_for(data) else None
@@ -157,19 +161,25 @@ def _prepare_new(
     start = None if initial is None else begin(made.module, initial, data.classes)
     if initial is not None and backbone is None:
         data, made = _scaled_as(initial, data, made)
-    monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start))
+    told = choice.note if choice is not None and not isinstance(asked.data, Data) else ""
+    monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start, told))
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None)
     made = _tried(made, data, recipe, machine)
     if start is not None:
+        times.mark("preparation")
+        left_s = math.inf if given.time_limit_s is None else limit.left(ending_s(data, made))
         is_mirrored = recipe.flip != "none"
-        start, facts = _probe(start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored)
-        recipe = resolved(given, data, made.module, mirrors, facts)
+        start, facts = _probe(start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s)
+        recipe, note = resolved(given, data, made.module, mirrors, facts), facts.note
+        times.mark("head")
     refuse_too_many(group, recipe, machine)
     if network is None and start is None and given.time_limit_s is not None:
+        times.mark("preparation")
         left_s = limit.left(ending_s(data, made))
         made, recipe = within_limit(made, given, left_s, data, machine, group, mirrors, monitor)
-    monitor.emit(Planned(data, made, recipe, machine, start, mirrors.sentence(data.noun) if mirrors else ""))
+        times.mark("width")
+    monitor.emit(Planned(data, made, recipe, machine, start, mirrors.sentence(data.noun) if mirrors else "", note))
     if start is None and group.is_first and (found := first_loss(made, data, recipe, machine)):
         monitor.emit(found)
     monitor.emit(Progress("compiling the kernels, once on this machine", 0))
@@ -180,7 +190,8 @@ def _prepare_new(
     if mirrors is not None:
         write_mirroring(folder, mirrors, data.noun)
     limit = dataclasses.replace(limit, seconds=recipe.time_limit_s)
-    return TrainingJob(folder, data, made, recipe, machine, start, group, monitor, limit=limit)
+    times.mark("preparation")
+    return TrainingJob(folder, data, made, recipe, machine, start, group, monitor, limit=limit, times=times)
 
 
 def _scaled_as(initial: InitialWeights, data: Data, made: BuiltNetwork) -> tuple[Data, BuiltNetwork]:
@@ -212,12 +223,13 @@ def _probe(
     monitor: Monitor,
     *,
     is_mirrored: bool,
+    left_s: float,
 ) -> tuple[Start, StartFacts]:
     """Fit the head of a pretrained network, and decide which other layers are trained; the first process decides for all."""
     module = made.module.to(machine.device)
     with torch.random.fork_rng(devices=[]), group.all_local_threads():
         if group.is_first:
-            found = probe(module, start, data, given, machine, monitor, is_mirrored=is_mirrored)
+            found = probe(module, start, data, given, machine, monitor, is_mirrored=is_mirrored, left_s=left_s)
             decided = json.dumps([found.start.to_json(), dataclasses.asdict(found.facts)])
         else:
             decided = ""
@@ -285,6 +297,8 @@ def resume(
                 num_workers=num_workers,
                 **monitor.keywords,
             )
+        times = CommandTimes(began)
+        times.mark("start and data")
         if group.is_first:
             remember_place(run.path, opened)
         made = make_network(
@@ -308,7 +322,10 @@ def resume(
         limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
         monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
         monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
-        job = TrainingJob(run, opened, made, recipe, machine, start, group, monitor, is_resumed=has_steps, limit=limit)
+        times.mark("preparation")
+        job = TrainingJob(
+            run, opened, made, recipe, machine, start, group, monitor, is_resumed=has_steps, limit=limit, times=times
+        )
         return job.carry_out()
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +39,10 @@ ALLOWANCE: Final = 1.25  # a training takes so many times its steps: validation,
 GAIN: Final = (
     1.5  # so many times faster, at most, each multiply-add of a wider network is taken to be: else it is not worth measuring
 )
+SEARCH_SHARE: Final = 0.2
+"""Share of the available time that measuring may take; then visus estimates the other widths from the usual one."""
+MIN_SEARCH_S: Final = 5.0
+"""Seconds below which nothing is measured: the narrowest network is taken, unless the usual one was measured before."""
 MEMORY_SHARE: Final = 0.5  # of the memory, that the largest step of a wider network may take
 
 
@@ -87,16 +92,8 @@ def within_limit(
     taken, reason = USUAL, ""
     if group.is_first:
         candidates = {candidate.scale: candidate for candidate in _usable(given, data, machine, group, mirrors)}
-        prices, known = StepCosts(), dict[float, float]()
-
-        def seconds_of(scale: float) -> float:
-            if scale not in known:
-                known[scale] = _training_s(candidates[scale], prices, data, machine, group, monitor)
-            return known[scale]
-
-        macs = {scale: candidate.macs for scale, candidate in candidates.items()}
-        taken = widest_within(limit_s, macs, seconds_of)
-        reason = sentence(limit_s, taken, known, macs, candidates[taken].recipe.epochs)
+        search = WidthSearch(candidates, limit_s, data, machine, group, monitor)
+        taken, reason = search.choose()
     (taken,) = group.broadcast([taken])
     candidate = _candidate(taken, given, data, group, mirrors)  # new: what was measured is used up
     asked = usual.asked if taken == USUAL else candidate.made.asked
@@ -104,7 +101,84 @@ def within_limit(
     return made, candidate.recipe
 
 
-def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callable[[float], float]) -> float:
+class WidthSearch:
+    """Finds the widest candidate for the available time, and spends at most ``SEARCH_SHARE`` of it on measuring.
+
+    Args:
+        candidates: from narrow to wide, with the usual one among them.
+        limit_s: available seconds, for the search too.
+        data, machine, group, monitor: as for ``within_limit``.
+    """
+
+    def __init__(
+        self,
+        candidates: Mapping[float, WidthCandidate],
+        limit_s: float,
+        data: Data,
+        machine: Machine,
+        group: Group,
+        monitor: Monitor,
+    ) -> None:
+        self.candidates, self.limit_s = candidates, limit_s
+        self._data, self._machine, self._group, self._monitor = data, machine, group, monitor
+        self._began = time.perf_counter()
+        self._costs, self._known, self._estimated = StepCosts(), dict[float, float](), set[float]()
+
+    def choose(self) -> tuple[float, str]:
+        """The scale, and the reason for it."""
+        macs = {scale: candidate.macs for scale, candidate in self.candidates.items()}
+        if self.limit_s < MIN_SEARCH_S and self._costs.known(self._work(USUAL)) is None:
+            narrowest = next(iter(macs))
+            return narrowest, f"{_named(narrowest)}: the narrowest, since {_limit(self.limit_s)} leave no time to measure a step."
+        taken = widest_within(self.limit_s, macs, self.seconds_of, self._spent_s)
+        left_s = self.limit_s - self._spent_s()
+        reason = sentence(left_s, taken, self._known, macs, self.candidates[taken].recipe.epochs)
+        return taken, f"{reason[:-1]} (estimated, to save time).".replace("..", ".") if taken in self._estimated else reason
+
+    def _spent_s(self) -> float:
+        """Seconds that the search has taken so far."""
+        return time.perf_counter() - self._began
+
+    def seconds_of(self, scale: float) -> float:
+        """Seconds of the whole training at a scale: measured, or estimated from the usual scale if the time for measuring is used up."""
+        if scale not in self._known:
+            is_free = self._costs.known(self._work(scale)) is not None
+            if is_free or scale == USUAL or self._spent_s() < SEARCH_SHARE * self.limit_s:
+                self._known[scale] = self._training_s(scale)
+            else:
+                ratio = self.candidates[scale].macs / self.candidates[USUAL].macs
+                self._known[scale] = self._known[USUAL] * max(ratio, math.sqrt(ratio) if ratio < 1 else ratio)
+                self._estimated.add(scale)
+        return self._known[scale]
+
+    def _work(self, scale: float) -> StepConfig:
+        made, recipe = self.candidates[scale].made, self.candidates[scale].recipe
+        batch_size, is_sped_up = _own_samples(recipe, self._group), recipe.kernels == "auto"
+        return StepConfig(
+            made.text, self._data.input_shape, batch_size, recipe.sides, self._machine, recipe.optimizer, is_sped_up
+        )
+
+    def _training_s(self, scale: float) -> float:
+        """Seconds of the whole training at a scale, with what comes on top of its steps; measured unless it is stored."""
+        made, recipe = self.candidates[scale].made, self.candidates[scale].recipe
+        data, machine = self._data, self._machine
+
+        def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+            self._monitor.emit(Pricing(_named(scale)))
+            module, _ = prepare(made.module, data, recipe, machine)
+            return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
+
+        num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
+        cost = self._costs.cost(self._work(scale), make)
+        return ALLOWANCE * cost.steps_s(num_steps, _own_samples(recipe, self._group))
+
+
+def widest_within(
+    limit_s: float,
+    macs: Mapping[float, int],
+    seconds_of: Callable[[float], float],
+    spent_s: Callable[[], float] = lambda: 0.0,
+) -> float:
     """The widest scale whose training fits into a limit; the narrowest if none does. As few scales as possible are measured.
 
     Per multiply-add, a narrower network than the default is no faster, and a wider one at most ``GAIN`` times as fast.
@@ -114,6 +188,7 @@ def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callabl
         limit_s: available seconds.
         macs: multiply-adds of a sample at each scale, from narrow to wide, with the default among them.
         seconds_of: measures the duration of the training at a scale.
+        spent_s: returns the part of ``limit_s`` that measuring has taken so far.
 
     >>> macs = {0.5: 30, 1.0: 100, 1.5: 210, 2.0: 560}
     >>> [widest_within(limit_s, macs, lambda scale: 8 * scale) for limit_s in (3, 5, 10, 12, 30)]
@@ -123,7 +198,7 @@ def widest_within(limit_s: float, macs: Mapping[float, int], seconds_of: Callabl
     usual_s = seconds_of(USUAL)
     for scale in reversed(scales):
         least_s = usual_s * macs[scale] / macs[USUAL] / (GAIN if scale > USUAL else 1)
-        if least_s <= limit_s and seconds_of(scale) <= limit_s:
+        if least_s <= limit_s - spent_s() and seconds_of(scale) <= limit_s - spent_s():
             return scale
     seconds_of(scales[0])
     return scales[0]
@@ -200,20 +275,3 @@ def _memory_bytes(machine: Machine) -> int | None:
     if machine.device.type == "cuda":
         return int(torch.cuda.get_device_properties(machine.device).total_memory)
     return memory_bytes()
-
-
-def _training_s(
-    candidate: WidthCandidate, prices: StepCosts, data: Data, machine: Machine, group: Group, monitor: Monitor
-) -> float:
-    """Seconds of the whole training at a scale, with what comes on top of its steps."""
-    made, recipe = candidate.made, candidate.recipe
-    batch_size, is_sped_up = _own_samples(recipe, group), recipe.kernels == "auto"
-    work = StepConfig(made.text, data.input_shape, batch_size, recipe.sides, machine, recipe.optimizer, is_sped_up)
-
-    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
-        monitor.emit(Pricing(_named(candidate.scale)))
-        module, _ = prepare(made.module, data, recipe, machine)
-        return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
-
-    num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
-    return ALLOWANCE * prices.cost(work, make).steps_s(num_steps, batch_size)
