@@ -82,9 +82,7 @@ class FittedStart:
         torch.manual_seed(self.seed)
         module, batches = prepare(copy.deepcopy(self.made.module), self.data, recipe, self.machine)
         folder = RunFolder.create(self.scratch, "run", {})
-        training = Training(
-            module, batches, self.data.split("val"), recipe, self.machine, folder, {}, has_trained_head=True
-        )
+        training = Training(module, batches, self.data.split("val"), recipe, self.machine, folder, {}, has_trained_head=True)
         row: dict[str, Any] = {"accuracy": [], "loss": []}
         for event in training.events():
             if isinstance(event, StartScored):
@@ -93,7 +91,12 @@ class FittedStart:
                 row["accuracy"].append(event.row["val_accuracy"])
                 row["loss"].append(event.row["val_loss"])
         is_kept = training.position.best_epoch >= 0
-        return row | {"learning_rate": learning_rate, "steps": num_epochs * batches.num_steps, "epochs": num_epochs, "is_kept": is_kept}
+        return row | {
+            "learning_rate": learning_rate,
+            "steps": num_epochs * batches.num_steps,
+            "epochs": num_epochs,
+            "is_kept": is_kept,
+        }
 
 
 def main() -> None:
@@ -103,7 +106,9 @@ def main() -> None:
     options.add_argument("--side", type=int, default=96)
     options.add_argument("--training", type=int, default=160)
     options.add_argument("--steps", type=int, nargs="+", default=[5, 10, 20, 40, 80])
-    options.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-4, 1e-4, 0], help="0: the learning rate of visus")
+    options.add_argument(
+        "--rates", type=float, nargs="+", default=[1e-3, 3e-4, 1e-4, 0], help="0: the learning rate of visus"
+    )
     options.add_argument("--warmups", type=float, nargs="+", default=[0.1])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options.add_argument("--output", type=Path)
@@ -119,7 +124,12 @@ def main() -> None:
                     for rate in chosen.rates:
                         began = time.process_time()
                         row = start.fine_tune(steps * 32 // chosen.training, rate, warmup)
-                        facts = {"seed": seed, "is_default": not rate, "warmup": warmup, "cross_validated": start.cross_validated}
+                        facts = {
+                            "seed": seed,
+                            "is_default": not rate,
+                            "warmup": warmup,
+                            "cross_validated": start.cross_validated,
+                        }
                         rows.append(facts | row | {"processor_s": round(time.process_time() - began, 1)})
                         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
                         write_result(chosen.output, table)

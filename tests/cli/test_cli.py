@@ -254,7 +254,9 @@ def test_check_reports_classes_ledger_and_warnings(visus_command: Call, photos: 
     text = visus_command("check", photos).out
     assert text.startswith(f"no warnings: {photos.name} (folder), 60 images of 3 x 10 x 10, 2 classes\n")
     assert text.endswith(f"\nnext: visus train {photos}\n")
-    assert visus_command("check", f"{photos}/../{photos.name}").out.endswith(f"\nnext: visus train {photos}/../{photos.name}\n")
+    assert visus_command("check", f"{photos}/../{photos.name}").out.endswith(
+        f"\nnext: visus train {photos}/../{photos.name}\n"
+    )
 
 
 def test_summary_reports_every_layer_and_the_totals(visus_command: Call) -> None:

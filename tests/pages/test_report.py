@@ -71,7 +71,7 @@ def test_the_report_says_what_the_facts_say() -> None:
         "Every class that occurs has an F1 of 90.0 %. Every class has 100 training, 20 test images.",
         "The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point.",
         "300 training images of 3 classes; 60 test images were held out.",
-        "Training time 3 min 07 s Images per second 2,000 (mean over the epochs) Device cpu (Some CPU) "
+        "Training time 3 min 07 s (steps and validation) Images per second 2,000 (mean over the epochs) Device cpu (Some CPU) "
         "Precision bfloat16: asked for CPU cores 4; PyTorch used 2",
         "Both losses are cross-entropy with label smoothing 0.2. Training: the mean over each epoch, on augmented images (cutout 0.3), with the "
         "weights of the moment. Validation: after each epoch, on unchanged images, with averaged weights in the last 9 %.",
@@ -153,7 +153,10 @@ def test_facts_that_are_missing_leave_no_empty_section() -> None:
     assert "Nothing in the data was changed." in text
     assert "This run was made from Python." in text
     assert "A network with 12,345 parameters." in text
-    assert "Cost Time and memory Training time 3 min 07 s What to do Nothing to do: no epoch was trained" in text
+    assert (
+        "Cost Time and memory Training time 3 min 07 s (steps and validation) What to do Nothing to do: no epoch was trained"
+        in text
+    )
     assert "Training curves" not in text
     assert "None" not in text
 

@@ -30,7 +30,7 @@ def test_a_network_whose_head_cannot_be_judged_is_trained() -> None:
 
 @pytest.mark.parametrize(
     ("num_epochs", "num_training", "rate"),
-    [(1, 160, 7.81e-5), (2, 160, 1.56e-4), (8, 160, 6.25e-4), (13, 160, 1e-3), (None, 1000, 1e-3)],
+    [(1, 160, 3.91e-5), (2, 160, 7.81e-5), (8, 160, 3.12e-4), (26, 160, 1e-3), (None, 1000, 1e-3)],
 )
 def test_few_steps_have_a_learning_rate_in_proportion(num_epochs: int | None, num_training: int, rate: float) -> None:
     facts = plan(Recipe(epochs=num_epochs), 0.88, 100, 1000, num_training)
@@ -56,5 +56,5 @@ def test_a_time_limit_that_has_too_few_steps_keeps_the_head() -> None:
         "; only 19 steps of fine-tuning fit into the time limit, and fewer than 20 have not improved on a head yet (--epochs N trains anyway)"
     )
     enough = plan(Recipe(), 0.88, 100, 1000, 160, 32)
-    assert (enough.epochs, enough.learning_rate) == (None, 5e-4)
+    assert (enough.epochs, enough.learning_rate) == (None, 2.5e-4)
     assert plan(Recipe(), None, 0, 1000, 160, 3).learning_rate == 1e-3  # a new last layer must be trained

@@ -86,10 +86,14 @@ def test_few_photos_are_read_for_the_pretrained_network(
         (Survey(900, (), False), ""),
     ],
 )
-def test_small_images_are_left_to_a_new_network_with_a_note(seen: Survey, note: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_images_are_left_to_a_new_network_with_a_note(
+    seen: Survey, note: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
     choice = BackboneChoice()
-    begins = "ImageNet weights are not used: they are the default for images of at least 128 px, and the short side of these is "
+    begins = (
+        "ImageNet weights are not used: they are the default for images of at least 128 px, and the short side of these is "
+    )
     assert (choice(seen), choice.note) == (None, f"{begins}{note}" if note else "")
     assert BackboneChoice(True)(seen) is not None
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
@@ -375,15 +379,31 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     assert (
         "weights   starts from ImageNet weights of EfficientNet-Lite0; linear1.weight and linear1.bias are new" in answer.err
     )
-    assert "input     3 x 64 x 64, normalized like the training data of its weights" in answer.err
-    assert "ledger    20 images were converted from gray to color (three equal channels)" in answer.err
+    assert (
+        "\n          next: a last layer (the head) is fitted for these classes, while the other layers stay as they are\n"
+        in answer.err
+    )
+    assert "\nnote      1 step of fine-tuning is few: fewer than 20 have not improved" in answer.err
     assert re.search(
-        r"^head      \d+\.\d % of \d+ samples that it was not fitted on are correct; fitted on 2 views of each training sample \(in ",
+        r"^trained   1 epoch in .*; kept: the weights before fine-tuning \(validation 100.0 %\), since no epoch is significantly better \(best: ",
         answer.err,
         re.MULTILINE,
     )
     assert re.search(
-        r"^start     validation \d+\.\d %, loss \d\.\d{4} before the first step; kept unless", answer.err, re.MULTILINE
+        r"^time      .*: start and data .*, head .*, training .*, scoring .*, report ", answer.err, re.MULTILINE
+    )
+    assert "input     3 x 64 x 64, normalized like the training data of its weights" in answer.err
+    assert "ledger    20 images were converted from gray to color (three equal channels)" in answer.err
+    assert re.search(
+        r"^head      last layer fitted on 2 views of each training sample: \d+\.\d % of \d+ samples that it was not fitted on are correct \(in .*\); "
+        r"next: fine-tuning of all layers, from this head$",
+        answer.err,
+        re.MULTILINE,
+    )
+    assert re.search(
+        r"^start     validation \d+\.\d %, loss \d\.\d{4} before fine-tuning, which comes next; these weights are kept unless",
+        answer.err,
+        re.MULTILINE,
     )
     folder = tmp_path / "stripes"
     loaded = visus.load(folder)

@@ -15,7 +15,7 @@ from visus.errors import RunError
 from visus.files import write_file
 from visus.workbench.report.reports import rewrite_report
 
-OWN = re.compile(r"<tr><th scope=\"row\">(?:Predictions|Training time)</th>.*?</tr>", re.DOTALL)
+OWN = re.compile(r"<tr><th scope=\"row\">(?:Predictions|Training time|Command until this report)</th>.*?</tr>", re.DOTALL)
 
 
 @pytest.fixture

@@ -33,7 +33,9 @@ Measured at this size: photos saved again as JPEG (quality 75) or with slight no
 of photos and CIFAR-10 none; excluding them changes no decision."""
 MIN_STANDARD_ERRORS: Final = 3.0  # that the neighbors' accuracy must exceed chance by
 Z: Final = 1.959964  # of a 95 % interval
-_REMEDY: Final = "Color images and volumes are then mirrored, others are not; if you know the answer, set flip to random or none."
+_REMEDY: Final = (
+    "Color images and volumes are then mirrored, others are not; if you know the answer, set flip to random or none."
+)
 MIN_KEPT: Final = 0.5
 """Fraction of the neighbors' accuracy above chance that mirrored samples must keep. Measured: digits of 8 x 8 0.27, digits shown by hands 0.17,
 clothes 0.75, CIFAR-10 0.88."""
@@ -91,7 +93,9 @@ class MirrorTest:
         if self.num_copied:
             measured += f"; copies and {noun}s of the same group, which {self.num_copied:,} of them have, are excluded"
         if self.kept is None:
-            return f"the training samples do not show whether mirrored {noun}s keep their class: {measured}), too close to chance. {_REMEDY}".replace("%", " %")
+            return f"the training samples do not show whether mirrored {noun}s keep their class: {measured}), too close to chance. {_REMEDY}".replace(
+                "%", " %"
+            )
         conclusion = {
             True: f"mirrored {noun}s keep their class",
             False: f"mirrored {noun}s change their class",

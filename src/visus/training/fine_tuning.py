@@ -16,7 +16,7 @@ MIN_WRONG = 10.0
 If fine-tuning corrects half of 10 and makes no new error, McNemar's p is 0.03. It rarely corrects more than half: on 3,068 photos of clothes it corrected
 35 and 42 % of the head's errors (two runs). On 245 photos of ants and bees, of which the head had 8 of 153 wrong, none of 25 epochs corrected more than one."""
 LEARNING_RATE, LAYER_DECAY = 0.001, 0.1
-FULL_RATE_STEPS: Final = 64
+FULL_RATE_STEPS: Final = 128
 """Number of steps from which the learning rate is ``LEARNING_RATE``; for fewer it is proportional to their number.
 
 AdamW moves each weight by about the learning rate in each step, and the features must not move far before the last steps have settled them. With 160 photos
@@ -29,7 +29,7 @@ def rate_for(steps: int) -> float:
     """The learning rate for a number of steps.
 
     >>> rate_for(10), rate_for(64), rate_for(300)
-    (0.000156, 0.001, 0.001)
+    (7.81e-05, 0.0005, 0.001)
     """
     return float(f"{LEARNING_RATE * min(1.0, max(1, steps) / FULL_RATE_STEPS):.3g}")
 
@@ -68,7 +68,7 @@ def plan(
     """
     steps = num_steps(recipe, num_training)
     planned = min(steps, math.floor(steps_in_time)) if math.isfinite(steps_in_time) else steps
-    is_few = 0 < steps and planned < FEW_STEPS
+    is_few = steps > 0 and planned < FEW_STEPS
     if accuracy is None:
         return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE)
     evidence = f"the head alone has a cross-validated accuracy of {write_share(accuracy)} on {num_samples:,} samples"
@@ -76,7 +76,9 @@ def plan(
     start = StartFacts(layer_decay=LAYER_DECAY, learning_rate=rate_for(planned), reason=evidence, rate_reason=why)
     if recipe.epochs is not None:
         has_time = planned == steps
-        return dataclasses.replace(start, note=_few_steps_note(recipe, planned, num_training, has_time=has_time) if is_few else "")
+        return dataclasses.replace(
+            start, note=_few_steps_note(recipe, planned, num_training, has_time=has_time) if is_few else ""
+        )
     num_wrong = (1 - accuracy) * num_validation
     if num_wrong < MIN_WRONG:
         reason = f"{evidence}; it would leave about {num_wrong:.1f} of {num_validation:,} validation samples wrong, too few to show that further training helps (--epochs N trains anyway)"

@@ -276,7 +276,7 @@ class Recipe:
     )
     time_limit_s: float | None = _setting(
         None,
-        "time limit of the whole command, with evaluation and report, in seconds or as 90s, 5m, 1h30m; the learning-rate schedule ends with it; without --model it also bounds the network's width; with --resume it counts from now",
+        "time limit of the whole command, from its start to its report, in seconds or as 90s, 5m, 1h30m; the learning-rate schedule ends with it; without --model it also bounds the network's width; with --resume it counts from now",
         low=1.0,
         option="--time-limit",
         is_basic=True,

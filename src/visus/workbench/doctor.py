@@ -46,7 +46,7 @@ class MachineReport(Described):
             ("processor", f"{facts['processor']}, {facts['cores']} cores"),
             ("GPU", ", ".join(devices) or "none"),
             ("training", self.choice),
-            ("fastest", f"{fastest.name}, {fastest.ratio:.2f} times plain float32 for a small network"),
+            ("fastest", f"{fastest.name}, {fastest.ratio:.2f} times as fast as plain float32 in training a small network"),
             ("kernels", self.kernels),
             ("next", ".text() has all of it, .to_json() as plain data"),
         ]

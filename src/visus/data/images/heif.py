@@ -12,7 +12,9 @@ from visus.errors import OPTIONAL_PACKAGES, ImageError, install_command
 
 HEIC_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
 AVIF_SUFFIXES = frozenset((".avif",))
-HEIC_HINT = f"Export the photos as JPEG, or install the package that reads HEIC: {install_command(*OPTIONAL_PACKAGES['heic'])}"
+HEIC_HINT = (
+    f"Export the photos as JPEG, or install the package that reads HEIC: {install_command(*OPTIONAL_PACKAGES['heic'])}"
+)
 
 
 def has_heic() -> bool:

@@ -26,8 +26,8 @@ from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.run import Run, load
-from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.command_times import CommandTimes
+from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
 from visus.workbench.train.mirroring import read_mirroring
 from visus.workbench.train.preparing import class_weights, prepare, whiten

@@ -129,7 +129,10 @@ class WidthSearch:
         macs = {scale: candidate.macs for scale, candidate in self.candidates.items()}
         if self.limit_s < MIN_SEARCH_S and self._costs.known(self._work(USUAL)) is None:
             narrowest = next(iter(macs))
-            return narrowest, f"{_named(narrowest)}: the narrowest, since {_limit(self.limit_s)} leave no time to measure a step."
+            return (
+                narrowest,
+                f"{_named(narrowest)}: the narrowest, since {_limit(self.limit_s)} leave no time to measure a step.",
+            )
         taken = widest_within(self.limit_s, macs, self.seconds_of, self._spent_s)
         left_s = self.limit_s - self._spent_s()
         reason = sentence(left_s, taken, self._known, macs, self.candidates[taken].recipe.epochs)

@@ -1,0 +1,128 @@
+"""A time limit on a slow machine: every phase of a training keeps to what is left, and the time is told with its parts."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import visus
+from visus.networks import weights
+from visus.progress import Monitor
+from visus.training.events import HeadFitted
+from visus.training.loop import Training
+from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
+from visus.workbench.report.measures import LATE
+from visus.workbench.runs.saved import SavedRun
+from visus.workbench.train import head_probe, job, training
+from visus.workbench.train.command_times import CommandTimes
+from visus.workbench.train.events import Prepared, Scored
+from visus.workbench.train.head_probe import _affordable, probe
+from visus.workbench.train.starts import Start
+
+DESIGN = "conv(4, 3), norm, relu, globalpool, linear(classes)"
+LIMIT_S = 100.0
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Makes functions slow: each call moves the clock forward, and nothing waits."""
+    real, late_s = time.perf_counter, [0.0]
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + late_s[0])
+
+    def make_slow(place: Any, name: str, seconds: float) -> None:
+        original = getattr(place, name)
+
+        def run(*given: Any, **named: Any) -> Any:
+            late_s[0] += seconds
+            return original(*given, **named)
+
+        monkeypatch.setattr(place, name, run)
+
+    return make_slow
+
+
+def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (training, job):
+        monkeypatch.setattr(place, "ending_s", lambda data, made: 20.0)
+    weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
+    slow(head_probe._Features, "_answer", 2.0)
+    slow(head_probe._Features, "step_s", 5.0)
+    slow(Training, "_time_step", 10.0)
+    slow(Training, "_take_step", 1.0)
+    slow(Training, "_validate", 2.0)
+    slow(SavedRun, "answers", 10.0)
+    seen: list[Any] = []
+    recipe = Recipe(epochs=500, batch_size=8, precision="float32", time_limit_s=LIMIT_S)
+    begin = {"weights": tmp_path / "five.safetensors", "output": tmp_path, "progress": False, "on_event": seen.append}
+    began = time.perf_counter()
+    run = visus.train(photos, DESIGN, recipe, **begin)
+    assert 0.7 * LIMIT_S < time.perf_counter() - began < LIMIT_S + 8
+    inside = json.loads((run.folder / "inside.json").read_text())
+    assert {name for name, why in inside["missing"].items() if why == LATE} == {"alike", "shifts", "saliency"}
+    assert LATE in (run.folder / "report.html").read_text("utf-8")
+    (scored,) = (event for event in seen if isinstance(event, Scored))
+    assert list(scored.times.parts) == ["start and data", "preparation", "head", "training", "scoring", "report"]
+    assert scored.times.whole_s == pytest.approx(time.perf_counter() - began, abs=3)
+    assert scored.times.parts["head"] >= 8
+
+
+def test_a_head_that_would_take_too_long_is_fitted_on_fewer_samples(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = visus.open_data(photos)
+    monkeypatch.setattr(head_probe, "MIN_FITTED", 8)
+    monkeypatch.setattr(head_probe._Features, "sample_s", lambda self, part, preprocessing: 1.0)
+    monkeypatch.setattr(head_probe._Features, "step_s", lambda self, part, preprocessing, batch_size: 0.5)
+    recipe = Recipe(precision="float32", kernels="pytorch")
+    machine = visus.networks.machine.choose("cpu", "float32")
+    start = Start("new weights", None, "", ("linear1.weight",))
+    for left_s, used, views in ((40.0, 20, 1), (2 * 43.0, 43, 1), (4 * 43.0, 43, 2), (1.0, 8, 1)):
+        seen: list[Any] = []
+        module = visus.network(DESIGN, data.input_shape, 2)
+        found = probe(module, start, data, recipe, machine, Monitor(seen.append), is_mirrored=True, left_s=left_s)
+        (fitted,) = (event for event in seen if isinstance(event, HeadFitted))
+        assert (fitted.num_fitted, fitted.num_training, fitted.num_views) == (used, 43, views)
+        assert found.start.num_samples == used
+        assert found.facts.epochs == 0
+
+
+def test_views_are_given_up_before_samples() -> None:
+    assert [(views, len(places)) for views, places in (_affordable(100, 2, each, 0) for each in (250, 150, 70, 3))] == [
+        (2, 100),
+        (1, 100),
+        (1, 70),
+        (1, 64),
+    ]
+    _, places = _affordable(100, 2, 70, 0)
+    assert np.array_equal(np.unique(places), places)
+
+
+def test_the_parts_of_the_time_add_up_and_are_kept(run: Path, tmp_path: Path) -> None:
+    folder = RunFolder.open(run)
+    kept = json.loads((run / "times.json").read_text())
+    assert list(kept) == ["start and data", "preparation", "training", "scoring", "report"]
+    found = CommandTimes.read(folder)
+    assert found is not None
+    assert found.whole_s == pytest.approx(sum(kept.values()) - kept["report"])
+    row = f'Command until this report</th><td class="words">{found.sentence()}<'
+    assert row in (run / "report.html").read_text("utf-8")
+
+
+def test_the_note_on_small_images_is_shown_from_python_too(photos: Path, tmp_path: Path, capsys: Any) -> None:
+    class EnoughError(Exception):
+        pass
+
+    def stop(event: object) -> None:
+        if isinstance(event, Prepared):
+            raise EnoughError
+
+    with pytest.raises(EnoughError):
+        visus.train(photos, output=tmp_path, on_event=stop, recipe=Recipe(epochs=1))
+    assert (
+        "note      ImageNet weights are not used: they are the default for images of at least 128 px"
+        in capsys.readouterr().err
+    )
