@@ -12,8 +12,9 @@ from rich.cells import cell_len
 
 import visus
 from visus.networks import weights
-from visus.training.events import EpochDone
+from visus.training.events import EpochDone, Finished, HeadFitted, StartScored
 from visus.training.recipe import Recipe
+from visus.workbench import training_lines
 from visus.workbench.epoch_table import EpochTable
 from visus.workbench.train import training as trainings
 from visus.workbench.wrapping import fitting, labeled, wrapped
@@ -139,3 +140,52 @@ def test_the_first_loss_is_that_of_the_first_batch_and_changes_no_weight(
         )
         assert one.keys() == two.keys()
         assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            Finished("all epochs", 2, 0, 5.0, 2.0, 0.906, 0.75),
+            "2 epochs in 5 s; kept: the weights before fine-tuning (validation 90.6 %), since no epoch is significantly better (best: 75.0 %)",
+        ),
+        (
+            Finished("all epochs", 2, 2, 5.0, 2.0, 0.906, 0.95),
+            "2 epochs in 5 s; kept: the fine-tuned weights of epoch 2 (validation 95.0 %), significantly better than before (90.6 %)",
+        ),
+        (Finished("all epochs", 2, 2, 5.0, 2.0), "2 epochs in 5 s; kept: the weights of epoch 2"),
+    ],
+)
+def test_the_line_at_the_end_names_what_is_kept_and_why(event: Finished, said: str) -> None:
+    assert training_lines.finished_fact(event) == ("trained", said)
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            HeadFitted(2, 0.1, 0.875, 40, 3.0, False, 40, 40, "scoring, since nothing else is trained"),
+            "last layer fitted on 2 views of each training sample: 87.5 % of 40 samples that it was not fitted on are correct (in 3 s); "
+            "next: scoring, since nothing else is trained",
+        ),
+        (
+            HeadFitted(1, 0.1, 0.875, 20, 3.0, False, 20, 40, "fine-tuning of all layers, from this head"),
+            "last layer fitted on 20 of 40 training samples, as many as the time limit allows: 87.5 % of 20 samples that it was not fitted on are "
+            "correct (in 3 s); next: fine-tuning of all layers, from this head",
+        ),
+        (
+            HeadFitted(1, 0.1, 0.875, 8, 3.0, True, 20, 40, "fine-tuning of all layers, from this head"),
+            "the network's own last layer is kept, since it is at least as good as a fitted one: 87.5 % of 8 samples that it was not fitted on are "
+            "correct (in 3 s); next: fine-tuning of all layers, from this head",
+        ),
+    ],
+)
+def test_the_line_on_the_head_says_what_follows(event: HeadFitted, said: str) -> None:
+    assert training_lines.head_fact(event) == ("head", said)
+
+
+def test_the_line_on_the_start_says_what_follows() -> None:
+    assert training_lines.start_fact(StartScored(0.5, 0.9, 0)) == (
+        "start",
+        "validation 90.0 %, loss 0.5000 with these weights, which are the result",
+    )

@@ -187,7 +187,7 @@ def head_fact(event: HeadFitted) -> Fact:
         if event.keeps_own
         else f"last layer fitted on {write_number_of(event.num_views, 'view')} of each training sample"
     )
-    if event.num_fitted < event.num_training:
+    if not event.keeps_own and event.num_fitted < event.num_training:
         how = f"last layer fitted on {event.num_fitted:,} of {event.num_training:,} training samples, as many as the time limit allows"
     return "head", (
         f"{how}: {write_share(event.accuracy)} of {event.num_samples:,} samples that it was not fitted on are correct "
