@@ -12,6 +12,7 @@ from torch import nn
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
 from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "Predictions", "Run", "load"]
 
 
+@checked_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(SavedRun):
     """A trained network with its run folder.

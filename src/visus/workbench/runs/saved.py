@@ -35,6 +35,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_count, write_number_of, write_share
+from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.calibration import read_calibration
@@ -46,6 +47,7 @@ from visus.workbench.runs.reuse import reuse_sentence
 MAX_NAME: Final = 60  # characters of a network in a repr
 
 
+@checked_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedRun(Described):
     """A trained network with the contents of its run folder. ``Run`` adds the user-facing methods.
