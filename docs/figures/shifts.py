@@ -22,7 +22,7 @@ from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval
 from visus.networks import weights
-from visus.pages.parts.images import png
+from visus.data.images.drawing import png
 
 ROOM_PX: Final = 6
 """Pixels of canvas on each side of an image, and the largest shift."""

@@ -93,7 +93,7 @@ def test_predict_prints_csv_for_files_folders_and_lists(
 
 def test_predict_prints_a_json_list(visus_command: Call, run: Path, photos: Path) -> None:
     found = json.loads(visus_command("predict", run, photos / "dark" / "00.png", "--json").out)
-    assert [set(each) for each in found] == [{"file", "label", "probability"}]
+    assert [set(each) for each in found] == [{"file", "label", "probability", "error"}]
     assert found[0]["label"] == "dark"
 
 

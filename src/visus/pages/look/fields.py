@@ -14,7 +14,7 @@ from visus.pages.look.facts import LayerLook, LookFacts, UnitFields
 from visus.pages.look.output_terms import write_place
 from visus.pages.parts.document import Section, figure, image
 from visus.pages.parts.field_growth import field_growth_figure
-from visus.pages.parts.images import as_image, block_means, png
+from visus.data.images.drawing import as_image, block_means, png
 from visus.pages.parts.overlay import BLUE, GRAY, map_over_sample, outline_box
 from visus.pages.parts.samples import map_image
 from visus.units import rank_words, write_share, write_size

@@ -18,7 +18,6 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
 from visus.workbench.runs.learned_samples import read_known
-from visus.workbench.runs.predict import fitted
 from visus.workbench.runs.predict_inputs import array_rows, numbers_of
 from visus.workbench.runs.saved import SavedRun, unfinished_notes
 from visus.workbench.runs.saved import opened as opened_data
@@ -55,7 +54,7 @@ def evaluate(
 
 
 def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> Scores:
-    rows = [fitted(sample, run.preprocessing) for sample in array_rows(samples, "samples", run.preprocessing)]
+    rows = [run.preprocessing.fit_array(sample.row[None])[0] for sample in array_rows(samples, "samples", run.preprocessing)]
     truth = numbers_of(labels, run.classes)
     if len(rows) != len(truth):
         raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")

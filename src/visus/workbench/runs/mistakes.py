@@ -220,7 +220,10 @@ def find_run_mistakes(
     if known is not None and known[0].any() and chosen != "train":
         many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"
         notes = [f"{many} were in the training set: the network has memorized many of their labels.", *notes]
-    return replace(found, notes=(*found.notes, *notes, *unknown))
+    places = found.drawn_places()
+    rows = part.rows(np.array(places, dtype=np.int64)).numpy()
+    pixels = dict(zip(places, rows, strict=True))
+    return replace(found, notes=(*found.notes, *notes, *unknown), pixels=pixels)
 
 
 def _training_samples(
