@@ -154,6 +154,9 @@ class Described:
         """HTML of the samples, which a notebook shows between the facts and the tables."""
         return ""
 
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
     def __repr__(self) -> str:
         return write_rows(*self._facts())
 

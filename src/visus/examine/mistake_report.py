@@ -139,15 +139,6 @@ class MistakeReport(Described):
             sheets.append(contact_sheet(title, drawn))
         return "".join(sheets)
 
-    def drawn_places(self) -> list[int]:
-        """The places of the samples that a notebook draws: the first ones of each kind.
-
-        >>> sorted(mistakes.pixels) == sorted(mistakes.drawn_places())
-        True
-        """
-        places = (each.place for _, samples in self._groups() for each in samples[:MAX_DRAWN])
-        return list(dict.fromkeys(places))
-
     def shown(self) -> Iterator[ShownSample]:
         """All samples in the report, some of them more than once.
 
@@ -204,6 +195,16 @@ class MistakeReport(Described):
         facts = asdict(replace(self, pixels={}))
         del facts["pixels"]
         return facts
+
+
+def drawn_places(report: MistakeReport) -> list[int]:
+    """The places of the samples that a notebook draws: the first ones of each kind.
+
+    >>> sorted(mistakes.pixels) == sorted(drawn_places(mistakes))
+    True
+    """
+    groups = (report.confident_wrong, report.suspicious, report.unsure_right)
+    return list(dict.fromkeys(each.place for samples in groups for each in samples[:MAX_DRAWN]))
 
 
 def _caption(sample: ShownSample) -> str:

@@ -19,7 +19,7 @@ from visus.data.contact_sheet import MAX_SAMPLES, Captioned, contact_sheet
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import ImageError, UsageError, printable
+from visus.errors import ImageError, UsageError, VisusError, printable
 from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import top_k
 from visus.progress import Monitor, OnEvent, ShouldStop
@@ -30,7 +30,7 @@ from visus.units import write_shape, write_share
 from visus.workbench.live_line import LiveLine, error_console, is_shown
 from visus.workbench.runs.learned_samples import Known, read_known
 from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples, refuse_missing
-from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.saved import SavedRun, calibration_sentence, views_sentence
 
 Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor]
 
@@ -94,6 +94,8 @@ class Prediction:
 _MAX_SHOWN: Final = 5
 """Classes of a prediction in its ``repr``."""
 
+_USE: Final = "iterate over them, or list(predictions); .ledger has the changes made to the samples"
+
 _Drawn = tuple[Prediction, Pixels | None]
 """A prediction, and the stored values of its sample; None where it cannot be read."""
 
@@ -122,28 +124,39 @@ class Predictions(Iterator[Prediction]):
     ) -> None:
         self._found, self.ledger, self.notes, self._line = found, ledger, tuple(notes), line
         self._shown: deque[_Drawn] = deque()  # computed for a notebook, and not yet returned
+        self._failed: VisusError | None = None  # raised for a notebook, and not yet by iterating
 
     def __repr__(self) -> str:
-        use = "iterate over them, or list(predictions); .ledger has the changes made to the samples"
-        return write_rows("Predictions", [("next", use)])
+        return write_rows("Predictions", [("next", _USE)])
 
     def _repr_html_(self) -> str:
-        try:
-            while len(self._shown) <= MAX_SAMPLES:
-                self._shown.append(self._compute())
-        except StopIteration:
-            pass
+        self._compute_shown()
         drawn = list(self._shown)[:MAX_SAMPLES]
         samples = [Captioned(pixels, answer._words(), answer.file) for answer, pixels in drawn]
         title = f"the first {len(drawn)} predictions" if len(self._shown) > len(drawn) else "predictions"
-        use = "iterate over them, or list(predictions); .ledger has the changes made to the samples"
-        return write_html_rows("Predictions", [("next", use)]) + contact_sheet(title, samples)
+        rows = [("next", _USE), *([("error", str(self._failed))] if self._failed else [])]
+        return write_html_rows("Predictions", rows) + contact_sheet(title, samples)
+
+    def _compute_shown(self) -> None:
+        """Compute the predictions that a notebook shows, and one more if there are more."""
+        try:
+            while len(self._shown) <= MAX_SAMPLES and self._failed is None:
+                self._shown.append(self._compute())
+        except StopIteration:
+            pass
+        except VisusError as error:
+            self._failed = error
 
     def __iter__(self) -> Predictions:
         return self
 
     def __next__(self) -> Prediction:
-        return (self._shown.popleft() if self._shown else self._compute())[0]
+        if self._shown:
+            return self._shown.popleft()[0]
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
+        return self._compute()[0]
 
     def _compute(self) -> _Drawn:
         """The next prediction with its sample."""
@@ -208,7 +221,7 @@ def predict(
     if paths and all(isinstance(each, (str, os.PathLike)) for each in paths):
         refuse_missing(list(map(str, paths)))
     ledger = Ledger()
-    notes = [run.calibration_sentence(raw=raw), *([run.views_sentence] if run.views_sentence else [])]
+    notes = [calibration_sentence(run, raw=raw), *([sentence] if (sentence := views_sentence(run)) else [])]
     line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
     monitor = Monitor(on_event, should_stop)
     followed = monitor if line is None else line.followed(monitor)
