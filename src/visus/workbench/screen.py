@@ -22,7 +22,7 @@ from visus.training.events import (
 from visus.units import rank_words, write_duration, write_share
 from visus.workbench import training_lines as lines
 from visus.workbench.epoch_table import EpochTable
-from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, print_aligned, speaks, width_of
+from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, speaks
 from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.train.events import DataOpened, FirstLoss, Planned, Prepared, Scored
 from visus.workbench.train.stop_on_signal import COMMAND, PYTHON, Door
@@ -83,11 +83,10 @@ class Screen:
 
     def say(self, label: str, text: str, style: str = "") -> None:
         """Print a fact with its label, in aligned lines."""
-        self._print(labeled(label, text, width_of(self.console), is_command=label == "next"), style)
+        self._print(labeled(label, text, self._live.width, is_command=label == "next"), style)
 
     def _print(self, text: str, style: str = "") -> None:
-        with self._live.printing():
-            print_aligned(self.console, text, style=style or None)
+        self._live.print(text, style=style or None)
 
     def _say_all(self, facts: Sequence[lines.Fact]) -> None:
         for label, text in facts:
@@ -196,7 +195,7 @@ class Screen:
             data.noun,
             rank_words(len(data.input_shape) - 1).unit if len(data.input_shape) > 1 else "values",
             is_augmented=bool(plan.short_changes),
-            width=width_of(self.console),
+            width=self._live.width,
         )
         if event.num_epochs and not is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))
@@ -230,7 +229,7 @@ class Screen:
     def _show_epoch(self, event: EpochDone) -> None:
         if self._table is not None:
             for line in self._table.lines(event):
-                self._print(wrapped(line, width_of(self.console)))
+                self._print(wrapped(line, self._live.width))
 
     def _show_reconstruction(self, event: ReconstructionEpochDone) -> None:
         share = (
@@ -239,7 +238,7 @@ class Screen:
             else f"; {write_share(event.explained)} of the validation samples' variance explained"
         )
         name = f"{event.epoch}/{event.num_epochs}"
-        self._print(wrapped(f"epoch {name:<9} squared error {event.loss:.3g}{share}", width_of(self.console), 16))
+        self._print(wrapped(f"epoch {name:<9} squared error {event.loss:.3g}{share}", self._live.width, 16))
 
     def _show_scored(self, event: Scored) -> None:
         noun = event.run.preprocessing.noun
