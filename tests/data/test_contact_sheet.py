@@ -95,7 +95,11 @@ def test_samples_are_spread_over_the_classes(labels: list[int], count: int) -> N
     assert chosen == sorted(chosen)
     shown = np.bincount(chosen, minlength=6)
     all_of_them = np.bincount(labels, minlength=6) if labels else shown
-    assert max(shown, default=0) - min((n for n, whole in zip(shown, all_of_them, strict=True) if n < whole), default=max(shown)) <= 1
+    assert (
+        max(shown, default=0)
+        - min((n for n, whole in zip(shown, all_of_them, strict=True) if n < whole), default=max(shown))
+        <= 1
+    )
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 40), (1, 4, 6, 5)])

@@ -90,7 +90,13 @@ def test_an_8_bit_image_has_the_same_numbers_as_an_array_and_as_a_file(
     size: tuple[int, int], channels: int, resize_mode: Any, kind: Any
 ) -> None:
     preprocessing = dataclasses.replace(
-        IMAGES, kind=kind, channels=channels, size=(16, 12), resize_mode=resize_mode, offset=(0.0,) * channels, divisor=(1.0,) * channels
+        IMAGES,
+        kind=kind,
+        channels=channels,
+        size=(16, 12),
+        resize_mode=resize_mode,
+        offset=(0.0,) * channels,
+        divisor=(1.0,) * channels,
     )
     assume(kind == "images" or size[0] < 16 or size[1] < 12 or size == (16, 12))
     row = np.random.default_rng(size).integers(0, 256, (channels, *size), dtype=np.uint8)

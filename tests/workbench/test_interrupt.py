@@ -98,9 +98,7 @@ def test_a_resumed_training_is_interrupted_alike_and_progress_false_says_nothing
 def test_an_interruption_says_what_is_safe_wherever_it_comes(
     kind: type, times: int, said: str, file: Path, tmp_path: Path
 ) -> None:
-    found = interrupted(
-        file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=Interrupts(kind, times), progress=False
-    )
+    found = interrupted(file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=Interrupts(kind, times), progress=False)
     assert found == said.format(folder=tmp_path / "it")
 
 

@@ -117,7 +117,11 @@ RUN = visus.Run
         (RUN.look, {"target_class": "cat"}, "look has no argument 'target_class'. Did you mean 'target'?"),
         (RUN.open_data, {"layouts": "NHWC"}, "open_data has no argument 'layouts'. Did you mean 'layout'?"),
         (RUN.answers, {"splitt": "val"}, "answers has no argument 'splitt'. Did you mean 'split'?"),
-        (RUN.compare, {}, "compare: missing a required argument: 'other'. Its arguments are other, data, split, cache_dir, progress, on_event, should_stop."),
+        (
+            RUN.compare,
+            {},
+            "compare: missing a required argument: 'other'. Its arguments are other, data, split, cache_dir, progress, on_event, should_stop.",
+        ),
     ],
 )
 def test_an_argument_that_a_method_of_a_run_does_not_have_is_refused(
@@ -138,7 +142,11 @@ def test_an_argument_that_a_method_of_a_run_does_not_have_is_refused(
             {"epochs": 3},
             "antialias has no argument 'epochs': it is a setting of the training. An experiment trains with the recipe of its run. Leave it out.",
         ),
-        (visus.experiment.shuffle, {"name": "x"}, "shuffle has no argument 'name'. Known: cache_dir, device, on_event, output, progress, run, should_stop."),
+        (
+            visus.experiment.shuffle,
+            {"name": "x"},
+            "shuffle has no argument 'name'. Known: cache_dir, device, on_event, output, progress, run, should_stop.",
+        ),
     ],
 )
 def test_an_argument_that_an_experiment_does_not_have_is_refused(

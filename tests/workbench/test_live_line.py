@@ -319,11 +319,15 @@ def test_a_notebook_draws_what_was_printed_while_the_work_goes_on(notebook: Note
 
 
 @pytest.mark.slow
-def test_a_training_in_a_real_notebook_is_one_output_and_the_stop_button_says_how_to_go_on(file: Path, tmp_path: Path) -> None:
+def test_a_training_in_a_real_notebook_is_one_output_and_the_stop_button_says_how_to_go_on(
+    file: Path, tmp_path: Path
+) -> None:
     import nbformat
     from nbclient import NotebookClient
 
-    settings = f"{str(file)!r}, {NETWORK!r}, visus.Recipe(epochs=30, batch_size=8, precision='float32'), output={str(tmp_path)!r}"
+    settings = (
+        f"{str(file)!r}, {NETWORK!r}, visus.Recipe(epochs=30, batch_size=8, precision='float32'), output={str(tmp_path)!r}"
+    )
     press = "lambda event: os.kill(os.getpid(), signal.SIGINT) if type(event).__name__ == 'StepDone' else None"
     cells = [
         "import visus, os, signal\nfrom visus.workbench import live_line as shown\nshown.PATIENCE_S = shown.REDRAWN_S = 0.0",

@@ -136,7 +136,9 @@ def test_masks_of_other_images_are_left_out_as_for_a_training(network: visus.Run
 
 
 @pytest.mark.parametrize("size", [(8, 8), (10, 10), (7, 31), (40, 25)])
-def test_an_array_is_predicted_as_the_same_image_in_a_file(network: visus.Run, tmp_path: Path, size: tuple[int, int]) -> None:
+def test_an_array_is_predicted_as_the_same_image_in_a_file(
+    network: visus.Run, tmp_path: Path, size: tuple[int, int]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "one.png")
     (expected,) = network.predict(tmp_path / "one.png")

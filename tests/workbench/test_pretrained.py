@@ -228,7 +228,9 @@ def test_a_run_says_what_became_of_the_weights_that_it_started_from(photos: Path
     assert network_line(kept).endswith(" parameters, the weights in mine.pt, unchanged")
     assert network_line(visus.load(kept.folder, which="last")).endswith(" parameters, started from the weights in mine.pt")
     weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
-    headed = train(photos, DESIGN, recipe, weights=tmp_path / "five.safetensors", output=tmp_path, name="head", progress=False)
+    headed = train(
+        photos, DESIGN, recipe, weights=tmp_path / "five.safetensors", output=tmp_path, name="head", progress=False
+    )
     assert network_line(headed).endswith(" parameters, the weights in five.safetensors, with only the head trained")
     position = read_position(headed.folder / "checkpoint" / "last.safetensors")
     assert position.best_epoch == -1
@@ -243,9 +245,7 @@ def test_a_run_says_that_it_was_fine_tuned(photos: Path, tmp_path: Path, monkeyp
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9)
     tuned = train(photos, DESIGN, recipe, weights=tmp_path / "bad.pt", output=tmp_path, progress=False)
     assert network_line(tuned).endswith(" parameters, the weights in bad.pt, with only the head trained")
-    monkeypatch.setattr(
-        "visus.workbench.runs.saved.read_position", lambda path: Position(selection=Selection(best_epoch=0))
-    )
+    monkeypatch.setattr("visus.workbench.runs.saved.read_position", lambda path: Position(selection=Selection(best_epoch=0)))
     assert network_line(tuned).endswith(" parameters, fine-tuned from the weights in bad.pt")
 
 

@@ -95,9 +95,7 @@ def test_mistakes_show_their_samples_in_a_notebook(run: visus.Run, file: Path) -
     assert any(kinds)
     expected = [each for kind in kinds for each in kind[:8]]
     assert len(captions(found._repr_html_())) == len(expected)
-    assert all(
-        shown.startswith(each.label) for shown, each in zip(captions(found._repr_html_()), expected, strict=True)
-    )
+    assert all(shown.startswith(each.label) for shown, each in zip(captions(found._repr_html_()), expected, strict=True))
     part = run.open_data(file).split("test")
     for place, pixels in found.pixels.items():
         np.testing.assert_array_equal(pixels, part.rows(np.array([place]))[0])
@@ -232,6 +230,8 @@ def test_the_history_of_a_run_of_before_is_read_and_its_training_resumed(run: vi
     assert ",elapsed_seconds," in table.read_text()
     table.write_text(table.read_text().replace(",elapsed_seconds,", ",seconds,"))
     assert visus.load(old).history == run.history
-    history = [{"seconds" if name == "elapsed_seconds" else name: value for name, value in row.items()} for row in run.history]
+    history = [
+        {"seconds" if name == "elapsed_seconds" else name: value for name, value in row.items()} for row in run.history
+    ]
     position = Position(history=history)
     assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(position)))).history == list(run.history)

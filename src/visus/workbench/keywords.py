@@ -129,7 +129,7 @@ def _place_of_setting(known: list[str], setting: str, value: object) -> str:
         return "An experiment trains with the recipe of its run. Leave it out."
     if "changes" not in known:
         return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
-    from visus.workbench.train.job import CHANGEABLE_ON_RESUME
+    from visus.training.recipe import CHANGEABLE_ON_RESUME
 
     if setting in CHANGEABLE_ON_RESUME:
         return f"Write visus.resume(folder, changes={{{setting!r}: {value!r}}})."

@@ -30,7 +30,7 @@ class RunningCommand:
         return time.perf_counter() if self.began_at is None else self.began_at
 
 
-_RUNNING: ContextVar[RunningCommand] = ContextVar("running_command", default=RunningCommand())
+_RUNNING: ContextVar[RunningCommand | None] = ContextVar("running_command", default=None)
 
 
 def running_command() -> RunningCommand:
@@ -39,7 +39,7 @@ def running_command() -> RunningCommand:
     >>> running_command().line
     ''
     """
-    return _RUNNING.get()
+    return _RUNNING.get() or RunningCommand()
 
 
 @contextlib.contextmanager

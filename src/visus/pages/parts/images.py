@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+
 from visus.data.images.drawing import Pixels, Values
 
 _NUM_SHADES = 256

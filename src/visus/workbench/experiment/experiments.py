@@ -140,9 +140,7 @@ def shuffle(
     from visus.workbench.experiment.shuffle import compare_with_shuffled
 
     with _shown(Monitor(on_event, should_stop), progress) as monitor:
-        return compare_with_shuffled(
-            _opened(run, device), output=_folder(output), cache_dir=cache_dir, **monitor.keywords
-        )
+        return compare_with_shuffled(_opened(run, device), output=_folder(output), cache_dir=cache_dir, **monitor.keywords)
 
 
 def task(

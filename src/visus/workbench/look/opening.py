@@ -273,7 +273,9 @@ def _open_run(
         no_pool = f"The run's data could not be opened, so no patches were looked for in it: {error}"
     source = SampleSource(run.module, run.preprocessing, run.preprocessing.input_shape, opened)
     noun = run.preprocessing.noun
-    views = f"This page is about the unchanged {noun}. In visus predict: {sentence}" if (sentence := views_sentence(run)) else ""
+    views = (
+        f"This page is about the unchanged {noun}. In visus predict: {sentence}" if (sentence := views_sentence(run)) else ""
+    )
     notes = (views, calibration_sentence(run, raw=raw))
     return OpenedLook(
         name=run.name,

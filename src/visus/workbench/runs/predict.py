@@ -119,9 +119,7 @@ class Predictions(Iterator[Prediction]):
     True
     """
 
-    def __init__(
-        self, found: Iterator[_Drawn], ledger: Ledger, notes: Sequence[str], line: LiveLine | None = None
-    ) -> None:
+    def __init__(self, found: Iterator[_Drawn], ledger: Ledger, notes: Sequence[str], line: LiveLine | None = None) -> None:
         self._found, self.ledger, self.notes, self._line = found, ledger, tuple(notes), line
         self._shown: deque[_Drawn] = deque()  # computed for a notebook, and not yet returned
         self._failed: VisusError | None = None  # raised for a notebook, and not yet by iterating

@@ -27,9 +27,9 @@ from visus.training.runs import RunFolder
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.report.reports import Course, report_facts
+from visus.workbench.running_command import running_command
 from visus.workbench.runs.learned_samples import write_known
 from visus.workbench.runs.own_data import write_contents
-from visus.workbench.running_command import running_command
 from visus.workbench.train.preparing import num_skipped
 
 
@@ -44,9 +44,7 @@ def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
     return {"visus": json.dumps(facts)}
 
 
-def write_start(
-    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine
-) -> None:
+def write_start(folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine) -> None:
     """Write the files that are known before the first step."""
     folder.write_text("recipe.yaml", recipe.to_yaml())
     folder.write_text("design.txt", made.text)

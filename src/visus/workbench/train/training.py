@@ -22,23 +22,23 @@ from visus.progress import Monitor, OnEvent, Progress, ShouldStop
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join_group
 from visus.training.frozen import matching
-from visus.training.recipe import Recipe
+from visus.training.recipe import CHANGEABLE_ON_RESUME, Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import BuiltNetwork, Network, make_network
+from visus.workbench.running_command import running_command
 from visus.workbench.runs.own_command import own_command
 from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
-from visus.workbench.running_command import running_command
 from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
-from visus.workbench.train.job import CHANGEABLE_ON_RESUME, RemovedUnlessBegun, TrainingJob
+from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
