@@ -101,7 +101,7 @@ class MistakeReport(Described):
     num_compared: int = 0
     num_training: int = 0
     notes: tuple[str, ...] = ()
-    pixels: Mapping[int, Array] = field(default_factory=dict, compare=False)
+    pixels: Mapping[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         title = f"Mistakes on {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
