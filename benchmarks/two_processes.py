@@ -45,7 +45,7 @@ def finished(process: subprocess.Popen[str], began: float) -> dict[str, Any]:
     rows = list(csv.DictReader((Path(told["run"]) / "results.csv").open()))
     return {
         "accuracy": told["accuracy"],
-        "training_s": float(rows[-1]["seconds"]),
+        "training_s": float(rows[-1]["elapsed_seconds"]),
         "command_s": whole_s,
         "epochs": len(rows),
         "run": told["run"],

@@ -12,11 +12,11 @@ import torch
 import visus
 from figures.figure import Figure
 from figures.sailboat import SIDE, sailboat
+from visus.data.images.drawing import Pixels, png
 from visus.examine.effective_fields import EffectiveField, effective_field_sampled
 from visus.examine.layer_calls import Box
 from visus.networks.pretrained import DEFAULT
 from visus.pages.look.fields import write_lengths
-from visus.pages.parts.images import Pixels, png
 from visus.units import write_size
 
 LAYER: Final = "stage5.block1.conv2"

@@ -18,11 +18,11 @@ import torch
 import visus
 from figures.figure import Figure
 from figures.runs import FOLDER
+from visus.data.images.drawing import png
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import wilson_interval
 from visus.networks import weights
-from visus.pages.parts.images import png
 
 ROOM_PX: Final = 6
 """Pixels of canvas on each side of an image, and the largest shift."""

@@ -22,7 +22,7 @@ Each file is replaced as a whole, so after a crash the old file or the new one i
 
 {table(("file", "holds"), always)}
 
-The columns of `results.csv` are {columns}.
+The columns of `results.csv` are {columns}. `elapsed_seconds` is the time of the training from its start, not that of the epoch.
 
 ## In some runs
 

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'visus.experiment' has no attribute {name!r}")
-    value = getattr(import_module("visus.workbench.experiment.experiments"), name)
+    home = import_module("visus.workbench.experiment.experiments")
+    value = import_module("visus.workbench.keywords").checked(getattr(home, name))
+    setattr(home, name, value)  # where pickle looks for it
     globals()[name] = value
     return value
 

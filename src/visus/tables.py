@@ -140,7 +140,7 @@ def _cells(row: Sequence[str], sides: Sequence[str]) -> str:
 
 
 class Described:
-    """A result with a short summary: a few lines for ``repr``, HTML tables in notebooks. Subclasses define ``_facts``."""
+    """A result with a short summary: a few lines for ``repr``, HTML tables and samples in notebooks. Subclasses define ``_facts``."""
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         """A title, and (name, value) pairs."""
@@ -150,11 +150,19 @@ class Described:
         """Tables with their captions, which a notebook shows below the facts."""
         return ()
 
+    def _sheet(self) -> str:
+        """HTML of the samples, which a notebook shows between the facts and the tables."""
+        return ""
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if not name.startswith("_")]
+
     def __repr__(self) -> str:
         return write_rows(*self._facts())
 
     def _repr_html_(self) -> str:
-        return "".join([write_html_rows(*self._facts()), *(write_html_table(*each) for each in self._tables())])
+        tables = (write_html_table(*each) for each in self._tables())
+        return "".join([write_html_rows(*self._facts()), self._sheet(), *tables])
 
 
 class Brief:

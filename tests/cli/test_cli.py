@@ -18,6 +18,9 @@ import pytest
 from PIL import Image
 from tests.commands import SMALL, Call
 
+import visus
+from visus.errors import DataError
+
 
 def test_train_prints_the_run_folder_alone_on_stdout(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "first")
@@ -93,7 +96,7 @@ def test_predict_prints_csv_for_files_folders_and_lists(
 
 def test_predict_prints_a_json_list(visus_command: Call, run: Path, photos: Path) -> None:
     found = json.loads(visus_command("predict", run, photos / "dark" / "00.png", "--json").out)
-    assert [set(each) for each in found] == [{"file", "label", "probability"}]
+    assert [set(each) for each in found] == [{"file", "label", "probability", "error"}]
     assert found[0]["label"] == "dark"
 
 
@@ -125,6 +128,26 @@ def test_predict_without_any_file_is_an_error_alone(
         "",
         "error: 2 mistakes:\n  - nowhere: there is no such file or folder.\n  - *.nothing: no file matches this pattern.\n",
     )
+
+
+def test_predict_refuses_missing_files_alike_as_json_and_in_python(
+    visus_command: Call, run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DataError) as caught:
+        visus.load(run).predict(photos / "darc")
+    monkeypatch.setattr("visus.cli.prediction.load", None)  # the network is not loaded
+    answer = visus_command("predict", run, photos / "darc", "--json")
+    assert answer == (caught.value.exit_code, "", f"error: {caught.value}\n")
+    assert answer.code == 1
+
+
+def test_a_file_that_cannot_be_read_is_null_in_json(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("this is text, not an image")
+    answer = visus_command("predict", run, tmp_path / "bad.jpg", photos / "dark" / "00.png", "--json", "--top", "2")
+    bad, good = json.loads(answer.out)
+    assert (bad["label"], bad["probability"], bad["top"]) == (None, None, [])
+    assert bad["error"].startswith("the file holds text")
+    assert (good["label"], good["error"]) == ("dark", None)
 
 
 def test_predict_answers_the_rest_where_a_file_cannot_be_read(
@@ -284,7 +307,6 @@ def test_doctor_reports_versions_and_speeds(visus_command: Call) -> None:
 
 
 def test_version_is_that_of_the_package(visus_command: Call) -> None:
-    import visus
 
     assert visus_command("--version").out == f"{visus.__version__}\n"
 

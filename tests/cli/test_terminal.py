@@ -132,7 +132,7 @@ def test_every_number_of_a_training_is_that_of_its_files(terminal: Typed, tmp_pa
         f"{write_share(scores['accuracy_low'])} to {write_share(scores['accuracy_high'])}); always guessing "
         f"{scores['baseline_class']}: {write_share(scores['baseline'])} trust "
     ) in text
-    assert f"trained 4 epochs in {write_duration(float(rows[-1]['seconds']))}; kept: the weights of epoch " in text
+    assert f"trained 4 epochs in {write_duration(float(rows[-1]['elapsed_seconds']))}; kept: the weights of epoch " in text
     assert "-- from here at 10 px: compare only rows below --" in lines
     heading = next(line for line in lines if line.startswith("epoch   "))
     assert heading.split() == ["epoch", "validation", "loss", "training", "loss", "images/s", "left"]

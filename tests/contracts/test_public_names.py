@@ -76,6 +76,6 @@ def test_a_run_can_be_asked_exactly_this() -> None:
         "score",
     }
     assert names == methods | {
-        *("history", "name", "notes_on", "recipe", "scores", "views_sentence", "which"),
-        *("calibration", "calibration_sentence", "calibrator", "probabilities", "known"),
+        *("history", "name", "recipe", "scores", "which"),
+        *("calibration", "calibrator", "probabilities"),
     }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -75,6 +78,46 @@ def test_shrinking_averages_areas_and_rounds_integers() -> None:
     assert shrink_images(rows, (2,)).tolist() == [[[0, 3]]]
     assert shrink_images(rows.astype(np.float32), (2,)).tolist() == [[[0.5, 3.0]]]
     assert shrink_images(rows, (4,)) is rows
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.sampled_from([1, 3]),
+    st.sampled_from(["squash", "crop", "pad"]),
+    st.sampled_from(["images", "array"]),
+)
+def test_an_8_bit_image_has_the_same_numbers_as_an_array_and_as_a_file(
+    size: tuple[int, int], channels: int, resize_mode: Any, kind: Any
+) -> None:
+    preprocessing = dataclasses.replace(
+        IMAGES,
+        kind=kind,
+        channels=channels,
+        size=(16, 12),
+        resize_mode=resize_mode,
+        offset=(0.0,) * channels,
+        divisor=(1.0,) * channels,
+    )
+    assume(kind == "images" or size[0] < 16 or size[1] < 12 or size == (16, 12))
+    row = np.random.default_rng(size).integers(0, 256, (channels, *size), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(row[0] if channels == 1 else np.moveaxis(row, 0, -1)).save(file, "PNG")
+    of_file, of_array = Ledger(), Ledger()
+    expected = preprocessing.read_image(file.getvalue(), of_file, name="one")
+    np.testing.assert_array_equal(preprocessing.fit_row(row, of_array, "one"), expected)
+    np.testing.assert_array_equal(preprocessing.fit_array(np.stack([row, row])), [expected, expected])
+    assert of_array.counts == of_file.counts
+
+
+def test_larger_arrays_of_a_network_of_arrays_are_averaged_as_its_training_was() -> None:
+    preprocessing = dataclasses.replace(IMAGES, kind="array", size=(8, 8))
+    rows = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 24), dtype=np.uint8)
+    np.testing.assert_array_equal(preprocessing.fit_array(rows), shrink_images(rows, (8, 8)))
+
+
+def test_an_image_without_pixels_is_refused() -> None:
+    with pytest.raises(ImageError, match="a sample of 0 x 5 is smaller than this network's input of 8 x 8"):
+        IMAGES.fit_array(np.zeros((1, 3, 0, 5), np.uint8))
 
 
 def test_a_sample_of_another_shape_is_refused() -> None:

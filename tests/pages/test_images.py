@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visus.pages.parts.images import (
-    as_image,
-    block_means,
-    depth_slices,
-    enlarge,
-    make_grid,
-    outline,
-    png,
-    signed_colors,
-    unsigned_colors,
-)
+from visus.data.images.drawing import as_image, block_means, depth_slices, png
+from visus.pages.parts.images import enlarge, make_grid, outline, signed_colors, unsigned_colors
 from visus.pages.parts.overlay import blend_map
 
 

@@ -195,7 +195,7 @@ def test_several_processes_train_as_one_does_with_the_whole_batch(
         for row, expected in zip(rows, alone, strict=True):
             for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
                 assert row[name] == pytest.approx(expected[name], abs=1e-5)
-    clocks = [[row["seconds"] for row in rows] for rows in told]
+    clocks = [[row["elapsed_seconds"] for row in rows] for rows in told]
     assert all(clock == clocks[0] for clock in clocks), "the first one's clock is everybody's"
 
 

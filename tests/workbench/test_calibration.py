@@ -18,6 +18,7 @@ import visus
 from visus.errors import RunError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature
 from visus.training.runs import RunFolder
+from visus.workbench.runs.saved import calibration_sentence
 
 SIDE = 6
 
@@ -143,7 +144,7 @@ def test_a_run_without_a_temperature_of_its_own_speaks_for_itself(smoothed: Path
     assert run.calibration.reason == f"the temperature was fitted for other weights than these ({renew})"
     (copy / "calibration.json").unlink()
     assert run.calibration.reason == f"this run keeps no temperature ({renew})"
-    assert run.calibration_sentence() == f"Probabilities are not calibrated: this run keeps no temperature ({renew})."
+    assert calibration_sentence(run) == f"Probabilities are not calibrated: this run keeps no temperature ({renew})."
 
 
 def test_a_report_written_anew_fits_the_temperature_anew(smoothed: Path, tmp_path: Path, visus_command: Call) -> None:

@@ -30,10 +30,10 @@ def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_pa
     broken = values.copy()
     broken[0, 0, 3] = np.nan
     first, second = list(run.predict(broken))[:2]
-    assert (first.problem, first.label, second.problem) == (
+    assert (first.error, first.label, second.error) == (
         "a value is NaN or infinite. Repair the sample, or remove it.",
-        "",
-        "",
+        None,
+        None,
     )
     problems = []
     for array in (values.astype(np.float64), values[:, :, :8], broken[:1]):
@@ -44,7 +44,7 @@ def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_pa
     none = " None of the 20 samples can be used."
     assert problems == [
         "array 1[0]: these values are float64, but this network was trained on float32. Use the same type and range." + none,
-        "array 1[0]: a sample of 8 is smaller than this network's input of 16; visus does not enlarge arrays. Resize the arrays first."
+        "array 1[0]: a sample of 8 is smaller than this network's input of 16; visus enlarges only 8-bit images, of gray or color. Resize the arrays first."
         + none,
         "array 1[0]: a value is NaN or infinite. Repair the sample, or remove it.",
     ]

@@ -70,7 +70,7 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
         (
             visus.resume,
             {},
-            "resume: missing a required argument: 'folder'. Its arguments are folder, data, network, changes, cache_dir, num_workers, on_event, should_stop, began_at, progress.",
+            "resume: missing a required argument: 'folder'. Its arguments are folder, data, network, changes, cache_dir, num_workers, on_event, should_stop, progress.",
         ),
     ],
 )
@@ -80,6 +80,98 @@ def test_an_argument_that_a_function_does_not_have_is_refused(
     with pytest.raises(UsageError) as caught:
         call(**settings)
     assert str(caught.value) == said
+
+
+RUN = visus.Run
+
+
+@pytest.mark.parametrize(
+    ("call", "settings", "said"),
+    [
+        (RUN.evaluate, {"splits": "val"}, "evaluate has no argument 'splits'. Did you mean 'split'?"),
+        (
+            RUN.evaluate,
+            {"device": "cpu"},
+            "evaluate has no argument 'device': device is an argument of visus.load. Write visus.load(folder, device='cpu').",
+        ),
+        (
+            RUN.evaluate,
+            {"bs": 8},
+            "evaluate has no argument 'bs': batch_size is a setting of the training, which a run keeps. Leave it out.",
+        ),
+        (
+            RUN.mistakes,
+            {"label_column": "kind"},
+            "mistakes has no argument 'label_column': label_column is an argument of open_data. "
+            "Write run.mistakes(data=run.open_data(path, label_column='kind')).",
+        ),
+        (
+            RUN.predict,
+            {"img_size": 32},
+            "predict has no argument 'img_size': a run keeps the preprocessing and the split of its training. Leave it out.",
+        ),
+        (RUN.predict, {"top_k": 3}, "predict has no argument 'top_k'. Did you mean 'top'?"),
+        (RUN.predict, {"path": "x"}, "predict has no argument 'path'. Did you mean 'files'?"),
+        (RUN.report, {"path": "x"}, "report has no argument 'path'. Did you mean 'data'?"),
+        (RUN.shifts, {"verbose": False}, "shifts has no argument 'verbose'. Did you mean 'progress'?"),
+        (RUN.look, {"target_class": "cat"}, "look has no argument 'target_class'. Did you mean 'target'?"),
+        (RUN.open_data, {"layouts": "NHWC"}, "open_data has no argument 'layouts'. Did you mean 'layout'?"),
+        (RUN.answers, {"splitt": "val"}, "answers has no argument 'splitt'. Did you mean 'split'?"),
+        (
+            RUN.compare,
+            {},
+            "compare: missing a required argument: 'other'. Its arguments are other, data, split, cache_dir, progress, on_event, should_stop.",
+        ),
+    ],
+)
+def test_an_argument_that_a_method_of_a_run_does_not_have_is_refused(
+    call: Callable[..., Any], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(None, **settings)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("call", "settings", "said"),
+    [
+        (visus.experiment.mlp, {"shuffled": True}, "mlp has no argument 'shuffled'. Did you mean 'shuffle_pixels'?"),
+        (visus.experiment.task, {"outputs": "x"}, "task has no argument 'outputs'. Did you mean 'output'?"),
+        (
+            visus.experiment.antialias,
+            {"epochs": 3},
+            "antialias has no argument 'epochs': it is a setting of the training. An experiment trains with the recipe of its run. Leave it out.",
+        ),
+        (
+            visus.experiment.shuffle,
+            {"name": "x"},
+            "shuffle has no argument 'name'. Known: cache_dir, device, on_event, output, progress, run, should_stop.",
+        ),
+    ],
+)
+def test_an_argument_that_an_experiment_does_not_have_is_refused(
+    call: Callable[..., Any], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        call("run", **settings)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("kind", [visus.Run, visus.Run.__mro__[1]])
+def test_every_method_of_a_run_is_checked_and_keeps_its_signature(kind: type) -> None:
+    methods = [value for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
+    assert methods
+    for method in methods:
+        assert inspect.signature(method) == inspect.signature(method.__wrapped__)
+        assert method.__doc__
+        with pytest.raises(UsageError, match="has no argument 'no_such_name'"):
+            method(None, no_such_name=1)
+
+
+def test_the_experiments_can_be_pickled() -> None:
+    for name in visus.experiment.__all__:
+        function = getattr(visus.experiment, name)
+        assert pickle.loads(pickle.dumps(function)) is function
 
 
 def test_signature_and_docstring_are_kept() -> None:
@@ -94,7 +186,7 @@ def test_signature_and_docstring_are_kept() -> None:
 def test_the_words_of_other_libraries_name_arguments() -> None:
     known = {
         name
-        for each in (visus.train, visus.open_data, visus.resume, visus.summary)
+        for each in (visus.train, visus.open_data, visus.resume, visus.summary, visus.Run.predict)
         for name in inspect.signature(each).parameters
     }
     assert {word for words in _OTHER_NAMES.values() for word in words} <= known

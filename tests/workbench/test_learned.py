@@ -184,7 +184,7 @@ def test_a_split_seed_that_would_change_nothing_is_refused(run: Path, photos: Pa
 def test_a_comparison_reports_what_a_training_took(run: Path, tmp_path: Path) -> None:
     found = compare_runs(visus.load(run), visus.load(run)).contenders[0]
     history = RunFolder.open(run).read_results()
-    seconds = [row["seconds"] for row in history]
+    seconds = [row["elapsed_seconds"] for row in history]
     assert seconds == sorted(seconds)  # they are counted from the start of the training
     assert found.seconds == seconds[-1]
     from visus.training.checkpoints import read_position

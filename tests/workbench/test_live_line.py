@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import sys
 import time
@@ -182,8 +183,7 @@ def test_a_terminal_shows_a_stage_with_its_seconds_and_clears_it(monkeypatch: py
 def test_the_line_is_cleared_while_something_else_is_printed(terminal: Terminal) -> None:
     with LiveLine(live_line.error_console()) as line:
         line.stage("decoding")
-        with line.printing():
-            terminal.write("data      levels\n")
+        line.print("data      levels")
         line.refresh()
     assert terminal.shown() == ["decoding", "data      levels\n", "decoding", ""]
 
@@ -286,11 +286,70 @@ def test_a_training_in_a_notebook_has_one_line_that_changes(
 ) -> None:
     visus.train(file, NETWORK, RECIPE, output=tmp_path)
     assert [kind for kind, _ in notebook] == ["display", *["update"] * (len(notebook) - 1)]
+    assert capsys.readouterr() == ("", "")  # nothing beside it
     texts = [text for _, text in notebook]
-    assert any(re.fullmatch(r"loss \d\.\d{3} before the first step", text) for text in texts)
-    assert any(text.startswith("epoch 1/2") for text in texts)
-    assert any(text.startswith("epoch 2/2  100 %") for text in texts)
-    assert texts[-1] == ""
+    last_lines = [text.splitlines()[-1] for text in texts if text]
+    assert any(re.fullmatch(r"loss \d\.\d{3} before the first step", line) for line in last_lines)
+    assert any(line.startswith("epoch 1/2") for line in last_lines)
+    assert any(line.startswith("epoch 2/2  100 %") for line in last_lines)
+    lines = texts[-1].splitlines()
+    assert lines[0].startswith("data      levels: 3 classes")
+    assert [line.split()[0] for line in lines if "/2 " in line[:5]] == ["1/2", "2/2"]
+    assert lines[-1].startswith("next      visus predict ") or lines[-1].startswith("          ")
+    assert max(map(len, lines)) <= live_line.NOTEBOOK_WIDTH
+    for before, after in itertools.pairwise(texts):  # what was printed stays
+        assert after.startswith(before.rpartition("\n")[0])
+
+
+def test_what_is_printed_in_a_notebook_is_drawn_even_if_it_comes_at_once(notebook: Notebook) -> None:
+    with LiveLine(live_line.error_console()) as line:
+        for number in range(50):
+            line.print(f"line {number}")
+    assert notebook[-1][1].splitlines() == [f"line {number}" for number in range(50)]
+    assert len(notebook) < 5
+
+
+def test_a_notebook_draws_what_was_printed_while_the_work_goes_on(notebook: Notebook) -> None:
+    with LiveLine(live_line.error_console()) as line:
+        time.sleep(0.3)
+        line.print("one")
+        line.print("two")
+        time.sleep(0.6)
+        assert notebook[-1][1] == "one\ntwo"
+
+
+@pytest.mark.slow
+def test_a_training_in_a_real_notebook_is_one_output_and_the_stop_button_says_how_to_go_on(
+    file: Path, tmp_path: Path
+) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    settings = (
+        f"{str(file)!r}, {NETWORK!r}, visus.Recipe(epochs=30, batch_size=8, precision='float32'), output={str(tmp_path)!r}"
+    )
+    press = "lambda event: os.kill(os.getpid(), signal.SIGINT) if type(event).__name__ == 'StepDone' else None"
+    cells = [
+        "import visus, os, signal\nfrom visus.workbench import live_line as shown\nshown.PATIENCE_S = shown.REDRAWN_S = 0.0",
+        f"run = visus.train({settings}, name='whole')",
+        f"run = visus.train({settings}, name='stopped', on_event={press})",
+        f"data = visus.open_data({str(file)!r})\ndata",
+        "run.predict(data.split('test').rows(__import__('numpy').arange(3)))",
+    ]
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+    NotebookClient(notebook, timeout=120, kernel_name="python3", allow_errors=True).execute()
+    outputs = [cell["outputs"] for cell in notebook["cells"]]
+    (whole,) = outputs[1]  # one output, which was updated
+    assert whole["output_type"] == "display_data"
+    lines = whole["data"]["text/plain"].splitlines()
+    assert lines[0].startswith("data      levels: 3 classes")
+    assert len([line for line in lines if "/30 " in line[:6]]) > 5
+    line, error = outputs[2]
+    assert line["data"]["text/plain"].splitlines()[-1] == f"next      visus.resume({str(tmp_path / 'stopped')!r})"
+    assert error["ename"] == "KeyboardInterrupt"
+    assert error["evalue"].startswith("stopped after a step; everything up to there is safe. next: visus.resume(")
+    for shown, count in ((outputs[3], 24), (outputs[4], 3)):
+        assert shown[-1]["data"]["text/html"].count("<img") == count
 
 
 @pytest.mark.slow

@@ -305,7 +305,7 @@ def test_mistakes_in_the_sample_are_reported_in_words(run: Path, tmp_path: Path)
     with pytest.raises(ImageError) as short:
         visus.look(NETWORK, f"{rows}:1", input_shape=(2, 40))
     assert str(short.value) == (
-        f"{rows}[1]: a sample of 30 is smaller than this network's input of 40; visus does not enlarge arrays. Resize the arrays first."
+        f"{rows}[1]: a sample of 30 is smaller than this network's input of 40; visus enlarges only 8-bit images, of gray or color. Resize the arrays first."
     )
     with pytest.raises(UsageError) as without:
         visus.look(NETWORK, "test:3", input_shape=(3, 10, 10))

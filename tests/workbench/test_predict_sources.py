@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.commands import Call
 
 import visus
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
-from visus.errors import UsageError
+from visus.errors import DataError, UsageError
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def files(network: visus.Run, source: object) -> list[str]:
 
 def files_and_ledger(network: visus.Run, source: object) -> tuple[list[str], Ledger]:
     predictions = network.predict(source)  # type: ignore[arg-type]
-    return [answer.file for answer in predictions if not answer.problem], predictions.ledger
+    return [answer.file for answer in predictions if not answer.error], predictions.ledger
 
 
 def test_one_file_is_one_answer(network: visus.Run, photos: Path) -> None:
@@ -106,7 +107,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row(network: visus.Run, photos: Pa
 
     monkeypatch.setattr(os, "scandir", scandir)
     first, *others = network.predict(photos)
-    assert (first.file, first.problem) == (
+    assert (first.file, first.error) == (
         str(photos / "dark"),
         "the folder cannot be listed (Permission denied). Change its permissions so that you can read it.",
     )
@@ -134,13 +135,44 @@ def test_masks_of_other_images_are_left_out_as_for_a_training(network: visus.Run
     assert ledger.reasons("left out: an image, but no sample") == {"a_mask.png": "a mask of another image"}
 
 
-def test_small_arrays_of_a_network_of_photos_have_a_remedy(network: visus.Run) -> None:
-    small, whole = np.zeros((8, 8, 3), np.uint8), np.zeros((10, 10, 3), np.uint8)
+@pytest.mark.parametrize("size", [(8, 8), (10, 10), (7, 31), (40, 25)])
+def test_an_array_is_predicted_as_the_same_image_in_a_file(
+    network: visus.Run, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    (expected,) = network.predict(tmp_path / "one.png")
+    rows = np.moveaxis(pixels, -1, 0)
+    for array in (pixels, rows, torch.from_numpy(pixels), pixels[None], rows[None]):
+        predictions = network.predict(array)
+        assert [each.probabilities for each in predictions] == [expected.probabilities]
+        assert ("resized" in predictions.ledger.counts) == (size != (10, 10))
+    labels = [expected.label]
+    assert network.evaluate((pixels[None], labels)).accuracy == 1.0
+
+
+def test_a_gray_image_with_its_channel_last_is_one_sample(tmp_path: Path) -> None:
+    for label, level in (("dark", 40), ("light", 200)):
+        (tmp_path / "gray" / label).mkdir(parents=True)
+        for number in range(20):
+            noise = np.random.default_rng([number, level]).integers(0, 30, (10, 10), dtype=np.uint8)
+            Image.fromarray(noise + np.uint8(level)).save(tmp_path / "gray" / label / f"{number}.png")
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
+    run = visus.train(tmp_path / "gray", "globalpool, linear(classes)", recipe, output=tmp_path / "runs", progress=False)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 7), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "one.png")
+    (expected,) = run.predict(tmp_path / "one.png")
+    for array in (pixels, pixels[None], pixels[..., None], pixels[None, ..., None]):
+        assert [each.probabilities for each in run.predict(array)] == [expected.probabilities]
+
+
+def test_small_arrays_that_are_no_8_bit_images_have_a_remedy(network: visus.Run) -> None:
+    problem = "these values are float32, but this network was trained on uint8. Use the same type and range."
+    small, whole = np.zeros((8, 8, 3), np.float32), np.zeros((10, 10, 3), np.uint8)
     with pytest.raises(UsageError) as caught:
         list(network.predict(small))
-    problem = "a sample of 8 x 8 is smaller than this network's input of 10 x 10; visus does not enlarge arrays. Give the files, or resize the arrays first."
     assert str(caught.value) == f"array 1: {problem}"
-    assert [answer.problem for answer in network.predict([small, small, whole, small])] == [problem, problem, "", problem]
+    assert [answer.error for answer in network.predict([small, small, whole, small])] == [problem, problem, None, problem]
 
 
 def test_a_prediction_is_not_chosen_by_its_place(network: visus.Run) -> None:
@@ -152,14 +184,19 @@ def test_a_prediction_is_not_chosen_by_its_place(network: visus.Run) -> None:
 
 
 def test_the_one_path_that_is_named_must_be_there(network: visus.Run, photos: Path) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(DataError) as caught:
         network.predict(photos / "darc")
     assert str(caught.value) == f"{photos / 'darc'}: there is no such file or folder. Did you mean '{photos / 'dark'}'?"
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(DataError) as caught:
         network.predict(f"{photos}/*.gif")
     assert str(caught.value) == f"{photos}/*.gif: no file matches this pattern."
+    with pytest.raises(DataError) as caught:
+        network.predict(["nowhere", "*.nothing"])
+    assert str(caught.value) == (
+        "2 mistakes:\n  - nowhere: there is no such file or folder.\n  - *.nothing: no file matches this pattern."
+    )
     first, second = network.predict([photos / "darc", photos / "dark" / "00.png"])
-    assert (first.problem, second.problem) == ("there is no such file or folder.", "")
+    assert (first.error, second.error) == ("there is no such file or folder.", None)
 
 
 def test_an_image_of_pillow_is_refused_with_the_remedy(network: visus.Run) -> None:

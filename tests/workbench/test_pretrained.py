@@ -18,7 +18,9 @@ import visus.cli
 from visus.data.survey import Survey
 from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
+from visus.training.checkpoints import Position, read_position
 from visus.training.events import HeadFitted, StartScored, StepDone
+from visus.training.selection import Selection
 from visus.workbench.train.events import DataOpened, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
 from visus.workbench.train.training import train
@@ -227,6 +229,38 @@ def test_a_file_of_weights_is_what_the_training_begins_with(photos: Path, run: P
     assert (facts["file"], facts["left_new"]) == (str(file), [])
     told = (again.folder / "README.md").read_text()
     assert "Training started from the weights in mine.pt. Its validation accuracy was" in told
+
+
+def network_line(run: visus.Run) -> str:
+    assert repr(run).count("\n") == 3
+    return repr(run).splitlines()[1].strip()
+
+
+def test_a_run_says_what_became_of_the_weights_that_it_started_from(photos: Path, file: Path, tmp_path: Path) -> None:
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9)
+    kept = train(photos, DESIGN, recipe, weights=file, output=tmp_path, name="kept", progress=False)
+    assert network_line(kept).endswith(" parameters, the weights in mine.pt, unchanged")
+    assert network_line(visus.load(kept.folder, which="last")).endswith(" parameters, started from the weights in mine.pt")
+    weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
+    headed = train(
+        photos, DESIGN, recipe, weights=tmp_path / "five.safetensors", output=tmp_path, name="head", progress=False
+    )
+    assert network_line(headed).endswith(" parameters, the weights in five.safetensors, with only the head trained")
+    position = read_position(headed.folder / "checkpoint" / "last.safetensors")
+    assert position.best_epoch == -1
+    new = train(photos, DESIGN, recipe, output=tmp_path, name="new", progress=False)
+    assert network_line(new).endswith(" parameters")
+    (kept.folder / "checkpoint" / "last.safetensors").unlink()
+    assert network_line(kept).endswith(" parameters, started from the weights in mine.pt")
+
+
+def test_a_run_says_that_it_was_fine_tuned(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(visus.network(DESIGN, (3, 10, 10), 2).state_dict(), tmp_path / "bad.pt")
+    recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9)
+    tuned = train(photos, DESIGN, recipe, weights=tmp_path / "bad.pt", output=tmp_path, progress=False)
+    assert network_line(tuned).endswith(" parameters, the weights in bad.pt, with only the head trained")
+    monkeypatch.setattr("visus.workbench.runs.saved.read_position", lambda path: Position(selection=Selection(best_epoch=0)))
+    assert network_line(tuned).endswith(" parameters, fine-tuned from the weights in bad.pt")
 
 
 def test_the_order_of_the_last_layer_is_reported_where_others_sort_names_otherwise(tmp_path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
+import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,10 @@ import torch
 import visus
 from visus.data.opened import open_scoring_data
 from visus.errors import UsageError
+from visus.training.checkpoints import Position
 from visus.training.recipe import Recipe
+from visus.units import write_share
+from visus.workbench.runs.predict import Prediction
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -73,6 +80,78 @@ def test_mistakes_shifts_and_comparisons_print_in_a_few_lines(run: visus.Run) ->
     assert repr(mistakes).splitlines()[1].split() == ["wrong", str(mistakes.num_wrong)]
     assert repr(shifts).splitlines()[0] == f"Shifts of {num_samples} images of the test split"
     assert repr(comparison).splitlines()[0] == f"Comparison on {num_samples} images of the test split"
+
+
+# ---- in a notebook ----
+
+
+def captions(shown: str) -> list[str]:
+    return re.findall(r"<figcaption[^>]*>([^<]*)", shown)
+
+
+def test_mistakes_show_their_samples_in_a_notebook(run: visus.Run, file: Path) -> None:
+    found = run.mistakes(file)
+    kinds = (found.confident_wrong, found.suspicious, found.unsure_right)
+    assert any(kinds)
+    expected = [each for kind in kinds for each in kind[:8]]
+    assert len(captions(found._repr_html_())) == len(expected)
+    assert all(shown.startswith(each.label) for shown, each in zip(captions(found._repr_html_()), expected, strict=True))
+    part = run.open_data(file).split("test")
+    for place, pixels in found.pixels.items():
+        np.testing.assert_array_equal(pixels, part.rows(np.array([place]))[0])
+    assert "pixels" not in found.to_json()
+
+
+def test_predictions_show_their_first_samples_in_a_notebook_and_are_still_returned_from_the_first(run: visus.Run) -> None:
+    x, _ = images(30)
+    expected = list(run.predict(x))
+    predictions = run.predict(x)
+    assert next(predictions) == expected[0]
+    shown = predictions._repr_html_()
+    assert captions(shown) == [f"{each.label}, {write_share(each.probability)}" for each in expected[1:25]]
+    assert "the first 24 predictions" in shown
+    assert predictions._repr_html_() == shown
+    assert list(predictions) == expected[1:]
+    assert predictions._repr_html_().count("<img") == 0
+
+
+def test_a_failed_prediction_is_shown_with_its_reason(run: visus.Run, tmp_path: Path) -> None:
+    (tmp_path / "bad.jpg").write_text("this is text, not an image")
+    shown = run.predict([images(1)[0][0], tmp_path / "bad.jpg"])._repr_html_()
+    assert captions(shown)[1].startswith("no prediction: the file holds text")
+
+
+def test_an_error_that_a_notebook_has_shown_is_still_raised(run: visus.Run) -> None:
+    predictions = run.predict([images(1)[0][0], np.zeros((8, 8, 8), np.uint8)])
+    said = "array 2: an array of 8 x 8 x 8 does not fit a network for 3 x 8 x 8."
+    assert said in predictions._repr_html_()
+    with pytest.raises(UsageError) as caught:
+        list(predictions)
+    assert str(caught.value) == said
+
+
+# ---- predictions ----
+
+
+def test_a_prediction_prints_all_of_its_classes(run: visus.Run) -> None:
+    (found,) = run.predict(images(1)[0], top=3)
+    pairs = zip(found.labels, found.probabilities, strict=True)
+    assert repr(found) == f"Prediction(array 1[0]: {'; '.join(f'{label}, {write_share(share)}' for label, share in pairs)})"
+    many = Prediction("a.png", tuple("abcdefgh"), (0.125,) * 8)
+    assert repr(many).endswith("e, 12.5 %; and 3 more)")
+
+
+# ---- names ----
+
+
+def test_dir_lists_public_names_alone(run: visus.Run, file: Path) -> None:
+    results = (run, run.scores, visus.open_data(file), visus.summary("lenet5", (1, 28, 28), 10), run.mistakes(), run.history)
+    for result in (*results, visus.look(run, images(1)[0][0])):
+        names = dir(result)
+        assert [name for name in names if name.startswith("_")] == []
+        assert set(vars(result)) - {name for name in vars(result) if name.startswith("_")} <= set(names)
+        assert "to_json" in names or result in (run, results[2], results[5])
+    assert "evaluate" in dir(run)
 
 
 # ---- arrays and paths alike ----
@@ -137,8 +216,22 @@ def test_the_history_of_a_run_is_that_of_its_file(run: visus.Run) -> None:
     assert repr(history).splitlines()[0] == f"History of {len(rows)} epochs"
     assert repr(history).count("\n") <= 6
     assert history._repr_html_().count("<tr>") >= len(rows)
+    assert list(history["elapsed_seconds"]) == sorted(history["elapsed_seconds"])
     with pytest.raises(UsageError) as caught:
         history["val_acuracy"]
     assert str(caught.value).startswith(
-        "unknown column 'val_acuracy'. Did you mean 'val_accuracy'? Known: epoch, img_size, "
+        "unknown column 'val_acuracy'. Did you mean 'val_accuracy'? Known: elapsed_seconds, epoch, img_size, "
     )
+
+
+def test_the_history_of_a_run_of_before_is_read_and_its_training_resumed(run: visus.Run, tmp_path: Path) -> None:
+    old = Path(shutil.copytree(run.folder, tmp_path / "old"))
+    table = old / "results.csv"
+    assert ",elapsed_seconds," in table.read_text()
+    table.write_text(table.read_text().replace(",elapsed_seconds,", ",seconds,"))
+    assert visus.load(old).history == run.history
+    history = [
+        {"seconds" if name == "elapsed_seconds" else name: value for name, value in row.items()} for row in run.history
+    ]
+    position = Position(history=history)
+    assert Position.from_json(json.loads(json.dumps(dataclasses.asdict(position)))).history == list(run.history)

@@ -29,7 +29,7 @@ def epoch(number: int, size: int = 28, *, is_averaged: bool = False, is_best: bo
         "val_loss": 1.2684 if val == val else math.nan,
         "val_accuracy": val,
         "samples_per_second": 7169.4,
-        "seconds": 1.0,
+        "elapsed_seconds": 1.0,
     }
     return EpochDone(number - 1, row, is_best, 42.0 if number < 9 else 0.0, is_averaged)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -132,8 +133,9 @@ def test_predict_reports_why_an_sample_has_no_answer(run: Path, tmp_path: Path) 
     Image.new("RGB", (10, 10)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:40])
     answer = next(iter(visus.load(run).predict([tmp_path / "a.png"])))
-    assert (answer.label, answer.probability) == ("", 0.0)
-    assert answer.problem
+    assert answer.label is None
+    assert math.isnan(answer.probability)
+    assert answer.error
 
 
 def test_predict_names_what_holds_no_sample_and_goes_on(run: Path, tmp_path: Path) -> None:
@@ -150,13 +152,13 @@ def test_predict_names_what_holds_no_sample_and_goes_on(run: Path, tmp_path: Pat
     ]
     empty, *others, answer = loaded.predict(named)
     assert (empty.file, empty.labels) == (str(tmp_path / "empty"), ())
-    assert empty.problem.startswith("this folder has no file that this network reads (.")
-    assert [(each.file, each.problem) for each in others] == [
+    assert empty.error.startswith("this folder has no file that this network reads (.")
+    assert [(each.file, each.error) for each in others] == [
         (str(tmp_path / "other.npz"), "this file has no array x, images, x_test or test_images; it has z."),
         (str(tmp_path / "bad.npy"), "this is not a readable NumPy file of plain numbers."),
         (str(tmp_path / "none.png"), "there is no such file or folder."),
     ]
-    assert (answer.file, answer.problem, len(answer.labels)) == ("array 5", "", 1)
+    assert (answer.file, answer.error, len(answer.labels)) == ("array 5", None, 1)
     with pytest.raises(UsageError) as caught:
         list(loaded.predict([np.zeros((3, 10))]))
     assert str(caught.value) == "array 1: an array of 3 x 10 does not fit a network for 3 x 10 x 10."
@@ -171,7 +173,7 @@ def test_a_image_for_a_network_of_volumes_is_answered_with_the_reason(tmp_path: 
     run = visus.train(tmp_path / "v.npz", None, RECIPE.replace(epochs=1), output=tmp_path)
     Image.new("L", (6, 6)).save(tmp_path / "a.png")
     answer = next(iter(run.predict([tmp_path / "a.png"])))
-    assert answer.problem == "this network reads volumes of 1 x 6 x 6 x 6 from NPZ or NPY files, and this is an image."
+    assert answer.error == "this network reads volumes of 1 x 6 x 6 x 6 from NPZ or NPY files, and this is an image."
 
 
 def test_evaluating_an_empty_split_says_which_option_to_use(other_photos: Path, run: Path) -> None:

@@ -284,6 +284,7 @@ def evaluate(
         from visus.cli.show import show, warn
         from visus.workbench.data_check import data_notes
         from visus.workbench.runs.run import load
+        from visus.workbench.runs.saved import calibration_sentence
 
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -313,7 +314,7 @@ def evaluate(
         found = ({"shifts": moved.to_json()} if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
         print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
     else:
-        show((*scores.text(), f"note: {loaded.calibration_sentence(raw=raw)}"))
+        show((*scores.text(), f"note: {calibration_sentence(loaded, raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
         if wrong is None:
             show((f"next: visus evaluate {shlex.quote(str(run))} --mistakes",))

@@ -21,6 +21,7 @@ from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 from visus.errors import refuse_with
 from visus.workbench.live_line import showing_work
+from visus.workbench.running_command import running
 
 if TYPE_CHECKING:
     from visus.design.mlp_equivalents import Twins
@@ -155,13 +156,13 @@ def _screen(quiet: bool) -> Iterator[Screen]:
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.workbench.screen import Screen
 
-    with contextlib.redirect_stdout(sys.stderr), Screen(quiet, has_next=False) as screen:
+    command = shlex.join(["visus", *sys.argv[1:]])
+    with contextlib.redirect_stdout(sys.stderr), Screen(quiet, has_next=False) as screen, running(command):
         yield screen
 
 
 def _given(screen: Screen, output: Path | None, device: str | None, cache_dir: Path | None) -> dict[str, Any]:
-    command = shlex.join(["visus", *sys.argv[1:]])
-    return {"output": output, "device": device, "cache_dir": cache_dir, "on_event": screen.show, "command": command}
+    return {"output": output, "device": device, "cache_dir": cache_dir, "on_event": screen.show}
 
 
 def _show(found: Comparison | Antialiased | TaskComparison | Twins, *, as_json: bool) -> None:

@@ -10,12 +10,12 @@ from typing import Any, TextIO
 
 from visus.cli.show import warn
 from visus.cli.streams import print_json
-from visus.errors import DataError, join_messages, printable
-from visus.files import closest_path, csv_text
+from visus.errors import printable
+from visus.files import csv_text
 from visus.training.runs import RunFolder
 from visus.workbench.live_line import showing_work
 from visus.workbench.runs.predict import Predictions
-from visus.workbench.runs.predict_inputs import is_there, why_missing
+from visus.workbench.runs.predict_inputs import refuse_missing
 from visus.workbench.runs.run import Prediction, load
 
 
@@ -25,33 +25,22 @@ def predict_and_print(
     """Print a prediction for every sample; unreadable samples go to stderr.
 
     Returns: The exit code: 1 if any sample could not be read, else 0.
-    """
-    data = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
-        # stdout is for the result; what a person's own module prints is none
-        on_event = live.enter_context(showing_work("opening the run", quiet=quiet))
-        if not as_json:
-            _refuse_missing(run, files)
-        predictions = load(run, device=device).predict(files, top=top, raw=raw, on_event=on_event)
-        num_unread = _print(predictions, top, data, live, as_json=as_json)
-    if not quiet:
-        warn(tuple(predictions.sentences()), "")
-    return 1 if num_unread else 0
-
-
-def _refuse_missing(run: Path, files: Sequence[str]) -> None:
-    """Raise an error before the network is loaded if none of the files exists.
 
     Raises:
         RunError: the run cannot be opened.
         DataError: none of the files exists.
     """
-    RunFolder.open(run)
-    if any(is_there(Path(name)) for name in files):
-        return
-    hint = closest_path(Path(files[0])) if len(files) == 1 else ""
-    missing = [f"{printable(name)}: {why_missing(Path(name))}{hint}" for name in files]
-    raise DataError(join_messages(missing))
+    data = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
+        # stdout is for the result; what a person's own module prints is none
+        on_event = live.enter_context(showing_work("opening the run", quiet=quiet))
+        RunFolder.open(run)
+        refuse_missing(files)  # before the network is loaded
+        predictions = load(run, device=device).predict(files, top=top, raw=raw, on_event=on_event)
+        num_unread = _print(predictions, top, data, live, as_json=as_json)
+    if not quiet:
+        warn(tuple(predictions.sentences()), "")
+    return 1 if num_unread else 0
 
 
 def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:
@@ -63,11 +52,11 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
     listed: list[dict[str, Any]] = []
     header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank)), "error"]
     for answer in predictions:
-        if (not as_json and data.isatty()) or answer.problem:
+        if (not as_json and data.isatty()) or answer.error:
             live.close()
-        if answer.problem:
+        if answer.error:
             num_unread += 1
-            sys.stderr.write(f"error: {printable(answer.file)}: {answer.problem}\n")
+            sys.stderr.write(f"error: {printable(answer.file)}: {answer.error}\n")
         if as_json:
             listed.append(_as_dict(answer, top))
         else:
@@ -79,7 +68,7 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
                 for pair in zip(answer.labels, answer.probabilities, strict=True)
                 for cell in (pair[0], f"{pair[1]:.6f}")
             ]
-            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top)), answer.problem]]))
+            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top)), answer.error or ""]]))
     live.close()
     if header and not as_json:
         data.write(csv_text([header]))
@@ -95,11 +84,10 @@ def _columns(rank: int) -> tuple[str, str]:
 def _as_dict(answer: Prediction, top: int) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "file": answer.file,
-        "label": answer.label or None,
-        "probability": answer.probability if answer.labels else None,
+        "label": answer.label,
+        "probability": None if answer.error else answer.probability,
+        "error": answer.error,
     }
-    if answer.problem:
-        facts["problem"] = answer.problem
     if top > 1:
         facts["top"] = [
             {"label": label, "probability": share} for label, share in zip(answer.labels, answer.probabilities, strict=True)

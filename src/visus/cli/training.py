@@ -13,7 +13,6 @@ import typer
 
 from visus.cli.clock import CLOCK
 from visus.cli.settings import option_of
-from visus.cli.stop_on_signal import StopOnSignal
 from visus.cli.stopping import CODE, print_when_stopped
 from visus.cli.streams import print_json
 from visus.data.images.fit import ResizeMode
@@ -27,8 +26,10 @@ from visus.networks.machine import choose
 from visus.training.distribution import Group, join_group, report_first_error
 from visus.training.recipe import Recipe
 from visus.workbench.callable_names import refuse_nearly_callable
+from visus.workbench.running_command import running
 from visus.workbench.screen import Screen
 from visus.workbench.train.starts import choice_of
+from visus.workbench.train.stop_on_signal import StopOnSignal
 from visus.workbench.train.training import resume, train
 
 
@@ -106,7 +107,8 @@ def train_and_print(
     group = join_group()
     on_stop = print_when_stopped(stop.sentence if group.is_first else str)
     screen = Screen(quiet or not group.is_first, verbose=verbose)
-    with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop:
+    command = running(shlex.join([*_launched(group), "visus", *sys.argv[1:]]), CLOCK.began)
+    with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop, command:
 
         def follow(event: object) -> None:
             stop.follow(event)
@@ -125,7 +127,6 @@ def train_and_print(
                 num_workers=options.num_workers,
                 on_event=follow,
                 should_stop=stop,
-                began_at=CLOCK.began,
             )
         else:
             recipe = _recipe(config, given, screen)
@@ -147,8 +148,6 @@ def train_and_print(
                 name=name,
                 on_event=follow,
                 should_stop=stop,
-                command=shlex.join([*_launched(group), "visus", *sys.argv[1:]]),
-                began_at=CLOCK.began,
             )
     if not group.is_first:
         return

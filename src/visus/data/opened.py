@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.batches import Part
+from visus.data.contact_sheet import Captioned, contact_sheet, spread
 from visus.data.images.fit import RESIZE_MODES, ResizeMode
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
@@ -27,7 +28,7 @@ from visus.data.survey import InputChooser, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
 from visus.tables import Described, Table, listed
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape, write_split
 
 FAR_FROM_ZERO = 2**20  # standard deviations; float32 (24 bits) would leave 16 levels per standard deviation
 IMBALANCE = 3.0
@@ -89,6 +90,18 @@ class Data(Described):
         counts = [self.class_counts(split) for split in SPLITS]
         rows = tuple((name, *(f"{each[name]:,}" for each in counts)) for name in self.classes)
         return (("samples of each class", Table(rows, ("class", *SPLITS), (1, 2, 3))),)
+
+    def _sheet(self) -> str:
+        name = next((each for each in SPLITS if len(self.split(each))), SPLITS[0])
+        part = self.split(name)
+        places = spread(part.labels)
+        samples = [
+            Captioned(values, self.classes[part.labels[place]], part.names[place])
+            for place, values in zip(places, part.rows(places).numpy(), strict=True)
+        ]
+        shown = f"{len(samples):,} of " if len(samples) < len(part) else ""
+        whole = write_split("all" if self.is_whole else name)
+        return contact_sheet(f"{shown}{write_number_of(len(part), self.noun)} of {whole}", samples)
 
     @property
     def short_name(self) -> str:

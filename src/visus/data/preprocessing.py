@@ -158,28 +158,54 @@ class Preprocessing:
         return bool(same_side and far > 1.5 * deviation and abs(255 - plane.mean() - mean) < 0.25 * far)
 
     def fit_array(self, rows: Pixels) -> Pixels:
-        """Resize rows of an array file, shape (N, C, *), by averaging areas.
+        """Resize rows of an array, shape (N, C, *).
+
+        Rows of 8-bit images for a network of image files are resized as files are, so an array and the PNG file of the same pixels give the same
+        numbers. A network of arrays averages areas, as its training did; 8-bit images that are too small for it are resized as files are. Signals,
+        volumes and other data types are not enlarged: how values between two measurements are to be made up is known for images only.
 
         Raises:
-            ImageError: the channels, axes or dtype differ, the rows are smaller than the input, or a value is not finite.
+            ImageError: the channels, axes or dtype differ, the rows are smaller than the input and not enlarged, or a value is not finite.
         """
+        return self._fit_rows(rows)[0]
+
+    def fit_row(self, row: Pixels, ledger: Ledger, name: str) -> Pixels:
+        """One row of an array, shape (C, *), as ``fit_array`` resizes it; the changes are noted on the ledger.
+
+        Raises:
+            ImageError: as for ``fit_array``.
+        """
+        rows, actions = self._fit_rows(row[None])
+        for action in actions:
+            ledger.note(action, name)
+        fitted: Pixels = rows[0]
+        return fitted
+
+    def _fit_rows(self, rows: Pixels) -> tuple[Pixels, tuple[str, ...]]:
+        """The resized rows, contiguous so that a network rounds alike for every order of the axes, and what was done to each."""
         wanted = " x ".join(map(str, self.input_shape))
         if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
             found = " x ".join(map(str, rows.shape[1:]))
             raise ImageError(f"a sample of {found} does not fit this network's input of {wanted} (channels first).")
-        if any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True)):
-            found = write_shape(rows.shape[2:])
-            remedy = "Give the files, or resize the arrays first." if self.kind == "images" else "Resize the arrays first."
-            raise ImageError(
-                f"a sample of {found} is smaller than this network's input of {write_shape(self.size)}; visus does not enlarge arrays. {remedy}"
-            )
         if rows.dtype != np.dtype(self.dtype):
             raise ImageError(
                 f"these values are {rows.dtype}, but this network was trained on {self.dtype}. Use the same type and range."
             )
+        is_smaller = any(wanted > length for wanted, length in zip(self.size, rows.shape[2:], strict=True))
+        if self.is_image_like and rows.size and (is_smaller or self.kind == "images"):
+            if rows.shape[2:] == self.size:
+                return np.ascontiguousarray(rows), ()
+            fitted = [images.fit(row, self.channels, self.size, self.resize_mode) for row in rows]
+            return np.stack([row for row, _ in fitted]), fitted[0][1]
+        if is_smaller:
+            found = write_shape(rows.shape[2:])
+            raise ImageError(
+                f"a sample of {found} is smaller than this network's input of {write_shape(self.size)}; visus enlarges only 8-bit images, of gray "
+                "or color. Resize the arrays first."
+            )
         if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
             raise ImageError("a value is NaN or infinite. Repair the sample, or remove it.")
-        return shrink_images(rows, self.size)
+        return np.ascontiguousarray(shrink_images(rows, self.size)), () if rows.shape[2:] == self.size else ("resized",)
 
     def _decode_size(self) -> tuple[int, int] | None:
         return (self.size[0], self.size[1]) if len(self.size) == 2 else None

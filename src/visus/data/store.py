@@ -34,7 +34,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import ShortFields
 from visus.units import write_bytes, write_share
 
-FORMAT = 3  # version of the entries; increase it if their format or the decoded values change
+FORMAT = 4  # version of the entries; increase it if their format or the decoded values change
 MAX_UNREADABLE = 0.05
 MAX_REASONS_SHOWN = 4
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
 
+from visus.data.contact_sheet import Captioned, contact_sheet
+from visus.examine.layer_calls import Array
 from visus.tables import Described, Table, Text, notes
 from visus.units import write_number_of, write_share, write_split
+
+MAX_DRAWN: Final = 8
+"""Samples of each kind that a notebook draws."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,7 @@ class MistakeReport(Described):
         feature_layer: the layer whose inputs are the features that were compared; empty if none were.
         num_compared, num_training: training samples that were compared, and training samples in all.
         notes: notes for the reader.
+        pixels: stored values of some of the samples by their ``place``, which a notebook draws.
 
     >>> mistakes.num_wrong == len(mistakes.confident_wrong)
     True
@@ -95,6 +101,7 @@ class MistakeReport(Described):
     num_compared: int = 0
     num_training: int = 0
     notes: tuple[str, ...] = ()
+    pixels: Mapping[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         title = f"Mistakes on {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
@@ -106,13 +113,31 @@ class MistakeReport(Described):
         return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
-        groups = (("most confident wrong answers", self.confident_wrong), ("labels that may be wrong", self.suspicious))
         return tuple(
             (title, table)
-            for title, samples in groups
+            for title, samples in self._groups()[:2]
             for table in _sample_table("", samples)[1:]
             if isinstance(table, Table)
         )
+
+    def _groups(self) -> tuple[tuple[str, tuple[ShownSample, ...]], ...]:
+        """Samples with the words above them."""
+        return (
+            ("most confident wrong answers", self.confident_wrong),
+            ("labels that may be wrong", self.suspicious),
+            ("least confident right answers", self.unsure_right),
+        )
+
+    def _sheet(self) -> str:
+        sheets = []
+        for title, samples in self._groups():
+            drawn = [
+                Captioned(self.pixels[each.place], _caption(each), each.sample)
+                for each in samples[:MAX_DRAWN]
+                if each.place in self.pixels
+            ]
+            sheets.append(contact_sheet(title, drawn))
+        return "".join(sheets)
 
     def shown(self) -> Iterator[ShownSample]:
         """All samples in the report, some of them more than once.
@@ -167,7 +192,25 @@ class MistakeReport(Described):
         >>> mistakes.to_json()["split"]
         'test'
         """
-        return asdict(self)
+        facts = asdict(replace(self, pixels={}))
+        del facts["pixels"]
+        return facts
+
+
+def drawn_places(report: MistakeReport) -> list[int]:
+    """The places of the samples that a notebook draws: the first ones of each kind.
+
+    >>> sorted(mistakes.pixels) == sorted(drawn_places(mistakes))
+    True
+    """
+    groups = (report.confident_wrong, report.suspicious, report.unsure_right)
+    return list(dict.fromkeys(each.place for samples in groups for each in samples[:MAX_DRAWN]))
+
+
+def _caption(sample: ShownSample) -> str:
+    """The label of a sample, and its prediction where it differs."""
+    predicted = f", predicted as {sample.answer}" if sample.answer != sample.label else ""
+    return f"{sample.label}{predicted}, {write_share(sample.probability)}"
 
 
 def _sample_table(title: str, samples: Sequence[ShownSample]) -> list[str | Table]:

@@ -22,6 +22,7 @@ from torch import nn
 from visus.errors import RunError, WeightsError
 from visus.files import write_file
 from visus.networks.states import plain_state, put_other_state, state_of
+from visus.training.runs import current_columns
 from visus.training.selection import Selection
 
 FORMAT = "visus checkpoint 2"
@@ -71,7 +72,8 @@ class Position:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Position:
         """The inverse of ``dataclasses.asdict``."""
-        return cls(**facts | {"selection": Selection.from_json(facts["selection"])})
+        history = [current_columns(row) for row in facts["history"]]
+        return cls(**facts | {"history": history, "selection": Selection.from_json(facts["selection"])})
 
 
 def write_checkpoint(
@@ -175,10 +177,10 @@ def read_position(path: Path) -> Position:
         RunError: there is no checkpoint.
         WeightsError: the file is damaged.
     """
-    return Position.from_json(_read(path)[1]["position"])
+    return Position.from_json(_read(path, with_tensors=False)[1]["position"])
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+def _read(path: Path, *, with_tensors: bool = True) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     if not path.is_file():
         raise RunError(
             "there is no checkpoint here, so this training cannot resume. Start it again without --resume.", where=str(path)
@@ -186,7 +188,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {})["visus"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+            names = file.keys() if with_tensors else ()
+            tensors = {name: file.get_tensor(name) for name in names}
         if header["format"] != FORMAT:
             raise KeyError(header["format"])
     except (safetensors.SafetensorError, KeyError, ValueError, OSError) as error:

@@ -345,7 +345,7 @@ class Training:
             "val_loss": val_loss,
             "val_accuracy": predictions.accuracy,
             "learning_rate": self._learning_rate(),
-            "seconds": at.elapsed_s,
+            "elapsed_seconds": at.elapsed_s,
             "samples_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
         is_kept = at.selection.judge(at.epoch, phase, predictions.accuracy, predictions)

@@ -418,6 +418,8 @@ def _as_number(value: Any) -> Any:
 
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in dataclasses.fields(Recipe)}
+CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
+"""The settings that may change in a resumed training."""
 _TYPES = get_type_hints(Recipe)
 OTHER_NAMES = {
     **dict.fromkeys(("lr", "lr_max", "base_lr"), "learning_rate"),

@@ -31,9 +31,19 @@ RESULT_COLUMNS = (
     "val_loss",
     "val_accuracy",
     "learning_rate",
-    "seconds",
+    "elapsed_seconds",
     "samples_per_second",
 )
+_FORMER_COLUMNS = {"seconds": "elapsed_seconds"}
+
+
+def current_columns(row: Mapping[str, float]) -> dict[str, float]:
+    """A row of ``results.csv`` with the names of its columns as they are now; runs of before have former names.
+
+    >>> current_columns({"epoch": 1.0, "seconds": 20.0})
+    {'epoch': 1.0, 'elapsed_seconds': 20.0}
+    """
+    return {_FORMER_COLUMNS.get(name, name): value for name, value in row.items()}
 
 
 @dataclass(frozen=True)
@@ -143,7 +153,7 @@ class RunFolder:
             return ()
         rows = csv.DictReader(io.StringIO(self.read_text("results.csv")))
         try:
-            return tuple({name: float(value) for name, value in row.items()} for row in rows)
+            return tuple(current_columns({name: float(value) for name, value in row.items()}) for row in rows)
         except (TypeError, ValueError) as error:
             raise RunError(
                 "results.csv is damaged. Put it back, or train again with visus train.", where=str(self.path)
@@ -211,12 +221,12 @@ class RunFolder:
 
 
 def training_seconds(history: Sequence[Mapping[str, float]]) -> float:
-    """Duration of a training in seconds: the last value of the column ``seconds``, which counts from the start.
+    """Duration of a training in seconds: the last value of the column ``elapsed_seconds``, which counts from the start.
 
-    >>> training_seconds([{"epoch": 1, "seconds": 20.0}, {"epoch": 2, "seconds": 41.0}])
+    >>> training_seconds([{"epoch": 1, "elapsed_seconds": 20.0}, {"epoch": 2, "elapsed_seconds": 41.0}])
     41.0
     """
-    return history[-1].get("seconds", 0.0) if history else 0.0
+    return history[-1].get("elapsed_seconds", 0.0) if history else 0.0
 
 
 def _create_free_folder(path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from visus.errors import UsageError, closest_name, join_messages
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
+_Class = TypeVar("_Class", bound=type)
 
 
 def checked(function: _Function) -> _Function:
@@ -26,7 +27,8 @@ def checked(function: _Function) -> _Function:
     @functools.wraps(function)
     def called(*given: Any, **named: Any) -> Any:
         known = _names(signature)
-        if mistakes := [_unknown(function.__name__, known, name, named[name]) for name in named if name not in known]:
+        describe = _unknown_of_run if "self" in signature.parameters else _unknown
+        if mistakes := [describe(function.__name__, known, name, named[name]) for name in named if name not in known]:
             raise UsageError(join_messages(mistakes))
         try:
             signature.bind(*given, **named)
@@ -37,9 +39,22 @@ def checked(function: _Function) -> _Function:
     return called  # type: ignore[return-value]
 
 
+def checked_methods(kind: _Class) -> _Class:
+    """The class; its public methods raise a ``UsageError`` as functions that are ``checked`` do.
+
+    >>> run.mistakes(limits=3)
+    Traceback (most recent call last):
+    visus.errors.UsageError: mistakes has no argument 'limits'. Did you mean 'limit'?
+    """
+    for name, method in list(vars(kind).items()):
+        if inspect.isfunction(method) and not name.startswith("_"):
+            setattr(kind, name, checked(method))
+    return kind
+
+
 def _names(signature: inspect.Signature) -> list[str]:
     """The names that a call may use; where it takes further settings, they are those of ``open_data``."""
-    kinds = {name: each.kind for name, each in signature.parameters.items()}
+    kinds = {name: each.kind for name, each in signature.parameters.items() if name != "self"}
     own = [name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD]
     if len(own) == len(kinds):
         return own
@@ -52,10 +67,9 @@ def _signature_of_open_data() -> inspect.Signature:
 
 def _unknown(function: str, known: list[str], name: str, value: object) -> str:
     """The message for an argument that a function does not have."""
-    from visus.training.recipe import FIELDS, OTHER_NAMES
+    from visus.training.recipe import FIELDS
 
-    words = _OTHER_NAMES.get(name, (OTHER_NAMES.get(name, name),))
-    meant = next((word for word in words if word in known), words[0])
+    meant = _meant(name, known)
     found = f"{function} has no argument {name!r}"
     if meant in known:
         return f"{found}. Did you mean {meant!r}?"
@@ -73,11 +87,49 @@ def _unknown(function: str, known: list[str], name: str, value: object) -> str:
     return f"{found}. Known: {', '.join(sorted(known))}."
 
 
+def _unknown_of_run(function: str, known: list[str], name: str, value: object) -> str:
+    """The message for an argument that a method of a run does not have; a run has its own network, recipe and preprocessing."""
+    from visus.training.recipe import FIELDS
+
+    meant = _meant(name, known)
+    found = f"{function} has no argument {name!r}"
+    guess = meant if meant in known else closest_name(name, known)
+    if meant in _parameters("visus.workbench.runs.run", "load"):
+        return f"{found}: {meant} is an argument of visus.load. Write visus.load(folder, {meant}={value!r})."
+    if meant in FIELDS and meant not in known:
+        return f"{found}: {meant} is a setting of the training, which a run keeps. Leave it out."
+    if guess is not None:
+        return f"{found}. Did you mean {guess!r}?"
+    if meant in _parameters("visus.workbench.runs.saved", "SavedRun", "open_data") and "data" in known:
+        return f"{found}: {meant} is an argument of open_data. Write run.{function}(data=run.open_data(path, {meant}={value!r}))."
+    if meant in _signature_of_open_data().parameters and meant != "path":
+        return f"{found}: a run keeps the preprocessing and the split of its training. Leave it out."
+    return f"{found}. Known: {', '.join(sorted(known))}."
+
+
+def _meant(name: str, known: list[str]) -> str:
+    """The argument of visus for a name that is a word of another library; else the name."""
+    from visus.training.recipe import OTHER_NAMES
+
+    words = _OTHER_NAMES.get(name, (OTHER_NAMES.get(name, name),))
+    return next((word for word in words if word in known), words[0])
+
+
+def _parameters(module: str, *path: str) -> list[str]:
+    """The names of the arguments of a function or a method."""
+    found: Any = import_module(module)
+    for part in path:
+        found = getattr(found, part)
+    return _names(inspect.signature(found))
+
+
 def _place_of_setting(known: list[str], setting: str, value: object) -> str:
     """Where a call takes a setting of the training."""
+    if known[0] == "run":
+        return "An experiment trains with the recipe of its run. Leave it out."
     if "changes" not in known:
         return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
-    from visus.workbench.train.job import CHANGEABLE_ON_RESUME
+    from visus.training.recipe import CHANGEABLE_ON_RESUME
 
     if setting in CHANGEABLE_ON_RESUME:
         return f"Write visus.resume(folder, changes={{{setting!r}: {value!r}}})."
@@ -88,7 +140,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("arch", "model", "net"), ("network",)),
     **dict.fromkeys(("size", "image_size", "item_tfms", "target_size"), ("img_size",)),
     **dict.fromkeys(("workers", "n_workers"), ("num_workers",)),
-    **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data")),
+    **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data", "files")),
     **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
     "callbacks": ("on_event",),
     "verbose": ("progress",),

@@ -1,7 +1,7 @@
 """One line about the work that goes on now, for the console and for Python: whether it is shown, where, and when.
 
-In a terminal the line is redrawn on stderr and cleared at the end. In a notebook it is one output that is updated in place. In a log
-a plain line is printed now and then. Loads neither torch nor data, so that a command shows the line while it imports them.
+In a terminal the line is redrawn on stderr and cleared at the end. In a notebook it is one output that is updated in place, with what is
+printed above it. In a log a plain line is printed now and then. Loads neither torch nor data, so that a command shows the line while it imports them.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ APPEARS_S: Final = 0.7  # work that takes less is not shown in a terminal
 PATIENCE_S: Final = 2.0  # work that takes less is not shown in a notebook or a log
 LOG_S: Final = 10.0  # silence in a log before a line
 REDRAWN_S: Final = 0.2  # between two changes of a line that is updated in place
+NOTEBOOK_WIDTH: Final = 100  # columns of what is printed in a notebook
 _ERASE: Final = Control((ControlType.CARRIAGE_RETURN,), (ControlType.ERASE_IN_LINE, 2))
 
 speaks: ContextVar[bool] = ContextVar("speaks", default=True)
@@ -64,6 +65,7 @@ class LiveLine:
         self._is_timed, self._is_hidden = True, False
         self._began = self._stage_began = self._printed_at = self._drawn_at = time.monotonic()
         self._drawn = ""
+        self._above: list[str] = []  # what a notebook shows above the line
         self._cell = None if console.quiet else notebook_line()
         self._is_terminal = self._cell is None and console.is_terminal and not console.is_dumb_terminal
         self._over = threading.Event()
@@ -85,9 +87,9 @@ class LiveLine:
         with self._lock:
             self._erase()
             if self._cell is not None and is_named and (is_done or self._drawn):
-                self._cell(f"{self._name}: {'' if is_done else 'stopped after '}{write_duration(seconds)}")
-            elif self._cell is not None and self._drawn:
-                self._cell("")
+                self._draw_cell(f"{self._name}: {'' if is_done else 'stopped after '}{write_duration(seconds)}")
+            elif self._cell is not None and (self._drawn or self._above):
+                self._draw_cell("")
             elif self._cell is None and not self._is_terminal and is_named and is_done:
                 self._log(f"{self._name}: {write_duration(seconds)}")
 
@@ -134,12 +136,22 @@ class LiveLine:
             self._is_hidden = True
             self._erase()
 
-    @contextlib.contextmanager
-    def printing(self) -> Iterator[None]:
-        """A context in which something else is printed: the line is cleared, and a log waits ``LOG_S`` for the next one."""
+    @property
+    def width(self) -> int | None:
+        """Columns of what is printed; None for a log, which is not broken into lines."""
+        return NOTEBOOK_WIDTH if self._cell is not None else width_of(self._console)
+
+    def print(self, text: str, **style: Any) -> None:
+        """Print something above the line, with a style in a terminal; a log waits ``LOG_S`` for the next line."""
+        if self._console.quiet:
+            return
         with self._lock:
+            if self._cell is not None:
+                self._above.append(text)
+                self._draw_soon()
+                return
             self._erase()
-            yield
+            print_aligned(self._console, text, **style)
             self._printed_at = time.monotonic()
 
     def _tick(self) -> None:
@@ -150,7 +162,7 @@ class LiveLine:
     def _draw(self, *, is_now: bool = False) -> None:
         """Draw the line if there is something new to show, and it is time to."""
         now = time.monotonic()
-        if self._over.is_set() or self._is_hidden or self._console.quiet or not self._parts:
+        if self._over.is_set() or self._is_hidden or self._console.quiet or not (self._parts or self._above):
             return
         if not self._is_terminal and self._cell is None:
             if now - self._printed_at >= LOG_S and now - self._began >= PATIENCE_S:
@@ -158,16 +170,31 @@ class LiveLine:
                     "  ".join(part for part in self._words() if part and not part.startswith("["))
                 )  # a bar is for terminals
             return
+        if now - self._drawn_at < REDRAWN_S and not is_now:
+            return
         is_early = now - self._began < (PATIENCE_S if self._cell is not None else APPEARS_S if self._is_timed else 0.0)
-        if is_early or (now - self._drawn_at < REDRAWN_S and not is_now):
+        if is_early and not self._above:
             return
         if self._cell is not None:
-            self._draw_cell("  ".join(filter(None, self._words())))
+            self._draw_cell(self._cell_line())
         else:
             self._draw_line(fitting(self._words(), self._console.width - 1))
         self._drawn_at = now
 
-    def _draw_cell(self, text: str) -> None:
+    def _cell_line(self) -> str:
+        """The line in a notebook, once the work has taken a while."""
+        is_early = time.monotonic() - self._began < PATIENCE_S
+        return "" if is_early or self._is_hidden else "  ".join(filter(None, self._words()))
+
+    def _draw_soon(self) -> None:
+        """Draw what was printed in a notebook: at once, or with the next change if the last one was just now."""
+        now = time.monotonic()
+        if not self._over.is_set() and now - self._drawn_at >= REDRAWN_S:
+            self._draw_cell(self._cell_line())
+            self._drawn_at = now
+
+    def _draw_cell(self, line: str) -> None:
+        text = "\n".join([*self._above, *([line] if line else [])])
         if self._cell is not None and text != self._drawn:
             self._cell(text)
             self._drawn = text

@@ -22,9 +22,10 @@ from visus.training.events import (
 from visus.units import rank_words, write_duration, write_share
 from visus.workbench import training_lines as lines
 from visus.workbench.epoch_table import EpochTable
-from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, print_aligned, speaks, width_of
+from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, speaks
 from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.train.events import DataOpened, FirstLoss, Planned, Prepared, Scored
+from visus.workbench.train.stop_on_signal import COMMAND, PYTHON, Door
 from visus.workbench.wrapping import LABEL_WIDTH, labeled, wrapped
 
 _BAR_WIDTH = 20
@@ -42,7 +43,7 @@ def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Itera
     is_quiet = not (is_first and is_shown(progress))
     token = speaks.set(False)
     try:
-        with Screen(is_quiet) as screen:
+        with Screen(is_quiet, door=PYTHON) as screen:
 
             def show_and_pass_on(event: object) -> None:
                 screen.show(event)
@@ -60,11 +61,12 @@ class Screen:
         quiet: shows nothing.
         verbose: also prints details.
         has_next: whether a training ends with what to type next.
+        door: how a training is called again.
     """
 
-    def __init__(self, quiet: bool, *, verbose: bool = False, has_next: bool = True) -> None:
+    def __init__(self, quiet: bool, *, verbose: bool = False, has_next: bool = True, door: Door = COMMAND) -> None:
         self.console = error_console(quiet=quiet)
-        self.is_verbose, self._has_next = verbose, has_next
+        self.is_verbose, self._has_next, self._door = verbose, has_next, door
         self._live = LiveLine(self.console, indent=LABEL_WIDTH)
         self._plan: Planned | None = None
         self._table: EpochTable | None = None
@@ -81,11 +83,10 @@ class Screen:
 
     def say(self, label: str, text: str, style: str = "") -> None:
         """Print a fact with its label, in aligned lines."""
-        self._print(labeled(label, text, width_of(self.console), is_command=label == "next"), style)
+        self._print(labeled(label, text, self._live.width, is_command=label == "next"), style)
 
     def _print(self, text: str, style: str = "") -> None:
-        with self._live.printing():
-            print_aligned(self.console, text, style=style or None)
+        self._live.print(text, style=style or None)
 
     def _say_all(self, facts: Sequence[lines.Fact]) -> None:
         for label, text in facts:
@@ -122,7 +123,7 @@ class Screen:
                 pass
             case Stopped():
                 self.say("stopped", f"in epoch {event.epoch + 1} after step {event.step}; everything up to here is safe")
-                self.say("next", f"visus train --resume {lines.quoted(event.path.parent.parent)}")
+                self.say("next", self._door.resume(event.path.parent.parent))
             case Finished():
                 if event.num_epochs:
                     self.say(*lines.finished_fact(event))
@@ -195,7 +196,7 @@ class Screen:
             data.noun,
             rank_words(len(data.input_shape) - 1).unit if len(data.input_shape) > 1 else "values",
             is_augmented=bool(plan.short_changes),
-            width=width_of(self.console),
+            width=self._live.width,
         )
         if event.num_epochs and not is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))
@@ -225,7 +226,7 @@ class Screen:
     def _show_epoch(self, event: EpochDone) -> None:
         if self._table is not None:
             for line in self._table.lines(event):
-                self._print(wrapped(line, width_of(self.console)))
+                self._print(wrapped(line, self._live.width))
 
     def _show_reconstruction(self, event: ReconstructionEpochDone) -> None:
         share = (
@@ -234,7 +235,7 @@ class Screen:
             else f"; {write_share(event.explained)} of the validation samples' variance explained"
         )
         name = f"{event.epoch}/{event.num_epochs}"
-        self._print(wrapped(f"epoch {name:<9} squared error {event.loss:.3g}{share}", width_of(self.console), 16))
+        self._print(wrapped(f"epoch {name:<9} squared error {event.loss:.3g}{share}", self._live.width, 16))
 
     def _show_scored(self, event: Scored) -> None:
         noun = event.run.preprocessing.noun

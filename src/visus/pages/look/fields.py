@@ -8,13 +8,13 @@ from typing import Final
 
 import numpy as np
 
+from visus.data.images.drawing import as_image, block_means, png
 from visus.examine.effective_fields import EffectiveField
 from visus.examine.layer_calls import Box, crop_to_box
 from visus.pages.look.facts import LayerLook, LookFacts, UnitFields
 from visus.pages.look.output_terms import write_place
 from visus.pages.parts.document import Section, figure, image
 from visus.pages.parts.field_growth import field_growth_figure
-from visus.pages.parts.images import as_image, block_means, png
 from visus.pages.parts.overlay import BLUE, GRAY, map_over_sample, outline_box
 from visus.pages.parts.samples import map_image
 from visus.units import rank_words, write_share, write_size

@@ -13,10 +13,11 @@ from typing import Final
 
 import numpy as np
 
+from visus.data.images.drawing import Pixels, as_image, block_means, png
 from visus.examine.layer_calls import Array
 from visus.pages.parts.charts import curve
 from visus.pages.parts.document import image
-from visus.pages.parts.images import Pixels, as_image, block_means, enlarge, make_grid, png, signed_colors
+from visus.pages.parts.images import enlarge, make_grid, signed_colors
 from visus.pages.parts.samples import MAX_SLICES, pixel_image
 from visus.units import write_number_of, write_shape
 

@@ -11,9 +11,10 @@ from typing import Final
 
 import numpy as np
 
+from visus.data.images.drawing import Pixels, Values, as_image, block_means
 from visus.examine.layer_calls import Array, Box
 from visus.pages.parts.charts import curve
-from visus.pages.parts.images import Pixels, Values, as_image, block_means, enlarge, outline
+from visus.pages.parts.images import enlarge, outline
 from visus.pages.parts.samples import MAX_CURVES, MAX_SLICES, curve_size, pixel_image, slice_row
 
 BLUE: Final = (20, 120, 235)

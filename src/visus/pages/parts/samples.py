@@ -7,20 +7,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from visus.data.images.drawing import Pixels, as_image, block_means, depth_slices, png
 from visus.examine.layer_calls import Array
 from visus.pages.parts.charts import curve
 from visus.pages.parts.document import image
-from visus.pages.parts.images import (
-    Pixels,
-    as_image,
-    block_means,
-    depth_slices,
-    enlarge,
-    make_grid,
-    png,
-    signed_colors,
-    unsigned_colors,
-)
+from visus.pages.parts.images import enlarge, make_grid, signed_colors, unsigned_colors
 
 MAX_SLICES: Final = 5
 MAX_CURVES: Final = 6

@@ -15,7 +15,7 @@ from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
 from visus.workbench.runs.own_data import open_own_data
-from visus.workbench.runs.saved import SavedRun, read_run
+from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sentence
 
 
 def compare(
@@ -105,7 +105,7 @@ def compare_runs(
             f"no sample is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
         )
     kept = [_only(part, shared) for part in parts]
-    own_notes = [run.notes_on(each, chosen) for run, each in zip((left, right), opened, strict=True)]
+    own_notes = [notes_on(run, each, chosen) for run, each in zip((left, right), opened, strict=True)]
     notes = [note for note in own_notes[0] if note in own_notes[1]]
     for run, own in zip((left, right), own_notes, strict=True):
         notes += [f"{run.name}: {note}" for note in own if note not in notes]
@@ -135,12 +135,12 @@ def compare_trained(
     part = first.split(first.scored_split)
     entries: list[Entry] = [(each, kind, part, first) for each, kind in runs]
     is_plain = any(each.preprocessing.shuffle_seed is not None for each, _ in runs)
-    own_notes = run.notes_on(first, first.scored_split)
-    if is_plain and run.views_sentence:
+    own_notes = notes_on(run, first, first.scored_split)
+    if is_plain and views_sentence(run):
         own_notes = [
             f"Each answer is that to the {first.noun} as it is, since shuffled {first.noun}s have no other views: {run.name} may have "
             "another figure in its own report.",
-            *(note for note in own_notes if note != run.views_sentence),
+            *(note for note in own_notes if note != views_sentence(run)),
         ]
     whole = [each.name for each, _ in runs[1:] if min(run.recipe.sides) < 1 and min(each.recipe.sides) == 1]
     if whole:

@@ -22,7 +22,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs.saved import SavedRun, known_among
 from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
 
 SHIFT_WAY: Final = "roll"
@@ -62,7 +62,7 @@ def compare_entries(
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
         calibrator = run.calibrator(raw=is_plain)  # it belongs to the answers that the run gives
         probabilities, labels = calibrator(logits), torch.from_numpy(first_part.labels)
-        known, unknown = run.known(part, data)
+        known, unknown = known_among(run, part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
         notes = [*notes, *(f"{run.name}: {note}" for note in unknown)]
         found = score(probabilities, labels, first_run.classes, split=split, known=in_order)

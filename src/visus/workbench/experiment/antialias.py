@@ -82,7 +82,6 @@ def compare_with_antialiased(
     *,
     output: Path | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Antialiased:
@@ -92,7 +91,6 @@ def compare_with_antialiased(
         run: the run; its network must be a design.
         output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: called after each step; True raises ``CanceledError``.
 
@@ -109,7 +107,7 @@ def compare_with_antialiased(
     monitor = Monitor(on_event, should_stop)
     data = run.open_data(cache_dir=cache_dir, **monitor.keywords)
     before = report_shifts(run, data, **monitor.keywords)
-    other = Retraining(run, output, cache_dir, command, monitor).train_design(design, "antialiased")
+    other = Retraining(run, output, cache_dir, monitor).train_design(design, "antialiased")
     runs: list[tuple[SavedRun, str]] = [(run, "network"), (other, changes)]
     both = compare_trained(runs, cache_dir=cache_dir, monitor=monitor)
     return Antialiased(before, report_shifts(other, data, **monitor.keywords), both)

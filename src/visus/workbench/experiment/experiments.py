@@ -28,7 +28,6 @@ def mlp(
     output: str | Path | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -49,7 +48,6 @@ def mlp(
     output: str | Path | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -65,7 +63,6 @@ def mlp(
     output: str | Path | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -82,7 +79,6 @@ def mlp(
         output: parent folder of the new runs; default: that of the run.
         device: where to compute, if the run is given by its folder; default: ``auto``.
         cache_dir: another folder for the decoded samples.
-        command: the command line, for the reports of the new runs.
         progress: False shows nothing on stderr.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: called after each step; True raises ``CanceledError``.
@@ -114,7 +110,6 @@ def mlp(
             with_shuffled=shuffle_pixels,
             output=_folder(output),
             cache_dir=cache_dir,
-            command=command,
             **monitor.keywords,
         )
 
@@ -125,7 +120,6 @@ def shuffle(
     output: str | Path | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -134,7 +128,7 @@ def shuffle(
 
     Args:
         run: a run or its folder; its network must be a design.
-        output, device, cache_dir, command, progress, on_event, should_stop: as for ``mlp``.
+        output, device, cache_dir, progress, on_event, should_stop: as for ``mlp``.
 
     Raises:
         UsageError: the network is not a design, or the run was trained on shuffled images itself.
@@ -146,9 +140,7 @@ def shuffle(
     from visus.workbench.experiment.shuffle import compare_with_shuffled
 
     with _shown(Monitor(on_event, should_stop), progress) as monitor:
-        return compare_with_shuffled(
-            _opened(run, device), output=_folder(output), cache_dir=cache_dir, command=command, **monitor.keywords
-        )
+        return compare_with_shuffled(_opened(run, device), output=_folder(output), cache_dir=cache_dir, **monitor.keywords)
 
 
 def task(
@@ -159,7 +151,6 @@ def task(
     output: str | Path | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -170,7 +161,7 @@ def task(
         run: a run or its folder.
         task: ``reconstruction`` of the samples; or other labels: a column of the run's table, or a CSV file.
         control: also train the run's own task from another seed, which shows how similar two trainings are in any case.
-        output, device, cache_dir, command, progress, on_event, should_stop: as for ``mlp``.
+        output, device, cache_dir, progress, on_event, should_stop: as for ``mlp``.
 
     Raises:
         UsageError: the network cannot be built again, or has no filters.
@@ -190,7 +181,6 @@ def task(
             with_control=control,
             output=_folder(output),
             cache_dir=cache_dir,
-            command=command,
             **monitor.keywords,
         )
 
@@ -201,7 +191,6 @@ def antialias(
     output: str | Path | None = None,
     device: str | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -210,7 +199,7 @@ def antialias(
 
     Args:
         run: a run or its folder; its network must be a design with a flatten or a stride.
-        output, device, cache_dir, command, progress, on_event, should_stop: as for ``mlp``.
+        output, device, cache_dir, progress, on_event, should_stop: as for ``mlp``.
 
     Raises:
         UsageError: the design has no flatten and no stride to change.
@@ -224,7 +213,7 @@ def antialias(
 
     with _shown(Monitor(on_event, should_stop), progress) as monitor:
         return compare_with_antialiased(
-            _opened(run, device), output=_folder(output), cache_dir=cache_dir, command=command, **monitor.keywords
+            _opened(run, device), output=_folder(output), cache_dir=cache_dir, **monitor.keywords
         )
 
 

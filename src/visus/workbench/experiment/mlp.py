@@ -24,7 +24,6 @@ def compare_with_mlps(
     with_shuffled: bool = False,
     output: Path | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Comparison:
@@ -36,7 +35,6 @@ def compare_with_mlps(
         with_shuffled: also train the network and each perceptron on images with all positions in one fixed random order.
         output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: called after each step; True raises ``CanceledError``.
 
@@ -50,7 +48,7 @@ def compare_with_mlps(
     design = design_of_run(run, "equivalent perceptrons need a design")
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     designs = {each.kind: each.design for each in perceptron_twins(design, shape, num_classes) if each.kind in kinds}
-    again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))
+    again = Retraining(run, output, cache_dir, monitor := Monitor(on_event, should_stop))
     runs: list[tuple[SavedRun, str]] = [(run, "network")]
     if with_shuffled:
         runs.append((again.train_design(design, "shuffled", shuffle_seed=SHUFFLE_SEED), "network"))

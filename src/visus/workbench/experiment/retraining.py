@@ -36,14 +36,12 @@ class Retraining:
         run: the run.
         output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: the command line, for the reports.
         monitor: receives the progress, and can cancel.
     """
 
     run: SavedRun
     output: Path | None
     cache_dir: str | Path | None
-    command: str
     monitor: Monitor
 
     def train_design(self, network: Design, word: str, *, shuffle_seed: int | None = None) -> Run:
@@ -67,7 +65,7 @@ class Retraining:
             CanceledError: the training was stopped; its run can be resumed.
         """
         output = self.output or self.run.folder.parent
-        trained = train(data, network, recipe, output=output, name=name, command=self.command, **self.monitor.keywords)
+        trained = train(data, network, recipe, output=output, name=name, **self.monitor.keywords)
         if not (trained.folder / "scores.json").is_file():
             raise CanceledError(f"canceled while training {trained.name}, which can be resumed.", where=str(trained.folder))
         return trained

@@ -16,7 +16,6 @@ def compare_with_shuffled(
     *,
     output: Path | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Comparison:
@@ -26,7 +25,6 @@ def compare_with_shuffled(
         run: the run; its network must be a design.
         output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: called after each step; True raises ``CanceledError``.
 
@@ -34,7 +32,7 @@ def compare_with_shuffled(
         UsageError: the network is not a design.
     """
     design = design_of_run(run, "this experiment rebuilds the network from its design")
-    again = Retraining(run, output, cache_dir, command, monitor := Monitor(on_event, should_stop))
+    again = Retraining(run, output, cache_dir, monitor := Monitor(on_event, should_stop))
     other = again.train_design(design, "shuffled", shuffle_seed=SHUFFLE_SEED)
     runs: list[tuple[SavedRun, str]] = [(run, "network"), (other, "network")]
     return compare_trained(runs, notes=[SHUFFLE_NOTE], cache_dir=cache_dir, monitor=monitor)

@@ -115,7 +115,6 @@ def compare_tasks(
     with_control: bool = True,
     output: Path | None = None,
     cache_dir: str | Path | None = None,
-    command: str = "",
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> TaskComparison:
@@ -132,7 +131,6 @@ def compare_tasks(
             case.
         output: parent folder of the new runs; default: that of the run.
         cache_dir: another folder for the decoded samples.
-        command: the command line, for the reports.
         on_event: receives the events of each training, and a ``Progress`` during other computations.
         should_stop: called after each step; True raises ``CanceledError``.
 
@@ -143,7 +141,7 @@ def compare_tasks(
     """
     monitor = Monitor(on_event, should_stop)
     base = _base_run(run, cache_dir, monitor)
-    again = _TaskTraining(base, Retraining(run, output, cache_dir, command, monitor))
+    again = _TaskTraining(base, Retraining(run, output, cache_dir, monitor))
     others = [again.reconstructing() if task == RECONSTRUCTION else again.under_labels(task)]
     if with_control:
         others.append(again.control())

@@ -18,9 +18,8 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
 from visus.workbench.runs.learned_samples import read_known
-from visus.workbench.runs.predict import fitted
 from visus.workbench.runs.predict_inputs import array_rows, numbers_of
-from visus.workbench.runs.saved import SavedRun, unfinished_notes
+from visus.workbench.runs.saved import SavedRun, unfinished_notes, views_sentence
 from visus.workbench.runs.saved import opened as opened_data
 
 LabeledArrays = tuple[Any, Any]
@@ -55,7 +54,7 @@ def evaluate(
 
 
 def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> Scores:
-    rows = [fitted(sample, run.preprocessing) for sample in array_rows(samples, "samples", run.preprocessing)]
+    rows = [run.preprocessing.fit_array(sample.row[None])[0] for sample in array_rows(samples, "samples", run.preprocessing)]
     truth = numbers_of(labels, run.classes)
     if len(rows) != len(truth):
         raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
@@ -63,7 +62,7 @@ def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *,
     batches = (
         run.preprocessing.scaled(torch.from_numpy(np.stack(chunk))) for chunk in monitor.over(chunks, "scoring", len(rows))
     )
-    notes = [run.views_sentence] if run.views_sentence else []
+    notes = [sentence] if (sentence := views_sentence(run)) else []
     probabilities, learned = run.probabilities(run.logits(batches), raw=raw), read_known(RunFolder.open(run.folder))
     known = learned.marks(hash_rows(rows)) if learned is not None else None
     return score(probabilities, torch.from_numpy(truth), run.classes, split="", notes=notes, known=known)

@@ -33,10 +33,11 @@ class History(Described):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the columns: epoch, img_size, losses, accuracies, learning rate, seconds since the start, and samples per second.
+        """The names of the columns: epoch, img_size, losses, accuracies, learning rate, training time
+        since the start, and samples per second.
 
         >>> run.history.columns[-2:]
-        ('seconds', 'samples_per_second')
+        ('elapsed_seconds', 'samples_per_second')
         """
         return RESULT_COLUMNS
 

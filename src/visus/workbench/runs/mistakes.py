@@ -17,7 +17,7 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import DataError, UsageError
 from visus.evaluation.scores import wilson_interval
-from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample
+from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample, drawn_places
 from visus.examine.mistakes import (
     MAX_SHOWN,
     Suspect,
@@ -29,7 +29,7 @@ from visus.examine.mistakes import (
 )
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.units import write_number_of, write_share
-from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.saved import SavedRun, known_among, opened
 
 MAX_TRAINING: Final = 5000
 """Maximum number of training samples to compare; from more, this many are drawn with a fixed seed."""
@@ -216,11 +216,14 @@ def find_run_mistakes(
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     shown_split = "all" if samples.is_whole else chosen
     found = named_mistakes(network, part, probabilities, training, split=shown_split, limit=limit, monitor=monitor)
-    known, unknown = run.known(part, samples)
+    known, unknown = known_among(run, part, samples)
     if known is not None and known[0].any() and chosen != "train":
         many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"
         notes = [f"{many} were in the training set: the network has memorized many of their labels.", *notes]
-    return replace(found, notes=(*found.notes, *notes, *unknown))
+    places = drawn_places(found)
+    rows = part.rows(np.array(places, dtype=np.int64)).numpy()
+    pixels = dict(zip(places, rows, strict=True))
+    return replace(found, notes=(*found.notes, *notes, *unknown), pixels=pixels)
 
 
 def _training_samples(

@@ -25,7 +25,7 @@ from visus.data.source_arrays import channels_first
 from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
-from visus.errors import DataError, ImageError, UsageError, unknown_name
+from visus.errors import DataError, ImageError, UsageError, join_messages, printable, unknown_name
 from visus.files import closest_path, expand_home
 from visus.units import write_shape
 
@@ -98,14 +98,17 @@ def find_samples(
                 )
 
 
-def refuse_missing(path: Path) -> None:
-    """Raise an error if there is nothing at a path, and nothing that it matches as a pattern.
+def refuse_missing(names: Sequence[str]) -> None:
+    """Raise an error if there is nothing at any of the paths, and nothing that they match as patterns.
 
     Raises:
-        UsageError: there is no such file or folder.
+        DataError: none of the files and folders exists.
     """
-    if not is_there(path):
-        raise UsageError(f"{why_missing(find_paths(path)[0])}{closest_path(path)}", where=str(path))
+    if not names or any(is_there(Path(name)) for name in names):
+        return
+    hint = closest_path(Path(names[0])) if len(names) == 1 else ""
+    missing = [f"{printable(name)}: {why_missing(find_paths(Path(name))[0])}{hint}" for name in names]
+    raise DataError(join_messages(missing))
 
 
 def is_there(path: Path) -> bool:
@@ -214,7 +217,7 @@ def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preproces
     values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     size, channels = preprocessing.size, preprocessing.channels
     is_single = values.ndim == len(size) + 1 and values.shape[-1] == channels and values.shape[0] != channels
-    if is_single and channels > 1:
+    if is_single and (channels > 1 or size[-1] > 1):  # a last axis of 1 may be the width
         values = np.moveaxis(values, -1, 0)
     if values.ndim == len(size) + 1 and values.shape[0] == channels:
         yield ArraySample(name, values)

@@ -12,6 +12,7 @@ from torch import nn
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
 from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Prediction", "Predictions", "Run", "load"]
 
 
+@checked_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class Run(SavedRun):
     """A trained network with its run folder.
@@ -92,13 +94,16 @@ class Run(SavedRun):
     ) -> Predictions:
         """Labels for files, folders of files, or arrays; one prediction for each sample, in order.
 
-        The prediction of an unreadable file has a ``problem``; no file is skipped silently.
+        The prediction of an unreadable file has an ``error``, no label and the probability NaN; no file is skipped silently.
 
         Args:
             files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a pattern such as
-                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, or arrays and tensors: (samples, channels, *spatial),
-                one sample (channels, *spatial), and images with their channels last, (height, width, 3), where the first axis cannot be the
-                channels.
+                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, or arrays and tensors, by their axes: one sample is
+                (channels, *spatial), or (*spatial, channels) where the first axis is not as long as the network has channels; a batch is
+                (samples, channels, *spatial), or (samples, *spatial, channels) in the same way. Without an axis of channels, for a network with
+                one, they are (*spatial) and (samples, *spatial). 8-bit images of any size are resized as files are, so an array and its PNG file
+                get the same prediction. Signals, volumes and other data types are only shrunk: a smaller one is refused, since how to make up
+                values between two measurements is known for images only.
             top: number of classes of each prediction, the most probable first.
             raw: return the network's own probabilities, not calibrated; the labels are the same.
             progress, on_event, should_stop: see ``Run``.
@@ -107,8 +112,8 @@ class Run(SavedRun):
             An iterator of ``Prediction``, with a ``ledger`` of the changes made to the samples.
 
         Raises:
-            UsageError: an array does not fit the network, no array can be used, the one path that is named does not exist, or ``top``
-                exceeds its number of classes.
+            UsageError: an array does not fit the network, no array can be used, or ``top`` exceeds its number of classes.
+            DataError: none of the paths exists.
 
         >>> [prediction.label in run.classes for prediction in run.predict(images)]
         [True, True, True, True, True, True]

@@ -31,10 +31,12 @@ from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.networks.own_code import copied
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table
+from visus.training.checkpoints import read_position
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import write_count, write_number_of, write_share
+from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.calibration import read_calibration
@@ -46,6 +48,7 @@ from visus.workbench.runs.reuse import reuse_sentence
 MAX_NAME: Final = 60  # characters of a network in a repr
 
 
+@checked_methods
 @dataclass(frozen=True, eq=False, repr=False)
 class SavedRun(Described):
     """A trained network with the contents of its run folder. ``Run`` adds the user-facing methods.
@@ -77,7 +80,8 @@ class SavedRun(Described):
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         num_parameters = sum(each.numel() for each in self.module.parameters())
-        rows = [("network", f"{self._network_name()}, {write_count(num_parameters)} parameters")]
+        start = f", {words}" if (words := self._start()) else ""
+        rows = [("network", f"{self._network_name()}, {write_count(num_parameters)} parameters{start}")]
         try:
             scores = self.scores
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
@@ -106,6 +110,27 @@ class SavedRun(Described):
                 return name
         num_layers = sum(1 for part in self.module.modules() if not list(part.children()))
         return f"{type(self.module).__name__} of {write_number_of(num_layers, 'layer')}"
+
+    def _start(self) -> str:
+        """What became of the weights that the training started from; empty for a new network."""
+        if not (self.folder / "start.json").is_file():
+            return ""
+        folder = RunFolder.open(self.folder)
+        try:
+            start = folder.read_json("start.json")
+            source = start["source"]
+        except (RunError, KeyError):
+            return "started from trained weights"
+        try:
+            is_kept = read_position(folder.checkpoint).best_epoch < 0
+        except RunError:  # the checkpoint was removed
+            return f"started from {source}"
+        if self.which != "best" or not (self.folder / "scores.json").is_file():
+            return f"started from {source}"
+        if not is_kept:
+            return f"fine-tuned from {source}"
+        is_whole = start.get("has_own_head", True) and not start.get("left_new")
+        return f"{source}, unchanged" if is_whole else f"{source}, with only the head trained"
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -195,25 +220,6 @@ class SavedRun(Described):
             tta=self.recipe.tta or "none",
         )
 
-    @property
-    def views_sentence(self) -> str:
-        """A sentence on the test-time augmentation; empty if there is none.
-
-        >>> run.views_sentence.startswith("Unsure predictions are the mean over ")
-        True
-        """
-        return describe_views(self.recipe.tta or "none", self.preprocessing.noun)
-
-    def calibration_sentence(self, *, raw: bool = False) -> str:
-        """Whether its probabilities are calibrated, as a sentence.
-
-        >>> run.calibration_sentence().startswith("Probabilities are not calibrated: ")
-        True
-        """
-        if raw and self.calibration.is_used:
-            return "Probabilities are the network's own (raw), not calibrated."
-        return self.calibration.sentence(self.preprocessing.noun)
-
     def answers(
         self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
     ) -> torch.Tensor:
@@ -268,41 +274,9 @@ class SavedRun(Described):
         shown = "all" if data.is_whole else split
         labels = torch.from_numpy(data.split(split).labels)
         probabilities = self.probabilities(logits, raw=raw)
-        known, notes = self.known(data.split(split), data)
-        notes = [*self.notes_on(data, split), *notes]
+        known, notes = known_among(self, data.split(split), data)
+        notes = [*notes_on(self, data, split), *notes]
         return score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
-
-    def known(self, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
-        """Which samples have the content of a training or validation sample, and a note if that is unknown.
-
-        Args:
-            part: the samples.
-            data: the data that contains them.
-
-        >>> marks, notes = run.known(data.split("train"), data)
-        >>> bool(marks[0].all()), notes
-        (True, [])
-        """
-        cache = data.store.folder.parent
-        return known_samples(RunFolder.open(self.folder), part, data, lambda: self.open_data(cache_dir=cache))
-
-    def notes_on(self, data: Data, split: str) -> list[str]:
-        """Notes on the samples and the network, for display with the scores.
-
-        >>> run.notes_on(data, "val")[-1].startswith("The validation split also selected the weights")
-        True
-        """
-        notes = [self.views_sentence] if self.views_sentence else []
-        facts = RunFolder.open(self.folder).read_json("data.json")
-        if split == "val" and not len(data.split("test")):
-            notes.append(
-                "This data has no test split. The validation split was scored, which also selected the weights: expect slightly lower accuracy on new data."
-            )
-        elif split == "val" and not data.is_whole:
-            notes.append("The validation split also selected the weights: expect slightly lower accuracy on new data.")
-        if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
-            notes += [sentence] if (sentence := reuse_sentence(self.folder, data.noun)) else []
-        return notes
 
     def open_data(
         self,
@@ -366,6 +340,61 @@ class SavedRun(Described):
         if not note:
             return data
         return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
+
+
+def views_sentence(run: SavedRun) -> str:
+    """A sentence on the test-time augmentation of a run; empty if there is none.
+
+    >>> views_sentence(run).startswith("Unsure predictions are the mean over ")
+    True
+    """
+    return describe_views(run.recipe.tta or "none", run.preprocessing.noun)
+
+
+def calibration_sentence(run: SavedRun, *, raw: bool = False) -> str:
+    """Whether the probabilities of a run are calibrated, as a sentence.
+
+    >>> calibration_sentence(run).startswith("Probabilities are not calibrated: ")
+    True
+    """
+    if raw and run.calibration.is_used:
+        return "Probabilities are the network's own (raw), not calibrated."
+    return run.calibration.sentence(run.preprocessing.noun)
+
+
+def known_among(run: SavedRun, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
+    """Which samples have the content of a training or validation sample of a run, and a note if that is unknown.
+
+    Args:
+        run: the run.
+        part: the samples.
+        data: the data that contains them.
+
+    >>> marks, notes = known_among(run, data.split("train"), data)
+    >>> bool(marks[0].all()), notes
+    (True, [])
+    """
+    cache = data.store.folder.parent
+    return known_samples(RunFolder.open(run.folder), part, data, lambda: run.open_data(cache_dir=cache))
+
+
+def notes_on(run: SavedRun, data: Data, split: str) -> list[str]:
+    """Notes on the samples and the network, for display with the scores.
+
+    >>> notes_on(run, data, "val")[-1].startswith("The validation split also selected the weights")
+    True
+    """
+    notes = [sentence] if (sentence := views_sentence(run)) else []
+    facts = RunFolder.open(run.folder).read_json("data.json")
+    if split == "val" and not len(data.split("test")):
+        notes.append(
+            "This data has no test split. The validation split was scored, which also selected the weights: expect slightly lower accuracy on new data."
+        )
+    elif split == "val" and not data.is_whole:
+        notes.append("The validation split also selected the weights: expect slightly lower accuracy on new data.")
+    if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
+        notes += [sentence] if (sentence := reuse_sentence(run.folder, data.noun)) else []
+    return notes
 
 
 def unfinished_notes(run: SavedRun) -> list[str]:

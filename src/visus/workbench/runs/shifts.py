@@ -25,7 +25,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, grid, notes
 from visus.units import write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.saved import SavedRun, opened, views_sentence
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
 
 NUM_SHIFTS: Final = 49
@@ -232,8 +232,8 @@ def report_shifts(
         measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device, monitor=monitor) for way in WAYS
     )
     step, costs, notes = _step(run)
-    if run.views_sentence:
-        notes.append(f"These figures are about each unchanged {data.noun}. In visus predict: {run.views_sentence}")
+    if sentence := views_sentence(run):
+        notes.append(f"These figures are about each unchanged {data.noun}. In visus predict: {sentence}")
     phases = None
     if step and 1 < math.prod(step) <= MAX_PHASES:
         phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device, monitor=monitor)

@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass, field
-from typing import Final
 
 import torch
 
@@ -18,7 +17,7 @@ from visus.training.distribution import Group
 from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
 from visus.training.loop import Training
-from visus.training.recipe import FIELDS
+from visus.training.recipe import CHANGEABLE_ON_RESUME, FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.units import split_name
@@ -35,8 +34,6 @@ from visus.workbench.train.processes import share_of
 from visus.workbench.train.run_files import write_end
 from visus.workbench.train.starts import Start
 from visus.workbench.train.time_limit import TimeLimit
-
-CHANGEABLE_ON_RESUME: Final = ("device", "time_limit_s", "checkpoint_every_s")
 
 
 @dataclass(frozen=True)

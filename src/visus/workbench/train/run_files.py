@@ -27,6 +27,7 @@ from visus.training.runs import RunFolder
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.report.reports import Course, report_facts
+from visus.workbench.running_command import running_command
 from visus.workbench.runs.learned_samples import write_known
 from visus.workbench.runs.own_data import write_contents
 from visus.workbench.train.command_times import CommandTimes
@@ -44,9 +45,7 @@ def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
     return {"visus": json.dumps(facts)}
 
 
-def write_start(
-    folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine, command: str
-) -> None:
+def write_start(folder: RunFolder, data: Data, made: BuiltNetwork, recipe: ResolvedRecipe, machine: Machine) -> None:
     """Write the files that are known before the first step."""
     folder.write_text("recipe.yaml", recipe.to_yaml())
     folder.write_text("design.txt", made.text)
@@ -75,7 +74,7 @@ def write_start(
         "notes": list(data.samples.notes),
         "decoded": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
         "num_skipped_each_epoch": num_skipped(len(data.split("train")), recipe),
-        "command": command,
+        "command": running_command().line,
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
     }
     folder.write_json("data.json", facts)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import shlex
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,13 @@ from visus.progress import Monitor, OnEvent, Progress, ShouldStop
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group, join_group
 from visus.training.frozen import matching
-from visus.training.recipe import Recipe
+from visus.training.recipe import CHANGEABLE_ON_RESUME, Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import BuiltNetwork, Network, make_network
+from visus.workbench.running_command import running_command
 from visus.workbench.runs.own_command import own_command
 from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
@@ -40,12 +40,13 @@ from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
-from visus.workbench.train.job import CHANGEABLE_ON_RESUME, RemovedUnlessBegun, TrainingJob
+from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
 from visus.workbench.train.starts import Start, begin, choice_of, known_weights, read_for, suited_data
+from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
 
@@ -61,14 +62,16 @@ def train(
     name: str | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
-    command: str = "",
-    began_at: float | None = None,
     progress: bool | None = None,
 ) -> Run:
     """Train a network on data and write a run folder.
 
     Processes that ``torchrun`` started train it together: each calls this with the same arguments. Restarted processes
     resume.
+
+    The first Ctrl-C (in a notebook: the stop button) ends the training after its step, with a checkpoint, and raises
+    ``KeyboardInterrupt``, so that nothing after it goes on with a network that is half trained. A second one ends it at once. Its message says
+    what is saved and how to resume.
 
     Args:
         data: opened data, or its path; None for the images that come with visus.
@@ -84,8 +87,6 @@ def train(
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
         should_stop: called after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
             ``CanceledError``.
-        command: the command line, for the report.
-        began_at: value of ``time.perf_counter`` from which a time limit counts; default: now.
         progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
             each epoch elsewhere. ``on_event`` is called all the same.
 
@@ -98,6 +99,7 @@ def train(
         WeightsError: weights do not fit; the message names each layer.
         TrainingError: the training diverged.
         StorageError: the disk is full.
+        KeyboardInterrupt: Ctrl-C was pressed; the message says how to resume.
 
     >>> import visus
     >>> recipe = visus.Recipe(epochs=1, batch_size=16)
@@ -105,7 +107,7 @@ def train(
     >>> trained.name, trained.scores.num_samples
     ('levels', 12)
     """
-    began = time.perf_counter() if began_at is None else began_at
+    began = running_command().start()
     if recipe is not None and not isinstance(recipe, Recipe):
         raise UsageError(
             f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
@@ -115,9 +117,12 @@ def train(
         own = network if isinstance(network, nn.Module) else None
         cache = data.store.folder.parent if isinstance(data, Data) else None
         return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop, progress=progress)
-    with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
+    with (
+        stopping_on_signal(Monitor(on_event, should_stop)) as stoppable,
+        showing(stoppable, progress, is_first=group.is_first) as monitor,
+    ):
         asked = _Asked(data, apart_from_runs(network), recipe or Recipe(), pretrained, weights)
-        job = _prepare_new(asked, Path(output), name, command, TimeLimit.of(recipe, began), group, monitor)
+        job = _prepare_new(asked, Path(output), name, TimeLimit.of(recipe, began), group, monitor)
         with RemovedUnlessBegun(job.folder, monitor) as followed:
             return dataclasses.replace(job, monitor=followed).carry_out()
 
@@ -134,7 +139,7 @@ class _Asked:
 
 
 def _prepare_new(
-    asked: _Asked, output: Path, name: str | None, command: str, limit: TimeLimit, group: Group, monitor: Monitor
+    asked: _Asked, output: Path, name: str | None, limit: TimeLimit, group: Group, monitor: Monitor
 ) -> TrainingJob:
     """Open the data, build the network, decide everything, and make the run folder."""
     given, network, note = asked.recipe, asked.network, ""
@@ -184,7 +189,7 @@ def _prepare_new(
         monitor.emit(found)
     monitor.emit(Progress("compiling the kernels, once on this machine", 0))
     folder = new_run(group, output, name or data.short_name, metadata(data, made))
-    write_start(folder, data, made, recipe, machine, command)
+    write_start(folder, data, made, recipe, machine)
     if start is not None:
         folder.write_json("start.json", start.to_json())
     if mirrors is not None:
@@ -247,7 +252,6 @@ def resume(
     num_workers: int = 0,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
-    began_at: float | None = None,
     progress: bool | None = None,
 ) -> Run:
     """Resume a stopped training in the same folder; on the same processor, the result is the same as without the stop.
@@ -260,18 +264,19 @@ def resume(
             counts from now.
         cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
-        on_event, should_stop, began_at, progress: as for ``train``.
+        on_event, should_stop, progress: as for ``train``.
 
     Raises:
         RunError: the folder is not a run, or has no checkpoint.
         DataError: the data has changed or is missing.
         UsageError: a changed setting is fixed for the run.
+        KeyboardInterrupt: as for ``train``.
 
     >>> import visus
     >>> visus.resume(run.folder, progress=False).name
     'levels'
     """
-    began = time.perf_counter() if began_at is None else began_at
+    began = running_command().start()
     group = join_group()
     run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
     fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
@@ -287,7 +292,10 @@ def resume(
     recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
     facts = run.read_json("data.json")
     preprocessing = Preprocessing.from_dict(facts["preprocessing"])
-    with showing(Monitor(on_event, should_stop), progress, is_first=group.is_first) as monitor:
+    with (
+        stopping_on_signal(Monitor(on_event, should_stop), run.path) as stoppable,
+        showing(stoppable, progress, is_first=group.is_first) as monitor,
+    ):
         with group.local_first():
             opened = open_own_data(
                 run.path,

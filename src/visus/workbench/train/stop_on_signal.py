@@ -1,0 +1,131 @@
+"""Ctrl-C during a training: the first one stops after the step, the second one ends it at once."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from visus.progress import Monitor
+from visus.training.events import CheckpointWritten, Finished, Started
+from visus.workbench.train.events import Prepared
+
+
+@dataclass(frozen=True)
+class Door:
+    """How a training is called again: what to do where nothing is lost, and the call that resumes a run."""
+
+    again: str
+    resume: Callable[[Path], str]
+
+
+COMMAND: Final = Door("Run the command again", lambda folder: f"visus train --resume {shlex.quote(str(folder))}")
+PYTHON: Final = Door("Call it again", lambda folder: f"visus.resume({str(folder)!r})")
+
+_is_handled: ContextVar[bool] = ContextVar("is_handled", default=False)
+"""Whether Ctrl-C is handled around the training."""
+
+
+class StopOnSignal:
+    """During training steps, the first Ctrl-C requests a stop after the step, and the second raises ``KeyboardInterrupt`` at once.
+
+    Before the first step and after the last, Ctrl-C raises ``KeyboardInterrupt`` as usual: nothing is lost, as ``sentence`` states.
+
+    Args:
+        resumed: the run that is resumed; None for a new one.
+        door: how the training is called again.
+    """
+
+    def __init__(self, resumed: Path | None = None, door: Door = COMMAND) -> None:
+        self.is_asked = False
+        self._folder, self._door = resumed, door
+        self._is_safe, self._is_trained = resumed is not None, False
+
+    def __enter__(self) -> StopOnSignal:
+        self._before = signal.getsignal(signal.SIGINT)
+        self._token = _is_handled.set(True)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None) -> None:
+        _is_handled.reset(self._token)
+        signal.signal(signal.SIGINT, self._before)
+
+    def follow(self, event: object) -> None:
+        """Handle Ctrl-C from the first step to the last."""
+        if isinstance(event, Prepared):
+            self._folder, self._is_safe = event.folder, self._is_safe or event.start is not None
+        elif isinstance(event, CheckpointWritten):
+            self._is_safe = True
+        self._is_trained |= isinstance(event, Finished)
+        if isinstance(event, Started):
+            signal.signal(signal.SIGINT, self._ask)
+        elif isinstance(event, Finished):
+            signal.signal(signal.SIGINT, self._before)
+            if self.is_asked:  # in the last step
+                raise KeyboardInterrupt
+
+    def sentence(self) -> str:
+        """A sentence on what is saved if the training ends at once, and how to resume."""
+        again = self._door.again
+        if self._folder is None:
+            return f"stopped before the training began: nothing is lost. {again}."
+        if not self._is_safe:
+            folder = shlex.quote(str(self._folder))
+            return f"stopped before the first step: nothing is lost. {again}; the folder {folder} can be deleted."
+        resume = self._door.resume(self._folder)
+        if self._is_trained:
+            return f"stopped while scoring; the training is done and safe. To score it: {resume}"
+        return f"stopped at once; all up to the last checkpoint is safe. next: {resume}"
+
+    def stopped_sentence(self) -> str:
+        """A sentence on a training that ended after a step, with a checkpoint, and how to resume."""
+        assert self._folder is not None, "a step was taken"
+        return f"stopped after a step; everything up to there is safe. next: {self._door.resume(self._folder)}"
+
+    def __call__(self) -> bool:
+        return self.is_asked
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.is_asked:
+            raise KeyboardInterrupt
+        self.is_asked = True
+
+
+@contextlib.contextmanager
+def stopping_on_signal(monitor: Monitor, resumed: Path | None = None) -> Iterator[Monitor]:
+    """A context for a training that Python called: its ``KeyboardInterrupt`` says what is saved, and how to resume.
+
+    Nothing changes if Ctrl-C is handled around it, outside the main thread, and where another handler than Python's is set.
+
+    Args:
+        monitor: monitor of the caller.
+        resumed: the run that is resumed; None for a new one.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if _is_handled.get() or not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield monitor
+        return
+    should_stop = monitor.should_stop
+
+    def follow(event: Any) -> None:
+        stop.follow(event)
+        monitor.emit(event)
+
+    with StopOnSignal(resumed, PYTHON) as stop:
+        try:
+            yield Monitor(follow, lambda: stop() or (should_stop is not None and should_stop()))
+        except KeyboardInterrupt as error:
+            error.args = (stop.sentence(),)
+            raise
+        if stop.is_asked:
+            raise KeyboardInterrupt(stop.stopped_sentence())

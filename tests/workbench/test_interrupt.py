@@ -1,0 +1,139 @@
+"""Ctrl-C during a training that Python called: it raises ``KeyboardInterrupt``, whose message says what is saved and how to go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import visus
+from visus.training.events import Finished, StepDone
+from visus.training.recipe import Recipe
+from visus.workbench.train.events import Prepared
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+NETWORK = "conv(4, 3), relu, globalpool, linear(classes)"
+RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.01, precision="float32", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 uint8 images of 3 x 8 x 8 of three brightnesses, and their labels."""
+    found = tmp_path_factory.mktemp("data") / "levels.npz"
+    labels = np.arange(60) % 3
+    levels = (labels * 80).astype(np.uint8)[:, None, None, None]
+    np.savez(found, x=np.random.default_rng(0).integers(0, 90, (60, 3, 8, 8), dtype=np.uint8) + levels, y=labels)
+    return found
+
+
+class Interrupts:
+    """Presses Ctrl-C on the first event of a kind; ``seen`` are the kinds of all events."""
+
+    def __init__(self, kind: type, times: int = 1) -> None:
+        self.kind, self.times, self.seen = kind, times, []  # type: tuple[type, int, list[type]]
+
+    def __call__(self, event: object) -> None:
+        self.seen.append(type(event))
+        if isinstance(event, self.kind):
+            for _ in range(self.times):
+                self.times -= 1
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+def interrupted(*args: Any, **settings: Any) -> str:
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        visus.train(*args, **settings)
+    assert signal.getsignal(signal.SIGINT) is before
+    return str(caught.value)
+
+
+def weights_of(run: visus.Run) -> list[Any]:
+    return [value.tolist() for value in run.module.state_dict().values()]
+
+
+def test_the_first_ctrl_c_ends_the_training_after_its_step_with_a_checkpoint(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    presses = Interrupts(StepDone)
+    said = interrupted(file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=presses)
+    folder = tmp_path / "it"
+    assert said == f"stopped after a step; everything up to there is safe. next: visus.resume({str(folder)!r})"
+    assert presses.seen.count(StepDone) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[-2:] == [
+        "stopped   in epoch 1 after step 1; everything up to here is safe",
+        f"next      visus.resume({str(folder)!r})",
+    ]
+    whole = visus.train(file, NETWORK, RECIPE, output=tmp_path, name="whole", progress=False)
+    assert weights_of(visus.resume(folder, progress=False)) == weights_of(whole)
+
+
+def test_a_resumed_training_is_interrupted_alike_and_progress_false_says_nothing_else(
+    file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    interrupted(file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=Interrupts(StepDone), progress=False)
+    presses = Interrupts(StepDone)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        visus.resume(tmp_path / "it", on_event=presses, progress=False)
+    assert str(caught.value).endswith(f"next: visus.resume({str(tmp_path / 'it')!r})")
+    assert presses.seen.count(StepDone) == 1
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("kind", "times", "said"),
+    [
+        (StepDone, 2, "stopped at once; all up to the last checkpoint is safe. next: visus.resume('{folder}')"),
+        (Prepared, 1, "stopped before the first step: nothing is lost. Call it again; the folder {folder} can be deleted."),
+        (Finished, 1, "stopped while scoring; the training is done and safe. To score it: visus.resume('{folder}')"),
+    ],
+)
+def test_an_interruption_says_what_is_safe_wherever_it_comes(
+    kind: type, times: int, said: str, file: Path, tmp_path: Path
+) -> None:
+    found = interrupted(file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=Interrupts(kind, times), progress=False)
+    assert found == said.format(folder=tmp_path / "it")
+
+
+def test_an_interruption_before_the_run_has_a_folder_loses_nothing(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("visus.workbench.train.training.open_data", interrupt)
+    said = interrupted(file, NETWORK, RECIPE, output=tmp_path, progress=False)
+    assert said == "stopped before the training began: nothing is lost. Call it again."
+
+
+def test_another_handler_of_ctrl_c_is_left_alone(file: Path, tmp_path: Path) -> None:
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        run = visus.train(file, NETWORK, RECIPE, output=tmp_path, on_event=Interrupts(StepDone), progress=False)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert pressed == [signal.SIGINT]
+    assert run.scores.num_samples == 12
+
+
+def test_a_training_in_another_thread_is_trained(file: Path, tmp_path: Path) -> None:
+    runs: list[visus.Run] = []
+    thread = threading.Thread(
+        target=lambda: runs.append(visus.train(file, NETWORK, RECIPE, output=tmp_path, progress=False))
+    )
+    thread.start()
+    thread.join()
+    assert runs[0].scores.num_samples == 12
+
+
+def test_a_stop_on_request_returns_the_run_as_before(file: Path, tmp_path: Path) -> None:
+    run = visus.train(file, NETWORK, RECIPE, output=tmp_path, should_stop=lambda: True, progress=False)
+    assert not (run.folder / "scores.json").exists()
