@@ -401,7 +401,9 @@ def test_only_the_default_network_has_its_trade_off_in_the_report(photos: Path, 
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
     default = visus.train(photos, "compact", recipe, output=tmp_path)
     sentence = shift_trade_off(default)
-    assert sentence.startswith("The default network pools with a stride: that is a trade-off. With blurred pooling, ")
+    assert sentence.startswith(
+        "The default network pools with a stride, which is a trade-off. On the images that come with visus ("
+    )
     assert f"{BLUR_PRICE.step_time:.1f} times as long" in sentence
     assert shift_trade_off(visus.load(run)) == ""
     assert json.loads((default.folder / "inside.json").read_text())["moves"]["trade_off"] == sentence

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from visus.design import Design, account
@@ -120,10 +119,10 @@ def shift_trade_off(run: SavedRun) -> str:
     blur, shift = BLUR_PRICE, SHIFT_PRICE
     seeds = write_number_of(min(blur.num_seeds, shift.num_seeds), "seed")
     return (
-        "The default network pools with a stride: that is a trade-off. With blurred pooling, the worst consistency is "
-        f"{write_share(blur.changed)} instead of {write_share(blur.plain)}, with {_gain(blur)}, and a training step takes {blur.step_time:.1f} times "
-        f"as long. With shift augmentation of {100 * SHIFT_AUGMENTATION:.0f} %, it is {write_share(shift.changed)}, with {_gain(shift)}, in the same "
-        f"time ({seeds} on the images that come with visus; {Path(MEASUREMENTS).name})."
+        f"The default network pools with a stride, which is a trade-off. On the images that come with visus ({seeds}), blurred pooling changed the worst "
+        f"consistency from {write_share(blur.plain)} to {write_share(blur.changed)}, with {_gain(blur)}, and a training step took {blur.step_time:.1f} "
+        f"times as long. Shift augmentation of {100 * SHIFT_AUGMENTATION:.0f} % changed it to {write_share(shift.changed)}, with {_gain(shift)}, in the "
+        "same time."
     )
 
 
