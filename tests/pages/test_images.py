@@ -147,7 +147,7 @@ def test_dead_filters_are_gray_and_counted_and_constant_ones_counted() -> None:
     assert dead_filters(kernels).tolist() == [False, True, False, False]
     assert constant_filters(kernels).tolist() == [False, False, True, False]
     page = filter_figures(kernels, "Block.conv", "Conv2d(4, 3)", "filter")
-    assert "1 of 4 filters is dead and drawn in gray: its weights are 0 or nearly so. 1 of 4 filters is constant: it measures a mean." in page
+    assert "1 of 4 filters is dead, with weights of nearly 0, and drawn in gray. 1 of 4 filters is constant." in page
     assert "<figcaption>1: dead</figcaption>" in page
     for label in ("Filter 0 of Block.conv", "Dead filter 1 of Block.conv", "Constant filter 2 of Block.conv"):
         assert f'alt="{label}"' in page

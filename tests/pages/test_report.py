@@ -93,17 +93,17 @@ def test_the_answer_counts_the_mistakes_that_may_be_wrong_labels() -> None:
     measured = made_up_measurements()
     assert measured.mistakes is not None
     text = Page(report_page(made_up_facts(measured=measured))).text
-    assert "3 of 6 mistakes may be wrong labels (see Mistakes): if all are, the accuracy is 95.0 %." in text
+    assert "3 of 6 mistakes may be wrong labels: if all are, the accuracy is 95.0 %." in text
     one = dataclasses.replace(measured.mistakes, num_wrong=1, num_suspicious=1)
     alone = made_up_facts(made_up_scores(num_wrong=1), measured=dataclasses.replace(measured, mistakes=one))
     text = Page(report_page(alone)).text
-    assert "1 of 20 \u201cbag\u201d is predicted as \u201cboot\u201d. 1 of 1 mistake may be a wrong label (see Mistakes): if it is, the" in text
+    assert "1 of 20 \u201cbag\u201d is predicted as \u201cboot\u201d. 1 of 1 mistake may be a wrong label: if it is, the" in text
     assert "accuracy is 100.0 %." in text
     none = dataclasses.replace(measured.mistakes, suspicious=(), num_suspicious=0)
     page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=none)))
     assert "wrong label" not in page
     assert "Possible label errors" not in page
-    assert "6 of 60 images are misclassified. " not in page  # nothing is set apart
+    assert "6 of 60 images are misclassified.</p>" in page  # nothing is set apart
 
 
 def test_possible_label_errors_come_before_the_other_mistakes_and_are_not_repeated() -> None:
@@ -113,6 +113,20 @@ def test_possible_label_errors_come_before_the_other_mistakes_and_are_not_repeat
     assert labels < others < classes
     assert re.findall(r'<span class="file">(\d)-', page[labels:others]) == ["3", "4", "5"]
     assert re.findall(r'<span class="file">(\d)-', page[others:classes]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(("num_labels", "num_others", "shown"), [(6, 6, (3, 3)), (1, 6, (1, 5)), (6, 1, (5, 1)), (6, 0, (6, 0)), (0, 6, (0, 6))])
+def test_six_mistakes_are_drawn_half_of_them_possible_label_errors(num_labels: int, num_others: int, shown: tuple[int, int]) -> None:
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    some = measured.mistakes.confident_wrong[:1]
+    found = dataclasses.replace(
+        measured.mistakes, num_wrong=num_labels + num_others, suspicious=some * num_labels, num_suspicious=num_labels, confident_wrong=some * num_others
+    )
+    page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=found)))
+    labels, _, others = page.partition("<h3>Most confident mistakes</h3>")
+    assert (labels.count('<span class="file">'), others.count('<span class="file">')) == shown
+    assert ("no more than the possible label errors above." in page) == (not num_others)
 
 
 def test_without_mistakes_there_is_no_part_on_mistakes() -> None:
@@ -127,8 +141,8 @@ def test_without_mistakes_there_is_no_part_on_mistakes() -> None:
 
 def test_samples_of_no_class_are_named_with_a_remedy_unless_a_class_is_for_them() -> None:
     words = (
-        "Outside the classes An image that belongs to none of these 3 classes still gets one of them, sometimes with high confidence: if yours "
-        "include such images, train again with a class \u201cother\u201d of them."
+        "Outside the classes An image of none of these 3 classes still gets one of them, sometimes with high confidence: if yours "
+        "include such images, train with a class \u201cother\u201d of them."
     )
     assert words in Page(report_page(made_up_facts())).text
     rest = made_up_facts(made_up_scores(classes=["bag", "boot", "Other"]))

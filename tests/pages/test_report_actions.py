@@ -102,7 +102,7 @@ def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
     assert told("mistakes", none) == ["Nothing to do: none of these images is misclassified."]
     many = made_up_facts(made_up_scores(num_samples=600, num_wrong=60), measured=made_up_measurements())
     assert told("mistakes", many) == [
-        "Labels first: look at the 3 that may be wrong, and correct those that are. Then train again.",
+        "Labels first: look at the 3 that may be wrong, correct those that are, and train again.",
         "Then the network: 20 of 60 mistakes are between \u201cbag\u201d and \u201cboot\u201d: collect more images of both, or merge the two if their difference does not "
         "matter.",
     ]
@@ -127,7 +127,7 @@ def test_one_doubtful_label_and_few_mistakes_are_looked_at_one_by_one() -> None:
     one = dataclasses.replace(measured, mistakes=dataclasses.replace(measured.mistakes, num_suspicious=1))
     facts = made_up_facts(made_up_scores(2, num_samples=60, num_wrong=6), measured=one)
     assert told("mistakes", facts) == [
-        "Labels first: look at the one that may be wrong, and correct it if it is. Then train again."
+        "Labels first: look at the one that may be wrong, correct it if it is, and train again."
     ]
     assert actions.mistakes_actions(facts)[0].command == "visus evaluate runs/shoes-2 --mistakes --limit 1"
     assert told("mistakes", made_up_facts(made_up_scores(2, num_wrong=1))) == [

@@ -101,11 +101,9 @@ def _odd_sentences(dead: Flags, constant: Flags, noun: str) -> list[str]:
     num_dead, num_constant, found = int(dead.sum()), int((constant & ~dead).sum()), []
     all_of = write_number_of(len(dead), noun)
     if num_dead:
-        verb, whose = ("is", "its") if num_dead == 1 else ("are", "their")
-        found.append(f"{num_dead} of {all_of} {verb} dead and drawn in gray: {whose} weights are 0 or nearly so.")
+        found.append(f"{num_dead} of {all_of} {'is' if num_dead == 1 else 'are'} dead, with weights of nearly 0, and drawn in gray.")
     if num_constant:
-        does = "is constant: it measures" if num_constant == 1 else "are constant: they measure"
-        found.append(f"{num_constant} of {all_of} {does} a mean.")
+        found.append(f"{num_constant} of {all_of} {'is' if num_constant == 1 else 'are'} constant.")
     return found
 
 

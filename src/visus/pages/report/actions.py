@@ -128,11 +128,11 @@ def _label_actions(facts: ReportFacts) -> list[Action]:
         return []
     command = f"visus evaluate {_run(facts)} --mistakes --limit {min(found.num_suspicious, MAX_LISTED)}"
     which = (
-        "the one that may be wrong, and correct it if it is"
+        "the one that may be wrong, correct it if it is"
         if found.num_suspicious == 1
-        else f"the {found.num_suspicious:,} that may be wrong, and correct those that are"
+        else f"the {found.num_suspicious:,} that may be wrong, correct those that are"
     )
-    return [Action(f"Labels first: look at {which}. Then train again.", command if facts.folder else "")]
+    return [Action(f"Labels first: look at {which}, and train again.", command if facts.folder else "")]
 
 
 def _network_actions(facts: ReportFacts, num_wrong: int) -> list[Action]:
@@ -304,7 +304,7 @@ def files_actions(facts: ReportFacts) -> list[Action]:
     """How to write the page again."""
     if not facts.folder:
         return [Action("Nothing to do: the files above hold everything that this page shows.")]
-    return [Action("To write this page again, for example after an update of visus:", f"visus report {_run(facts)}")]
+    return [Action("To write this page again:", f"visus report {_run(facts)}")]
 
 
 def again(facts: ReportFacts, option: str, value: str) -> str:

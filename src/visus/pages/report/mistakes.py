@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from html import escape
+from typing import Final
 
 from visus.examine.mistake_report import MistakeReport, ShownSample
 from visus.pages.parts.document import command_block, folded, paragraphs
@@ -12,20 +13,21 @@ from visus.pages.report.missing import missing_part
 from visus.pages.report.samples import saliency_map, short_name, shown_sample, similar_samples
 from visus.units import split_name, write_number_of, write_share
 
+_CARDS: Final = 6
+"""Mistakes that are drawn in full."""
+
 
 def label_errors_part(facts: ReportFacts) -> str:
     """Mistakes that may be wrong labels, with similar training samples; empty if there are none."""
     found = facts.measured.mistakes
     if found is None or not found.suspicious:
         return ""
-    first = "Check it" if found.num_suspicious == 1 else "Check these"
     words = (
         f"{write_number_of(found.num_suspicious, 'label')} of the {split_name(found.split)} set may be wrong: another class is more probable "
-        f"than the label, and at least as probable as on average for {facts.nouns} of that class (confident learning, Northcutt et al. 2021). "
-        f"{first} before the other mistakes."
+        f"than the label, and at least as probable as on average for {facts.nouns} of that class (confident learning, Northcutt et al. 2021)."
     )
     unexamined, command = _unexamined(facts, found)
-    cards = "".join(_label_card(facts, each) for each in found.suspicious)
+    cards = "".join(_label_card(facts, each) for each in _shown(found)[0])
     shown = paragraphs([words, _similar_sentence(facts, found)]) + f'<div class="cards">{cards}</div>'
     return shown + paragraphs([unexamined]) + command_block(command)
 
@@ -38,7 +40,7 @@ def confident_mistakes_part(facts: ReportFacts) -> str:
     if not found.num_wrong:
         return ""
     similar = "" if found.suspicious or not found.confident_wrong else _similar_sentence(facts, found)
-    shown = "".join(_card(facts, each) for each in found.confident_wrong)
+    shown = "".join(_card(facts, each) for each in _shown(found)[1])
     cards = f'<div class="cards">{shown}</div>' if shown else ""
     return paragraphs([_summary(facts, found), similar, _map_words(facts) if shown else ""]) + cards
 
@@ -64,21 +66,22 @@ def _summary(facts: ReportFacts, found: MistakeReport) -> str:
         return f"{count}."
     if not found.confident_wrong:
         return f"{count}: no more than the possible label errors above."
-    return f"{count}. Without the possible label errors above, the most confident are:"
+    return f"{count}; the most confident of the others:"
+
+
+def _shown(found: MistakeReport) -> tuple[tuple[ShownSample, ...], tuple[ShownSample, ...]]:
+    """The possible label errors and the other mistakes that are drawn: half of the cards each, or more where the other has fewer."""
+    labels = found.suspicious[: max(_CARDS // 2, _CARDS - len(found.confident_wrong))]
+    return labels, found.confident_wrong[: _CARDS - len(labels)]
 
 
 def _similar_sentence(facts: ReportFacts, found: MistakeReport) -> str:
     if not found.num_compared:
         why = facts.measured.missing.get("alike")
         return f"Similar training {facts.nouns} could not be found: {why}" if why else ""
-    compared = (
-        f"all {found.num_training:,}"
-        if found.num_compared == found.num_training
-        else f"{found.num_compared:,} of {found.num_training:,}"
-    )
     return (
-        f"Below each: the most similar training {facts.nouns} and their labels, by the cosine similarity of the inputs to '{found.feature_layer}' "
-        f"({compared} compared)."
+        f"Below each: the most similar of {write_number_of(found.num_compared, f'training {facts.noun}')} and their labels (cosine of the inputs to "
+        f"'{found.feature_layer}')."
     )
 
 
@@ -96,9 +99,8 @@ def _unexamined(facts: ReportFacts, found: MistakeReport) -> tuple[str, str]:
     num_training = sum(facts.class_counts.get("train", ()))
     if found.split == "train" or not num_training:
         return "", ""
-    examined = f"Only the {found.num_samples:,} {split_name(found.split)} {facts.nouns} were examined"
     command = f"visus evaluate {shlex.quote(facts.folder)} --mistakes --split train" if facts.folder else ""
-    return f"{examined}. The {num_training:,} training {facts.nouns} were not{':' if command else '.'}", command
+    return f"The {num_training:,} training {facts.nouns} were not examined{':' if command else '.'}", command
 
 
 def _card(facts: ReportFacts, each: ShownSample) -> str:

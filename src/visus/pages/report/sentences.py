@@ -79,7 +79,7 @@ def _label_sentences(facts: ReportFacts) -> list[str]:
     doubtful = "a wrong label" if is_one else "wrong labels"
     share = write_share((scores.num_right + found.num_suspicious) / scores.num_samples)
     return [
-        f"{found.num_suspicious:,} of {write_number_of(found.num_wrong, 'mistake')} may be {doubtful} (see Mistakes): if {'it is' if is_one else 'all are'}, the "
+        f"{found.num_suspicious:,} of {write_number_of(found.num_wrong, 'mistake')} may be {doubtful}: if {'it is' if is_one else 'all are'}, the "
         f"accuracy is {share}."
     ]
 

@@ -37,8 +37,8 @@ def outside_part(facts: ReportFacts) -> str:
     classes = write_number_of(len(facts.classes), "class", "classes")
     return paragraphs(
         [
-            f"{stray[0].upper()}{stray[1:]} that belongs to none of these {classes} still gets one of them, sometimes with high confidence: if yours "
-            f"include such {facts.nouns}, train again with a class \u201cother\u201d of them."
+            f"{stray[0].upper()}{stray[1:]} of none of these {classes} still gets one of them, sometimes with high confidence: if yours "
+            f"include such {facts.nouns}, train with a class \u201cother\u201d of them."
         ]
     )
 
