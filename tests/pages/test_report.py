@@ -97,7 +97,10 @@ def test_the_answer_counts_the_mistakes_that_may_be_wrong_labels() -> None:
     one = dataclasses.replace(measured.mistakes, num_wrong=1, num_suspicious=1)
     alone = made_up_facts(made_up_scores(num_wrong=1), measured=dataclasses.replace(measured, mistakes=one))
     text = Page(report_page(alone)).text
-    assert "1 of 20 \u201cbag\u201d is predicted as \u201cboot\u201d. 1 of 1 mistake may be a wrong label: if it is, the" in text
+    assert (
+        "1 of 20 \u201cbag\u201d is predicted as \u201cboot\u201d. The one mistake may be a wrong label: if it is, the"
+        in text
+    )
     assert "accuracy is 100.0 %." in text
     none = dataclasses.replace(measured.mistakes, suspicious=(), num_suspicious=0)
     page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=none)))
@@ -115,13 +118,21 @@ def test_possible_label_errors_come_before_the_other_mistakes_and_are_not_repeat
     assert re.findall(r'<span class="file">(\d)-', page[others:classes]) == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize(("num_labels", "num_others", "shown"), [(6, 6, (3, 3)), (1, 6, (1, 5)), (6, 1, (5, 1)), (6, 0, (6, 0)), (0, 6, (0, 6))])
-def test_six_mistakes_are_drawn_half_of_them_possible_label_errors(num_labels: int, num_others: int, shown: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    ("num_labels", "num_others", "shown"), [(6, 6, (3, 3)), (1, 6, (1, 5)), (6, 1, (5, 1)), (6, 0, (6, 0)), (0, 6, (0, 6))]
+)
+def test_six_mistakes_are_drawn_half_of_them_possible_label_errors(
+    num_labels: int, num_others: int, shown: tuple[int, int]
+) -> None:
     measured = made_up_measurements()
     assert measured.mistakes is not None
     some = measured.mistakes.confident_wrong[:1]
     found = dataclasses.replace(
-        measured.mistakes, num_wrong=num_labels + num_others, suspicious=some * num_labels, num_suspicious=num_labels, confident_wrong=some * num_others
+        measured.mistakes,
+        num_wrong=num_labels + num_others,
+        suspicious=some * num_labels,
+        num_suspicious=num_labels,
+        confident_wrong=some * num_others,
     )
     page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=found)))
     labels, _, others = page.partition("<h3>Most confident mistakes</h3>")
@@ -132,7 +143,9 @@ def test_six_mistakes_are_drawn_half_of_them_possible_label_errors(num_labels: i
 def test_without_mistakes_there_is_no_part_on_mistakes() -> None:
     measured = made_up_measurements()
     assert measured.mistakes is not None
-    perfect = dataclasses.replace(measured.mistakes, num_wrong=0, confident_wrong=(), confusions=(), suspicious=(), num_suspicious=0)
+    perfect = dataclasses.replace(
+        measured.mistakes, num_wrong=0, confident_wrong=(), confusions=(), suspicious=(), num_suspicious=0
+    )
     page = report_page(made_up_facts(made_up_scores(num_wrong=0), measured=dataclasses.replace(measured, mistakes=perfect)))
     assert "Most confident mistakes" not in page
     assert "The least confident correct predictions: 6 images</summary><p>Red marks" in page
@@ -151,7 +164,10 @@ def test_samples_of_no_class_are_named_with_a_remedy_unless_a_class_is_for_them(
 
 def test_routine_changes_of_the_data_are_folded() -> None:
     page = report_page(made_up_facts(routine_sentences=["9 samples were resized."]))
-    assert "<ul><li>2 images were turned upright.</li></ul><details><summary>Routine changes, such as of size and format: 1</summary>" in page
+    assert (
+        "<ul><li>2 images were turned upright.</li></ul><details><summary>Routine changes, such as of size and format: 1</summary>"
+        in page
+    )
     only = Page(report_page(made_up_facts(ledger_sentences=[], routine_sentences=["9 samples were resized."]))).text
     assert "Only routine changes were made. Routine changes, such as of size and format: 1 9 samples were resized." in only
 

@@ -184,7 +184,9 @@ def test_fine_tuning_that_kept_the_initial_weights_is_not_called_a_run_without_v
 
 def test_serious_changes_of_the_data_come_before_calibration_and_shifts() -> None:
     measured = made_up_measurements(calibration=calibrated(24, "too few").calibration)
-    assert told("trust", made_up_facts(measured=measured))[0] == "Check that the changes to the data above are what you want."
+    assert (
+        told("trust", made_up_facts(measured=measured))[0] == "Check that the changes to the data above are what you want."
+    )
     routine = made_up_facts(measured=measured, ledger_sentences=[], routine_sentences=["3 samples were resized."])
     assert not any("changes to the data" in each for each in told("trust", routine))
 

@@ -410,6 +410,15 @@ def test_only_the_default_network_has_its_trade_off_in_the_report(photos: Path, 
     assert json.loads((run / "inside.json").read_text())["moves"]["trade_off"] == ""
 
 
+def test_the_design_stays_where_the_weights_belong_to_it(flat: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(flat, copy)
+    assert len(remedies(visus.load(copy))) == 2
+    (copy / "start.json").write_text(json.dumps({"source": "the weights in best.safetensors", "file": "best.safetensors"}))
+    (augmented,) = remedies(visus.load(copy))
+    assert augmented.name == "shift augmentation"
+
+
 def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_command: Call) -> None:
     loaded = visus.load(run)
     assert [each.name for each in remedies(loaded)] == ["shift augmentation"]

@@ -53,7 +53,9 @@ def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters
     for index, kernel in enumerate(shown):
         kind = "Dead " if dead[index] else "Constant " if constant[index] else ""
         named = f"{noun} {index} of {path}"
-        picture = filter_image(kernel, f"{kind}{named}" if kind else f"{named[0].upper()}{named[1:]}", is_dead=bool(dead[index]))
+        picture = filter_image(
+            kernel, f"{kind}{named}" if kind else f"{named[0].upper()}{named[1:]}", is_dead=bool(dead[index])
+        )
         caption = f"{index}: {'dead' if dead[index] else f'{float(np.abs(kernel).max()):.2g}'}"
         drawn.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
     total = len(kernels) if num_filters is None else num_filters
@@ -101,7 +103,9 @@ def _odd_sentences(dead: Flags, constant: Flags, noun: str) -> list[str]:
     num_dead, num_constant, found = int(dead.sum()), int((constant & ~dead).sum()), []
     all_of = write_number_of(len(dead), noun)
     if num_dead:
-        found.append(f"{num_dead} of {all_of} {'is' if num_dead == 1 else 'are'} dead, with weights of nearly 0, and drawn in gray.")
+        found.append(
+            f"{num_dead} of {all_of} {'is' if num_dead == 1 else 'are'} dead, with weights of nearly 0, and drawn in gray."
+        )
     if num_constant:
         found.append(f"{num_constant} of {all_of} {'is' if num_constant == 1 else 'are'} constant.")
     return found

@@ -184,7 +184,10 @@ def trust_actions(facts: ReportFacts) -> list[Action]:
         command = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
         found.append(Action("Check that the changes to the data above are what you want.", command))
     if _is_no_better(facts):
-        return [*found, Action("Improve the network first: until it beats the baseline, calibration and consistency say little.")]
+        return [
+            *found,
+            Action("Improve the network first: until it beats the baseline, calibration and consistency say little."),
+        ]
     found += [*_calibration_actions(facts), *_shift_actions(facts)]
     if found:
         return found[:MAX_ACTIONS]
@@ -259,7 +262,9 @@ def _design_advice(facts: ReportFacts) -> list[str]:
             "(--img-size) or the network (-m)."
         ]
     if _is_family(facts.network):
-        return [*advice, "To change a layer of this ready-made network, edit a copy of design.txt and train it with -m."][: MAX_ACTIONS - 1]
+        return [*advice, "To change a layer of this ready-made network, edit a copy of design.txt and train it with -m."][
+            : MAX_ACTIONS - 1
+        ]
     return advice
 
 

@@ -66,7 +66,9 @@ def answer_sentences(facts: ReportFacts) -> list[str]:
         return [*sentences, f"None of these {facts.nouns} is misclassified."]
     true, predicted, count = pairs[0]
     total = next(row.num_samples for row in scores.per_class if row.name == true)
-    confused = f"{count:,} of {total:,} \u201c{true}\u201d {'is' if count == 1 else 'are'} predicted as \u201c{predicted}\u201d"
+    confused = (
+        f"{count:,} of {total:,} \u201c{true}\u201d {'is' if count == 1 else 'are'} predicted as \u201c{predicted}\u201d"
+    )
     return [*sentences, f"The most frequent confusion: {confused}.", *_label_sentences(facts)]
 
 
@@ -75,13 +77,12 @@ def _label_sentences(facts: ReportFacts) -> list[str]:
     found, scores = facts.measured.mistakes, facts.scores
     if found is None or not found.num_suspicious:
         return []
-    is_one = found.num_suspicious == 1
-    doubtful = "a wrong label" if is_one else "wrong labels"
     share = write_share((scores.num_right + found.num_suspicious) / scores.num_samples)
-    return [
-        f"{found.num_suspicious:,} of {write_number_of(found.num_wrong, 'mistake')} may be {doubtful}: if {'it is' if is_one else 'all are'}, the "
-        f"accuracy is {share}."
-    ]
+    count = f"{found.num_suspicious:,} of {found.num_wrong:,} mistakes"
+    if found.num_suspicious == 1:
+        count = "The one mistake" if found.num_wrong == 1 else count
+        return [f"{count} may be a wrong label: if it is, the accuracy is {share}."]
+    return [f"{count} may be wrong labels: if all are, the accuracy is {share}."]
 
 
 def confidence_sentences(facts: ReportFacts) -> list[str]:

@@ -78,7 +78,8 @@ class ShiftRemedy:
 def remedies(run: SavedRun) -> list[ShiftRemedy]:
     """All changes of the design at once, and shift augmentation, each with its cost and a command that trains it with the run's data and recipe.
 
-    For a run on shuffled positions the list is empty, since no design can restore the order.
+    For a run on shuffled positions the list is empty, since no design can restore the order. For a run that started from trained weights the
+    design stays, since the weights belong to it.
     """
     if run.preprocessing.shuffle_seed is not None:
         return []
@@ -94,7 +95,7 @@ def remedies(run: SavedRun) -> list[ShiftRemedy]:
         found = []
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     design = own_design(run)
-    if design is None:
+    if design is None or (run.folder / "start.json").is_file():
         return found
     changed = antialiased_design(run)
     if changed is None:
