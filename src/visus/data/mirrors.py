@@ -90,7 +90,9 @@ class MirrorTest:
         if self.num_copied:
             measured += f"; copies and {noun}s of the same group, which {self.num_copied:,} of them have, are excluded"
         if self.kept is None:
-            return f"whether mirrored {noun}s keep their class cannot be measured: {measured}), too close to chance".replace("%", " %")
+            return f"whether mirrored {noun}s keep their class cannot be measured: {measured}), too close to chance".replace(
+                "%", " %"
+            )
         conclusion = {
             True: f"mirrored {noun}s keep their class",
             False: f"mirrored {noun}s change their class",

@@ -65,7 +65,7 @@ def _summary(facts: ReportFacts, found: MistakeReport) -> str:
     if not found.suspicious:
         return f"{count}."
     if not found.confident_wrong:
-        return f"{count}: no more than the possible label errors above."
+        return f"{count}; see the possible label errors above."
     return f"{count}; the most confident of the others:"
 
 
