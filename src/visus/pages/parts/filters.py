@@ -53,11 +53,11 @@ def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters
     for index, kernel in enumerate(shown):
         kind = "Dead " if dead[index] else "Constant " if constant[index] else ""
         named = f"{noun} {index} of {path}"
-        picture = filter_image(
+        drawing = filter_image(
             kernel, f"{kind}{named}" if kind else f"{named[0].upper()}{named[1:]}", is_dead=bool(dead[index])
         )
         caption = f"{index}: {'dead' if dead[index] else f'{float(np.abs(kernel).max()):.2g}'}"
-        drawn.append(f"<figure>{picture}<figcaption>{caption}</figcaption></figure>")
+        drawn.append(f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>")
     total = len(kernels) if num_filters is None else num_filters
     some = f"The first {len(drawn)} are drawn. " if len(drawn) < total else ""
     words = (
