@@ -72,6 +72,12 @@ def test_the_exact_command_names_the_initial_weights(copied: Path) -> None:
     assert further.count("--weights") == 1
 
 
+def test_a_network_of_own_code_is_named_by_its_callable(copied: Path) -> None:
+    plan = visus.load(copied).preprocessing
+    write_file(copied / "design.txt", "package.module:make\n")
+    assert " -m package.module:make -c " in exact_command(RunFolder.open(copied), plan)
+
+
 def test_a_network_that_was_an_object_has_no_exact_command(copied: Path) -> None:
     plan = visus.load(copied).preprocessing
     write_file(copied / "design.txt", f"{OBJECT_PREFIX}package.Network\n")

@@ -12,6 +12,7 @@ from visus.data.reading import Reading
 from visus.data.store import MAX_UNREADABLE
 from visus.networks.pretrained import BACKBONES
 from visus.training.runs import RunFolder
+from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import OBJECT_PREFIX
 
 MAX_COMMAND: Final = 200
@@ -120,9 +121,10 @@ def _complete_command(run: RunFolder, preprocessing: Preprocessing, *, with_star
 
 def _network_options(run: RunFolder, with_start: bool) -> list[str]:
     """The options for the network and, where they are wanted, its initial weights; empty if either was a Python object."""
-    if run.read_text("design.txt").startswith(OBJECT_PREFIX):
+    text = run.read_text("design.txt").strip()
+    if text.startswith(OBJECT_PREFIX):
         return []
-    design = ["-m", near_path(run.path / "design.txt")]
+    design = ["-m", text if is_callable_name(text) else near_path(run.path / "design.txt")]
     if not with_start or not (run.path / "start.json").is_file():
         return design
     start = run.read_json("start.json")
