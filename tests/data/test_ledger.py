@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.data.ledger import ACTIONS, MAX_EXAMPLES, Ledger
+from visus.data.ledger import ACTIONS, MAX_EXAMPLES, ROUTINE, Ledger
 from visus.errors import DataError
 
 TURNED = "turned upright by its EXIF orientation"
@@ -159,3 +159,19 @@ def test_a_file_that_is_no_ledger_is_refused() -> None:
     with pytest.raises(DataError) as broken:
         Ledger.from_dict({"resized": {"count": 1}})
     assert str(broken.value) == "the ledger entry 'resized' needs a count and a list of samples, and has {'count': 1}."
+
+
+@given(st.sets(st.sampled_from(list(ACTIONS))))
+def test_ranked_sentences_are_all_sentences_with_the_routine_ones_apart(actions: set[str]) -> None:
+    ledger = noted(*((action, "a.jpg") for action in sorted(actions)))
+    notable, routine = ledger.ranked_sentences()
+    assert sorted([*notable, *routine]) == sorted(ledger.sentences())
+    assert len(routine) == len(actions & ROUTINE)
+
+
+def test_dropped_and_contradictory_samples_rank_before_changed_values() -> None:
+    ledger = noted(("color made gray", "a.jpg"), ("resized", "b.jpg"), ("unreadable", "c.jpg"), ("conflict", "d.jpg"))
+    notable, routine = ledger.ranked_sentences()
+    assert [sentence.split("(")[1].split(")")[0] for sentence in notable] == ["d.jpg", "c.jpg", "ITU-R 601 luma"]
+    assert routine == ["1 sample was resized (b.jpg)."]
+    assert set(ACTIONS) >= ROUTINE

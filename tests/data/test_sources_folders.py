@@ -262,7 +262,7 @@ def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path
     assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
     assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
     assert samples.contents.tolist() == [0, 0, 0]
-    assert samples.warnings == ("1 sample with the same bytes as another sample but another class (see the ledger).",)
+    assert samples.warnings == ("1 sample has the same bytes as another sample but another class (see the ledger).",)
 
 
 def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         ],
         "seconds": 187.0,
         "ledger_sentences": ["2 images were turned upright."],
-        "warnings": ["coat is rare."],
+        "warnings": ["the class coat is rare."],
         "design_text": "conv(32, 3), relu, globalpool, linear(classes)",
         "network": "compact",
         "preprocessing": {"kind": "images", "channels": 1, "size": [28, 28], "resize_mode": "crop", "dtype": "uint8", "normalize": "mean-deviation", "offset": [72.94], "divisor": [90.1]},
@@ -80,8 +80,8 @@ def made_up_measurements(
     wrong = tuple(ShownSample(f"{place}-{name}", place, label, "coat", 0.99, 0.005, alike) for place in range(6))
     right = tuple(ShownSample(f"{place}-{name}", place, label, label, 0.41, 0.41, alike) for place in range(6, 12))
     mistakes = MistakeReport(
-        split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong, unsure_right=right,
-        confusions=tuple(ConfusedPair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong, num_suspicious=9,
+        split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong[:3], unsure_right=right,
+        confusions=tuple(ConfusedPair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong[3:], num_suspicious=3,
         feature_layer="linear1", num_compared=200, num_training=300, notes=("These samples also chose the weights that were kept.",),
     )  # fmt: skip
     logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 2

@@ -74,7 +74,7 @@ error, the mean gap between confidence and accuracy over 15 bins, is 0.0 percent
 - The network predicts one of these 3 classes for every image, even for one that belongs to none of them.
 - The metrics hold for images like those of this evaluation. They can differ for images from another source.
 - The lowest recall is that of “bag”: 90.0 % of 20 images.
-- coat is rare.
+- the class coat is rare.
 
 ## Preprocessing
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from visus.data.images.drawing import as_image, block_means, depth_slices, png
+from visus.pages.parts.filters import constant_filters, dead_filters, filter_figures
 from visus.pages.parts.images import enlarge, make_grid, outline, signed_colors, unsigned_colors
 from visus.pages.parts.overlay import blend_map
 
@@ -122,3 +126,43 @@ def test_a_image_of_few_colors_takes_fewer_bytes() -> None:
     few = rng.integers(0, 256, (200, 3), dtype=np.uint8)[rng.integers(0, 200, (60, 60))]
     assert len(png(few)) < 0.6 * few.size
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(few))).convert("RGB")), few)
+
+
+# ---- filters ----
+
+
+def test_dead_filters_are_gray_and_counted_and_constant_ones_counted() -> None:
+    kernels = np.random.default_rng(0).normal(size=(4, 3, 3, 3))
+    kernels[1] *= 1e-7
+    kernels[2] = 0.5
+    assert dead_filters(kernels).tolist() == [False, True, False, False]
+    assert constant_filters(kernels).tolist() == [False, False, True, False]
+    page = filter_figures(kernels, "Block.conv", "Conv2d(4, 3)", "filter")
+    assert "1 of 4 filters is dead, with weights of nearly 0, and drawn in gray. 1 of 4 filters is constant." in page
+    assert "<figcaption>1: dead</figcaption>" in page
+    for label in ("Filter 0 of Block.conv", "Dead filter 1 of Block.conv", "Constant filter 2 of Block.conv"):
+        assert f'alt="{label}"' in page
+    gray = pixels_of(page, "Dead filter 1 of Block.conv")
+    assert np.ptp(gray) == 0
+    assert np.ptp(pixels_of(page, "Filter 0 of Block.conv")) > 100
+
+
+def test_healthy_filters_are_not_mentioned() -> None:
+    kernels = np.random.default_rng(0).normal(size=(4, 1, 3, 3))
+    page = filter_figures(kernels, "conv1", "Conv2d(4, 3)", "filter")
+    assert "dead" not in page
+    assert "constant" not in page
+
+
+@pytest.mark.parametrize("shape", [(1, 9), (3, 1, 1), (1, 2, 2, 2), (2, 3, 3)])
+def test_a_layer_of_zeros_is_dead_in_every_rank(shape: tuple[int, ...]) -> None:
+    page = filter_figures(np.zeros((2, *shape)), "conv1", "conv", "filter")
+    assert "2 of 2 filters are dead" in page
+    assert "constant" not in page
+
+
+def pixels_of(page: str, label: str) -> np.ndarray[Any, Any]:
+    """The pixels of the image with this label."""
+    found = re.search(f'alt="{label}" src="data:image/png;base64,(.*?)"', page)
+    assert found is not None
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(found[1]))).convert("RGB")).astype(int)

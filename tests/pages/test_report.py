@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from html.parser import HTMLParser
 from importlib import resources
@@ -60,7 +61,7 @@ def test_the_report_says_what_the_facts_say() -> None:
         "On more images like these, expect 79.9 % to 95.3 % (95 % confidence interval). The most frequent confusion: 2 of 20 “bag” are "
         "predicted as “boot”.",
         "Scored once.",
-        "coat is rare.",
+        "The class coat is rare.",
         "Kind: a folder for each class.",
         "2 images were turned upright. Each image is converted to 28 x 28 with 1 channel, resized and cropped.",
         "Pixels are normalized with the mean and the standard deviation of the training set: (value - 72.94) / 90.1.",
@@ -68,7 +69,7 @@ def test_the_report_says_what_the_facts_say() -> None:
         "each of 3 classes. design.txt has the design.",
         "bag boot coat Recall, % F1, % bag 18 2 90.0 90.0 boot 18 2 90.0 90.0 coat 2 18 90.0 90.0 Precision, % 90.0 90.0 90.0 90.0",
         "True class Predicted class Images bag boot 2 boot coat 2 coat bag 2",
-        "Every class that occurs has an F1 of 90.0 %. Every class has 100 training, 20 test images.",
+        "Every class has an F1 of 90.0 %. Every class has 100 training, 20 test images.",
         "The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point.",
         "300 training images of 3 classes; 60 test images were held out.",
         "Training time 3 min 07 s (steps and validation) Images per second 2,000 (mean over the epochs) Device cpu (Some CPU) "
@@ -88,11 +89,105 @@ def test_a_result_that_does_not_beat_the_baseline_says_so() -> None:
     assert "9 images do not show that the network beats the baseline." in page.text
 
 
+def test_the_answer_counts_the_mistakes_that_may_be_wrong_labels() -> None:
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    text = Page(report_page(made_up_facts(measured=measured))).text
+    assert "3 of 6 mistakes may be wrong labels: if all are, the accuracy is 95.0 %." in text
+    one = dataclasses.replace(measured.mistakes, num_wrong=1, num_suspicious=1)
+    alone = made_up_facts(made_up_scores(num_wrong=1), measured=dataclasses.replace(measured, mistakes=one))
+    text = Page(report_page(alone)).text
+    assert (
+        "1 of 20 \u201cbag\u201d is predicted as \u201cboot\u201d. The one mistake may be a wrong label: if it is, the"
+        in text
+    )
+    assert "accuracy is 100.0 %." in text
+    none = dataclasses.replace(measured.mistakes, suspicious=(), num_suspicious=0)
+    page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=none)))
+    assert "wrong label" not in page
+    assert "Possible label errors" not in page
+    assert "6 of 60 images are misclassified.</p>" in page  # nothing is set apart
+
+
+def test_possible_label_errors_come_before_the_other_mistakes_and_are_not_repeated() -> None:
+    page = report_page(made_up_facts(measured=made_up_measurements()))
+    labels, others = page.index("<h3>Possible label errors</h3>"), page.index("<h3>Most confident mistakes</h3>")
+    classes = page.index("<h3>Classes</h3>")
+    assert labels < others < classes
+    assert re.findall(r'<span class="file">(\d)-', page[labels:others]) == ["3", "4", "5"]
+    assert re.findall(r'<span class="file">(\d)-', page[others:classes]) == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("num_labels", "num_others", "shown"), [(6, 6, (3, 3)), (1, 6, (1, 5)), (6, 1, (5, 1)), (6, 0, (6, 0)), (0, 6, (0, 6))]
+)
+def test_six_mistakes_are_drawn_half_of_them_possible_label_errors(
+    num_labels: int, num_others: int, shown: tuple[int, int]
+) -> None:
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    some = measured.mistakes.confident_wrong[:1]
+    found = dataclasses.replace(
+        measured.mistakes,
+        num_wrong=num_labels + num_others,
+        suspicious=some * num_labels,
+        num_suspicious=num_labels,
+        confident_wrong=some * num_others,
+    )
+    page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=found)))
+    labels, _, others = page.partition("<h3>Most confident mistakes</h3>")
+    assert (labels.count('<span class="file">'), others.count('<span class="file">')) == shown
+    assert ("; see the possible label errors above." in page) == (not num_others)
+
+
+def test_without_mistakes_there_is_no_part_on_mistakes() -> None:
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    perfect = dataclasses.replace(
+        measured.mistakes, num_wrong=0, confident_wrong=(), confusions=(), suspicious=(), num_suspicious=0
+    )
+    page = report_page(made_up_facts(made_up_scores(num_wrong=0), measured=dataclasses.replace(measured, mistakes=perfect)))
+    assert "Most confident mistakes" not in page
+    assert "The least confident correct predictions: 6 images</summary><p>Red marks" in page
+    assert "These samples also chose the weights that were kept." in page
+
+
+def test_samples_of_no_class_are_named_with_a_remedy_unless_a_class_is_for_them() -> None:
+    words = (
+        "Outside the classes An image of none of these 3 classes still gets one of them, sometimes with high confidence: if yours "
+        "include such images, train with a class \u201cother\u201d of them."
+    )
+    assert words in Page(report_page(made_up_facts())).text
+    rest = made_up_facts(made_up_scores(classes=["bag", "boot", "Other"]))
+    assert "Outside the classes" not in report_page(rest)
+
+
+def test_routine_changes_of_the_data_are_folded() -> None:
+    page = report_page(made_up_facts(routine_sentences=["9 samples were resized."]))
+    assert (
+        "<ul><li>2 images were turned upright.</li></ul><details><summary>Routine changes, such as of size and format: 1</summary>"
+        in page
+    )
+    only = Page(report_page(made_up_facts(ledger_sentences=[], routine_sentences=["9 samples were resized."]))).text
+    assert "Only routine changes were made. Routine changes, such as of size and format: 1 9 samples were resized." in only
+
+
+def test_the_exact_command_is_the_one_that_trains_again() -> None:
+    page = Page(report_page(made_up_facts(exact_command="visus train shoes -c runs/shoes-2/recipe.yaml"))).text
+    assert "Training it again visus train shoes -c runs/shoes-2/recipe.yaml The seed was 7." in page
+
+
 @pytest.mark.parametrize(
     ("num_wrong", "verdict"), [(30, "the network is overconfident"), (0, "the network is underconfident")]
 )
 def test_calibration_has_a_direction(num_wrong: int, verdict: str) -> None:
     assert verdict in Page(report_page(made_up_facts(made_up_scores(num_wrong=num_wrong)))).text
+
+
+def test_a_gap_within_the_interval_of_the_accuracy_has_no_direction() -> None:
+    scores = dataclasses.replace(made_up_scores(), confidence=0.94)
+    text = Page(report_page(made_up_facts(scores))).text
+    assert "The mean confidence is 94.0 % and the accuracy is 90.0 %: 60 images do not show a difference." in text
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 20, 21, 100, 1000])
@@ -151,7 +246,7 @@ def test_facts_that_are_missing_leave_no_empty_section() -> None:
     )  # fmt: skip
     text = Page(report_page(facts)).text
     assert "Nothing in the data was changed." in text
-    assert "This run was made from Python." in text
+    assert "This run was made from Python: no command trains it again." in text
     assert "A network with 12,345 parameters." in text
     assert (
         "Cost Time and memory Training time 3 min 07 s (steps and validation) What to do Nothing to do: no epoch was trained"

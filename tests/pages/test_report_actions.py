@@ -93,7 +93,7 @@ def test_the_answer_is_for_use_only_where_it_is_better_than_guessing() -> None:
     ]
     own = made_up_facts(made_up_scores(num_samples=900, split="val"), warnings=[])
     assert told("answer", own)[0] == (
-        "Hold out a test set: these validation images also selected the weights, so the accuracy is too high."
+        "Hold out a test set: these validation images also selected the weights, so the accuracy is optimistic."
     )
 
 
@@ -102,8 +102,8 @@ def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
     assert told("mistakes", none) == ["Nothing to do: none of these images is misclassified."]
     many = made_up_facts(made_up_scores(num_samples=600, num_wrong=60), measured=made_up_measurements())
     assert told("mistakes", many) == [
-        "List the labels that may be wrong, look at each, and correct those that are.",
-        "20 of 60 mistakes are between \u201cbag\u201d and \u201cboot\u201d: collect more images of both, or merge the two if their difference does not "
+        "Labels first: look at the 3 that may be wrong, correct those that are, and train again.",
+        "Then the network: 20 of 60 mistakes are between \u201cbag\u201d and \u201cboot\u201d: collect more images of both, or merge the two if their difference does not "
         "matter.",
     ]
     scores = made_up_scores(num_samples=600, num_wrong=60)
@@ -119,6 +119,76 @@ def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
     assert told("mistakes", brief) == ["Improve the training first (see Cost): with 26 mistakes, single ones say little."]
     poor = made_up_facts(made_up_scores(num_samples=600, num_wrong=400), measured=made_up_measurements())
     assert told("mistakes", poor) == ["Improve the training first (see Cost): with 400 mistakes, single ones say little."]
+
+
+def test_one_doubtful_label_and_few_mistakes_are_looked_at_one_by_one() -> None:
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    one = dataclasses.replace(measured, mistakes=dataclasses.replace(measured.mistakes, num_suspicious=1))
+    facts = made_up_facts(made_up_scores(2, num_samples=60, num_wrong=6), measured=one)
+    assert told("mistakes", facts) == [
+        "Labels first: look at the one that may be wrong, correct it if it is, and train again."
+    ]
+    assert actions.mistakes_actions(facts)[0].command == "visus evaluate runs/shoes-2 --mistakes --limit 1"
+    assert told("mistakes", made_up_facts(made_up_scores(2, num_wrong=1))) == [
+        "Look at the mistake above: is the label wrong, the image bad, or the network wrong?"
+    ]
+    assert told("mistakes", made_up_facts(made_up_scores(2, num_wrong=3))) == [
+        "Look at each of the 3 mistakes above: is the label wrong, the image bad, or the network wrong?"
+    ]
+
+
+def test_advice_on_layers_is_for_designs_of_ones_own() -> None:
+    measured = made_up_measurements(saliency=None, mistakes=None, advice=("conv2: sees all.",))
+
+    def inside(**more: Any) -> list[str]:
+        return told("inside", made_up_facts(measured=measured, **more))
+
+    assert inside(network="conv(32, 3), relu, globalpool, linear(classes)") == ["conv2: sees all."]
+    for family in ("compact", "resnet18", "efficientnet_lite(1)"):
+        assert inside(network=family) == [
+            "conv2: sees all.",
+            "To change a layer of this ready-made network, edit a copy of design.txt and train it with -m.",
+        ]
+    assert inside(network="efficientnet_lite(0)", start={"source": "ImageNet weights"}) == [
+        "Keep the layers: they belong to the weights that the training started from. What you can change is the size of the images (--img-size) or the "
+        "network (-m)."
+    ]
+    quiet = dataclasses.replace(measured, advice=())
+    assert told("inside", made_up_facts(measured=quiet, start={"source": "ImageNet weights"})) == [
+        "Nothing to do: there is no advice on this design."
+    ]
+
+
+def test_a_network_that_does_not_beat_the_baseline_is_improved_first_everywhere() -> None:
+    scores = made_up_scores(2, num_samples=60, num_wrong=26)
+    poor = made_up_facts(scores, measured=made_up_measurements(), ledger_sentences=[])
+    assert told("trust", poor) == [
+        "Improve the network first: until it beats the baseline, calibration and consistency say little."
+    ]
+    assert told("cost", poor) == ["Train longer first: it was trained for only 3 epochs."]
+    assert actions.cost_actions(poor)[0].command == actions.answer_actions(poor)[1].command
+
+
+def test_a_gap_within_the_interval_of_the_accuracy_is_no_reason_to_doubt_the_probabilities() -> None:
+    clean: dict[str, Any] = {"ledger_sentences": [], "measured": calibrated(80)}
+    scores = dataclasses.replace(made_up_scores(), confidence=0.94)
+    assert scores.accuracy_low < scores.confidence < scores.accuracy_high
+    assert told("trust", made_up_facts(scores, **clean)) == ["Nothing to do: the confidence agrees with the accuracy."]
+
+
+def test_fine_tuning_that_kept_the_initial_weights_is_not_called_a_run_without_validation() -> None:
+    facts = made_up_facts(best_epoch=None, start={"source": "ImageNet weights"})
+    assert told("cost", facts) == ["Nothing to do: fine-tuning did not improve the initial weights, which were kept."]
+
+
+def test_serious_changes_of_the_data_come_before_calibration_and_shifts() -> None:
+    measured = made_up_measurements(calibration=calibrated(24, "too few").calibration)
+    assert (
+        told("trust", made_up_facts(measured=measured))[0] == "Check that the changes to the data above are what you want."
+    )
+    routine = made_up_facts(measured=measured, ledger_sentences=[], routine_sentences=["3 samples were resized."])
+    assert not any("changes to the data" in each for each in told("trust", routine))
 
 
 def calibrated(num_fitted: int, reason: str = "") -> ReportMeasurements:
@@ -202,3 +272,6 @@ def test_the_curves_say_what_to_train_next() -> None:
 )
 def test_a_command_is_repeated_only_where_that_works(command: str, expected: str) -> None:
     assert actions.again(made_up_facts(command=command), "--epochs", "9") == expected
+    exact = "visus train shoes -m runs/a/design.txt -c runs/a/recipe.yaml"
+    complete = actions.again(made_up_facts(command=command, exact_command=exact), "--epochs", "9")
+    assert complete == (expected or f"{exact} --epochs 9")

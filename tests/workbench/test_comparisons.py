@@ -401,11 +401,22 @@ def test_only_the_default_network_has_its_trade_off_in_the_report(photos: Path, 
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32")
     default = visus.train(photos, "compact", recipe, output=tmp_path)
     sentence = shift_trade_off(default)
-    assert sentence.startswith("The default network pools with a stride: that is a trade-off. With blurred pooling, ")
+    assert sentence.startswith(
+        "The default network pools with a stride, which is a trade-off. On the images that come with visus ("
+    )
     assert f"{BLUR_PRICE.step_time:.1f} times as long" in sentence
     assert shift_trade_off(visus.load(run)) == ""
     assert json.loads((default.folder / "inside.json").read_text())["moves"]["trade_off"] == sentence
     assert json.loads((run / "inside.json").read_text())["moves"]["trade_off"] == ""
+
+
+def test_the_design_stays_where_the_weights_belong_to_it(flat: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(flat, copy)
+    assert len(remedies(visus.load(copy))) == 2
+    (copy / "start.json").write_text(json.dumps({"source": "the weights in best.safetensors", "file": "best.safetensors"}))
+    (augmented,) = remedies(visus.load(copy))
+    assert augmented.name == "shift augmentation"
 
 
 def test_a_network_with_nothing_to_change_has_fewer_remedies(run: Path, visus_command: Call) -> None:

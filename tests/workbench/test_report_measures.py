@@ -165,6 +165,24 @@ def test_a_network_that_knows_little_judges_no_labels(share_known: float, senten
     assert (found.suspicious != ()) == (sentence == "")
 
 
+def test_labels_apart_leave_the_next_most_confident_mistakes() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    said = np.where(rng.random(200) < 0.9, labels, rng.integers(0, 4, 200))
+    logits = torch.from_numpy((2.0 + 2.0 * rng.random((200, 1))) * np.eye(4)[said])
+    network: Any = AnsweringNetwork(nn.Identity(), tuple("abcd"), types.SimpleNamespace(noun="image"))  # type: ignore[arg-type]
+    part: Any = Labeled(labels)
+    whole = named_mistakes(network, part, UNCALIBRATED(logits), limit=200)
+    doubtful = {each.place for each in whole.suspicious}
+    assert 0 < len(doubtful) < whole.num_wrong
+    assert doubtful < {each.place for each in whole.confident_wrong}  # each of them is a mistake
+    apart = named_mistakes(network, part, UNCALIBRATED(logits), limit=2, are_labels_apart=True)
+    expected = [each.place for each in whole.confident_wrong if each.place not in doubtful]
+    assert [each.place for each in apart.confident_wrong] == expected[:2]
+    assert apart.suspicious == whole.suspicious[:2]
+    assert (apart.num_wrong, apart.num_suspicious) == (whole.num_wrong, whole.num_suspicious)
+
+
 def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
     told = json.loads(visus_command("evaluate", run, "--mistakes", "--limit", "2", "--json").out)["mistakes"]
     assert told == json.loads(json.dumps(visus.load(run).mistakes(limit=2).to_json()))

@@ -53,6 +53,34 @@ ACTIONS: dict[str, str] = {
 }
 """Every action with its sentence, in the order in which a ledger lists them."""
 
+ROUTINE: frozenset[str] = frozenset(
+    (
+        "turned upright by its EXIF orientation",
+        "1-bit values widened to 8-bit",
+        "palette resolved to color",
+        "CMYK converted to RGB",
+        "color space converted to RGB",
+        "decoded at a reduced size",
+        "gray made color",
+        "resized",
+        "padded",
+        "read by its content",
+        "left out: hidden or not an image",
+        "duplicate row left out",
+    )
+)
+"""Actions that keep all samples, labels and contents: conversions of format and size, and files that are no samples."""
+
+_SERIOUS: tuple[str, ...] = (
+    "conflict",
+    "unreadable",
+    "left out: an image, but no sample",
+    "row left out: no such file",
+    "duplicate",
+    "learned from",
+)
+"""Actions that say which samples there are and whether their labels hold, the most serious first."""
+
 
 class Ledger:
     """A counter of the changes to samples.
@@ -148,6 +176,23 @@ class Ledger:
     def sentences(self) -> list[str]:
         """One sentence for each noted action, with the first three names; in the order of ``ACTIONS``."""
         return [self._sentence(action, count) for action, count in self.counts.items()]
+
+    def ranked_sentences(self) -> tuple[list[str], list[str]]:
+        """The sentences of what changed samples, labels or values, the most serious first, and those of ``ROUTINE`` actions.
+
+        >>> ledger = Ledger()
+        >>> ledger.note("resized", "a.jpg")
+        >>> ledger.note("cropped", "a.jpg")
+        >>> ledger.note("conflict", "b.jpg")
+        >>> [len(sentences) for sentences in ledger.ranked_sentences()]
+        [2, 1]
+        """
+        serious = {action: place for place, action in enumerate(_SERIOUS)}
+        counts = self.counts
+        ranked = sorted(counts, key=lambda action: serious.get(action, len(serious)))
+        sentences = {action: self._sentence(action, counts[action]) for action in ranked}
+        notable = [sentence for action, sentence in sentences.items() if action not in ROUTINE]
+        return notable, [sentence for action, sentence in sentences.items() if action in ROUTINE]
 
     def short_sentences(self) -> list[str]:
         """As ``sentences``, with one name and at most one reason for each action.

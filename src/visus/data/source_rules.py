@@ -348,7 +348,7 @@ def _note_copies(
     warnings = []
     if conflicts:
         warnings.append(
-            f"{write_number_of(conflicts, 'sample')} with the same bytes as another sample but another class (see the ledger)."
+            f"{write_number_of(conflicts, 'sample has', 'samples have')} the same bytes as another sample but another class (see the ledger)."
         )
     if crossing:
         warnings.append(

@@ -74,7 +74,7 @@ class MistakeReport(Described):
         noun: word for one sample.
         num_samples: samples of the split.
         num_wrong: misclassified samples.
-        confident_wrong: the most confident mistakes, the most confident first.
+        confident_wrong: the most confident mistakes, the most confident first; in a report, only those that are no possible label errors.
         unsure_right: the least confident correct predictions, the least confident first.
         confusions: the most frequent confusions.
         suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.

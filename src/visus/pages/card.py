@@ -69,7 +69,8 @@ def _data_lines(facts: ReportFacts) -> list[str]:
     lines = [f"{key}: {value}" for key, value in facts.data.items()]
     for split, counts in facts.class_counts.items():
         lines.append(f"{split_name(split)}: {write_number_of(sum(counts), facts.noun)}")
-    return [*lines, *(facts.ledger_sentences or ["Nothing in the data was changed."])]
+    changes = [*facts.ledger_sentences, *facts.routine_sentences]
+    return [*lines, *(changes or ["Nothing in the data was changed."])]
 
 
 def _limitations(facts: ReportFacts) -> list[str]:
@@ -92,7 +93,8 @@ def _limitations(facts: ReportFacts) -> list[str]:
 
 
 def _reproduce(facts: ReportFacts) -> list[str]:
-    parts = [_fenced(facts.command)] if facts.command else []
+    command = facts.exact_command or facts.command
+    parts = [_fenced(command)] if command else []
     lines = [f"{label}: {value}" for label, value in cost_rows(facts)]
     if facts.recipe.get("seed") is not None:
         lines.append(f"Seed: {facts.recipe['seed']}")

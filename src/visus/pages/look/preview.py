@@ -10,7 +10,7 @@ from typing import Final
 
 from visus.pages.look.facts import LookFacts
 from visus.pages.parts.document import figure
-from visus.pages.parts.filters import filter_image, scale_sentence
+from visus.pages.parts.filters import dead_filters, filter_image, scale_sentence
 from visus.pages.parts.overlay import map_over_sample
 
 MAP_PX: Final = 168
@@ -43,9 +43,10 @@ def _filters(facts: LookFacts) -> str:
     if found is None or kernels is None or kernels.ndim < 4:
         return ""
     some = f", the first {MAX_FILTERS} of {len(kernels)}" if len(kernels) > MAX_FILTERS else ""
+    shown = kernels[:MAX_FILTERS]
     drawn = "".join(
-        filter_image(kernel, f"{found.noun.capitalize()} {index} of {found.path}")
-        for index, kernel in enumerate(kernels[:MAX_FILTERS])
+        filter_image(kernel, f"{found.noun.capitalize()} {index} of {found.path}", is_dead=is_dead)
+        for index, (kernel, is_dead) in enumerate(zip(shown, dead_filters(shown), strict=True))
     )
     caption = f"{found.noun.capitalize()}s of {found.path or 'the module'}{some}. {scale_sentence(kernels.shape[1:])}"
     return figure(escape(caption), f'<div style="{_ROW}">{drawn}</div>')

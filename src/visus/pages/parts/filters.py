@@ -1,6 +1,7 @@
 """Filters as images: the one renderer of kernels, for the report, the look page and the comparison of tasks.
 
-Every filter is drawn on its own scale, so that weak patterns are visible too. The number below it is its largest weight.
+Every filter is drawn on its own scale, so that weak patterns are visible too. The number below it is its largest weight. Dead filters are
+gray: on their own scale, their rounding errors would look like a pattern.
 Shape letters:
 F filters, C input channels, * the spatial axes.
 """
@@ -12,6 +13,7 @@ from html import escape
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from visus.data.images.drawing import Pixels, as_image, block_means, png
 from visus.examine.layer_calls import Array
@@ -21,10 +23,19 @@ from visus.pages.parts.images import enlarge, make_grid, signed_colors
 from visus.pages.parts.samples import MAX_SLICES, pixel_image
 from visus.units import write_number_of, write_shape
 
+Flags = npt.NDArray[np.bool_]
+
 MAX_FILTERS: Final = 64
 MAX_CHANNELS: Final = 4
 FILTER_PX: Final = 48
+DEAD: Final = 1e-3
+"""A filter is dead if its largest weight is at most this share of the largest of the layer."""
+
+CONSTANT: Final = 1e-2
+"""A filter is constant if the weights of each channel differ by at most this share of its largest weight."""
+
 _CURVE_PX: Final = (120, 60)
+_GRAY: Final = 160
 
 
 def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters: int | None = None) -> str:
@@ -37,17 +48,68 @@ def filter_figures(kernels: Array, path: str, layer: str, noun: str, num_filters
         noun: word for one of them, ``filter`` or ``unit``.
         num_filters: filters of the layer, where ``kernels`` holds only the first ones.
     """
+    shown = kernels[:MAX_FILTERS]
+    dead, constant = dead_filters(shown), constant_filters(shown)
     drawn = []
-    for index, kernel in enumerate(kernels[:MAX_FILTERS]):
-        shown = filter_image(kernel, f"{noun.capitalize()} {index} of {path}")
-        drawn.append(f"<figure>{shown}<figcaption>{index}: {float(np.abs(kernel).max()):.2g}</figcaption></figure>")
+    for index, kernel in enumerate(shown):
+        kind = "Dead " if dead[index] else "Constant " if constant[index] else ""
+        named = f"{noun} {index} of {path}"
+        drawing = filter_image(
+            kernel, f"{kind}{named}" if kind else f"{named[0].upper()}{named[1:]}", is_dead=bool(dead[index])
+        )
+        caption = f"{index}: {'dead' if dead[index] else f'{float(np.abs(kernel).max()):.2g}'}"
+        drawn.append(f"<figure>{drawing}<figcaption>{caption}</figcaption></figure>")
     total = len(kernels) if num_filters is None else num_filters
     some = f"The first {len(drawn)} are drawn. " if len(drawn) < total else ""
     words = (
         f"<b>{escape(path or 'the module')}</b>, {escape(layer)}: {write_number_of(total, noun)} of {write_shape(kernels.shape[1:])} weights (channels first). {some}Each {noun} is scaled by its own "
-        f"largest weight, which stands below it beside its number. {scale_sentence(kernels.shape[1:])}"
+        f"largest weight, which stands below it beside its number. {' '.join([scale_sentence(kernels.shape[1:]), *_odd_sentences(dead, constant, noun)])}"
     )
     return f'<p>{words}</p><div class="maps">{"".join(drawn)}</div>'
+
+
+def dead_filters(kernels: Array) -> Flags:
+    """Which filters have no weight above ``DEAD`` of the largest of the layer; all if every weight is 0.
+
+    Args:
+        kernels: (F, C, *).
+
+    >>> dead_filters(np.array([[[1.0, -2.0]], [[1e-9, -1e-9]]])).tolist()
+    [False, True]
+    """
+    largest = np.abs(kernels).reshape(len(kernels), -1).max(axis=1)
+    found: Flags = largest <= DEAD * largest.max()
+    return found
+
+
+def constant_filters(kernels: Array) -> Flags:
+    """Which filters have the same weight everywhere in the window, so that each measures a mean; none of one position.
+
+    Args:
+        kernels: (F, C, *).
+
+    >>> constant_filters(np.array([[[0.5, 0.5]], [[0.5, -0.5]]])).tolist()
+    [True, False]
+    """
+    windows = kernels.reshape(*kernels.shape[:2], -1)
+    if windows.shape[2] == 1:
+        return np.zeros(len(kernels), dtype=bool)
+    spread = (windows.max(axis=2) - windows.min(axis=2)).max(axis=1)
+    found: Flags = spread <= CONSTANT * np.abs(windows).reshape(len(windows), -1).max(axis=1)
+    return found
+
+
+def _odd_sentences(dead: Flags, constant: Flags, noun: str) -> list[str]:
+    """How many filters are dead and how many constant, in words."""
+    num_dead, num_constant, found = int(dead.sum()), int((constant & ~dead).sum()), []
+    all_of = write_number_of(len(dead), noun)
+    if num_dead:
+        found.append(
+            f"{num_dead} of {all_of} {'is' if num_dead == 1 else 'are'} dead, with weights of nearly 0, and drawn in gray."
+        )
+    if num_constant:
+        found.append(f"{num_constant} of {all_of} {'is' if num_constant == 1 else 'are'} constant.")
+    return found
 
 
 def scale_sentence(shape: Sequence[int]) -> str:
@@ -71,21 +133,22 @@ def scale_sentence(shape: Sequence[int]) -> str:
     return f"{words} Only the first {MAX_CHANNELS} of {channels} input channels are drawn." if is_cut else words
 
 
-def filter_image(kernel: Array, label: str, side: int = FILTER_PX) -> str:
-    """One kernel, (C, *), as page text: a curve for signals, else pixels, each input channel about ``side`` wide."""
+def filter_image(kernel: Array, label: str, side: int = FILTER_PX, *, is_dead: bool = False) -> str:
+    """One kernel, (C, *), as page text: a curve for signals, else pixels, each input channel about ``side`` wide; a dead one flat or gray."""
     if kernel.ndim == 2:
+        kernel = np.zeros_like(kernel) if is_dead else kernel
         top = float(np.abs(kernel).max()) or 1.0
         lines = [("val", line) for line in kernel[:MAX_CHANNELS]]
         return curve(label, lines, lowest=-top, highest=top, size=_CURVE_PX)
-    pixels = kernel_pixels(kernel)
+    pixels = _drawn_pixels(kernel, is_dead)
     return pixel_image(pixels, label, _longer_side(pixels, side))
 
 
 def filter_grid(kernels: Array, label: str, *, columns: int = 8, side: int = FILTER_PX) -> str:
     """Kernels in rows as one image, without numbers: for networks beside each other."""
     images = []
-    for kernel in kernels:
-        pixels = kernel_pixels(kernel)
+    for kernel, is_dead in zip(kernels, dead_filters(kernels), strict=True):
+        pixels = _drawn_pixels(kernel, is_dead)
         longer = _longer_side(pixels, side)
         images.append(enlarge(block_means(pixels, longer), longer))
     return image(png(make_grid(images, columns, gap=4)), label, style="pixels")
@@ -110,6 +173,12 @@ def kernel_pixels(kernel: Array) -> Pixels:
     else:
         planes = kernel.reshape(1, -1, kernel.shape[-1])[:, :MAX_CHANNELS]  # channels as rows
     return make_grid([signed_colors(plane, high) for plane in planes], columns=len(planes), gap=1)
+
+
+def _drawn_pixels(kernel: Array, is_dead: bool) -> Pixels:
+    """The pixels of a kernel, all gray for a dead one."""
+    pixels = kernel_pixels(kernel)
+    return np.full_like(pixels, _GRAY) if is_dead else pixels
 
 
 def _longer_side(pixels: Pixels, side: int) -> int:

@@ -6,6 +6,7 @@ import shlex
 import statistics
 from typing import Final
 
+from visus.design.families.registry import FAMILIES
 from visus.evaluation.calibration import MIN_SAMPLES
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts
@@ -44,6 +45,8 @@ EARLY: Final = 0.6
 """Share of the epochs before which the kept one counts as early."""
 
 MAX_LISTED: Final = 50
+MAX_COMMAND: Final = 200
+"""Letters of a command up to which it is repeated with another option."""
 
 
 def answer_actions(facts: ReportFacts) -> list[Action]:
@@ -54,13 +57,13 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
     if _is_undertrained(facts):
         command = again(facts, "--epochs", str(2 * FEW_EPOCHS))
         found.append(Action(f"Do not use this network yet. Train longer first: {_epochs_words(facts)}.", command))
-    elif scores.accuracy_low <= scores.baseline:
+    elif _is_no_better(facts):
         check = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
         found.append(Action("Do not use this network yet. Check the data and its labels first.", check))
     elif scores.split == "val":
         found.append(
             Action(
-                f"Hold out a test set: these validation {facts.nouns} also selected the weights, so the accuracy is too high."
+                f"Hold out a test set: these validation {facts.nouns} also selected the weights, so the accuracy is optimistic."
             )
         )
     if (width := scores.accuracy_high - scores.accuracy_low) > WIDE_INTERVAL:
@@ -70,18 +73,23 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
                 f"Evaluate on more {facts.nouns}: {more} would halve the interval, which spans {100 * width:.0f} percentage points."
             )
         )
-    if scores.accuracy_low > scores.baseline and scores.accuracy < USABLE:
+    if not _is_no_better(facts) and scores.accuracy < USABLE:
         found.append(
             Action("Do not rely on this network yet: less than half of its predictions are right. Start with Cost below.")
         )
-    elif scores.accuracy_low > scores.baseline and facts.folder:
+    elif not _is_no_better(facts) and facts.folder:
         found.append(Action(f"Classify your own {facts.nouns}:", f"visus predict {_run(facts)} my-{facts.nouns}"))
     return found[:MAX_ACTIONS] or [Action("Nothing to do: read on for the mistakes.")]
 
 
+def _is_no_better(facts: ReportFacts) -> bool:
+    """Whether the samples do not show that the network beats the baseline."""
+    return facts.scores.accuracy_low <= facts.scores.baseline
+
+
 def _is_undertrained(facts: ReportFacts) -> bool:
     """Whether the network may be no better than guessing, after very few epochs."""
-    return facts.scores.accuracy_low <= facts.scores.baseline and len(facts.history) < FEW_EPOCHS
+    return _is_no_better(facts) and len(facts.history) < FEW_EPOCHS
 
 
 def _epochs_words(facts: ReportFacts) -> str:
@@ -91,20 +99,47 @@ def _epochs_words(facts: ReportFacts) -> str:
 
 
 def mistakes_actions(facts: ReportFacts) -> list[Action]:
-    """What to do about the mistakes: correct labels, collect samples, or merge classes."""
-    scores, wrong = facts.scores, facts.measured.mistakes
+    """What to do about the mistakes: first check labels that may be wrong, then collect samples or merge classes."""
+    scores = facts.scores
     num_wrong = scores.num_samples - scores.num_right
     if not num_wrong:
         return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
     if scores.accuracy < USABLE or _is_undertrained(facts):
         return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
-    found = []
-    if wrong is not None and wrong.num_suspicious:
-        listed = f" --limit {min(wrong.num_suspicious, MAX_LISTED)}"
-        command = f"visus evaluate {_run(facts)} --mistakes{listed}" if facts.folder else ""
-        found.append(Action("List the labels that may be wrong, look at each, and correct those that are.", command))
+    labels, network = _label_actions(facts), _network_actions(facts, num_wrong)
+    if labels and network:
+        first, *others = network
+        then = Action(f"Then the network: {first.text[0].lower()}{first.text[1:]}", first.command)
+        return [*labels, then, *others][:MAX_ACTIONS]
+    if labels:
+        return labels
+    if num_wrong < MIN_PAIR and not network:
+        subject = "the mistake" if num_wrong == 1 else f"each of the {num_wrong} mistakes"
+        return [Action(f"Look at {subject} above: is the label wrong, the {facts.noun} bad, or the network wrong?")]
+    has_pairs = len(facts.classes) > 2
+    causes = "no pair of classes and no rare class explains" if has_pairs else "no rare class explains"
+    return network or [Action(f"Nothing to do: {causes} the mistakes.")]
+
+
+def _label_actions(facts: ReportFacts) -> list[Action]:
+    """The check of the labels that may be wrong; empty if there are none."""
+    found = facts.measured.mistakes
+    if found is None or not found.num_suspicious:
+        return []
+    command = f"visus evaluate {_run(facts)} --mistakes --limit {min(found.num_suspicious, MAX_LISTED)}"
+    which = (
+        "the one that may be wrong, correct it if it is"
+        if found.num_suspicious == 1
+        else f"the {found.num_suspicious:,} that may be wrong, correct those that are"
+    )
+    return [Action(f"Labels first: look at {which}, and train again.", command if facts.folder else "")]
+
+
+def _network_actions(facts: ReportFacts, num_wrong: int) -> list[Action]:
+    """What to do about the confusions of the network: the most confused pair, and the rare class with the lowest recall."""
     one, other, count = _most_confused_pair(facts)
     has_pairs = len(facts.classes) > 2  # else every mistake is between the same two, and merging them leaves one class
+    found = []
     if has_pairs and count >= MIN_PAIR and count >= LARGE_PAIR * num_wrong:
         found.append(
             Action(
@@ -112,10 +147,8 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
                 "merge the two if their difference does not matter."
             )
         )
-    if rare := _rare_class(facts):
-        found.append(rare)
-    causes = "no pair of classes and no rare class explains" if has_pairs else "no rare class explains"
-    return found[:MAX_ACTIONS] or [Action(f"Nothing to do: {causes} the mistakes.")]
+    rare = _rare_class(facts)
+    return [*found, rare] if rare else found
 
 
 def _most_confused_pair(facts: ReportFacts) -> tuple[str, str, int]:
@@ -145,11 +178,17 @@ def _rare_class(facts: ReportFacts) -> Action | None:
 
 
 def trust_actions(facts: ReportFacts) -> list[Action]:
-    """What to do about the calibration, the changes under shifts, and the changes to the data."""
-    found = [*_calibration_actions(facts), *_shift_actions(facts)]
-    if facts.ledger_sentences and len(found) < MAX_ACTIONS:
+    """What to do about the changes to the data, the calibration, and the changes under shifts."""
+    found = []
+    if facts.ledger_sentences:
         command = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
         found.append(Action("Check that the changes to the data above are what you want.", command))
+    if _is_no_better(facts):
+        return [
+            *found,
+            Action("Improve the network first: until it beats the baseline, calibration and consistency say little."),
+        ]
+    found += [*_calibration_actions(facts), *_shift_actions(facts)]
     if found:
         return found[:MAX_ACTIONS]
     shifts = " and the predictions change little under shifts" if facts.measured.shifts else ""
@@ -158,11 +197,12 @@ def trust_actions(facts: ReportFacts) -> list[Action]:
 
 def _calibration_actions(facts: ReportFacts) -> list[Action]:
     """What to do where the confidence and the accuracy differ."""
-    calibration, gap = facts.measured.calibration, facts.scores.confidence - facts.scores.accuracy
+    calibration, scores = facts.measured.calibration, facts.scores
+    gap = scores.confidence - scores.accuracy
     if calibration is not None and calibration.temperature is None and calibration.num_fitted < MIN_SAMPLES:
         needed = f"at least {MIN_SAMPLES} validation {facts.nouns} (better: several hundred)"
         return [Action(f"Keep {needed}: with fewer, the probabilities cannot be calibrated.")]
-    if abs(gap) < CALIBRATION_GAP:
+    if abs(gap) < CALIBRATION_GAP or scores.accuracy_low <= scores.confidence <= scores.accuracy_high:
         return []
     side = "high" if gap > 0 else "low"
     return [
@@ -175,7 +215,7 @@ def _calibration_actions(facts: ReportFacts) -> list[Action]:
 def _shift_actions(facts: ReportFacts) -> list[Action]:
     """Remedies where predictions change under shifts; they need no mending where the positions of the samples are alike."""
     shifts = facts.measured.shifts
-    if shifts is None or _worst(shifts) >= CONSISTENT:
+    if shifts is None or is_consistent(shifts):
         return []
     return [
         Action(f"If shifts matter for your {facts.nouns}, try {name}{_cost_words(price, shifts)}.", command)
@@ -188,13 +228,14 @@ def _cost_words(price: str, shifts: ShiftResults) -> str:
     return "" if shifts.trade_off else f" ({price})"
 
 
-def _worst(shifts: ShiftResults) -> float:
-    return min(each.consistency for each in shifts.ways)
+def is_consistent(shifts: ShiftResults) -> bool:
+    """Whether predictions change so little, for the worst kind of shift too, that no remedy is named."""
+    return min(each.consistency for each in shifts.ways) >= CONSISTENT
 
 
 def inside_actions(facts: ReportFacts) -> list[Action]:
     """What to do about the design, and how to look further."""
-    found = [Action(text) for text in facts.measured.advice[: MAX_ACTIONS - 1]]
+    found = [Action(text) for text in _design_advice(facts)]
     if why := facts.measured.missing.get("advice"):
         found.append(Action(f"The design could not be checked: {why}"))
     mistakes, seen = facts.measured.mistakes, facts.measured.saliency
@@ -210,6 +251,29 @@ def inside_actions(facts: ReportFacts) -> list[Action]:
     return found[:MAX_ACTIONS] or [Action("Nothing to do: there is no advice on this design.")]
 
 
+def _design_advice(facts: ReportFacts) -> list[str]:
+    """The advice on the design; for a design that came with its weights or from a family, what can be changed there."""
+    advice = list(facts.measured.advice[: MAX_ACTIONS - 1])
+    if not advice:
+        return []
+    if facts.start:
+        return [
+            f"Keep the layers: they belong to the weights that the training started from. What you can change is the size of the {facts.nouns} "
+            "(--img-size) or the network (-m)."
+        ]
+    if _is_family(facts.network):
+        return [*advice, "To change a layer of this ready-made network, edit a copy of design.txt and train it with -m."][
+            : MAX_ACTIONS - 1
+        ]
+    return advice
+
+
+def _is_family(network: str) -> bool:
+    """Whether a network was given by the name of a design family, such as ``compact(scale=0.5)`` or ``resnet18``."""
+    name = network.partition("(")[0].strip()
+    return name in FAMILIES or name.rstrip("0123456789") in FAMILIES
+
+
 def cost_actions(facts: ReportFacts) -> list[Action]:
     """What the curves say about the length of the training and the size of the data."""
     history = dict(facts.series("val_accuracy"))
@@ -217,6 +281,10 @@ def cost_actions(facts: ReportFacts) -> list[Action]:
     kept = facts.best_epoch
     if not training:
         return [Action("Nothing to do: no epoch was trained, so there are no curves to read.")]
+    if _is_undertrained(facts):
+        return [Action(f"Train longer first: {_epochs_words(facts)}.", again(facts, "--epochs", str(2 * FEW_EPOCHS)))]
+    if history and facts.start and kept is None:
+        return [Action("Nothing to do: fine-tuning did not improve the initial weights, which were kept.")]
     if not history or kept is None or kept not in history or kept not in training:
         return [Action("Nothing to do: without a validation set, the curves do not show whether the training was too long.")]
     last = max(history)
@@ -241,17 +309,18 @@ def files_actions(facts: ReportFacts) -> list[Action]:
     """How to write the page again."""
     if not facts.folder:
         return [Action("Nothing to do: the files above hold everything that this page shows.")]
-    return [Action("To write this page again, for example after an update of visus:", f"visus report {_run(facts)}")]
+    return [Action("To write this page again:", f"visus report {_run(facts)}")]
 
 
 def again(facts: ReportFacts, option: str, value: str) -> str:
-    """The run's command with an option added or changed; empty where it was not one of ``visus train``."""
+    """The run's command with an option added or changed; where it is not one of ``visus train``, the command of its own recipe."""
     try:
         words = shlex.split(facts.command)
     except ValueError:
-        return ""
-    if words[:2] != ["visus", "train"] or "--resume" in words or len(facts.command) >= 200:
-        return ""
+        words = []
+    if words[:2] != ["visus", "train"] or "--resume" in words or len(facts.command) >= MAX_COMMAND:
+        is_training = facts.exact_command.startswith("visus train ")
+        return f"{facts.exact_command} {option} {value}" if is_training else ""
     if option in words[:-1]:
         words[words.index(option) + 1] = value
         return shlex.join(words)

@@ -42,4 +42,5 @@ def _scale(facts: ReportFacts) -> str:
 
 def warning_panel(facts: ReportFacts) -> str:
     """Warnings about the trustworthiness of the result."""
-    return f'<div class="warning" role="note">{paragraphs(facts.warnings)}</div>' if facts.warnings else ""
+    warnings = [f"{each[:1].upper()}{each[1:]}" for each in facts.warnings]
+    return f'<div class="warning" role="note">{paragraphs(warnings)}</div>' if warnings else ""

@@ -61,7 +61,7 @@ def classes_part(facts: ReportFacts) -> str:
         f"that of \u201c{worst.name}\u201d, {write_share(worst.f1 or 0.0)}."
     )
     if best.f1 == worst.f1:
-        first = f"Every class that occurs has an F1 of {write_share(best.f1 or 0.0)}."
+        first = f"Every class{'' if len(ranked) == len(scores.per_class) else ' that occurs'} has an F1 of {write_share(best.f1 or 0.0)}."
     equal, uneven = _counts(facts)
     each = f"Every class has {', '.join(equal)} {facts.nouns}." if equal else ""
     rows: Sequence[ClassScore] = scores.per_class

@@ -48,12 +48,13 @@ def _without_figures(sentence: str) -> str:
 
 
 def run_again_part(facts: ReportFacts) -> str:
-    """The command and the versions."""
-    command = command_block(facts.command) or "<p>This run was made from Python.</p>"
+    """The command that trains the run again, and the seed and the versions with which the result is the same."""
+    command = facts.exact_command or facts.command
+    made = command_block(command) or "<p>This run was made from Python: no command trains it again.</p>"
     versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts, is_short=True))
     seed = facts.recipe.get("seed")
     words = [f"The seed was {seed}." if seed is not None else "", f"Versions: {versions}." if versions else ""]
-    return command + paragraphs([" ".join(word for word in words if word)])
+    return made + paragraphs([" ".join(word for word in words if word)])
 
 
 def files_part(facts: ReportFacts) -> str:

@@ -18,7 +18,7 @@ class ReportFacts:
     Attributes:
         name: name of the run.
         created: time of the training as text, such as ``2031-05-04 14:05``.
-        command: the command that made it; empty if it was made from Python.
+        command: the command that made it, without options of names and printing; empty if it was made from Python.
         data_name: name of the dataset.
         scores: its metrics; ``scores.split`` says on which split.
         classes: in the order of the network's outputs.
@@ -29,7 +29,8 @@ class ReportFacts:
         seconds: duration of the training.
         times: how long the command took up to its report, and its parts; empty if unknown.
         data: more about the data, as label and value, such as ``{"Kind": "a folder for each class"}``.
-        ledger_sentences: the changes to the data.
+        ledger_sentences: what changed the samples, the labels or the values, the most important first.
+        routine_sentences: the changes to the data that every training makes, such as of size and color format.
         warnings: warnings about the trustworthiness of the result.
         design_text: the design's notation; empty for a module of the user's own.
         network: the network as requested, such as ``compact`` or ``package.module:callable``.
@@ -44,6 +45,7 @@ class ReportFacts:
         start: the initial weights, as ``start.json`` has them; empty for new weights.
         computed: sentences on what was computed from the training samples before the first step.
         folder: the run folder as a command takes it; empty if none does, as where the network was a Python object.
+        exact_command: the command that trains it again, with its own network, split and recipe; empty if no command can.
         data_path: the path of the data; empty for data in memory and the images that come with visus.
     """
 
@@ -61,6 +63,7 @@ class ReportFacts:
     seconds: float
     data: Mapping[str, object] = field(default_factory=dict)
     ledger_sentences: Sequence[str] = ()
+    routine_sentences: Sequence[str] = ()
     warnings: Sequence[str] = ()
     design_text: str = ""
     network: str = ""
@@ -76,6 +79,7 @@ class ReportFacts:
     network_reason: str = ""
     times: str = ""
     folder: str = ""
+    exact_command: str = ""
     data_path: str = ""
 
     @property

@@ -27,10 +27,10 @@ from visus.pages.report.answer import answer_panel, warning_panel
 from visus.pages.report.confusion import classes_part, confusion_part
 from visus.pages.report.cost import cost_part, curves_part, files_part, recipe_part, run_again_part
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.mistakes import confident_mistakes_part, label_errors_part
+from visus.pages.report.mistakes import confident_mistakes_part, label_errors_part, unsure_part
 from visus.pages.report.network import first_layer_part, network_part, receptive_field_part, saliency_part
 from visus.pages.report.shifts import shift_part
-from visus.pages.report.trust import calibration_part, changes_part, held_out_part
+from visus.pages.report.trust import calibration_part, changes_part, held_out_part, outside_part
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,9 @@ SECTIONS: Final = (
         "Mistakes",
         (
             ("Confusion matrix", confusion_part),
-            ("Most confident mistakes", confident_mistakes_part),
             ("Possible label errors", label_errors_part),
+            ("Most confident mistakes", confident_mistakes_part),
+            ("", unsure_part),
             ("Classes", classes_part),
         ),
         mistakes_actions,
@@ -68,6 +69,7 @@ SECTIONS: Final = (
         "Trust",
         (
             ("How it was measured", held_out_part),
+            ("Outside the classes", outside_part),
             ("Calibration", calibration_part),
             ("Consistency under shifts", shift_part),
             ("Changes to the data", changes_part),

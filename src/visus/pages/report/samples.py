@@ -44,11 +44,11 @@ def saliency_map(facts: ReportFacts, each: ShownSample) -> str:
 
 
 def similar_samples(facts: ReportFacts, similar: Sequence[SimilarSample]) -> str:
-    """The most similar training samples, with their classes in words; empty if there are none."""
+    """The most similar training samples, with the count of each class; empty if there are none."""
     if not similar:
         return ""
     counts = Counter(short_name(near.label) for near in similar)
-    words = ", ".join(f"{count} {label}" if count > 1 else label for label, count in counts.items())
+    words = ", ".join(f"{count}\u00d7 {label}" for label, count in counts.items())
     drawn = "".join(_similar(facts, near) for near in similar)
     return f'<div class="alike"><div class="strip">{drawn}</div><span>{escape(words)}</span></div>'
 

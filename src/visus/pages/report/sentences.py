@@ -51,7 +51,7 @@ def result_sentences(facts: ReportFacts) -> list[str]:
 
 
 def answer_sentences(facts: ReportFacts) -> list[str]:
-    """What to expect, the baseline, and the most frequent confusion."""
+    """What to expect, the baseline, the most frequent confusion, and how many mistakes may be wrong labels."""
     scores = facts.scores
     sentences = [
         f"On more {facts.nouns} like these, expect {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)} (95 % confidence "
@@ -66,8 +66,23 @@ def answer_sentences(facts: ReportFacts) -> list[str]:
         return [*sentences, f"None of these {facts.nouns} is misclassified."]
     true, predicted, count = pairs[0]
     total = next(row.num_samples for row in scores.per_class if row.name == true)
-    confused = f"{count:,} of {total:,} \u201c{true}\u201d are predicted as \u201c{predicted}\u201d"
-    return [*sentences, f"The most frequent confusion: {confused}."]
+    confused = (
+        f"{count:,} of {total:,} \u201c{true}\u201d {'is' if count == 1 else 'are'} predicted as \u201c{predicted}\u201d"
+    )
+    return [*sentences, f"The most frequent confusion: {confused}.", *_label_sentences(facts)]
+
+
+def _label_sentences(facts: ReportFacts) -> list[str]:
+    """How many mistakes may be wrong labels, and the accuracy if all of them are; nothing if there are none."""
+    found, scores = facts.measured.mistakes, facts.scores
+    if found is None or not found.num_suspicious:
+        return []
+    share = write_share((scores.num_right + found.num_suspicious) / scores.num_samples)
+    count = f"{found.num_suspicious:,} of {found.num_wrong:,} mistakes"
+    if found.num_suspicious == 1:
+        count = "The one mistake" if found.num_wrong == 1 else count
+        return [f"{count} may be a wrong label: if it is, the accuracy is {share}."]
+    return [f"{count} may be wrong labels: if all are, the accuracy is {share}."]
 
 
 def confidence_sentences(facts: ReportFacts) -> list[str]:
@@ -76,6 +91,8 @@ def confidence_sentences(facts: ReportFacts) -> list[str]:
     gap = scores.confidence - scores.accuracy
     if abs(gap) < 0.01:
         verdict = "they agree within one percentage point"
+    elif scores.accuracy_low <= scores.confidence <= scores.accuracy_high:
+        verdict = f"{write_number_of(scores.num_samples, facts.noun)} do not show a difference"
     else:
         verdict = "the network is overconfident" if gap > 0 else "the network is underconfident"
     return [
@@ -289,7 +306,7 @@ def preprocessing_sentences(facts: ReportFacts, *, with_storage: bool = True) ->
         return []
     size, channels = known["size"], known["channels"]
     assert isinstance(size, Sequence), "a size has one length for each axis"
-    shape = f"{write_shape(size)} with {write_number_of(int(str(channels)), 'channel')}"
+    shape = f"{_size_words(size)} with {write_number_of(int(str(channels)), 'channel')}"
     how = f", {_RESIZE_MODES[str(known['resize_mode'])]}" if known["kind"] == "images" else ""
     sentences = [f"Each {facts.noun} is converted to {shape}{how}.", _normalization_sentence(known, facts.noun)]
     if known.get("shuffle_seed") is not None:
@@ -300,8 +317,14 @@ def preprocessing_sentences(facts: ReportFacts, *, with_storage: bool = True) ->
     return [*sentences, *stored]
 
 
+def _size_words(size: Sequence[int]) -> str:
+    """A size in words; a length with its unit, since one number by itself says little."""
+    return write_size(size) if len(size) == 1 else write_shape(size)
+
+
 def _normalization_sentence(known: Mapping[str, object], noun: str) -> str:
-    formula = f"(value - {_values(known, 'offset')}) / {_values(known, 'divisor')}"
+    offset = _values(known, "offset")
+    formula = f"(value - {f'({offset})' if offset.startswith('-') else offset}) / {_values(known, 'divisor')}"
     origin = {
         "min-max": "with the minimum and the range of the training set",
         "fixed": "as for the training of the initial weights",

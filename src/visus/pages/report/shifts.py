@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visus.pages.parts.document import paragraphs
 from visus.pages.parts.table import table, table_row
+from visus.pages.report.actions import is_consistent
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ShiftResults
 from visus.pages.report.missing import missing_part
@@ -16,7 +17,8 @@ def shift_part(facts: ReportFacts) -> str:
     shifts = facts.measured.shifts
     if shifts is None:
         return missing_part(facts, "shifts")
-    return paragraphs(shift_sentences(facts)) + _shifts_table(shifts) + paragraphs([*shifts.notes, shifts.trade_off])
+    trade_off = "" if is_consistent(shifts) else shifts.trade_off
+    return paragraphs(shift_sentences(facts)) + _shifts_table(shifts) + paragraphs([*shifts.notes, trade_off])
 
 
 def _shifts_table(shifts: ShiftResults) -> str:

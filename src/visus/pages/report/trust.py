@@ -1,4 +1,4 @@
-"""The parts of a report on whether its figures can be trusted: how they were measured, calibration, and the changes to the data."""
+"""The parts of a report on whether its figures can be trusted: how they were measured, samples of no class, calibration, and the changes to the data."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ from typing import Final
 from visus.evaluation.calibration import Reliability
 from visus.evaluation.test_time_augmentation import describe_views
 from visus.pages.parts.charts import legend
-from visus.pages.parts.document import beside, bullets, figure, paragraphs
+from visus.pages.parts.document import beside, bullets, figure, folded, paragraphs
 from visus.pages.parts.reliability_diagram import is_joined, reliability_diagram
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
 from visus.pages.report.sentences import calibration_summary, preprocessing_sentences
-from visus.units import write_number_of, write_share
+from visus.units import with_article, write_number_of, write_share
+
+_REST_CLASSES: Final = frozenset(("background", "negative", "none", "other", "others", "rest", "unknown"))
+"""Names of a class for what belongs to no other class."""
 
 _FEW: Final = 5
 """Samples of a bin below which its accuracy is chance."""
@@ -24,6 +27,20 @@ def held_out_part(facts: ReportFacts) -> str:
     brief = describe_views(kind, facts.noun)
     notes = [describe_views(kind, facts.noun, in_full=True) if note == brief else note for note in facts.scores.notes]
     return paragraphs([_splits_sentence(facts), *notes])
+
+
+def outside_part(facts: ReportFacts) -> str:
+    """What happens to a sample of none of the classes, and what to do about it; empty where a class is meant for such samples."""
+    if _REST_CLASSES & {name.lower() for name in facts.classes}:
+        return ""
+    stray = with_article(facts.noun)
+    classes = write_number_of(len(facts.classes), "class", "classes")
+    return paragraphs(
+        [
+            f"{stray[0].upper()}{stray[1:]} of none of these {classes} still gets one of them, sometimes with high confidence: if yours "
+            f"include such {facts.nouns}, train with a class \u201cother\u201d of them."
+        ]
+    )
 
 
 def _splits_sentence(facts: ReportFacts) -> str:
@@ -66,9 +83,14 @@ def _top_sentence(found: Reliability, facts: ReportFacts) -> str:
 
 
 def changes_part(facts: ReportFacts) -> str:
-    """The dataset, the ledger of all changes to it, and the preprocessing."""
+    """The dataset, the ledger of all changes to it with the routine ones folded, and the preprocessing."""
     known = "; ".join(f"{key}: {value}" for key, value in facts.data.items())
-    changes = bullets(facts.ledger_sentences) or "<p>Nothing in the data was changed.</p>"
+    routine = facts.routine_sentences
+    changes = bullets(facts.ledger_sentences)
+    if not changes:
+        changes = paragraphs(["Nothing in the data was changed." if not routine else "Only routine changes were made."])
+    if routine:
+        changes += folded(f"Routine changes, such as of size and format: {len(routine)}", bullets(routine))
     return (
         paragraphs([f"{known}." if known else ""])
         + changes

@@ -211,7 +211,16 @@ def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeRe
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
     probabilities = run.probabilities(finished.answers)
-    return named_mistakes(network, finished.part, probabilities, training, limit=_SHOWN, max_training=limit, monitor=monitor)
+    return named_mistakes(
+        network,
+        finished.part,
+        probabilities,
+        training,
+        limit=_SHOWN,
+        max_training=limit,
+        are_labels_apart=True,
+        monitor=monitor,
+    )
 
 
 def _imaged(mistakes: MistakeReport) -> list[int]:

@@ -30,6 +30,7 @@ from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
+from visus.workbench.runs.own_command import exact_command, near_path, typed_command
 from visus.workbench.runs.own_data import is_own, open_own_data
 from visus.workbench.runs.saved import SavedRun, opened
 from visus.workbench.runs.shift_remedies import own_design
@@ -77,10 +78,12 @@ def report_facts(
     """
     started, environment = folder.read_json("data.json"), folder.read_json("environment.json")
     times = CommandTimes.read(folder)
+    changes, routine = Ledger.from_dict(folder.read_json("ledger.json")).ranked_sentences()
     return ReportFacts(
         name=folder.path.name,
         created=started["created"].replace("T", " ")[:16],
-        command=started["command"],
+        command=typed_command(started["command"]),
+        exact_command=exact_command(folder, data.preprocessing),
         data_name=data.name,
         scores=scores,
         classes=data.classes,
@@ -91,7 +94,8 @@ def report_facts(
         history=course.history,
         seconds=course.seconds,
         data={"Kind": data.samples.kind, "Fingerprint": data.fingerprint[:16]},
-        ledger_sentences=Ledger.from_dict(folder.read_json("ledger.json")).sentences(),
+        ledger_sentences=changes,
+        routine_sentences=routine,
         warnings=started["warnings"],
         design_text=made.design.text if made.design else "",
         network=started["network"],
@@ -106,8 +110,8 @@ def report_facts(
         measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
-        folder="" if made.text.startswith(OBJECT_PREFIX) else str(folder.path),
-        data_path=started.get("path") or "",
+        folder="" if made.text.startswith(OBJECT_PREFIX) else near_path(folder.path),
+        data_path=near_path(path) if (path := started.get("path")) else "",
     )
 
 

@@ -66,6 +66,7 @@ def named_mistakes(
     split: str = "",
     limit: int = MAX_SHOWN,
     max_training: int = MAX_TRAINING,
+    are_labels_apart: bool = False,
     monitor: Monitor = SILENT,
 ) -> MistakeReport:
     """The predictions to review.
@@ -78,6 +79,7 @@ def named_mistakes(
         split: display name of the samples; default: the name of their split.
         limit: maximum number of samples of each kind.
         max_training: maximum number of training samples to compare.
+        are_labels_apart: whether possible label errors are left out of the most confident mistakes, since they are listed by themselves.
         monitor: receives the progress of the comparison, and can cancel.
 
     Raises:
@@ -96,6 +98,11 @@ def named_mistakes(
     poor = "" if part.name == "train" else _too_poor(network, part, places.num_wrong, len(suspects))
     if poor:
         suspects = ()
+    confident = places.confident_wrong
+    if are_labels_apart and suspects:
+        listed = {each.place for each in suspects}
+        every = find_mistakes(probabilities, part.labels, limit=limit + len(listed)).confident_wrong
+        confident = tuple(place for place in every if place not in listed)[:limit]
     notes = [_LEARNED] if part.name == "train" else [_CHOSE] if part.name == "val" else []
     notes += [poor] if poor else []
     found = MistakeReport(
@@ -103,7 +110,7 @@ def named_mistakes(
         noun=network.preprocessing.noun,
         num_samples=len(part),
         num_wrong=places.num_wrong,
-        confident_wrong=tuple(map(shown, places.confident_wrong)),
+        confident_wrong=tuple(map(shown, confident)),
         unsure_right=tuple(map(shown, places.unsure_right)),
         confusions=tuple(
             ConfusedPair(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from visus.design import Design, account
@@ -79,7 +78,8 @@ class ShiftRemedy:
 def remedies(run: SavedRun) -> list[ShiftRemedy]:
     """All changes of the design at once, and shift augmentation, each with its cost and a command that trains it with the run's data and recipe.
 
-    For a run on shuffled positions the list is empty, since no design can restore the order.
+    For a run on shuffled positions the list is empty, since no design can restore the order. For a run that started from trained weights the
+    design stays, since the weights belong to it.
     """
     if run.preprocessing.shuffle_seed is not None:
         return []
@@ -95,7 +95,7 @@ def remedies(run: SavedRun) -> list[ShiftRemedy]:
         found = []
     shape, num_classes = run.preprocessing.input_shape, len(run.classes)
     design = own_design(run)
-    if design is None:
+    if design is None or (run.folder / "start.json").is_file():
         return found
     changed = antialiased_design(run)
     if changed is None:
@@ -120,15 +120,10 @@ def shift_trade_off(run: SavedRun) -> str:
     blur, shift = BLUR_PRICE, SHIFT_PRICE
     seeds = write_number_of(min(blur.num_seeds, shift.num_seeds), "seed")
     return (
-        "The default network pools with a stride: that is a trade-off. With blurred pooling, the worst consistency is "
-        f"{write_share(blur.changed)} instead of {write_share(blur.plain)}, with {_gain(blur)}, and a training step takes {blur.step_time:.1f} times "
-        f"as long. With shift augmentation of {100 * SHIFT_AUGMENTATION:.0f} %, it is {write_share(shift.changed)}, with {_gain(shift)}, in the same "
-        f"time ({seeds} on the images that come with visus; {Path(MEASUREMENTS).name})."
+        f"The default network pools with a stride, which is a trade-off. On the images that come with visus ({seeds}), blurred pooling changed the worst "
+        f"consistency from {write_share(blur.plain)} to {write_share(blur.changed)}, but a training step took {blur.step_time:.1f} times as long; shift "
+        f"augmentation of {100 * SHIFT_AUGMENTATION:.0f} % changed it to {write_share(shift.changed)}."
     )
-
-
-def _gain(price: MeasuredPrice) -> str:
-    return f"{100 * abs(price.accuracy_gain):.1f} points {'more' if price.accuracy_gain >= 0 else 'less'} accuracy"
 
 
 def own_design(run: SavedRun) -> Design | None:
