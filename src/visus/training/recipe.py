@@ -261,7 +261,7 @@ class Recipe:
     )
     frozen: str | None = _setting(
         None,
-        "layers that are not trained, as paths in which * stands for any letters, such as stage1, stage2.*; default: none, or the first stages of pretrained weights",
+        "layers that are not trained, as paths in which * stands for any letters, such as stage1, stage2.*; default: none",
     )
     norm_statistics: str | None = _setting(
         None,
