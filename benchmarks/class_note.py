@@ -120,7 +120,7 @@ def images_are_tensors(bench: Bench) -> Claim:
     said = [
         f"A tensor is an array of numbers with several axes. 64 images of {data.name} are a tensor of {shape}: {stored.shape[0]} images, "
         f"{write_number_of(stored.shape[1], 'channel')}, {stored.shape[2]} rows and {stored.shape[3]} columns. Each value is a whole number from "
-        f"{figures['lowest']} to {figures['highest']}, stored in one byte (`{stored.dtype}`).",
+        f"{figures['lowest']} to {figures['highest']}, stored in one byte: its dtype is `{stored.dtype}`.",
         "Before they enter the network, the values are *normalized*: visus subtracts the mean of the training set, and divides by its standard deviation. "
         f"So the mean is near 0 and the standard deviation near 1; on 5,000 training images they are {figures['scaled_mean']:.3f} and "
         f"{figures['scaled_deviation']:.3f}, and the values reach from {figures['scaled_lowest']:.2f} to {figures['scaled_highest']:.2f}. Both numbers are "

@@ -18,8 +18,8 @@ from visus.pages.report.page import SECTIONS
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(
     str(path.relative_to(DOCS))
-    for folder, names in {"how-to": "*.md", "concepts": "*.md", "reference": "data.md", "": "start.md"}.items()
-    for path in (DOCS / folder).glob(names)
+    for names in ("how-to/*.md", "concepts/*.md", "reference/data.md", "start.md", "glossary.md")
+    for path in DOCS.glob(names)
 )
 MAX_WORDS = {"how-to": 600, "concepts": 900}
 """Words of a page outside its code and outputs."""
