@@ -116,13 +116,30 @@ def images_are_tensors(bench: Bench) -> Claim:
         "scaled_mean": float(scaled.mean()), "scaled_deviation": float(scaled.std()),
         "scaled_lowest": float(scaled.min()), "scaled_highest": float(scaled.max()),
     }  # fmt: skip
-    said = (
-        f"A batch of 64 images of {data.name} is a tensor of {' x '.join(map(str, stored.shape))}, {stored.dtype}, with values from "
-        f"{figures['lowest']} to {figures['highest']}. visus subtracts the mean of the training set and divides by its standard deviation: mean "
-        f"{figures['scaled_mean']:.3f}, deviation {figures['scaled_deviation']:.3f}, from {figures['scaled_lowest']:.2f} to "
-        f"{figures['scaled_highest']:.2f}. Both numbers are stored with the weights, so `visus predict` normalizes in the same way."
+    shape = " x ".join(map(str, stored.shape))
+    said = [
+        f"A tensor is an array of numbers with several axes. 64 images of {data.name} are a tensor of {shape}: {stored.shape[0]} images, "
+        f"{write_number_of(stored.shape[1], 'channel')}, {stored.shape[2]} rows and {stored.shape[3]} columns. Each value is a whole number from "
+        f"{figures['lowest']} to {figures['highest']}, stored in one byte: its dtype is `{stored.dtype}`.",
+        "Before they enter the network, the values are *normalized*: visus subtracts the mean of the training set, and divides by its standard deviation. "
+        f"So the mean is near 0 and the standard deviation near 1; on 5,000 training images they are {figures['scaled_mean']:.3f} and "
+        f"{figures['scaled_deviation']:.3f}, and the values reach from {figures['scaled_lowest']:.2f} to {figures['scaled_highest']:.2f}. Both numbers are "
+        "stored with the weights, and `visus predict` normalizes new images in the same way.",
+    ]
+    return Claim(
+        "An image is a tensor (batch, channels, height, width), scaled from 0-255.",
+        "True: the values from 0 to 255 are scaled to a mean of 0 and a standard deviation of 1.",
+        said,
+        figures,
     )
-    return Claim("An image is a tensor (batch, channels, height, width), scaled from 0-255.", "True.", [said], figures)
+
+
+DENSE = {
+    "equal width": "as many outputs as the convolution has maps",
+    "equal output": "as many outputs as the convolution has values",
+    "equal parameters": "as few weights as possible: one output",
+}
+"""The dense layers beside a convolution, by the kind of twin."""
 
 
 def dense_layers_take_memory(bench: Bench) -> Claim:
@@ -134,18 +151,22 @@ def dense_layers_take_memory(bench: Bench) -> Claim:
     for twin in twins[1:]:
         made = account(twin.design, shape, 1000)
         width = made.rows[-1].output_shape
-        rows.append([f"dense, {twin.kind}", f"{made.num_parameters:,}", write_count(made.macs), " x ".join(map(str, width))])
-    dense = account(twins[1].design, shape, 1000)
+        outputs = " x ".join(f"{length:,}" for length in width)
+        rows.append([f"dense, {DENSE[twin.kind]}", f"{made.num_parameters:,}", write_count(made.macs), outputs])
+    dense, full = (account(twin.design, shape, 1000) for twin in twins[1:3])
     figures = {"convolution": [own.num_parameters, own.macs], "dense": [dense.num_parameters, dense.macs]}
-    said = (
-        f"On an image of 3 x 224 x 224, a dense layer of 64 units has {dense.num_parameters / own.num_parameters:,.0f} times the weights "
-        f"of the convolution, and returns 64 numbers where the convolution returns 64 maps. But the convolution costs "
-        f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 positions."
-    )
+    said = [
+        "A perceptron consists of *dense* layers: each output has a weight of its own for each pixel. In a convolution, each output channel has one small kernel "
+        "instead, which is used at every position. One convolution on an image of 3 x 224 x 224, and three dense layers to compare it with:",
+        table(["layer", "parameters", "multiply-adds", "outputs"], rows),
+        f"With 64 outputs, the dense layer has {dense.num_parameters / own.num_parameters:,.0f} times the weights of the convolution. But the convolution needs "
+        f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 positions, and returns 64 whole maps instead of 64 "
+        f"numbers. A dense layer that returned as many numbers as these maps hold would need {write_count(full.num_parameters)} weights.",
+    ]
     return Claim(
         "A multilayer perceptron on images takes too much memory; a convolution needs little.",
-        "True for weights. For arithmetic it is the opposite.",
-        [said, table(["layer", "parameters", "multiply-adds", "output"], rows)],
+        "True for the weights. The arithmetic of a convolution is not little: it uses each weight at every position.",
+        said,
         figures,
     )
 
@@ -275,6 +296,25 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     )
 
 
+def _drawn(values: torch.Tensor) -> list[str]:
+    """Rows of characters, darker for larger values; each stands for two pixels, one above the other."""
+    pairs = values.reshape(len(values) // 2, 2, -1).mean(1)
+    places = (pairs / pairs.max() * 9.99).int().clamp(max=9)
+    return ["".join(" .:-=+*#%@"[place] for place in row) for row in places]
+
+
+def _edge_map() -> str:
+    """Trousers that come with visus beside the map of a template for edges, as a block of text."""
+    data = visus.open_data()
+    part = data.split("test")
+    place = np.flatnonzero(part.labels == data.classes.index("Trouser"))[:1]
+    image = part.rows(place).float()
+    edges = torch.relu(nn.functional.conv2d(image, torch.tensor([[-1.0, 0.0, 1.0]] * 3)[None, None], padding=1))
+    rows = zip(_drawn(image[0, 0]), _drawn(edges[0, 0]), strict=True)
+    lines = [f"{'image':<34}map", *(f"|{left}|    |{right}|" for left, right in rows)]
+    return "\n".join(["```text", *lines, "```"])
+
+
 def filters_are_templates(bench: Bench) -> Claim:
     """Each unit's strongest patch, fed alone, gives its value."""
     run = bench.run("fashion", bench.fashion, NETWORK)
@@ -301,12 +341,17 @@ def filters_are_templates(bench: Bench) -> Claim:
         "The filters are templates, and each gives a map of where its template was found.",
         verdict(
             max(figures.values()) < 1e-4,
-            "True up to rounding: the value of a unit depends only on the pixels of its receptive field.",
+            "True: the map is large where the template was found. Up to rounding, each value depends on the pixels in its window alone.",
             "Does not hold to rounding: see below.",
         ),
         [
-            "For each filter: the patch from 1,000 held-out images that activates it most, cropped to the pixels that the unit reads, with noise "
-            "everywhere else. The last column is the largest relative change of the unit's value.",
+            "A template for edges from dark to bright, `-1 0 1` in each of its three rows, on an image of trousers. On the right is its map (negative values "
+            "set to zero): it is large along the left edge of each leg, where the template was found, and zero elsewhere. A trained filter works in the same "
+            "way, with a template that the training found.",
+            _edge_map(),
+            "A position of a map is a *unit*. Does it respond only to what lies in its window? For each filter of the trained network, visus searches 1,000 held-out images for "
+            "the patch to which the filter responds most. This patch is pasted into noise, and the value of the unit is computed again. The last column "
+            "has the largest relative change of all filters: nothing but rounding.",
             table(["layer", "filters", "patch", "largest change"], rows),
         ],
         figures,
@@ -445,15 +490,21 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
     """Whether the probabilities are calibrated."""
     scores = bench.run("fashion", bench.fashion, NETWORK).evaluate(raw=True)
     figures = {"confidence": scores.confidence, "accuracy": scores.accuracy, "calibration_error": scores.calibration_error}
-    said = (
-        f"After {write_number_of(bench.epochs, 'epoch')} the network has a mean confidence of {write_share(scores.confidence)} and an accuracy of {write_share(scores.accuracy)}; "
-        f"the expected calibration error (15 bins) is {100 * scores.calibration_error:.1f} points. The recipe uses label smoothing, which makes the network underconfident. So visus inverts "
-        "the smoothing and divides the logits by a temperature, each where the validation set shows that it helps. The report shows the error before and after."
-    )
+    gap = "is too modest" if scores.confidence < scores.accuracy else "is too sure"
+    said = [
+        "Softmax turns the outputs of the last layer, the *logits*, into positive numbers that add up to 1. The largest is the *confidence* of the answer. If it is a "
+        "probability, then of all answers with a confidence of 80 %, 80 % are right. The network is then called calibrated.",
+        f"After {write_number_of(bench.epochs, 'epoch')}, the mean confidence is {write_share(scores.confidence)}, but {write_share(scores.accuracy)} of the answers are right: the "
+        f"network {gap}. The *expected calibration error*, the mean distance between confidence and accuracy over 15 bins of similar confidence, is "
+        f"{100 * scores.calibration_error:.1f} points. The cause is label smoothing in the recipe: it trains the network never to be quite sure.",
+        "visus corrects this after the training: it inverts the smoothing, and divides the logits by one number, the temperature, each where the validation set "
+        "shows that it helps. The report shows the error before and after.",
+        "The network of this page ends with global pooling and one linear layer. Flatten and several dense layers are the older form.",
+    ]
     return Claim(
         "At the end stand flatten, fully connected layers and softmax, which gives probabilities.",
-        "The outputs add up to 1. Whether they are calibrated probabilities must be measured.",
-        [said],
+        "Partly true: the outputs are positive and add up to 1. Whether an answer with 80 % is right in 80 % of the cases must be measured.",
+        said,
         figures,
         "[Calibration](concepts/calibration.md)",
     )
@@ -552,26 +603,40 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
     )
 
 
+def _small(sentence: str) -> str:
+    """A sentence that continues another one after a colon."""
+    return sentence[:1].lower() + sentence[1:]
+
+
 def filters_follow_from_the_task(bench: Bench) -> Claim:
     """The same network trained to classify images and to reconstruct them."""
     run = bench.run("fashion", bench.fashion, NETWORK)
     found = bench.kept("fashion-task", lambda: compare_tasks(run, "reconstruction", output=bench.work).to_json())
     others = found["others"]
     rows = [
-        ["first filters, mean cosine of the pairs", *(f"{other['filters']['mean_cosine']:.2f}" for other in others)],
+        ["conv1, mean cosine of its filters", *(f"{other['filters']['mean_cosine']:.2f}" for other in others)],
         *(
             [
-                f"{path}, alignment",
+                f"{path}, CKA",
                 *("" if other["layers"].get(path) is None else f"{other['layers'][path]:.2f}" for other in others),
             ]
             for path in others[-1]["layers"]
             if path.startswith(("conv", "globalpool", "linear"))
         ),
     ]
+    conv3 = [other["layers"]["conv3"] for other in others]
     said = [
-        f"Fashion-MNIST: {found['result']} {others[0]['name'].capitalize()}: {others[0]['result']}",
-        table(["like the run", *(other["name"] for other in others)], rows),
-        " ".join(found["sentences"]),
+        f"A first network learns to classify Fashion-MNIST: {_small(found['result'])} It is compared with three networks of the same design. One learned "
+        f"another task, to reconstruct its input: {_small(others[0]['result'])} One learned the same task from other random weights. One was not trained.",
+        "*What is compared.* Two networks may order their filters differently and still compute the same. So visus compares what a layer makes of the images. "
+        "It gives both networks the same images, and asks for each pair of images how similar the layer's values are. If both networks find the same pairs "
+        "similar, the layers represent the images in the same way. The number for this is CKA (centered kernel alignment): 1 means the same "
+        "representation, up to a rotation and one factor, and 0 means an unrelated one. For the filters of conv1, each is paired with a filter of the other network, and the "
+        "cosine of the pair is taken: 1 means the same template up to a factor.",
+        table(["similarity to the first network", *(other["name"] for other in others)], rows),
+        f"Read the row of conv3: {conv3[1]:.2f} for the same task, {conv3[0]:.2f} for the other task, {conv3[2]:.2f} without training. The deeper the layer, the "
+        "more the task decides. The column without training is the yardstick: this much similarity comes from the images and the design alone. In conv1 it is "
+        "1.00 in all columns, so CKA does not tell the networks apart there. The network for the other task has no globalpool1 and no linear1.",
     ]
     return Claim(
         "Which filters come out follows from the task and the loss.",
@@ -639,7 +704,8 @@ def write_page(claims: list[Claim], machine: dict[str, Any], command: str) -> st
         "# The class note, measured",
         "A class note describes the convolutional network. This page compares each of its sentences with what visus measures. A script writes "
         f"everything below: `{command}`. The figures are in `benchmarks/results/`. [The class note by experiment](tutorials/class-note.ipynb) tries each "
-        "sentence on your own machine, in about a minute.",
+        "sentence on your own machine, in about a minute. The [glossary](glossary.md) explains each word, and [Convolution](concepts/convolution.md) "
+        "what is computed.",
         f"Machine: {machine['processor']}, {machine['cores']} cores; Python {machine['python']}, torch {machine['packages']['torch']}.",
         table(
             ["", "the note says", "measured"], [[str(n), each.says, each.verdict] for n, each in enumerate(claims, start=1)]

@@ -7,33 +7,13 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from visus.cli.examples import EXAMPLES
 from visus.cli.settings import GROUPS
 from visus.cli.stopping import CODE
 from visus.training.recipe import FIELDS
 
 from .errors import error_classes, exit_codes
 from .markdown import escape, summary_of, table
-
-EXAMPLES = {
-    "train": "visus train photos --epochs 20 --name first",
-    "evaluate": "visus evaluate runs/first --shifts --mistakes",
-    "predict": "visus predict runs/first new/*.jpg --top 3 --json > labels.json",
-    "check": "visus check photos",
-    "summary": 'visus summary "resnet(18)" --input 3,64,64 --classes 10 --object-size 40',
-    "diff": 'visus diff "resnet(18)" "resnet(34)" --input 3,224,224',
-    "solve": "visus solve --in 224 --kernel 7 --stride 2 --out 112",
-    "compare": "visus compare runs/first runs/second",
-    "experiment mlp": "visus experiment mlp runs/first --shuffle-pixels",
-    "experiment shuffle": "visus experiment shuffle runs/first",
-    "experiment task": "visus experiment task runs/first --task reconstruction",
-    "experiment antialias": "visus experiment antialias runs/first",
-    "report": "visus report runs/first",
-    "look": "visus look runs/first photos/cat/1.jpg --layer conv1 --channel 3",
-    "cache": "visus cache --empty --older-than 7d",
-    "doctor": "visus doctor",
-    "benchmark": "visus benchmark runs/first",
-}
-"""One example for each command."""
 
 EXIT_NOTES = {
     "predict": "The exit code is 1 if a file could not be read; the others are still labeled.",
@@ -154,12 +134,12 @@ def pages() -> dict[str, str]:
     """The page of commands.
 
     Raises:
-        ValueError: a command has no example here.
+        ValueError: a command has no example.
     """
     found = commands()
     runnable = [name for name, command in found.items() if not getattr(command, "commands", None)]
     if missing := [name for name in runnable if name not in EXAMPLES]:
-        raise ValueError(f"visus {missing[0]} has no line in EXAMPLES of docs/generators/commands.py. Add an example.")
+        raise ValueError(f"visus {missing[0]} has no line in EXAMPLES of src/visus/cli/examples.py. Add an example.")
     rows = [(f"[`visus {name}`](#visus-{name.replace(' ', '-')})", _help(found[name])) for name in runnable]
     sections = "\n\n".join(_section(name, command) for name, command in found.items())
     text = f"""# Commands
@@ -213,7 +193,8 @@ def _section(name: str, command: Any) -> str:
         for number, piece in enumerate(pieces)
     ]
     parts.append(f"```text\nvisus {' '.join([name, *words])}\n```")
-    parts.append(f"For example:\n\n```sh\n{EXAMPLES[name]}\n```")
+    lines = "\n".join(EXAMPLES[name])
+    parts.append(f"For example:\n\n```sh\n{lines}\n```")
     named = [group for group in GROUPS if any(each.group == group for each in found)]
     for group in ("Arguments", *named, ""):
         if rows := [_row(each) for each in found if each.group == group]:

@@ -20,11 +20,13 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
     "How to": (
         "how-to/few-photos.md",
+        "how-to/fine-tune.md",
         "how-to/unbalanced-classes.md",
         "how-to/many-classes.md",
         "how-to/own-augmentation-or-loss.md",
         "how-to/multi-label.md",
         "how-to/several-processes.md",
+        "how-to/choose-epochs.md",
         "how-to/resume.md",
         "how-to/read-the-report.md",
         "how-to/compare-two-runs.md",
@@ -45,13 +47,15 @@ ORDER: dict[str, tuple[str, ...]] = {
         "reference/errors.md",
     ),
     "Concepts": (
+        "concepts/convolution.md",
         "concepts/receptive-field.md",
         "concepts/invariance.md",
         "concepts/calibration.md",
         "concepts/intervals-and-tests.md",
         "concepts/ledger.md",
         "concepts/exact-resume.md",
-        "concepts/convolutions.md",
+        "concepts/fast-convolutions.md",
+        "glossary.md",
     ),
     "The class note": ("class_note.md",),
     "Benchmarks": ("benchmarks.md", "benchmarks-log.md"),
@@ -84,7 +88,7 @@ def navigation(pages: Iterable[str]) -> list[dict[str, Any]]:
             elif name in left:
                 left.remove(name)
                 entries.append(name)
-        folder = order[-1].partition("/")
+        folder = order[0].partition("/")
         others = {page for page in left if folder[1] and page.startswith(f"{folder[0]}/")}
         left -= others
         if entries := entries + sorted(others):

@@ -42,3 +42,13 @@ def test_commands_in_sentences_exist() -> None:
     said = {(name, word) for name, text in DOCUMENTS.items() for word in re.findall(r"`visus ([a-z]+)", text)}
     assert len(said) > 20
     assert {(name, word) for name, word in said if word not in names} == set()
+
+
+def test_links_of_the_first_pages_work_on_github() -> None:
+    """GitHub shows files as they are in the repository, without the pages that are generated; the home page says so there."""
+    readme, home = (ROOT / "README.md").read_text("utf-8"), DOCUMENTS["index.md"]
+    links = {page: re.findall(r"\]\(([^)#\s]+)", text) for page, text in (("", readme), ("docs", home))}
+    missing = {link for page, found in links.items() for link in found if not (ROOT / page / link).exists()}
+    assert {link for link in missing if not link.startswith(("reference/", "https://"))} == set()
+    assert '<p class="visus-not-on-site">On GitHub, links to the reference lead nowhere' in home
+    assert ".visus-not-on-site {\n  display: none;" in (ROOT / "docs" / "assets" / "visus.css").read_text("utf-8")

@@ -18,8 +18,8 @@ from visus.pages.report.page import SECTIONS
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(
     str(path.relative_to(DOCS))
-    for folder, names in {"how-to": "*.md", "concepts": "*.md", "reference": "data.md", "": "start.md"}.items()
-    for path in (DOCS / folder).glob(names)
+    for names in ("how-to/*.md", "concepts/*.md", "reference/data.md", "start.md", "glossary.md")
+    for path in DOCS.glob(names)
 )
 MAX_WORDS = {"how-to": 600, "concepts": 900}
 """Words of a page outside its code and outputs."""
@@ -71,8 +71,25 @@ def write_many_classes(folder: Path) -> None:
             Image.fromarray(row[0]).save(inside / f"{number:02d}.png")
 
 
+def write_clothes(folder: Path) -> None:
+    """The folder ``photos``, and the folder ``clothes`` with the other seven classes, 60 images each."""
+    from PIL import Image
+
+    import visus
+
+    write_photos(folder)
+    data = visus.open_data(progress=False)
+    part = data.split("test")
+    for index in (index for index, name in enumerate(data.classes) if name not in SHORT):
+        inside = folder / "clothes" / data.classes[index].lower()
+        inside.mkdir(parents=True)
+        for number, row in enumerate(part.rows(np.flatnonzero(part.labels == index)[:60]).numpy()):
+            Image.fromarray(row[0]).save(inside / f"{number:02d}.png")
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
     "how-to/few-photos.md": partial(write_photos, counts=(20, 20, 20)),
+    "how-to/fine-tune.md": write_clothes,
     "how-to/many-classes.md": write_many_classes,
     "how-to/unbalanced-classes.md": partial(write_photos, counts=(60, 60, 12)),
     "how-to/wrong-labels.md": partial(write_photos, num_swapped=6),

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
     from visus.workbench.experiment.task import TaskComparison
     from visus.workbench.screen import Screen
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Train a run again with one change, and compare both.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Train a run again with one change, and compare both.",
+    epilog="For example: visus experiment shuffle runs/first",
+)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Run folder.", autocompletion=run_folders)]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the new runs; default: that of RUN.")]

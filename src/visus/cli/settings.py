@@ -17,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from visus.cli.completion import DEVICES, words
+from visus.cli.examples import EXAMPLES
 from visus.cli.mistyped import refuse_assignments
 from visus.errors import UsageError, unknown_name
 from visus.training.recipe import FIELDS, Recipe
@@ -153,7 +154,7 @@ _KINDS: Final = {name: _kind(kind) for name, kind in get_type_hints(Recipe).item
 
 
 class GroupedCommand(TyperCommand):
-    """A command whose help lists its options in groups, with expert options only under ``--help-all``."""
+    """A command whose help lists its options in groups, expert options only under ``--help-all``, and ends with examples."""
 
     shows_all = False
 
@@ -178,6 +179,14 @@ class GroupedCommand(TyperCommand):
             if records:
                 with formatter.section(name):
                     formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the closing sentence and the examples, each in one line that can be copied."""
+        super().format_epilog(ctx, formatter)
+        if examples := EXAMPLES.get(ctx.command_path.partition(" ")[2]):
+            with formatter.section("Examples"):
+                for line in examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """What the shell offers; expert options too."""
