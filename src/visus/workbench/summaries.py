@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from visus.design import Account, Design, account, resolve_network
 from visus.design.account import check_detail
 from visus.design.account_walk import account_so_far
-from visus.design.advice.advise import Advice, advise
+from visus.design.advice.advise import Advice, advise, most_serious_first
 from visus.design.families.compact import TRADE_OFFS, is_compact
 from visus.design.memory.moments import checked_batch_size
 from visus.design.plan import check_lengths
@@ -270,10 +270,14 @@ def _of_module(
     module: nn.Module, input_shape: InputShape, detail: Detail, object_px: int | None, batch_size: int | None
 ) -> Summary:
     from visus.networks.trace import TraceError, trace
+    from visus.networks.trace.module_advice import module_advice
 
     try:
         costs = trace(module, input_shape, detail=detail)
         layers = costs if detail == "layers" else trace(module, input_shape)  # advice speaks of layers
     except TraceError as error:
         return Summary(error.account, error=error)
-    return Summary(replace(costs, advice=advise(layers, object_px=object_px, batch_size=batch_size)))
+    advice = [*advise(layers, object_px=object_px, batch_size=batch_size)]
+    if layers.find_flows is not None:  # with several inputs of different sizes, it is not known which rows are samples
+        advice += module_advice(module, layers)
+    return Summary(replace(costs, advice=most_serious_first(advice)))
