@@ -134,10 +134,11 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
     )
     rows = output.shape[0] if output.dim() else 0
     if _is_mixed(output):
+        where = "this layer" if run.mixing else "forward"
         sentence = (
-            "the output of a sample depends on the other samples of its batch: values of several samples meet in this layer."
+            f"the output of a sample depends on the other samples of its batch: values of several samples meet in {where}."
         )
-        yield Advice("batch", run.mixing, sentence, (remedy,), (run.mixing,))
+        yield Advice("batch", run.mixing, sentence, (remedy,), (run.mixing,) if run.mixing else ())
     elif rows > _NUM_SAMPLES and _samples_per_row(output) * rows == _NUM_SAMPLES:
         path, shape = run.reshaped
         sentence = f"the network returns {rows // _NUM_SAMPLES} rows for each sample, and the loss needs one."
