@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from visus.data.batches import Batch
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
+from visus.networks.failures import remedy_for
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
-from visus.networks.failures import remedy_for
 from visus.networks.own_code import (
     copied,
     describe_failure,
