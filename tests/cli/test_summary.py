@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -199,11 +200,25 @@ def test_summary_as_json_has_the_promised_names(visus_command: Call) -> None:
 
 
 def test_summary_reports_the_memory_of_a_training(visus_command: Call) -> None:
-    # 1,010 parameters: 12,120 bytes with adamw's numbers; kept: 400 bytes of the input and 40 of the shares for each sample.
-    line = "memory for training with batches of {}: {} (weights and adamw: 11.8 KiB; kept for the backward pass: {})"
-    for words, size, total, kept in (([], 64, "51.1 KiB", "27.5 KiB"), (["-b", "2"], 2, "24.5 KiB", "880 bytes")):
-        out = visus_command("summary", "linear(10)", "--input", "100", *words).out.splitlines()
-        assert line.format(size, total, kept) in out
+    # 1,010 parameters: 12,120 bytes with adamw's numbers.
+    # The peak is in the update: 400 bytes of the input and 40 of the output for each sample, and two copies of the largest weight.
+    line = "{:,} bytes = 4,040 bytes weights + 8,080 bytes state of adamw + 4,040 bytes gradients + {:,} bytes the batch and temporary tensors"
+    lines = {size: line.format(16_160 + (rest := 440 * size + 8_000), rest) for size in (64, 2)}
+    for size, line in lines.items():
+        out = visus_command("summary", "linear(10)", "--input", "100", "-b", size).out.splitlines()
+        assert f"memory of a training step with batches of {size}: {line}" in out
+
+
+def test_the_parts_of_the_memory_add_up_as_they_are_printed(visus_command: Call) -> None:
+    for network, size in (("resnet(18)", 64), ("vgg(16)", 1), ("mobilenet", 128), ("lenet5", 3)):
+        (line,) = [
+            each
+            for each in visus_command("summary", network, "--input", "3,64,64", "-b", size).out.splitlines()
+            if " = " in each and each.startswith("memory")
+        ]
+        total, *terms = (int(number.replace(",", "")) for number in re.findall(r"([\d,]+) (?:bytes|KiB|MiB|GiB)", line))
+        assert total == sum(terms)
+        assert len(terms) == 4
 
 
 def test_summary_as_json_has_the_memory_for_its_batch_size(visus_command: Call) -> None:
