@@ -24,13 +24,13 @@ IMPOSSIBLE = [
         "conv(8, 3), relu, maxpool(2), conv(16, 5), relu, maxpool(2), conv(32, 5), globalpool, linear(classes)",
         "1,20,20",
         """
- path   layer                   output       parameters    macs  receptive field
- conv1  conv(8, 3, bias=True)   8 x 18 x 18          80  23.3 k  3/1
- relu1  relu                    8 x 18 x 18           0       0  3/1
- pool1  maxpool(2)              8 x 9 x 9             0       0  4/2
- conv2  conv(16, 5, bias=True)  16 x 5 x 5        3,216  80.0 k  12/2
- relu2  relu                    16 x 5 x 5            0       0  12/2
- pool2  maxpool(2)              16 x 2 x 2            0       0  14/4
+ path   layer                   output       parameters  multiply-adds  receptive field
+ conv1  conv(8, 3, bias=True)   8 x 18 x 18          80         23.3 k  3/1
+ relu1  relu                    8 x 18 x 18           0              0  3/1
+ pool1  maxpool(2)              8 x 9 x 9             0              0  4/2
+ conv2  conv(16, 5, bias=True)  16 x 5 x 5        3,216         80.0 k  12/2
+ relu2  relu                    16 x 5 x 5            0              0  12/2
+ pool2  maxpool(2)              16 x 2 x 2            0              0  14/4
 3,296 parameters, 103 k multiply-adds for one sample up to here
 """,
         "conv3: a 5 x 5 window does not fit a 2 x 2 map: (2 - 5 + 2*0)/1 + 1 = -2. The smallest image for this design is 30 x 30 (yours: 20 x 20). Or: padding=2; or kernel_size=2; or drop pool2.",
@@ -39,10 +39,10 @@ IMPOSSIBLE = [
         "conv(8, 3), norm, relu, linear(classes)",
         "3,8,8",
         """
- path   layer                   output     parameters    macs  receptive field
- conv1  conv(8, 3, bias=False)  8 x 6 x 6         216  7.78 k  3/1
- norm1  norm                    8 x 6 x 6          16       0  3/1
- relu1  relu                    8 x 6 x 6           0       0  3/1
+ path   layer                   output     parameters  multiply-adds  receptive field
+ conv1  conv(8, 3, bias=False)  8 x 6 x 6         216         7.78 k  3/1
+ norm1  norm                    8 x 6 x 6          16              0  3/1
+ relu1  relu                    8 x 6 x 6           0              0  3/1
 232 parameters, 7.78 k multiply-adds for one sample up to here
 """,
         "linear1: linear needs features, but its input is a map of 8 x 6 x 6. Add flatten or globalpool before it.",
@@ -51,10 +51,10 @@ IMPOSSIBLE = [
         "flatten, linear(16), relu, conv(8, 3)",
         "3,8,8",
         """
- path      layer       output  parameters    macs  receptive field
- flatten1  flatten     192              0       0  1/1
- linear1   linear(16)  16           3,088  3.07 k  all
- relu1     relu        16               0       0  all
+ path      layer       output  parameters  multiply-adds  receptive field
+ flatten1  flatten     192              0              0  1/1
+ linear1   linear(16)  16           3,088         3.07 k  all
+ relu1     relu        16               0              0  all
 3,088 parameters, 3.07 k multiply-adds for one sample up to here
 """,
         "conv1: conv needs a map (channels and at least one axis), and gets 16 features. Put it before flatten, globalpool or linear.",
@@ -63,11 +63,11 @@ IMPOSSIBLE = [
         "conv(8, 3), relu, residual(conv(8, 3), norm), relu",
         "3,8,8",
         """
- path             layer                   output     parameters    macs  receptive field
- conv1            conv(8, 3, bias=True)   8 x 6 x 6         224  7.78 k  3/1
- relu1            relu                    8 x 6 x 6           0       0  3/1
- residual1.conv1  conv(8, 3, bias=False)  8 x 4 x 4         576  9.22 k  5/1
- residual1.norm1  norm                    8 x 4 x 4          16       0  5/1
+ path             layer                   output     parameters  multiply-adds  receptive field
+ conv1            conv(8, 3, bias=True)   8 x 6 x 6         224         7.78 k  3/1
+ relu1            relu                    8 x 6 x 6           0              0  3/1
+ residual1.conv1  conv(8, 3, bias=False)  8 x 4 x 4         576         9.22 k  5/1
+ residual1.norm1  norm                    8 x 4 x 4          16              0  5/1
 816 parameters, 17.0 k multiply-adds for one sample up to here
 """,
         "residual1: the layers turn a map of 6 x 6 into 4 x 4, which cannot be added to the input: a projection of stride 1 makes it 6 x 6. What works: padding=1 in residual1.conv1.",
@@ -76,10 +76,10 @@ IMPOSSIBLE = [
         "conv(8, 3), concat([conv(4, 1)], [maxpool(2)]), relu",
         "3,8,8",
         """
- path                   layer                  output     parameters    macs  receptive field
- conv1                  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
- concat1.branch1.conv1  conv(4, 1, bias=True)  4 x 6 x 6          36  1.15 k  3/1
- concat1.branch2.pool1  maxpool(2)             8 x 3 x 3           0       0  4/2
+ path                   layer                  output     parameters  multiply-adds  receptive field
+ conv1                  conv(8, 3, bias=True)  8 x 6 x 6         224         7.78 k  3/1
+ concat1.branch1.conv1  conv(4, 1, bias=True)  4 x 6 x 6          36         1.15 k  3/1
+ concat1.branch2.pool1  maxpool(2)             8 x 3 x 3           0              0  4/2
 260 parameters, 8.93 k multiply-adds for one sample up to here
 """,
         "concat1: branch1 ends in a map of 4 x 6 x 6 and branch2 in a map of 8 x 3 x 3. To be stacked, they must agree in all but the channels.",
@@ -88,8 +88,8 @@ IMPOSSIBLE = [
         "conv(8, 3), groupnorm(3), relu",
         "3,8,8",
         """
- path   layer                  output     parameters    macs  receptive field
- conv1  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
+ path   layer                  output     parameters  multiply-adds  receptive field
+ conv1  conv(8, 3, bias=True)  8 x 6 x 6         224         7.78 k  3/1
 224 parameters, 7.78 k multiply-adds for one sample up to here
 """,
         "groupnorm1: 8 channels cannot be cut into 3 equal groups. Nearest that can: 2.",
@@ -98,9 +98,9 @@ IMPOSSIBLE = [
         "conv(6, 3), relu, conv(8, 3, groups=4)",
         "3,8,8",
         """
- path   layer                  output     parameters    macs  receptive field
- conv1  conv(6, 3, bias=True)  6 x 6 x 6         168  5.83 k  3/1
- relu1  relu                   6 x 6 x 6           0       0  3/1
+ path   layer                  output     parameters  multiply-adds  receptive field
+ conv1  conv(6, 3, bias=True)  6 x 6 x 6         168         5.83 k  3/1
+ relu1  relu                   6 x 6 x 6           0              0  3/1
 168 parameters, 5.83 k multiply-adds for one sample up to here
 """,
         "conv2: groups=4 must divide the 6 channels that come in and the 8 that go out. Groups that do: 1, 2.",
@@ -109,11 +109,11 @@ IMPOSSIBLE = [
         "conv(8, 3), relu, residual(conv(8, 3, padding=1), flatten), linear(classes)",
         "3,8,8",
         """
- path                layer                             output     parameters    macs  receptive field
- conv1               conv(8, 3, bias=True)             8 x 6 x 6         224  7.78 k  3/1
- relu1               relu                              8 x 6 x 6           0       0  3/1
- residual1.conv1     conv(8, 3, padding=1, bias=True)  8 x 6 x 6         584  20.7 k  5/1
- residual1.flatten1  flatten                           288                 0       0  5/1
+ path                layer                             output     parameters  multiply-adds  receptive field
+ conv1               conv(8, 3, bias=True)             8 x 6 x 6         224         7.78 k  3/1
+ relu1               relu                              8 x 6 x 6           0              0  3/1
+ residual1.conv1     conv(8, 3, padding=1, bias=True)  8 x 6 x 6         584         20.7 k  5/1
+ residual1.flatten1  flatten                           288                 0              0  5/1
 808 parameters, 28.5 k multiply-adds for one sample up to here
 """,
         "residual1: the layers turn a map of 8 x 6 x 6 into 288 features, which cannot be added to the input. Keep flatten and globalpool out of the residual.",
@@ -122,9 +122,9 @@ IMPOSSIBLE = [
         "conv(8, 3), avgpool(2), conv(16, (3, 3, 3))",
         "3,8,8",
         """
- path   layer                  output     parameters    macs  receptive field
- conv1  conv(8, 3, bias=True)  8 x 6 x 6         224  7.78 k  3/1
- pool1  avgpool(2)             8 x 3 x 3           0       0  4/2
+ path   layer                  output     parameters  multiply-adds  receptive field
+ conv1  conv(8, 3, bias=True)  8 x 6 x 6         224         7.78 k  3/1
+ pool1  avgpool(2)             8 x 3 x 3           0              0  4/2
 224 parameters, 7.78 k multiply-adds for one sample up to here
 """,
         "conv2: kernel_size=(3, 3, 3) has 3 numbers, and the map has 2 axes. Give one number for all axes, or 2.",
@@ -133,12 +133,12 @@ IMPOSSIBLE = [
         'sequence(conv(8, 3, dilation=4), relu, name="stem"), 2 * [conv(8, 3), maxpool(2)], globalpool, linear(classes)',
         "3,16,16",
         """
- path          layer                              output     parameters    macs  receptive field
- stem.conv1    conv(8, 3, dilation=4, bias=True)  8 x 8 x 8         224  13.8 k  9/1
- stem.relu1    relu                               8 x 8 x 8           0       0  9/1
- block1.conv1  conv(8, 3, bias=True)              8 x 6 x 6         584  20.7 k  11/1
- block1.pool1  maxpool(2)                         8 x 3 x 3           0       0  12/2
- block2.conv1  conv(8, 3, bias=True)              8 x 1 x 1         584     576  16/2
+ path          layer                              output     parameters  multiply-adds  receptive field
+ stem.conv1    conv(8, 3, dilation=4, bias=True)  8 x 8 x 8         224         13.8 k  9/1
+ stem.relu1    relu                               8 x 8 x 8           0              0  9/1
+ block1.conv1  conv(8, 3, bias=True)              8 x 6 x 6         584         20.7 k  11/1
+ block1.pool1  maxpool(2)                         8 x 3 x 3           0              0  12/2
+ block2.conv1  conv(8, 3, bias=True)              8 x 1 x 1         584            576  16/2
 1,392 parameters, 35.1 k multiply-adds for one sample up to here
 """,
         "block2.pool1: a 2 x 2 window does not fit a 1 x 1 map: (1 - 2 + 2*0)/2 + 1 = 0.5, rounded down to 0. The smallest image for this design is 18 x 18 (yours: 16 x 16). Or: padding=1; or drop block2.pool1.",
@@ -186,7 +186,7 @@ def test_summary_prints_advice_after_the_totals_and_marks_what_they_mean(visus_c
         "! the paths joined here are not aligned",
         "291 parameters, 24.4 k multiply-adds for one sample",
     ]
-    assert lines[12].startswith("memory for training with batches of 64: ")
+    assert lines[12].startswith("memory of a training step with batches of 64: ")
     assert lines[13].startswith("softmax1: the network ends with a softmax")
 
 
@@ -372,17 +372,17 @@ def test_diff_shows_what_differs_side_by_side(visus_command: Call) -> None:
         line.rstrip() for line in visus_command("diff", left, right, "--input", "1,9,9", "--classes", "3").out.splitlines()
     ]
     assert lines == [
-        "    path         layer                   output     parameters    macs  receptive field",
-        " <  conv1        conv(8, 3, bias=True)   8 x 7 x 7          80  3.53 k  3/1",
-        " >  conv1        conv(8, 3, bias=False)  8 x 7 x 7          72  3.53 k  3/1",
-        " >  norm1        norm                    8 x 7 x 7          16       0  3/1",
-        "    relu1        relu                    8 x 7 x 7           0       0  3/1",
-        "    globalpool1  globalpool              8                   0       0  all",
-        "    linear1      linear(3)               3                  27      24  all",
+        "    path         layer                   output     parameters  multiply-adds  receptive field",
+        " <  conv1        conv(8, 3, bias=True)   8 x 7 x 7          80         3.53 k  3/1",
+        " >  conv1        conv(8, 3, bias=False)  8 x 7 x 7          72         3.53 k  3/1",
+        " >  norm1        norm                    8 x 7 x 7          16              0  3/1",
+        "    relu1        relu                    8 x 7 x 7           0              0  3/1",
+        "    globalpool1  globalpool              8                   0              0  all",
+        "    linear1      linear(3)               3                  27             24  all",
         "2 of 5 rows differ; < conv(8, 3), relu, globalpool, linear(classes), > conv(8, 3), norm, relu, globalpool, linear(classes)",
         "parameters: 107 and 115, +8, 1.07 times",
-        "macs: 3,552 and 3,552, the same",
-        "memory for training with batches of 64: 317 KiB and 415 KiB, 1.31 times",
+        "multiply-adds: 3,552 and 3,552, the same",
+        "memory of a training step with batches of 64: 317 KiB and 415 KiB, 1.31 times",
     ]
 
 
@@ -653,11 +653,11 @@ def test_a_module_that_is_one_layer_has_a_path_that_can_be_read(visus_command: C
 def test_compare_shows_three_honest_twins(visus_command: Call) -> None:
     lines = [line.rstrip() for line in visus_command("experiment", "mlp", "conv(64, 3, padding=1)").out.splitlines()]
     assert lines == [
-        " network                parameters    macs   weights  activations  widths",
-        " the design                  1,792  86.7 M  7.00 KiB     12.2 MiB",
-        " equal width             9,633,856  9.63 M  36.8 MiB    256 bytes  64",
-        " equal output      483,388,358,656   483 G  1.76 TiB     12.2 MiB  3,211,264",
-        " equal parameters          150,529   151 k   588 KiB      4 bytes  1",
+        " network                parameters  multiply-adds   weights  activations  widths",
+        " the design                  1,792         86.7 M  7.00 KiB     12.2 MiB",
+        " equal width             9,633,856         9.63 M  36.8 MiB    256 bytes  64",
+        " equal output      483,388,358,656          483 G  1.76 TiB     12.2 MiB  3,211,264",
+        " equal parameters          150,529          151 k   588 KiB      4 bytes  1",
         "equal width: each convolution becomes a dense layer with as many units as it has filters",
         "equal output: each convolution becomes a dense layer with as many units as the next layer reads",
         "equal parameters: all hidden layers have the one width that comes nearest to the parameters of the design; "

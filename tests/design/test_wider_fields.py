@@ -192,7 +192,7 @@ def test_columns_of_the_table_add_up_to_its_last_line(design, shape):
     total = next(line for line in lines if re.match(r"[\d,]+ rows?\b", line))
     rows = lines[: lines.index(total)]
     assert len(rows) == len(costs.rows) == int(total.split()[0])
-    for name, whole in (("parameters", costs.num_parameters), ("macs", costs.macs)):
+    for name, whole in (("parameters", costs.num_parameters), ("multiply-adds", costs.macs)):
         end = heading.index(name) + len(name)
         column = [int(line[:end].split()[-1].replace(",", "")) for line in (*rows, total)]
         assert sum(column[:-1]) == column[-1] == whole

@@ -52,7 +52,7 @@ def narrow_rows(lines: Sequence[Line], width: int) -> list[Text]:
     places = list(range(len(_HEADINGS)))
     if _layer_width(cells, places, width) < min(_MIN_LAYER, _width(cells, _LAYER)):
         places.remove(_MACS)
-    layer = max(min(_layer_width(cells, places, width), _width(cells, _LAYER)), _MIN_LAYER)
+    layer = min(max(_layer_width(cells, places, width), _MIN_LAYER), _width(cells, _LAYER))
     widths = {place: layer if place == _LAYER else _width(cells, place) for place in places}
     shown = [Text(_joined(_HEADINGS, widths))]
     container = ""

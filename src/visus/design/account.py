@@ -354,9 +354,9 @@ class Account(Described):
         """The account as plain text: a line for each row, exact numbers, totals in the last line.
 
         >>> print(Account((8,), (2,), (Row("linear1", "linear(2)", (2,), 18, 16, ()),)).to_table())
-        path     layer      output  parameters  macs  receptive field
-        linear1  linear(2)  2               18    16
-        1 row                               18    16
+        path     layer      output  parameters  multiply-adds  receptive field
+        linear1  linear(2)  2               18             16
+        1 row                               18             16
         """
         return write_table(self.rows)
 

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 from visus.geometry import Field
 from visus.units import write_number_of, write_shape
 
-HEADINGS: Final = ("path", "layer", "output", "parameters", "macs", "receptive field")
+HEADINGS: Final = ("path", "layer", "output", "parameters", "multiply-adds", "receptive field")
 MARKS: Final = {
     "*": "every position also depends on the whole map, as through a gate or a norm over the spatial axes",
     "~": "not exact: an operation without a rule counts as reading everything",
@@ -88,7 +88,7 @@ def write_table(rows: Sequence[TableLine]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     written = [
         "  ".join(
-            cell.rjust(width) if HEADINGS[column] in ("parameters", "macs") else cell.ljust(width)
+            cell.rjust(width) if HEADINGS[column] in ("parameters", "multiply-adds") else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

@@ -130,7 +130,7 @@ class Ways(Described):
             sees = write_shape(way.field_px) + (" with gaps" if way.has_gaps else "")
             costs = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
             rows.append((way.kind, way.change, sees, *costs, write_shape(way.final_map)))
-        headings = ("way", "change", "field", "parameters", "macs", "activations", "last map")
+        headings = ("way", "change", "field", "parameters", "multiply-adds", "activations", "last map")
         return Table(tuple(rows), headings, (3, 4, 5))
 
     def text(self) -> Text:
