@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from rich.cells import cell_len
 
-from visus.cli.narrow_rows import LEFT_OUT, Line, narrow_rows
+from visus.cli.narrow_rows import Line, narrow_rows
 from visus.design import Account, account, resolve_network
 from visus.design.table import write_fields
 from visus.units import write_count, write_shape
@@ -37,14 +37,20 @@ def test_rows_fit_into_80_columns_with_their_figures(network: str) -> None:
         place += 1
 
 
-def test_multiply_adds_are_left_out_and_said_so_only_where_they_do_not_fit() -> None:
+def test_columns_that_do_not_fit_go_and_are_named() -> None:
     rows = [Line(row) for row in costs_of("resnet(18)").rows]
-    narrow, wide = ([line.plain for line in narrow_rows(rows, width)] for width in (80, 120))
-    assert "multiply-adds" not in narrow[0]
-    assert narrow[-1] == LEFT_OUT
-    assert "multiply-adds" in wide[0]
-    assert LEFT_OUT not in wide
-    assert any(line.split()[-2:] == ["118 M", "7/2"] or " 118 M " in line for line in wide)
+    narrowest, narrow, wide = ([line.plain for line in narrow_rows(rows, width)] for width in (60, 80, 120))
+    assert narrowest[1].split() == ["path", "layer", "output", "field"]
+    said = "multiply-adds and parameters of each layer: in a wider terminal, or with --json"
+    assert " ".join(" ".join(narrowest).split()).endswith(said)
+    assert narrow[1].split() == ["path", "layer", "output", "parameters", "field"]
+    assert narrow[-1] == "multiply-adds of each layer: in a wider terminal, or with --json"
+    assert (wide[0].split(), wide[1].split()) == (
+        ["multiply-", "receptive"],
+        ["path", "layer", "output", "parameters", "adds", "field"],
+    )
+    assert any(" 118 M  7/2" in line for line in wide)
+    assert max(map(cell_len, narrowest)) <= 60
 
 
 def test_long_layers_go_on_in_the_next_line_below_themselves() -> None:
@@ -55,6 +61,6 @@ def test_long_layers_go_on_in_the_next_line_below_themselves() -> None:
 
 def test_a_sign_stands_before_the_layer_and_its_color_on_the_line() -> None:
     (row,) = costs_of("mlp(8)").rows[:1]
-    line = narrow_rows([Line(row, "<", "red")], 80)[1]
+    line = narrow_rows([Line(row, "<", "red")], 80)[2]
     assert line.plain.startswith(f"< {row.path} ")
     assert line.style == "red"

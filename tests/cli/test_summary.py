@@ -614,7 +614,7 @@ def test_solve_shows_that_stride_reaches_the_field_without_more_memory(visus_com
     assert ways["stride"]["num_parameters"] == now["num_parameters"]
     assert ways["stride"]["activation_bytes"] < now["activation_bytes"] < ways["more layers"]["activation_bytes"]
     text = visus_command("solve", "--field", "100", "--input", "3,224,224").out.splitlines()
-    assert text[-2] == "stride: 127 px instead of 13 in 0.026 times the memory of the design as it is"
+    assert "stride: 127 px instead of 13 in 0.026 times the memory of the design as it is" in text
 
 
 # ---- what is asked wrongly ----
@@ -751,3 +751,28 @@ def test_a_family_is_taken_before_a_folder_of_its_name(tmp_path: Path, monkeypat
 def test_a_long_design_is_not_taken_for_a_file(visus_command: Call) -> None:
     design = ", ".join(["conv(8, 3, padding=1), relu"] * 30 + ["globalpool, linear(classes)"])
     assert visus_command("summary", design, "--input", "3,8,8").code == 0
+
+
+# ---- the size of the input and of objects ----
+
+
+@pytest.mark.parametrize(
+    ("given", "is_noted"), [("28,28", True), ("224,224", True), ("1,28,28", False), ("12,5000", False), ("1,30", False)]
+)
+def test_an_image_size_without_channels_is_read_as_a_signal_and_said_so(
+    visus_command: Call, given: str, is_noted: bool
+) -> None:
+    answer = visus_command("summary", "conv(4, 3), relu, globalpool, linear(classes)", "--input", given)
+    size = given.replace(",", " channels of length ")
+    note = f"note: --input {given} is a signal with {size}. Images have three numbers: --input 1,{given} (gray) or --input 3,{given} (color).\n"
+    assert (answer.code, answer.err) == (0, note if is_noted else "")
+
+
+def test_objects_that_fit_are_confirmed_with_the_sizes(visus_command: Call) -> None:
+    text = "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, globalpool, linear(classes)"
+    words = ("summary", text, "--input", "3,32,32", "--object-size")
+    assert visus_command(*words, "6").out.splitlines()[-1] == (
+        "objects of 6 px fit: the last map (relu2) has a receptive field of 8 px, 2 px more than an object, in images of 32 x 32."
+    )
+    assert "fit:" not in visus_command(*words, "9").out
+    assert "fit:" not in visus_command(*words[:-1]).out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Final, Protocol
@@ -40,6 +41,18 @@ class TableLine(Protocol):
     def aligned(self) -> bool: ...
     @property
     def notes(self) -> tuple[str, ...]: ...
+
+
+def without_bias(layer: str) -> str:
+    """The text of a layer without its bias, which follows from the layer after it.
+
+    >>> without_bias("conv(8, 3, padding=1, bias=False)")
+    'conv(8, 3, padding=1)'
+    """
+    return _BIAS.sub("", layer)
+
+
+_BIAS: Final = re.compile(r"(, )?bias=(True|False)")
 
 
 def write_field(field: Field) -> str:
