@@ -18,6 +18,9 @@ MARKS: Final = {
 }
 """What the marks after a receptive field mean."""
 
+PAIRS: Final = "pairs of positions"
+"""The note of a row without one field for each position: its values belong to two positions, as attention scores do."""
+
 ITSELF = "(itself)"
 """The path of a module that is one layer."""
 
@@ -70,6 +73,8 @@ def write_field(field: Field) -> str:
 
 def write_fields(row: TableLine) -> str:
     """The receptive fields of a row: one if all axes have the same, else one for each axis; then the notes of the row."""
+    if PAIRS in row.notes:
+        return " ".join(row.notes)
     texts = [write_field(field) for field in row.fields]
     fields = (texts[0] if len(set(texts)) == 1 else " x ".join(texts)) + ("" if row.aligned else "!")
     return " ".join([fields, *row.notes]).strip()

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from visus.design.account import Account, Row, check_detail
 from visus.design.flow import INPUT
@@ -160,7 +161,14 @@ def _trace_once(
         setattr(x, ANNOTATION, Annotation(_axes_of_input(tuple(x.shape[1:]), shape), tuple(x.shape)))
         set_producer(x, INPUT)
     try:
-        with state.unchanged(training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), mode:
+        with (
+            state.unchanged(training=training),
+            attention_in_parts(),
+            torch.no_grad(),
+            _hooked(recorder),
+            mode,
+            _Composite(recorder),
+        ):
             output = module(*batch)
         ends = recorder.finish(output)
         returned = _shape_of(output, num_samples)
@@ -232,6 +240,21 @@ def _is_mistake_in_code(error: Exception) -> bool:
         return False
     frames = traceback.extract_tb(error.__traceback__)
     return bool(frames) and not Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent)
+
+
+class _Composite(TorchFunctionMode):
+    """Gives an einsum one row with its equation: torch dispatches only the products and permutations that it consists of."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.functional.einsum or not args or not isinstance(args[0], str):
+            return func(*args, **(kwargs or {}))
+        with self.recorder.grouped("einsum", f"einsum({args[0].replace(' ', '')})", args[1:]) as output:
+            output.append(func(*args, **(kwargs or {})))
+        return output[0]
 
 
 @contextmanager
