@@ -403,6 +403,14 @@ def test_unproductive_layers_of_resnet18_begin_where_the_field_first_holds_the_i
     assert f"receptive field of {fields['stage4.block1.residual1.relu1']} px" in advice.sentence
 
 
+def test_blocks_that_can_go_are_counted_and_named():
+    design = parse(
+        "conv(8, 5, padding=2), relu, 3 * [residual(conv(8, 5, padding=2), norm), relu], globalpool, linear(classes)"
+    )
+    (advice,) = advise(account(design, (1, 8, 8), 10), design, 10)
+    assert "remove 2 blocks (block2, block3): 1.91 k parameters, " in "; ".join(advice.remedies)
+
+
 # ---- from rows alone, as of a traced module ----
 
 

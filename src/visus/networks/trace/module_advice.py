@@ -60,10 +60,7 @@ class _Run:
         self.paths = {each: path for path, each in module.named_modules()}
         self.running: list[nn.Module] = []
         self.called: set[nn.Module] = set()
-        self.reshaped: tuple[str, tuple[int, ...]] = (
-            "",
-            (),
-        )  # the last layer whose rows began to differ from the samples, and its input
+        self.reshaped: tuple[str, tuple[int, ...]] = "", ()  # the layer from which rows are not samples, and its input
         self.mixing = ""  # the first layer with an output that depends on both samples
 
     def output(self, input_shape: Sequence[int], *, training: bool = False) -> Tensor | None:
@@ -148,7 +145,7 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
                 f" The values of a sample enter this layer as {num} rows of {length:,}; "
                 f"{num} x {length:,} = {num * length:,} values belong into one row."
             )
-        yield Advice("batch", path, sentence, (remedy,), (path,))
+        yield Advice("batch", path, sentence, (remedy,), (path,) if path else ())
 
 
 def _samples_per_row(output: Tensor) -> Any:
