@@ -39,7 +39,7 @@ _CHAPTERS: Final = {
 """The chapter of each file of layers."""
 _RANKS: Final = {"features": (8,), "signals (1-D)": (8, 16), "images (2-D)": (8, 16, 16), "volumes (3-D)": (8, 16, 16, 16)}
 _MAX_LINE: Final = 68  # characters of code that the page shows without scrolling
-_HEADINGS: Final = ("path", "layer", "output", "parameters", "MACs", "receptive field")
+_HEADINGS: Final = ("path", "layer", "output", "parameters", "multiply-adds", "receptive field")
 
 _READING = """
 ## How to read this page
@@ -50,7 +50,7 @@ _READING = """
   each axis, with the arguments of that axis.
 - *x* is the input and *y* the output, written for one axis. Indices count from 0: *n* for samples, *c* and *i* for channels, *o* for output
   channels, *p* and *q* for input and output positions, *k* for positions in the window. Without an index, the formula holds for each value.
-- A bias counts 1 in the formula of the parameters, and its absence 0. Multiply-adds (MACs) are for one sample; the additions of a bias, norms and activations are
+- A bias counts 1 in the formula of the parameters, and its absence 0. Multiply-adds are for one sample; the additions of a bias, norms and activations are
   not counted.
 - The PyTorch code computes the same as the layer in the example, where *x* is a batch of its input.
 """

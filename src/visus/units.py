@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,6 +37,26 @@ def write_bytes(num_bytes: float) -> str:
         if num_bytes >= size:
             return f"{_three_digits(num_bytes / size)} {unit}"
     return f"{num_bytes:.0f} bytes"
+
+
+def write_byte_sum(terms: Mapping[str, int]) -> str:
+    """A sum of bytes: the total, then each term with its name, all in one unit and rounded so that they add up.
+
+    >>> write_byte_sum({"weights": 46_830_000, "outputs": 1_540_000_000, "buffers": 500_000})
+    '1,514 MiB = 45 MiB weights + 1,468 MiB outputs + 1 MiB buffers'
+    """
+    total = sum(terms.values())
+    size, unit = next(((size, unit) for size, unit in _BINARY if total >= _MIN_OF_SUM * size), (1, "bytes"))
+    before, so_far, texts = 0, 0, []
+    for name, term in terms.items():
+        so_far += term
+        rounded = round(so_far / size)
+        texts.append(f"{rounded - before:,} {unit} {name}")
+        before = rounded
+    return f"{before:,} {unit} = {' + '.join(texts)}"
+
+
+_MIN_OF_SUM: Final = 100  # of a unit, so that whole numbers of it have three digits
 
 
 def write_duration(seconds: float) -> str:

@@ -291,7 +291,7 @@ def test_summary_reports_every_layer_and_the_totals(visus_command: Call) -> None
     assert "conv1" in text
     assert text.splitlines()[-2:] == [
         "314 parameters, 194 k multiply-adds for one sample",
-        "memory for training with batches of 64: 6.03 MiB (weights and adamw: 3.68 KiB; kept for the backward pass: 2.51 MiB)",
+        "memory of a training step with batches of 64: 6,175 KiB = 1 KiB weights + 3 KiB state of adamw + 2,572 KiB kept for the backward pass + 3,599 KiB gradients and temporary tensors",
     ]
 
 

@@ -123,6 +123,12 @@ def test_more_items_never_need_less_and_the_parts_are_in_the_whole(text: str, nu
     costs = account(parse(text), (4, 8, 8), 5)
     assert costs.bytes_training(num_samples) <= costs.bytes_training(num_samples + 1)
     assert costs.bytes_training(num_samples) >= costs.bytes_standing() + costs.bytes_saved(num_samples)
+    for optimizer in ("adamw", "sgd", "none"):
+        parts = costs.training_parts(num_samples, optimizer)
+        assert sum(parts.values()) == costs.bytes_training(num_samples, optimizer)
+        assert min(parts.values()) >= 0
+        trained = sum(4 * row.num_parameters for row in costs.rows)
+        assert parts.get("gradients", trained) == trained
     assert costs.bytes_inference(num_samples) <= costs.bytes_training(num_samples, "none")
     assert sum(row.bytes_saved or 0 for row in costs.rows) <= costs.bytes_saved(1)
 

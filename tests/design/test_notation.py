@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from visus.design import (
     FAMILIES,
@@ -41,6 +42,7 @@ from visus.design import (
     whiten,
 )
 from visus.errors import DesignError
+from visus.networks.build import build
 
 KNOWN = ", ".join(sorted([*LAYERS, *FAMILIES, "concat", "residual", "sequence"])) + "."
 names = st.none() | st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True)
@@ -159,12 +161,13 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         (
             "conv(32),\n  maxpol(2), resnet18, norm(3), conv(8, stribe=2), linear",
             "5 mistakes:\n"
-            "  - line 2, column 3: unknown layer 'maxpol'. Did you mean 'maxpool'? Known: " + KNOWN + "\n"
+            "  - line 2, column 3: unknown layer 'maxpol'. Did you mean 'maxpool'?\n"
             "  - line 2, column 14: unknown layer 'resnet18'. Did you mean resnet(18)?\n"
             "  - line 2, column 29: norm takes no arguments without a name, not 1.\n"
             "  - line 2, column 41: unknown argument of conv 'stribe'. Did you mean 'stride'? Known: bias, dilation, groups, "
             "kernel_size, name, out_channels, padding, stride.\n"
-            "  - line 2, column 52: linear needs out_features, as in linear(classes).",
+            "  - line 2, column 52: linear needs out_features, as in linear(classes).\n"
+            "Known layers: " + KNOWN,
         ),
         (
             "conv(-1, 0, in_channels=3)",
@@ -239,6 +242,25 @@ def test_comments_line_breaks_and_a_last_comma_are_fine():
         ("blurpool(2)", "line 1, column 1: kernel_size of a blurpool must be a whole number from 3 to 7, not 2."),
         ('scale("x")', "line 1, column 1: init must be a number, not 'x'."),
         ("hardswich", "line 1, column 1: unknown layer 'hardswich'. Did you mean 'hardswish'? Known: " + KNOWN),
+        (
+            "meanpool, dense(10), maxpool2d(2), BatchNorm2d",
+            "4 mistakes:\n"
+            "  - line 1, column 1: unknown layer 'meanpool'. Did you mean 'avgpool'?\n"
+            "  - line 1, column 11: unknown layer 'dense'. Did you mean 'linear'?\n"
+            "  - line 1, column 22: unknown layer 'maxpool2d'. Did you mean 'maxpool'?\n"
+            "  - line 1, column 36: unknown layer 'BatchNorm2d'. Did you mean 'norm'?\n"
+            "Known layers: " + KNOWN,
+        ),
+        (
+            "conv(1, 16, 3), relu, conv(16, 32, 3, 1, 1), relu, flatten, linear(400, 120), linear(120, classes)",
+            "4 mistakes:\n"
+            "  - line 1, column 1: conv(1, 16, 3) is 1 filter with a window of 16 at stride 3. Channels that come in are not written: write "
+            "conv(16, 3) for 16 filters with a window of 3. If you mean the stride, name it: conv(1, 16, stride=3).\n"
+            "  - line 1, column 23: conv(16, 32, 3, 1, 1) is 16 filters with a window of 32 at stride 3. Channels that come in are not "
+            "written: write conv(32, 3, 1, 1) for 32 filters with a window of 3. If you mean the stride, name it: conv(16, 32, stride=3).\n"
+            "  - line 1, column 61: features that come in are not written: write linear(120).\n"
+            "  - line 1, column 79: features that come in are not written: write linear(classes).",
+        ),
         ("dropout(1.5)", "line 1, column 1: p must be a probability from 0 to below 1, not 1.5."),
         ('globalpool("sum")', 'line 1, column 1: a global pool is "avg" or "max", not \'sum\'.'),
         (
@@ -382,3 +404,32 @@ def test_a_usual_name_that_is_none_is_reported(text: str, message: str) -> None:
     with pytest.raises(DesignError) as caught:
         resolve_network(text, input_shape=(3, 64, 64), num_classes=10)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "conv(64, 7, 2)",
+        "conv(64, 11, 4)",
+        "conv(32, 8, 4)",
+        "conv(768, 16, 16)",
+        "conv(8, 3, 2)",
+        "conv(16, 3, 1)",
+        "conv(1, 16, stride=3)",
+    ],
+)
+def test_a_convolution_that_can_be_meant_is_no_habit_of_another_library(text):
+    assert parse(text).layers
+
+
+@pytest.mark.parametrize("in_channels", [1, 3, 6, 16, 64, 256])
+@pytest.mark.parametrize("out_channels", [6, 16, 32, 64, 512])
+@pytest.mark.parametrize("kernel_size", [3, 5])
+def test_a_convolution_written_as_in_pytorch_is_refused_with_the_right_form(in_channels, out_channels, kernel_size):
+    with pytest.raises(DesignError) as caught:
+        parse(f"conv({in_channels}, {out_channels}, {kernel_size})")
+    right = f"conv({out_channels}, {kernel_size})"
+    assert f"write {right} for {out_channels} filters" in str(caught.value)
+    module = build(parse(right), (in_channels, 32, 32), 10)
+    torch_layer = nn.Conv2d(in_channels, out_channels, kernel_size)
+    assert next(module.parameters()).shape == torch_layer.weight.shape

@@ -8,10 +8,11 @@ import re
 import pytest
 import torch
 
-from visus.design import Account, Row, account, lenet5, parse, resnet
+from visus.design import Account, Row, account, lenet5, parse, resnet, resolve_network
 from visus.design.difference import pairs
 from visus.design.edits import changed, trunk
 from visus.design.mlp_equivalents import KINDS, perceptron_twins
+from visus.design.table import without_bias
 from visus.design.wider_fields import NoWay, activation_bytes, plain_stack, ways_to_see
 from visus.geometry import Field
 from visus.networks.build import build
@@ -192,7 +193,7 @@ def test_columns_of_the_table_add_up_to_its_last_line(design, shape):
     total = next(line for line in lines if re.match(r"[\d,]+ rows?\b", line))
     rows = lines[: lines.index(total)]
     assert len(rows) == len(costs.rows) == int(total.split()[0])
-    for name, whole in (("parameters", costs.num_parameters), ("macs", costs.macs)):
+    for name, whole in (("parameters", costs.num_parameters), ("multiply-adds", costs.macs)):
         end = heading.index(name) + len(name)
         column = [int(line[:end].split()[-1].replace(",", "")) for line in (*rows, total)]
         assert sum(column[:-1]) == column[-1] == whole
@@ -209,3 +210,30 @@ def test_a_table_says_what_its_marks_mean():
 def test_a_table_shows_the_notes_of_a_row():
     row = Row("odd", "fft", (4, 6, 6), 0, 0, (Field(6, 1, 0, is_exact=False),), notes=("hull",))
     assert Account((4, 6, 6), (4, 6, 6), (row,)).to_table().splitlines()[1].split()[-2:] == ["6/1~", "hull"]
+
+
+def test_the_design_is_shown_before_and_after_each_change():
+    ways = ways_to_see(
+        20, (3, 32, 32), 10, parse("conv(8, 3, padding=1), relu, conv(16, 3, padding=1), relu, globalpool, linear(classes)")
+    )
+    assert [line for line in ways.text() if isinstance(line, str) and line.startswith(("before", "after"))] == [
+        "before: conv(8, 3, padding=1), relu, conv(16, 3, padding=1), relu, globalpool, linear(classes)",
+        "after, more layers: conv(16, 3, padding=1), norm, relu, ... is new, after relu2",
+        "after, larger kernels: conv1 was conv(8, 3, padding=1), is conv(8, 11, padding=5); conv2 was conv(16, 3, padding=1), is "
+        "conv(16, 11, padding=5)",
+        "after, dilation: conv1 was conv(8, 3, padding=1), is conv(8, 3, padding=2, dilation=2); conv2 was conv(16, 3, padding=1), is "
+        "conv(16, 3, padding=8, dilation=8)",
+    ]
+
+
+@pytest.mark.parametrize("text", ["resnet(18)", "vgg(11)", "mobilenet"])
+def test_layers_before_a_change_are_rows_of_the_design_and_those_after_it_of_the_changed_one(text):
+    design = resolve_network(text, input_shape=(3, 64, 64), num_classes=10)
+    ways = ways_to_see(500, (3, 64, 64), 10, design)
+    before = {row.path: without_bias(row.layer) for row in ways.now.account.rows}
+    lines = {line.split(":")[0]: line for line in ways.text() if isinstance(line, str) and line.startswith("after")}
+    for way in ways.found:
+        after = {without_bias(row.layer) for row in way.account.rows}
+        changes = re.findall(r"(\S+) was (.+?), is (.+?)(?:;|$)", lines[f"after, {way.kind}"])
+        assert all(before[path] == old and new in after for path, old, new in changes)
+        assert changes or " is new, " in lines[f"after, {way.kind}"]

@@ -189,7 +189,8 @@ def test_where_no_field_is_known_the_map_is_stretched_and_says_so() -> None:
     assert found.layer == "act"
     assert found.notes == (
         "The map of 'act' is stretched over the image, because the receptive fields could not be computed (Odd fails on an input of shape "
-        "(1, 9, 9): RuntimeError: two real samples are needed. Give another input shape, or mend the module): its positions are not exact.",
+        f"(1, 9, 9): RuntimeError: two real samples are needed, at {__file__}, line {Odd.forward.__code__.co_firstlineno + 2}. "
+        "Give another input shape, or mend that line): its positions are not exact.",
     )
     placement = MapPlacements(found.traced).of("act", (7, 7))
     assert placement.quality == STRETCHED

@@ -89,7 +89,7 @@ def test_a_module_for_another_input_is_refused_with_what_torch_says() -> None:
     with pytest.raises(UsageError) as caught:
         make_network(Own(in_channels=1), (3, 8, 8), 2)
     assert str(caught.value).startswith(
-        "Own: this module cannot take an input of 2 x 3 x 8 x 8: Given groups=1, weight of size [4, 1, 3, 3]"
+        "Own: this module cannot take an input of 2 x 3 x 8 x 8: RuntimeError: Given groups=1, weight of size [4, 1, 3, 3]"
     )
 
 

@@ -80,6 +80,26 @@ def summary(
         raise found.error
 
 
+def noted_shape(text: str) -> tuple[int, ...]:
+    """The input shape; if it may be the size of an image without its channels, a note on stderr says how it is read.
+
+    Raises:
+        UsageError: the text is not a shape.
+    """
+    from visus.cli.show import warn
+
+    shape = shape_of(text)
+    if len(shape) == 2 and shape[0] >= _MIN_SIZE and max(shape) <= _MAX_RATIO * min(shape):
+        size = f"{shape[0]},{shape[1]}"
+        reading = f"--input {text} is a signal with {shape[0]} channels of length {shape[1]}."
+        warn([f"{reading} Images have three numbers: --input 1,{size} (gray) or --input 3,{size} (color)."], "note: ")
+    return shape
+
+
+_MIN_SIZE = 8  # px; fewer are channels rather than the height of an image
+_MAX_RATIO = 4  # of the sides of an image
+
+
 def _defaults(input_shape: str, classes: int, *, with_classes: bool) -> str:
     """The first line of a summary whose input is the default."""
     shape = write_shape(shape_of(input_shape))
@@ -125,7 +145,7 @@ def diff(
     rows: Any = detail  # diff refuses other words
     with contextlib.redirect_stdout(sys.stderr), showing_work("counting shapes, parameters and receptive fields"):
         # stdout is for the result; what a person's own modules print is none
-        found = compare_rows(left, right, shape_of(input_shape), classes, detail=rows, batch_size=batch_size)
+        found = compare_rows(left, right, noted_shape(input_shape), classes, detail=rows, batch_size=batch_size)
     if as_json:
         print_json(found.to_json())
     else:
@@ -158,7 +178,7 @@ def solve(
     of_field: dict[str, Any] = {"--input": input_shape, "--classes": classes}
     if field is not None:
         refuse_with("--field", letters | {"--dilation": dilation})
-        shape = shape_of(input_shape) if input_shape is not None else None
+        shape = noted_shape(input_shape) if input_shape is not None else None
         from visus.workbench.solving import solve as solve_any
 
         found: Any = solve_any(network, field=field, input_shape=shape, num_classes=classes)
@@ -213,7 +233,7 @@ def _summarize(
     from visus.workbench.summaries import summarize
 
     words: Any = detail  # summarize refuses other words
-    shapes: Any = [shape_of(text) for text in ([inputs] if isinstance(inputs, str) else inputs)]
+    shapes: Any = [noted_shape(text) for text in ([inputs] if isinstance(inputs, str) else inputs)]
     return summarize(
         network, shapes[0] if len(shapes) == 1 else shapes, classes, detail=words, object_px=object_px, batch_size=batch_size
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column
 from rich.table import Table as RichTable
@@ -23,7 +25,10 @@ def show(text: Iterable[str | Table]) -> None:
     out = console()
     for block in text:
         if isinstance(block, Table):
-            out.print(_rendered(block))
+            table, notes = _fitted(block, out.width) if out.is_terminal else (block, [])
+            out.print(_rendered(table))
+            for note in notes:
+                show_sentence(out, note)
         else:
             show_sentence(out, block)
 
@@ -63,3 +68,61 @@ def _rendered(table: Table) -> RichTable:
     for row in table.rows:
         made.add_row(*map(RichText, row))
     return made
+
+
+# ---- narrow terminals ----
+
+
+def _fitted(table: Table, width: int) -> tuple[Table, list[str]]:
+    """A table for a terminal of ``width`` columns, and sentences with the texts that do not fit into it.
+
+    Headings break into lines first. Then long texts leave the table, one column after the other, the longest first.
+    """
+    if _width(table) <= width or not table.headings:
+        return table, []
+    table = replace(table, headings=tuple(_broken(table, place) for place in range(table.num_columns)))
+    notes: list[str] = []
+    while _width(table) > width:
+        texts = [place for place in range(1, table.num_columns) if place not in table.numbers]
+        longest = max(texts, key=lambda place: _cell_width(table, place), default=None)
+        if longest is None or _width(table) - _cell_width(table, longest) + _MIN_TEXT <= width:
+            break
+        if _cell_width(table, longest) < _MIN_TEXT:
+            break
+        notes += [f"{row[0]}: {row[longest]}" for row in table.rows if row[longest]]
+        table = _without(table, longest)
+    return table, notes
+
+
+_MIN_TEXT: Final = 20  # columns; a narrower column of texts is hard to read
+_GAP: Final = 2
+
+
+def _without(table: Table, gone: int) -> Table:
+    rows = tuple(tuple(cell for place, cell in enumerate(row) if place != gone) for row in table.rows)
+    headings = tuple(heading for place, heading in enumerate(table.headings) if place != gone)
+    return Table(rows, headings, tuple(place - (place > gone) for place in table.numbers))
+
+
+def _cell_width(table: Table, place: int) -> int:
+    """Columns of the widest cell, or of the widest line of the heading."""
+    lines = table.headings[place].split("\n") if table.headings else [""]
+    return max(map(cell_len, (*lines, *(row[place] for row in table.rows))))
+
+
+def _width(table: Table) -> int:
+    return sum(_cell_width(table, place) + _GAP for place in range(table.num_columns))
+
+
+def _broken(table: Table, place: int) -> str:
+    """A heading in lines that are no wider than the cells below, if its words are not."""
+    cells = max((cell_len(row[place]) for row in table.rows), default=0)
+    words = table.headings[place].replace("-", "- ").split(" ")
+    lines = words[:1]
+    for word in words[1:]:
+        space = "" if lines[-1].endswith("-") else " "
+        if cell_len(lines[-1] + space + word) <= cells:
+            lines[-1] += space + word
+        else:
+            lines.append(word)
+    return "\n".join(lines)

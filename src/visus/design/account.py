@@ -269,6 +269,32 @@ class Account(Described):
         """
         return self._memory.training(batch_size, optimizer)
 
+    def training_parts(self, batch_size: int, optimizer: str = "adamw") -> dict[str, int]:
+        """The parts of ``bytes_training`` at its peak, by name; their sum is the total.
+
+        Args:
+            batch_size, optimizer: as for ``bytes_training``.
+
+        Returns:
+            Weights and buffers, the optimizer's state, and what is allocated at the peak: what autograd keeps for the backward pass, with
+            gradients and temporary tensors beyond it; or, with few samples, gradients, the batch and the temporary tensors of the update.
+
+        Raises:
+            UsageError: as ``bytes_training``.
+
+        >>> from visus.design import account, parse
+        >>> account(parse("linear(10)"), (100,)).training_parts(64)
+        {'weights': 4040, 'state of adamw': 8080, 'gradients': 4040, 'the batch and temporary tensors': 36160}
+        """
+        total, standing = self.bytes_training(batch_size, optimizer), self.bytes_standing(optimizer)
+        weights = self.bytes_standing("none")
+        parts = {"weights": weights} | ({f"state of {optimizer}": standing - weights} if standing > weights else {})
+        gradients = self._memory.gradients_at_peak(batch_size, optimizer)
+        if gradients is not None:
+            return parts | {"gradients": gradients, "the batch and temporary tensors": total - standing - gradients}
+        kept = self.bytes_saved(batch_size)
+        return parts | {"kept for the backward pass": kept, "gradients and temporary tensors": total - standing - kept}
+
     def bytes_inference(self, batch_size: int = 1) -> int:
         """Maximum of the bytes that PyTorch allocates when it computes the output without gradients, as ``bytes_training``.
 
@@ -328,9 +354,9 @@ class Account(Described):
         """The account as plain text: a line for each row, exact numbers, totals in the last line.
 
         >>> print(Account((8,), (2,), (Row("linear1", "linear(2)", (2,), 18, 16, ()),)).to_table())
-        path     layer      output  parameters  macs  receptive field
-        linear1  linear(2)  2               18    16
-        1 row                               18    16
+        path     layer      output  parameters  multiply-adds  receptive field
+        linear1  linear(2)  2               18             16
+        1 row                               18             16
         """
         return write_table(self.rows)
 

@@ -187,4 +187,4 @@ def remedied(found: AdviceFound, finder: Finder) -> Advice:
 
 def costs(account: Account) -> str:
     """Parameters and multiply-adds of a network, as short text."""
-    return f"{write_count(account.num_parameters)} parameters, {write_count(account.macs)} macs"
+    return f"{write_count(account.num_parameters)} parameters, {write_count(account.macs)} multiply-adds"

@@ -48,6 +48,8 @@ class Flow:
             otherwise.
         context: dependence of each output position.
         normed: the values of a norm; None for any other row.
+        is_affine: whether the row is a weighted sum of what it reads plus a constant, as a convolution is, and no activation.
+        is_direct: whether no activation without a row, such as ``F.relu`` in a module, lies between its sources and the row.
     """
 
     kind: Kind
@@ -56,6 +58,8 @@ class Flow:
     axis_ops: tuple[AxisOp, ...] = ()
     context: Context = "local"
     normed: Normed | None = None
+    is_affine: bool = False
+    is_direct: bool = True
 
     @property
     def windows(self) -> tuple[Window, ...]:

@@ -105,7 +105,7 @@ class Twins(Described):
             sizes = write_bytes(4 * twin.account.num_parameters), write_bytes(activation_bytes(twin.account))
             costs = (f"{twin.account.num_parameters:,}", write_count(twin.account.macs), *sizes)
             rows.append((twin.kind, *costs, listed([f"{width:,}" for width in twin.widths])))
-        headings = ("network", "parameters", "macs", "weights", "activations", "widths")
+        headings = ("network", "parameters", "multiply-adds", "weights", "activations", "widths")
         kept = (f"{each.kind}: {KINDS[each.kind]}{f'; {each.note}' if each.note else ''}" for each in self.twins[1:])
         last = f"for one sample of {write_shape(self.input_shape)}, 4 bytes per value"
         return Text((Table(tuple(rows), headings, (1, 2, 3, 4)), *kept, last))

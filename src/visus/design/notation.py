@@ -14,18 +14,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from visus.design.arguments import classes
+from visus.design.arguments import classes, write_value
 from visus.design.families.registry import FAMILIES
 from visus.design.items import Item, Repeat, Sequence, concat, residual, sequence
 from visus.design.layers.registry import LAYERS
+from visus.design.other_libraries import usual_word, with_in_channels
 from visus.design.plan import Design
-from visus.errors import DesignError, join_messages, unknown_name
+from visus.errors import DesignError, closest_name, join_messages, unknown_name
 
 MAX_CHARACTERS: Final = 100_000
 MAX_DEPTH: Final = 40
 
 _USUAL_NAME: Final = re.compile(r"(\D+)(\d{1,4})")  # of a family with its depth, such as resnet18
 _GROUPS: Final[dict[str, Callable[..., Item]]] = {"sequence": sequence, "residual": residual, "concat": concat}
+_KNOWN: Final = (*LAYERS, *_GROUPS, *FAMILIES)
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}"}
 FACTS: Final = ("input_shape", "num_classes", "num_samples")
 """Arguments of families that follow from the data; they are not written."""
@@ -102,8 +104,16 @@ def read(text: str) -> Design | FamilyCall:
         return call
     items = [] if reader.mistakes else reader.items(nodes)
     if reader.mistakes:
-        raise DesignError(join_messages(reader.mistakes))
+        raise DesignError(_joined(reader.mistakes, has_unknown=reader.has_unknown))
     return Design(items)
+
+
+def _joined(mistakes: list[str], *, has_unknown: bool) -> str:
+    """All mistakes, with the known layers once."""
+    known = f"Known: {', '.join(sorted(_KNOWN))}." if has_unknown else ""
+    if len(mistakes) == 1:
+        return f"{mistakes[0]} {known}".rstrip()
+    return join_messages(mistakes) + (f"\n{known.replace('Known:', 'Known layers:')}" if known else "")
 
 
 def _syntax(text: str) -> list[ast.expr]:
@@ -161,6 +171,7 @@ class _Reader:
         self.lines = text.split("\n")
         self.source = f"[\n{text}\n]"
         self.mistakes: list[str] = []
+        self.has_unknown = False  # whether a mistake needs the list of all layers
         self.depth = 0
 
     def wrong(self, node: ast.expr | ast.keyword, sentence: str) -> None:
@@ -242,12 +253,14 @@ class _Reader:
             self.wrong(node, self.unknown(word))
         return None
 
-    @staticmethod
-    def unknown(word: str) -> str:
+    def unknown(self, word: str) -> str:
+        """The message for an unknown layer, with the word that a design has for it or the closest one."""
         depth = _USUAL_NAME.fullmatch(word)
         if depth and depth[1] in FAMILIES:
             return f"unknown layer {word!r}. Did you mean {depth[1]}({depth[2]})?"
-        return unknown_name("layer", word, [*LAYERS, *_GROUPS, *FAMILIES])
+        self.has_unknown = True
+        guess = usual_word(word, _KNOWN) or closest_name(word, sorted(_KNOWN))
+        return f"unknown layer {word!r}." + (f" Did you mean {guess!r}?" if guess else "")
 
     def group(self, node: ast.expr, word: str, args: list[ast.expr], keywords: list[ast.keyword]) -> Item | None:
         name = None
@@ -272,6 +285,13 @@ class _Reader:
                 self.wrong(node, f"{word} needs {' and '.join(missing)}, as in {_EXAMPLES[word]}.")
             return None
         if any(value is _MISSING for value in values.values()):
+            return None
+        if word in ("conv", "transposed") and (sentence := with_in_channels(word, list(values.values())[: len(args)])):
+            self.wrong(node, sentence)
+            return None
+        if word == "linear" and len(args) == 2 and not isinstance(values["bias"], bool):
+            wanted = write_value(values["bias"])
+            self.wrong(node, f"features that come in are not written: write linear({wanted}).")
             return None
         item = self.built(node, lambda: LAYERS[word](**values))
         return item if len(self.mistakes) == num_before else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Final, Protocol
@@ -9,13 +10,16 @@ from typing import Final, Protocol
 from visus.geometry import Field
 from visus.units import write_number_of, write_shape
 
-HEADINGS: Final = ("path", "layer", "output", "parameters", "macs", "receptive field")
+HEADINGS: Final = ("path", "layer", "output", "parameters", "multiply-adds", "receptive field")
 MARKS: Final = {
     "*": "every position also depends on the whole map, as through a gate or a norm over the spatial axes",
     "~": "not exact: an operation without a rule counts as reading everything",
     "!": "the paths joined here are not aligned",
 }
 """What the marks after a receptive field mean."""
+
+PAIRS: Final = "pairs of positions"
+"""The note of a row without one field for each position: its values belong to two positions, as attention scores do."""
 
 ITSELF = "(itself)"
 """The path of a module that is one layer."""
@@ -42,6 +46,18 @@ class TableLine(Protocol):
     def notes(self) -> tuple[str, ...]: ...
 
 
+def without_bias(layer: str) -> str:
+    """The text of a layer without its bias, which follows from the layer after it.
+
+    >>> without_bias("conv(8, 3, padding=1, bias=False)")
+    'conv(8, 3, padding=1)'
+    """
+    return _BIAS.sub("", layer)
+
+
+_BIAS: Final = re.compile(r"(, )?bias=(True|False)")
+
+
 def write_field(field: Field) -> str:
     """Size and stride of a field, with its marks; ``all`` if every position reads the same pixels.
 
@@ -57,6 +73,8 @@ def write_field(field: Field) -> str:
 
 def write_fields(row: TableLine) -> str:
     """The receptive fields of a row: one if all axes have the same, else one for each axis; then the notes of the row."""
+    if PAIRS in row.notes:
+        return " ".join(row.notes)
     texts = [write_field(field) for field in row.fields]
     fields = (texts[0] if len(set(texts)) == 1 else " x ".join(texts)) + ("" if row.aligned else "!")
     return " ".join([fields, *row.notes]).strip()
@@ -88,7 +106,7 @@ def write_table(rows: Sequence[TableLine]) -> str:
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADINGS))]
     written = [
         "  ".join(
-            cell.rjust(width) if HEADINGS[column] in ("parameters", "macs") else cell.ljust(width)
+            cell.rjust(width) if HEADINGS[column] in ("parameters", "multiply-adds") else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines

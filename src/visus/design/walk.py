@@ -90,7 +90,15 @@ class _Flows(Walk[int]):
         num_axes = len(node.input_shape) - 1
         axis_ops = layer.axis_ops(num_axes) if num_axes else ()
         return self._add(
-            Flow(layer.row_kind, node.output_shape, (value,), axis_ops, layer.context, layer.normed(node.input_shape))
+            Flow(
+                layer.row_kind,
+                node.output_shape,
+                (value,),
+                axis_ops,
+                layer.context,
+                layer.normed(node.input_shape),
+                layer.is_affine,
+            )
         )
 
     def join(self, node: Node, ends: Many[int]) -> int:

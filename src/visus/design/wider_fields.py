@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Many
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any, Final
 
 from visus.design.account import Account
@@ -18,9 +19,10 @@ from visus.design.items import Item
 from visus.design.layers.registry import Convolution, Layer, conv, globalpool, linear, maxpool, norm, relu
 from visus.design.plan import Design
 from visus.design.rewrite import with_arguments, with_window
+from visus.design.table import without_bias
 from visus.errors import DesignError
 from visus.tables import Described, Table, Text
-from visus.units import write_bytes, write_count, write_shape
+from visus.units import write_bytes, write_count, write_number_of, write_shape
 
 _MAX: Final = {"more layers": 200, "larger kernels": 64, "stride": 12, "pooling": 12, "dilation": 12}
 _NO_FURTHER: Final = {
@@ -130,11 +132,11 @@ class Ways(Described):
             sees = write_shape(way.field_px) + (" with gaps" if way.has_gaps else "")
             costs = (f"{way.account.num_parameters:,}", write_count(way.account.macs), write_bytes(way.activation_bytes))
             rows.append((way.kind, way.change, sees, *costs, write_shape(way.final_map)))
-        headings = ("way", "change", "field", "parameters", "macs", "activations", "last map")
+        headings = ("way", "change", "field", "parameters", "multiply-adds", "activations", "last map")
         return Table(tuple(rows), headings, (3, 4, 5))
 
     def text(self) -> Text:
-        """A row for each way with its cost and for the design as it is, and the reason why other ways fail.
+        """A row for each way with its cost and for the design as it is, the reason why other ways fail, and the design before and after.
 
         >>> ways_to_see(30, (3, 64, 64), 10).text()[1]
         'wanted: 30 px on every axis; activations: outputs of all layers for one sample, 4 bytes per value'
@@ -149,7 +151,13 @@ class Ways(Described):
                 lines.append(
                     f"{way.kind}: {way.field_px[0]} px instead of {self.now.field_px[0]} in {ratio:.2g} times the memory of the design as it is"
                 )
-        return Text((*lines, *(f"{each.kind}: no way: {each.reason}." for each in self.missing)))
+        lines += [f"{each.kind}: no way: {each.reason}." for each in self.missing]
+        if not self.found:
+            return Text(lines)
+        design = " ".join(self.now.design.text.split())
+        short = write_number_of(len(self.now.account.rows), "row") + ", which visus summary lists"
+        lines.append(f"before: {design if len(design) <= _MAX_TEXT else short}")
+        return Text((*lines, *(f"after, {way.kind}: {_changes(self.now, way)}" for way in self.found)))
 
     def to_json(self) -> dict[str, Any]:
         """All of them as plain data.
@@ -163,6 +171,28 @@ class Ways(Described):
             "ways": [way.to_json() for way in self.found],
             "no_way": [each.to_json() for each in self.missing],
         }
+
+
+_MAX_TEXT: Final = 400  # characters of a design that is printed
+_MAX_CHANGES: Final = 3  # layers that are printed as they were and as they are
+
+
+def _changes(before: Way, after: Way) -> str:
+    """The layers that a way changes or adds, each as it was and as it is; of many the first."""
+    rows = before.account.rows
+    ours, others = ([without_bias(row.layer) for row in way.account.rows] for way in (before, after))
+    texts = []
+    for tag, begin, end, first, last in SequenceMatcher(None, ours, others, autojunk=False).get_opcodes():
+        if tag == "replace" and end - begin == last - first:
+            pairs = zip(rows[begin:end], ours[begin:end], others[first:last], strict=True)
+            texts += [f"{row.path} was {old}, is {new}" for row, old, new in pairs]
+        elif tag in ("replace", "insert"):
+            place = f"after {rows[begin - 1].path}" if begin else "first"
+            texts.append(
+                f"{', '.join(others[first:last][:_MAX_CHANGES])}{', ...' if last - first > _MAX_CHANGES else ''} is new, {place}"
+            )
+    more = len(texts) - _MAX_CHANGES
+    return "; ".join(texts[:_MAX_CHANGES]) + (f"; and {write_number_of(more, 'more change')}" if more > 0 else "")
 
 
 def activation_bytes(costs: Account) -> int:

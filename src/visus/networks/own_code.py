@@ -125,9 +125,31 @@ def place_in_module(error: BaseException, module: nn.Module) -> str:
     return f"{words}, at {own[0]} line {own[1]}" if own and part is not None else words
 
 
+def line_of_code(error: BaseException) -> str:
+    """File and line of a person's code that raised an error, the innermost; empty if none of it is in the traceback."""
+    own = [each for each in _frames(error) if not each.filename.startswith(_INSTALLED)]
+    return f"{own[-1].filename}, line {own[-1].lineno}" if own else ""
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return [each for each in traceback.extract_tb(error.__traceback__)[1:] if not each.filename.startswith("<")]
+
+
+def layer_and_input(error: BaseException, module: nn.Module) -> tuple[nn.Module | None, tuple[int, ...]]:
+    """The innermost layer of a module that raised an error, and the shape of its first input; None and () if they are unknown."""
+    parts = set(module.modules())
+    found: tuple[nn.Module | None, tuple[int, ...]] = None, ()
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        names, owner = frame.f_code.co_varnames, frame.f_locals.get("self")
+        if frame.f_code.co_name == "forward" and isinstance(owner, nn.Module) and owner in parts and len(names) > 1:
+            value = frame.f_locals.get(names[1])
+            found = owner, tuple(value.shape) if isinstance(value, Tensor) else ()
+    return found
+
+
 def place_in_code(error: BaseException) -> str:
     """The innermost line of a person's code that raised an error, as a clause to append; not a line of PyTorch or Python."""
-    places = [each for each in traceback.extract_tb(error.__traceback__)[1:] if not each.filename.startswith("<")]
+    places = _frames(error)
     own = [each for each in places if not each.filename.startswith(_INSTALLED)] or places
     return f", at {own[-1].filename} line {own[-1].lineno}" if own else ""
 

@@ -16,7 +16,7 @@ from visus.workbench.summaries import Detail, InputShape, StepMemory, summarize,
 if TYPE_CHECKING:
     from visus.workbench.summaries import Network
 
-COLUMNS = ("path", "layer", "output", "parameters", "macs", "receptive field")
+COLUMNS = ("path", "layer", "output", "parameters", "multiply-adds", "receptive field")
 MAX_NAME = 60  # of a network, in characters; a longer design is named by its side
 
 
@@ -65,7 +65,7 @@ class Difference(Described):
 
     def _totals(self) -> tuple[tuple[str, int, int], ...]:
         left, right = self.left, self.right
-        return (("parameters", left.num_parameters, right.num_parameters), ("macs", left.macs, right.macs))
+        return (("parameters", left.num_parameters, right.num_parameters), ("multiply-adds", left.macs, right.macs))
 
     def _row_table(self, *, only_differing: bool = False) -> Table:
         rows = []
@@ -92,7 +92,7 @@ class Difference(Described):
             lines.append(self.memory[0 if one_bytes is None else 1].why)
         else:
             lines.append(
-                f"memory for training with batches of {self.memory[0].batch_size}: {write_bytes(one_bytes)} and "
+                f"memory of a training step with batches of {self.memory[0].batch_size}: {write_bytes(one_bytes)} and "
                 f"{write_bytes(other_bytes)}{_times(one_bytes, other_bytes)}"
             )
         return tuple(lines)
@@ -152,11 +152,11 @@ def diff(
     >>> import visus
     >>> visus.diff("conv(8, 3), relu", "conv(8, 5), relu", (3, 32, 32))
     2 of 2 rows differ
-      <           conv(8, 3), relu
-      >           conv(8, 5), relu
-      parameters  224 and 608, 2.71 times
-      macs        194 k and 470 k, 2.42 times
-      next        .rows; .text() has every row, .to_json() all figures
+      <              conv(8, 3), relu
+      >              conv(8, 5), relu
+      parameters     224 and 608, 2.71 times
+      multiply-adds  194 k and 470 k, 2.42 times
+      next           .rows; .text() has every row, .to_json() all figures
     """
     accounts = []
     with working("following the networks", progress):

@@ -9,9 +9,18 @@ from torch import Tensor, nn
 from visus.data.batches import Batch
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
+from visus.networks.failures import remedy_for
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
-from visus.networks.own_code import copied, describe_failure, describe_output, find_answers, give_shapes, read_answers
+from visus.networks.own_code import (
+    copied,
+    describe_failure,
+    describe_output,
+    find_answers,
+    give_shapes,
+    layer_and_input,
+    read_answers,
+)
 from visus.networks.states import state_of
 from visus.units import write_shape
 
@@ -44,10 +53,13 @@ def check_module(
         with evaluation_mode(module), torch.no_grad():
             output = module(torch.zeros(2, *input_shape, device=device))
     except Exception as error:  # whatever a person's own code raises
-        message = " ".join(str(error).split())
-        failure = message if isinstance(error, RuntimeError) and message else describe_failure(error, module)
-        shape = " x ".join(map(str, input_shape))
-        raise UsageError(f"this module cannot take an input of 2 x {shape}: {failure}", where=name) from error
+        layer, reached = layer_and_input(error, module)
+        received = f". Its input is {write_shape(reached)}" if reached and layer is not module else ""
+        remedy = remedy_for(error, layer, reached[1:], num_samples=2) or "Mend it there, or give another input shape."
+        raise UsageError(
+            f"this module cannot take an input of 2 x {write_shape(input_shape)}: {describe_failure(error, module)}{received}. {remedy}",
+            where=name,
+        ) from error
     found = find_answers(output, 2, num_classes)
     if found is None:
         raise UsageError(

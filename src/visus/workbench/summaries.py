@@ -6,20 +6,22 @@ Torch is loaded only for modules.
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from visus.design import Account, Design, account, resolve_network
 from visus.design.account import check_detail
 from visus.design.account_walk import account_so_far
-from visus.design.advice.advise import Advice, advise
+from visus.design.advice.advise import Advice, advise, most_serious_first
+from visus.design.advice.pieces import per_axis_text
+from visus.design.facts import Facts
 from visus.design.families.compact import TRADE_OFFS, is_compact
 from visus.design.memory.moments import checked_batch_size
 from visus.design.plan import check_lengths
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
-from visus.units import write_bytes
+from visus.units import write_byte_sum, write_shape
 from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable
 from visus.workbench.live_line import working
 
@@ -42,28 +44,25 @@ class StepMemory:
 
     Args:
         batch_size: samples of the batch.
-        bytes_training: peak memory; None if unknown.
-        bytes_standing: part of it for weights and optimizer state, which are always allocated.
-        bytes_saved: part of it saved for the backward pass.
+        parts: the parts of the peak memory by name, as in ``Account.training_parts``; empty if unknown.
         why: the reason if the memory is unknown.
     """
 
     batch_size: int
-    bytes_training: int | None = None
-    bytes_standing: int = 0
-    bytes_saved: int = 0
+    parts: Mapping[str, int] = field(default_factory=dict)
     why: str = ""
 
     @property
+    def bytes_training(self) -> int | None:
+        """Peak memory, the sum of its parts; None if it is unknown."""
+        return sum(self.parts.values()) if self.parts else None
+
+    @property
     def sentence(self) -> str:
-        """The memory in one line, or the reason why it is unknown."""
-        if self.bytes_training is None:
+        """The memory and its parts in one line, or the reason why it is unknown."""
+        if not self.parts:
             return self.why
-        return (
-            f"memory for training with batches of {self.batch_size}: {write_bytes(self.bytes_training)} "
-            f"(weights and adamw: {write_bytes(self.bytes_standing)}; "
-            f"kept for the backward pass: {write_bytes(self.bytes_saved)})"
-        )
+        return f"memory of a training step with batches of {self.batch_size}: {write_byte_sum(self.parts)}"
 
 
 def training_of(costs: Account, batch_size: int) -> StepMemory:
@@ -74,8 +73,7 @@ def training_of(costs: Account, batch_size: int) -> StepMemory:
     """
     checked_batch_size(batch_size)
     try:
-        total = costs.bytes_training(batch_size)
-        return StepMemory(batch_size, total, costs.bytes_standing(), costs.bytes_saved(batch_size))
+        return StepMemory(batch_size, costs.training_parts(batch_size))
     except UsageError as error:
         return StepMemory(batch_size, why=str(error))
 
@@ -88,11 +86,25 @@ class Summary:
         account: the rows and the advice; if ``error`` is set, the rows up to the layer that fails.
         design: the design, or None for a module.
         error: the error at which the account ends early; else None.
+        object_px: size of the objects in the images; None if unknown.
     """
 
     account: Account
     design: Design | None = None
     error: VisusError | None = None
+    object_px: int | None = None
+
+    @property
+    def fits(self) -> str:
+        """A sentence with the sizes if the last map sees whole objects; empty if it does not, or if their size is unknown."""
+        row = Facts(self.account).last_map()
+        if self.object_px is None or row is None or any(each.kind == "object" for each in self.advice):
+            return ""
+        sizes = [field.size for field in row.fields]
+        return (
+            f"objects of {self.object_px} px fit: the last map ({row.path}) has a receptive field of {per_axis_text(sizes)} px, "
+            f"{min(sizes) - self.object_px} px more than an object, in images of {write_shape(self.account.input_shape[1:])}."
+        )
 
     @property
     def advice(self) -> tuple[Advice, ...]:
@@ -190,7 +202,7 @@ def summarize(
         from visus.networks.trace import trace
 
         costs = trace(build(design, shape, num_classes), shape, detail=detail)
-    return Summary(replace(costs, advice=advice), design)
+    return Summary(replace(costs, advice=advice), design, object_px=object_px)
 
 
 def _shapes_of(input_shape: Any) -> tuple[tuple[int, ...], ...]:
@@ -270,10 +282,14 @@ def _of_module(
     module: nn.Module, input_shape: InputShape, detail: Detail, object_px: int | None, batch_size: int | None
 ) -> Summary:
     from visus.networks.trace import TraceError, trace
+    from visus.networks.trace.module_advice import module_advice
 
     try:
         costs = trace(module, input_shape, detail=detail)
         layers = costs if detail == "layers" else trace(module, input_shape)  # advice speaks of layers
     except TraceError as error:
         return Summary(error.account, error=error)
-    return Summary(replace(costs, advice=advise(layers, object_px=object_px, batch_size=batch_size)))
+    advice = [*advise(layers, object_px=object_px, batch_size=batch_size)]
+    if layers.find_flows is not None:  # with several inputs of different sizes, it is not known which rows are samples
+        advice += module_advice(module, layers)
+    return Summary(replace(costs, advice=most_serious_first(advice)), object_px=object_px)

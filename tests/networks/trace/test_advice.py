@@ -216,7 +216,7 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
             if "parameters" in remedy.text:
                 assert f"{write_count(sum(each.numel() for each in module.parameters()))} parameters" in remedy.text
             if "macs" in remedy.text:
-                assert f"{write_count(trace(module, changed.input_shape).macs)} macs" in remedy.text
+                assert f"{write_count(trace(module, changed.input_shape).macs)} multiply-adds" in remedy.text
     return num_remedies
 
 

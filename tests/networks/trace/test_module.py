@@ -223,7 +223,7 @@ def test_a_failing_layer_is_named_and_the_rows_before_it_are_kept() -> None:
         trace(module, (3, 8, 8))
     assert str(caught.value) == (
         "3: Linear(4) fails on an input of shape (288,): RuntimeError: mat1 and mat2 shapes cannot be multiplied "
-        "(1x288 and 100x4). Give another input shape, or mend the module."
+        "(1x288 and 100x4). The layer takes 100 values, and 288 come in: use nn.Linear(288, 4), or give another input shape."
     )
     assert [row.path for row in caught.value.account.rows] == ["0", "1", "2"]
     assert caught.value.account.output == (288,)
@@ -236,7 +236,8 @@ def test_a_failure_outside_of_layers_is_reported_with_the_module_around_it() -> 
     with pytest.raises(TraceError) as caught:
         trace(nn.Sequential(conv(), Made(forward)), (4, 8, 8))
     assert str(caught.value) == (
-        "1: Made fails on an input of shape (4, 6, 6): ValueError: too small. Give another input shape, or mend the module."
+        f"1: Made fails on an input of shape (4, 6, 6): ValueError: too small, at {__file__}, line "
+        f"{forward.__code__.co_firstlineno + 1}. Give another input shape, or mend that line."
     )
 
 

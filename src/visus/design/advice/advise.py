@@ -3,9 +3,11 @@ were tried."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from visus.design.account import Account
+from visus.design.advice.activations import missing_activation
 from visus.design.advice.cost import falling_channels, large_linear, lone_values, pooled_points, softmax_last
 from visus.design.advice.pieces import Advice as Advice
 from visus.design.advice.receptive_field import object_size, unproductive
@@ -14,21 +16,28 @@ from visus.design.facts import Facts, Finder, remedied
 from visus.design.plan import Design
 
 KINDS: Final[dict[str, str]] = {
+    "batch": "operations that mix the samples of a batch",
+    "unregistered": "layers in a plain list or dict, whose weights are not trained",
     "object": "the last map sees less than an object, or the image is smaller than one",
     "norm": "a norm over one value",
     "softmax": "a softmax before the cross-entropy",
+    "activation": "no activation between two convolutions or two linear layers",
     "pool": "a map with a single position is pooled",
     "stride": "a stride larger than its kernel",
     "gaps": "windows that leave gaps in what is read",
     "border": "a border that is never read",
+    "unused": "layers that the forward pass never calls",
     "channels": "fewer channels on a smaller map",
     "linear": "the first linear layer holds most parameters",
     "unproductive": "layers that see no new part of the image",
 }
 """Every kind of advice and its subject, the most serious first; the last two are often intended."""
 
+MODULE_KINDS: Final = ("batch", "unregistered", "unused")
+"""The kinds that a design cannot have: mistakes in the code of a module, found by ``visus.networks.trace.module_advice``."""
+
 _FINDERS: Final[tuple[Finder, ...]] = (
-    *(object_size, lone_values, softmax_last, pooled_points, unread),
+    *(object_size, lone_values, softmax_last, missing_activation, pooled_points, unread),
     *(falling_channels, large_linear, unproductive),
 )
 
@@ -65,4 +74,13 @@ def advise(
     advice = [remedied(found, finder) for finder in _FINDERS for found in finder(facts)]
     if not any(each.kind in ("stride", "gaps") for each in advice):
         advice += [remedied(found, gaps) for found in gaps(facts)]
+    return most_serious_first(advice)
+
+
+def most_serious_first(advice: Iterable[Advice]) -> tuple[Advice, ...]:
+    """The advice in the order of ``KINDS``.
+
+    >>> [each.kind for each in most_serious_first([Advice("linear", "", ""), Advice("norm", "", "")])]
+    ['norm', 'linear']
+    """
     return tuple(sorted(advice, key=lambda each: list(KINDS).index(each.kind)))

@@ -16,6 +16,7 @@ from visus.design.graph import Node
 from visus.design.items import Residual
 from visus.design.layers.registry import Depthwise, Layer, conv, norm, relu
 from visus.design.rewrite import with_window
+from visus.tables import listed
 from visus.units import write_count, write_number_of, write_shape, write_share
 
 _MAX_LAYERS: Final = 50  # more layers added are no remedy
@@ -38,7 +39,7 @@ def unproductive(facts: Facts) -> Iterator[AdviceFound]:
         f"the image of {write_shape(facts.input_size)}: "
         f"this layer{'' if one else f' and {len(rows) - 1} later'} cannot add context (Richter et al. 2021). "
         f"{'It holds' if one else 'They hold'} {write_count(parameters)} parameters "
-        f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} macs."
+        f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} multiply-adds."
     )
     advice = Advice("unproductive", rows[0].path, sentence, paths=tuple(row.path for row in rows))
     yield AdviceFound(advice, lambda: _more_use(facts, found))
@@ -99,13 +100,13 @@ def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candi
         larger = facts.tried(design, shape)
         if larger is not None and not _unproductive(larger):
             yield Candidate(
-                f"use images of {write_shape(shape[1:])}: {write_count(larger.account.macs)} macs", design, larger
+                f"use images of {write_shape(shape[1:])}: {write_count(larger.account.macs)} multiply-adds", design, larger
             )
     blocks = list(_droppable(facts.nodes, set(found)))
     design = without(facts.nodes, blocks, named=True) if blocks else None
     smaller = facts.tried(design)
     if smaller is not None and smaller.account.output == facts.account.output:
-        named = blocks[0] if len(blocks) == 1 else f"{blocks[0]} and {write_number_of(len(blocks) - 1, 'more block')}"
+        named = blocks[0] if len(blocks) == 1 else f"{len(blocks)} blocks ({listed(blocks)})"
         left = len(_unproductive(smaller))
         rest = f", which leaves {left} of these {len(found)} layers" if left else ""
         yield Candidate(f"remove {named}: {costs(smaller.account)}{rest}", design, smaller, is_partial=True)

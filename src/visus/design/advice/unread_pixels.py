@@ -129,7 +129,7 @@ def _read_borders(facts: Facts, path: str, sizes: Callable[[], list[Facts]]) -> 
         for candidate in _whole(facts, path, with_arguments(layer, **{name: value})):
             size = write_shape(candidate.facts.shape_at(candidate.facts.places[path])[1:]) if candidate.facts else ""
             macs = write_count(candidate.facts.account.macs) if candidate.facts else ""
-            yield Candidate(f"set {name}={value}: a map of {size}, {macs} macs", candidate.design, candidate.facts)
+            yield Candidate(f"set {name}={value}: a map of {size}, {macs} multiply-adds", candidate.design, candidate.facts)
     yield from _other_sizes(facts, sizes)
 
 

@@ -38,6 +38,8 @@ __all__ = ["Conv", "Convolution", "Depthwise", "Whiten", "conv", "depthwise", "w
 class AnyConvolution(Windowed):
     """Common base of all convolutions. Abstract."""
 
+    is_affine = True
+
     if TYPE_CHECKING:  # fields of the final classes, in their own order there
 
         @property

@@ -26,6 +26,7 @@ class Flatten(Layer):
     """
 
     prefix = word = "flatten"
+    is_affine = True
     reference = Reference(
         "y[c*L_in + q] = x[c, q]",
         channels="C_in*prod(L_in)",
@@ -68,6 +69,7 @@ class Linear(Layer):
     """
 
     prefix = word = "linear"
+    is_affine = True
     reference = Reference(
         "y[o] = bias[o] + sum(weight[o, i]*x[i] for i in range(C_in))",
         channels="out_features",

@@ -41,6 +41,7 @@ class Layer(Item):
     positional: ClassVar[int] = 0  # so many arguments are written without their names
     row_kind: ClassVar[Kind] = "values"  # what advice calls it
     context: ClassVar[Context] = "local"  # what each output position depends on
+    is_affine: ClassVar[bool] = False  # a weighted sum of its input plus a constant, as a convolution, and no activation
     is_training_only: ClassVar[bool] = False  # does nothing in inference, as dropout
     cancels_bias: ClassVar[bool] = False  # subtracts the mean of each channel, so a bias right before it has no effect
     saved: ClassVar[SavedForBackward]  # unless it follows from shapes and arguments: then ``saved_for_backward`` computes it

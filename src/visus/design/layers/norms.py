@@ -51,6 +51,7 @@ class Norm(_AnyNorm):
     """
 
     prefix = word = "norm"
+    is_affine = True  # with its running averages, after training
     reference = Reference(
         "y[n, c, q] = weight[c]*(x[n, c, q] - mean(x[:, c]))/sqrt(var(x[:, c]) + eps) + bias[c]",
         "In training, mean and var (divided by the number of values) are over all samples and positions of the batch. "

@@ -136,6 +136,7 @@ class AvgPool(Pool):
     """
 
     word = "avgpool"
+    is_affine = True
     reference = Reference(
         "y[c, q] = 1/kernel_size*sum(x[c, q*stride - padding + k] for k in range(kernel_size))",
         "Outside the map, x is 0. With ceil_mode, a last window that reaches beyond the padding is divided by the positions up to its end.",
@@ -177,6 +178,7 @@ class BlurPool(Windowed):
     """
 
     prefix = word = "blurpool"
+    is_affine = True
     positional = 1
     reference = Reference(
         "y[c, q] = 1/2**(kernel_size - 1)*sum(comb(kernel_size - 1, k)*x[c, q*stride - (kernel_size - 1)//2 + k] "
@@ -281,6 +283,7 @@ class Upsample(Windowed):
     """
 
     prefix = word = "upsample"
+    is_affine = True
     positional = 1
     reference = Reference(
         "u = (q + 1/2)/scale_factor - 1/2\n"

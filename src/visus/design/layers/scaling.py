@@ -119,6 +119,7 @@ class Scale(SameShape):
     """
 
     prefix = word = "scale"
+    is_affine = True
     positional = 1
     reference = Reference(
         "y[c, q] = weight[c]*x[c, q]",
@@ -151,6 +152,7 @@ class _Dropping(SameShape):
     """Common base of dropout and droppath. Abstract."""
 
     positional = 1
+    is_affine = True
     is_training_only = True
 
     p: float = 0.5

@@ -40,6 +40,9 @@ class Memory(Protocol):
     def standing(self, optimizer: str) -> int:
         """Bytes of weights, buffers and the optimizer's state, which are always allocated."""
 
+    def gradients_at_peak(self, batch_size: int, optimizer: str) -> int | None:
+        """Bytes of all gradients if the peak is during the optimizer's update, when nothing is kept for the backward pass; else None."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -66,10 +69,17 @@ class Moments:
     def training(self, batch_size: int, optimizer: str) -> int:
         """Peak memory of a training step, in bytes."""
         checked_batch_size(batch_size)
-        needs = optimizer_of(optimizer)
-        update = self.after.of(batch_size) + self.trained + needs.buffers * self.largest
-        most = max([update, *(moment.of(batch_size) for moment in self.step)])
+        most = max([self._update(batch_size, optimizer), *(moment.of(batch_size) for moment in self.step)])
         return self.standing(optimizer) + most
+
+    def gradients_at_peak(self, batch_size: int, optimizer: str) -> int | None:
+        """Bytes of all gradients if the peak is during the optimizer's update; else None."""
+        is_update = all(moment.of(batch_size) < self._update(batch_size, optimizer) for moment in self.step)
+        return self.trained if is_update else None
+
+    def _update(self, batch_size: int, optimizer: str) -> int:
+        """Bytes during the optimizer's update, without weights and its state."""
+        return self.after.of(batch_size) + self.trained + optimizer_of(optimizer).buffers * self.largest
 
     def inference(self, batch_size: int) -> int:
         """Peak memory of an inference, in bytes."""

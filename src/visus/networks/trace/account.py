@@ -14,10 +14,13 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.overrides import TorchFunctionMode
 
 from visus.design.account import Account, Row, check_detail
 from visus.design.flow import INPUT
 from visus.errors import UsageError
+from visus.networks.failures import remedy_for
+from visus.networks.own_code import line_of_code
 from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.flows import flows_of_rows, set_producer
@@ -158,7 +161,14 @@ def _trace_once(
         setattr(x, ANNOTATION, Annotation(_axes_of_input(tuple(x.shape[1:]), shape), tuple(x.shape)))
         set_producer(x, INPUT)
     try:
-        with state.unchanged(training=training), attention_in_parts(), torch.no_grad(), _hooked(recorder), mode:
+        with (
+            state.unchanged(training=training),
+            attention_in_parts(),
+            torch.no_grad(),
+            _hooked(recorder),
+            mode,
+            _Composite(recorder),
+        ):
             output = module(*batch)
         ends = recorder.finish(output)
         returned = _shape_of(output, num_samples)
@@ -209,12 +219,14 @@ def _trace_error(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -
     reached = of_one_sample(scope.input_shape, recorder.num_samples) if scope is not None and scope.input_shape else shape
     name = layer_text(scope.module) if scope is not None else "the module"
     sentence = str(error).strip().split("\n")[0].rstrip(".") or "no reason is given"
-    place = _place_in_user_code(error)
+    place = line_of_code(error)
+    at = f", at {place}" if place else ""
+    remedy = remedy_for(error, scope.module if scope is not None else None, reached, num_samples=recorder.num_samples)
+    remedy = remedy or f"Give another input shape, or mend {'that line' if place else 'the module'}."
     failed = TraceError(
-        f"{name} fails on an input of shape {reached}: {type(error).__name__}: {sentence}. "
-        "Give another input shape, or mend the module."
-        if place is None
-        else f"the code of {name} fails: {type(error).__name__}: {sentence}, at {place}. Mend it there; no input shape is at fault.",
+        f"the code of {name} fails: {type(error).__name__}: {sentence}{at}. Mend it there; no input shape is at fault."
+        if place and _is_mistake_in_code(error)
+        else f"{name} fails on an input of shape {reached}: {type(error).__name__}: {sentence}{at}. {remedy}",
         where=scope.path if scope is not None else "",
     )
     last = recorder.rows[-1].output_shape if recorder.rows else ()
@@ -222,14 +234,27 @@ def _trace_error(error: Exception, recorder: Recorder, shape: tuple[int, ...]) -
     return failed
 
 
-def _place_in_user_code(error: Exception) -> str | None:
-    """File and line of a mistake in the module's own code; None for an error of torch, and for one that the module raises itself."""
+def _is_mistake_in_code(error: Exception) -> bool:
+    """Whether it is a mistake in the module's own code: no error of torch, and none that the module raises on purpose."""
     if not isinstance(error, (KeyError, AttributeError, NameError, TypeError, ZeroDivisionError, ImportError)):
-        return None
+        return False
     frames = traceback.extract_tb(error.__traceback__)
-    if not frames or Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent):
-        return None
-    return f"{frames[-1].filename}, line {frames[-1].lineno}"
+    return bool(frames) and not Path(frames[-1].filename).is_relative_to(Path(torch.__file__).parent)
+
+
+class _Composite(TorchFunctionMode):
+    """Gives an einsum one row with its equation: torch dispatches only the products and permutations that it consists of."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is not torch.functional.einsum or not args or not isinstance(args[0], str):
+            return func(*args, **(kwargs or {}))
+        with self.recorder.grouped("einsum", f"einsum({args[0].replace(' ', '')})", args[1:]) as output:
+            output.append(func(*args, **(kwargs or {})))
+        return output[0]
 
 
 @contextmanager

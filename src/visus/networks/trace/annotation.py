@@ -26,10 +26,10 @@ class Annotation:
         part: returns the same view of another tensor.
 
     ``producers`` has the indices of the rows that the values come from; None if they are those of the source or of the
-    input.
+    input. ``is_nonlinear`` says whether the values are no affine function of the outputs of these rows.
     """
 
-    __slots__ = ("axes", "part", "producers", "replay", "shape", "source", "source_version", "version")
+    __slots__ = ("axes", "is_nonlinear", "part", "producers", "replay", "shape", "source", "source_version", "version")
 
     def __init__(
         self,
@@ -41,6 +41,7 @@ class Annotation:
     ) -> None:
         self.axes, self.shape, self.source, self.replay, self.part = axes, shape, source, replay, part
         self.producers: frozenset[int] | None = None
+        self.is_nonlinear = False
         self.version = 0
         self.source_version = 0 if source is None else source.version
 

@@ -32,6 +32,14 @@ def sources_of(value: Tensor) -> frozenset[int]:
     return frozenset()
 
 
+def is_nonlinear(value: Tensor) -> bool:
+    """Whether a nonlinear operator lies between a tensor and the rows that it comes from."""
+    at = annotation_of(value)
+    while at is not None and at.producers is None and at.source is not None:
+        at = at.source
+    return at is not None and at.is_nonlinear
+
+
 def propagate_producers(call: Call, inputs: Sequence[Tensor]) -> None:
     """The outputs of a call come from the rows that its inputs come from; so does a tensor if a view of it was written into.
 
@@ -40,15 +48,17 @@ def propagate_producers(call: Call, inputs: Sequence[Tensor]) -> None:
         inputs: the inputs that depend on the network's input.
     """
     found = sources_of(inputs[0]) if len(inputs) == 1 else frozenset().union(*map(sources_of, inputs))
+    nonlinear = not (call.is_affine and len(inputs) == 1) or any(map(is_nonlinear, inputs))
     for out in outputs(call):
         annotation = annotation_of(out)
         if annotation is None or (annotation.source is not None and out is not call.args[0]):
             continue  # a view has what its source has
         if annotation.source is None and annotation.axes is None:
             continue  # new values, such as zeros of the same shape
-        annotation.producers = found
+        annotation.producers, annotation.is_nonlinear = found, nonlinear
         while annotation.source is not None:
             annotation = annotation.source
+            annotation.is_nonlinear |= nonlinear
             annotation.producers = (annotation.producers or frozenset()) | found
 
 
@@ -57,7 +67,7 @@ def set_producer(output: Any, row: int) -> None:
     if isinstance(output, Tensor):
         annotation = annotation_of(output)
         if annotation is not None:
-            annotation.producers = frozenset((row,))
+            annotation.producers, annotation.is_nonlinear = frozenset((row,)), False
     elif isinstance(output, dict):
         set_producer(list(output.values()), row)
     elif isinstance(output, (list, tuple)):
@@ -81,6 +91,8 @@ class OperationRecord(NamedTuple):
         axis_ops, pads: as in ``Call``.
         normed: for a norm, the values whose standard deviation it divides by.
         is_hull: whether no rule covers its output.
+        is_affine: whether it is affine in the one input that it has.
+        is_direct: whether no nonlinear operator lies between the rows before and its inputs.
     """
 
     operator: Operator
@@ -90,6 +102,8 @@ class OperationRecord(NamedTuple):
     pads: tuple[tuple[int, int], ...]
     normed: Normed | None
     is_hull: bool
+    is_affine: bool
+    is_direct: bool
 
 
 def record_operation(call: Call, inputs: Sequence[Tensor]) -> OperationRecord:
@@ -98,7 +112,15 @@ def record_operation(call: Call, inputs: Sequence[Tensor]) -> OperationRecord:
     known = call.operator
     normed = None if known.normalizes is None else known.normalizes(call)
     return OperationRecord(
-        known, tuple(map(_axes_and_shape, inputs)), _axes_and_shape(first), call.axis_ops, call.pads, normed, call.is_hull
+        known,
+        tuple(map(_axes_and_shape, inputs)),
+        _axes_and_shape(first),
+        call.axis_ops,
+        call.pads,
+        normed,
+        call.is_hull,
+        call.is_affine and len(inputs) == 1,
+        not any(map(is_nonlinear, inputs)),
     )
 
 
@@ -145,7 +167,14 @@ def _flow(row: RowRecord, shapes: Sequence[Shape]) -> Flow:
     is_known &= all(shape in {each[1][1:] for each in inputs} for shape in shapes)
     context = _context(summary, inputs, row.out, is_known)
     return Flow(
-        kind, shape[1:], row.sources, summary.window() if is_known and context == "local" else (), context, summary.normed
+        kind,
+        shape[1:],
+        row.sources,
+        summary.window() if is_known and context == "local" else (),
+        context,
+        summary.normed,
+        all(operation.is_affine for operation in row.operations),
+        all(operation.is_direct for operation in row.operations),
     )
 
 

@@ -48,10 +48,17 @@ class ModuleMemory:
 
     def training(self, batch_size: int, optimizer: str) -> int:
         """Peak bytes of a training step."""
-        needs = optimizer_of(optimizer)
         step = self._cached("training", batch_size, self._step)
-        peak = max(step.peak, step.end + needs.buffers * max(self._trained(), default=0))
-        return self.standing(optimizer) + int(peak)
+        return self.standing(optimizer) + int(max(step.peak, self._update(step, optimizer)))
+
+    def gradients_at_peak(self, batch_size: int, optimizer: str) -> int | None:
+        """Bytes of all gradients if the peak is during the optimizer's update; else None."""
+        step = self._cached("training", batch_size, self._step)
+        return sum(self._trained()) if step.peak < self._update(step, optimizer) else None
+
+    def _update(self, step: _Pass, optimizer: str) -> int:
+        """Bytes during the optimizer's update, without weights and its state."""
+        return step.end + optimizer_of(optimizer).buffers * max(self._trained(), default=0)
 
     def inference(self, batch_size: int) -> int:
         """Peak bytes of an inference."""

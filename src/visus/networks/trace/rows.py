@@ -11,11 +11,12 @@ from torch import Tensor, nn
 
 from visus.design.account import Row
 from visus.design.flow import INPUT
+from visus.design.table import PAIRS
 from visus.errors import VisusError
 from visus.geometry import Field
 from visus.networks.trace.annotation import Axes, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import sees_nothing
-from visus.networks.trace.coordinates.fields import are_approximate, fields_of
+from visus.networks.trace.coordinates.fields import are_approximate, fields_of, has_pairs
 from visus.networks.trace.flows import (
     OperationRecord,
     RowRecord,
@@ -152,6 +153,8 @@ class Recorder:
         fields = () if axes is None else self._fields(axes, shape)
         if axes and self.last_is_approximate:
             scope.notes["size approximate"] = None
+        if axes and has_pairs(axes, shape):
+            scope.notes[PAIRS] = None
         output_shape = of_one_sample(shape, self.num_samples)
         row = Row(
             path,
@@ -262,6 +265,38 @@ class Recorder:
         for index, out in enumerate(outs):
             if _first_dependent(out) is not None or here.is_pending:
                 self._add(path if index == 0 else f"{path}[{index}]", name, out, here)
+
+    @contextmanager
+    def grouped(self, name: str, text: str, args: Any) -> Iterator[list[Any]]:
+        """Adds one row for the calls inside ``with``, as for an einsum, which consists of several; not inside a layer, which has a row itself.
+
+        Args:
+            name: last part of the row's path.
+            text: its layer.
+            args: the arguments, whose parameters it counts.
+
+        Yields:
+            A list that receives the output.
+        """
+        output: list[Any] = []
+        if self.by_operation or not self.stack or self.stack[-1].is_leaf:
+            yield output
+            return
+        outer = self.stack[-1]
+        path = f"{outer.path}.{name}" if outer.path else name
+        scope = Scope(path, outer.module, True, None)
+        scope.macs, scope.num_parameters, scope.num_bytes = outer.macs, outer.num_parameters, outer.num_bytes
+        outer.macs = outer.num_parameters = outer.num_bytes = 0
+        self._count_weights(scope, (value for value in tensors(args) if isinstance(value, nn.Parameter)))
+        self.stack.append(scope)
+        try:
+            yield output
+        finally:
+            self.stack.pop()
+        if _first_dependent(output) is not None:
+            self._add(self._numbered(path), text, output[0], scope)
+        else:  # of weights alone: the next row counts it
+            outer.macs, outer.num_parameters, outer.num_bytes = scope.macs, scope.num_parameters, scope.num_bytes
 
     def add_unused(self) -> None:
         """Adds rows for the parameters that were not used."""

@@ -154,7 +154,7 @@ class Comparison(Described):
 
     def _run_table(self) -> Table:
         has_shifts = any(each.shifts for each in self.contenders)
-        headings = ("run", "network", "accuracy", "95 % interval", "parameters", "MACs", "trained in")
+        headings = ("run", "network", "accuracy", "95 % interval", "parameters", "multiply-adds", "trained in")
         rows = []
         for each in self.contenders:
             scores = each.scores

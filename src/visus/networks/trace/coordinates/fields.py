@@ -100,6 +100,17 @@ def are_approximate(axes: Sequence[Terms], shape: Shape) -> bool:
     return any(_is_approximate(terms, is_map) for terms in axes)
 
 
+def has_pairs(axes: Sequence[Terms], shape: Shape) -> bool:
+    """Whether each value of a tensor that is no map belongs to two positions of an axis, as scores between queries and keys do."""
+    if len(shape) == len(axes) + 2:
+        return False
+    for terms in axes:
+        dims = [(term.axis_dim,) if term.axis_dim is not None else tuple(term.axis_dims) for term in terms]
+        if len({own for own in dims if len(own) == 1 and own[0] and shape[own[0]] > 1}) > 1:
+            return True
+    return False
+
+
 def _is_approximate(terms: Terms, is_map: bool) -> bool:
     if any(term.is_approximate for term in terms):
         return True

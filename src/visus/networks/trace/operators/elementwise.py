@@ -57,8 +57,9 @@ def two_tensors_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
 
 
 @operator(*_ACTIVATIONS, *_FUNCTIONS, kind="values", shape=one_tensor_shape)
-@operator("add", kind="sum", shape=two_tensors_shape)
-@operator("sub", "rsub", "mul", "div", "maximum", "minimum", "pow", kind="values", shape=two_tensors_shape)
+@operator("add", kind="sum", is_affine=True, shape=two_tensors_shape)
+@operator("sub", "rsub", "mul", kind="values", is_affine=True, shape=two_tensors_shape)
+@operator("div", "maximum", "minimum", "pow", kind="values", shape=two_tensors_shape)
 @operator("lerp", "addcmul", "addcdiv", "fmod", "remainder", "heaviside", "threshold", kind="values")
 @operator("prelu", "_prelu_kernel", "softshrink", "hardshrink", "log_sigmoid", "log_sigmoid_forward", kind="values")
 @operator("rrelu", "rrelu_with_noise", "rrelu_with_noise_functional", "glu_jvp", "_masked_scale", kind="values")
@@ -165,9 +166,8 @@ def complex_number(call: Call) -> Axes:
     )
 
 
-@operator(
-    "dropout", "native_dropout", "_fused_dropout", "feature_dropout", "alpha_dropout", "bernoulli", "normal", kind="values"
-)
+@operator("dropout", "native_dropout", "_fused_dropout", "feature_dropout", kind="values", is_affine=True)
+@operator("alpha_dropout", "bernoulli", "normal", kind="values")
 @operator("positive", "conj", "_conj", "_conj_physical", "resolve_conj", "_neg_view", "resolve_neg", kind="values")
 @operator("real", "imag", "nan_to_num", "copysign", "fake_quantize_per_tensor_affine", kind="values")
 def same_places(call: Call) -> Axes | None:

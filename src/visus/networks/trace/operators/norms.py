@@ -50,6 +50,7 @@ register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_
 @operator(
     "native_batch_norm",
     kind="norm",
+    is_affine=True,
     shape=_batch_norm_shape,
     normalizes=_batch_normed,
     label="batch_norm",
@@ -58,15 +59,19 @@ register("native_batch_norm_backward", kind="norm", workspace_bytes=_batch_norm_
 @operator(
     *("_native_batch_norm_legit", "_native_batch_norm_legit_no_training"),
     kind="norm",
+    is_affine=True,
     shape=_batch_norm_shape,
     normalizes=_batch_normed,
 )
 @operator(
     *("_batch_norm_with_update", "_batch_norm_no_update", "_native_batch_norm_legit_functional"),
     kind="norm",
+    is_affine=True,
     normalizes=_batch_normed,
 )
-@operator("cudnn_batch_norm", "miopen_batch_norm", kind="norm", normalizes=_batch_normed, more_written=_RUNNING)
+@operator(
+    "cudnn_batch_norm", "miopen_batch_norm", kind="norm", is_affine=True, normalizes=_batch_normed, more_written=_RUNNING
+)
 def batch_norm(call: Call) -> list[Axes | None] | Axes:
     """With running statistics, each element depends on itself; with batch statistics, on all positions of all samples."""
     axes = call.axes(0) or ()
@@ -80,6 +85,7 @@ def batch_norm(call: Call) -> list[Axes | None] | Axes:
     if is_training:
         shape = call.shape(0)
         axes = tuple(with_global_context(terms, shape, (0, *range(2, len(shape)))) for terms in axes)
+        call.is_affine = False
         if not _is_by_instance(call):
             call.notes = ("batch-coupled",)
     return [axes]

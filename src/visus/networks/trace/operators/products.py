@@ -70,22 +70,22 @@ def _product(call: Call, one: int, other: int, added: int | None = None) -> Axes
     return tuple(tuple(terms) if len(terms) == 1 else united(terms, after) for terms in found)
 
 
-@operator("mm", "bmm", kind="values", shape=_product_shape, macs=_product_macs)
+@operator("mm", "bmm", kind="values", is_affine=True, shape=_product_shape, macs=_product_macs)
 @operator("_int_mm", kind="values", macs=_product_macs)
-@operator("matmul", kind="values")
+@operator("matmul", kind="values", is_affine=True)
 def matrix_product(call: Call) -> Axes:
     """``mm(a, b)``: each output depends on a row of ``a`` and a column of ``b``."""
     return _product(call, 0, 1)
 
 
-@operator("addmm", "baddbmm", kind="values", shape=_product_shape, macs=_product_macs)
+@operator("addmm", "baddbmm", kind="values", is_affine=True, shape=_product_shape, macs=_product_macs)
 @operator("_addmm_activation", kind="values", macs=_product_macs)
 def matrix_product_added(call: Call) -> Axes:
     """``addmm(added, a, b)``."""
     return _product(call, 1, 2, 0)
 
 
-@operator("linear", "mkldnn_linear", kind="values", macs=_linear_macs)
+@operator("linear", "mkldnn_linear", kind="values", is_affine=True, macs=_linear_macs)
 def linear(call: Call) -> Axes | Hull:
     """``linear(x, weight, bias)`` as a single operator."""
     if any(axes_of(value) is not None for value in call.args[1:]):

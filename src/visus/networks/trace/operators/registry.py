@@ -79,6 +79,7 @@ class Columns:
         label: its name in rows; default: its own name without underscores.
         workspace_bytes: returns the bytes of temporary buffers, without inputs and outputs; default: 0.
         normalizes: for a norm, returns the values that share a mean and a variance; None if advice does not cover it.
+        is_affine: whether it is a weighted sum of its input plus a constant, if only one argument depends on the input; ``"move"`` implies it.
         pad_mode: for padding, the source of the new values.
         read_arguments: the arguments whose values matter, where the output's shape depends on values; default: all.
         copied_argument: the position of the argument that its output is a copy of, if that is not the first.
@@ -94,6 +95,7 @@ class Columns:
     label: str | None = None
     workspace_bytes: Count | None = None
     normalizes: Callable[[Call], Normed | None] | None = None
+    is_affine: bool = False
     pad_mode: Literal["constant", "reflect", "replicate"] | None = None
     read_arguments: Callable[[Sequence[Any]], Iterable[Tensor]] | None = None
     copied_argument: int | None = None
@@ -143,6 +145,7 @@ class Call:
         "args",
         "axis_ops",
         "func",
+        "is_affine",
         "is_hull",
         "kwargs",
         "module",
@@ -163,6 +166,7 @@ class Call:
         self.args, self.kwargs, self.out, self.module = args, kwargs, out, module
         self.aligned = True
         self.is_hull = self.needs_data = False
+        self.is_affine = operator.is_affine or operator.kind == "move"  # in one argument that depends on the input
         self.notes: tuple[str, ...] = ()
         self.unread_px: tuple[int, ...] = ()  # for each axis of the input: positions at the far edge that no window reads
         self.padded_px: tuple[int, ...] = ()  # and those that were added there

@@ -16,11 +16,13 @@ def _upsample_bytes(args: Sequence[Any], out: Any) -> int:
     return 0 if is_channels_last(args[0]) else num_bytes(args[0]) + num_bytes(out)
 
 
-@operator("upsample_nearest2d", "upsample_bilinear2d", kind="window", workspace_bytes=_upsample_bytes)
-@operator("upsample_nearest1d", "upsample_nearest3d", kind="window")
-@operator("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", kind="window")
-@operator("upsample_linear1d", "upsample_trilinear3d", "upsample_bicubic2d", kind="window")
-@operator("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", kind="window")
+@operator("upsample_nearest2d", "upsample_bilinear2d", kind="window", is_affine=True, workspace_bytes=_upsample_bytes)
+@operator("upsample_nearest1d", "upsample_nearest3d", kind="window", is_affine=True)
+@operator(
+    "_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d", kind="window", is_affine=True
+)
+@operator("upsample_linear1d", "upsample_trilinear3d", "upsample_bicubic2d", kind="window", is_affine=True)
+@operator("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa", kind="window", is_affine=True)
 def resizing(call: Call) -> Axes:
     """``upsample(x, output_size, [align_corners], scales...)``."""
     named = call.named()

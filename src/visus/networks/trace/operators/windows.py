@@ -92,10 +92,18 @@ def _convolution_backward_bytes(args: Any, out: Any) -> int:
 register("convolution_backward", kind="window", workspace_bytes=_convolution_backward_bytes)
 
 
-@operator("convolution", kind="window", shape=_convolution_shape, macs=_convolution_macs, workspace_bytes=_convolution_bytes)
+@operator(
+    "convolution",
+    kind="window",
+    is_affine=True,
+    shape=_convolution_shape,
+    macs=_convolution_macs,
+    workspace_bytes=_convolution_bytes,
+)
 @operator(
     *("_convolution", "convolution_overrideable", "cudnn_convolution", "mkldnn_convolution", "_slow_conv2d_forward"),
     kind="window",
+    is_affine=True,
     macs=_convolution_macs,
 )
 def convolution(call: Call) -> Axes:
@@ -198,10 +206,11 @@ def _pool_with_indices_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any
     return None if out is None else (out, torch.empty_like(out, dtype=torch.int64))
 
 
-@operator("avg_pool2d", kind="pool", shape=_pool_shape)
+@operator("avg_pool2d", kind="pool", is_affine=True, shape=_pool_shape)
 @operator("max_pool2d_with_indices", kind="pool", shape=_pool_with_indices_shape, label="max_pool2d")
 @operator("max_pool3d_with_indices", kind="pool", label="max_pool3d")
-@operator("avg_pool1d", "avg_pool3d", "max_pool1d", "max_pool2d", "max_pool3d", kind="pool")
+@operator("avg_pool1d", "avg_pool3d", kind="pool", is_affine=True)
+@operator("max_pool1d", "max_pool2d", "max_pool3d", kind="pool")
 def pooling(call: Call) -> Axes:
     """``pool(x, kernel_size, stride=kernel_size, padding=0, ...)``, max pooling has a dilation."""
     named = call.named()
@@ -222,8 +231,8 @@ def pooling(call: Call) -> Axes:
     return along_last_dims(call, taps)
 
 
-@operator("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", kind="pool")
-@operator("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", kind="pool")
+@operator("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", kind="pool", is_affine=True)
+@operator("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", kind="pool", is_affine=True)
 @operator("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", kind="pool")
 def adaptive_pooling(call: Call) -> Axes:
     """``pool(x, output_size)``; an output of one position depends on the whole axis."""
@@ -254,9 +263,9 @@ def _pad_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     return with_layout_of(shape, x) if min(shape) > 0 else None
 
 
-@operator("constant_pad_nd", kind="window", pad_mode="constant", shape=_pad_shape, label="pad")
-@operator("reflection_pad1d", "reflection_pad2d", "reflection_pad3d", kind="window", pad_mode="reflect")
-@operator("replication_pad1d", "replication_pad2d", "replication_pad3d", kind="window", pad_mode="replicate")
+@operator("constant_pad_nd", kind="window", is_affine=True, pad_mode="constant", shape=_pad_shape, label="pad")
+@operator("reflection_pad1d", "reflection_pad2d", "reflection_pad3d", kind="window", is_affine=True, pad_mode="reflect")
+@operator("replication_pad1d", "replication_pad2d", "replication_pad3d", kind="window", is_affine=True, pad_mode="replicate")
 def padding(call: Call) -> Axes:
     """``pad(x, [before, after of the last axis, before, after of the one before it, ...])``."""
     mode, pads = call.operator.pad_mode, call.args[1]
