@@ -23,7 +23,7 @@ class CommandTimes:
 
     >>> times = CommandTimes(parts={"data": 3.0, "training": 61.0})
     >>> times.sentence()
-    '1 min 4 s: data 3 s, training 1 min 1 s'
+    '1 min 04 s: data 3 s, training 1 min 01 s'
     """
 
     began: float = field(default_factory=time.perf_counter)
