@@ -24,6 +24,7 @@ from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
 from visus.training.resolve import StartFacts
 from visus.training.selection import SampleResults, is_more_often_right
+from visus.workbench.runs.out_of_fold import OutOfFold, network_digest
 from visus.workbench.train.preparing import class_weights
 from visus.workbench.train.starts import Start
 
@@ -38,11 +39,13 @@ class StartProbe:
         facts: facts that determine the recipe.
         start: the start, with the accuracy of its head.
         seconds: duration of the probe.
+        out_of_fold: the cross-validated predictions for the training samples; None if no head was fitted.
     """
 
     facts: StartFacts
     start: Start
     seconds: float
+    out_of_fold: OutOfFold | None = None
 
 
 def probe(
@@ -99,9 +102,11 @@ def probe(
             len(validation),
         )
     start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
+    # Weights with a head for these classes may have been trained on these samples: out of fold, they are still too confident.
+    out_of_fold = OutOfFold(judged.logits, labels, network_digest(module) if start.left_new else "")
     seconds = time.perf_counter() - began
     monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own))
-    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds)
+    return StartProbe(plan(recipe, accuracy, num_samples, len(validation)), start, seconds, out_of_fold)
 
 
 def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: Machine, *, is_mirrored: bool) -> None:
