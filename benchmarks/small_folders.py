@@ -18,13 +18,21 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from measuring import command_line, machine_facts, mean_of, write_result
+import torch
 
 import visus
+from measuring import command_line, machine_facts, mean_of, write_result
+from visus.evaluation.calibration import Calibrator, fit_calibrator, reliability
+from visus.training.runs import RunFolder
+from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.run import Run
 
 SHARE = 0.05
 """Planted wrong labels, as a share of the photos."""
+
+
+WAYS = ("raw", "calibrated", "always")
+"""The network's own probabilities; those that visus gives; those with the fitted temperature even where visus uses none."""
 
 
 def photos_of(folder: Path) -> dict[str, list[Path]]:
@@ -52,7 +60,9 @@ def trained(folder: Path, seed: int, scratch: Path) -> Run:
     return visus.train(folder, pretrained=True, recipe=visus.Recipe(seed=seed), output=scratch, progress=False)
 
 
-def measure_calibration(folder: Path, sizes: list[int], seeds: list[int], num_held_out: int, scratch: Path) -> list[dict[str, Any]]:
+def measure_calibration(
+    folder: Path, sizes: list[int], seeds: list[int], num_held_out: int, scratch: Path
+) -> list[dict[str, Any]]:
     """Calibration error and loss on photos that no training sees."""
     photos = photos_of(folder)
     kept = drawn(photos, num_held_out, 10_000)
@@ -65,12 +75,29 @@ def measure_calibration(folder: Path, sizes: list[int], seeds: list[int], num_he
             data = run.open_data(unseen)
             answers = run.answers(data, data.scored_split)
             row: dict[str, Any] = {"photos": size, "seed": seed, **fit_facts(run), "num_held_out": len(answers)}
-            for way, raw in (("raw", True), ("calibrated", False)):
-                scores = run.score(data, data.scored_split, answers, raw=raw)
-                row |= {"accuracy": scores.accuracy, f"error_{way}": scores.calibration_error, f"loss_{way}": scores.loss}
+            labels = torch.from_numpy(data.split(data.scored_split).labels)
+            always = always_fitted(run)
+            row["temperature_always"] = always.temperature
+            for way, calibrator in zip(WAYS, (run.calibrator(raw=True), run.calibrator(), always), strict=True):
+                found = reliability(answers, labels, calibrator)
+                row |= {f"error_{way}": found.error, f"loss_{way}": found.loss}
+            row["accuracy"] = float((answers.argmax(1) == labels).float().mean())
             rows.append(row)
-            print({name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()}, file=sys.stderr, flush=True)
+            print(
+                {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()},
+                file=sys.stderr,
+                flush=True,
+            )
     return rows
+
+
+def always_fitted(run: Run) -> Calibrator:
+    """The temperature of the out-of-fold predictions and the validation set, whether or not it is significantly better than none."""
+    data, kept = run.open_data(), read_out_of_fold(RunFolder.open(run.folder))
+    assert kept is not None, "a training from pretrained weights has out-of-fold predictions"
+    logits = torch.cat([kept.logits, run.answers(data, "val")])
+    labels = torch.cat([kept.labels, torch.from_numpy(data.split("val").labels)])
+    return fit_calibrator(logits, labels, target_smoothing=1 / (len(labels) + 2))
 
 
 def fit_facts(run: Run) -> dict[str, Any]:
@@ -87,9 +114,13 @@ def summaries(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         some = [row for row in rows if row["photos"] == size]
         summary: dict[str, Any] = {"photos": size, "runs": len(some), "calibrated_runs": sum(row["is_used"] for row in some)}
         for name in ("error", "loss"):
-            before, after = ([row[f"{name}_{way}"] for row in some] for way in ("raw", "calibrated"))
-            summary |= {f"{name}_raw": mean_of(before).to_json(), f"{name}_calibrated": mean_of(after).to_json()}
-            summary[f"{name}_difference"] = mean_of([new - old for old, new in zip(before, after, strict=True)]).to_json()
+            before = [row[f"{name}_raw"] for row in some]
+            for way in WAYS:
+                after = [row[f"{name}_{way}"] for row in some]
+                summary[f"{name}_{way}"] = mean_of(after).to_json()
+                if way != "raw":
+                    differences = [new - old for old, new in zip(before, after, strict=True)]
+                    summary[f"{name}_{way}_difference"] = mean_of(differences).to_json()
         found.append(summary)
     return found
 

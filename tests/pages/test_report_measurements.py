@@ -40,7 +40,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "boot predicted as coat , 99.0 % 0-boot-07.jpg boot",
         "boot predicted as coat 0: 6",
         "9 labels of the test set may be wrong:",
-        "Only the 60 test images were examined. The 300 training images were not: visus evaluate runs/shoes-2 --mistakes --split train",
+        "Only the 60 test images were examined for wrong labels. Train again.",
         "6 of them are among the most confident mistakes above.",
         "These samples also chose the weights that were kept.",
         "'pool' is the first layer whose receptive field is the whole image (24 x 20 px). The middle unit of the last feature map ('conv1') "

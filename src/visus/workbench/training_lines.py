@@ -11,6 +11,7 @@ import torch
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
 from visus.evaluation.scores import Scores
+from visus.examine.mistake_report import TrainingLabels
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
 from visus.training.events import Finished, HeadFitted, Started
@@ -229,6 +230,11 @@ def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
         f"temperature {fit.temperature:.3g}{back}, fitted on {_fitted_on(fit, noun)}: expected calibration "
         f"error there {100 * fit.error_after:.1f} points instead of {100 * fit.error_before:.1f} (cross-validated)"
     )
+
+
+def labels_fact(found: TrainingLabels, folder: Path) -> Fact:
+    """How many labels of the training set may be wrong, and the command that lists them."""
+    return "labels", f"{found.sentence()}; list them: visus evaluate {quoted(folder)} --mistakes"
 
 
 def next_fact(folder: Path) -> Fact:

@@ -7,6 +7,7 @@ import statistics
 from typing import Final
 
 from visus.evaluation.calibration import MIN_SAMPLES
+from visus.examine.mistake_report import MistakeReport
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ShiftResults
@@ -93,16 +94,18 @@ def _epochs_words(facts: ReportFacts) -> str:
 def mistakes_actions(facts: ReportFacts) -> list[Action]:
     """What to do about the mistakes: correct labels, collect samples, or merge classes."""
     scores, wrong = facts.scores, facts.measured.mistakes
-    num_wrong = scores.num_samples - scores.num_right
-    if not num_wrong:
+    num_wrong, in_training = scores.num_samples - scores.num_right, _num_suspicious_in_training(wrong)
+    if not num_wrong and not in_training:
         return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
     if scores.accuracy < USABLE or _is_undertrained(facts):
         return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
     found = []
-    if wrong is not None and wrong.num_suspicious:
-        listed = f" --limit {min(wrong.num_suspicious, MAX_LISTED)}"
+    if num_suspicious := max(wrong.num_suspicious if wrong is not None else 0, in_training):
+        listed = f" --limit {min(num_suspicious, MAX_LISTED)}"
         command = f"visus evaluate {_run(facts)} --mistakes{listed}" if facts.folder else ""
         found.append(Action("List the labels that may be wrong, look at each, and correct those that are.", command))
+    if not num_wrong:
+        return found
     one, other, count = _most_confused_pair(facts)
     has_pairs = len(facts.classes) > 2  # else every mistake is between the same two, and merging them leaves one class
     if has_pairs and count >= MIN_PAIR and count >= LARGE_PAIR * num_wrong:
@@ -116,6 +119,11 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
         found.append(rare)
     causes = "no pair of classes and no rare class explains" if has_pairs else "no rare class explains"
     return found[:MAX_ACTIONS] or [Action(f"Nothing to do: {causes} the mistakes.")]
+
+
+def _num_suspicious_in_training(found: MistakeReport | None) -> int:
+    """Possible label errors of the training set; 0 if it was not examined."""
+    return found.training_labels.num_suspicious if found is not None and found.training_labels is not None else 0
 
 
 def _most_confused_pair(facts: ReportFacts) -> tuple[str, str, int]:

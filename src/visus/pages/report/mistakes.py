@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 from html import escape
 
-from visus.examine.mistake_report import MistakeReport, ShownSample
-from visus.pages.parts.document import command_block, folded, paragraphs
+from visus.examine.mistake_report import MistakeReport, ShownSample, TrainingLabels
+from visus.pages.parts.document import folded, paragraphs
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
-from visus.pages.report.samples import saliency_map, short_name, shown_sample, similar_samples
+from visus.pages.report.samples import saliency_map, short_name, shown_sample, similar_samples, training_sample
 from visus.units import split_name, write_number_of, write_share
 
 
@@ -58,15 +57,20 @@ def _map_words(facts: ReportFacts) -> str:
 
 
 def label_errors_part(facts: ReportFacts) -> str:
-    """Samples whose label may be wrong; empty if there are none."""
+    """Samples whose label may be wrong, of the evaluated split and of the training set; a sentence where only the split was examined."""
     found = facts.measured.mistakes
-    if found is None or not found.suspicious:
+    if found is None:
         return ""
+    own = _label_errors(facts, found) if found.suspicious else ""
+    return own + _training_label_errors(facts, found.training_labels) + paragraphs([found.unexamined])
+
+
+def _label_errors(facts: ReportFacts, found: MistakeReport) -> str:
+    """Samples of the evaluated split whose label may be wrong."""
     words = (
         f"{write_number_of(found.num_suspicious, 'label')} of the {split_name(found.split)} set may be wrong: another class is more probable "
         f"than the label, and at least as probable as on average for {facts.nouns} of that class (confident learning, Northcutt et al. 2021)."
     )
-    unexamined, command = _unexamined(facts, found)
     above = {each.place for each in found.confident_wrong}
     drawn = [each for each in found.suspicious if each.place not in above]
     repeated = len(found.suspicious) - len(drawn)
@@ -74,17 +78,21 @@ def label_errors_part(facts: ReportFacts) -> str:
     more = f"{repeated} of them {verb} among the most confident mistakes above." if repeated else ""
     cards = "".join(_small_card(facts, each) for each in drawn)
     shown = f'<div class="strip">{cards}</div>' if cards else ""
-    return paragraphs([f"{words} {more}", unexamined]) + command_block(command) + shown
+    return paragraphs([f"{words} {more}"]) + shown
 
 
-def _unexamined(facts: ReportFacts, found: MistakeReport) -> tuple[str, str]:
-    """A sentence that the training samples were not examined, and the command that examines them; empty where they were."""
-    num_training = sum(facts.class_counts.get("train", ()))
-    if found.split == "train" or not num_training:
-        return "", ""
-    examined = f"Only the {found.num_samples:,} {split_name(found.split)} {facts.nouns} were examined"
-    command = f"visus evaluate {shlex.quote(facts.folder)} --mistakes --split train" if facts.folder else ""
-    return f"{examined}. The {num_training:,} training {facts.nouns} were not{':' if command else '.'}", command
+def _training_label_errors(facts: ReportFacts, found: TrainingLabels | None) -> str:
+    """Training samples whose label may be wrong; empty if they were not examined."""
+    if found is None:
+        return ""
+    how = f"Each {facts.noun} was predicted by a head that was fitted without it." if found.suspicious else ""
+    sentence = f"{found.sentence()}."
+    cards = "".join(
+        f'<figure class="small card">{training_sample(facts, each)}<figcaption>{_small_caption(each)}</figcaption></figure>'
+        for each in found.suspicious
+    )
+    shown = f'<div class="strip">{cards}</div>' if cards else ""
+    return paragraphs([f"{sentence[0].upper()}{sentence[1:]} {how}", *found.notes]) + shown
 
 
 def _card(facts: ReportFacts, each: ShownSample) -> str:
@@ -107,10 +115,13 @@ def _prediction_words(facts: ReportFacts, each: ShownSample) -> str:
 
 def _small_card(facts: ReportFacts, each: ShownSample, *, is_named: bool = True) -> str:
     """One sample with its label and, where another class is more probable, that class; with its own name where ``is_named``."""
+    drawn = shown_sample(facts, each) + ("" if is_named else saliency_map(facts, each))
+    return f'<figure class="small card">{drawn}<figcaption>{_small_caption(each, is_named=is_named)}</figcaption></figure>'
+
+
+def _small_caption(each: ShownSample, *, is_named: bool = True) -> str:
     words = (
         short_name(each.label) if each.answer == each.label else f"{short_name(each.label)}, or {short_name(each.answer)}?"
     )
     name = f'<br><span class="file">{escape(short_name(each.sample))}</span>' if is_named else ""
-    caption = f"{escape(words)} {write_share(each.probability)}{name}"
-    drawn = shown_sample(facts, each) + ("" if is_named else saliency_map(facts, each))
-    return f'<figure class="small card">{drawn}<figcaption>{caption}</figcaption></figure>'
+    return f"{escape(words)} {write_share(each.probability)}{name}"

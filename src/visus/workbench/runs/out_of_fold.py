@@ -83,6 +83,7 @@ def read_out_of_fold(folder: RunFolder) -> OutOfFold | None:
             raise ValueError(f"logits of shape {logits.shape} for {len(labels)} labels")
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise RunError(
-            f"{FILE} is damaged. Remove it: then only held-out samples are examined for wrong labels.", where=str(folder.path)
+            f"{FILE} is damaged. Remove it: then only held-out samples are examined for wrong labels.",
+            where=str(folder.path),
         ) from error
     return OutOfFold(torch.from_numpy(logits), torch.from_numpy(labels), network.tobytes().decode())

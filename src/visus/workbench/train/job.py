@@ -25,6 +25,7 @@ from visus.units import split_name
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
+from visus.workbench.runs.mistakes import training_labels_of
 from visus.workbench.runs.run import Run, load
 from visus.workbench.train.ending import ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
@@ -159,7 +160,7 @@ class TrainingJob:
             missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished)
             remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()
-        self.monitor.emit(Scored(run, scores, missing))
+        self.monitor.emit(Scored(run, scores, missing, training_labels_of(run, data.split("train"), data.fingerprint)))
         return run
 
 
