@@ -1,6 +1,7 @@
 """What the out-of-fold predictions of the head are worth for a small folder of photos: calibration, and wrong labels that were planted.
 
     python benchmarks/small_folders.py calibration FOLDER [--sizes 100 200 300] [--seeds 0 1 2 3 4] [--held-out 400] [--output FILE.json]
+    python benchmarks/small_folders.py head FOLDER [--sizes 100 200 300] [--seeds 0 ... 19] [--output FILE.json]
     python benchmarks/small_folders.py labels FOLDER [--sizes 300] [--seeds 0 1 2] [--output FILE.json]
 
 FOLDER has a folder for each class. Each training is that of ``visus train`` with pretrained weights, on a copy of so many photos, drawn by the seed with the
@@ -15,6 +16,7 @@ import random
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,11 @@ import torch
 
 import visus
 from measuring import command_line, machine_facts, mean_of, write_result
-from visus.evaluation.calibration import Calibrator, fit_calibrator, reliability
+from visus.data.batches import batches_in_order
+from visus.data.opened import Data
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature, fit_calibrator, reliability
+from visus.networks.weights import head_of
+from visus.training.heads import cross_validate, fit_head
 from visus.training.runs import RunFolder
 from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.run import Run
@@ -78,10 +84,7 @@ def measure_calibration(
             labels = torch.from_numpy(data.split(data.scored_split).labels)
             always = always_fitted(run)
             row["temperature_always"] = always.temperature
-            for way, calibrator in zip(WAYS, (run.calibrator(raw=True), run.calibrator(), always), strict=True):
-                found = reliability(answers, labels, calibrator)
-                row |= {f"error_{way}": found.error, f"loss_{way}": found.loss}
-            row["accuracy"] = float((answers.argmax(1) == labels).float().mean())
+            row |= figures(answers, labels, (UNCALIBRATED, run.calibrator(), always))
             rows.append(row)
             print(
                 {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()},
@@ -123,6 +126,61 @@ def summaries(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
                     summary[f"{name}_{way}_difference"] = mean_of(differences).to_json()
         found.append(summary)
     return found
+
+
+def measure_head(folder: Path, sizes: list[int], seeds: list[int], scratch: Path) -> list[dict[str, Any]]:
+    """The same as ``measure_calibration`` for the head alone, without test-time augmentation, on features that are computed once.
+
+    A head is fitted on 72 of 100 photos, as in a training, and the temperature on these, out-of-fold, and on 8 more. All photos that are left are scored.
+    """
+    run = trained(
+        copied(drawn(photos_of(folder), 60, 0), scratch / "some"), 0, scratch
+    )  # its backbone is that of every training
+    views, labels = features_of(run, run.open_data(folder))
+    num_classes, rows = len(run.classes), []
+    for size in sizes:
+        for seed in seeds:
+            order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
+            train, val, rest = order[: round(0.72 * size)], order[round(0.72 * size) : round(0.8 * size)], order[size:]
+            judged = cross_validate(views[:, train], labels[train], num_classes, seed=seed)
+            head = fit_head(views[:, train], labels[train], num_classes, judged.decay)
+            answers, held = head.logits(views[0, rest]), (head.logits(views[0, val]), labels[val])
+            fit = choose_temperature(*held, "val", out_of_fold=(judged.logits, labels[train]))
+            logits, known = torch.cat([judged.logits, held[0]]), torch.cat([labels[train], labels[val]])
+            always = fit_calibrator(logits, known, target_smoothing=1 / (len(known) + 2))
+            row = {
+                "photos": size,
+                "seed": seed,
+                "decay": judged.decay,
+                "is_used": fit.is_used,
+                "temperature": fit.temperature,
+            }
+            row |= {"temperature_always": always.temperature, "num_held_out": len(rest)}
+            rows.append(row | figures(answers, labels[rest], (UNCALIBRATED, fit.calibrator, always)))
+    return rows
+
+
+def features_of(run: Run, data: Data) -> tuple[torch.Tensor, torch.Tensor]:
+    """The inputs of the head for all photos, plain and mirrored, (2, N, F), and their labels (N,)."""
+    part, head = data.split(data.scored_split), head_of(run.module)
+    assert head is not None, "the networks of the extra end with a linear layer"
+    found: list[torch.Tensor] = []
+    hook = head[1].register_forward_hook(lambda layer, inputs, output: found.append(inputs[0].float()))
+    with torch.no_grad():
+        for turn in (False, True):
+            for batch in batches_in_order(part, run.preprocessing, 32):
+                run.module(batch.flip(-1) if turn else batch)
+    hook.remove()
+    return torch.cat(found).reshape(2, len(part), -1), torch.from_numpy(part.labels)
+
+
+def figures(answers: torch.Tensor, labels: torch.Tensor, calibrators: Sequence[Calibrator]) -> dict[str, float]:
+    """Accuracy, and calibration error and loss in each way."""
+    row = {"accuracy": float((answers.argmax(1) == labels).float().mean())}
+    for way, calibrator in zip(WAYS, calibrators, strict=True):
+        found = reliability(answers, labels, calibrator)
+        row |= {f"error_{way}": found.error, f"loss_{way}": found.loss}
+    return row
 
 
 def planted(photos: dict[str, list[Path]], seed: int, folder: Path) -> set[str]:
@@ -174,7 +232,7 @@ def measure_labels(folder: Path, sizes: list[int], seeds: list[int], scratch: Pa
 def main() -> None:
     """Measure one of the two on a folder."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("question", choices=["calibration", "labels"])
+    options.add_argument("question", choices=["calibration", "head", "labels"])
     options.add_argument("folder", type=Path)
     options.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 300])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
@@ -185,6 +243,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         if chosen.question == "calibration":
             rows = measure_calibration(chosen.folder, chosen.sizes, chosen.seeds, chosen.held_out, Path(scratch))
+            table["summary"] = summaries(rows)
+        elif chosen.question == "head":
+            rows = measure_head(chosen.folder, chosen.sizes, chosen.seeds, Path(scratch))
             table["summary"] = summaries(rows)
         else:
             rows = measure_labels(chosen.folder, chosen.sizes, chosen.seeds, Path(scratch))
