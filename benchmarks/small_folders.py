@@ -16,7 +16,6 @@ import random
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +36,9 @@ SHARE = 0.05
 """Planted wrong labels, as a share of the photos."""
 
 
-WAYS = ("raw", "calibrated", "always")
-"""The network's own probabilities; those that visus gives; those with the fitted temperature even where visus uses none."""
+WAYS = ("raw", "calibrated", "validation", "always")
+"""The network's own probabilities; those that visus gives; those with a temperature of the validation set alone; those with the fitted temperature even where
+visus uses none."""
 
 
 def photos_of(folder: Path) -> dict[str, list[Path]]:
@@ -84,7 +84,7 @@ def measure_calibration(
             labels = torch.from_numpy(data.split(data.scored_split).labels)
             always = always_fitted(run)
             row["temperature_always"] = always.temperature
-            row |= figures(answers, labels, (UNCALIBRATED, run.calibrator(), always))
+            row |= figures(answers, labels, {"raw": UNCALIBRATED, "calibrated": run.calibrator(), "always": always})
             rows.append(row)
             print(
                 {name: round(value, 4) if isinstance(value, float) else value for name, value in row.items()},
@@ -118,7 +118,7 @@ def summaries(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         summary: dict[str, Any] = {"photos": size, "runs": len(some), "calibrated_runs": sum(row["is_used"] for row in some)}
         for name in ("error", "loss"):
             before = [row[f"{name}_raw"] for row in some]
-            for way in WAYS:
+            for way in (way for way in WAYS if f"{name}_{way}" in some[0]):
                 after = [row[f"{name}_{way}"] for row in some]
                 summary[f"{name}_{way}"] = mean_of(after).to_json()
                 if way != "raw":
@@ -156,7 +156,9 @@ def measure_head(folder: Path, sizes: list[int], seeds: list[int], scratch: Path
                 "temperature": fit.temperature,
             }
             row |= {"temperature_always": always.temperature, "num_held_out": len(rest)}
-            rows.append(row | figures(answers, labels[rest], (UNCALIBRATED, fit.calibrator, always)))
+            by_validation = choose_temperature(*held, "val").calibrator
+            found = {"raw": UNCALIBRATED, "calibrated": fit.calibrator, "validation": by_validation, "always": always}
+            rows.append(row | figures(answers, labels[rest], found))
     return rows
 
 
@@ -174,10 +176,10 @@ def features_of(run: Run, data: Data) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat(found).reshape(2, len(part), -1), torch.from_numpy(part.labels)
 
 
-def figures(answers: torch.Tensor, labels: torch.Tensor, calibrators: Sequence[Calibrator]) -> dict[str, float]:
+def figures(answers: torch.Tensor, labels: torch.Tensor, calibrators: dict[str, Calibrator]) -> dict[str, float]:
     """Accuracy, and calibration error and loss in each way."""
     row = {"accuracy": float((answers.argmax(1) == labels).float().mean())}
-    for way, calibrator in zip(WAYS, calibrators, strict=True):
+    for way, calibrator in calibrators.items():
         found = reliability(answers, labels, calibrator)
         row |= {f"error_{way}": found.error, f"loss_{way}": found.loss}
     return row

@@ -103,7 +103,9 @@ def examined() -> ReportMeasurements:
     measured = made_up_measurements()
     assert measured.mistakes is not None
     found = TrainingLabels(300, 12, (ShownSample("cat/9.jpg", 3, "cat", "dog", 0.9, 0.05),), 9)
-    return dataclasses.replace(measured, mistakes=dataclasses.replace(measured.mistakes, training_labels=found, unexamined=""))
+    return dataclasses.replace(
+        measured, mistakes=dataclasses.replace(measured.mistakes, training_labels=found, unexamined="")
+    )
 
 
 def test_mistakes_name_labels_pairs_and_rare_classes() -> None:

@@ -36,9 +36,9 @@ PLANTED = (5, 16, 27, 38, 49, 60)
 def tinted(path: Path) -> Path:
     """Images that are red, green or blue: an npz file with its own splits and six wrong training labels."""
     rng, parts = np.random.default_rng(0), {}
-    for name, count in (("train", 120), ("val", 12), ("test", 30)):
+    for name, count in (("train", 240), ("val", 12), ("test", 30)):
         labels = np.arange(count) % CLASSES
-        values = rng.normal(90, 40, (count, SIDE, SIDE, 3))
+        values = rng.normal(90, 30, (count, SIDE, SIDE, 3))
         values[np.arange(count), :, :, labels] += 60
         if name == "train":
             labels = labels.copy()
@@ -110,13 +110,13 @@ def test_planted_labels_of_the_training_set_are_listed_whatever_the_split(begun:
 
 def test_the_list_stands_in_the_command_the_report_and_the_files(begun: Path, visus_command: Call) -> None:
     answer = visus_command("evaluate", begun, "--mistakes")
-    sentence = f"training set, out-of-fold: {len(PLANTED)} of 120 labels may be wrong"
+    sentence = f"training set, out-of-fold: {len(PLANTED)} of 240 labels may be wrong"
     assert f"{sentence} (by the same rule; each sample predicted by a head that was fitted without it)" in answer.out
     trained = visus_command("evaluate", begun, "--mistakes", "--split", "train").out
     assert trained.count("labels may be wrong") == 1, "one list for the training set"
     assert "labels that may be wrong: " not in trained
     page = (begun / "report.html").read_text()
-    assert f"Training set, out-of-fold: {len(PLANTED)} of 120 labels may be wrong." in page
+    assert f"Training set, out-of-fold: {len(PLANTED)} of 240 labels may be wrong." in page
     assert len(re.findall(r'alt="training image [^"]*\?"', page)) == len(PLANTED)
     assert json.loads((begun / "inside.json").read_text())["mistakes"]["training_labels"]["num_suspicious"] == len(PLANTED)
 
@@ -126,7 +126,7 @@ def test_a_training_prints_how_many_labels_may_be_wrong(begun: Path, tmp_path: P
                            "--epochs", "0", "-o", tmp_path, "--name", "again")  # fmt: skip
     assert answer.code == 0, answer.err
     told = " ".join(answer.err.split())
-    assert f"labels training set, out-of-fold: {len(PLANTED)} of 120 labels may be wrong; list them: visus evaluate" in told
+    assert f"labels training set, out-of-fold: {len(PLANTED)} of 240 labels may be wrong; list them: visus evaluate" in told
 
 
 def test_a_small_validation_set_is_joined_by_the_out_of_fold_predictions(begun: Path, tmp_path: Path) -> None:
@@ -135,10 +135,10 @@ def test_a_small_validation_set_is_joined_by_the_out_of_fold_predictions(begun: 
     held = run.answers(data, "val"), torch.from_numpy(data.split("val").labels)
     expected = choose_temperature(*held, "val", 0.0, out_of_fold=(kept.logits, kept.labels))
     fit = run.calibration
-    assert (fit.fitted_on, fit.num_samples, fit.num_out_of_fold) == ("train", 132, 120)
+    assert (fit.fitted_on, fit.num_samples, fit.num_out_of_fold) == ("train", 252, 240)
     assert (fit.is_used, fit.temperature) == (expected.is_used, pytest.approx(expected.temperature, rel=1e-6))
     told = json.loads((begun / "inside.json").read_text())["calibration"]
-    assert (told["fitted_on"], told["num_fitted"], told["num_out_of_fold"]) == ("train", 132, 120)
+    assert (told["fitted_on"], told["num_fitted"], told["num_out_of_fold"]) == ("train", 252, 240)
     copy = tmp_path / "run"
     shutil.copytree(begun, copy)
     (copy / "calibration.json").unlink()
@@ -156,7 +156,7 @@ def test_other_weights_than_those_of_the_head_are_not_calibrated_by_it(begun: Pa
     trained = visus.load(run.folder, which="last")
     assert kept.network
     assert not kept.are_of(trained.module)
-    assert run.calibration.num_out_of_fold == (120 if kept.are_of(run.module) else 0)
+    assert run.calibration.num_out_of_fold == (240 if kept.are_of(run.module) else 0)
     own = visus.train(
         root / "tinted.npz",
         DESIGN,

@@ -1,7 +1,7 @@
 """Calibration: expected calibration error, temperature scaling, and the inversion of label smoothing.
 
 A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2). Above 1 it lowers the confidence, below 1 it raises
-it; the predicted class never changes. It is fitted on the validation set, never on the test set; where that set is too small, also on the
+it; the predicted class never changes. It is fitted on the validation set, never on the test set; where that set is small, also on the
 cross-validated (out-of-fold) predictions for the training set, if there are any.
 
 A network that was trained with label smoothing e learns ``(1 - e) p + e / K`` for a class of probability p, with K classes (Szegedy et al. 2016,
@@ -29,6 +29,12 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 MIN_SAMPLES: Final = 50
 """Minimum number of samples for a fit; with fewer, chance would decide the temperature."""
+
+ENOUGH_SAMPLES: Final = 500
+"""Number of validation samples from which on they suffice; with fewer, out-of-fold predictions join them."""
+
+MIN_OUT_OF_FOLD: Final = 200
+"""Minimum number of out-of-fold predictions that join them. Heads of fewer samples are so much less accurate than the head of all of them that their temperature is too high."""
 
 NUM_FOLDS: Final = 5
 STANDARD_ERRORS: Final = 1.0
@@ -441,11 +447,11 @@ def choose_temperature(
         labels: (samples,) class indices.
         split: split of the samples.
         smoothing: label smoothing of the training; 0 for none.
-        out_of_fold: cross-validated logits and labels of the training samples, by heads that were fitted without label smoothing. They are added if
-            there are less than ``MIN_SAMPLES`` samples.
+        out_of_fold: cross-validated logits and labels of the training samples, by heads that were fitted without label smoothing. At least
+            ``MIN_OUT_OF_FOLD`` of them join less than ``ENOUGH_SAMPLES`` samples.
     """
     num_out_of_fold = 0
-    if out_of_fold is not None and len(out_of_fold[0]) and len(logits) < MIN_SAMPLES:
+    if out_of_fold is not None and len(out_of_fold[0]) >= MIN_OUT_OF_FOLD and len(logits) < ENOUGH_SAMPLES:
         logits, labels = (torch.cat([found, held]) for found, held in zip(out_of_fold, (logits, labels), strict=True))
         split, smoothing, num_out_of_fold = "train", 0.0, len(out_of_fold[0])
     num_samples = len(logits)
@@ -453,13 +459,13 @@ def choose_temperature(
     if not num_samples:
         return TemperatureFit(reason=f"there is no {name} set to fit a temperature on")
     if num_samples < MIN_SAMPLES:
-        few = describe_fit_samples(split, num_samples, num_out_of_fold, "sample")
+        few = write_number_of(num_samples, "sample")
+        more = "" if out_of_fold is None else f", or {MIN_OUT_OF_FOLD} training samples"
         return TemperatureFit(
             1.0,
-            f"{few} are too few to fit a temperature on: {MIN_SAMPLES} are needed",
+            f"{few} of the {name} set are too few to fit a temperature on: {MIN_SAMPLES} are needed{more}",
             split,
             num_samples,
-            num_out_of_fold=num_out_of_fold,
         )
     if not torch.isfinite(logits).all():
         reason = f"the logits for the {name} set are not all finite"
@@ -475,8 +481,9 @@ def choose_temperature(
     figures = (before.loss, after.loss, before.error, after.error)
     if gain > STANDARD_ERRORS * error:
         return TemperatureFit(found.temperature, "", split, num_samples, inverted, *figures, num_out_of_fold)
+    lowered = f"the {name} set" if not num_out_of_fold else "the training set, out-of-fold,"
     reason = (
-        f"a temperature of {found.temperature:.3g}{' with the label smoothing inverted' if inverted else ''} does not lower the loss of the {name} set significantly "
+        f"a temperature of {found.temperature:.3g}{' with the label smoothing inverted' if inverted else ''} does not lower the loss of {lowered} significantly "
         f"(cross-validated: by {gain:.2g} with a standard error of {error:.2g})"
     )
     return TemperatureFit(1.0, reason, split, num_samples, 0.0, *figures, num_out_of_fold)

@@ -17,7 +17,7 @@ from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
 from visus.errors import RunError, UsageError, VisusError
-from visus.evaluation.calibration import MIN_SAMPLES
+from visus.evaluation.calibration import ENOUGH_SAMPLES
 from visus.evaluation.scores import Scores
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
@@ -128,7 +128,7 @@ def _computed(folder: RunFolder) -> list[str]:
 def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     """Fit the temperature of a run on its validation split, and save it in its folder.
 
-    Where that split is too small, the out-of-fold predictions for the training set are added, if the network is the one whose head they tested.
+    Where that split is small, the out-of-fold predictions for the training set are added, if the network is the one whose head they tested.
 
     Args:
         run: the run with its best weights.
@@ -138,7 +138,7 @@ def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     part = data.split("val")
     logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
     labels, recipe, folder = torch.from_numpy(part.labels), run.recipe, RunFolder.open(run.folder)
-    kept = read_out_of_fold(folder) if len(part) < MIN_SAMPLES else None
+    kept = read_out_of_fold(folder) if len(part) < ENOUGH_SAMPLES else None
     out_of_fold = (kept.logits, kept.labels) if kept is not None and kept.are_of(run.module) else None
     write_calibration(folder, logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0, out_of_fold)
 

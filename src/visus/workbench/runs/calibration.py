@@ -33,7 +33,7 @@ def write_calibration(
         labels: (samples,) class indices.
         tta: the test-time augmentation of these logits.
         smoothing: label smoothing of the training.
-        out_of_fold: logits and labels of the training samples, out of fold, for a validation split that is too small; None for none.
+        out_of_fold: logits and labels of the training samples, out of fold, for a small validation split; None for none.
     """
     found = choose_temperature(logits, labels, "val", smoothing, out_of_fold=out_of_fold)
     belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}
