@@ -127,6 +127,11 @@ def test_a_training_prints_how_many_labels_may_be_wrong(begun: Path, tmp_path: P
     assert answer.code == 0, answer.err
     told = " ".join(answer.err.split())
     assert f"labels training set, out-of-fold: {len(PLANTED)} of 240 labels may be wrong; list them: visus evaluate" in told
+    fit = visus.load(tmp_path / "again").calibration
+    assert fit.is_used
+    fitted = "240 images of the training set, out-of-fold, and 12 images of the validation set"
+    assert re.search(rf"trust calibrated: probabilities are off by \S+ points on average, not \S+ \({fitted}\)", told)
+    assert f"fitted on {fitted}." in (tmp_path / "again" / "report.html").read_text()
 
 
 def test_a_small_validation_set_is_joined_by_the_out_of_fold_predictions(begun: Path, tmp_path: Path) -> None:
