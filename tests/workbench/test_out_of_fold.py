@@ -202,6 +202,20 @@ def test_samples_of_data_that_changed_are_not_judged(begun: Path, tmp_path: Path
     assert visus.load(copy).mistakes(data).training_labels is None
 
 
+def test_a_head_that_knows_little_judges_no_labels(begun: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(begun, copy)
+    kept = kept_of(begun)
+    random = torch.randn(kept.logits.shape, generator=torch.Generator().manual_seed(0))
+    write_out_of_fold(RunFolder.open(copy), OutOfFold(random, kept.labels))
+    found = visus.load(copy).mistakes().training_labels
+    assert found is not None
+    assert (found.suspicious, found.num_suspicious, found.notes) == ((), 0, ())
+    assert found.sentence().startswith(
+        "training set, out-of-fold: labels that may be wrong are not listed, since this network is too inaccurate to judge them: it predicts the "
+    )
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     num_samples=st.integers(0, 40),

@@ -70,6 +70,7 @@ class TrainingLabels:
         suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
         num_suspicious: possible label errors in all.
         notes: notes for the reader.
+        reason: a sentence on why the predictions are too inaccurate to judge labels, and none is listed; empty if they are not.
     """
 
     num_samples: int
@@ -77,14 +78,20 @@ class TrainingLabels:
     suspicious: tuple[ShownSample, ...]
     num_suspicious: int
     notes: tuple[str, ...] = ()
+    reason: str = ""
 
     def sentence(self) -> str:
-        """How many labels of the training set may be wrong.
+        """How many labels of the training set may be wrong, or why that is not known; without a full stop.
 
         >>> TrainingLabels(300, 12, (), 9).sentence()
         'training set, out-of-fold: 9 of 300 labels may be wrong'
+        >>> TrainingLabels(1200, 900, (), 0, reason="Labels are not listed.").sentence()
+        'training set, out-of-fold: labels are not listed'
         """
-        return f"training set, out-of-fold: {self.num_suspicious or 'none'} of {self.num_samples:,} labels may be wrong"
+        if self.reason:
+            return f"training set, out-of-fold: {self.reason[0].lower()}{self.reason[1:].rstrip('.')}"
+        count = f"{self.num_suspicious:,}" if self.num_suspicious else "none"
+        return f"training set, out-of-fold: {count} of {self.num_samples:,} labels may be wrong"
 
 
 @dataclass(frozen=True, repr=False)

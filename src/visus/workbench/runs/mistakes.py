@@ -170,10 +170,10 @@ def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: i
     suspects = suspicious_labels(probabilities, kept.labels)
     num_wrong = int((kept.logits.argmax(1) != kept.labels).sum())
     poor = _too_poor(training.labels, noun, num_wrong, len(suspects))
-    notes = [poor] if poor else [] if kept.network else [_INFORMED]
-    suspects = () if poor else suspects
+    if poor:
+        return TrainingLabels(len(training), num_wrong, (), 0, reason=poor)
     shown = tuple(_suspected(training, run.classes, each) for each in suspects[:limit])
-    return TrainingLabels(len(training), num_wrong, shown, len(suspects), tuple(notes))
+    return TrainingLabels(len(training), num_wrong, shown, len(suspects), () if kept.network else (_INFORMED,))
 
 
 def unexamined_labels(run: SavedRun, data: Data, split: str) -> str:
