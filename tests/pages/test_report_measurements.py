@@ -42,7 +42,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "'conv2' is the last layer whose map is fine. With all weights random the map stays much the same.",
         "boot predicted as coat , 99.0 % 0-boot-07.jpg 1\u00d7 boot",
         "boot predicted as coat 0: 6",
-        "The 300 training images were not examined: visus evaluate runs/shoes-2 --mistakes --split train",
+        "Only the 60 test images were examined for wrong labels. Train again.",
         "These samples also chose the weights that were kept.",
         "'pool' is the first layer whose receptive field is the whole image (24 x 20 px). The middle unit of the last feature map ('conv1') "
         "has an exact receptive field of 3 x 3 px.",

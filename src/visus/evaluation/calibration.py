@@ -1,7 +1,8 @@
 """Calibration: expected calibration error, temperature scaling, and the inversion of label smoothing.
 
 A temperature T divides all logits before the softmax (Guo et al. 2017, arXiv:1706.04599, section 4.2). Above 1 it lowers the confidence, below 1 it raises
-it; the predicted class never changes. It is fitted on the validation set, never on the test set.
+it; the predicted class never changes. It is fitted on the validation set, never on the test set; where that set is small, also on the
+cross-validated (out-of-fold) predictions for the training set, if there are any.
 
 A network that was trained with label smoothing e learns ``(1 - e) p + e / K`` for a class of probability p, with K classes (Szegedy et al. 2016,
 arXiv:1512.00567, section 7). No temperature turns these values into p, since they never approach 1. Therefore the smoothing is inverted if that lowers
@@ -28,6 +29,12 @@ MIN_TEMPERATURE, MAX_TEMPERATURE = 0.05, 20.0
 
 MIN_SAMPLES: Final = 50
 """Minimum number of samples for a fit; with fewer, chance would decide the temperature."""
+
+ENOUGH_SAMPLES: Final = 500
+"""Number of validation samples from which on they suffice; with fewer, out-of-fold predictions join them."""
+
+MIN_OUT_OF_FOLD: Final = 200
+"""Minimum number of out-of-fold predictions that join them. Heads of fewer samples are so much less accurate than the head of all of them that their temperature is too high."""
 
 NUM_FOLDS: Final = 5
 STANDARD_ERRORS: Final = 1.0
@@ -128,8 +135,9 @@ class TemperatureFit(Brief):
         temperature: divisor of the logits; 1 if none is used.
         smoothing: label smoothing to invert; 0 for none.
         reason: why no temperature is used; empty if one is.
-        fitted_on: split of the fit; empty if there is none.
-        num_samples: number of samples of that split.
+        fitted_on: split of the fit, ``train`` for out-of-fold predictions; empty if there is none.
+        num_samples: number of samples of the fit.
+        num_out_of_fold: how many of them are training samples with an out-of-fold prediction; the others are validation samples.
         loss_before, loss_after: mean cross-entropy in nats; None without a fit.
         error_before, error_after: expected calibration error, 0 to 1; None without a fit.
     """
@@ -143,6 +151,7 @@ class TemperatureFit(Brief):
     loss_after: float | None = None
     error_before: float | None = None
     error_after: float | None = None
+    num_out_of_fold: int = 0
 
     def _words(self) -> str:
         return self.sentence().rstrip(".")
@@ -167,11 +176,8 @@ class TemperatureFit(Brief):
         """
         if not self.is_used:
             return f"Probabilities are not calibrated: {self.reason}."
-        split = split_name(self.fitted_on)
-        return (
-            f"Probabilities are calibrated: {describe_calibrator(self.calibrator)}, fitted on "
-            f"{write_number_of(self.num_samples, noun)} of the {split} set."
-        )
+        fitted = describe_fit_samples(self.fitted_on, self.num_samples, self.num_out_of_fold, noun)
+        return f"Probabilities are calibrated: {describe_calibrator(self.calibrator)}, fitted on {fitted}."
 
     def to_json(self) -> dict[str, Any]:
         """JSON data that ``from_json`` reads back to an equal value."""
@@ -209,6 +215,21 @@ def describe_calibrator(calibrator: Calibrator) -> str:
     )
 
 
+def describe_fit_samples(split: str, num_samples: int, num_out_of_fold: int, noun: str) -> str:
+    """The samples that a temperature was fitted on, as a phrase.
+
+    >>> describe_fit_samples("val", 800, 0, "image")
+    '800 images of the validation set'
+    >>> describe_fit_samples("train", 108, 96, "image")
+    '96 images of the training set, out-of-fold, and 12 images of the validation set'
+    """
+    held_out = write_number_of(num_samples - num_out_of_fold, noun)
+    if not num_out_of_fold:
+        return f"{held_out} of the {split_name(split)} set"
+    found = f"{write_number_of(num_out_of_fold, noun)} of the training set, out-of-fold"
+    return f"{found}, and {held_out} of the validation set" if num_samples > num_out_of_fold else found
+
+
 @dataclass(frozen=True)
 class Calibration:
     """Reliability before and after calibration.
@@ -217,8 +238,9 @@ class Calibration:
         measured_on: split of the measurement.
         num_samples: number of its samples.
         before: reliability of the network's own probabilities.
-        fitted_on: split of the temperature fit; empty if there is none.
+        fitted_on: split of the temperature fit, ``train`` for out-of-fold predictions; empty if there is none.
         num_fitted: number of its samples.
+        num_out_of_fold: how many of them are training samples with an out-of-fold prediction; the others are validation samples.
         temperature: divisor of the logits; None if none is used.
         smoothing: label smoothing to invert; 0 for none.
         after: reliability of the calibrated probabilities, which predictions use; None if no temperature is used.
@@ -234,6 +256,7 @@ class Calibration:
     after: Reliability | None = None
     reason: str = ""
     smoothing: float = 0.0
+    num_out_of_fold: int = 0
 
     @property
     def calibrator(self) -> Calibrator:
@@ -242,8 +265,9 @@ class Calibration:
 
     @property
     def is_own(self) -> bool:
-        """Whether the temperature was fitted on the samples of the measurement, which makes the values after calibration too good."""
-        return self.fitted_on == self.measured_on
+        """Whether samples of the measurement took part in the fit, which makes the values after calibration too good."""
+        has_validation = self.fitted_on == "val" or self.num_fitted > self.num_out_of_fold > 0
+        return has_validation if self.measured_on == "val" else self.fitted_on == self.measured_on
 
     @property
     def is_at_limit(self) -> bool:
@@ -404,7 +428,14 @@ def _losses(probabilities: Tensor, labels: Tensor, target_smoothing: float = 0.0
     return -((1 - target_smoothing) * own + target_smoothing * others)
 
 
-def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: float = 0.0) -> TemperatureFit:
+def choose_temperature(
+    logits: Tensor,
+    labels: Tensor,
+    split: str,
+    smoothing: float = 0.0,
+    *,
+    out_of_fold: tuple[Tensor, Tensor] | None = None,
+) -> TemperatureFit:
     """Fit a temperature on held-out samples; it stays 1 unless another value is significantly better.
 
     With n samples, the targets give ``1 / (n + 2)`` to the other classes (Platt 1999, "Probabilistic outputs for support vector machines",
@@ -416,21 +447,29 @@ def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: fl
         labels: (samples,) class indices.
         split: split of the samples.
         smoothing: label smoothing of the training; 0 for none.
+        out_of_fold: cross-validated logits and labels of the training samples, by heads that were fitted without label smoothing. At least
+            ``MIN_OUT_OF_FOLD`` of them join less than ``ENOUGH_SAMPLES`` samples.
     """
+    num_out_of_fold = 0
+    if out_of_fold is not None and len(out_of_fold[0]) >= MIN_OUT_OF_FOLD and len(logits) < ENOUGH_SAMPLES:
+        logits, labels = (torch.cat([found, held]) for found, held in zip(out_of_fold, (logits, labels), strict=True))
+        split, smoothing, num_out_of_fold = "train", 0.0, len(out_of_fold[0])
     num_samples = len(logits)
     name = split_name(split)
     if not num_samples:
         return TemperatureFit(reason=f"there is no {name} set to fit a temperature on")
     if num_samples < MIN_SAMPLES:
         few = write_number_of(num_samples, "sample")
+        more = "" if out_of_fold is None else f", or {MIN_OUT_OF_FOLD} training samples"
         return TemperatureFit(
             1.0,
-            f"{few} of the {name} set are too few to fit a temperature on: {MIN_SAMPLES} are needed",
+            f"{few} of the {name} set are too few to fit a temperature on: {MIN_SAMPLES} are needed{more}",
             split,
             num_samples,
         )
     if not torch.isfinite(logits).all():
-        return TemperatureFit(1.0, f"the logits for the {name} set are not all finite", split, num_samples)
+        reason = f"the logits for the {name} set are not all finite"
+        return TemperatureFit(1.0, reason, split, num_samples, num_out_of_fold=num_out_of_fold)
     values = logits.double()
     own = UNCALIBRATED(values).double()
     candidates = _cross_validated(values, labels, tuple(dict.fromkeys((0.0, smoothing))))
@@ -441,12 +480,13 @@ def choose_temperature(logits: Tensor, labels: Tensor, split: str, smoothing: fl
     before, after = _reliability(own, labels), _reliability(held_out, labels)
     figures = (before.loss, after.loss, before.error, after.error)
     if gain > STANDARD_ERRORS * error:
-        return TemperatureFit(found.temperature, "", split, num_samples, inverted, *figures)
+        return TemperatureFit(found.temperature, "", split, num_samples, inverted, *figures, num_out_of_fold)
+    lowered = f"the {name} set" if not num_out_of_fold else "the training set, out-of-fold,"
     reason = (
-        f"a temperature of {found.temperature:.3g}{' with the label smoothing inverted' if inverted else ''} does not lower the loss of the {name} set significantly "
+        f"a temperature of {found.temperature:.3g}{' with the label smoothing inverted' if inverted else ''} does not lower the loss of {lowered} significantly "
         f"(cross-validated: by {gain:.2g} with a standard error of {error:.2g})"
     )
-    return TemperatureFit(1.0, reason, split, num_samples, 0.0, *figures)
+    return TemperatureFit(1.0, reason, split, num_samples, 0.0, *figures, num_out_of_fold)
 
 
 def _cross_validated(values: Tensor, labels: Tensor, smoothings: Sequence[float]) -> dict[float, Tensor]:
@@ -477,7 +517,11 @@ def calibrate(logits: Tensor, labels: Tensor, split: str, fit: TemperatureFit) -
         DataError: there is no sample.
     """
     before = reliability(logits, labels)
+    count = fit.num_out_of_fold
     if not fit.is_used:
-        return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, reason=fit.reason)
+        return Calibration(
+            split, len(logits), before, fit.fitted_on, fit.num_samples, reason=fit.reason, num_out_of_fold=count
+        )
     after = reliability(logits, labels, fit.calibrator)
-    return Calibration(split, len(logits), before, fit.fitted_on, fit.num_samples, fit.temperature, after, "", fit.smoothing)
+    fitted = fit.fitted_on, fit.num_samples, fit.temperature, after, "", fit.smoothing, count
+    return Calibration(split, len(logits), before, *fitted)

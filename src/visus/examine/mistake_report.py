@@ -65,6 +65,40 @@ class ConfusedPair:
     samples: tuple[ShownSample, ...]
 
 
+@dataclass(frozen=True)
+class TrainingLabels:
+    """Possible label errors of a training set, by out-of-fold predictions: each by a head that was fitted without the sample.
+
+    Attributes:
+        num_samples: samples of the training set.
+        num_wrong: those that are misclassified out-of-fold.
+        suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
+        num_suspicious: possible label errors in all.
+        notes: notes for the reader.
+        reason: a sentence on why the predictions are too inaccurate to judge labels, and none is listed; empty if they are not.
+    """
+
+    num_samples: int
+    num_wrong: int
+    suspicious: tuple[ShownSample, ...]
+    num_suspicious: int
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+
+    def sentence(self) -> str:
+        """How many labels of the training set may be wrong, or why that is not known; without a full stop.
+
+        >>> TrainingLabels(300, 12, (), 9).sentence()
+        'training set, out-of-fold: 9 of 300 labels may be wrong'
+        >>> TrainingLabels(1200, 900, (), 0, reason="Labels are not listed.").sentence()
+        'training set, out-of-fold: labels are not listed'
+        """
+        if self.reason:
+            return f"training set, out-of-fold: {self.reason[0].lower()}{self.reason[1:].rstrip('.')}"
+        count = f"{self.num_suspicious:,}" if self.num_suspicious else "none"
+        return f"training set, out-of-fold: {count} of {self.num_samples:,} labels may be wrong"
+
+
 @dataclass(frozen=True, repr=False)
 class MistakeReport(Described):
     """Predictions of a network that are worth reviewing.
@@ -79,6 +113,8 @@ class MistakeReport(Described):
         confusions: the most frequent confusions.
         suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
         num_suspicious: possible label errors in all.
+        training_labels: possible label errors of the training set, out-of-fold, whatever the split; None if the run has no such predictions.
+        unexamined: why the training set was not examined for label errors, and how to do that; empty if it was.
         feature_layer: the layer whose inputs are the features that were compared; empty if none were.
         num_compared, num_training: training samples that were compared, and training samples in all.
         notes: notes for the reader.
@@ -101,6 +137,8 @@ class MistakeReport(Described):
     num_compared: int = 0
     num_training: int = 0
     notes: tuple[str, ...] = ()
+    training_labels: TrainingLabels | None = None
+    unexamined: str = ""
     pixels: Mapping[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -110,7 +148,11 @@ class MistakeReport(Described):
             facts.insert(
                 1, ("most frequent confusion", f"{self.confusions[0].label} predicted as {self.confusions[0].answer}")
             )
-        return title, [*facts, ("next", ".confident_wrong, .unsure_right, .confusions, .suspicious")]
+        more = ""
+        if self.training_labels is not None:
+            facts.append(("in the training set", f"{self.training_labels.num_suspicious:,}, out-of-fold"))
+            more = ", .training_labels"
+        return title, [*facts, ("next", f".confident_wrong, .unsure_right, .confusions, .suspicious{more}")]
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
         return tuple(
@@ -171,20 +213,27 @@ class MistakeReport(Described):
                 f"most similar: by the cosine of the inputs of {self.feature_layer}, among {self.num_compared:,} of "
                 f"{self.num_training:,} training {self.noun}s"
             )
-        return Text((*lines, *notes(self.notes)))
+        unexamined = (self.unexamined,) if self.unexamined else ()
+        return Text((*lines, *notes((*self.notes, *unexamined))))
 
     def _suspicious_table(self) -> list[str | Table]:
-        if not self.suspicious:
-            return []
-        rows = (
-            (each.sample, each.label, write_share(each.label_probability), each.answer, write_share(each.probability))
-            for each in self.suspicious
-        )
-        return [
-            f"labels that may be wrong: {self.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
-            "average for samples of that class; Northcutt et al. 2021)",
-            Table(tuple(rows), ("sample", "label", "probability", "suggested", "probability"), (2, 4)),
-        ]
+        """The possible label errors of the split, then those of the training set."""
+        lines: list[str | Table] = []
+        own = self.training_labels
+        if self.suspicious and not (own and self.split == "train"):
+            title = (
+                f"labels that may be wrong: {self.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
+                "average for samples of that class; Northcutt et al. 2021)"
+            )
+            lines += [title, _label_table(self.suspicious)]
+        if own is not None:
+            how = " (by the same rule; each sample predicted by a head that was fitted without it)" if own.suspicious else ""
+            lines += [
+                f"{own.sentence()}{how}",
+                *([_label_table(own.suspicious)] if own.suspicious else []),
+                *notes(own.notes),
+            ]
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """The mistakes as plain data.
@@ -211,6 +260,15 @@ def _caption(sample: ShownSample) -> str:
     """The label of a sample, and its prediction where it differs."""
     predicted = f", predicted as {sample.answer}" if sample.answer != sample.label else ""
     return f"{sample.label}{predicted}, {write_share(sample.probability)}"
+
+
+def _label_table(samples: Sequence[ShownSample]) -> Table:
+    """Samples with their label and the suggested class."""
+    rows = (
+        (each.sample, each.label, write_share(each.label_probability), each.answer, write_share(each.probability))
+        for each in samples
+    )
+    return Table(tuple(rows), ("sample", "label", "probability", "suggested", "probability"), (2, 4))
 
 
 def _sample_table(title: str, samples: Sequence[ShownSample]) -> list[str | Table]:

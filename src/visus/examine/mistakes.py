@@ -142,7 +142,7 @@ def suspicious_labels(
 
     The threshold of a class is its mean predicted probability over the samples with that label. A sample is assigned to the most probable of
     the classes whose threshold it reaches; where this is not its label and is more probable, the label is suspect. The widest gap between
-    both probabilities comes first. Use held-out samples only: a network has memorized the wrong labels of its training set.
+    both probabilities comes first. Use held-out samples or out-of-fold predictions only: a network has memorized the wrong labels of its training set.
 
     Args:
         probabilities: (N, K).

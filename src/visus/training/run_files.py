@@ -54,6 +54,11 @@ RUN_FILES: Final = (
     RunFile("checkpoint/last.safetensors", "everything that is needed to resume the training"),
     RunFile("mirrors.json", "the test that decides whether samples are flipped", "if the recipe leaves flip open"),
     RunFile("start.json", "the trained weights that the training starts from", "if it does not start from random weights"),
+    RunFile(
+        "out_of_fold.npz",
+        "the cross-validated predictions of the head for the training samples: they show wrong labels, and calibrate where the validation set is small",
+        "if the head of trained weights was fitted, for up to 16.8 million values",
+    ),
     RunFile("whitening.json", "the filters that were computed from the training data", "if the network has a whiten layer"),
     RunFile("arithmetic.json", "the kernel that was chosen for each shape", "if visus compiled kernels of its own"),
     RunFile("look-*.html", "the page of visus look, one for each sample", "after visus look"),

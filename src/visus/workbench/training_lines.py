@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 
 from visus.data.opened import Data
-from visus.evaluation.calibration import TemperatureFit
+from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
 from visus.evaluation.scores import Scores
+from visus.examine.mistake_report import TrainingLabels
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
 from visus.networks.weights import head_of
@@ -245,8 +246,15 @@ def trust_fact(fit: TemperatureFit, noun: str) -> Fact:
         return "trust", f"probabilities are not calibrated: {fit.reason}"
     return "trust", (
         f"calibrated: probabilities are off by {100 * fit.error_after:.1f} points on average, not {100 * fit.error_before:.1f} "
-        f"({write_number_of(fit.num_samples, f'validation {noun}')})"
+        f"({_fitted_on(fit, noun)})"
     )
+
+
+def _fitted_on(fit: TemperatureFit, noun: str) -> str:
+    """The samples that a temperature was fitted on, as a phrase."""
+    if not fit.num_out_of_fold:
+        return write_number_of(fit.num_samples, f"validation {noun}")
+    return describe_fit_samples(fit.fitted_on, fit.num_samples, fit.num_out_of_fold, noun)
 
 
 def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
@@ -255,9 +263,14 @@ def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
         return None
     back = f" and the label smoothing of {fit.smoothing:g} inverted" if fit.smoothing else ""
     return "calibrated", (
-        f"temperature {fit.temperature:.3g}{back}, fitted on {write_number_of(fit.num_samples, f'validation {noun}')}: expected calibration "
+        f"temperature {fit.temperature:.3g}{back}, fitted on {_fitted_on(fit, noun)}: expected calibration "
         f"error there {100 * fit.error_after:.1f} points instead of {100 * fit.error_before:.1f} (cross-validated)"
     )
+
+
+def labels_fact(found: TrainingLabels, folder: Path) -> Fact:
+    """How many labels of the training set may be wrong, and the command that lists them."""
+    return "labels", f"{found.sentence()}; list them: visus evaluate {quoted(folder)} --mistakes"
 
 
 def next_fact(folder: Path) -> Fact:

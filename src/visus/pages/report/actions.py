@@ -8,6 +8,7 @@ from typing import Final
 
 from visus.design.families.registry import FAMILIES
 from visus.evaluation.calibration import MIN_SAMPLES
+from visus.examine.mistake_report import MistakeReport
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ShiftResults
@@ -100,13 +101,13 @@ def _epochs_words(facts: ReportFacts) -> str:
 
 def mistakes_actions(facts: ReportFacts) -> list[Action]:
     """What to do about the mistakes: first check labels that may be wrong, then collect samples or merge classes."""
-    scores = facts.scores
-    num_wrong = scores.num_samples - scores.num_right
-    if not num_wrong:
+    scores, found = facts.scores, facts.measured.mistakes
+    num_wrong, in_training = scores.num_samples - scores.num_right, _num_suspicious_in_training(found)
+    if not num_wrong and not in_training:
         return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
     if scores.accuracy < USABLE or _is_undertrained(facts):
         return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
-    labels, network = _label_actions(facts), _network_actions(facts, num_wrong)
+    labels, network = _label_actions(facts), _network_actions(facts, num_wrong) if num_wrong else []
     if labels and network:
         first, *others = network
         then = Action(f"Then the network: {first.text[0].lower()}{first.text[1:]}", first.command)
@@ -124,13 +125,15 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
 def _label_actions(facts: ReportFacts) -> list[Action]:
     """The check of the labels that may be wrong; empty if there are none."""
     found = facts.measured.mistakes
-    if found is None or not found.num_suspicious:
+    own, in_training = found.num_suspicious if found is not None else 0, _num_suspicious_in_training(found)
+    if found is None or not own + in_training:
         return []
-    command = f"visus evaluate {_run(facts)} --mistakes --limit {min(found.num_suspicious, MAX_LISTED)}"
+    command = f"visus evaluate {_run(facts)} --mistakes --limit {min(max(own, in_training), MAX_LISTED)}"
+    num_suspicious = in_training if found.split == "train" else own + in_training
     which = (
         "the one that may be wrong, correct it if it is"
-        if found.num_suspicious == 1
-        else f"the {found.num_suspicious:,} that may be wrong, correct those that are"
+        if num_suspicious == 1
+        else f"the {num_suspicious:,} that may be wrong, correct those that are"
     )
     return [Action(f"Labels first: look at {which}, and train again.", command if facts.folder else "")]
 
@@ -149,6 +152,11 @@ def _network_actions(facts: ReportFacts, num_wrong: int) -> list[Action]:
         )
     rare = _rare_class(facts)
     return [*found, rare] if rare else found
+
+
+def _num_suspicious_in_training(found: MistakeReport | None) -> int:
+    """Possible label errors of the training set; 0 if it was not examined."""
+    return found.training_labels.num_suspicious if found is not None and found.training_labels is not None else 0
 
 
 def _most_confused_pair(facts: ReportFacts) -> tuple[str, str, int]:

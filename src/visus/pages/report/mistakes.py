@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import shlex
 from html import escape
 from typing import Final
 
-from visus.examine.mistake_report import MistakeReport, ShownSample
-from visus.pages.parts.document import command_block, folded, paragraphs
+from visus.examine.mistake_report import MistakeReport, ShownSample, TrainingLabels
+from visus.pages.parts.document import folded, paragraphs
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
-from visus.pages.report.samples import saliency_map, short_name, shown_sample, similar_samples
+from visus.pages.report.samples import saliency_map, short_name, shown_sample, similar_samples, training_sample
 from visus.units import split_name, write_number_of, write_share
 
 _CARDS: Final = 6
@@ -18,18 +17,22 @@ _CARDS: Final = 6
 
 
 def label_errors_part(facts: ReportFacts) -> str:
-    """Mistakes that may be wrong labels, with similar training samples; empty if there are none."""
+    """Samples whose label may be wrong, of the evaluated split and of the training set; a sentence where only the split was examined."""
     found = facts.measured.mistakes
-    if found is None or not found.suspicious:
+    if found is None:
         return ""
+    own = _label_errors(facts, found) if found.suspicious else ""
+    return own + _training_label_errors(facts, found.training_labels) + paragraphs([found.unexamined])
+
+
+def _label_errors(facts: ReportFacts, found: MistakeReport) -> str:
+    """Samples of the evaluated split whose label may be wrong, with similar training samples."""
     words = (
         f"{write_number_of(found.num_suspicious, 'label')} of the {split_name(found.split)} set may be wrong: another class is more probable "
         f"than the label, and at least as probable as on average for {facts.nouns} of that class (confident learning, Northcutt et al. 2021)."
     )
-    unexamined, command = _unexamined(facts, found)
     cards = "".join(_label_card(facts, each) for each in _shown(found)[0])
-    shown = paragraphs([words, _similar_sentence(facts, found)]) + f'<div class="cards">{cards}</div>'
-    return shown + paragraphs([unexamined]) + command_block(command)
+    return paragraphs([words, _similar_sentence(facts, found)]) + f'<div class="cards">{cards}</div>'
 
 
 def confident_mistakes_part(facts: ReportFacts) -> str:
@@ -94,13 +97,18 @@ def _map_words(facts: ReportFacts) -> str:
     return f"{color} marks what mattered most for the prediction ({seen.method})."
 
 
-def _unexamined(facts: ReportFacts, found: MistakeReport) -> tuple[str, str]:
-    """A sentence that the training samples were not examined, and the command that examines them; empty where they were."""
-    num_training = sum(facts.class_counts.get("train", ()))
-    if found.split == "train" or not num_training:
-        return "", ""
-    command = f"visus evaluate {shlex.quote(facts.folder)} --mistakes --split train" if facts.folder else ""
-    return f"The {num_training:,} training {facts.nouns} were not examined{':' if command else '.'}", command
+def _training_label_errors(facts: ReportFacts, found: TrainingLabels | None) -> str:
+    """Training samples whose label may be wrong; empty if they were not examined."""
+    if found is None:
+        return ""
+    how = f"Each {facts.noun} was predicted by a head that was fitted without it." if found.suspicious else ""
+    sentence = f"{found.sentence()}."
+    cards = "".join(
+        f'<figure class="small card">{training_sample(facts, each)}<figcaption>{_suggestion(each)}</figcaption></figure>'
+        for each in found.suspicious
+    )
+    shown = f'<div class="strip">{cards}</div>' if cards else ""
+    return paragraphs([f"{sentence[0].upper()}{sentence[1:]} {how}", *found.notes]) + shown
 
 
 def _card(facts: ReportFacts, each: ShownSample) -> str:
@@ -123,11 +131,15 @@ def _prediction_words(facts: ReportFacts, each: ShownSample) -> str:
 
 def _label_card(facts: ReportFacts, each: ShownSample) -> str:
     """One sample with its label, the suggested class, and similar training samples."""
-    words = f"<b>{escape(short_name(each.label))}</b>, or <b>{escape(short_name(each.answer))}</b>? {write_share(each.probability)}"
-    caption = f'{words}<br><span class="file">{escape(short_name(each.sample))}</span>'
     similar = similar_samples(facts, each.alike)
     drawn = f'<div class="strip">{shown_sample(facts, each)}</div>'
-    return f'<figure class="card">{drawn}<figcaption>{caption}</figcaption>{similar}</figure>'
+    return f'<figure class="card">{drawn}<figcaption>{_suggestion(each)}</figcaption>{similar}</figure>'
+
+
+def _suggestion(each: ShownSample) -> str:
+    """The label of a sample, the suggested class, and its name."""
+    words = f"<b>{escape(short_name(each.label))}</b>, or <b>{escape(short_name(each.answer))}</b>? {write_share(each.probability)}"
+    return f'{words}<br><span class="file">{escape(short_name(each.sample))}</span>'
 
 
 def _small_card(facts: ReportFacts, each: ShownSample) -> str:

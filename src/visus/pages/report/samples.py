@@ -32,6 +32,15 @@ def shown_sample(facts: ReportFacts, each: ShownSample) -> str:
     return sample_image(values, *facts.measured.value_range, label, _side(values.ndim))
 
 
+def training_sample(facts: ReportFacts, each: ShownSample) -> str:
+    """A sample of the training set; empty if its values are unknown."""
+    values = facts.measured.training_samples.get(each.place)
+    if values is None:
+        return ""
+    label = f"training {facts.noun} {short_name(each.sample)}: {short_name(each.label)}, or {short_name(each.answer)}?"
+    return sample_image(values, *facts.measured.value_range, label, _side(values.ndim))
+
+
 def saliency_map(facts: ReportFacts, each: ShownSample) -> str:
     """The saliency map over the sample; empty if there is none."""
     measured = facts.measured

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from visus.evaluation.calibration import Calibration, describe_calibrator
+from visus.evaluation.calibration import Calibration, describe_calibrator, describe_fit_samples
 from visus.evaluation.shifts import WAYS
 from visus.pages.parts.table import number
 from visus.pages.report.facts import ReportFacts
@@ -116,7 +116,7 @@ def calibration_sentences(facts: ReportFacts) -> list[str]:
 def _calibrator_sentences(facts: ReportFacts, found: Calibration) -> list[str]:
     assert found.after is not None, "asked for where the probabilities are calibrated"
     before, after = found.before, found.after
-    fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} set"
+    fitted = describe_fit_samples(found.fitted_on, found.num_fitted, found.num_out_of_fold, facts.noun)
     sentences = [
         f"These probabilities are calibrated: {describe_calibrator(found.calibrator)}, fitted on {fitted}.",
         f"Without calibration, the expected calibration error is {100 * before.error:.1f} percentage points instead of "
@@ -134,7 +134,7 @@ def calibration_summary(facts: ReportFacts) -> list[str]:
         return [confidence, error]
     if found.temperature is None or found.after is None:
         return [f"{confidence} {error}", f"These probabilities are not calibrated: {found.reason}."]
-    fitted = f"{write_number_of(found.num_fitted, facts.noun)} of the {split_name(found.fitted_on)} set"
+    fitted = describe_fit_samples(found.fitted_on, found.num_fitted, found.num_out_of_fold, facts.noun)
     calibrated = (
         f"Expected calibration error: {100 * found.after.error:.1f} percentage points; without calibration {100 * found.before.error:.1f}. "
         f"These probabilities are calibrated: {describe_calibrator(found.calibrator)}, fitted on {fitted}."

@@ -40,7 +40,7 @@ from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look.measures import kernels_of
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.saliency import saliencies_of
-from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, named_mistakes
+from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, named_mistakes, with_training_labels
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.runs.shift_remedies import remedies, shift_trade_off
 from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, shuffled_words, some_samples
@@ -147,6 +147,8 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMe
     places = _imaged(mistakes) if mistakes else []
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
     near = sorted({each.place for sample in mistakes.shown() for each in sample.alike}) if mistakes else []
+    if mistakes is not None and mistakes.training_labels is not None:
+        near = sorted({*near, *(each.place for each in mistakes.training_labels.suspicious)})
     near_samples = {place: finished.data.split("train").rows(np.array([place]))[0].numpy() for place in near}
     return ReportMeasurements(
         calibration=part("calibration", lambda: _calibration(finished)),
@@ -211,7 +213,7 @@ def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeRe
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     training = data.split("train") if budget else None
     probabilities = run.probabilities(finished.answers)
-    return named_mistakes(
+    found = named_mistakes(
         network,
         finished.part,
         probabilities,
@@ -221,6 +223,7 @@ def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeRe
         are_labels_apart=True,
         monitor=monitor,
     )
+    return with_training_labels(run, data, data.scored_split, found, _SHOWN)
 
 
 def _imaged(mistakes: MistakeReport) -> list[int]:

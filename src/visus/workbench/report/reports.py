@@ -17,6 +17,7 @@ from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
 from visus.errors import RunError, UsageError, VisusError
+from visus.evaluation.calibration import ENOUGH_SAMPLES
 from visus.evaluation.scores import Scores
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
@@ -30,6 +31,7 @@ from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
+from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.own_command import exact_command, near_path, typed_command
 from visus.workbench.runs.own_data import is_own, open_own_data
 from visus.workbench.runs.saved import SavedRun, opened
@@ -133,6 +135,8 @@ def _computed(folder: RunFolder) -> list[str]:
 def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     """Fit the temperature of a run on its validation split, and save it in its folder.
 
+    Where that split is small, the out-of-fold predictions for the training set are added, if the network is the one whose head they tested.
+
     Args:
         run: the run with its best weights.
         data: its own data.
@@ -140,8 +144,10 @@ def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     """
     part = data.split("val")
     logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
-    labels, recipe = torch.from_numpy(part.labels), run.recipe
-    write_calibration(RunFolder.open(run.folder), logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0)
+    labels, recipe, folder = torch.from_numpy(part.labels), run.recipe, RunFolder.open(run.folder)
+    kept = read_out_of_fold(folder) if len(part) < ENOUGH_SAMPLES else None
+    out_of_fold = (kept.logits, kept.labels) if kept is not None and kept.are_of(run.module) else None
+    write_calibration(folder, logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0, out_of_fold)
 
 
 @dataclass(frozen=True, repr=False)

@@ -17,7 +17,14 @@ from visus.training.runs import RunFolder
 FILE: Final = "calibration.json"
 
 
-def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: str, smoothing: float = 0.0) -> TemperatureFit:
+def write_calibration(
+    folder: RunFolder,
+    logits: Tensor,
+    labels: Tensor,
+    tta: str,
+    smoothing: float = 0.0,
+    out_of_fold: tuple[Tensor, Tensor] | None = None,
+) -> TemperatureFit:
     """Fit a temperature on the logits of the validation split and save it in the run.
 
     Args:
@@ -26,8 +33,9 @@ def write_calibration(folder: RunFolder, logits: Tensor, labels: Tensor, tta: st
         labels: (samples,) class indices.
         tta: the test-time augmentation of these logits.
         smoothing: label smoothing of the training.
+        out_of_fold: logits and labels of the training samples, out of fold, for a small validation split; None for none.
     """
-    found = choose_temperature(logits, labels, "val", smoothing)
+    found = choose_temperature(logits, labels, "val", smoothing, out_of_fold=out_of_fold)
     belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}
     folder.write_json(FILE, found.to_json() | {"belongs_to": belongs_to})
     return found

@@ -17,7 +17,14 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import DataError, UsageError
 from visus.evaluation.scores import wilson_interval
-from visus.examine.mistake_report import ConfusedPair, MistakeReport, ShownSample, SimilarSample, drawn_places
+from visus.examine.mistake_report import (
+    ConfusedPair,
+    MistakeReport,
+    ShownSample,
+    SimilarSample,
+    TrainingLabels,
+    drawn_places,
+)
 from visus.examine.mistakes import (
     MAX_SHOWN,
     Suspect,
@@ -28,7 +35,9 @@ from visus.examine.mistakes import (
     suspicious_labels,
 )
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
-from visus.units import write_number_of, write_share
+from visus.training.runs import RunFolder
+from visus.units import split_name, write_number_of, write_share
+from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.saved import SavedRun, known_among, opened
 
 MAX_TRAINING: Final = 5000
@@ -39,6 +48,11 @@ _MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
 _LEARNED = "The network was trained on these samples: it has memorized many wrong labels, so the list has only a few of them. Use held-out samples instead."
+_LEARNED_BUT_EXAMINED = (
+    "The network was trained on these samples and has memorized many wrong labels; the labels that may be wrong are found "
+    "out-of-fold."
+)
+_INFORMED = "The weights that the training started from may have been trained on these samples: then the list has only some of the wrong labels."
 _CHOSE = "These samples were also used to select the weights."
 
 
@@ -95,7 +109,8 @@ def named_mistakes(
         chosen, own = float(probabilities[place, answer]), float(probabilities[place, label])
         return ShownSample(part.names[place], place, names[label], names[answer], chosen, own)
 
-    poor = "" if part.name == "train" else _too_poor(network, part, places.num_wrong, len(suspects))
+    noun = network.preprocessing.noun
+    poor = "" if part.name == "train" else _too_poor(part.labels, noun, places.num_wrong, len(suspects))
     if poor:
         suspects = ()
     confident = places.confident_wrong
@@ -107,7 +122,7 @@ def named_mistakes(
     notes += [poor] if poor else []
     found = MistakeReport(
         split=split or part.name,
-        noun=network.preprocessing.noun,
+        noun=noun,
         num_samples=len(part),
         num_wrong=places.num_wrong,
         confident_wrong=tuple(map(shown, confident)),
@@ -129,18 +144,17 @@ def named_mistakes(
     )
 
 
-def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspects: int) -> str:
+def _too_poor(labels: np.ndarray[tuple[int], np.dtype[np.int64]], noun: str, num_wrong: int, num_suspects: int) -> str:
     """Why a network is too inaccurate to judge labels; empty if it is not.
 
     It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
     quarter of all labels.
     """
-    num_samples = len(part)
+    num_samples = len(labels)
     low, _ = wilson_interval(num_samples - num_wrong, num_samples)
-    guess = int(np.bincount(part.labels).max()) / num_samples
+    guess = int(np.bincount(labels).max()) / num_samples
     if not num_suspects or (low > guess and num_suspects <= _MAX_SUSPECT * num_samples):
         return ""
-    noun = network.preprocessing.noun
     right = f"it predicts the label of {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)}"
     why = (
         f"and would suspect {num_suspects:,} labels, more than a quarter"
@@ -148,6 +162,51 @@ def _too_poor(network: AnsweringNetwork, part: Part, num_wrong: int, num_suspect
         else f"which does not show that it beats always guessing one class ({write_share(guess)})"
     )
     return f"Labels that may be wrong are not listed, since this network is too inaccurate to judge them: {right}, {why}."
+
+
+def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: int = MAX_SHOWN) -> TrainingLabels | None:
+    """The possible label errors of a run's training set, by its out-of-fold predictions; None if it has none for these samples.
+
+    Args:
+        run: the run.
+        training: the training samples of its own data.
+        fingerprint: fingerprint of the data, which shows whether it is the run's own.
+        limit: maximum number of samples.
+
+    Raises:
+        RunError: a file of the run is damaged.
+    """
+    folder, noun = RunFolder.open(run.folder), run.preprocessing.noun
+    kept = read_out_of_fold(folder)
+    if kept is None or fingerprint != folder.read_json("data.json")["fingerprint"] or len(kept.labels) != len(training):
+        return None
+    probabilities = torch.softmax(kept.logits.double(), 1)
+    suspects = suspicious_labels(probabilities, kept.labels)
+    num_wrong = int((kept.logits.argmax(1) != kept.labels).sum())
+    poor = _too_poor(training.labels, noun, num_wrong, len(suspects))
+    if poor:
+        return TrainingLabels(len(training), num_wrong, (), 0, reason=poor)
+    shown = tuple(_suspected(training, run.classes, each) for each in suspects[:limit])
+    return TrainingLabels(len(training), num_wrong, shown, len(suspects), () if kept.network else (_INFORMED,))
+
+
+def unexamined_labels(run: SavedRun, data: Data, split: str) -> str:
+    """A sentence that only the samples of a split were examined for label errors, and how to examine the training set."""
+    training = data.split("train")
+    if split == "train" or not len(training):
+        return ""
+    plan, ways = run.preprocessing, []
+    split_seed = RunFolder.open(run.folder).read_json("data.json").get("split_seed")
+    if split_seed is not None:
+        ways.append(f"train on another split (--split-seed {split_seed + 1}) and list the mistakes of that run")
+    if plan.channels == 3 and plan.dtype == "uint8" and len(plan.size) == 2:
+        ways.append("train from pretrained weights (--pretrained --epochs 0), which examines all of them")
+    how = ", or ".join(ways) or "list those that the network did not memorize (--split train)"
+    name = split_name(split)
+    return (
+        f"Only the {write_number_of(len(data.split(split)), f'{name} {data.noun}')} were examined for wrong labels. For the "
+        f"{write_number_of(len(training), f'training {data.noun}')}, {how}."
+    )
 
 
 def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> ShownSample:
@@ -227,10 +286,31 @@ def find_run_mistakes(
     if known is not None and known[0].any() and chosen != "train":
         many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"
         notes = [f"{many} were in the training set: the network has memorized many of their labels.", *notes]
+    found = replace(found, notes=(*found.notes, *notes, *unknown))
+    if not samples.is_whole:
+        found = with_training_labels(run, samples, chosen, found, limit)
     places = drawn_places(found)
     rows = part.rows(np.array(places, dtype=np.int64)).numpy()
-    pixels = dict(zip(places, rows, strict=True))
-    return replace(found, notes=(*found.notes, *notes, *unknown), pixels=pixels)
+    return replace(found, pixels=dict(zip(places, rows, strict=True)))
+
+
+def with_training_labels(run: SavedRun, data: Data, split: str, found: MistakeReport, limit: int) -> MistakeReport:
+    """The same with the possible label errors of the training set, or with a sentence on why it was not examined.
+
+    Args:
+        run: the run.
+        data: its own data.
+        split: the split of ``found``.
+        found: the mistakes on that split; of the training set, the out-of-fold predictions replace its list of possible label errors.
+        limit: maximum number of samples.
+    """
+    training = training_labels_of(run, data.split("train"), data.fingerprint, limit)
+    if training is None:
+        return replace(found, unexamined=unexamined_labels(run, data, split))
+    if split == "train":
+        notes = tuple(_LEARNED_BUT_EXAMINED if note == _LEARNED else note for note in found.notes)
+        found = replace(found, suspicious=training.suspicious, num_suspicious=training.num_suspicious, notes=notes)
+    return replace(found, training_labels=training)
 
 
 def _training_samples(

@@ -135,7 +135,8 @@ class Run(SavedRun):
         """The predictions to review: the most confident wrong ones, the least confident correct ones, confusions, and labels
         that may be wrong.
 
-        Each is listed with the training samples of the most similar features; at most 5,000 are compared.
+        Each is listed with the training samples of the most similar features; at most 5,000 are compared. The result's ``training_labels``
+        has labels of the training set that may be wrong, by the cross-validated predictions of the head, if the run started from trained weights and the data is its own.
 
         Args:
             data: other data; default: the run's own data with its original split.

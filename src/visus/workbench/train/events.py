@@ -8,6 +8,7 @@ from pathlib import Path
 
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
+from visus.examine.mistake_report import TrainingLabels
 from visus.networks.machine import Machine
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
@@ -102,9 +103,10 @@ class Prepared(_Plan):
 
 @dataclass(frozen=True)
 class Scored:
-    """The trained network was scored; the last event of a training."""
+    """The trained network was scored; the last event of a training. ``training_labels``: the possible label errors of the training set, if known."""
 
     run: Run
     scores: Scores
     warnings: tuple[str, ...] = ()
+    training_labels: TrainingLabels | None = None
     times: CommandTimes | None = None

@@ -34,6 +34,7 @@ from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
 from visus.training.resolve import FINE_TUNING_BATCH, StartFacts
 from visus.training.selection import SampleResults, is_more_often_right
+from visus.workbench.runs.out_of_fold import OutOfFold, network_digest
 from visus.workbench.train.preparing import class_weights
 from visus.workbench.train.starts import Start
 
@@ -52,11 +53,13 @@ class StartProbe:
         facts: facts that determine the recipe.
         start: the start, with the accuracy of its head.
         seconds: duration of the probe.
+        out_of_fold: the cross-validated predictions for the training samples; None if no head was fitted on all of them.
     """
 
     facts: StartFacts
     start: Start
     seconds: float
+    out_of_fold: OutOfFold | None = None
 
 
 def probe(
@@ -123,6 +126,9 @@ def probe(
             len(validation),
         )
     start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
+    # Weights with a head for these classes may have been trained on these samples: out of fold, they are still too confident.
+    digest = network_digest(module) if start.left_new else ""
+    out_of_fold = OutOfFold(judged.logits, labels, digest) if len(fitted_on) == len(training) else None
     seconds = time.perf_counter() - began
     in_time = math.inf
     if math.isfinite(left_s) and recipe.epochs != 0:
@@ -131,7 +137,7 @@ def probe(
     facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
     used = (len(fitted_on), len(training), _next_step(recipe, facts))
     monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own, *used))
-    return StartProbe(facts, start, seconds)
+    return StartProbe(facts, start, seconds, out_of_fold)
 
 
 def _affordable(num_training: int, views: int, num_affordable: float, seed: int) -> tuple[int, npt.NDArray[np.int64]]:

@@ -30,6 +30,7 @@ from visus.units import write_number_of
 from visus.workbench.module_checks import try_training
 from visus.workbench.modules import BuiltNetwork, Network, make_network
 from visus.workbench.running_command import running_command
+from visus.workbench.runs.out_of_fold import OutOfFold, write_out_of_fold
 from visus.workbench.runs.own_command import own_command
 from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
@@ -164,6 +165,7 @@ def _prepare_new(
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
     initial = known_weights(network, made.module, data, asked.weights, backbone)
     start = None if initial is None else begin(made.module, initial, data.classes)
+    out_of_fold: OutOfFold | None = None
     if initial is not None and backbone is None:
         data, made = _scaled_as(initial, data, made)
     told = choice.note if choice is not None and not isinstance(asked.data, Data) else ""
@@ -175,7 +177,9 @@ def _prepare_new(
         times.mark("preparation")
         left_s = math.inf if given.time_limit_s is None else limit.left(ending_s(data, made))
         is_mirrored = recipe.flip != "none"
-        start, facts = _probe(start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s)
+        start, facts, out_of_fold = _probe(
+            start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s
+        )
         recipe, note = resolved(given, data, made.module, mirrors, facts), facts.note
         times.mark("head")
     refuse_too_many(group, recipe, machine)
@@ -191,6 +195,7 @@ def _prepare_new(
     folder = new_run(group, output, name or data.short_name, metadata(data, made))
     write_start(folder, data, made, recipe, machine)
     if start is not None:
+        write_out_of_fold(folder, out_of_fold)
         folder.write_json("start.json", start.to_json())
     if mirrors is not None:
         write_mirroring(folder, mirrors, data.noun)
@@ -229,17 +234,22 @@ def _probe(
     *,
     is_mirrored: bool,
     left_s: float,
-) -> tuple[Start, StartFacts]:
-    """Fit the head of a pretrained network, and decide which other layers are trained; the first process decides for all."""
+) -> tuple[Start, StartFacts, OutOfFold | None]:
+    """Fit the head of a pretrained network, and decide which other layers are trained; the first process decides for all.
+
+    Only the first process has the out-of-fold predictions.
+    """
     module = made.module.to(machine.device)
+    out_of_fold: OutOfFold | None = None
     with torch.random.fork_rng(devices=[]), group.all_local_threads():
         if group.is_first:
             found = probe(module, start, data, given, machine, monitor, is_mirrored=is_mirrored, left_s=left_s)
+            out_of_fold = found.out_of_fold
             decided = json.dumps([found.start.to_json(), dataclasses.asdict(found.facts)])
         else:
             decided = ""
     stored, facts = json.loads(group.broadcast_text(decided))
-    return Start.from_json(stored), StartFacts(**facts)
+    return Start.from_json(stored), StartFacts(**facts), out_of_fold
 
 
 def resume(
