@@ -40,6 +40,14 @@ def _one_torch_thread() -> None:
         torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def _progress_is_shown() -> None:
+    """Progress in Python is shown, whatever a command in an earlier test has set."""
+    live_line = sys.modules.get("visus.workbench.live_line")
+    if live_line is not None:
+        live_line.speaks.set(True)
+
+
 @pytest.fixture
 def light_pages(monkeypatch: pytest.MonkeyPatch) -> None:
     """Trainings without the parts of their end that take most of the time of a tiny one: maps of what an answer rests on, and drawn images.

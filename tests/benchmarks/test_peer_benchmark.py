@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from visus.networks import pretrained
 @pytest.fixture
 def all_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if every peer were installed."""
-    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: ModuleSpec(name, None))
 
 
 @pytest.fixture
@@ -278,7 +279,7 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
 def test_the_command_prints_a_row_for_each_and_names_what_is_left_out(
     peer_benchmark: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: None if name == "keras" else object())
+    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: None if name == "keras" else ModuleSpec(name, None))
     answer = peer_benchmark(
         photos, "--target", 0.9, "--with", "pytorch,keras", "--seeds", "0,1", "--threads", 1, "-o", tmp_path
     )

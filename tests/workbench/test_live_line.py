@@ -29,14 +29,6 @@ RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.01, precision="float32",
 ERASE = "\r\x1b[2K"
 
 
-@pytest.fixture(autouse=True)
-def spoken() -> Any:
-    """Whatever a command in an earlier test has set."""
-    token = live_line.speaks.set(True)
-    yield
-    live_line.speaks.reset(token)
-
-
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """60 uint8 images of 3 x 8 x 8 of three brightnesses, and their labels."""
