@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from docs.generators.commands import commands
+from tests.commands import Call
 from tests.docs.page_blocks import Block, blocks_of, first_difference, run_doctests, run_page, trains
+from tests.documents import shell_lines, visus_calls
 
 from visus.pages.report.page import SECTIONS
 
@@ -30,6 +32,17 @@ SHORT = {"Ankle boot": "boot", "Bag": "bag", "T-shirt/top": "shirt"}
 def blocks(page: str) -> list[Block]:
     """The fences of a page of ``docs``."""
     return blocks_of((DOCS / page).read_text("utf-8"))
+
+
+def quoted_accounts(page: str) -> list[tuple[list[str], str]]:
+    """(arguments, what the page quotes) of each fence that is one call of visus and needs neither data nor a run."""
+    found = []
+    for block in blocks(page):
+        lines = shell_lines(block.language, block.content) if block.language == "sh" else []
+        calls = [call for line in lines for call in visus_calls(line)]
+        if block.printed and len(lines) == len(calls) == 1 and calls[0][0] in {"summary", "diff", "solve"}:
+            found.append((calls[0], block.printed))
+    return found
 
 
 def write_photos(folder: Path, *, counts: Sequence[int] = (60, 60, 60), num_swapped: int = 0) -> None:
@@ -102,6 +115,14 @@ NEEDS = dict.fromkeys(("how-to/few-photos.md", "how-to/wrong-labels.md"), "effic
 @pytest.mark.parametrize("page", [page for page in PAGES if any(block.language == "pycon" for block in blocks(page))])
 def test_arithmetic_is_what_visus_computes(page: str) -> None:
     assert run_doctests(blocks(page), page) == ""
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if quoted_accounts(page)])
+def test_quoted_accounts_are_what_visus_prints(page: str, visus_command: Call) -> None:
+    for arguments, quoted in quoted_accounts(page):
+        answer = visus_command(*arguments)
+        assert answer.code == 0, answer.err
+        assert first_difference(quoted, answer.out) is None, " ".join(arguments)
 
 
 @pytest.mark.parametrize("page", PAGES)

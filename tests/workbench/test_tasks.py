@@ -59,6 +59,7 @@ def test_the_same_network_returns_the_samples_back(learned: Path) -> None:
     assert history[-1]["explained"] > max(0, history[0]["explained"])
     page = found.page.read_text()
     assert page.count("data:image/png;base64,") == 4
+    assert "CKA with the run" in page
     assert json.loads(found.page.with_suffix(".json").read_text())["others"][0]["filters"]["mean_cosine"] == pytest.approx(
         facts.others[0].matching.mean
     )
@@ -77,6 +78,8 @@ def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: 
     assert told.code == 0
     assert "same labels from another start" not in told.out
     assert told.out.rstrip().splitlines()[-1].startswith("page: ")
+    for text in ("conv1, CKA", "CKA: centered kernel alignment of the layers' outputs for "):
+        assert text in told.out
 
 
 def test_mistakes_are_reported(learned: Path, visus_command: Call, tmp_path: Path) -> None:

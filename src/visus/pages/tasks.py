@@ -172,11 +172,11 @@ def _layers(facts: TaskFacts) -> Section:
     rows.append(table_row(f"mean of {len(shared)}", map(_cka, means)))
     words = (
         f"Similarity of the outputs of each layer for {facts.num_samples:,} held-out {facts.noun}s: 1 where they are equal up to rotation and "
-        "scale, about 0 where they are unrelated (centered kernel alignment, Kornblith et al. 2019, with the unbiased estimator). A dash marks "
+        "scale, about 0 where they are unrelated (CKA, centered kernel alignment, Kornblith et al. 2019, with the unbiased estimator). A dash marks "
         "layers that were not trained in this network."
     )
     columns = ["Layer", *(other.name for other in facts.others)]
-    return Section("All layers", paragraphs([words]) + table("Centered kernel alignment with the run", columns, rows))
+    return Section("All layers", paragraphs([words]) + table("CKA with the run", columns, rows))
 
 
 def _cka(value: float | None) -> str:

@@ -84,7 +84,7 @@ class TaskComparison(Described):
                 f"{facts.name}: {facts.result}",
                 *(f"{other.name}: {other.result}" for other in facts.others if other.result),
                 *facts.sentences(),
-                f"alignment: centered kernel alignment of the layers' outputs for {write_number_of(facts.num_samples, facts.noun)}, 0 to 1",
+                f"CKA: centered kernel alignment of the layers' outputs for {write_number_of(facts.num_samples, facts.noun)}, 0 to 1",
                 f"page: {self.page}",
             )
         )
@@ -95,7 +95,7 @@ class TaskComparison(Described):
         by_path = [{layer.path: layer.cka for layer in other.layers} for other in facts.others]
         for layer in max((other.layers for other in facts.others), key=len):
             cells = [each.get(layer.path) for each in by_path]
-            rows.append((f"{layer.path}, alignment", *("" if cell is None else f"{cell:.2f}" for cell in cells)))
+            rows.append((f"{layer.path}, CKA", *("" if cell is None else f"{cell:.2f}" for cell in cells)))
         headings = ("similarity to the run", *(other.name for other in facts.others))
         return Table(tuple(rows), headings, tuple(range(1, len(headings))))
 
