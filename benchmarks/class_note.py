@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import visus
-from visus.design import account, parse
+from visus.design import Account, account, parse
 from visus.design.mlp_equivalents import perceptron_twins
 from visus.errors import DesignError, GeometryError
 from visus.evaluation.shifts import measure_shifts
@@ -142,30 +142,57 @@ DENSE = {
 """The dense layers beside a convolution, by the kind of twin."""
 
 
+BATCH_SIZE = 64
+"""Images of a training step whose memory is computed."""
+
+
+def _mebibytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MiB"
+
+
+def _costs(made: Account) -> list[str]:
+    """Parameters, multiply-adds and memory of a training step."""
+    return [f"{made.num_parameters:,}", write_count(made.macs), _mebibytes(made.bytes_training(BATCH_SIZE))]
+
+
 def dense_layers_take_memory(bench: Bench) -> Claim:
-    """One convolution beside dense layers, in parameters and multiply-adds."""
+    """One convolution beside dense layers, in parameters, multiply-adds and memory."""
     design, shape = parse("conv(64, 3, padding=1)"), (3, 224, 224)
     own = account(design, shape, 1000)
     twins = perceptron_twins(design, shape, 1000)
-    rows = [["3 x 3 convolution to 64 maps", f"{own.num_parameters:,}", write_count(own.macs), "64 x 224 x 224"]]
+    rows = [["3 x 3 convolution to 64 maps", *_costs(own), "64 x 224 x 224"]]
     for twin in twins[1:]:
         made = account(twin.design, shape, 1000)
         width = made.rows[-1].output_shape
         outputs = " x ".join(f"{length:,}" for length in width)
-        rows.append([f"dense, {DENSE[twin.kind]}", f"{made.num_parameters:,}", write_count(made.macs), outputs])
+        rows.append([f"dense, {DENSE[twin.kind]}", *_costs(made), outputs])
     dense, full = (account(twin.design, shape, 1000) for twin in twins[1:3])
-    figures = {"convolution": [own.num_parameters, own.macs], "dense": [dense.num_parameters, dense.macs]}
+    one_copy = 4 * BATCH_SIZE * int(np.prod(own.rows[-1].output_shape))
+    figures = {
+        name: [made.num_parameters, made.macs, made.bytes_training(BATCH_SIZE)]
+        for name, made in (("convolution", own), ("dense", dense))
+    }
     said = [
         "A perceptron consists of *dense* layers: each output has a weight of its own for each pixel. In a convolution, each output channel has one small kernel "
-        "instead, which is used at every position. One convolution on an image of 3 x 224 x 224, and three dense layers to compare it with:",
-        table(["layer", "parameters", "multiply-adds", "outputs"], rows),
+        "instead, which is used at every position. One convolution on an image of 3 x 224 x 224, and three dense layers to compare it with. The memory is that of "
+        f"a training step with {BATCH_SIZE} images, as `visus summary` computes it:",
+        table(["layer", "parameters", "multiply-adds", "memory of a training step", "outputs"], rows),
+        f"Memory is not weights alone: a training step also holds *activations*, the outputs of the layers, and their gradients. One copy of the convolution's maps "
+        f"for {BATCH_SIZE} images takes {_mebibytes(one_copy)}, and the step holds several. So it takes {_mebibytes(own.bytes_training(BATCH_SIZE))}, "
+        f"{own.bytes_training(BATCH_SIZE) / dense.bytes_training(BATCH_SIZE):.0f} times the {_mebibytes(dense.bytes_training(BATCH_SIZE))} of the dense layer "
+        "with 64 outputs, whose memory is mostly its weights, their gradients and the state of the optimizer.",
         f"With 64 outputs, the dense layer has {dense.num_parameters / own.num_parameters:,.0f} times the weights of the convolution. But the convolution needs "
         f"{own.macs / dense.macs:.1f} times the multiply-adds: it uses its few weights at each of 50,176 positions, and returns 64 whole maps instead of 64 "
         f"numbers. A dense layer that returned as many numbers as these maps hold would need {write_count(full.num_parameters)} weights.",
     ]
     return Claim(
         "A multilayer perceptron on images takes too much memory; a convolution needs little.",
-        "True for the weights. The arithmetic of a convolution is not little: it uses each weight at every position.",
+        verdict(
+            own.num_parameters < dense.num_parameters and own.bytes_training(BATCH_SIZE) > dense.bytes_training(BATCH_SIZE),
+            "True for the weights; false for the activations. The arithmetic of a convolution is not little either: it uses each weight at every "
+            "position.",
+            "Partly true: see the figures below.",
+        ),
         said,
         figures,
     )
@@ -243,6 +270,16 @@ def convolutions_see_translations(bench: Bench) -> Claim:
 
     samples = torch.randn(16, 3, 32, 32, dtype=torch.float64)
     rows, figures = [], {}
+
+    def measure(name: str, module: nn.Module, images: torch.Tensor) -> None:
+        still = module(images)
+        changes = [
+            float(((module(images.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
+            for shift in (4, 1)
+        ]
+        figures[name] = changes
+        rows.append([name, f"{images.shape[-1]} px", f"{changes[0]:.1e}", f"{changes[1]:.1e}"])
+
     networks = (
         ("circular padding, global mean", stack("circular", Mean())),
         ("zero padding, global mean", stack("zeros", Mean())),
@@ -250,14 +287,9 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     )
     with torch.no_grad():
         for name, module in networks:
-            still = module(samples)
-            changes = [
-                float(((module(samples.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
-                for shift in (4, 1)
-            ]
-            figures[name] = changes
-            rows.append([name, f"{changes[0]:.1e}", f"{changes[1]:.1e}"])
-    names = list(figures)
+            measure(name, module, samples)
+        measure(f"{networks[0][0]}, a side that 4 does not divide", networks[0][1], samples[..., :30, :30])
+    exact, *others = figures.values()
     run = bench.run("fashion", bench.fashion, NETWORK)
     flat = bench.run("fashion-flat", bench.fashion, FLAT)
     trained = []
@@ -276,18 +308,16 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     return Claim(
         "A convolutional network is translation invariant.",
         verdict(
-            figures["circular padding, global mean"][0]
-            < 1e-12
-            < 1e-3
-            < min(min(each) for each in (figures[names[1]], figures[names[2]])),
-            "True up to rounding only for circular shifts by a multiple of its stride, with circular padding and global pooling. Zero padding, "
-            "smaller shifts and flattening each break it.",
+            exact[0] < 1e-12 < 1e-3 < min(min(each) for each in others),
+            "True up to rounding only for circular shifts by a multiple of its total stride, of images whose side is a multiple of it too, with circular "
+            "padding and global pooling. Other sides, other shifts, zero padding and flattening each break it.",
             "The figures below do not confirm it.",
         ),
         [
-            "New networks of three convolutions and two poolings (stride 4 px) in float64; relative change of the ten outputs when random "
+            "New networks of three convolutions and two poolings (total stride 4 px) in float64; relative change of the ten outputs when random "
             "images are rolled:",
-            table(["network", "shift by the stride, 4 px", "shift by 1 px"], rows),
+            table(["network", "side of the image", "shift by the stride, 4 px", "shift by 1 px"], rows),
+            "The side of the image counts, since a pooling of 2 drops the last row and column of an odd map: 30 px become 15, and then 7.",
             "Trained networks, held-out images of Fashion-MNIST shifted by up to 3 px, padded with zeros:",
             table(["network", "accuracy", "two shifts agree", "logits change by"], trained),
         ],
@@ -416,7 +446,7 @@ def kernels_have_their_size(bench: Bench) -> Claim:
             "Does not hold.",
         ),
         [
-            "One design on a signal, an image and a volume:",
+            f"One design on a signal, an image and a volume, `{text}`:",
             table(["input", "parameters counted", "built in PyTorch", "second convolution", "multiply-adds"], rows),
         ],
         figures,
@@ -463,11 +493,11 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
         shifts = measure_shifts(run.module, samples, (2, 2), "roll", device=run.machine.device)
         figures[kind] = {
             "accuracy": run.scores.accuracy, "consistency": shifts.consistency, "macs": costs.macs,
-            "bytes_training": costs.bytes_training(64), "field": last.fields[0].size,
+            "bytes_training": costs.bytes_training(BATCH_SIZE), "field": last.fields[0].size,
         }  # fmt: skip
         rows.append([
             kind, write_share(run.scores.accuracy), write_share(shifts.consistency), write_count(costs.macs),
-            f"{costs.bytes_training(64) / 2**20:.0f} MiB", f"{last.fields[0].size} px",
+            _mebibytes(costs.bytes_training(BATCH_SIZE)), f"{last.fields[0].size} px",
         ])  # fmt: skip
     return Claim(
         "Pooling takes the maximum or the mean of each window, and makes the maps smaller.",
@@ -479,8 +509,12 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
         ),
         [
             f"Two convolutions on the images that come with visus, {write_number_of(bench.epochs, 'epoch')}, one seed (differences below 2 points are not significant); "
-            "circular shifts by up to 2 px:",
-            table(["pooling", "accuracy", "two shifts agree", "multiply-adds", "a step of 64", "receptive field"], rows),
+            f"circular shifts by up to 2 px; memory of a training step with {BATCH_SIZE} images. The design with `maximum`:",
+            f"```text\n{kinds['maximum']}\n```",
+            "`mean` has `avgpool(2)` in place of `maxpool(2)`, `stride 2` has `stride=2` in both convolutions instead, and `no pooling` has neither.",
+            table(
+                ["pooling", "accuracy", "two shifts agree", "multiply-adds", "memory of a training step", "receptive field"], rows
+            ),
         ],
         figures,
     )
@@ -498,7 +532,7 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
         f"network {gap}. The *expected calibration error*, the mean distance between confidence and accuracy over 15 bins of similar confidence, is "
         f"{100 * scores.calibration_error:.1f} points. The cause is label smoothing in the recipe: it trains the network never to be quite sure.",
         "visus corrects this after the training: it inverts the smoothing, and divides the logits by one number, the temperature, each where the validation set "
-        "shows that it helps. The report shows the error before and after.",
+        "shows that it helps. Both keep the order of the classes, so they change the confidence and no answer. The report shows the error before and after.",
         "The network of this page ends with global pooling and one linear layer. Flatten and several dense layers are the older form.",
     ]
     return Claim(
@@ -508,6 +542,12 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
         figures,
         "[Calibration](concepts/calibration.md)",
     )
+
+
+def _growth(channels: list[int]) -> str:
+    """The first number of channels, the largest, and the last where it is smaller."""
+    largest = max(channels)
+    return f"{channels[0]} to {largest}" + (f", then {channels[-1]}" if channels[-1] < largest else "")
 
 
 def stacks_narrow_and_deepen(bench: Bench) -> Claim:
@@ -524,12 +564,13 @@ def stacks_narrow_and_deepen(bench: Bench) -> Claim:
         weights = sum(row.num_parameters for row in first) / costs.num_parameters
         figures[family] = {"macs_in_first_quarter": share, "parameters_in_first_quarter": weights}
         rows.append([
-            family, ", ".join(map(str, kernels)), f"{convolutions[0].output_shape[0]} to {convolutions[-1].output_shape[0]}",
+            family, ", ".join(map(str, kernels)), _growth([row.output_shape[0] for row in convolutions]),
             f"{convolutions[0].output_shape[1]} to {convolutions[-1].output_shape[1]}", write_share(share), write_share(weights),
         ])  # fmt: skip
     return Claim(
         "In a stack kernels shrink and channels grow.",
-        "True for AlexNet; since VGG, kernels are small from the start. The maps shrink while the channels grow.",
+        "Partly true. Kernels shrink in AlexNet; since VGG, they are small from the start. Channels grow while the maps shrink, but in AlexNet they grow to "
+        "384 and then fall to 256.",
         [
             "On images of 224 x 224 (the last columns: the fraction that the first quarter of the convolutions has):",
             table(["network", "kernels", "channels", "side of the map", "multiply-adds", "parameters"], rows),
@@ -556,7 +597,7 @@ def _far_marks(folder: Path, apart: int = 12, num_samples: int = 3000) -> Path:
 
 
 def fields_decide_what_is_seen(bench: Bench) -> Claim:
-    """Networks of equal design but for dilation, on images that only a field beyond 12 px can tell apart."""
+    """Networks of equal design but for dilation, on images whose two marks together span 15 px."""
     data = _far_marks(bench.work)
     rows, figures = [], {}
     for depth, dilation in ((2, 1), (4, 1), (4, 2), (6, 2)):
@@ -591,7 +632,7 @@ def fields_decide_what_is_seen(bench: Bench) -> Claim:
             "Partly true: see the figures below.",
         ),
         [
-            "Images of 32 x 32 with two small marks whose outer ends are 15 px apart. The class says whether they point in the same direction, so "
+            "Images of 32 x 32 with two small marks that together span 15 px. The class says whether they point in the same direction, so "
             "neither mark is enough alone. Convolutions, global mean, linear; 20 epochs:",
             table(
                 ["network", "dilation from the second on", "receptive field", "parameters", "accuracy (95 % interval)"], rows
