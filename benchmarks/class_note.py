@@ -277,7 +277,7 @@ def convolutions_see_translations(bench: Bench) -> Claim:
             float(((module(images.roll((shift, shift), (2, 3))) - still).norm(dim=1) / still.norm(dim=1)).mean())
             for shift in (4, 1)
         ]
-        figures[name] = changes
+        figures[f"{name}, {images.shape[-1]} px"] = changes
         rows.append([name, f"{images.shape[-1]} px", f"{changes[0]:.1e}", f"{changes[1]:.1e}"])
 
     networks = (
@@ -288,7 +288,7 @@ def convolutions_see_translations(bench: Bench) -> Claim:
     with torch.no_grad():
         for name, module in networks:
             measure(name, module, samples)
-        measure(f"{networks[0][0]}, a side that 4 does not divide", networks[0][1], samples[..., :30, :30])
+        measure(*networks[0], samples[..., :30, :30])
     exact, *others = figures.values()
     run = bench.run("fashion", bench.fashion, NETWORK)
     flat = bench.run("fashion-flat", bench.fashion, FLAT)
@@ -461,15 +461,21 @@ def relu_makes_zeros(bench: Bench) -> Claim:
     rows, figures = [], {}
     for layer in seen.layers:
         if isinstance(run.module.get_submodule(layer.path), nn.ReLU):
-            zeros = float(np.mean(layer.zero_share))
-            figures[layer.path] = {"zero_share": zeros, "dead": list(layer.dead), "sparse": list(layer.sparse)}
-            rows.append([layer.path, f"{layer.shape[0]}", write_share(zeros), str(len(layer.dead)), str(len(layer.sparse))])
+            shares = [float(value) for value in (np.mean(layer.zero_share), min(layer.zero_share), max(layer.zero_share))]
+            figures[layer.path] = {
+                **dict(zip(("zero_share", "lowest", "highest"), shares, strict=True)),
+                "dead": list(layer.dead), "sparse": list(layer.sparse),
+            }  # fmt: skip
+            rows.append([
+                layer.path, f"{layer.shape[0]}", *map(write_share, shares), str(len(layer.dead)), str(len(layer.sparse)),
+            ])  # fmt: skip
     return Claim(
         "ReLU passes positive values and sets the rest to zero.",
-        "True; so a large part of every map is zero.",
+        "True; so a part of every map is zero. How large a part depends on the layer and on the filter.",
         [
-            "500 held-out images of Fashion-MNIST; a dead filter was never above 0, a sparse one is 0 at 95 % of its positions:",
-            table(["layer", "filters", "units at 0", "dead", "sparse"], rows),
+            "500 held-out images of Fashion-MNIST. The lowest and the highest are single filters; a dead filter was never above 0, a sparse one is 0 at 95 % of "
+            "its positions:",
+            table(["layer", "filters", "units at 0", "lowest", "highest", "dead", "sparse"], rows),
         ],
         figures,
     )
@@ -513,7 +519,8 @@ def pooling_makes_maps_small(bench: Bench) -> Claim:
             f"```text\n{kinds['maximum']}\n```",
             "`mean` has `avgpool(2)` in place of `maxpool(2)`, `stride 2` has `stride=2` in both convolutions instead, and `no pooling` has neither.",
             table(
-                ["pooling", "accuracy", "two shifts agree", "multiply-adds", "memory of a training step", "receptive field"], rows
+                ["pooling", "accuracy", "two shifts agree", "multiply-adds", "memory of a training step", "receptive field"],
+                rows,
             ),
         ],
         figures,
@@ -532,7 +539,7 @@ def softmax_gives_probabilities(bench: Bench) -> Claim:
         f"network {gap}. The *expected calibration error*, the mean distance between confidence and accuracy over 15 bins of similar confidence, is "
         f"{100 * scores.calibration_error:.1f} points. The cause is label smoothing in the recipe: it trains the network never to be quite sure.",
         "visus corrects this after the training: it inverts the smoothing, and divides the logits by one number, the temperature, each where the validation set "
-        "shows that it helps. Both keep the order of the classes, so they change the confidence and no answer. The report shows the error before and after.",
+        "shows that it helps. Neither changes which class has the largest probability, so no answer changes. The report shows the error before and after.",
         "The network of this page ends with global pooling and one linear layer. Flatten and several dense layers are the older form.",
     ]
     return Claim(
