@@ -455,7 +455,7 @@ def kernels_have_their_size(bench: Bench) -> Claim:
 
 def relu_makes_zeros(bench: Bench) -> Claim:
     """Fraction of zeros behind each ReLU."""
-    run = bench.run("fashion", bench.fashion, NETWORK)
+    run = bench.run("sample", None, NETWORK)
     samples, _ = some_samples(run, run.open_data().split("test"), 500)
     seen = activations(run.module, samples)
     rows, figures = [], {}
@@ -473,8 +473,8 @@ def relu_makes_zeros(bench: Bench) -> Claim:
         "ReLU passes positive values and sets the rest to zero.",
         "True; so a part of every map is zero. How large a part depends on the layer and on the filter.",
         [
-            "500 held-out images of Fashion-MNIST. The lowest and the highest are single filters; a dead filter was never above 0, a sparse one is 0 at 95 % of "
-            "its positions:",
+            f"The network of this page after {write_number_of(bench.epochs, 'epoch')} on the images that come with visus, 500 held-out images. The lowest and the highest "
+            "are single filters; a dead filter was never above 0, a sparse one is 0 at 95 % of its positions:",
             table(["layer", "filters", "units at 0", "lowest", "highest", "dead", "sparse"], rows),
         ],
         figures,
