@@ -128,9 +128,7 @@ class StepCosts:
         return known[key]
 
 
-def measured(
-    work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer, until: float = math.inf
-) -> StepCost:
+def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer, until: float = math.inf) -> StepCost:
     """Measure the time of a step: the shortest of several repeats of each part, after a warm-up.
 
     With a deadline, a pass of a few samples comes first. Where it shows that whole batches would take too long, or once the deadline has passed, the
@@ -142,20 +140,21 @@ def measured(
     """
     module.train()
     num_samples, at = min(work.batch_size, MAX_SAMPLES), dict[float, float]()
+    smallest, *others = sorted(set(work.sides))
+    is_whole = True
     with float32_where_needed(module, work.machine.precision):
-        smallest = min(work.sides)
         if math.isfinite(until):
             few = min(_FEW, num_samples)
             at[smallest] = _shortest_s(_passes(work, module, few, smallest), work.machine, -math.inf) / few
-        if not at or time.perf_counter() + _PASSES * num_samples * at[smallest] < until:
-            at.clear()
-            if work.is_sped_up:
-                speed_up(module, _WholeBatchAutotuner(work.batch_size, until))
-            for side in sorted(set(work.sides)):
-                if not at or time.perf_counter() < until:
-                    passes = _passes(work, module, num_samples, side)
-                    at[side] = _shortest_s(passes, work.machine, until) / num_samples
-    is_rough = len(at) < len(set(work.sides)) or time.perf_counter() >= until
+        if work.is_sped_up:
+            speed_up(module, _WholeBatchAutotuner(work.batch_size, until))
+        for side in (smallest, *others):
+            if at and time.perf_counter() + _PASSES * num_samples * _at_side(side, at, work) >= until:
+                is_whole = False
+                break
+            passes = _passes(work, module, num_samples, side)
+            at[side] = _shortest_s(passes, work.machine, until) / num_samples
+    is_rough = not is_whole or time.perf_counter() >= until
     update_s = _shortest_s(optimizer.step, work.machine, until)
     return StepCost(tuple(_at_side(side, at, work) for side in work.sides), update_s, is_rough)
 

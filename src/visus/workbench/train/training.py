@@ -43,8 +43,8 @@ from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
-from visus.workbench.train.kernels_in_time import kernels_in_time
 from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
+from visus.workbench.train.kernels_in_time import kernels_in_time
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
