@@ -141,7 +141,7 @@ def test_the_phases_of_the_head_are_named_and_counted(photos: Path) -> None:
     data = visus.open_data(photos)
     machine = visus.networks.machine.choose("cpu", "float32")
     start = Start("new weights", None, "", ("linear1.weight",))
-    module, recipe = visus.network(DESIGN, data.input_shape, 2), Recipe(precision="float32", kernels="pytorch")
+    module, recipe = visus.network(DESIGN, data.input_shape, 2), Recipe(epochs=2, precision="float32", kernels="pytorch")
     probe(module, start, data, recipe, machine, Monitor(seen.append), is_mirrored=False, left_s=1000.0)
     stages = list(dict.fromkeys(event.stage for event in seen if isinstance(event, Progress)))
     assert stages == [
@@ -157,7 +157,7 @@ def test_the_time_of_the_head_holds_the_step_that_is_timed(photos: Path, slow: A
     slow(head_probe._Features, "step_s", 50.0)
     seen: list[Any] = []
     data = visus.open_data(photos)
-    module, recipe = visus.network(DESIGN, data.input_shape, 2), Recipe(precision="float32", kernels="pytorch")
+    module, recipe = visus.network(DESIGN, data.input_shape, 2), Recipe(epochs=2, precision="float32", kernels="pytorch")
     machine, start = visus.networks.machine.choose("cpu", "float32"), Start("new weights", None, "", ("linear1.weight",))
     probe(module, start, data, recipe, machine, Monitor(seen.append), is_mirrored=False, left_s=1000.0)
     (fitted,) = (event for event in seen if isinstance(event, HeadFitted))

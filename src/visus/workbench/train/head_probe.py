@@ -132,13 +132,13 @@ def probe(
     # Weights with a head for these classes may have been trained on these samples: out of fold, they are still too confident.
     digest = network_digest(module) if start.left_new else ""
     out_of_fold = OutOfFold(judged.logits, labels, digest) if len(fitted_on) == len(training) else None
-    in_time = math.inf
-    if math.isfinite(left_s) and recipe.epochs != 0:
+    facts = plan(recipe, accuracy, num_samples, len(validation), len(training))
+    if math.isfinite(left_s) and (facts.epochs if recipe.epochs is None else recipe.epochs) != 0:
         monitor.step("timing a step of fine-tuning", 0)
         reader.until = time.perf_counter() + TUNING_SHARE * max(0.0, began + left_s - time.perf_counter())
         step_s = reader.step_s(training, data.preprocessing, recipe.batch_size or FINE_TUNING_BATCH)
         in_time = max(0.0, left_s - (time.perf_counter() - began)) / step_s
-    facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
+        facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
     seconds = time.perf_counter() - began
     used = (len(fitted_on), len(training), _next_step(recipe, facts))
     monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own, *used))
