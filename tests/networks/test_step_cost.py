@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,35 @@ def test_convolutions_are_those_that_the_training_will_use(tmp_path: Path, monke
         optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
         measured(work(batch_size=2_000, machine=FAST, is_sped_up=is_sped_up, sides=(1.0,)), module, optimizer)
     assert [case.maps for case in cases] == [(2_000, 3, 12, 12)]
+
+
+def test_a_deadline_ends_a_measurement_with_estimates_that_are_not_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, late_s, seen = time.perf_counter, [0.0], list[int]()
+
+    class Slow(nn.Linear):
+        def forward(self, maps: torch.Tensor) -> torch.Tensor:
+            seen.append(len(maps))
+            late_s[0] += 0.1 * len(maps)
+            return super().forward(maps.mean((2, 3)))
+
+    def make() -> tuple[nn.Module, torch.optim.Optimizer]:
+        module = Slow(3, 2)
+        return module, torch.optim.SGD(module.parameters(), lr=0.1)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + late_s[0])
+    file, slow = tmp_path / "prices.json", work(batch_size=100)
+    # the few fit, then whole batches at the smaller size
+    for seconds, samples in ((20.0, [8, 8]), (32.0, [8, 8, 100, 100])):
+        seen.clear()
+        found = StepCosts(file).cost(slow, make, time.perf_counter() + seconds)
+        assert seen == samples
+        assert found.is_rough
+        assert found.sample_s == pytest.approx((0.1, 0.4), rel=0.2)  # the larger size has four times the values
+        assert not file.exists()
+    assert not StepCosts(file).cost(slow, make, time.perf_counter() + 1e4).is_rough
+    assert file.exists()
 
 
 def test_a_price_is_remembered_on_the_disk(tmp_path: Path) -> None:

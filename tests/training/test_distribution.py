@@ -292,7 +292,7 @@ def test_all_compute_by_the_first_ones_choices(
 def test_all_train_the_network_that_the_first_one_measured(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
+    def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer, until: float) -> StepCost:
         assert join_group().is_first
         assert work.batch_size == 8, "what one process has of a batch of 16"
         width = max(part.out_channels for part in module.modules() if isinstance(part, nn.Conv2d))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from visus.errors import RecipeError
+from visus.progress import Monitor, Progress
 from visus.training.frozen import freeze, keep_statistics
 from visus.training.heads import DECAYS, NUM_FOLDS, Head, cross_validate, fit_head, set_head
 
@@ -49,7 +50,10 @@ def test_a_head_answers_the_same_for_features_moved_and_scaled() -> None:
 
 def test_the_strongest_decay_within_a_standard_error_is_chosen() -> None:
     features, labels = samples()
-    judged = cross_validate(features[None], labels, 3)
+    told: list[Progress] = []
+    judged = cross_validate(features[None], labels, 3, monitor=Monitor(told.append))
+    assert [(event.done, event.total) for event in told] == [(done, 25) for done in range(26)]
+    assert {event.stage for event in told} == {"cross-validating the last layer"}
     losses = {decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none") for decay in DECAYS}
     best = min(losses.values(), key=lambda each: float(each.mean()))
     bound = float(best.mean() + best.std(correction=0) / math.sqrt(len(labels)))

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 import visus
 from visus.networks import weights
-from visus.progress import Monitor
-from visus.training.events import HeadFitted
+from visus.networks.fast.compiler import TOO_LATE
+from visus.progress import SILENT, Monitor, Progress
+from visus.training.distribution import ALONE
+from visus.training.events import HeadFitted, Pricing
 from visus.training.loop import Training
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.report.measures import LATE
 from visus.workbench.runs.saved import SavedRun
-from visus.workbench.train import head_probe, job, training
+from visus.workbench.train import head_probe, job, kernels_in_time, training
 from visus.workbench.train.command_times import CommandTimes
-from visus.workbench.train.events import Prepared, Scored
+from visus.workbench.train.events import Planned, Prepared, Scored
 from visus.workbench.train.head_probe import _affordable, probe
 from visus.workbench.train.starts import Start
+from visus.workbench.train.time_limit import TimeLimit
+from visus.workbench.train.width_search import SEARCH_SHARE
 
 DESIGN = "conv(4, 3), norm, relu, globalpool, linear(classes)"
 LIMIT_S = 100.0
@@ -70,6 +76,92 @@ def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: An
     assert list(scored.times.parts) == ["start and data", "preparation", "head", "training", "scoring", "report"]
     assert scored.times.whole_s == pytest.approx(time.perf_counter() - began, abs=3)
     assert scored.times.parts["head"] >= 8
+
+
+def test_a_slow_width_phase_is_stopped(tmp_path: Path, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each pass of a measured step takes 4 s of the clock: measuring one width would take minutes."""
+    for place in (training, job):
+        monkeypatch.setattr(place, "ending_s", lambda data, made: 10.0)
+    monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
+    labels = np.arange(200) % 2
+    images = np.random.default_rng(0).integers(0, 255, (200, 1, 12, 12), dtype=np.uint8)
+    np.savez(tmp_path / "squares.npz", x=images, y=labels)
+    slow(nn.Module, "zero_grad", 4.0)
+    slow(Training, "_take_step", 1.0)
+    seen: list[Any] = []
+    recipe = Recipe(epochs=500, batch_size=90, precision="float32", time_limit_s=LIMIT_S)
+    began = time.perf_counter()
+    run = visus.train(tmp_path / "squares.npz", recipe=recipe, output=tmp_path, progress=False, on_event=seen.append)
+    assert time.perf_counter() - began < LIMIT_S + 8
+    (scored,) = (event for event in seen if isinstance(event, Scored))
+    share_s = SEARCH_SHARE * (LIMIT_S - 10)
+    assert scored.times.parts["width"] < share_s + 4 + 2  # a pass that was begun is ended
+    assert scored.times.parts["training"] > 0.3 * LIMIT_S
+    (planned,) = (event for event in seen if isinstance(event, Planned))
+    assert planned.network.reason.endswith("(estimated, to save time).")
+    assert [event.network for event in seen if isinstance(event, Pricing)] == ["compact(scale=1)", "compact(scale=0.25)"]
+    assert json.loads((run.folder / "data.json").read_text())["network"] == "compact(scale=0.25)"
+
+
+@pytest.mark.parametrize(
+    ("limit_s", "precision", "kernels", "is_late", "allowed_s", "used"),
+    [
+        (60.0, "bfloat16", "auto", True, 0.0, "pytorch"),
+        (60.0, "bfloat16", "auto", False, 0.0, "auto"),  # compiled earlier
+        (400.0, "bfloat16", "auto", True, 200.0, "pytorch"),
+        (400.0, "bfloat16", "auto", False, 200.0, "auto"),
+        (400.0, "bfloat16", "pytorch", True, 0.0, "pytorch"),
+        (400.0, "float32", "auto", True, 0.0, "auto"),
+        (math.inf, "bfloat16", "auto", True, None, "auto"),
+    ],
+)
+def test_kernels_are_compiled_only_where_the_limit_leaves_time(
+    monkeypatch: pytest.MonkeyPatch,
+    limit_s: float,
+    precision: str,
+    kernels: str,
+    is_late: bool,
+    allowed_s: float | None,
+    used: str,
+) -> None:
+    allowed: list[float] = []
+    monkeypatch.setattr(kernels_in_time, "allow_compiling", allowed.append)
+    monkeypatch.setattr(kernels_in_time, "why_no_kernels", lambda: TOO_LATE if is_late else "")
+    limit, times = TimeLimit(limit_s, time.perf_counter()), CommandTimes()
+    given = Recipe(device="cpu", precision=precision, kernels=kernels)
+    found, warnings = kernels_in_time.kernels_in_time(given, limit, ALONE, SILENT, times)
+    assert found == given.replace(kernels=used)
+    assert allowed == ([] if allowed_s is None else [pytest.approx(allowed_s, abs=1)])
+    assert list(times.parts) == (["kernels"] if allowed_s else [])
+    assert [each[:36] for each in warnings] == (["the kernels of visus are not compiled"[:36]] if used != kernels else [])
+
+
+def test_the_phases_of_the_head_are_named_and_counted(photos: Path) -> None:
+    seen: list[Any] = []
+    data = visus.open_data(photos)
+    machine = visus.networks.machine.choose("cpu", "float32")
+    start = Start("new weights", None, "", ("linear1.weight",))
+    module, recipe = visus.network(DESIGN, data.input_shape, 2), Recipe(epochs=2, precision="float32", kernels="pytorch")
+    probe(module, start, data, recipe, machine, Monitor(seen.append), is_mirrored=False, left_s=1000.0)
+    stages = list(dict.fromkeys(event.stage for event in seen if isinstance(event, Progress)))
+    assert stages == [
+        "timing the network",
+        "computing features",
+        "cross-validating the last layer",
+        "fitting the last layer",
+        "timing a step of fine-tuning",
+    ]
+
+
+def test_the_time_of_the_head_holds_the_step_that_is_timed(photos: Path, slow: Any) -> None:
+    slow(head_probe._Features, "step_s", 50.0)
+    seen: list[Any] = []
+    data = visus.open_data(photos)
+    module, recipe = visus.network(DESIGN, data.input_shape, 2), Recipe(epochs=2, precision="float32", kernels="pytorch")
+    machine, start = visus.networks.machine.choose("cpu", "float32"), Start("new weights", None, "", ("linear1.weight",))
+    probe(module, start, data, recipe, machine, Monitor(seen.append), is_mirrored=False, left_s=1000.0)
+    (fitted,) = (event for event in seen if isinstance(event, HeadFitted))
+    assert fitted.seconds >= 50
 
 
 def test_a_head_that_would_take_too_long_is_fitted_on_fewer_samples(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,6 +66,7 @@ def test_what_cannot_fit_is_not_measured() -> None:
         (60, 0.5, {1.0: 118, 0.5: 50}, "compact(scale=0.5): about 50 s for 29 epochs on this machine, and there are 60 s; compact(scale=1) would take about 1 min 58 s."),
         (20, 0.25, {1.0: 118, 0.25: 40}, "compact(scale=0.25): about 40 s for 29 epochs on this machine, and there are 20 s; nothing narrower is left, so the training ends with the time, and its schedule too."),
         (900, 2.0, {1.0: 118, 2.0: 600}, "compact(scale=2): about 10 min 00 s for 29 epochs on this machine, and there are 15 min 00 s; nothing wider is left."),
+        (-73.2, 0.25, {1.0: 118, 0.25: 40}, "compact(scale=0.25): about 40 s for 29 epochs on this machine, and no time is left; nothing narrower is left, so the training ends with the time, and its schedule too."),
         (120, 1.0, {1.0: 118}, "compact(scale=1): about 1 min 58 s for 29 epochs on this machine, and there are 2 min 00 s; compact(scale=1.5) computes 2.2 times as much."),
     ],
 )  # fmt: skip
@@ -91,7 +92,7 @@ def priced(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[StepConfig]:
     """What was measured; a step costs the third of a second for each channel of the widest convolution, whatever is in it."""
     works: list[StepConfig] = []
 
-    def measured(work: StepConfig, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
+    def measured(work: StepConfig, module: torch.nn.Module, optimizer: torch.optim.Optimizer, until: float) -> StepCost:
         works.append(work)
         width = max(part.out_channels for part in module.modules() if isinstance(part, torch.nn.Conv2d))
         return StepCost((0.0,), width / 3)

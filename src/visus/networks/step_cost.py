@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from visus.networks.timing import Work, timed
 MAX_SAMPLES = 128  # per measured step; the saving per sample of larger batches is ignored
 _REPEATS = 9
 _MAX_S = 0.6  # for all repeats of one measurement, after the first
+_FEW = 8  # samples of the first pass before a deadline
+_PASSES = 3  # whole passes that must fit before a deadline: the warm-up, a repeat, and as much again
 
 
 @dataclass(frozen=True)
@@ -73,10 +76,12 @@ class StepCost:
     Attributes:
         sample_s: seconds of forward and backward pass for one sample, at each size of progressive resizing.
         update_s: seconds of one optimizer step.
+        is_rough: whether the time for measuring ended before the measurement, so that some of it is estimated; never stored.
     """
 
     sample_s: tuple[float, ...]
     update_s: float
+    is_rough: bool = False
 
     def steps_s(self, num_steps: int, batch_size: int) -> float:
         """Seconds of ``num_steps`` steps, divided equally between the sizes.
@@ -101,43 +106,70 @@ class StepCosts:
         """The stored time of these steps; None if it was never measured."""
         return cache.read_cached(self.file, _as_cost).get(str(work))
 
-    def cost(self, work: StepConfig, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]]) -> StepCost:
+    def cost(
+        self, work: StepConfig, make: Callable[[], tuple[nn.Module, torch.optim.Optimizer]], until: float = math.inf
+    ) -> StepCost:
         """The time of these steps; measured now unless it is stored.
 
         Args:
             work: configuration of the steps.
             make: makes the network on its device, and its optimizer; the measurement changes both. Called only to measure.
+            until: value of ``time.perf_counter`` at which the measurement ends, with estimates for the rest.
         """
         known = cache.read_cached(self.file, _as_cost)
         if (key := str(work)) not in known:
             devices = [work.machine.device] if work.machine.device.type == "cuda" else []
             with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
-                found = measured(work, *make())
+                found = measured(work, *make(), until)
+            if found.is_rough:
+                return found
             known = cache.read_cached(self.file, _as_cost) | {key: found}  # other processes may have added measurements
             cache.write(self.file, known)
         return known[key]
 
 
-def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer) -> StepCost:
-    """Measure the time of a step: the shortest of several repeats of each part, after a warm-up."""
-    if work.is_sped_up:
-        speed_up(module, _WholeBatchAutotuner(work.batch_size))
+def measured(work: StepConfig, module: nn.Module, optimizer: torch.optim.Optimizer, until: float = math.inf) -> StepCost:
+    """Measure the time of a step: the shortest of several repeats of each part, after a warm-up.
+
+    With a deadline, a pass of a few samples comes first. Where it shows that whole batches would take too long, or once the deadline has passed, the
+    other sizes are estimated by their numbers of values.
+
+    Args:
+        work, module, optimizer: the steps; both are changed.
+        until: value of ``time.perf_counter`` at which no further measurement begins.
+    """
     module.train()
-    num_samples = min(work.batch_size, MAX_SAMPLES)
+    num_samples, at = min(work.batch_size, MAX_SAMPLES), dict[float, float]()
+    smallest, *others = sorted(set(work.sides))
+    is_whole = True
     with float32_where_needed(module, work.machine.precision):
-        at = {
-            side: _shortest_s(_passes(work, module, num_samples, side), work.machine) / num_samples
-            for side in set(work.sides)
-        }
-    sample_s = tuple(at[side] for side in work.sides)
-    return StepCost(sample_s, _shortest_s(optimizer.step, work.machine))
+        if math.isfinite(until):
+            few = min(_FEW, num_samples)
+            at[smallest] = _shortest_s(_passes(work, module, few, smallest), work.machine, -math.inf) / few
+        if work.is_sped_up:
+            speed_up(module, _WholeBatchAutotuner(work.batch_size, until))
+        for side in (smallest, *others):
+            if at and time.perf_counter() + _PASSES * num_samples * _at_side(side, at, work) >= until:
+                is_whole = False
+                break
+            passes = _passes(work, module, num_samples, side)
+            at[side] = _shortest_s(passes, work.machine, until) / num_samples
+    is_rough = not is_whole or time.perf_counter() >= until
+    update_s = _shortest_s(optimizer.step, work.machine, until)
+    return StepCost(tuple(_at_side(side, at, work) for side in work.sides), update_s, is_rough)
+
+
+def _at_side(side: float, at: Mapping[float, float], work: StepConfig) -> float:
+    """Seconds at a size: measured, or in proportion to the values of the largest measured size."""
+    largest = max(at)
+    return at[side] if side in at else at[largest] * (side / largest) ** (len(work.input_shape) - 1)
 
 
 class _WholeBatchAutotuner(Autotuner):
     """An autotuner for measured steps with fewer samples, which chooses the algorithms for the training's batch size."""
 
-    def __init__(self, batch_size: int) -> None:
-        super().__init__()
+    def __init__(self, batch_size: int, until: float) -> None:
+        super().__init__(until=until)
         self._batch_size = batch_size
 
     def plan(self, problem: ConvProblem) -> Plan:
@@ -174,14 +206,14 @@ def training_passes(module: nn.Module, inputs: Tensor, machine: Machine) -> Work
     return passes
 
 
-def _shortest_s(run: Callable[[], object], machine: Machine) -> float:
-    """Seconds of the shortest of several runs."""
+def _shortest_s(run: Callable[[], object], machine: Machine, until: float = math.inf) -> float:
+    """Seconds of the shortest of several runs; the first one after the warm-up is the last one after a deadline."""
     shortest, spent = math.inf, 0.0
     for repeat in range(1 + _REPEATS):
         seconds = timed(run, machine.wait)
         if repeat:
             shortest, spent = min(shortest, seconds), spent + seconds
-        if spent >= _MAX_S:
+        if spent >= _MAX_S or (repeat and time.perf_counter() >= until):
             break
     return shortest
 

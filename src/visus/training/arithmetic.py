@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,15 +18,18 @@ from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
 
 
-def make_autotuner(group: Group, record: Path, batch_size: int) -> Autotuner:
+def make_autotuner(group: Group, record: Path, batch_size: int, until: float = math.inf) -> Autotuner:
     """The autotuner of one training.
 
     Args:
         group: the processes of the training.
         record: the run's file of chosen algorithms.
         batch_size: number of samples of a whole batch.
+        until: value of ``time.perf_counter`` after which nothing is measured.
     """
-    return Autotuner(record=record) if group.is_alone else _SharedAutotuner(group, record, -(-batch_size // group.size))
+    if group.is_alone:
+        return Autotuner(record=record, until=until)
+    return _SharedAutotuner(group, record, -(-batch_size // group.size), until)
 
 
 def rounding_facts(machine: Machine, kernels_setting: str) -> dict[str, str]:
@@ -68,8 +72,8 @@ class _SharedAutotuner(Autotuner):
     largest slice, so that it has the same key in all processes.
     """
 
-    def __init__(self, group: Group, record: Path, num_samples: int) -> None:
-        super().__init__(record=record if group.is_first else None)
+    def __init__(self, group: Group, record: Path, num_samples: int, until: float) -> None:
+        super().__init__(record=record if group.is_first else None, until=until)
         self._group, self._num_samples = group, num_samples
         self._shared: dict[str, Plan] = {}
 

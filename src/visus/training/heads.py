@@ -5,6 +5,7 @@ Shape letters: V augmented views of a sample, N samples, F features, C classes.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from visus.progress import SILENT, Monitor, one
+
 DECAYS = (0.1, 0.03, 0.01, 0.003, 0.001)
 NUM_FOLDS = 5
+CROSS_VALIDATING = "cross-validating the last layer"
 MAX_CROSS_VALIDATED = 4_000
 """Maximum number of samples in the folds; a larger set is subsampled."""
 MAX_ITERATIONS = 100
@@ -71,6 +75,7 @@ def cross_validate(
     *,
     groups: Sequence[str] | None = None,
     seed: int = 0,
+    monitor: Monitor = SILENT,
 ) -> CrossValidated:
     """Five-fold cross-validation of a head, with every decay of ``DECAYS``.
 
@@ -81,6 +86,7 @@ def cross_validate(
         class_weights: (C,) weights in the loss.
         groups: group name of each sample; a group is never split between folds.
         seed: seed of the folds.
+        monitor: receives the number of fitted heads, and can cancel.
 
     >>> features = torch.arange(20.0)[:, None]
     >>> validated = cross_validate(features[None], (torch.arange(20) > 9).long(), 2)
@@ -93,13 +99,15 @@ def cross_validate(
     chosen_groups = None if groups is None else [groups[place] for place in drawn.tolist()]
     folds = _folds(targets, num_classes, chosen_groups, generator)
     logits = {decay: torch.zeros(len(drawn), num_classes) for decay in DECAYS}
-    for fold in sorted(set(folds.tolist())):
+    numbers = sorted(set(folds.tolist()))
+    fits = monitor.over(itertools.product(numbers, DECAYS), CROSS_VALIDATING, len(numbers) * len(DECAYS), one)
+    for fold, turns in itertools.groupby(fits, key=lambda turn: turn[0]):
         is_fitted = folds != fold
         rows = drawn_views[:, is_fitted].flatten(0, 1)
         scaling = _Scaling.of(rows)
         rows, repeated = scaling(rows), targets[is_fitted].repeat(len(views))
         fitted = torch.zeros(num_classes, views.shape[2] + 1)
-        for decay in DECAYS:
+        for _, decay in turns:
             fitted = _fit(rows, repeated, fitted, decay, class_weights, FOLD_TOLERANCE)
             logits[decay][~is_fitted] = _logits(scaling(drawn_views[0, ~is_fitted]), fitted)
     best = _one_standard_error_decay({decay: F.cross_entropy(logits[decay], targets, reduction="none") for decay in DECAYS})

@@ -20,6 +20,7 @@ from visus.data.batches import Batch, Batches, BatchShard, Part, batches_in_orde
 from visus.errors import StorageError, TrainingError, VisusError
 from visus.evaluation.predictions import predict_logits
 from visus.networks.fast import is_sped_up, slow_down, speed_up, unoptimized
+from visus.networks.fast.autotuner import TUNING_SHARE
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, freed_memory_kept
 from visus.networks.own_code import place_in_module
@@ -133,7 +134,8 @@ class Training:
             was_fast = is_sped_up(self.module)
             if self.recipe.kernels == "auto":
                 record = self.folder.path / "arithmetic.json"
-                speed_up(self.module, make_autotuner(self.group, record, self.recipe.batch_size))
+                until = time.perf_counter() + TUNING_SHARE * (math.inf if self.budget_s is None else self.budget_s)
+                speed_up(self.module, make_autotuner(self.group, record, self.recipe.batch_size, until))
             try:
                 with float32_where_needed(self.module, self.machine.precision):
                     yield from self._events(resume)

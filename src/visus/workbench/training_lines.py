@@ -108,7 +108,8 @@ def _forecast(started: Started | None) -> str:
         return ""
     about = f", about {write_duration(started.seconds_left)}"
     if started.epochs_expected < started.num_epochs - 0.05:
-        return f"{about}: about {started.epochs_expected:.1f} of them fit into the time limit"
+        number = f"about {started.epochs_expected:.1f}" if started.epochs_expected >= 0.1 else "less than 0.1"
+        return f"{about}: {number} of these epochs fit into the time limit"
     return about
 
 

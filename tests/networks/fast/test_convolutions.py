@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
+import time
 from pathlib import Path
 from typing import Any
 
@@ -429,6 +431,33 @@ def test_a_training_goes_on_with_the_choices_it_began_with(tmp_path: Path, monke
     assert Autotuner(tmp_path / "other.json").plan(case()) == Plan()
 
 
+def test_after_the_deadline_nothing_is_measured_and_the_run_keeps_pytorchs_kernels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine, record = tmp_path / "machine.json", tmp_path / "run" / "arithmetic.json"
+    assert Autotuner(machine, record, until=time.perf_counter()).plan(case()) == Plan()
+    assert not machine.exists()
+    monkeypatch.setattr(autotuner, "measured", lambda case: Plan(weight_gradient="taps"))
+    assert Autotuner(machine, record).plan(case()) == Plan()
+    assert Autotuner(machine).plan(case()) == Plan(weight_gradient="taps")
+
+
+def test_a_deadline_ends_a_measurement_between_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, late_s, runs = time.perf_counter, [0.0], []
+
+    def slow(*given: Any) -> torch.Tensor:
+        late_s[0] += 1.0
+        runs.append(given)
+        return torch.zeros(1)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: real() + late_s[0])
+    monkeypatch.setattr(autotuner, "convolve", slow)
+    began = time.perf_counter()
+    assert Autotuner(tmp_path / "machine.json", until=began + 3.5).plan(case()) == Plan()
+    assert len(runs) <= 8  # two directions are set up before the first is timed
+    assert not (tmp_path / "machine.json").exists()
+
+
 def test_a_recorded_choice_that_this_machine_cannot_carry_out_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -490,6 +519,26 @@ def test_without_a_compiler_it_is_said_what_is_missing(forgetful: Path, monkeypa
 def test_kernels_can_be_switched_off(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VISUS_KERNELS", "off")
     assert why_no_kernels() == "the environment variable VISUS_KERNELS turns them off"
+
+
+def test_compiling_ends_with_its_time_and_is_tried_again_with_more(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = forgetful / "slow"
+    slow.write_text('#!/bin/sh\necho begun >> "$0.log"\nexec sleep 20\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("CXX", str(slow))
+    monkeypatch.setattr(compiler, "_library", functools.cache(compiler._library))
+    monkeypatch.setattr(compiler._Allowed, "seconds", 1.0)
+    compiler.allow_compiling(0.0)
+    assert why_no_kernels() == compiler.TOO_LATE
+    assert not (forgetful / "slow.log").exists()
+    compiler.allow_compiling(0.3)
+    began = time.perf_counter()
+    assert why_no_kernels() == compiler.TOO_LATE
+    assert time.perf_counter() - began < 10
+    assert (forgetful / "slow.log").exists()
+    slow.write_text("#!/bin/sh\nexit 1\n")
+    compiler.allow_compiling()
+    assert why_no_kernels().startswith(f"{slow} could not compile them")
 
 
 def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,10 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,14 @@ _MAX_TIME_RATIO = 0.95  # another algorithm must take less than this fraction of
 MAX_SHAPES = 24  # number of input shapes of one kind of convolution that are measured
 _MAX_VALUES = 2**31 - 1
 _MAX_SCRATCH_BYTES = 2**29  # per thread of the compiled kernel
+TUNING_SHARE: Final = 0.2
+"""Share of a time limit that measuring algorithms may take; then PyTorch's own kernels compute the other convolutions."""
 _Name = TypeVar("_Name")
+_measured_until: ContextVar[float] = ContextVar("measured_until", default=math.inf)
+
+
+class _OutOfTimeError(Exception):
+    """A measurement was ended by its deadline."""
 
 
 @dataclass(frozen=True)
@@ -145,11 +153,13 @@ class Autotuner:
         file: file of the machine's plans; default: in the user's cache folder.
         record: file of one training's plans. Its plans take precedence, and every plan in use is written to it, so that a resumed training computes
             as before even if the machine's plans have changed.
+        until: value of ``time.perf_counter`` after which nothing is measured, between two runs: what has no plan then is computed by PyTorch's own
+            kernels. That is no plan of the machine, and the record keeps it.
     """
 
-    def __init__(self, file: Path | None = None, record: Path | None = None) -> None:
+    def __init__(self, file: Path | None = None, record: Path | None = None, until: float = math.inf) -> None:
         self.file = file or cache.cache_file("choices")
-        self.record = record
+        self.record, self.until = record, until
         self._used = cache.read_cached(record, _as_plan) if record else {}
         self._num_shapes = Counter(map(_kind, self._used))
         self._plans = cache.read_cached(self.file, _as_plan)
@@ -173,7 +183,11 @@ class Autotuner:
         if key not in self._used and self._num_shapes[_kind(key)] >= MAX_SHAPES:
             return Plan()
         if key not in self._plans:
-            self._plans[key] = _run_in_thread(measured if problem.is_learned else measured_forward, problem.reduced)
+            measure = measured if problem.is_learned else measured_forward
+            try:
+                self._plans[key] = _run_in_thread(measure, problem.reduced, self.until)
+            except _OutOfTimeError:
+                return self._use(key, Plan())
             self._plans = (
                 cache.read_cached(self.file, _as_plan) | self._plans
             )  # other processes may have added plans meanwhile
@@ -182,11 +196,15 @@ class Autotuner:
             return Plan()
         if key in self._used:  # the recorded plan is not supported here; the record keeps it for machines that support it
             return self._plans[key]
+        return self._use(key, self._plans[key])
+
+    def _use(self, key: str, plan: Plan) -> Plan:
+        """Use this plan from now on, and record it."""
         self._num_shapes[_kind(key)] += 1
-        self._used[key] = self._plans[key]
+        self._used[key] = plan
         if self.record:
             cache.write(self.record, self._used)
-        return self._used[key]
+        return plan
 
 
 def is_supported(plan: Plan, problem: ConvProblem) -> bool:
@@ -200,10 +218,26 @@ def _kind(key: str) -> str:
     return key.partition(" ")[2]
 
 
-def _run_in_thread(measure: Callable[[ConvProblem], Plan], problem: ConvProblem) -> Plan:
-    """Measure in a separate thread, where the caller's autocast, default device and saved-tensor hooks do not apply."""
+def _run_in_thread(measure: Callable[[ConvProblem], Plan], problem: ConvProblem, until: float) -> Plan:
+    """Measure in a separate thread, where the caller's autocast, default device and saved-tensor hooks do not apply.
+
+    Raises:
+        _OutOfTimeError: it did not end by this value of ``time.perf_counter``.
+    """
+
+    def run() -> Plan:
+        _measured_until.set(until)  # of this thread alone
+        _check_time()
+        return measure(problem)
+
     with ThreadPoolExecutor(max_workers=1) as threads:
-        return threads.submit(measure, problem).result()
+        return threads.submit(run).result()
+
+
+def _check_time() -> None:
+    """Raise ``_OutOfTimeError`` after the deadline of this measurement."""
+    if time.perf_counter() >= _measured_until.get():
+        raise _OutOfTimeError
 
 
 def measured_forward(problem: ConvProblem) -> Plan:
@@ -291,10 +325,12 @@ def _times(runs: dict[_Name, Callable[[], object]]) -> dict[_Name, float]:
     """Seconds of the shortest of several interleaved runs of each, after one run of warm-up. A busy machine needs more runs."""
     shortest = dict.fromkeys(runs, math.inf)
     for run in runs.values():
+        _check_time()
         run()
     num_repeats = _REPEATS
     for repeat in range(_MAX_REPEATS):
         for name, run in runs.items():
+            _check_time()
             began = time.perf_counter()
             run()
             seconds = time.perf_counter() - began

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import math
 import os
 import platform
 import re
@@ -15,8 +16,10 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import platformdirs
 import torch
@@ -40,10 +43,18 @@ _FLAGS = (
 )
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 120.0
+TOO_LATE: Final = "compiling them takes longer than the time limit leaves"
+"""Why there are no kernels where ``allow_compiling`` gave too little time."""
 
 
 class _NoKernelsError(Exception):
     """There are no compiled kernels; the message says why, in one sentence."""
+
+
+class _Allowed:
+    """Seconds that compiling the kernels may take in this process."""
+
+    seconds = _TIMEOUT_S
 
 
 def source() -> bytes:
@@ -66,6 +77,16 @@ def kernels() -> ctypes.CDLL | None:
     """The compiled kernels, which the first call compiles; None if they are unavailable."""
     found = _library()
     return None if isinstance(found, str) else found
+
+
+def allow_compiling(seconds: float = math.inf) -> None:
+    """Limit the seconds that compiling the kernels may take in this process; 0 compiles nothing. Kernels that are compiled stay in use.
+
+    Without kernels in time, PyTorch's own compute everything until the next call.
+    """
+    _Allowed.seconds = min(seconds, _TIMEOUT_S)
+    if _library.cache_info().currsize and _library() == TOO_LATE:
+        _library.cache_clear()
 
 
 def check_status(status: int) -> None:
@@ -100,7 +121,9 @@ def _compiled_library() -> Path:
     text = source() + " ".join((compiler, *_FLAGS, platform.platform())).encode()
     library = cache_folder() / f"{hashlib.blake2b(text, digest_size=12).hexdigest()}.so"
     if not library.is_file():
-        _compile(compiler, library)
+        if _Allowed.seconds <= 0:
+            raise _NoKernelsError(TOO_LATE)
+        _compile(compiler, library, time.perf_counter() + _Allowed.seconds)
     return library
 
 
@@ -109,8 +132,14 @@ def find_compiler() -> str | None:
     return next((name for name in (os.environ.get("CXX", ""), *_COMPILERS) if name and shutil.which(name)), None)
 
 
-def _compile(compiler: str, library: Path) -> None:
-    """Compile to a temporary file and rename it, so that no other process loads an incomplete library."""
+def _compile(compiler: str, library: Path, until: float) -> None:
+    """Compile to a temporary file and rename it, so that no other process loads an incomplete library.
+
+    Args:
+        compiler: command of the compiler.
+        library: path of the library.
+        until: value of ``time.perf_counter`` at which it gives up.
+    """
     try:
         library.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=library.parent, prefix=f".{library.stem}.") as folder:
@@ -120,17 +149,22 @@ def _compile(compiler: str, library: Path) -> None:
                 for name, made in zip(_UNITS, objects, strict=True)
             ]
             with ThreadPoolExecutor(max_workers=usable_cores()) as workers:
-                list(workers.map(_run, commands))
+                list(workers.map(functools.partial(_run, until=until), commands))
             part = Path(folder, "library.so")
-            _run([compiler, "-shared", *map(str, objects), "-o", str(part)])
+            _run([compiler, "-shared", *map(str, objects), "-o", str(part)], until)
             os.replace(part, library)
+    except subprocess.TimeoutExpired as error:
+        if _Allowed.seconds < _TIMEOUT_S:
+            raise _NoKernelsError(TOO_LATE) from error
+        raise _NoKernelsError(f"{compiler} could not compile them: it took longer than {_TIMEOUT_S:.0f} s") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise _NoKernelsError(f"{compiler} could not compile them: {error}") from error
 
 
-def _run(command: list[str]) -> None:
-    """Run a compiler; raise with its first error line."""
-    result = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+def _run(command: list[str], until: float) -> None:
+    """Run a compiler until a value of ``time.perf_counter``; raise with its first error line."""
+    seconds = max(0.0, until - time.perf_counter())
+    result = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
     if result.returncode:
         message = next((line for line in result.stderr.splitlines() if "error" in line), result.stderr.strip()[:200])
         raise _NoKernelsError(f"{command[0]} could not compile them: {message}")

@@ -20,7 +20,8 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks import weights
-from visus.networks.fast import is_sped_up, slow_down, speed_up
+from visus.networks.fast import Autotuner, is_sped_up, slow_down, speed_up
+from visus.networks.fast.autotuner import TUNING_SHARE
 from visus.networks.machine import Machine, freed_memory_kept, memory_format
 from visus.networks.own_code import copied
 from visus.networks.step_cost import training_passes
@@ -91,10 +92,11 @@ def probe(
     training, validation = data.split("train"), data.split("val")
     if machine.channels_last and len(data.input_shape) > 2:
         module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
-    reader = _Features(module, machine, monitor, is_fast=recipe.kernels == "auto")
+    reader = _Features(module, machine, monitor, is_fast=recipe.kernels == "auto", until=began + TUNING_SHARE * left_s)
     needs_held = not start.left_new  # to judge the network's own head
     views, places = 2 if is_mirrored else 1, np.arange(len(training))
     if math.isfinite(left_s) and len(training):
+        monitor.step("timing the network", 0)
         affordable = HEAD_SHARE * left_s / reader.sample_s(training, data.preprocessing) - needs_held * len(validation)
         views, places = _affordable(len(training), views, affordable, recipe.seed)
     fitted_on = training if len(places) == len(training) else _chosen(training, places)
@@ -111,7 +113,8 @@ def probe(
     balance = class_weights(data) if recipe.class_weights == "balanced" else None
     groups = data.groups_of("train")
     chosen_groups = None if groups is None else [groups[place] for place in places.tolist()]
-    judged = cross_validate(features, labels, num_classes, balance, groups=chosen_groups, seed=recipe.seed)
+    judged = cross_validate(features, labels, num_classes, balance, groups=chosen_groups, seed=recipe.seed, monitor=monitor)
+    monitor.step("fitting the last layer", 0)
     fitted = fit_head(features, labels, num_classes, judged.decay, balance)
     keeps_own = False
     if own is not None:
@@ -129,12 +132,14 @@ def probe(
     # Weights with a head for these classes may have been trained on these samples: out of fold, they are still too confident.
     digest = network_digest(module) if start.left_new else ""
     out_of_fold = OutOfFold(judged.logits, labels, digest) if len(fitted_on) == len(training) else None
-    seconds = time.perf_counter() - began
-    in_time = math.inf
-    if math.isfinite(left_s) and recipe.epochs != 0:
+    facts = plan(recipe, accuracy, num_samples, len(validation), len(training))
+    if math.isfinite(left_s) and (facts.epochs if recipe.epochs is None else recipe.epochs) != 0:
+        monitor.step("timing a step of fine-tuning", 0)
+        reader.until = time.perf_counter() + TUNING_SHARE * max(0.0, began + left_s - time.perf_counter())
         step_s = reader.step_s(training, data.preprocessing, recipe.batch_size or FINE_TUNING_BATCH)
         in_time = max(0.0, left_s - (time.perf_counter() - began)) / step_s
-    facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
+        facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
+    seconds = time.perf_counter() - began
     used = (len(fitted_on), len(training), _next_step(recipe, facts))
     monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own, *used))
     return StartProbe(facts, start, seconds, out_of_fold)
@@ -187,11 +192,15 @@ class _Seen:
 class _Features:
     """The input of a network's head, and the network's output, for every sample of a set, in evaluation mode."""
 
-    def __init__(self, module: nn.Module, machine: Machine, monitor: Monitor, *, is_fast: bool) -> None:
+    def __init__(
+        self, module: nn.Module, machine: Machine, monitor: Monitor, *, is_fast: bool, until: float = math.inf
+    ) -> None:
         self.module, self.machine, self.monitor, self.is_fast = module, machine, monitor, is_fast
+        self.until = until  # no algorithm of a convolution is measured after it
         found = weights.head_of(module)
         self.head = found[1] if found else None
         self.done = self.total = 0
+        self._autotuner: Autotuner | None = None
 
     def sample_s(self, part: Part, preprocessing: Preprocessing) -> float:
         """Seconds of a forward pass for one sample, timed on a batch after another one."""
@@ -213,7 +222,7 @@ class _Features:
             twin = copied(self.module).train()
             keep_statistics(twin)
             if self.is_fast:
-                speed_up(twin)
+                speed_up(twin, Autotuner(until=self.until))
             inputs = torch.cat(list(batches_in_order(first, preprocessing, batch_size))).to(self.machine.device)
             layout = memory_format(inputs.dim()) if self.machine.channels_last else torch.preserve_format
             step = training_passes(twin, inputs.contiguous(memory_format=layout), self.machine)
@@ -228,7 +237,8 @@ class _Features:
         """A context in which the network is in evaluation mode, with the fastest kernels if asked for."""
         was_fast = is_sped_up(self.module)
         if self.is_fast:
-            speed_up(self.module)
+            self._autotuner = self._autotuner or Autotuner(until=self.until)
+            speed_up(self.module, self._autotuner)
         try:
             with evaluation_mode(self.module), torch.no_grad(), freed_memory_kept():
                 yield

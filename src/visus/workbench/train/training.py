@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,6 +17,7 @@ from torch import nn
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError
+from visus.networks.fast.compiler import allow_compiling
 from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
@@ -42,6 +44,7 @@ from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
 from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
+from visus.workbench.train.kernels_in_time import kernels_in_time
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
@@ -121,7 +124,9 @@ def train(
     with (
         stopping_on_signal(Monitor(on_event, should_stop)) as stoppable,
         showing(stoppable, progress, is_first=group.is_first) as monitor,
+        contextlib.ExitStack() as stack,
     ):
+        stack.callback(allow_compiling)
         asked = _Asked(data, apart_from_runs(network), recipe or Recipe(), pretrained, weights)
         job = _prepare_new(asked, Path(output), name, TimeLimit.of(recipe, began), group, monitor)
         with RemovedUnlessBegun(job.folder, monitor) as followed:
@@ -145,6 +150,7 @@ def _prepare_new(
     """Open the data, build the network, decide everything, and make the run folder."""
     given, network, note = asked.recipe, asked.network, ""
     times = CommandTimes(limit.began)
+    allow_compiling()
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
     monitor.emit(Progress("opening the data", 0))
     with group.local_first():
@@ -153,6 +159,7 @@ def _prepare_new(
     if asked.pretrained:
         data = suited_data(data)
     backbone = choice.backbone if choice is not None and read_for(data) else None
+    given, warnings = kernels_in_time(given, limit, group, monitor, times)
     monitor.emit(Progress("testing whether mirrored samples keep their class", 0))
     mirrors = ask_mirroring(given, data, group)
     made = make_network(
@@ -162,6 +169,7 @@ def _prepare_new(
         num_samples=len(data.split("train")),
         seed=given.seed,
     )
+    made = dataclasses.replace(made, warnings=(*made.warnings, *warnings))
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
     initial = known_weights(network, made.module, data, asked.weights, backbone)
     start = None if initial is None else begin(made.module, initial, data.classes)

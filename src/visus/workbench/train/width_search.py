@@ -148,7 +148,7 @@ class WidthSearch:
             is_free = self._costs.known(self._work(scale)) is not None
             if is_free or scale == USUAL or self._spent_s() < SEARCH_SHARE * self.limit_s:
                 self._known[scale] = self._training_s(scale)
-            else:
+            else:  # the time for measuring is used up
                 ratio = self.candidates[scale].macs / self.candidates[USUAL].macs
                 self._known[scale] = self._known[USUAL] * max(ratio, math.sqrt(ratio) if ratio < 1 else ratio)
                 self._estimated.add(scale)
@@ -172,7 +172,9 @@ class WidthSearch:
             return module, make_optimizer(module, recipe, input_shape=data.input_shape, precision=machine.precision)
 
         num_steps = recipe.epochs * max(1, len(data.split("train")) // recipe.batch_size)
-        cost = self._costs.cost(self._work(scale), make)
+        cost = self._costs.cost(self._work(scale), make, self._began + SEARCH_SHARE * self.limit_s)
+        if cost.is_rough:
+            self._estimated.add(scale)
         return ALLOWANCE * cost.steps_s(num_steps, _own_samples(recipe, self._group))
 
 
@@ -222,7 +224,7 @@ def sentence(limit_s: float, taken: float, known: Mapping[float, float], macs: M
     """
     sentence_so_far = (
         f"{_named(taken)}: about {write_duration(known[taken])} for {write_number_of(num_epochs, 'epoch')} on this machine, "
-        f"and there are {_limit(limit_s)}"
+        f"and {f'there are {_limit(limit_s)}' if limit_s >= 0.05 else 'no time is left'}"
     )
     if known[taken] > limit_s:
         return f"{sentence_so_far}; nothing narrower is left, so the training ends with the time, and its schedule too."
