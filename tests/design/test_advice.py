@@ -21,6 +21,7 @@ from visus.design.rewrite import with_window
 from visus.networks.build import build
 from visus.units import write_count
 from visus.workbench.modules import count_macs
+from visus.workbench.summaries import summarize
 
 from .poison import pixels_that_matter
 
@@ -275,7 +276,8 @@ def test_one_convolution_computes_what_two_in_a_row_compute():
         "conv(16, 1), relu, conv(16, (1, 5)), conv(16, (5, 1)), relu",
         "conv(64, 1), relu, conv(32, 1), conv(32, 3), relu",  # a 1 x 1 convolution that saves weights
         "conv(16, 3), maxpool(2), conv(16, 3), relu",
-        "conv(16, 3), avgpool(2), conv(16, 3), relu",
+        "conv(16, 3), avgpool(2), relu, conv(16, 3), relu",
+        "conv(64, 1), relu, conv(16, 1), avgpool(2), conv(64, 1), relu",  # a narrow middle
         "conv(16, 3), groupnorm(2), conv(16, 3), relu",
         "conv(16, 3), residual(relu, conv(16, 3, padding=1)), conv(16, 3), relu",
     ],
@@ -283,6 +285,60 @@ def test_one_convolution_computes_what_two_in_a_row_compute():
 def test_a_deliberate_factorization_and_an_activation_of_any_kind_are_no_waste(text):
     design = parse(f"{text}, globalpool, linear(classes)")
     assert "activation" not in {each.kind for each in advise(account(design, (3, 32, 32), 10), design, 10)}
+
+
+def activation_advice(network, shape):
+    return [each.text for each in summarize(network, shape, 10).advice if each.kind == "activation"]
+
+
+def test_an_average_pool_between_convolutions_is_no_activation():
+    text = "conv(16, 3), norm, avgpool(2), conv(16, 3), relu, globalpool, linear(classes)"
+    assert activation_advice(text, (3, 32, 32)) == [
+        "conv2: there is no activation between conv1 and this layer, so the two convolutions and the average pool pool1 compute no more "
+        "than one convolution. Put relu before conv2: 2.95 k parameters, 835 k multiply-adds."
+    ]
+    body = build(parse("conv(16, 3), norm, avgpool(2), conv(16, 3)"), (3, 32, 32), 10).eval()
+    x, y, zero = torch.randn(1, 3, 32, 32), torch.randn(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(body(x + y), body(x) + body(y) - body(zero), atol=1e-5)
+
+
+class Flattened(nn.Module):
+    """Two linear layers in a row after a flattening in forward."""
+
+    def __init__(self, flatten, between):
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(3, 8, 3), nn.Linear(8 * 36, 20), nn.Linear(20, 10)
+        self.flatten, self.between = flatten, between
+
+    def forward(self, x):
+        return self.second(self.between(self.first(self.flatten(torch.relu(self.conv(x))))))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda x: x.flatten(1),
+        lambda x: torch.flatten(x, 1),
+        lambda x: x.view(x.shape[0], -1),
+        lambda x: x.view(-1, 8 * 36),
+        lambda x: x.reshape(len(x), -1),
+    ],
+)
+def test_linear_layers_in_a_row_are_found_however_a_module_flattens(flatten):
+    assert activation_advice(Flattened(flatten, nn.Identity()), (3, 8, 8)) == [
+        "second: there is no activation between first and this layer, so the two linear layers compute no more than one: "
+        "288 x 10 = 2,880 weights instead of 5,760 + 200 = 5,960. Apply an activation between them, such as a ReLU."
+    ]
+    for between in (torch.relu, torch.tanh, lambda x: x * x, lambda x: x * x.sigmoid()):
+        assert activation_advice(Flattened(flatten, between), (3, 8, 8)) == []
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_no_layer_of_a_family_lacks_an_activation(family):
+    shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))
+    design = resolve_network("mlp(16)" if family == "mlp" else family, input_shape=shape, num_classes=10)
+    assert activation_advice(design, shape) == activation_advice(build(design, shape, 10), shape) == []
 
 
 def field_of(text):

@@ -36,6 +36,10 @@ KINDS: Final[dict[str, str]] = {
 MODULE_KINDS: Final = ("batch", "unregistered", "unused")
 """The kinds that a design cannot have: mistakes in the code of a module, found by ``visus.networks.trace.module_advice``."""
 
+TRAINING_KINDS: Final = ("batch", "unused", "activation")
+"""The kinds that a training repeats before its first step: what the network computes is surely not what was meant. It refuses
+``unregistered``, and has its own sentence on ``softmax``."""
+
 _FINDERS: Final[tuple[Finder, ...]] = (
     *(object_size, lone_values, softmax_last, missing_activation, pooled_points, unread),
     *(falling_channels, large_linear, unproductive),
@@ -75,6 +79,22 @@ def advise(
     if not any(each.kind in ("stride", "gaps") for each in advice):
         advice += [remedied(found, gaps) for found in gaps(facts)]
     return most_serious_first(advice)
+
+
+def training_advice(account: Account, design: Design | None = None, num_classes: int | None = None) -> tuple[Advice, ...]:
+    """The advice of the kinds that a training repeats, of those that an account shows.
+
+    Args:
+        account, design, num_classes: as for ``advise``.
+
+    >>> from visus.design import account, parse
+    >>> design = parse("conv(8, 3), conv(8, 3), globalpool, linear(classes)")
+    >>> [advice.path for advice in training_advice(account(design, (3, 32, 32), 10), design, 10)]
+    ['conv2']
+    """
+    nodes = design.place(account.input_shape, num_classes) if design is not None else ()
+    facts = Facts(account, nodes)
+    return tuple(remedied(found, missing_activation) for found in missing_activation(facts))
 
 
 def most_serious_first(advice: Iterable[Advice]) -> tuple[Advice, ...]:
