@@ -416,12 +416,12 @@ def test_diff_of_an_impossible_design_names_it(visus_command: Call) -> None:
 SOLVED = [
     (
         ["--in", "224", "--kernel", "7", "--stride", "2", "--out", "112"],
-        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read\n",
+        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read\n",
     ),
     (
         ["--kernel", "3", "--padding", "1", "--stride", "2", "--out", "16"],
         "input_size (W) = 31: (31 - 3 + 2*1)/2 + 1 = 16\n"
-        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16.5, rounded down to 16; 1 px at the far edge is not read\n",
+        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16.5, rounded down to 16; 1 px of the padding at the far edge is not read\n",
     ),
     (
         ["--in", "32", "--stride", "1", "--padding", "4", "--out", "32", "--dilation", "4"],
@@ -429,18 +429,23 @@ SOLVED = [
     ),
     (
         ["--in", "224", "--kernel", "3", "--padding", "1", "--out", "1"],
-        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1.996, rounded down to 1; 223 px at the far edge are not read\n",
+        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1.996, rounded down to 1; 222 px at the far edge are not read\n",
     ),
     (
         ["--kernel", "3", "--padding", "1", "--stride", "1000000000", "--out", "1000000000"],
         "input_size (W) = any from 999999999000000001 to 1000000000000000000, 1,000,000,000 whole numbers; the first and the last:\n"
-        "input_size (W) = 999999999000000001: (999999999000000001 - 3 + 2*1)/1000000000 + 1 = 1000000000\n"
+        "input_size (W) = 999999999000000001: (999999999000000001 - 3 + 2*1)/1000000000 + 1 = 1000000000; "
+        "999999996000000003 px between the windows are not read\n"
         "input_size (W) = 1000000000000000000: (1000000000000000000 - 3 + 2*1)/1000000000 + 1 = 1000000000.999999999, rounded down to 1000000000; "
-        "999999999 px at the far edge are not read\n",
+        "999999998 px at the far edge are not read; 999999996000000003 px between the windows are not read\n",
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "112"],
-        "right: O = 112. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.\n",
+        "right: O = 112. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read.\n",
+    ),
+    (
+        ["--in", "10", "--kernel", "2", "--padding", "0", "--stride", "3"],
+        "output_size (O) = 3: (10 - 2 + 2*0)/3 + 1 = 3.67, rounded down to 3; 2 px at the far edge are not read; 2 px between the windows are not read\n",
     ),
     (
         ["--in", "7", "--out", "14", "--kernel", "3", "--stride", "2"],
@@ -486,7 +491,7 @@ UNSOLVED = [
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "111"],
-        "wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.\n",
+        "wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read.\n",
     ),
 ]
 
@@ -556,7 +561,7 @@ def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
         layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
         assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19
     names = {"input_size", "kernel_size", "padding", "stride", "output_size", "unread_border", "dilation", "kernel_span"}
-    assert set(found["solutions"][0]) == names | {"reads_padding_alone"}
+    assert set(found["solutions"][0]) == names | {"reads_padding_alone", "unread_padding", "unread_gaps"}
 
 
 def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
