@@ -773,6 +773,25 @@ def test_an_image_size_without_channels_is_read_as_a_signal_and_said_so(
     assert (answer.code, answer.err) == (0, note if is_noted else "")
 
 
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ("32,32,3", "is an image of 32 x 3 px with 32 channels. The channels come first: --input 3,32,32."),
+        ("28,28,1", "is an image of 28 x 1 px with 28 channels. The channels come first: --input 1,28,28."),
+        ("64,1,28,28", "is a volume of 1 x 28 x 28 with 64 channels. For images, leave out the batch: --input 1,28,28."),
+        ("1,3,32,32", "is a volume of 3 x 32 x 32 with 1 channels. For images, leave out the batch: --input 3,32,32."),
+        ("1,16,28,28", ""),
+        ("3,32,32", ""),
+        ("64,7,3", ""),
+    ],
+)
+def test_channels_that_come_last_and_a_batch_are_read_as_they_stand_and_said_so(
+    visus_command: Call, given: str, note: str
+) -> None:
+    answer = visus_command("summary", "conv(4, 1), relu, globalpool, linear(classes)", "--input", given)
+    assert (answer.code, answer.err) == (0, f"note: --input {given} {note}\n" if note else "")
+
+
 def test_objects_that_fit_are_confirmed_with_the_sizes(visus_command: Call) -> None:
     text = "conv(8, 3, padding=1), relu, maxpool(2), conv(16, 3, padding=1), relu, globalpool, linear(classes)"
     words = ("summary", text, "--input", "3,32,32", "--object-size")

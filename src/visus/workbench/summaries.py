@@ -106,6 +106,23 @@ class Summary:
             f"{min(sizes) - self.object_px} px more than an object, in images of {write_shape(self.account.input_shape[1:])}."
         )
 
+    def output_note(self, num_classes: int | None) -> str:
+        """A sentence if a module does not return one number for each class; empty otherwise, and for designs.
+
+        Args:
+            num_classes: the number of classes; None if it was not given, which leaves out the shape.
+        """
+        output = self.account.output
+        if self.design is not None or self.error is not None:
+            return ""
+        if not self.account.ends and not output:
+            return "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return."
+        if num_classes is None or output == (num_classes,):
+            return ""
+        return (
+            f"the network returns {write_shape(output) or 'one number'} for a sample, and visus train needs {num_classes}: one number for each class."
+        )
+
     @property
     def advice(self) -> tuple[Advice, ...]:
         """The advice, the most serious first."""

@@ -91,6 +91,21 @@ def test_a_softmax_over_the_batch_is_to_get_the_dimension_of_the_classes(layer: 
     assert advice_on(Normalized(layer(dim=1))) == []
 
 
+class Limited(Normalized):
+    """Logits after a function that limits them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(super().forward(x))
+
+
+def test_logits_that_a_function_limits_are_found() -> None:
+    found = [each for each in summarize(Limited(nn.Identity()), IMAGE, 10).advice if each.kind == "output"]
+    assert [each.text for each in found] == [
+        "the network ends with a sigmoid, and the cross-entropy loss applies softmax itself: values from 0 to 1 give a class at most "
+        "e/(e + 9) = 23.2 %. Return the values before it."
+    ]
+
+
 def test_a_mean_over_the_batch_is_not_to_be_flattened() -> None:
     (advice,) = advice_on(Flattening("centered"))
     assert advice.remedies == ("compute over dimensions from 1 on; dim=0 is the batch",)

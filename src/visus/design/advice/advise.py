@@ -8,7 +8,14 @@ from typing import Final
 
 from visus.design.account import Account
 from visus.design.advice.activations import missing_activation
-from visus.design.advice.cost import falling_channels, large_linear, lone_values, pooled_points, softmax_last
+from visus.design.advice.cost import (
+    activation_last,
+    falling_channels,
+    large_linear,
+    lone_values,
+    pooled_points,
+    softmax_last,
+)
 from visus.design.advice.pieces import Advice as Advice
 from visus.design.advice.receptive_field import object_size, unproductive
 from visus.design.advice.unread_pixels import gaps, unread
@@ -21,6 +28,7 @@ KINDS: Final[dict[str, str]] = {
     "object": "the last map sees less than an object, or the image is smaller than one",
     "norm": "a norm over one value",
     "softmax": "a softmax before the cross-entropy",
+    "output": "an activation before the cross-entropy that limits the logits",
     "activation": "no activation between two convolutions or two linear layers",
     "pool": "a map with a single position is pooled",
     "stride": "a stride larger than its kernel",
@@ -36,12 +44,12 @@ KINDS: Final[dict[str, str]] = {
 MODULE_KINDS: Final = ("batch", "unregistered", "unused")
 """The kinds that a design cannot have: mistakes in the code of a module, found by ``visus.networks.trace.module_advice``."""
 
-TRAINING_KINDS: Final = ("batch", "unused", "activation")
+TRAINING_KINDS: Final = ("batch", "unused", "output", "activation")
 """The kinds that a training repeats before its first step: what the network computes is surely not what was meant. It refuses
 ``unregistered``, and has its own sentence on ``softmax``."""
 
 _FINDERS: Final[tuple[Finder, ...]] = (
-    *(object_size, lone_values, softmax_last, missing_activation, pooled_points, unread),
+    *(object_size, lone_values, softmax_last, activation_last, missing_activation, pooled_points, unread),
     *(falling_channels, large_linear, unproductive),
 )
 
@@ -94,7 +102,7 @@ def training_advice(account: Account, design: Design | None = None, num_classes:
     """
     nodes = design.place(account.input_shape, num_classes) if design is not None else ()
     facts = Facts(account, nodes)
-    return tuple(remedied(found, missing_activation) for found in missing_activation(facts))
+    return tuple(remedied(found, finder) for finder in (activation_last, missing_activation) for found in finder(facts))
 
 
 def most_serious_first(advice: Iterable[Advice]) -> tuple[Advice, ...]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.design.account import Account
+from visus.design.advice.cost import limited_output
 from visus.design.advice.pieces import Advice, Remedy
 from visus.networks.trace.annotation import ANNOTATION, Annotation, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
@@ -45,7 +46,7 @@ def module_advice(module: nn.Module, costs: Account) -> tuple[Advice, ...]:
     ['batch']
     """
     run = _Run(module)
-    return (*_mixed_samples(run, costs), *unregistered(module), *_unused(run, costs))
+    return (*_mixed_samples(run, costs), *_limited_output(run), *unregistered(module), *_unused(run, costs))
 
 
 # ---- samples that are mixed ----
@@ -65,6 +66,8 @@ class _Run:
         self.called: set[nn.Module] = set()
         self.reshaped: tuple[str, tuple[int, ...]] = "", ()  # the layer from which rows are not samples, and its input
         self.mixing = ""  # the first layer with an output that depends on both samples
+        self.last = "", ""  # the layer and the name of the last operator
+        self.last_output: Tensor | None = None
         self.remedy: Remedy | None = None  # against the first operator with such an output
 
     def output(self, input_shape: Sequence[int], *, training: bool = False) -> Tensor | None:
@@ -89,7 +92,8 @@ class _Run:
         finally:
             mode.remove_annotations()
         found = tensors(list(output.values()) if isinstance(output, dict) else [output])
-        return next((each for each in found if axes_of(each)), None)
+        self.last_output = next((each for each in found if axes_of(each)), None)
+        return self.last_output
 
     def _hooked(self, module: nn.Module) -> Iterator[Any]:
         yield module.register_forward_pre_hook(self._begin)
@@ -110,7 +114,8 @@ class _Run:
         self.running.pop()
 
     def on_dependent(self, call: Call, macs: int) -> None:
-        """Notes the layer of the first call whose output depends on both samples."""
+        """Notes the last call, and the layer of the first call whose output depends on both samples."""
+        self.last = (self.paths[self.running[-1]] if self.running else ""), call.name
         if self.remedy is None and any(_is_mixed(each) for each in tensors([call.out]) if annotation_of(each)):
             self.mixing = self.paths[self.running[-1]] if self.running else ""
             self.remedy = _kept_apart(call, self.running[-1] if self.running else None)
@@ -148,6 +153,18 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
                 f"{num} x {length:,} = {num * length:,} values belong into one row."
             )
         yield Advice("batch", path, sentence, (_FLATTEN,), (path,) if path else ())
+
+
+def _limited_output(run: _Run) -> Iterator[Advice]:
+    """The logits come out of an activation that is a function; ``run`` has run. Those of layers are seen in the account."""
+    if run.last_output is None or run.last_output.dim() != 2:
+        return
+    path, operator = run.last
+    name = operator.removesuffix("_")
+    if type(run.module.get_submodule(path)).__name__.lower() == name:
+        return
+    if sentence := limited_output(name, run.last_output.shape[1]):
+        yield Advice("output", "", sentence, (Remedy("return the values before it"),))
 
 
 def _kept_apart(call: Call, layer: nn.Module | None) -> Remedy:
