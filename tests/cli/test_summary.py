@@ -742,9 +742,21 @@ def test_a_folder_in_the_place_of_a_network_is_refused(visus_command: Call, comm
     words = [*command, str(folder), *(["lenet5"] if command == ["diff"] else [])]
     needed = "this is a folder, and a network is needed: a family, a design or its file, or package.module:callable."
     assert visus_command(*words) == (2, "", f"error: {folder}: {needed}\n")
-    (folder / "design.txt").write_text("conv(3)")
+    (folder / "design.txt").write_text("package.module:Net")
     told = f"{needed} The network of this run is in {folder / 'design.txt'}."
     assert visus_command(*words) == (2, "", f"error: {folder}: {told}\n")
+
+
+def test_a_run_folder_stands_for_its_design(visus_command: Call, tmp_path: Path) -> None:
+    text = "conv(4, 3), relu, globalpool, linear(classes)"
+    (tmp_path / "design.txt").write_text(f"{text}\n")
+    assert visus_command("summary", str(tmp_path), "--classes", "7") == visus_command("summary", text, "--classes", "7")
+    assert visus_command("diff", str(tmp_path), text, "--input", "3,8,8").code == 0
+    (tmp_path / "data.json").write_text(json.dumps({"preprocessing": {"channels": 1, "size": [28, 28]}}))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    found = visus_command("summary", str(tmp_path)).out.splitlines()
+    assert found[0] == "input 1 x 28 x 28, 2 classes, as in the run"
+    assert found[1:] == visus_command("summary", text, "--input", "1,28,28", "--classes", "2").out.splitlines()
 
 
 def test_a_family_is_taken_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -297,15 +297,23 @@ def test_a_deliberate_factorization_and_an_activation_of_any_kind_are_no_waste(t
 @pytest.mark.parametrize(
     ("activation", "sentence"),
     [
-        ("relu", "needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned."),
-        ("relu6", "needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned."),
+        (
+            "relu",
+            "needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned.",
+        ),
+        (
+            "relu6",
+            "needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned.",
+        ),
         ("sigmoid", "applies softmax itself: values from 0 to 1 give a class at most e/(e + 9) = 23.2 %."),
         ("hardsigmoid", "applies softmax itself: values from 0 to 1 give a class at most e/(e + 9) = 23.2 %."),
         ("tanh", "applies softmax itself: values from -1 to 1 give a class at most e^2/(e^2 + 9) = 45.1 %."),
     ],
 )
 def test_an_activation_after_the_last_layer_is_named_with_what_it_does(activation, sentence):
-    design = resolve_network(f"flatten, linear(8), relu, linear(classes), {activation}", input_shape=(1, 4, 4), num_classes=10)
+    design = resolve_network(
+        f"flatten, linear(8), relu, linear(classes), {activation}", input_shape=(1, 4, 4), num_classes=10
+    )
     own = build(design, (1, 4, 4), 10)
     path = f"{activation}{2 if activation == 'relu' else 1}"
     for network in (design, own):

@@ -142,7 +142,10 @@ def test_a_file_with_a_class_is_answered_with_the_name_of_the_module(visus_comma
 @pytest.mark.parametrize(
     ("name", "warning"),
     [
-        ("Silent", "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return."),
+        (
+            "Silent",
+            "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return.",
+        ),
         ("Rowwise", "the network returns 3 x 4 x 5 for a sample, and visus train needs 5: one number for each class."),
         ("Chatty", ""),
     ],

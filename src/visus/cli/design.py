@@ -56,6 +56,11 @@ def summary(
         name: context.get_parameter_source(name).name == "DEFAULT"  # type: ignore[union-attr]  # both are parameters
         for name in ("input_shape", "classes")
     }
+    from visus.workbench.summaries import input_of_run
+
+    of_run = input_of_run(network.strip()) if is_default["input_shape"] else None
+    if of_run is not None:
+        input_shape, classes = [",".join(map(str, of_run[0]))], of_run[1] if is_default["classes"] else classes
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
@@ -71,7 +76,9 @@ def summary(
         objects_json = {"objects": objects, "object_px": object_px} if objects else {}
         print_json({**found.to_json(), **memory, **objects_json, **({"error": str(found.error)} if found.error else {})})
     else:
-        if is_default["input_shape"]:
+        if of_run is not None:
+            print(f"input {write_shape(of_run[0])}, {write_number_of(classes, 'class', 'classes')}, as in the run")
+        elif is_default["input_shape"]:
             print(_defaults(input_shape[0], classes, with_classes=is_default["classes"]))
         show_summary(found, training)
         if objects:
