@@ -85,7 +85,7 @@ class Solution(Described):
         >>> Solution(10, 2, 0, 3, 3).unread_gaps
         2
         """
-        if self.gives < 1 or self.dilation == 1 and self.stride <= self.kernel_size:
+        if self.gives < 1 or (self.dilation == 1 and self.stride <= self.kernel_size):
             return 0
         read = self._num_read
         return None if read is None else self.input_size - self.unread_border - read
