@@ -409,8 +409,8 @@ def the_formula_is_right(bench: Bench) -> Claim:
     figures = {"num_sums": bench.tries, "num_wrong": wrong, "num_impossible": impossible}
     said = (
         f"{bench.tries:,} random size equations against `torch.nn.Conv1d`: {wrong} differ; {impossible:,} are impossible, and refused by both. The "
-        "division is rounded down, and a dilated kernel counts as D (K - 1) + 1. `visus solve` computes with both, and prints how many pixels at "
-        "the border are never read."
+        "division is rounded down, and a dilated kernel counts as D (K - 1) + 1. `visus solve` computes with both, and prints how many pixels of "
+        "the image no window reads."
     )
     return Claim(
         "The output has (W - K + 2P)/S + 1 positions.",

@@ -416,12 +416,12 @@ def test_diff_of_an_impossible_design_names_it(visus_command: Call) -> None:
 SOLVED = [
     (
         ["--in", "224", "--kernel", "7", "--stride", "2", "--out", "112"],
-        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read\n",
+        "padding (P) = 3: (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read\n",
     ),
     (
         ["--kernel", "3", "--padding", "1", "--stride", "2", "--out", "16"],
         "input_size (W) = 31: (31 - 3 + 2*1)/2 + 1 = 16\n"
-        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16.5, rounded down to 16; 1 px at the far edge is not read\n",
+        "input_size (W) = 32: (32 - 3 + 2*1)/2 + 1 = 16.5, rounded down to 16; 1 px of the padding at the far edge is not read\n",
     ),
     (
         ["--in", "32", "--stride", "1", "--padding", "4", "--out", "32", "--dilation", "4"],
@@ -429,18 +429,23 @@ SOLVED = [
     ),
     (
         ["--in", "224", "--kernel", "3", "--padding", "1", "--out", "1"],
-        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1.996, rounded down to 1; 223 px at the far edge are not read\n",
+        "stride (S) = any from 224 on: (224 - 3 + 2*1)/224 + 1 = 1.996, rounded down to 1; 222 px at the far edge are not read\n",
     ),
     (
         ["--kernel", "3", "--padding", "1", "--stride", "1000000000", "--out", "1000000000"],
         "input_size (W) = any from 999999999000000001 to 1000000000000000000, 1,000,000,000 whole numbers; the first and the last:\n"
-        "input_size (W) = 999999999000000001: (999999999000000001 - 3 + 2*1)/1000000000 + 1 = 1000000000\n"
+        "input_size (W) = 999999999000000001: (999999999000000001 - 3 + 2*1)/1000000000 + 1 = 1000000000; "
+        "999999996000000003 px between the windows are not read\n"
         "input_size (W) = 1000000000000000000: (1000000000000000000 - 3 + 2*1)/1000000000 + 1 = 1000000000.999999999, rounded down to 1000000000; "
-        "999999999 px at the far edge are not read\n",
+        "999999998 px at the far edge are not read; 999999996000000003 px between the windows are not read\n",
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "112"],
-        "right: O = 112. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.\n",
+        "right: O = 112. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read.\n",
+    ),
+    (
+        ["--in", "10", "--kernel", "2", "--padding", "0", "--stride", "3"],
+        "output_size (O) = 3: (10 - 2 + 2*0)/3 + 1 = 3.67, rounded down to 3; 2 px at the far edge are not read; 2 px between the windows are not read\n",
     ),
     (
         ["--in", "7", "--out", "14", "--kernel", "3", "--stride", "2"],
@@ -486,7 +491,7 @@ UNSOLVED = [
     ),
     (
         ["--in", "224", "--kernel", "7", "--padding", "3", "--stride", "2", "--out", "111"],
-        "wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.\n",
+        "wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read.\n",
     ),
 ]
 
@@ -556,7 +561,7 @@ def test_solved_paddings_give_the_output_in_torch(visus_command: Call) -> None:
         layer = nn.Conv1d(1, 1, 5, stride=3, padding=each["padding"], dilation=2)
         assert layer(torch.zeros(1, 1, 57)).shape[-1] == 19
     names = {"input_size", "kernel_size", "padding", "stride", "output_size", "unread_border", "dilation", "kernel_span"}
-    assert set(found["solutions"][0]) == names | {"reads_padding_alone"}
+    assert set(found["solutions"][0]) == names | {"reads_padding_alone", "unread_padding", "unread_gaps"}
 
 
 def test_solve_says_why_no_change_leads_to_a_field(visus_command: Call) -> None:
@@ -737,9 +742,21 @@ def test_a_folder_in_the_place_of_a_network_is_refused(visus_command: Call, comm
     words = [*command, str(folder), *(["lenet5"] if command == ["diff"] else [])]
     needed = "this is a folder, and a network is needed: a family, a design or its file, or package.module:callable."
     assert visus_command(*words) == (2, "", f"error: {folder}: {needed}\n")
-    (folder / "design.txt").write_text("conv(3)")
+    (folder / "design.txt").write_text("package.module:Net")
     told = f"{needed} The network of this run is in {folder / 'design.txt'}."
     assert visus_command(*words) == (2, "", f"error: {folder}: {told}\n")
+
+
+def test_a_run_folder_stands_for_its_design(visus_command: Call, tmp_path: Path) -> None:
+    text = "conv(4, 3), relu, globalpool, linear(classes)"
+    (tmp_path / "design.txt").write_text(f"{text}\n")
+    assert visus_command("summary", str(tmp_path), "--classes", "7") == visus_command("summary", text, "--classes", "7")
+    assert visus_command("diff", str(tmp_path), text, "--input", "3,8,8").code == 0
+    (tmp_path / "data.json").write_text(json.dumps({"preprocessing": {"channels": 1, "size": [28, 28]}}))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    found = visus_command("summary", str(tmp_path)).out.splitlines()
+    assert found[0] == "input 1 x 28 x 28, 2 classes, as in the run"
+    assert found[1:] == visus_command("summary", text, "--input", "1,28,28", "--classes", "2").out.splitlines()
 
 
 def test_a_family_is_taken_before_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -766,6 +783,25 @@ def test_an_image_size_without_channels_is_read_as_a_signal_and_said_so(
     size = given.replace(",", " channels of length ")
     note = f"note: --input {given} is a signal with {size}. Images have three numbers: --input 1,{given} (gray) or --input 3,{given} (color).\n"
     assert (answer.code, answer.err) == (0, note if is_noted else "")
+
+
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        ("32,32,3", "is an image of 32 x 3 px with 32 channels. The channels come first: --input 3,32,32."),
+        ("28,28,1", "is an image of 28 x 1 px with 28 channels. The channels come first: --input 1,28,28."),
+        ("64,1,28,28", "is a volume of 1 x 28 x 28 with 64 channels. For images, leave out the batch: --input 1,28,28."),
+        ("1,3,32,32", "is a volume of 3 x 32 x 32 with 1 channels. For images, leave out the batch: --input 3,32,32."),
+        ("1,16,28,28", ""),
+        ("3,32,32", ""),
+        ("64,7,3", ""),
+    ],
+)
+def test_channels_that_come_last_and_a_batch_are_read_as_they_stand_and_said_so(
+    visus_command: Call, given: str, note: str
+) -> None:
+    answer = visus_command("summary", "conv(4, 1), relu, globalpool, linear(classes)", "--input", given)
+    assert (answer.code, answer.err) == (0, f"note: --input {given} {note}\n" if note else "")
 
 
 def test_objects_that_fit_are_confirmed_with_the_sizes(visus_command: Call) -> None:

@@ -16,11 +16,13 @@ from torch import nn
 from visus.design import FAMILIES, account, parse, resolve_network
 from visus.design.account import Account
 from visus.design.advice.advise import KINDS, MODULE_KINDS, advise
+from visus.design.advice.cost import limited_output
 from visus.design.layers.registry import Conv
 from visus.design.rewrite import with_window
 from visus.networks.build import build
 from visus.units import write_count
 from visus.workbench.modules import count_macs
+from visus.workbench.summaries import summarize
 
 from .poison import pixels_that_matter
 
@@ -84,6 +86,12 @@ WASTEFUL = {
         (1, 12, 12),
         None,
         "norm1: in a batch of 1 sample, each channel is normalized over 1 sample x 1 position = 1 value. A single value minus its own mean is 0, and PyTorch raises an error. Use batches of 2 samples or more; or use layernorm, over 6 channels of each sample: 142 parameters, 5.46 k multiply-adds.",
+    ),
+    "output": (
+        "conv(8, 3), relu, globalpool, linear(classes), sigmoid",
+        (3, 32, 32),
+        None,
+        "sigmoid1: the network ends with a sigmoid, and the cross-entropy loss applies softmax itself: values from 0 to 1 give a class at most e/(e + 9) = 23.2 %. Remove sigmoid1, which has no weights.",
     ),
     "activation": (
         "conv(8, 3, padding=1), norm, conv(16, 3, stride=2, padding=1), relu, globalpool, linear(classes)",
@@ -275,7 +283,8 @@ def test_one_convolution_computes_what_two_in_a_row_compute():
         "conv(16, 1), relu, conv(16, (1, 5)), conv(16, (5, 1)), relu",
         "conv(64, 1), relu, conv(32, 1), conv(32, 3), relu",  # a 1 x 1 convolution that saves weights
         "conv(16, 3), maxpool(2), conv(16, 3), relu",
-        "conv(16, 3), avgpool(2), conv(16, 3), relu",
+        "conv(16, 3), avgpool(2), relu, conv(16, 3), relu",
+        "conv(64, 1), relu, conv(16, 1), avgpool(2), conv(64, 1), relu",  # a narrow middle
         "conv(16, 3), groupnorm(2), conv(16, 3), relu",
         "conv(16, 3), residual(relu, conv(16, 3, padding=1)), conv(16, 3), relu",
     ],
@@ -283,6 +292,132 @@ def test_one_convolution_computes_what_two_in_a_row_compute():
 def test_a_deliberate_factorization_and_an_activation_of_any_kind_are_no_waste(text):
     design = parse(f"{text}, globalpool, linear(classes)")
     assert "activation" not in {each.kind for each in advise(account(design, (3, 32, 32), 10), design, 10)}
+
+
+@pytest.mark.parametrize(
+    ("activation", "sentence"),
+    [
+        (
+            "relu",
+            "needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned.",
+        ),
+        (
+            "relu6",
+            "needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned.",
+        ),
+        ("sigmoid", "applies softmax itself: values from 0 to 1 give a class at most e/(e + 9) = 23.2 %."),
+        ("hardsigmoid", "applies softmax itself: values from 0 to 1 give a class at most e/(e + 9) = 23.2 %."),
+        ("tanh", "applies softmax itself: values from -1 to 1 give a class at most e^2/(e^2 + 9) = 45.1 %."),
+    ],
+)
+def test_an_activation_after_the_last_layer_is_named_with_what_it_does(activation, sentence):
+    design = resolve_network(
+        f"flatten, linear(8), relu, linear(classes), {activation}", input_shape=(1, 4, 4), num_classes=10
+    )
+    own = build(design, (1, 4, 4), 10)
+    path = f"{activation}{2 if activation == 'relu' else 1}"
+    for network in (design, own):
+        (advice,) = [each for each in summarize(network, (1, 4, 4), 10).advice if each.kind == "output"]
+        assert advice.text == (
+            f"{path}: the network ends with a {activation}, and the cross-entropy loss {sentence} Remove {path}, which has no weights."
+        )
+
+
+def test_the_most_that_limited_logits_give_a_class_is_that_of_torch():
+    for low, named in ((0.0, "sigmoid"), (-1.0, "tanh")):
+        logits = torch.full((10,), low)
+        logits[0] = 1.0
+        assert limited_output(named, 10).endswith(f"= {100 * float(logits.softmax(0)[0]):.1f} %.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "flatten, linear(classes)",
+        "flatten, linear(8), relu, linear(classes), gelu",
+        "flatten, linear(1), sigmoid",
+        "conv(4, 3), relu",
+        "conv(4, 3), relu, globalpool",
+    ],
+)
+def test_logits_that_nothing_limits_get_no_advice(text):
+    design = resolve_network(text, input_shape=(1, 4, 4), num_classes=10)
+    for network in (design, build(design, (1, 4, 4), 10)):
+        assert "output" not in {each.kind for each in summarize(network, (1, 4, 4), 10).advice}
+
+
+def test_the_first_layer_of_a_perceptron_on_large_images_is_named_with_its_sum():
+    text = "flatten, linear(512), relu, linear(classes)"
+    design = resolve_network(text, input_shape=(3, 224, 224), num_classes=10)
+    sentence = (
+        "this layer holds 100.0 % of all parameters: 3 x 224 x 224 x 512 = 77,070,336 weights, one for each value of the image and each "
+        "output. A convolution uses the same weights at every position."
+    )
+    (advice,) = [each for each in summarize(design, (3, 224, 224), 10).advice if each.kind == "linear"]
+    assert advice.sentence == sentence
+    assert advice.remedies == (
+        "replace flatten1 with conv(32, 3, stride=2), relu, conv(64, 3, stride=2), relu, globalpool: "
+        "77.1 M to 57.8 k parameters, 66.4 M multiply-adds",
+    )
+    own = Flattened(lambda x: x.flatten(1), torch.relu)
+    own.conv, own.first, own.second = nn.Identity(), nn.Linear(3 * 224 * 224, 512), nn.Linear(512, 10)
+    (advice,) = [each for each in summarize(own, (3, 224, 224), 10).advice if each.kind == "linear"]
+    assert advice.text == f"first: {sentence}"
+    assert summarize(design, (1, 28, 28), 10).advice == ()
+
+
+def activation_advice(network, shape):
+    return [each.text for each in summarize(network, shape, 10).advice if each.kind == "activation"]
+
+
+def test_an_average_pool_between_convolutions_is_no_activation():
+    text = "conv(16, 3), norm, avgpool(2), conv(16, 3), relu, globalpool, linear(classes)"
+    assert activation_advice(text, (3, 32, 32)) == [
+        "conv2: there is no activation between conv1 and this layer, so the two convolutions and the average pool pool1 compute no more "
+        "than one convolution. Put relu before conv2: 2.95 k parameters, 778 k multiply-adds."
+    ]
+    body = build(parse("conv(16, 3), norm, avgpool(2), conv(16, 3)"), (3, 32, 32), 10).eval()
+    x, y, zero = torch.randn(1, 3, 32, 32), torch.randn(1, 3, 32, 32), torch.zeros(1, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.allclose(body(x + y), body(x) + body(y) - body(zero), atol=1e-5)
+
+
+class Flattened(nn.Module):
+    """Two linear layers in a row after a flattening in forward."""
+
+    def __init__(self, flatten, between):
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(3, 8, 3), nn.Linear(8 * 36, 20), nn.Linear(20, 10)
+        self.flatten, self.between = flatten, between
+
+    def forward(self, x):
+        return self.second(self.between(self.first(self.flatten(torch.relu(self.conv(x))))))
+
+
+@pytest.mark.parametrize(
+    "flatten",
+    [
+        lambda x: x.flatten(1),
+        lambda x: torch.flatten(x, 1),
+        lambda x: x.view(x.shape[0], -1),
+        lambda x: x.view(-1, 8 * 36),
+        lambda x: x.reshape(len(x), -1),
+    ],
+)
+def test_linear_layers_in_a_row_are_found_however_a_module_flattens(flatten):
+    assert activation_advice(Flattened(flatten, nn.Identity()), (3, 8, 8)) == [
+        "second: there is no activation between first and this layer, so the two linear layers compute no more than one: "
+        "288 x 10 = 2,880 weights instead of 5,760 + 200 = 5,960. Apply an activation between them, such as a ReLU."
+    ]
+    for between in (torch.relu, torch.tanh, lambda x: x * x, lambda x: x * x.sigmoid()):
+        assert activation_advice(Flattened(flatten, between), (3, 8, 8)) == []
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_no_layer_of_a_family_lacks_an_activation(family):
+    shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))
+    design = resolve_network("mlp(16)" if family == "mlp" else family, input_shape=shape, num_classes=10)
+    assert activation_advice(design, shape) == activation_advice(build(design, shape, 10), shape) == []
 
 
 def field_of(text):

@@ -83,7 +83,7 @@ def test_a_solution_returns_what_a_torch_convolution_returns(numbers: dict[str, 
         layer = torch.nn.Conv1d(1, 1, each.kernel_size, each.stride, each.padding, dilation)
         assert layer(torch.zeros(1, 1, each.input_size)).shape[2] == each.gives
         used = (each.gives - 1) * each.stride + each.span
-        assert each.unread_border == each.input_size + 2 * each.padding - used
+        assert each.unread_border + each.unread_padding == each.input_size + 2 * each.padding - used
         first = torch.nn.functional.pad(torch.ones(each.input_size), [each.padding] * 2)[: each.span]
         assert each.reads_padding_alone == (not first.any())
 
@@ -123,3 +123,40 @@ def test_solve_refuses_two_missing_numbers_and_wrong_ones_together() -> None:
         "exactly one of the five numbers must be left out, not 0. Leave out one of input_size (W), kernel_size (K), "
         "padding (P), stride (S), output_size (O)."
     )
+
+
+@given(st.integers(1, 24), st.integers(1, 6), st.integers(0, 9), st.integers(1, 12), st.integers(1, 4))
+def test_the_pixels_that_are_not_read_have_no_gradient_in_torch(
+    input_size: int, kernel_size: int, padding: int, stride: int, dilation: int
+) -> None:
+    found = Solution(input_size, kernel_size, padding, stride, 1, dilation)
+    if found.gives < 1:
+        return
+    image = torch.zeros(1, 1, input_size, requires_grad=True)
+    weight = torch.ones(1, 1, kernel_size)
+    torch.nn.functional.conv1d(image, weight, stride=stride, padding=padding, dilation=dilation).sum().backward()
+    assert image.grad is not None
+    is_read = [bool(value) for value in image.grad[0, 0]]
+    end = (found.gives - 1) * stride + found.span - padding  # the first pixel after the last window
+    assert found.unread_border == len(is_read[max(0, end) :])
+    assert found.unread_gaps == is_read.count(False) - found.unread_border
+    assert found.unread_padding == input_size + 2 * padding - max(input_size + padding, end + padding)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "unread"),
+    [
+        ((32, 3, 1, 2, 16), "; 1 px of the padding at the far edge is not read"),
+        ((33, 3, 1, 2, 17), ""),
+        ((10, 3, 0, 4, 2), "; 3 px at the far edge are not read; 1 px between the windows is not read"),
+        ((9, 3, 0, 2, 3, 2), "; 4 px between the pixels of the dilated windows are not read; K_eff = 2*(3 - 1) + 1 = 5"),
+    ],
+)
+def test_the_calculation_names_what_is_not_read(numbers: tuple[int, ...], unread: str) -> None:
+    assert Solution(*numbers).calculation.partition(";")[1:] == tuple(unread.partition(";")[1:])
+
+
+def test_gaps_between_windows_are_counted_on_long_axes_too() -> None:
+    windows = Solution(10**12, 2, 0, 10**6, 10**6)
+    assert windows.unread_gaps == 10**12 - 2 * 10**6 - windows.unread_border
+    assert Solution(10**12, 3, 0, 2, 1, dilation=2).unread_gaps is None

@@ -25,7 +25,7 @@ from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.compare.runs import compare_runs
-from visus.workbench.experiment.mlp import compare_with_mlps
+from visus.workbench.experiment.mlp import compare_with_mlps, rising_note
 from visus.workbench.experiment.retraining import usable_recipe
 from visus.workbench.experiment.shuffle import compare_with_shuffled
 from visus.workbench.runs.shift_remedies import (
@@ -204,7 +204,9 @@ def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, 
         ("flat-mlp-equal-width", "flat-mlp-equal-width-shuffled"),
     ]
     assert json.loads(json.dumps(found.to_json()))["runs"][1]["is_shuffled"] is True
-    assert found.notes[-1].startswith("shuffled: the positions of all samples are in one random order (seed 0)")
+    assert any(
+        each.startswith("shuffled: the positions of all samples are in one random order (seed 0)") for each in found.notes
+    )
 
 
 def test_a_shuffled_run_reports_it_everywhere_and_goes_on_shuffling(
@@ -526,3 +528,14 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, t
         "Objects were placed on the mean of the shifted samples.",
     )
     assert ["--normalize min-max" in remedy.command for remedy in report.remedies] == [False, True]
+
+
+def test_trainings_that_were_best_at_their_end_are_named() -> None:
+    nan = float("nan")
+    accuracies = {"net": (0.5, 0.7, 0.8), "mlp": (0.6, 0.5, 0.4), "level": (0.9, 0.9), "own": (nan, nan), "none": ()}
+    assert rising_note(accuracies) == [
+        "The best validation accuracy came at the end of the training, so it may still have been rising: net (epoch 3 of 3). "
+        "A short training compares how fast networks learn at first, and not the best that they can reach."
+    ]
+    assert rising_note({"mlp": (0.6, 0.5)}) == []
+    assert rising_note({"net": tuple(epoch if epoch < 19 else 0 for epoch in range(20))})[0].count("(epoch 19 of 20)") == 1

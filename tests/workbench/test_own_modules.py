@@ -39,6 +39,29 @@ class Bare(nn.Module):
         return x.flatten(1)
 
 
+class Silent(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(48, num_classes)
+
+    def forward(self, x):
+        self.linear(x.flatten(1))
+
+
+class Rowwise(nn.Module):
+    def __init__(self, num_classes):
+        super().__init__()
+        self.linear = nn.Linear(4, num_classes)
+
+    def forward(self, x):
+        return self.linear(x)
+
+
+class Early(nn.Module):
+    def __init__(self, num_classes):
+        self.linear = nn.Linear(48, num_classes)
+
+
 def failing(num_classes):
     raise RuntimeError("bad")
 
@@ -95,6 +118,42 @@ def test_code_that_fails_is_reported_from_wrong_arguments(own: Path, name: str, 
     said = str(caught.value)
     assert said.startswith(f"own_nets:{name}: the code of {name} failed with {told}")
     assert said.endswith(f", at {own} line {number}.")
+
+
+def test_layers_before_the_init_of_the_module_are_told_to_come_after_it(own: Path) -> None:
+    number = next(place for place, text in enumerate(SOURCE.splitlines(), 1) if text == "class Early(nn.Module):") + 2
+    with pytest.raises(UsageError) as caught:
+        visus.summary("own_nets:Early", (3, 4, 4), 5)
+    assert str(caught.value) == (
+        "own_nets:Early: the code of Early failed with AttributeError: cannot assign module before Module.__init__() call, "
+        f"at {own} line {number}. Call super().__init__() first."
+    )
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize("words", [["summary"], ["train", "-m"]])
+def test_a_file_with_a_class_is_answered_with_the_name_of_the_module(visus_command: Call, words: list[str]) -> None:
+    assert visus_command(*words, "own_nets.py:Chatty").err.splitlines()[-1] == (
+        "error: own_nets.py:Chatty: a class or function of a Python module is written with a colon: own_nets:Chatty."
+    )
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    ("name", "warning"),
+    [
+        (
+            "Silent",
+            "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return.",
+        ),
+        ("Rowwise", "the network returns 3 x 4 x 5 for a sample, and visus train needs 5: one number for each class."),
+        ("Chatty", ""),
+    ],
+)
+def test_a_module_without_a_number_for_each_class_is_warned_of(visus_command: Call, name: str, warning: str) -> None:
+    answer = visus_command("summary", f"own_nets:{name}", "--input", "3,4,4", "--classes", "5")
+    lines = [line for line in answer.err.splitlines() if line.startswith("warning")]
+    assert (answer.code, lines) == (0, [f"warning: {warning}"] if warning else [])
 
 
 @pytest.mark.usefixtures("own")

@@ -13,7 +13,9 @@ from torch import nn
 
 import visus
 from visus.errors import TrainingError, UsageError
+from visus.examine.similarity import LayerSimilarity, Matching
 from visus.networks.autoencoder import Autoencoder
+from visus.pages.tasks import OtherNetwork, TaskFacts
 from visus.training.reconstruction import reconstruct
 from visus.workbench.experiment.task import compare_tasks, first_filters
 
@@ -130,3 +132,20 @@ def test_a_loss_that_is_no_number_ends_the_training(learned: Path) -> None:
         "the loss became nan in epoch 1 of the autoencoder's training. "
         "Train the run with a lower learning rate, and compare again."
     )
+
+
+def test_layers_that_hardly_differ_are_told_with_the_least_difference_and_the_largest() -> None:
+    cosines = Matching((0,), np.ones(1))
+
+    def network(name: str, cka: float) -> OtherNetwork:
+        return OtherNetwork(name, "", np.ones((1, 1, 3, 3)), cosines, (LayerSimilarity("conv1", cka),))
+
+    def last_sentence(cka: float) -> str:
+        others = (network("other", cka), network("same", 1.0), network("fresh", 0.1))
+        return TaskFacts("run", "own", "", "conv1", np.ones((1, 1, 3, 3)), others, 9, "image").sentences()[-1]
+
+    assert last_sentence(0.98) == (
+        "No layer differs between the two tasks by 0.05 or more: each is about as similar to the run as after a second training for the same "
+        "task. The largest difference is that of conv1, 0.98 against 1.00."
+    )
+    assert last_sentence(0.9) == "The tasks differ most in conv1: its CKA with the run is 0.90 for other and 1.00 for same."

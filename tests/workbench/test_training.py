@@ -7,13 +7,14 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from tests.commands import SMALL, Call
-from torch import nn
+from torch import Tensor, nn
 
 import visus
 from visus.errors import TrainingError, UsageError
@@ -207,6 +208,73 @@ def test_a_network_that_ends_with_a_softmax_is_reported(gray: Path, tmp_path: Pa
     assert told[0].warnings == (
         "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway.",
     )
+
+
+class _Listed(nn.Module):
+    """A layer in a plain list, where PyTorch does not see it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden = [nn.Linear(64, 16)]
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.hidden[0](x.flatten(1))))  # type: ignore[no-any-return]
+
+
+def test_layers_that_would_be_neither_trained_nor_saved_are_refused_before_a_run_exists(gray: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.train(gray, _Listed(), RECIPE, output=tmp_path / "runs", progress=False)
+    assert str(caught.value) == (
+        "_Listed: hidden: a plain list holds 1 layer with 1,040 parameters. PyTorch does not see it there: no optimizer updates it, "
+        "and no weights file holds it. Use nn.ModuleList instead of the list."
+    )
+    assert not (tmp_path / "runs").exists()
+    module = _Listed()
+    module.hidden = nn.ModuleList(module.hidden)  # type: ignore[assignment]
+    assert _warnings(gray, module, tmp_path) == ()
+
+
+class _Careless(nn.Module):
+    """A mean over the batch, two linear layers in a row, and a layer that is never called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head, self.spare = nn.Linear(64, 16), nn.Linear(16, 2), nn.Linear(16, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1)
+        return self.head(self.hidden(x - x.mean(0)))
+
+
+def _warnings(data: Path, network: Any, output: Path) -> tuple[str, ...]:
+    """The warnings on a network before its training."""
+    told: list[Prepared] = []
+
+    def keep(event: Event | Prepared | Scored) -> None:
+        if isinstance(event, Prepared):
+            told.append(event)
+
+    visus.train(data, network, RECIPE, output=output, on_event=keep, progress=False)
+    return told[0].warnings
+
+
+def test_mistakes_in_a_network_are_warned_of_before_training(gray: Path, tmp_path: Path) -> None:
+    assert _warnings(gray, _Careless(), tmp_path) == (
+        "the output of a sample depends on the other samples of its batch: values of several samples meet in forward. "
+        "Compute over dimensions from 1 on; dim=0 is the batch.",
+        "head: there is no activation between hidden and this layer, so the two linear layers compute no more than one: "
+        "64 x 2 = 128 weights instead of 1,024 + 32 = 1,056. Apply an activation between them, such as a ReLU.",
+        "spare: the forward pass never calls this layer (Linear(4), 68 parameters). Call it in forward, or remove it.",
+    )
+
+
+def test_layers_of_a_design_without_an_activation_are_warned_of_before_training(gray: Path, tmp_path: Path) -> None:
+    assert _warnings(gray, "flatten, linear(16), linear(classes)", tmp_path) == (
+        "linear2: there is no activation between linear1 and this layer, so the two linear layers compute no more than one: "
+        "64 x 2 = 128 weights instead of 1,024 + 32 = 1,056. Put relu before linear2: 1.07 k parameters, 1.06 k multiply-adds.",
+    )
+    assert _warnings(gray, "flatten, linear(16), relu, linear(classes)", tmp_path) == ()
 
 
 def test_a_training_that_goes_on_elsewhere_reports_both_machines(photos: Path, tmp_path: Path) -> None:

@@ -56,6 +56,11 @@ def summary(
         name: context.get_parameter_source(name).name == "DEFAULT"  # type: ignore[union-attr]  # both are parameters
         for name in ("input_shape", "classes")
     }
+    from visus.workbench.summaries import input_of_run
+
+    of_run = input_of_run(network.strip()) if is_default["input_shape"] else None
+    if of_run is not None:
+        input_shape, classes = [",".join(map(str, of_run[0]))], of_run[1] if is_default["classes"] else classes
     objects = None
     if boxes is not None:
         object_px, objects = _object_px(boxes, input_shape[0], object_px)
@@ -71,17 +76,24 @@ def summary(
         objects_json = {"objects": objects, "object_px": object_px} if objects else {}
         print_json({**found.to_json(), **memory, **objects_json, **({"error": str(found.error)} if found.error else {})})
     else:
-        if is_default["input_shape"]:
+        if of_run is not None:
+            print(f"input {write_shape(of_run[0])}, {write_number_of(classes, 'class', 'classes')}, as in the run")
+        elif is_default["input_shape"]:
             print(_defaults(input_shape[0], classes, with_classes=is_default["classes"]))
         show_summary(found, training)
         if objects:
             print(objects)
     if found.error is not None:
         raise found.error
+    if note := found.output_note(None if is_default["classes"] else classes):
+        from visus.cli.show import warn
+
+        warn([note])
 
 
 def noted_shape(text: str) -> tuple[int, ...]:
-    """The input shape; if it may be the size of an image without its channels, a note on stderr says how it is read.
+    """The input shape; if it may be the size of an image without its channels, one with the channels last, or a batch of images,
+    a note on stderr says how it is read.
 
     Raises:
         UsageError: the text is not a shape.
@@ -89,15 +101,27 @@ def noted_shape(text: str) -> tuple[int, ...]:
     from visus.cli.show import warn
 
     shape = shape_of(text)
-    if len(shape) == 2 and shape[0] >= _MIN_SIZE and max(shape) <= _MAX_RATIO * min(shape):
+    if len(shape) == 2 and _is_image(shape):
         size = f"{shape[0]},{shape[1]}"
         reading = f"--input {text} is a signal with {shape[0]} channels of length {shape[1]}."
         warn([f"{reading} Images have three numbers: --input 1,{size} (gray) or --input 3,{size} (color)."], "note: ")
+    elif len(shape) == 3 and shape[2] <= _MAX_COLORS and _is_image(shape[:2]):
+        reading = f"--input {text} is an image of {shape[1]} x {shape[2]} px with {shape[0]} channels."
+        warn([f"{reading} The channels come first: --input {shape[2]},{shape[0]},{shape[1]}."], "note: ")
+    elif len(shape) == 4 and shape[1] <= _MAX_COLORS and _is_image(shape[2:]):
+        reading = f"--input {text} is a volume of {write_shape(shape[1:])} with {shape[0]} channels."
+        warn([f"{reading} For images, leave out the batch: --input {','.join(map(str, shape[1:]))}."], "note: ")
     return shape
+
+
+def _is_image(size: tuple[int, ...]) -> bool:
+    """Whether two lengths may be the height and width of an image."""
+    return min(size) >= _MIN_SIZE and max(size) <= _MAX_RATIO * min(size)
 
 
 _MIN_SIZE = 8  # px; fewer are channels rather than the height of an image
 _MAX_RATIO = 4  # of the sides of an image
+_MAX_COLORS = 4  # channels of an image from a file
 
 
 def _defaults(input_shape: str, classes: int, *, with_classes: bool) -> str:

@@ -20,6 +20,8 @@ LETTERS: Final = {"input_size": "W", "kernel_size": "K", "padding": "P", "stride
 MAX_LISTED: Final = 10
 """Maximum number of solutions that a text lists one by one; of more, it has only the first and the last."""
 
+_MAX_COUNTED_PX: Final = 1_000_000  # of a padded axis on which dilated windows overlap
+
 
 def letter_of(name: str) -> str:
     """The name of a number with its letter.
@@ -38,7 +40,7 @@ class Solution(Described):
 
     >>> print(Solution(224, 7, 3, 2, 112))
     Size equation: right
-      calculation  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read
+      calculation  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read
     """
 
     input_size: int
@@ -59,12 +61,52 @@ class Solution(Described):
 
     @property
     def unread_border(self) -> int:
-        """Pixels of the padded far edge that the last position does not reach; 0 if the division has no remainder.
+        """Pixels of the image at its far edge that no window reaches.
 
-        >>> Solution(224, 7, 3, 2, 112).unread_border
+        >>> Solution(9, 2, 0, 2, 4).unread_border, Solution(224, 7, 3, 2, 112).unread_border
+        (1, 0)
+        """
+        return min(self.input_size, max(0, self._remainder - self.padding))
+
+    @property
+    def unread_padding(self) -> int:
+        """Pixels of the padding at the far edge that no window reaches.
+
+        >>> Solution(224, 7, 3, 2, 112).unread_padding
         1
         """
-        return self._steps % self.stride
+        return min(self.padding, self._remainder)
+
+    @property
+    def unread_gaps(self) -> int | None:
+        """Pixels of the image in the gaps between the windows and inside dilated ones, without those at the far edge; None where
+        they are not counted: dilated windows that overlap on more than a million pixels.
+
+        >>> Solution(10, 2, 0, 3, 3).unread_gaps
+        2
+        """
+        if self.gives < 1 or (self.dilation == 1 and self.stride <= self.kernel_size):
+            return 0
+        read = self._num_read
+        return None if read is None else self.input_size - self.unread_border - read
+
+    @property
+    def _num_read(self) -> int | None:
+        """Pixels of the image that a window reads; None if they are not counted."""
+        if self.stride >= self.span:
+            return self._num_read_before(self.padding + self.input_size) - self._num_read_before(self.padding)
+        if self.input_size + 2 * self.padding > _MAX_COUNTED_PX:
+            return None
+        window = _repeated(1, self.kernel_size, self.dilation)
+        read = _repeated(window, self.gives, self.stride) >> self.padding
+        return (read & ((1 << self.input_size) - 1)).bit_count()
+
+    def _num_read_before(self, place: int) -> int:
+        """Pixels before a place of the padded axis that a window reads; the windows do not overlap."""
+        whole, rest = divmod(place, self.stride)
+        if whole >= self.gives:
+            return self.gives * self.kernel_size
+        return whole * self.kernel_size + min(self.kernel_size, -(-rest // self.dilation))
 
     @property
     def gives(self) -> int:
@@ -85,6 +127,11 @@ class Solution(Described):
         return self.padding >= self.span
 
     @property
+    def _remainder(self) -> int:
+        """Pixels of the padded far edge that the last window does not reach."""
+        return self._steps % self.stride
+
+    @property
     def _steps(self) -> int:
         return self.input_size - self.span + 2 * self.padding
 
@@ -102,24 +149,31 @@ class Solution(Described):
         """The equation with its numbers, the remainder, and the span of a dilated kernel.
 
         >>> Solution(224, 3, 1, 2, 111, dilation=2).calculation
-        '(224 - 5 + 2*1)/2 + 1 = 111.5, rounded down to 111; 1 px at the far edge is not read; K_eff = 2*(3 - 1) + 1 = 5'
+        '(224 - 5 + 2*1)/2 + 1 = 111.5, rounded down to 111; 1 px of the padding at the far edge is not read; 112 px between the pixels of the dilated windows are not read; K_eff = 2*(3 - 1) + 1 = 5'
         >>> Solution(2, 5, 0, 1, 1).calculation
         '(2 - 5 + 2*0)/1 + 1 = -2, so the kernel does not fit'
         """
         text = f"({self.input_size} - {self.span} + 2*{self.padding})/{self.stride} + 1"
         text += f" = {write_quotient(self._steps + self.stride, self.stride)}"
-        if self.unread_border:
+        if self._remainder:
             text += f", rounded down to {self.gives}"
         if self.gives < 1:
             text += ", so the kernel does not fit"
-        elif self.unread_border:
-            text += f"; {self._unread()}"
+        else:
+            text += "".join(f"; {each}" for each in self._unread())
         if self.gives >= 1 and self.reads_padding_alone:
             text += "; the first window reads padding alone, which a convolution accepts and a pool rejects"
         return text + (f"; K_eff = {self.dilation}*({self.kernel_size} - 1) + 1 = {self.span}" if self.dilation > 1 else "")
 
-    def _unread(self) -> str:
-        return f"{self.unread_border} px at the far edge {'is' if self.unread_border == 1 else 'are'} not read"
+    def _unread(self) -> Iterator[str]:
+        """What no window reads: pixels of the image, or of the padding alone."""
+        if border := self.unread_border:
+            yield f"{border} px at the far edge {_is_not_read(border)}"
+        elif padding := self.unread_padding:
+            yield f"{padding} px of the padding at the far edge {_is_not_read(padding)}"
+        if gaps := self.unread_gaps:
+            place = "between the windows" if self.stride > self.span else "between the pixels of the dilated windows"
+            yield f"{gaps} px {place} {_is_not_read(gaps)}"
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         verdict = "right" if self.is_right else f"the output size is not {self.output_size}"
@@ -129,7 +183,7 @@ class Solution(Described):
         """Whether the five numbers satisfy the equation, with the calculation.
 
         >>> Solution(224, 7, 3, 2, 111).text()
-        ('wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read.',)
+        ('wrong: O = 112, not 111. (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read.',)
         """
         verdict = f"right: O = {self.gives}" if self.is_right else f"wrong: O = {self.gives}, not {self.output_size}"
         if self.gives < 1:
@@ -150,7 +204,7 @@ class Solution(Described):
         >>> Solution(9, 3, 0, 1, 5, dilation=2).numbers()["kernel_span"]
         5
         """
-        names = (*LETTERS, "dilation", "unread_border", "reads_padding_alone")
+        names = (*LETTERS, "dilation", "unread_border", "unread_padding", "unread_gaps", "reads_padding_alone")
         return {**{name: getattr(self, name) for name in names}, "kernel_span": self.span}
 
 
@@ -168,7 +222,7 @@ class Solutions(Described):
 
     >>> print(solve(input_size=224, kernel_size=7, stride=2, output_size=112))
     padding (P): 1 solution
-      3  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read
+      3  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read
     """
 
     missing: str
@@ -335,6 +389,20 @@ def solution_of(*, dilation: int = 1, **letters: int | None) -> Solution | None:
     if mistakes := _out_of_range(letters, dilation):
         raise GeometryError(join_messages(mistakes))
     return Solution(**numbers, dilation=dilation)
+
+
+def _is_not_read(number: int) -> str:
+    return f"{'is' if number == 1 else 'are'} not read"
+
+
+def _repeated(bits: int, times: int, step: int) -> int:
+    """The union of so many copies of a set of bits, each shifted by ``step`` more than the one before."""
+    done = 1
+    while done < times:
+        more = min(done, times - done)
+        bits |= bits << (more * step)
+        done += more
+    return bits
 
 
 def _ends(missing: str, known: Solution) -> tuple[int, int | None, tuple[int, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -46,6 +46,10 @@ class OtherNetwork(ShortFields):
             },
             "layers": {layer.path: layer.cka for layer in self.layers},
         }
+
+
+LEAST_DIFFERENCE: Final = 0.05
+"""Difference in CKA from which a layer differs between two tasks: smaller ones also lie between two trainings for one task."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,9 +110,10 @@ class TaskFacts(ShortFields):
             return []
         path = max(pairs, key=lambda each: pairs[each][1] - pairs[each][0])
         cka, same = pairs[path]
-        if same - cka < 0.05:
+        if same - cka < LEAST_DIFFERENCE:
             return [
-                "The two tasks differ in no layer: each is as similar to the run as after a second training for the same task."
+                f"No layer differs between the two tasks by {LEAST_DIFFERENCE:.2f} or more: each is about as similar to the run as after a "
+                f"second training for the same task. The largest difference is that of {path}, {cka:.2f} against {same:.2f}."
             ]
         return [
             f"The tasks differ most in {path}: its CKA with the run is {cka:.2f} for {self.others[0].name} and {same:.2f} for {self.others[1].name}."

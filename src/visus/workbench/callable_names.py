@@ -13,12 +13,12 @@ _MAX_NAME = 255  # of a file, in characters, on most systems
 
 
 def is_callable_name(words: str) -> bool:
-    """Whether the text names a Python callable.
+    """Whether the text names a Python callable; a file with a class, ``models.py:Net``, does not.
 
-    >>> is_callable_name("my.models:Net"), is_callable_name("resnet(18)")
-    (True, False)
+    >>> is_callable_name("my.models:Net"), is_callable_name("resnet(18)"), is_callable_name("models.py:Net")
+    (True, False, False)
     """
-    return _CALLABLE.fullmatch(words.strip()) is not None
+    return _CALLABLE.fullmatch(words.strip()) is not None and ".py:" not in words
 
 
 def refuse_nearly_callable(words: str) -> None:

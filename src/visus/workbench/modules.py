@@ -177,7 +177,8 @@ def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int)
     except Exception as error:  # whatever a person's own code raises
         sentence = " ".join(str(error).split()).rstrip(".")
         failure = f"{type(error).__name__}{f': {sentence}' if sentence else ''}{place_in_code(error)}"
-        raise UsageError(f"the code of {attribute} failed with {failure}.", where=reference) from error
+        remedy = " Call super().__init__() first." if "before Module.__init__() call" in sentence else ""
+        raise UsageError(f"the code of {attribute} failed with {failure}.{remedy}", where=reference) from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"{attribute} gave {type(module).__name__}, and a torch.nn.Module is needed.", where=reference)
     return module

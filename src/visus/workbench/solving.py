@@ -81,7 +81,7 @@ def solve(
     >>> import visus
     >>> visus.solve(input_size=224, kernel_size=7, stride=2, output_size=112)
     padding (P): 1 solution
-      3  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px at the far edge is not read
+      3  (224 - 7 + 2*3)/2 + 1 = 112.5, rounded down to 112; 1 px of the padding at the far edge is not read
     >>> [found.padding for found in visus.solve(input_size=224, kernel_size=7, stride=2, output_size=112)]
     [3]
     >>> visus.solve(input_size=224, kernel_size=7, padding=3, stride=2, output_size=111).is_right

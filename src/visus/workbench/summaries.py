@@ -5,9 +5,11 @@ Torch is loaded only for modules.
 
 from __future__ import annotations
 
+import json
 import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from visus.design import Account, Design, account, resolve_network
@@ -105,6 +107,21 @@ class Summary:
             f"objects of {self.object_px} px fit: the last map ({row.path}) has a receptive field of {per_axis_text(sizes)} px, "
             f"{min(sizes) - self.object_px} px more than an object, in images of {write_shape(self.account.input_shape[1:])}."
         )
+
+    def output_note(self, num_classes: int | None) -> str:
+        """A sentence if a module does not return one number for each class; empty otherwise, and for designs.
+
+        Args:
+            num_classes: the number of classes; None if it was not given, which leaves out the shape.
+        """
+        output = self.account.output
+        if self.design is not None or self.error is not None:
+            return ""
+        if not self.account.ends and not output:
+            return "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return."
+        if num_classes is None or output == (num_classes,):
+            return ""
+        return f"the network returns {write_shape(output) or 'one number'} for a sample, and visus train needs {num_classes}: one number for each class."
 
     @property
     def advice(self) -> tuple[Advice, ...]:
@@ -259,8 +276,33 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
     try:
         return resolve_network(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
     except UsageError:
+        if text := _design_text_of_run(network.strip()):
+            return resolve_network(text, input_shape=input_shape, num_classes=num_classes)
         refuse_folder(network.strip())
         raise
+
+
+def input_of_run(name: str) -> tuple[tuple[int, ...], int] | None:
+    """The input shape and the number of classes of a run that is named in the place of a network; None if it is none."""
+    folder = Path(name)
+    if not _design_text_of_run(name):
+        return None
+    try:
+        facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))["preprocessing"]
+        classes = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
+        return (int(facts["channels"]), *map(int, facts["size"])), len(classes)
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged run: its design is read all the same
+        return None
+
+
+def _design_text_of_run(name: str) -> str:
+    """The design in a run folder; empty if the name is no such folder, or if the run's network is a Python callable or object."""
+    file = Path(name) / "design.txt"
+    try:
+        text = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+    except (OSError, ValueError):  # also a name that is too long for a file
+        return ""
+    return "" if text.startswith("#") or is_callable_name(text) else text
 
 
 def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:

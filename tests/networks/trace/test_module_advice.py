@@ -70,6 +70,47 @@ def test_a_reshape_that_mixes_samples_is_found_at_the_layer_where_they_meet() ->
     )
 
 
+class Normalized(nn.Module):
+    """Logits that are normalized over some dimension."""
+
+    def __init__(self, normalize: nn.Module) -> None:
+        super().__init__()
+        self.head, self.normalize = nn.Linear(1200, 10), normalize
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.normalize(self.head(x.flatten(1)))
+
+
+@pytest.mark.parametrize("layer", [nn.Softmax, nn.LogSoftmax])
+def test_a_softmax_over_the_batch_is_to_get_the_dimension_of_the_classes(layer: type[nn.Softmax]) -> None:
+    (advice,) = advice_on(Normalized(layer(dim=0)))
+    assert advice.text == (
+        "normalize: the output of a sample depends on the other samples of its batch: values of several samples meet in this layer. "
+        "Apply the softmax with dim=1, over the classes; dim=0 is the batch."
+    )
+    assert advice_on(Normalized(layer(dim=1))) == []
+
+
+class Limited(Normalized):
+    """Logits after a function that limits them."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(super().forward(x))
+
+
+def test_logits_that_a_function_limits_are_found() -> None:
+    found = [each for each in summarize(Limited(nn.Identity()), IMAGE, 10).advice if each.kind == "output"]
+    assert [each.text for each in found] == [
+        "the network ends with a sigmoid, and the cross-entropy loss applies softmax itself: values from 0 to 1 give a class at most "
+        "e/(e + 9) = 23.2 %. Return the values before it."
+    ]
+
+
+def test_a_mean_over_the_batch_is_not_to_be_flattened() -> None:
+    (advice,) = advice_on(Flattening("centered"))
+    assert advice.remedies == ("compute over dimensions from 1 on; dim=0 is the batch",)
+
+
 def test_a_reshape_that_makes_several_rows_of_a_sample_is_found_with_its_sum() -> None:
     module = Flattening("rows")
     (advice,) = advice_on(module)

@@ -48,17 +48,28 @@ def _paired(facts: Facts, second: int) -> int | None:
         kind = _is_conv if _is_conv(facts, second) else _is_linear
         if kind(facts, source):
             return None if _is_factorization(facts, source, second) else source
-        if not facts.flows[source].is_affine or facts.rows[source].macs or not _keeps_positions(facts, source):
+        if not facts.flows[source].is_affine or facts.rows[source].macs or not _may_lie_between(facts, source):
             return None
         place = source
     return None
 
 
-def _keeps_positions(facts: Facts, place: int) -> bool:
-    """Whether a row reads no neighbors and skips none, as a norm does; a pool or an upsampling does not."""
+def _may_lie_between(facts: Facts, place: int) -> bool:
+    """Whether a row without weights leaves the pair one layer: a norm, which reads no neighbors, or an average pool; not an
+    upsampling."""
     flow = facts.flows[place]
-    is_pool = flow.kind in ("pool", "global pool")
-    return not is_pool and all(isinstance(axis, Window) and axis.span == axis.stride == 1 for axis in flow.axis_ops)
+    is_local = all(isinstance(axis, Window) and axis.span == axis.stride == 1 for axis in flow.axis_ops)
+    return flow.kind == "pool" or (is_local and flow.kind != "global pool")
+
+
+def _pool_between(facts: Facts, first: int, second: int) -> str:
+    """The path of the last pool between two layers; empty if there is none."""
+    place = facts.source(second)
+    while place != first:
+        if facts.flows[place].kind == "pool":
+            return facts.rows[place].path
+        place = facts.source(place)
+    return ""
 
 
 def _is_conv(facts: Facts, place: int) -> bool:
@@ -73,11 +84,11 @@ def _is_conv(facts: Facts, place: int) -> bool:
 
 
 def _is_linear(facts: Facts, place: int) -> bool:
+    """Whether a row gives features and uses each weight once; a module may flatten its input without a row."""
     flow, row = facts.flows[place], facts.rows[place]
-    is_features = len(row.output_shape) == 1 and len(facts.shape_at(facts.source(place))) == 1
     return (
         flow.is_affine
-        and is_features
+        and len(row.output_shape) == 1
         and row.num_parameters - row.macs in (0, row.output_shape[0])
         and row.macs > 0 < row.num_parameters
     )
@@ -101,8 +112,10 @@ def _is_factorization(facts: Facts, first: int, second: int) -> bool:
 
 
 def _channels(facts: Facts, first: int, second: int) -> tuple[int, int, int]:
-    """Channels that come in, channels in the middle, and channels that go out."""
-    return facts.shape_at(facts.source(first))[0], facts.rows[first].output_shape[0], facts.rows[second].output_shape[0]
+    """Channels or features that come in, those in the middle, and those that go out."""
+    middle, out = facts.rows[first].output_shape[0], facts.rows[second].output_shape[0]
+    is_conv = _is_conv(facts, first)
+    return facts.shape_at(facts.source(first))[0] if is_conv else facts.rows[first].macs // middle, middle, out
 
 
 def _num_groups(facts: Facts, place: int) -> int:
@@ -138,6 +151,8 @@ def _num_taps(facts: Facts, first: int, second: int) -> int:
 def _one_layer(facts: Facts, first: int, second: int) -> str:
     """What the two layers compute no more than, with the numbers of weights."""
     into, _, out = _channels(facts, first, second)
+    if pool := _pool_between(facts, first, second):
+        return f"convolutions and the average pool {pool} compute no more than one convolution"
     one, two, merged = _weights(facts, first), _weights(facts, second), _merged_weights(facts, first, second)
     instead = f"= {merged:,} weights instead of {one:,} + {two:,} = {one + two:,}"
     if not _is_conv(facts, second):

@@ -8,7 +8,14 @@ from typing import Final
 
 from visus.design.account import Account
 from visus.design.advice.activations import missing_activation
-from visus.design.advice.cost import falling_channels, large_linear, lone_values, pooled_points, softmax_last
+from visus.design.advice.cost import (
+    activation_last,
+    falling_channels,
+    large_linear,
+    lone_values,
+    pooled_points,
+    softmax_last,
+)
 from visus.design.advice.pieces import Advice as Advice
 from visus.design.advice.receptive_field import object_size, unproductive
 from visus.design.advice.unread_pixels import gaps, unread
@@ -21,6 +28,7 @@ KINDS: Final[dict[str, str]] = {
     "object": "the last map sees less than an object, or the image is smaller than one",
     "norm": "a norm over one value",
     "softmax": "a softmax before the cross-entropy",
+    "output": "an activation before the cross-entropy that limits the logits",
     "activation": "no activation between two convolutions or two linear layers",
     "pool": "a map with a single position is pooled",
     "stride": "a stride larger than its kernel",
@@ -36,8 +44,12 @@ KINDS: Final[dict[str, str]] = {
 MODULE_KINDS: Final = ("batch", "unregistered", "unused")
 """The kinds that a design cannot have: mistakes in the code of a module, found by ``visus.networks.trace.module_advice``."""
 
+TRAINING_KINDS: Final = ("batch", "unused", "output", "activation")
+"""The kinds that a training repeats before its first step: what the network computes is surely not what was meant. It refuses
+``unregistered``, and has its own sentence on ``softmax``."""
+
 _FINDERS: Final[tuple[Finder, ...]] = (
-    *(object_size, lone_values, softmax_last, missing_activation, pooled_points, unread),
+    *(object_size, lone_values, softmax_last, activation_last, missing_activation, pooled_points, unread),
     *(falling_channels, large_linear, unproductive),
 )
 
@@ -75,6 +87,22 @@ def advise(
     if not any(each.kind in ("stride", "gaps") for each in advice):
         advice += [remedied(found, gaps) for found in gaps(facts)]
     return most_serious_first(advice)
+
+
+def training_advice(account: Account, design: Design | None = None, num_classes: int | None = None) -> tuple[Advice, ...]:
+    """The advice of the kinds that a training repeats, of those that an account shows.
+
+    Args:
+        account, design, num_classes: as for ``advise``.
+
+    >>> from visus.design import account, parse
+    >>> design = parse("conv(8, 3), conv(8, 3), globalpool, linear(classes)")
+    >>> [advice.path for advice in training_advice(account(design, (3, 32, 32), 10), design, 10)]
+    ['conv2']
+    """
+    nodes = design.place(account.input_shape, num_classes) if design is not None else ()
+    facts = Facts(account, nodes)
+    return tuple(remedied(found, finder) for finder in (activation_last, missing_activation) for found in finder(facts))
 
 
 def most_serious_first(advice: Iterable[Advice]) -> tuple[Advice, ...]:

@@ -17,8 +17,10 @@ from visus.design.graph import Node
 from visus.design.items import Item
 from visus.design.layers.registry import Conv, Flatten, GroupNorm, Pool, globalpool
 from visus.design.layers.registry import layernorm as layer_norm
+from visus.design.layers.registry import relu as relu_layer
 from visus.units import write_count, write_number_of, write_shape, write_share
 
+_MANY_PARAMETERS = 1_000_000  # of the first layer of a perceptron
 _MAX_SHRUNK = 16  # a map shrinks at most so many times between two widths that count as one step
 
 
@@ -63,6 +65,9 @@ def large_linear(facts: Facts) -> Iterator[AdviceFound]:
     features = row.macs // row.output_shape[0]
     convolved = any(each.macs for each in facts.rows[:place] if len(each.output_shape) > 1)
     channels, *size = facts.shape_at(source)
+    if not convolved and size and facts.shape_at(source) == facts.input_shape and channels * math.prod(size) == features:
+        yield from _large_on_image(facts, row)
+        return
     if source == INPUT or not convolved or channels * math.prod(size) != features or channels == features:
         return
     bias = row.num_parameters - row.macs
@@ -73,6 +78,19 @@ def large_linear(facts: Facts) -> Iterator[AdviceFound]:
         f"With global pooling before it, it has {write_count(less)} parameters instead of {write_count(row.num_parameters)}."
     )
     yield AdviceFound(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _pooled(facts))
+
+
+def _large_on_image(facts: Facts, row: Row) -> Iterator[AdviceFound]:
+    """The first layer of a perceptron on large images; on small ones, its size is what was meant."""
+    if row.num_parameters < _MANY_PARAMETERS:
+        return
+    values = " x ".join(map(str, facts.input_shape))
+    sentence = (
+        f"this layer holds {write_share(row.num_parameters / facts.account.num_parameters)} of all parameters: "
+        f"{values} x {row.output_shape[0]} = {row.macs:,} weights, one for each value of the image and each output. "
+        "A convolution uses the same weights at every position."
+    )
+    yield AdviceFound(Advice("linear", row.path, sentence, paths=(row.path,)), lambda: _convolved(facts))
 
 
 def softmax_last(facts: Facts) -> Iterator[AdviceFound]:
@@ -90,6 +108,39 @@ def softmax_last(facts: Facts) -> Iterator[AdviceFound]:
     if answers == 1:
         sentence = "the network ends with a softmax over 1 output, which is 1 for every image."
     yield AdviceFound(Advice("softmax", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
+
+
+def activation_last(facts: Facts) -> Iterator[AdviceFound]:
+    """The network ends with an activation as a layer, and the loss needs logits; functions are for ``module_advice``."""
+    if len(facts.account.ends) != 1 or facts.account.ends[0] == INPUT:
+        return
+    place = facts.account.ends[0]
+    row, before = facts.rows[place], facts.source(place)
+    if len(row.output_shape) != 1 or before == INPUT or not _is_linear(facts.rows[before]):
+        return
+    if sentence := limited_output(row.layer.partition("(")[0].lower(), row.output_shape[0]):
+        yield AdviceFound(Advice("output", row.path, sentence, paths=(row.path,)), lambda: _unshared(facts, row))
+
+
+def limited_output(activation: str, num_outputs: int) -> str:
+    """Why an activation after the last layer hinders learning; empty for one that does not limit its values, or for 1 output.
+
+    >>> limited_output("sigmoid", 10).partition(":")[2]
+    ' values from 0 to 1 give a class at most e/(e + 9) = 23.2 %.'
+    >>> limited_output("gelu", 10)
+    ''
+    """
+    if num_outputs < 2:
+        return ""
+    start = f"the network ends with a {activation}, and the cross-entropy loss "
+    if activation in ("relu", "relu6"):
+        return f"{start}needs values of both signs: one below 0 becomes 0 and gets no gradient, so its class may never be learned."
+    if activation in ("sigmoid", "hardsigmoid", "tanh"):
+        low, power = (-1, 2) if activation == "tanh" else (0, 1)
+        most = math.exp(power) / (math.exp(power) + num_outputs - 1)
+        e = "e^2" if power == 2 else "e"
+        return f"{start}applies softmax itself: values from {low} to 1 give a class at most {e}/({e} + {num_outputs - 1}) = {write_share(most)}."
+    return ""
 
 
 def pooled_points(facts: Facts) -> Iterator[AdviceFound]:
@@ -174,6 +225,20 @@ def _pooled(facts: Facts) -> Iterator[Candidate]:
     if flatten is not None and tried is not None:
         before = write_count(facts.account.num_parameters)
         yield Candidate(f"replace {flatten.path} with globalpool: {before} to {costs(tried.account)}", design, tried)
+
+
+def _convolved(facts: Facts) -> Iterator[Candidate]:
+    """Two convolutions and global pooling instead of the flattening; on axes of any number."""
+    flatten = next((node for node in facts.leaves if isinstance(node.layer, Flatten)), None)
+    if flatten is None:
+        return
+    text = "conv(32, 3, stride=2), relu, conv(64, 3, stride=2), relu, globalpool"
+    layers = [Conv(32, 3, 2), relu_layer(), Conv(64, 3, 2), relu_layer(), globalpool()]
+    design = changed(facts.nodes, lambda node: layers if node.path == flatten.path else None, named=True)
+    tried = facts.tried(design)
+    if tried is not None:
+        before = write_count(facts.account.num_parameters)
+        yield Candidate(f"replace {flatten.path} with {text}: {before} to {costs(tried.account)}", design, tried)
 
 
 def _unshared(facts: Facts, row: Row) -> Iterator[Candidate]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.design.account import Account
+from visus.design.advice.cost import limited_output
 from visus.design.advice.pieces import Advice, Remedy
 from visus.networks.trace.annotation import ANNOTATION, Annotation, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
@@ -23,6 +24,9 @@ from visus.tables import listed
 from visus.units import write_count, write_number_of
 
 _NUM_SAMPLES: Final = 2
+_FLATTEN: Final = Remedy(
+    "flatten with x.flatten(1), which keeps the samples apart, and size the next layer by what it then receives"
+)
 _MAX_TERMS: Final = 4  # of a sum that is written out
 _OF_TORCH: Final = frozenset(vars(nn.Module()))  # the tables of hooks, parameters and so on that every module has
 _MAY_BE_UNUSED: Final = (nn.Identity, nn.Softmax, nn.LogSoftmax, nn.modules.loss._Loss)
@@ -42,7 +46,7 @@ def module_advice(module: nn.Module, costs: Account) -> tuple[Advice, ...]:
     ['batch']
     """
     run = _Run(module)
-    return (*_mixed_samples(run, costs), *_unregistered(module), *_unused(run, costs))
+    return (*_mixed_samples(run, costs), *_limited_output(run), *unregistered(module), *_unused(run, costs))
 
 
 # ---- samples that are mixed ----
@@ -62,6 +66,9 @@ class _Run:
         self.called: set[nn.Module] = set()
         self.reshaped: tuple[str, tuple[int, ...]] = "", ()  # the layer from which rows are not samples, and its input
         self.mixing = ""  # the first layer with an output that depends on both samples
+        self.last = "", ""  # the layer and the name of the last operator
+        self.last_output: Tensor | None = None
+        self.remedy: Remedy | None = None  # against the first operator with such an output
 
     def output(self, input_shape: Sequence[int], *, training: bool = False) -> Tensor | None:
         """The first output that depends on the input; None if there is none, or if the module does not run without data."""
@@ -85,7 +92,8 @@ class _Run:
         finally:
             mode.remove_annotations()
         found = tensors(list(output.values()) if isinstance(output, dict) else [output])
-        return next((each for each in found if axes_of(each)), None)
+        self.last_output = next((each for each in found if axes_of(each)), None)
+        return self.last_output
 
     def _hooked(self, module: nn.Module) -> Iterator[Any]:
         yield module.register_forward_pre_hook(self._begin)
@@ -106,9 +114,11 @@ class _Run:
         self.running.pop()
 
     def on_dependent(self, call: Call, macs: int) -> None:
-        """Notes the layer of the first call whose output depends on both samples."""
-        if not self.mixing and any(_is_mixed(each) for each in tensors([call.out]) if annotation_of(each)):
+        """Notes the last call, and the layer of the first call whose output depends on both samples."""
+        self.last = (self.paths[self.running[-1]] if self.running else ""), call.name
+        if self.remedy is None and any(_is_mixed(each) for each in tensors([call.out]) if annotation_of(each)):
             self.mixing = self.paths[self.running[-1]] if self.running else ""
+            self.remedy = _kept_apart(call, self.running[-1] if self.running else None)
 
     def on_constant(self, inputs: list[Tensor], macs: int) -> None:
         """A call that does not depend on the input tells nothing of samples."""
@@ -126,16 +136,13 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
     output = run.output(costs.input_shape)
     if output is None:
         return
-    remedy = Remedy(
-        "flatten with x.flatten(1), which keeps the samples apart, and size the next layer by what it then receives"
-    )
     rows = output.shape[0] if output.dim() else 0
     if _is_mixed(output):
         where = "this layer" if run.mixing else "forward"
         sentence = (
             f"the output of a sample depends on the other samples of its batch: values of several samples meet in {where}."
         )
-        yield Advice("batch", run.mixing, sentence, (remedy,), (run.mixing,) if run.mixing else ())
+        yield Advice("batch", run.mixing, sentence, (run.remedy or _FLATTEN,), (run.mixing,) if run.mixing else ())
     elif rows > _NUM_SAMPLES and _samples_per_row(output) * rows == _NUM_SAMPLES:
         path, shape = run.reshaped
         sentence = f"the network returns {rows // _NUM_SAMPLES} rows for each sample, and the loss needs one."
@@ -145,7 +152,28 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
                 f" The values of a sample enter this layer as {num} rows of {length:,}; "
                 f"{num} x {length:,} = {num * length:,} values belong into one row."
             )
-        yield Advice("batch", path, sentence, (remedy,), (path,) if path else ())
+        yield Advice("batch", path, sentence, (_FLATTEN,), (path,) if path else ())
+
+
+def _limited_output(run: _Run) -> Iterator[Advice]:
+    """The logits come out of an activation that is a function; ``run`` has run. Those of layers are seen in the account."""
+    if run.last_output is None or run.last_output.dim() != 2:
+        return
+    path, operator = run.last
+    name = operator.removesuffix("_")
+    if type(run.module.get_submodule(path)).__name__.lower() == name:
+        return
+    if sentence := limited_output(name, run.last_output.shape[1]):
+        yield Advice("output", "", sentence, (Remedy("return the values before it"),))
+
+
+def _kept_apart(call: Call, layer: nn.Module | None) -> Remedy:
+    """What keeps the samples apart, by the operator in which their values meet: a layer with weights reads a wrong reshape."""
+    if "softmax" in call.name:
+        return Remedy("apply the softmax with dim=1, over the classes; dim=0 is the batch")
+    if layer is not None and any(True for _ in layer.parameters(recurse=False)):
+        return _FLATTEN
+    return Remedy("compute over dimensions from 1 on; dim=0 is the batch")
 
 
 def _samples_per_row(output: Tensor) -> Any:
@@ -158,8 +186,14 @@ def _samples_per_row(output: Tensor) -> Any:
 # ---- layers that are not registered ----
 
 
-def _unregistered(module: nn.Module) -> Iterator[Advice]:
-    """Layers and parameters in plain lists, tuples and dicts."""
+def unregistered(module: nn.Module) -> Iterator[Advice]:
+    """Advice on layers and parameters in plain lists, tuples and dicts; the module is not run.
+
+    >>> network = nn.Module()
+    >>> network.layers = [nn.Linear(4, 3)]
+    >>> [advice.path for advice in unregistered(network)]
+    ['layers']
+    """
     known = {id(value) for value in module.parameters()}
     for path, owner in module.named_modules():
         for name, value in vars(owner).items():

@@ -23,8 +23,8 @@ from visus.workbench.train.training import train
 
 SHUFFLE_SEED: Final = 0
 SHUFFLE_NOTE: Final = (
-    f"shuffled: the positions of all samples are in one random order (seed {SHUFFLE_SEED}), after all other changes. A perceptron with its "
-    "first weights in the same order answers the same, so what it changes by is the chance of its start."
+    f"shuffled: the positions of all samples are in one random order (seed {SHUFFLE_SEED}), after all other changes. The order means "
+    "nothing to a perceptron: if its accuracy changes, that is chance, from other random initial weights for each pixel."
 )
 
 

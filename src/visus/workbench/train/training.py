@@ -46,6 +46,7 @@ from visus.workbench.train.head_probe import probe, refit
 from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
 from visus.workbench.train.kernels_in_time import kernels_in_time
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
+from visus.workbench.train.network_advice import advised
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
@@ -171,6 +172,8 @@ def _prepare_new(
     )
     made = dataclasses.replace(made, warnings=(*made.warnings, *warnings))
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
+    if network is not None:
+        made = advised(made, data.input_shape, len(data.classes))
     initial = known_weights(network, made.module, data, asked.weights, backbone)
     start = None if initial is None else begin(made.module, initial, data.classes)
     out_of_fold: OutOfFold | None = None
