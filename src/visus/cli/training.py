@@ -28,7 +28,7 @@ from visus.training.recipe import Recipe
 from visus.workbench.callable_names import refuse_nearly_callable
 from visus.workbench.running_command import running
 from visus.workbench.screen import Screen
-from visus.workbench.train.starts import choice_of
+from visus.workbench.train.starts import choice_of, noted
 from visus.workbench.train.stop_on_signal import StopOnSignal
 from visus.workbench.train.training import resume, train
 
@@ -135,9 +135,7 @@ def train_and_print(
                 start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
             )
             with group.local_first():
-                data = options.open(screen, choice)
-            if choice is not None and choice.note:
-                screen.say("note", choice.note)
+                data = noted(options.open(screen, choice), choice)
             run = train(
                 data,
                 model,

@@ -46,7 +46,7 @@ from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
-from visus.workbench.train.starts import Start, begin, choice_of, known_weights, read_for, suited_data
+from visus.workbench.train.starts import Start, begin, choice_of, known_weights, noted, read_for, size_warnings, suited_data, unused_weights_note
 from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
@@ -148,7 +148,10 @@ def _prepare_new(
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
     monitor.emit(Progress("opening the data", 0))
     with group.local_first():
-        data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, choose_input=choice, **monitor.keywords)
+        if isinstance(asked.data, Data):
+            data = asked.data
+        else:
+            data = noted(open_data(asked.data, choose_input=choice, **monitor.keywords), choice)
     times.mark("start and data")
     if asked.pretrained:
         data = suited_data(data)
@@ -168,7 +171,9 @@ def _prepare_new(
     out_of_fold: OutOfFold | None = None
     if initial is not None and backbone is None:
         data, made = _scaled_as(initial, data, made)
-    told = choice.note if choice is not None and not isinstance(asked.data, Data) else ""
+    if backbone is not None:
+        made = dataclasses.replace(made, warnings=(*made.warnings, *size_warnings(data, backbone)))
+    told = data.note if choice is not None else unused_weights_note(data) if start is None else ""
     monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start, told))
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None)
