@@ -536,7 +536,14 @@ def _plan(
     survey = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if choose_input and (chosen := choose_input(survey)):
         plan = Preprocessing(
-            "images", chosen.channels, chosen.size, resize_mode, "uint8", "fixed", chosen.offset, chosen.divisor
+            "images",
+            chosen.channels,
+            chosen.size,
+            chosen.resize_mode or resize_mode,
+            "uint8",
+            "fixed",
+            chosen.offset,
+            chosen.divisor,
         )
         return plan, survey
     num_channels = channels or (3 if survey.has_color else 1)

