@@ -107,6 +107,7 @@ def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | 
         history=history,
         shifts=shifts,
         calibrator=calibrator,
+        network=run.network_name,
     )
 
 

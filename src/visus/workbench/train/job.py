@@ -26,6 +26,7 @@ from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.mistakes import training_labels_of
 from visus.workbench.runs.run import Run, load
+from visus.workbench.runs.saved import remember_training
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
@@ -115,6 +116,8 @@ class TrainingJob:
             torch.manual_seed(self.recipe.seed)
             training = self._training()
             for event in training.events(resume=self.is_resumed):
+                if self.network.design is None and isinstance(event, (StepDone, StartScored)):
+                    remember_training(self.network.module, self.folder.path)
                 self.monitor.emit(event)
                 if self.start is not None and isinstance(event, StartScored):
                     facts = self.start.to_json() | {"val_accuracy": event.val_accuracy}

@@ -12,13 +12,15 @@ from torch import nn
 
 from visus.data.opened import Data
 from visus.data.survey import InputSpec, Survey
-from visus.errors import UsageError
+from visus.errors import RunError, UsageError
 from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
+from visus.training.runs import RunFolder
 from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
+from visus.workbench.runs.saved import trained_in
 
 MIN_SIDE_PX = 128
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
@@ -216,6 +218,9 @@ def known_weights(
         return initial_weights.from_file(file)
     if backbone is not None:
         return backbone.initial_weights(module)
+    if (folder := trained_in(network)) is not None:
+        source = f"this module's weights, trained in {folder}"
+        return dataclasses.replace(initial_weights.from_module(module, source), normalization=_normalization_in(folder))
     if isinstance(network, nn.Module) and initial_weights.is_trained(module):
         return initial_weights.from_module(module, f"the weights that {type(module).__name__} brings")
     if isinstance(network, str) and is_callable_name(network):
@@ -223,6 +228,25 @@ def known_weights(
         if initial_weights.is_seed_independent(lambda: call_by_name(name, data.input_shape, len(data.classes))):
             return initial_weights.from_module(module, f"the weights that {name} brings")
     return None
+
+
+def _normalization_in(folder: Path) -> Normalization | None:
+    """The input normalization of a run; None if its folder is gone."""
+    try:
+        plan = RunFolder.open(folder).read_json("data.json")["preprocessing"]
+    except RunError:
+        return None
+    return Normalization(tuple(map(float, plan["offset"])), tuple(map(float, plan["divisor"])))
+
+
+def trained_note(network: object) -> str:
+    """A note for a module that was trained before in this process, with the way to new weights; else empty."""
+    if (folder := trained_in(network)) is None:
+        return ""
+    return (
+        f"this module was trained before, in {folder}, and this training goes on from its weights. For new weights, make the module again for each "
+        "training, or train copies: visus.train(data, copy.deepcopy(module))"
+    )
 
 
 def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = ()) -> Start:

