@@ -116,7 +116,9 @@ def test_several_unknown_settings_list_the_known_ones_once() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe(epoch=3, colour="red", lr=1)  # type: ignore[call-arg]
     message = str(caught.value)
-    assert message.startswith("3 mistakes:\n  - unknown setting 'epoch'. Did you mean 'epochs'?\n  - unknown setting 'colour'.\n  - ")
+    assert message.startswith(
+        "3 mistakes:\n  - unknown setting 'epoch'. Did you mean 'epochs'?\n  - unknown setting 'colour'.\n  - "
+    )
     assert message.count("Known: batch_size, bias_lr, ") == 1
     assert message.splitlines()[-1].startswith("Known: ")
 

@@ -26,9 +26,7 @@ def plain() -> nn.Module:
 
 def trained(photos: Path, module: nn.Module, tmp_path: Path, name: str, **named: Any) -> tuple[visus.Run, DataOpened]:
     events: list[Any] = []
-    run = visus.train(
-        photos, module, RECIPE, output=tmp_path, name=name, progress=False, on_event=events.append, **named
-    )
+    run = visus.train(photos, module, RECIPE, output=tmp_path, name=name, progress=False, on_event=events.append, **named)
     return run, next(event for event in events if isinstance(event, DataOpened))
 
 

@@ -134,7 +134,9 @@ def _refuse_run_as_data(data: object) -> None:
     is_folder = isinstance(data, (str, Path)) and all((Path(data) / name).is_file() for name in ("recipe.yaml", "split.csv"))
     if isinstance(data, SavedRun) or is_folder:
         name = data.name if isinstance(data, SavedRun) else data
-        raise UsageError(f"{name} is a run, and compare takes two runs; the next argument is data. Compare the runs in pairs.")
+        raise UsageError(
+            f"{name} is a run, and compare takes two runs; the next argument is data. Compare the runs in pairs."
+        )
 
 
 def _differing_settings(left: SavedRun, right: SavedRun) -> tuple[tuple[str, str, str], ...]:

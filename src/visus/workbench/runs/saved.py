@@ -20,6 +20,7 @@ from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
+from visus.data.samples import SPLITS
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator, TemperatureFit
@@ -81,7 +82,7 @@ class SavedRun(Described):
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         num_parameters = sum(each.numel() for each in self.module.parameters())
         start = f", {words}" if (words := self._start()) else ""
-        rows = [("network", f"{self.network_name}, {write_count(num_parameters)} parameters{start}")]
+        rows = [("network", f"{network_name(self)}, {write_count(num_parameters)} parameters{start}")]
         try:
             scores = self.scores
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
@@ -96,21 +97,6 @@ class SavedRun(Described):
             return tuple(self.scores._tables())
         except RunError:
             return ()
-
-    @property
-    def network_name(self) -> str:
-        """The network as it was asked for, if that fits into a line; else the number of its layers, or its class."""
-        file = self.folder / "design.txt"
-        design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
-        try:
-            asked = str(RunFolder.open(self.folder).read_json("data.json")["network"]).strip()
-        except (RunError, KeyError):
-            asked = ""
-        for name in (design.removeprefix(OBJECT_PREFIX), asked):
-            if name and len(name) <= MAX_NAME and "\n" not in name:
-                return name
-        num_layers = sum(1 for part in self.module.modules() if not list(part.children()))
-        return f"{type(self.module).__name__} of {write_number_of(num_layers, 'layer')}"
 
     def _start(self) -> str:
         """What became of the weights that the training started from; empty for a new network."""
@@ -368,6 +354,25 @@ class SavedRun(Described):
         return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
 
+def network_name(run: SavedRun) -> str:
+    """The network of a run as it was asked for, if that fits into a line; else the number of its layers, or its class.
+
+    >>> network_name(run)
+    'conv(4, 3), norm, relu, globalpool, linear(classes)'
+    """
+    file = run.folder / "design.txt"
+    design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
+    try:
+        asked = str(RunFolder.open(run.folder).read_json("data.json")["network"]).strip()
+    except (RunError, KeyError):
+        asked = ""
+    for name in (design.removeprefix(OBJECT_PREFIX), asked):
+        if name and len(name) <= MAX_NAME and "\n" not in name:
+            return name
+    num_layers = sum(1 for part in run.module.modules() if not list(part.children()))
+    return f"{type(run.module).__name__} of {write_number_of(num_layers, 'layer')}"
+
+
 def views_sentence(run: SavedRun) -> str:
     """A sentence on the test-time augmentation of a run; empty if there is none.
 
@@ -442,7 +447,9 @@ def opened(
         UsageError: the data is the name of a split.
     """
     if isinstance(data, str) and data in SPLITS and not Path(data).exists():
-        raise UsageError(f"the first argument is data, and there is no file or folder {data!r}. Did you mean split={data!r}?")
+        raise UsageError(
+            f"the first argument is data, and there is no file or folder {data!r}. Did you mean split={data!r}?"
+        )
     return data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir, **monitor.keywords)
 
 

@@ -124,7 +124,9 @@ def train(
     """
     began = running_command().start()
     if isinstance(network, Recipe):
-        raise UsageError("this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...)).")
+        raise UsageError(
+            "this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...))."
+        )
     if recipe is not None and not isinstance(recipe, Recipe):
         raise UsageError(
             f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
