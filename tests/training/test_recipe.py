@@ -114,10 +114,10 @@ def test_unknown_setting_in_a_file_names_the_closest(tmp_path: Path) -> None:
 
 def test_several_unknown_settings_list_the_known_ones_once() -> None:
     with pytest.raises(RecipeError) as caught:
-        Recipe(epoch=3, colour="red", lr=1)  # type: ignore[call-arg]
+        Recipe(epoch=3, shade="red", lr=1)  # type: ignore[call-arg]
     message = str(caught.value)
     assert message.startswith(
-        "3 mistakes:\n  - unknown setting 'epoch'. Did you mean 'epochs'?\n  - unknown setting 'colour'.\n  - "
+        "3 mistakes:\n  - unknown setting 'epoch'. Did you mean 'epochs'?\n  - unknown setting 'shade'.\n  - "
     )
     assert message.count("Known: batch_size, bias_lr, ") == 1
     assert message.splitlines()[-1].startswith("Known: ")
