@@ -148,6 +148,9 @@ def test_a_run_of_a_python_object_needs_it(shades: Path, tmp_path: Path) -> None
     made = train(shades, module, RECIPE, output=tmp_path, name="object", progress=False)
     with pytest.raises(UsageError) as caught:
         train(shades, recipe=RECIPE, weights=made.folder, output=tmp_path)
-    assert "these weights are of the Python object " in str(caught.value)
+    assert str(caught.value) == (
+        f"{made.folder / 'weights' / 'best.safetensors'}: these weights are of the Python object torch.nn.modules.container.Sequential, which no file "
+        "can make again. Give such a module as the network."
+    )
     opened, _ = planned(shades, tmp_path, weights=made.folder, network=visus.network(DESIGN, (3, 20, 20), 2))
     assert opened.note == "from the run object: the size of 20 x 20 px, the split"

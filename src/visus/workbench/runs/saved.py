@@ -45,6 +45,7 @@ from visus.workbench.runs.history import History, read_history
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
+from visus.workbench.trained_modules import remember_training
 
 MAX_NAME: Final = 60  # characters of a network in a repr
 
@@ -455,8 +456,6 @@ def opened(
 
 _OF_RUNS: Final[weakref.WeakKeyDictionary[nn.Module, Path]] = weakref.WeakKeyDictionary()
 """The modules of the runs in this process, and the folders of the runs."""
-_TRAINED: Final[weakref.WeakKeyDictionary[nn.Module, Path]] = weakref.WeakKeyDictionary()
-"""The modules that this process has trained in place, and copies of those of runs, with the folder of the latest run of each."""
 
 
 def apart_from_runs(network: Any) -> Any:
@@ -466,20 +465,6 @@ def apart_from_runs(network: Any) -> Any:
     copy = copied(network)
     remember_training(copy, _OF_RUNS[network])
     return copy
-
-
-def remember_training(module: nn.Module, folder: Path) -> None:
-    """Remember that a module has the weights of a run; the module itself is not changed."""
-    _TRAINED[module] = folder
-
-
-def trained_in(network: object) -> Path | None:
-    """The folder of the run whose training gave a module its weights, in this process; None if there is none.
-
-    >>> trained_in(nn.Linear(2, 2)) is None
-    True
-    """
-    return _TRAINED.get(network) if isinstance(network, nn.Module) else None
 
 
 def read_run(

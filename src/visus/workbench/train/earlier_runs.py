@@ -6,13 +6,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
-
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.data.survey import InputSpec, Survey
 from visus.errors import UsageError, WeightsError
+from visus.networks.weights import read_metadata
 from visus.training.runs import RunFolder
 from visus.units import split_name, write_number_of, write_shape
 from visus.workbench.modules import OBJECT_PREFIX
@@ -51,10 +50,9 @@ class EarlierRun:
         folder = RunFolder.open(root) if (root / "recipe.yaml").is_file() and (root / "data.json").is_file() else None
         file = folder.weights_file() if folder is not None and path.is_dir() else path
         try:
-            with safetensors.safe_open(str(file), framework="pt") as opened:
-                facts = json.loads((opened.metadata() or {})["visus"])
+            facts = json.loads(read_metadata(file)["visus"])
             return cls(file, facts["design"], Preprocessing.from_dict(facts["preprocessing"]), folder)
-        except (safetensors.SafetensorError, OSError, KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError):
             return None
 
     @property

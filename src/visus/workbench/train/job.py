@@ -26,7 +26,6 @@ from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.mistakes import training_labels_of
 from visus.workbench.runs.run import Run, load
-from visus.workbench.runs.saved import remember_training
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
@@ -36,6 +35,7 @@ from visus.workbench.train.processes import share_of
 from visus.workbench.train.run_files import write_end
 from visus.workbench.train.starts import Start
 from visus.workbench.train.time_limit import TimeLimit
+from visus.workbench.trained_modules import remember_training
 
 
 @dataclass(frozen=True)

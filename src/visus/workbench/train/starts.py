@@ -20,7 +20,7 @@ from visus.training.runs import RunFolder
 from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
-from visus.workbench.runs.saved import trained_in
+from visus.workbench.trained_modules import trained_in
 
 MIN_SIDE_PX = 128
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
