@@ -58,3 +58,20 @@ def test_a_time_limit_that_has_too_few_steps_keeps_the_head() -> None:
     enough = plan(Recipe(), 0.88, 100, 1000, 160, 32)
     assert (enough.epochs, enough.learning_rate) == (None, 2.5e-4)
     assert plan(Recipe(), None, 0, 1000, 160, 3).learning_rate == 1e-3  # a new last layer must be trained
+
+
+def test_a_learning_rate_far_above_the_default_comes_with_a_remark() -> None:
+    note = (
+        "learning_rate 0.003 is 21 times the default for 18 steps of fine-tuning (0.000141), and may spoil the pretrained features before the last "
+        "steps settle them"
+    )
+    assert plan(Recipe(epochs=2, learning_rate=0.003), 0.88, 100, 1000, 288).note.startswith(
+        f"{note}; 18 steps of fine-tuning are few"
+    )
+    assert plan(Recipe(epochs=3, learning_rate=0.003), 0.88, 100, 1000, 288).note.startswith(
+        "learning_rate 0.003 is 14 times"
+    )
+    assert plan(Recipe(learning_rate=0.006), 0.5, 100, 1000, 1000).note.startswith("learning_rate 0.006 is 6 times")
+    for recipe in (Recipe(epochs=3, learning_rate=0.001), Recipe(epochs=3, learning_rate=0.003, optimizer="sgd")):
+        assert plan(recipe, 0.88, 100, 1000, 288).note == ""
+    assert plan(Recipe(epochs=0, learning_rate=0.003), 0.88, 100, 1000, 288).note == ""

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import visus
 from visus.data.augment import Augmentation
 from visus.errors import RecipeError, UsageError
-from visus.training.recipe import ELSEWHERE, FIELDS, OTHER_NAMES, Recipe
+from visus.training.recipe import ELSEWHERE, FIELDS, OTHER_NAMES, OTHER_WAYS, Recipe
 
 RECIPES = st.builds(
     Recipe,
@@ -73,6 +73,21 @@ def test_yaml_reports_the_meaning_of_every_setting() -> None:
         ),
         ({"lr": 1e-3}, "unknown setting 'lr'. Did you mean 'learning_rate'?"),
         ({"img_size": 64}, "a recipe has no setting 'img_size': img_size is an argument of visus.open_data."),
+        ({"bs": 8}, "unknown setting 'bs'. Did you mean 'batch_size'?"),
+        ({"earlystopping": 3}, "unknown setting 'earlystopping'. Did you mean 'patience'?"),
+        (
+            {"loss": "focal", "callbacks": [], "dropout": 0.2, "mixup": True},
+            "4 mistakes:\n  - a recipe has no setting 'loss': the loss is cross-entropy. See \"Own augmentation or loss\" in the documentation "
+            "for the ways around.\n  - a recipe has no setting 'callbacks': on_event and should_stop of visus.train are called during the training."
+            "\n  - a recipe has no setting 'dropout': dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'."
+            "\n  - a recipe has no setting 'mixup': the augmentations are flip, translate, zoom and cutout. See \"Own augmentation or loss\" in the "
+            "documentation for the ways around.",
+        ),
+        (
+            {"verbose": 1, "metrics": ["f1"]},
+            "2 mistakes:\n  - a recipe has no setting 'verbose': progress=False of visus.train shows nothing.\n  - a recipe has no setting "
+            "'metrics': run.evaluate() has accuracy, precision, recall and F1 of each class.",
+        ),
         ({"weights": "x.pt"}, "a recipe has no setting 'weights': weights is an argument of visus.train."),
         ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."),
         (
@@ -97,6 +112,17 @@ def test_unknown_setting_in_a_file_names_the_closest(tmp_path: Path) -> None:
     )
 
 
+def test_several_unknown_settings_list_the_known_ones_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(epoch=3, shade="red", lr=1)  # type: ignore[call-arg]
+    message = str(caught.value)
+    assert message.startswith(
+        "3 mistakes:\n  - unknown setting 'epoch'. Did you mean 'epochs'?\n  - unknown setting 'shade'.\n  - "
+    )
+    assert message.count("Known: batch_size, bias_lr, ") == 1
+    assert message.splitlines()[-1].startswith("Known: ")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -119,6 +145,7 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_the_words_of_other_libraries_name_settings() -> None:
     assert set(OTHER_NAMES.values()) <= set(FIELDS)
     assert not set(OTHER_NAMES) & set(FIELDS)
+    assert not set(OTHER_WAYS) & {*FIELDS, *OTHER_NAMES, *ELSEWHERE}
     for name, function in ELSEWHERE.items():
         assert name in inspect.signature(getattr(visus, function.removeprefix("visus."))).parameters
 

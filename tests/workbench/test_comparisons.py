@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.commands import Call
+from tests.commands import SMALL, Call
 
 import visus
 from visus.cli.show import show
@@ -22,12 +22,14 @@ from visus.data.preprocessing import Preprocessing
 from visus.design import parse
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.shifts import WAYS, PhasePattern
-from visus.training.recipe import Recipe
+from visus.tables import Table
+from visus.training.recipe import FIELDS, Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.compare.runs import compare_runs
 from visus.workbench.experiment.mlp import compare_with_mlps, rising_note
 from visus.workbench.experiment.retraining import usable_recipe
 from visus.workbench.experiment.shuffle import compare_with_shuffled
+from visus.workbench.runs.saved import network_name
 from visus.workbench.runs.shift_remedies import (
     BLUR_PRICE,
     MEASUREMENTS,
@@ -78,6 +80,49 @@ def test_two_runs_are_compared_sample_by_sample(run: Path, flat: Path) -> None:
         sample for sample in left.open_data().split("test").names
         if answers[0][str(_root(run) / sample)] != answers[1][str(_root(run) / sample)]
     }  # fmt: skip
+
+
+def test_a_comparison_names_the_networks_and_the_settings_that_differ(run: Path, flat: Path) -> None:
+    found = visus.compare(run, flat, progress=False)
+    kept, changed = (visus.load(each).recipe for each in (run, flat))
+    assert [each.kind_in_words for each in found.contenders] == [network_name(visus.load(each)) for each in (run, flat)]
+    assert [each.kind_in_words for each in found.contenders] == [SMALL[1], "Sequential of 5 layers"]
+    names = [name for name in FIELDS if getattr(kept, name) != getattr(changed, name)]
+    assert [name for name, _, _ in found.settings] == names
+    assert ("learning_rate", f"{kept.learning_rate:g}", "0.01") in found.settings
+    lines = [each for each in found.text() if isinstance(each, Table)]
+    assert ("setting", run.name, "flat") in [each.headings for each in lines]
+    assert visus.compare(run, run, progress=False).settings == ()
+
+
+def test_a_third_run_is_no_data(run: Path, flat: Path) -> None:
+    for third, name in ((flat, flat), (visus.load(flat), "flat")):
+        for compare in (visus.compare, compare_runs):
+            given = [visus.load(run)] * 2
+            with pytest.raises(UsageError) as caught:
+                compare(*given, third)  # type: ignore[operator]
+            assert str(caught.value) == (
+                f"{name} is a run, and compare takes two runs; the next argument is data. Compare the runs in pairs."
+            )
+
+
+def test_the_name_of_a_split_in_the_place_of_data_is_explained(run: Path) -> None:
+    loaded = visus.load(run)
+    for method in (loaded.evaluate, loaded.mistakes, loaded.shifts):
+        with pytest.raises(UsageError) as caught:
+            method("train", progress=False)
+        assert (
+            str(caught.value)
+            == "the first argument is data, and there is no file or folder 'train'. Did you mean split='train'?"
+        )
+
+
+def test_a_recipe_in_the_place_of_the_network_is_explained(photos: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.train(photos, visus.Recipe(epochs=1))  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...))."
+    )
 
 
 def _root(run: Path) -> Path:
@@ -490,7 +535,7 @@ def test_antialias_names_what_was_changed(visus_command: Call, flat: Path, tmp_p
     lines = visus_command("experiment", "antialias", here).out.splitlines()
     changes = "global pooling instead of flatten, blurred pooling instead of strides"
     assert any(line.startswith(f"with {changes}, ") for line in lines)
-    assert any(re.match(r" flat +as designed +\d", line) for line in lines)
+    assert any(re.match(r" flat +Sequential of 5 layers +\d", line) for line in lines)
     # A narrow column breaks its words over lines, so the row begins with the first of them.
     assert any(re.match(r" flat-antialiased +global pooling .*\d", line) for line in lines)
 

@@ -245,16 +245,6 @@ def test_an_image_of_pillow_is_not_taken_for_files(run: Path) -> None:
     )
 
 
-def test_a_run_in_the_place_of_a_file_of_weights_is_reported_with_the_file(
-    run: Path, visus_command: Call, photos: Path
-) -> None:
-    answer = visus_command("train", photos, "--weights", run)
-    assert (answer.code, answer.err.splitlines()[-1]) == (
-        1,
-        f"error: {run}: this is a run folder, and a weights file is needed. Use {run / 'weights' / 'best.safetensors'}.",
-    )
-
-
 class Watched(nn.Module):
     """Notes for each pass with gradients whether its convolution is computed where PyTorch is right (``networks.float32_layers``)."""
 

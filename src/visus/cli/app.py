@@ -177,7 +177,8 @@ def train(
     weights: Annotated[
         Path | None,
         typer.Option(
-            help="Start from the weights in this file: safetensors, or a PyTorch state dict.", rich_help_panel="Model"
+            help="Start from these weights: the folder of a run, a safetensors file, or a PyTorch state dict. A run brings its network, image size and split.",
+            rich_help_panel="Model",
         ),
     ] = None,
     recipe: Annotated[

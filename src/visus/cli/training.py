@@ -6,6 +6,7 @@ import contextlib
 import shlex
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from visus.training.recipe import Recipe
 from visus.workbench.callable_names import refuse_nearly_callable
 from visus.workbench.running_command import running
 from visus.workbench.screen import Screen
-from visus.workbench.train.starts import choice_of
+from visus.workbench.train.earlier_runs import EarlierRun
+from visus.workbench.train.starts import choice_of, noted
 from visus.workbench.train.stop_on_signal import StopOnSignal
 from visus.workbench.train.training import resume, train
 
@@ -49,6 +51,12 @@ class DataOptions:
     cache_dir: Path | None
     num_workers: int
     reading: Reading = DEFAULT_READING
+
+    def input_of(self, earlier: EarlierRun) -> InputChooser | None:
+        """The input of an earlier run, as far as no option asks for another."""
+        if self.channels not in (None, earlier.preprocessing.channels) or self.normalize is not None:
+            return None
+        return partial(earlier.input_spec, resize_mode=self.resize_mode)  # type: ignore[arg-type]
 
     def open(self, screen: Screen, choose_input: InputChooser | None = None) -> Data:
         """Open the data and show the progress of decoding; ``choose_input`` as for ``open_data``."""
@@ -134,10 +142,11 @@ def train_and_print(
             choice = choice_of(
                 start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
             )
+            earlier = EarlierRun.of(start.weights)
             with group.local_first():
-                data = options.open(screen, choice)
-            if choice is not None and choice.note:
-                screen.say("note", choice.note)
+                data = noted(options.open(screen, choice if earlier is None else options.input_of(earlier)), choice)
+            if earlier is not None and options.split is None and options.split_seed is None:
+                data = earlier.in_its_split(data)
             run = train(
                 data,
                 model,

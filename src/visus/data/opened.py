@@ -24,7 +24,7 @@ from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Store, open_store, refuse_unreadable
-from visus.data.survey import InputChooser, suitable_size, survey_images
+from visus.data.survey import InputChooser, Survey, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
 from visus.tables import Described, Table, listed
@@ -55,6 +55,8 @@ class Data(Described):
         split_seed: seed of the split; None if the data or a ``split.csv`` defines the whole split.
         reading: options for reading the source.
         typed: the path as the user wrote it, for commands that are printed; None for the images that come with visus.
+        short_side_px: median of the short sides of the image files; 0 for arrays.
+        note: a remark on the choice of pretrained weights; may be empty.
 
     >>> data.num_samples, data.classes, data.input_shape
     (60, ('0', '1', '2'), (3, 8, 8))
@@ -74,6 +76,8 @@ class Data(Described):
     split_seed: int | None = None
     reading: Reading = DEFAULT_READING
     typed: str | None = None
+    short_side_px: int = 0
+    note: str = ""
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
@@ -310,11 +314,14 @@ def open_data(
         samples = apply_split(samples, read_split_csv(Path(split)), same_labels=labels is None)
     else:
         samples = split_samples(samples, split_seed or 0)
+    survey = None
     if preprocessing is None:
-        plan, is_varied, warnings = _plan(samples, ledger, img_size, channels, resize_mode, normalize, choose_input)
+        plan, survey = _plan(samples, ledger, img_size, channels, resize_mode, normalize, choose_input)
+        warnings = survey.warnings if survey else ()
         samples = dataclasses.replace(samples, warnings=(*samples.warnings, *warnings))
     else:
-        plan, is_varied = preprocessing, False
+        plan = preprocessing
+    is_varied = survey is not None and survey.is_varied
     data = _decoded(samples, plan, ledger, is_varied, max_unreadable, cache_dir, num_workers, on_event, should_stop)
     kept = str(Path(labels).resolve()) if labels is not None and Path(labels).is_file() else labels
     data = dataclasses.replace(
@@ -324,6 +331,7 @@ def open_data(
         split_seed=(split_seed or 0) if is_cut else None,
         reading=reading,
         typed=None if path is None else str(path),
+        short_side_px=survey.short_side_px if survey else 0,
     )
     _refuse_empty_classes(data.samples)
     if not len(data.split("val")) and not len(data.split("test")):
@@ -501,8 +509,8 @@ def _plan(
     resize_mode: ResizeMode,
     normalize: Normalize,
     choose_input: InputChooser | None,
-) -> tuple[Preprocessing, bool, tuple[str, ...]]:
-    """The preprocessing of a dataset for training, whether its images vary in size, and warnings."""
+) -> tuple[Preprocessing, Survey | None]:
+    """The preprocessing of a dataset for training, and the survey of its image files; None for arrays."""
     if samples.reader.kind == "array":
         assert samples.reader.shape is not None, "rows of arrays have a shape"
         own_channels, *own_size = samples.reader.shape
@@ -524,21 +532,24 @@ def _plan(
         plan = Preprocessing(
             "array", own_channels, size, resize_mode, str(samples.reader.dtype), normalize, *unit, layout=stored
         )
-        return plan, False, ()
+        return plan, None
     survey = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
     if choose_input and (chosen := choose_input(survey)):
         plan = Preprocessing(
-            "images", chosen.channels, chosen.size, resize_mode, "uint8", "fixed", chosen.offset, chosen.divisor
+            "images",
+            chosen.channels,
+            chosen.size,
+            chosen.resize_mode or resize_mode,
+            "uint8",
+            "fixed",
+            chosen.offset,
+            chosen.divisor,
         )
-        return plan, survey.is_varied, survey.warnings
+        return plan, survey
     num_channels = channels or (3 if survey.has_color else 1)
     unit = ((0.0,) * num_channels, (1.0,) * num_channels)
     size = survey.wanted_size or suitable_size(survey.sizes)
-    return (
-        Preprocessing("images", num_channels, size, resize_mode, "uint8", normalize, *unit),
-        survey.is_varied,
-        survey.warnings,
-    )
+    return Preprocessing("images", num_channels, size, resize_mode, "uint8", normalize, *unit), survey
 
 
 def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from visus.data.clues import header_clues
 from visus.data.images import decode as images
+from visus.data.images.fit import ResizeMode
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.errors import ImageError
@@ -60,12 +61,14 @@ class InputSpec:
         channels: 1 or 3.
         size: (height, width) in pixels.
         offset, divisor: one number per channel; a value v becomes ``(v - offset) / divisor``.
+        resize_mode: how images are resized; None as asked for.
     """
 
     channels: int
     size: tuple[int, int]
     offset: tuple[float, ...]
     divisor: tuple[float, ...]
+    resize_mode: ResizeMode | None = None
 
 
 InputChooser = Callable[[Survey], InputSpec | None]

@@ -56,6 +56,15 @@ def load(path: Path | str) -> tuple[dict[str, Tensor], dict[str, str]]:
         ) from None
 
 
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """The metadata of a safetensors file; empty for other files."""
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            return dict(file.metadata() or {})
+    except (safetensors.SafetensorError, OSError, ValueError):
+        return {}
+
+
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a state dict of ``torch.save``; no code in the file runs.
 
@@ -65,8 +74,6 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     Raises:
         WeightsError: the file is missing or damaged, or holds something other than tensors by name.
     """
-    if (inner := Path(path) / "weights" / "best.safetensors").is_file():
-        raise WeightsError(f"this is a run folder, and a weights file is needed. Use {inner}.", where=str(path))
     try:
         with Path(path).open("rb") as file:
             start = file.read(2)

@@ -25,6 +25,10 @@ FEW_STEPS: Final = 20
 """Number of steps below which fine-tuning did not improve on the head significantly, at any learning rate (the same measurement)."""
 
 
+HIGH_RATE: Final = 5.0
+"""A learning rate so many times the default gets a note."""
+
+
 def rate_for(steps: int) -> float:
     """The learning rate for a number of steps.
 
@@ -74,11 +78,10 @@ def plan(
     evidence = f"the head alone has a cross-validated accuracy of {write_share(accuracy)} on {num_samples:,} samples"
     why = f"proportional to the number of steps, {planned:,}, below {FULL_RATE_STEPS}" if planned < FULL_RATE_STEPS else ""
     start = StartFacts(layer_decay=LAYER_DECAY, learning_rate=rate_for(planned), reason=evidence, rate_reason=why)
+    high = _high_rate_note(recipe, planned)
     if recipe.epochs is not None:
-        has_time = planned == steps
-        return dataclasses.replace(
-            start, note=_few_steps_note(recipe, planned, num_training, has_time=has_time) if is_few else ""
-        )
+        few = _few_steps_note(recipe, planned, num_training, has_time=planned == steps) if is_few else ""
+        return dataclasses.replace(start, note="; ".join(note for note in (high, few) if note))
     num_wrong = (1 - accuracy) * num_validation
     if num_wrong < MIN_WRONG:
         reason = f"{evidence}; it would leave about {num_wrong:.1f} of {num_validation:,} validation samples wrong, too few to show that further training helps (--epochs N trains anyway)"
@@ -87,7 +90,18 @@ def plan(
         where = "fit into the time limit" if planned < steps else "are all that the default number of epochs has"
         reason = f"{evidence}; only {_steps(planned)} of fine-tuning {where}, and fewer than {FEW_STEPS} have not improved on a head yet (--epochs N trains anyway)"
         return dataclasses.replace(start, epochs=0, reason=reason)
-    return start
+    return dataclasses.replace(start, note=high)
+
+
+def _high_rate_note(recipe: Recipe, planned: int) -> str:
+    """A sentence on a learning rate far above the default; empty for others."""
+    times = 0.0 if recipe.learning_rate is None else recipe.learning_rate / rate_for(planned)
+    if times <= HIGH_RATE or not planned or recipe.optimizer not in (None, "adamw"):
+        return ""
+    return (
+        f"learning_rate {recipe.learning_rate:g} is {times:.0f} times the default for {_steps(planned)} of fine-tuning ({rate_for(planned):g}), and may "
+        "spoil the pretrained features before the last steps settle them"
+    )
 
 
 def _few_steps_note(recipe: Recipe, planned: int, num_training: int, *, has_time: bool) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
-from visus.errors import RecipeError, UsageError, join_messages, unknown_name
+from visus.errors import RecipeError, UsageError, closest_name, join_messages, unknown_name
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 from visus.training.update_rules import UPDATE_RULES
@@ -427,7 +427,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("wd", "decay"), "weight_decay"),
     **dict.fromkeys(("n_epoch", "n_epochs", "num_epochs", "max_epochs"), "epochs"),
     **dict.fromkeys(("opt", "opt_func"), "optimizer"),
-    **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
+    **dict.fromkeys(("early_stopping", "earlystopping", "early_stopping_patience"), "patience"),
     **dict.fromkeys(("moms", "mom"), "momentum"),
     **dict.fromkeys(("random_state", "random_seed"), "seed"),
 }
@@ -440,20 +440,46 @@ ELSEWHERE = {
     **dict.fromkeys(("data", "network", "pretrained", "weights", "output", "name", "on_event", "progress"), "visus.train"),
 }
 """What is no setting, and the function that has it as an argument."""
+_OWN = 'See "Own augmentation or loss" in the documentation for the ways around.'
+OTHER_WAYS = {
+    "callbacks": "on_event and should_stop of visus.train are called during the training.",
+    "verbose": "progress=False of visus.train shows nothing.",
+    **dict.fromkeys(("metrics", "metric"), "run.evaluate() has accuracy, precision, recall and F1 of each class."),
+    **dict.fromkeys(("loss", "loss_func", "loss_fn", "criterion"), f"the loss is cross-entropy. {_OWN}"),
+    **dict.fromkeys(
+        ("mixup", "cutmix", "rotate", "rotation", "degrees", "color_jitter"),
+        f"the augmentations are flip, translate, zoom and cutout. {_OWN}",
+    ),
+    "dropout": "dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'.",
+}
+"""What is no setting, and the way to it."""
 
 
 def _refuse_unknown(settings: dict[str, Any]) -> None:
-    mistakes = [_unknown_setting(name) for name in settings if name not in FIELDS]
-    if mistakes:
-        raise RecipeError(join_messages(mistakes))
+    unknown = [name for name in settings if name not in FIELDS]
+    if not unknown:
+        return
+    answers = [_answer(name) for name in unknown]
+    mistakes = [answer or f"unknown setting {name!r}.{_guess(name)}" for name, answer in zip(unknown, answers, strict=True)]
+    known = [] if all(answers) else [f"Known: {', '.join(sorted(FIELDS))}."]
+    gap = "\n" if len(mistakes) > 1 else " "
+    raise RecipeError(gap.join([join_messages(mistakes), *known]))
 
 
-def _unknown_setting(name: str) -> str:
+def _answer(name: str) -> str:
+    """The message for a name that is known, but is no setting; empty for other names."""
     if name in ELSEWHERE:
         return f"a recipe has no setting {name!r}: {name} is an argument of {ELSEWHERE[name]}."
+    if name in OTHER_WAYS:
+        return f"a recipe has no setting {name!r}: {OTHER_WAYS[name]}"
     if name in OTHER_NAMES:
         return f"unknown setting {name!r}. Did you mean {OTHER_NAMES[name]!r}?"
-    return unknown_name("setting", name, FIELDS)
+    return ""
+
+
+def _guess(name: str) -> str:
+    guess = closest_name(name, sorted(FIELDS))
+    return f" Did you mean {guess!r}?" if guess else ""
 
 
 def _described() -> str:

@@ -15,7 +15,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, listed, notes
 from visus.units import write_bytes, write_number_of, write_shape
 from visus.workbench.live_line import following
-from visus.workbench.train.starts import choice_of, read_for, start_of, suited_data
+from visus.workbench.train.starts import choice_of, noted, read_for, start_of, suited_data
 from visus.workbench.training_lines import scaling
 
 
@@ -150,7 +150,7 @@ def check(
         return DataCheck(data, start_of(data, choice_of(None) if read_for(data) else None))
     choice = choice_of(pretrained, channels=settings.get("channels"), normalize=settings.get("normalize"))
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
-        opened = open_data(data, choose_input=choice, **settings, **monitor.keywords)
+        opened = noted(open_data(data, choose_input=choice, **settings, **monitor.keywords), choice)
     if pretrained:
         opened = suited_data(opened)
     return DataCheck(opened, start_of(opened, choice))

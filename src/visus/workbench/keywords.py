@@ -67,12 +67,14 @@ def _signature_of_open_data() -> inspect.Signature:
 
 def _unknown(function: str, known: list[str], name: str, value: object) -> str:
     """The message for an argument that a function does not have."""
-    from visus.training.recipe import FIELDS
+    from visus.training.recipe import FIELDS, OTHER_WAYS
 
     meant = _meant(name, known)
     found = f"{function} has no argument {name!r}"
     if meant in known:
         return f"{found}. Did you mean {meant!r}?"
+    if function == "train" and name in OTHER_WAYS:
+        return f"{found}: {OTHER_WAYS[name]}"
     if meant in FIELDS:
         what = "it is a setting of the training" if meant == name else f"{meant} is a setting of the training"
         return f"{found}: {what}. {_place_of_setting(known, meant, value)}"

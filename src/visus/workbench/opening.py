@@ -12,7 +12,7 @@ from visus.data.preprocessing import Normalize
 from visus.data.store import MAX_UNREADABLE
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.workbench.live_line import following
-from visus.workbench.train.starts import choice_of, suited_data
+from visus.workbench.train.starts import choice_of, noted, suited_data
 
 
 def open_data(
@@ -22,7 +22,7 @@ def open_data(
     channels: int | None = None,
     resize_mode: ResizeMode = "squash",
     normalize: Normalize | None = None,
-    pretrained: bool | None = False,
+    pretrained: bool | None = None,
     labels: str | Path | None = None,
     split: str | Path | None = None,
     split_seed: int | None = None,
@@ -46,7 +46,8 @@ def open_data(
         channels: 1 for gray, 3 for color; default: color if any image is in color.
         resize_mode: how images are resized: ``squash``, ``crop`` (short side, then center) or ``pad``.
         normalize: ``mean-deviation`` or ``min-max``, with the statistics of the training split; default: ``mean-deviation``.
-        pretrained: True reads images as ImageNet weights need them; None does so for photos, as ``visus.train`` does.
+        pretrained: True reads images as ImageNet weights need them, at their size and scaling; False does not. None does so for
+            photos (see ``BackboneChoice``), so ``visus.train(visus.open_data(path))`` trains as ``visus.train(path)`` does.
         labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` per sample;
             "folders" for the names of the folders, even if there is a table; default: the data's own labels.
         split: a ``split.csv`` of an earlier run, for the same split.
@@ -95,4 +96,4 @@ def open_data(
             layout=layout,
             **monitor.keywords,
         )
-    return suited_data(data) if pretrained else data
+    return suited_data(data) if pretrained else noted(data, choice)

@@ -36,6 +36,7 @@ class Contender(Brief):
         history: a row for each epoch of its ``results.csv``.
         shifts: how its predictions change under circular shifts; None if not requested.
         calibrator: converts its outputs to probabilities.
+        network: its network as it was asked for, if that is short; else its class and the number of its layers.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Contender(Brief):
     history: tuple[dict[str, float], ...]
     shifts: ShiftFigures | None = None
     calibrator: Calibrator = UNCALIBRATED
+    network: str = ""
 
     def _words(self) -> str:
         return f"{self.name}: {self.kind_in_words}, accuracy {write_share(self.scores.accuracy)}, {write_count(self.num_parameters)} parameters"
@@ -56,13 +58,13 @@ class Contender(Brief):
     @property
     def kind_in_words(self) -> str:
         """The kind as a column of a table shows it."""
-        named = {"network": "as designed"} | {kind: f"perceptron, {kind}" for kind in KINDS}
+        named = {"network": self.network} | {kind: f"perceptron, {kind}" for kind in KINDS}
         kind = named.get(self.kind, self.kind)
         return f"{kind}, shuffled" if self.is_shuffled else kind
 
     def to_json(self) -> dict[str, Any]:
         """The contender as plain data."""
-        named = ("name", "kind", "is_shuffled", "num_parameters", "macs", "seconds")
+        named = ("name", "kind", "network", "is_shuffled", "num_parameters", "macs", "seconds")
         facts = {name: getattr(self, name) for name in named}
         return {
             **facts,
@@ -104,6 +106,7 @@ class Comparison(Described):
         contenders: the runs.
         pairs: the first run with each other run; also each perceptron with its copy trained on shuffled positions, if any.
         notes: remarks on the comparison.
+        settings: the settings that differ between two runs: name, and the value of each run.
 
     >>> [each.kind for each in comparison.contenders]
     ['network', 'network']
@@ -114,6 +117,7 @@ class Comparison(Described):
     contenders: tuple[Contender, ...]
     pairs: tuple[RunPair, ...]
     notes: tuple[str, ...] = ()
+    settings: tuple[tuple[str, str, str], ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         title = (
@@ -148,6 +152,7 @@ class Comparison(Described):
                 f"two shifts agree: the same label for two of the shifts by up to {reach}, {WAYS[first.shifts.way]}"
             )
         lines += [pair.sentence(self.noun) for pair in self.pairs]
+        lines += self._settings()
         lines += _learning_curves(self.contenders)
         lines += self._differing() if len(self.contenders) == 2 else []
         return Text((*lines, *notes(self.notes)))
@@ -173,6 +178,13 @@ class Comparison(Described):
             tuple(rows), (*headings, *(["two shifts agree"] if has_shifts else [])), (2, 4, 5, 6, 7)[: 4 + has_shifts]
         )
 
+    def _settings(self) -> list[str | Table]:
+        """The settings that differ between two runs."""
+        if not self.settings:
+            return []
+        left, right = (each.name for each in self.contenders)
+        return ["these settings differ:", Table(self.settings, ("setting", left, right))]
+
     def _differing(self) -> list[str | Table]:
         """The samples that two runs answer differently."""
         differing = self.pairs[0].answers.differing
@@ -193,13 +205,14 @@ class Comparison(Described):
         """The comparison as plain data.
 
         >>> list(comparison.to_json())
-        ['split', 'num_samples', 'runs', 'pairs', 'notes']
+        ['split', 'num_samples', 'runs', 'pairs', 'settings', 'notes']
         """
         return {
             "split": self.split,
             "num_samples": self.contenders[0].scores.num_samples,
             "runs": [each.to_json() for each in self.contenders],
             "pairs": [pair.to_json() for pair in self.pairs],
+            "settings": [list(row) for row in self.settings],
             "notes": list(self.notes),
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 from visus.data.batches import Part
 from visus.errors import DataError, UsageError
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
+from visus.training.recipe import FIELDS
 from visus.training.runs import RunFolder
+from visus.units import write_shape
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
@@ -52,6 +55,7 @@ def compare(
     >>> comparison.pairs[0].answers.differing
     ()
     """
+    _refuse_run_as_data(data)
     first, second = (
         each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in (left, right)
     )
@@ -84,6 +88,7 @@ def compare_runs(
         UsageError: the runs know different classes.
         DataError: the runs were trained on different data and none was given, or no sample is held out by both.
     """
+    _refuse_run_as_data(data)
     monitor = Monitor(on_event, should_stop)
     if set(left.classes) != set(right.classes):
         others = sorted(set(left.classes) ^ set(right.classes))
@@ -116,7 +121,34 @@ def compare_runs(
         )
     shown = "all" if opened[0].is_whole else chosen
     entries: list[Entry] = [(left, "network", kept[0], opened[0]), (right, "network", kept[1], opened[1])]
-    return compare_entries(entries, shown, opened[0].noun, notes, monitor=monitor)
+    found = compare_entries(entries, shown, opened[0].noun, notes, monitor=monitor)
+    return dataclasses.replace(found, settings=_differing_settings(left, right))
+
+
+def _refuse_run_as_data(data: object) -> None:
+    """Refuse a run in the place of data.
+
+    Raises:
+        UsageError: it is a run or its folder.
+    """
+    is_folder = isinstance(data, (str, Path)) and all((Path(data) / name).is_file() for name in ("recipe.yaml", "split.csv"))
+    if isinstance(data, SavedRun) or is_folder:
+        name = data.name if isinstance(data, SavedRun) else data
+        raise UsageError(
+            f"{name} is a run, and compare takes two runs; the next argument is data. Compare the runs in pairs."
+        )
+
+
+def _differing_settings(left: SavedRun, right: SavedRun) -> tuple[tuple[str, str, str], ...]:
+    """The settings that differ between two runs: name, and the value of each, and the size of the samples."""
+    recipes = [{name: getattr(run.recipe, name) for name in FIELDS} for run in (left, right)]
+    sizes = [{"img_size": write_shape(run.preprocessing.size)} for run in (left, right)]
+    first, second = ({**size, **recipe} for size, recipe in zip(sizes, recipes, strict=True))
+    return tuple((name, _value(first[name]), _value(second[name])) for name in first if first[name] != second[name])
+
+
+def _value(value: object) -> str:
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def compare_trained(

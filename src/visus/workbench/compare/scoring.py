@@ -22,7 +22,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, known_among
+from visus.workbench.runs.saved import SavedRun, known_among, network_name
 from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
 
 SHIFT_WAY: Final = "roll"
@@ -107,6 +107,7 @@ def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | 
         history=history,
         shifts=shifts,
         calibrator=calibrator,
+        network=network_name(run),
     )
 
 

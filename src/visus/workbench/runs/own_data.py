@@ -169,6 +169,31 @@ def is_own(folder: Path, data: Data) -> bool:
     return bool(data.fingerprint == RunFolder.open(folder).read_json("data.json")["fingerprint"])
 
 
+def in_own_split(folder: Path, data: Data) -> Data:
+    """The unchanged training data of a run, in the run's split and with the scaling that was measured on it."""
+    run = RunFolder.open(folder)
+    facts, rows = run.read_json("data.json"), {row.sample: row.split for row in read_split_csv(run.path / "split.csv")}
+    splits = [rows[sample] for sample in data.table.names]
+    if splits == data.table.splits.tolist():
+        return data
+    plan, own = data.preprocessing, Preprocessing.from_dict(facts["preprocessing"])
+    if plan.normalize == own.normalize and plan.input_shape == own.input_shape:
+        plan = dataclasses.replace(plan, offset=own.offset, divisor=own.divisor)
+    return dataclasses.replace(_in_splits(data, splits, ()), preprocessing=plan, split_seed=facts["split_seed"])
+
+
+def num_learned(folder: Path, data: Data) -> int:
+    """Number of held-out samples of this data with the bytes of a training or validation sample of a run."""
+    run = RunFolder.open(folder)
+    splits = {row.sample: row.split for row in read_split_csv(run.path / "split.csv")}
+    learned = {content for sample, content in _read_contents(run).items() if splits.get(sample) in ("train", "val")}
+    held_out = data.samples.splits == data.scored_split
+    digests = [digest.hex()[:16] for digest in data.samples.digests]
+    if data.scored_split == "val":  # the run's own validation samples may be scored again
+        learned -= {content for sample, content in _read_contents(run).items() if splits.get(sample) == "val"}
+    return sum(content in learned for content, is_held_out in zip(digests, held_out.tolist(), strict=False) if is_held_out)
+
+
 def remember_place(folder: Path, data: Data) -> str:
     """Save the new path of a run's data if it was moved; returns a sentence on the change, or an empty string.
 

@@ -20,6 +20,7 @@ from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
+from visus.data.samples import SPLITS
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator, TemperatureFit
@@ -35,7 +36,7 @@ from visus.training.checkpoints import read_position
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import write_count, write_number_of, write_share
+from visus.units import write_count, write_number_of, write_shape, write_share
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
@@ -44,6 +45,7 @@ from visus.workbench.runs.history import History, read_history
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
+from visus.workbench.trained_modules import remember_training
 
 MAX_NAME: Final = 60  # characters of a network in a repr
 
@@ -81,7 +83,7 @@ class SavedRun(Described):
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         num_parameters = sum(each.numel() for each in self.module.parameters())
         start = f", {words}" if (words := self._start()) else ""
-        rows = [("network", f"{self._network_name()}, {write_count(num_parameters)} parameters{start}")]
+        rows = [("network", f"{network_name(self)}, {write_count(num_parameters)} parameters{start}")]
         try:
             scores = self.scores
             low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
@@ -96,20 +98,6 @@ class SavedRun(Described):
             return tuple(self.scores._tables())
         except RunError:
             return ()
-
-    def _network_name(self) -> str:
-        """The network as it was asked for, if that fits into a line; else the number of its layers, or its class."""
-        file = self.folder / "design.txt"
-        design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
-        try:
-            asked = str(RunFolder.open(self.folder).read_json("data.json")["network"]).strip()
-        except (RunError, KeyError):
-            asked = ""
-        for name in (design.removeprefix(OBJECT_PREFIX), asked):
-            if name and len(name) <= MAX_NAME and "\n" not in name:
-                return name
-        num_layers = sum(1 for part in self.module.modules() if not list(part.children()))
-        return f"{type(self.module).__name__} of {write_number_of(num_layers, 'layer')}"
 
     def _start(self) -> str:
         """What became of the weights that the training started from; empty for a new network."""
@@ -183,10 +171,18 @@ class SavedRun(Described):
             logits: (samples, classes).
             raw: return the network's own probabilities, not calibrated; the most probable class is the same.
 
+        Raises:
+            UsageError: this is something other than logits, such as images.
+
         >>> logits = run.answers(data, "test")
         >>> run.probabilities(logits).shape
         torch.Size([12, 3])
         """
+        if logits.ndim != 2 or logits.shape[1] != len(self.classes):
+            raise UsageError(
+                f"probabilities takes logits, (samples, {len(self.classes)} classes), as run.logits and run.answers return them, and this is "
+                f"{write_shape(logits.shape)}. For the probabilities of {self.preprocessing.noun}s: run.predict."
+            )
         return self.calibrator(raw=raw)(logits)
 
     @property
@@ -194,22 +190,30 @@ class SavedRun(Described):
         """The scores written at the end of the training.
 
         Raises:
-            RunError: the training was not finished, or the file is damaged.
+            RunError: the training was not finished, or the file is damaged; the message says how to go on.
 
         >>> run.scores.num_samples
         12
         """
+        if unfinished_notes(self):
+            raise RunError(
+                f"this training was stopped before its end, so it has no scores. Resume it with visus.resume({str(self.folder)!r}), or score "
+                "it as it is with run.evaluate().",
+                where=str(self.folder),
+            )
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
-    def logits(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """The logits (samples, classes) for batches of scaled inputs, with the test-time augmentation of the recipe.
+    def logits(self, batches: Iterable[torch.Tensor] | torch.Tensor) -> torch.Tensor:
+        """The logits (samples, classes) for one batch or several batches of scaled inputs, with the test-time augmentation of the recipe.
 
         They are not calibrated; ``probabilities`` calibrates them.
 
         >>> batch = run.preprocessing.scaled(data.split("test").rows(slice(0, 4)))
-        >>> run.logits([batch]).shape
-        torch.Size([4, 3])
+        >>> run.logits(batch).shape, run.logits([batch, batch]).shape
+        (torch.Size([4, 3]), torch.Size([8, 3]))
         """
+        if isinstance(batches, torch.Tensor):
+            batches = [self._one_batch(batches)]
         machine = self.machine
         return predict_logits(
             self.module,
@@ -219,6 +223,15 @@ class SavedRun(Described):
             channels_last=machine.channels_last,
             tta=self.recipe.tta or "none",
         )
+
+    def _one_batch(self, batch: torch.Tensor) -> torch.Tensor:
+        """The tensor, if it is a batch (samples, channels, *spatial)."""
+        if batch.ndim != 1 + len(self.preprocessing.input_shape):
+            raise UsageError(
+                f"a batch is (samples, {', '.join(map(str, self.preprocessing.input_shape))}), and this tensor is {write_shape(batch.shape)}. For one "
+                "sample, add the first axis: batch[None]."
+            )
+        return batch
 
     def answers(
         self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
@@ -342,6 +355,25 @@ class SavedRun(Described):
         return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
 
+def network_name(run: SavedRun) -> str:
+    """The network of a run as it was asked for, if that fits into a line; else the number of its layers, or its class.
+
+    >>> network_name(run)
+    'conv(4, 3), norm, relu, globalpool, linear(classes)'
+    """
+    file = run.folder / "design.txt"
+    design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
+    try:
+        asked = str(RunFolder.open(run.folder).read_json("data.json")["network"]).strip()
+    except (RunError, KeyError):
+        asked = ""
+    for name in (design.removeprefix(OBJECT_PREFIX), asked):
+        if name and len(name) <= MAX_NAME and "\n" not in name:
+            return name
+    num_layers = sum(1 for part in run.module.modules() if not list(part.children()))
+    return f"{type(run.module).__name__} of {write_number_of(num_layers, 'layer')}"
+
+
 def views_sentence(run: SavedRun) -> str:
     """A sentence on the test-time augmentation of a run; empty if there is none.
 
@@ -410,17 +442,29 @@ Kind = TypeVar("Kind", bound=SavedRun)
 def opened(
     run: SavedRun, data: str | Path | Data | None, *, cache_dir: str | Path | None = None, monitor: Monitor = SILENT
 ) -> Data:
-    """Data opened by ``Run.open_data``; opened data is returned unchanged."""
+    """Data opened by ``Run.open_data``; opened data is returned unchanged.
+
+    Raises:
+        UsageError: the data is the name of a split.
+    """
+    if isinstance(data, str) and data in SPLITS and not Path(data).exists():
+        raise UsageError(
+            f"the first argument is data, and there is no file or folder {data!r}. Did you mean split={data!r}?"
+        )
     return data if isinstance(data, Data) else run.open_data(data, cache_dir=cache_dir, **monitor.keywords)
 
 
-_OF_RUNS: Final[weakref.WeakSet[nn.Module]] = weakref.WeakSet()
-"""The modules of the runs in this process."""
+_OF_RUNS: Final[weakref.WeakKeyDictionary[nn.Module, Path]] = weakref.WeakKeyDictionary()
+"""The modules of the runs in this process, and the folders of the runs."""
 
 
 def apart_from_runs(network: Any) -> Any:
     """A copy of the network if it is the module of a run, so that training it leaves the run as it is; anything else unchanged."""
-    return copied(network) if isinstance(network, nn.Module) and network in _OF_RUNS else network
+    if not isinstance(network, nn.Module) or network not in _OF_RUNS:
+        return network
+    copy = copied(network)
+    remember_training(copy, _OF_RUNS[network])
+    return copy
 
 
 def read_run(
@@ -445,7 +489,7 @@ def read_run(
     weights.fit_weights(module, tensors)
     if network is not None:
         module = copied(module)  # a later training of the person's module leaves this run as it is
-    _OF_RUNS.add(module)
+    _OF_RUNS[module] = run.path
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
     return kind(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)

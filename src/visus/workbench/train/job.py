@@ -35,6 +35,7 @@ from visus.workbench.train.processes import share_of
 from visus.workbench.train.run_files import write_end
 from visus.workbench.train.starts import Start
 from visus.workbench.train.time_limit import TimeLimit
+from visus.workbench.trained_modules import remember_training
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class TrainingJob:
             torch.manual_seed(self.recipe.seed)
             training = self._training()
             for event in training.events(resume=self.is_resumed):
+                if self.network.design is None and isinstance(event, (StepDone, StartScored)):
+                    remember_training(self.network.module, self.folder.path)
                 self.monitor.emit(event)
                 if self.start is not None and isinstance(event, StartScored):
                     facts = self.start.to_json() | {"val_accuracy": event.val_accuracy}

