@@ -316,8 +316,9 @@ def evaluate(
     else:
         show((*scores.text(), f"note: {calibration_sentence(loaded, raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
-        if wrong is None:
-            show((f"next: visus evaluate {shlex.quote(str(run))} --mistakes",))
+        if wrong is None and scores.num_right < scores.num_samples:
+            words = [str(run), *([str(data)] if data is not None else []), *(["--split", split] if split else [])]
+            show((f"next: visus evaluate {shlex.join(words)} --mistakes",))
 
 
 def _num_shown(limit: int | None, *, mistakes: bool) -> int:
