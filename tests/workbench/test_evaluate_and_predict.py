@@ -121,9 +121,9 @@ def test_the_next_command_after_an_evaluation_names_its_data(
     visus_command: Call, run: Path, photos: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other photos"
-    shutil.copytree(photos, other)
-    (other / "dark" / "00.png").rename(other / "light" / "dark.png")
-    last = visus_command("evaluate", run, other, "--split", "test").out.splitlines()[-1]
-    assert last == f"next: visus evaluate {run} '{other}' --split test --mistakes"
+    shutil.copytree(photos / "dark", other / "light")
+    shutil.copytree(photos / "light", other / "dark")
+    last = visus_command("evaluate", run, other).out.splitlines()[-1]
+    assert last == f"next: visus evaluate {run} '{other}' --mistakes"
     command = shlex.split(last.removeprefix("next: visus "))
-    assert "light/dark.png" in visus_command(*command).out
+    assert "mistakes" in visus_command(*command).out

@@ -159,18 +159,27 @@ def test_predict_sorts_files_by_command(visus_command: Call, run: Path, photos: 
             "error: {photos}/sorted: this folder is within {photos}, whose files are sorted: the next prediction would read the copies too. "
             "Name a folder outside of it, such as {photos}-sorted.\n",
         ),
-        (["{photos}", "--sort-into", "{photos}/dark/00.png"], "error: {photos}/dark/00.png: this is a file, and a folder for the copies is needed. Name another one.\n"),
+        (
+            ["{photos}", "--sort-into", "{photos}/dark/00.png"],
+            "error: {photos}/dark/00.png: this is a file, and a folder for the copies is needed. Name another one.\n",
+        ),
         (
             ["{tmp}/x.npz", "--sort-into", "{tmp}/sorted"],
             "error: {tmp}/x.npz: only files of images can be sorted into folders, and this is an array file.\n",
         ),
-        (["{tmp}/x.zip", "--sort-into", "{tmp}/sorted"], "error: {tmp}/x.zip: this is an archive. Unpack it, and give the folder.\n"),
+        (
+            ["{tmp}/x.zip", "--sort-into", "{tmp}/sorted"],
+            "error: {tmp}/x.zip: this is an archive. Unpack it, and give the folder.\n",
+        ),
         (["{photos}", "--at-least", "0.9"], "error: --at-least needs --sort-into. Add it, or leave --at-least out.\n"),
         (
             ["{photos}", "--sort-into", "{tmp}/sorted", "--at-least", "90"],
             "error: the lowest probability must be between 0 and 1, not 90. For 90 %, write 0.9.\n",
         ),
-        (["{photos}", "--sort-into", "{tmp}/sorted", "--top", "2"], "error: --top cannot be given with --sort-into, which copies each file once. Leave one of them out.\n"),
+        (
+            ["{photos}", "--sort-into", "{tmp}/sorted", "--top", "2"],
+            "error: --top cannot be given with --sort-into, which copies each file once. Leave one of them out.\n",
+        ),
         (
             ["https://example.org/1.jpg", "--sort-into", "{tmp}/sorted"],
             "error: https://example.org/1.jpg: this is a web address, and visus downloads nothing. Download the file, and give its path.\n",
