@@ -45,7 +45,7 @@ def are_predictions(heads: Sequence[str]) -> bool:
     (True, False)
     """
     names = {head.strip().lower() for head in heads}
-    return _PREDICTION_HEADS <= names and all(
+    return names >= _PREDICTION_HEADS and all(
         re.fullmatch(r"error|top|(label|probability)_\d+", name) for name in names - _PREDICTION_HEADS
     )
 
