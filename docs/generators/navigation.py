@@ -20,6 +20,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     ),
     "How to": (
         "how-to/few-photos.md",
+        "how-to/unsure-photos.md",
         "how-to/fine-tune.md",
         "how-to/unbalanced-classes.md",
         "how-to/many-classes.md",

@@ -105,3 +105,12 @@ def test_wrong_arguments_name_what_is_meant(visus_command: Call, words: list[str
 def test_a_short_time_limit_without_a_unit_is_noted(visus_command: Call, words: list[str], note: str) -> None:
     answer = visus_command("train", "nowhere", "--time-limit", *words)
     assert answer.err == f"{note}error: nowhere: there is no such file or folder.\n"
+
+
+def test_a_file_for_predictions_is_answered_by_what_works(visus_command: Call, run: Path) -> None:
+    answer = visus_command("predict", run, "photos", "-o", "x.csv")
+    assert answer.err.splitlines()[0] == (
+        "error: No such option: -o. Predictions are printed; to write them to a file: visus predict RUN FILES > x.csv. "
+        "To sort the files into folders: --sort-into FOLDER"
+    )
+    assert answer.code == 2

@@ -37,6 +37,7 @@ IN_PYTHON = {
 OTHER_NAMES = {
     "as_json": "to_json of the result",
     "at": "at",
+    "at_least": "at_least of Predictions.sort_into",
     "boxes": "visus.data.boxes",
     "classes": "num_classes",
     "command": "command",
@@ -52,6 +53,7 @@ OTHER_NAMES = {
     "other": "task",
     "quiet": "progress",
     "shifts": "Run.shifts",
+    "sort_into": "Predictions.sort_into",
     "size_in": "input_size",
     "size_out": "output_size",
     "time_limit": "time_limit_s",

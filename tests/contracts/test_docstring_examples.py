@@ -29,7 +29,7 @@ RESULTS = (
     *("visus.workbench.look.looking:Look", "visus.workbench.report.reports:Report"),
     *("visus.workbench.runs.history:History",),
     *("visus.workbench.runs.predict:Prediction", "visus.workbench.runs.predict:Predictions"),
-    *("visus.workbench.runs.shifts:ShiftReport",),
+    *("visus.workbench.runs.shifts:ShiftReport", "visus.workbench.runs.sorting:SortedFiles"),
 )
 """What the public functions return."""
 

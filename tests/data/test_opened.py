@@ -8,10 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import visus
-from visus.data.opened import open_scoring_data
+from visus.data.opened import open_data, open_scoring_data
+from visus.data.store import blank_rows
 from visus.errors import DataError, UsageError
 
 MakeFolder = Callable[..., Path]
@@ -160,3 +163,29 @@ def test_numbers_longer_than_64_bits_are_refused(tmp_path: Path) -> None:
         f"{tmp_path / 'long.npz'}: the array x has the type {np.dtype(np.longdouble)}; "
         "integers or floating-point numbers of at most 64 bits are needed."
     )
+
+
+def test_images_of_one_color_and_unreadable_files_are_warned_of(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for label in ("cat", "dog"):
+        (tmp_path / label).mkdir()
+        for number in range(30):
+            Image.fromarray(random.integers(0, 256, (24, 24, 3), np.uint8)).save(tmp_path / label / f"{number:02d}.png")
+    assert open_data(tmp_path).warnings == ()
+    Image.new("RGB", (24, 24), (250, 250, 240)).save(tmp_path / "dog" / "white.jpg")
+    (tmp_path / "cat" / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    assert open_data(tmp_path).warnings == (
+        "1 image has a single color, so there is nothing in it to learn: dog/white.jpg.",
+        "1 file cannot be read and was left out: cat/bad.png. Repair or remove it.",
+    )
+
+
+@given(st.integers(1, 3), st.integers(1, 9), st.integers(0, 2**16), st.sampled_from([np.uint8, np.int8, np.float32]))
+def test_blank_rows_are_those_without_a_difference(channels: int, side: int, seed: int, dtype: type) -> None:
+    random = np.random.default_rng(seed)
+    pixels = random.integers(0, 2, (6, channels, side, side)).astype(dtype)
+    pixels *= np.asarray(random.choice([0, 100], (6, 1, 1, 1)), dtype)
+    pixels -= np.asarray(random.choice([0, 28], (6, 1, 1, 1)), dtype) if dtype is not np.uint8 else np.uint8(0)
+    places = np.flatnonzero(random.integers(0, 2, 6))
+    expected = [n for n, row in enumerate(pixels[places]) if all(len(set(part.ravel().tolist())) == 1 for part in row)]
+    assert blank_rows(pixels, places) == expected

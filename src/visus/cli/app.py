@@ -317,8 +317,9 @@ def evaluate(
     else:
         show((*scores.text(), f"note: {calibration_sentence(loaded, raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
-        if wrong is None:
-            show((f"next: visus evaluate {shlex.quote(str(run))} --mistakes",))
+        if wrong is None and scores.num_right < scores.num_samples:
+            words = [str(run), *([str(data)] if data is not None else []), *(["--split", split] if split else [])]
+            show((f"next: visus evaluate {shlex.join(words)} --mistakes",))
 
 
 def _num_shown(limit: int | None, *, mistakes: bool) -> int:
@@ -358,22 +359,36 @@ def report(
 def predict(
     run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
     files: Annotated[list[str], typer.Argument(help="Files and folders; - reads a list from stdin, one per line.")],
-    top: Annotated[int, typer.Option("--top", "-k", help="Number of classes for each sample.")] = 1,
+    top: Annotated[int | None, typer.Option("--top", "-k", help="Number of classes for each sample; default: 1.")] = None,
+    sort_into: Annotated[
+        Path | None,
+        typer.Option(help="Copy each file into a folder of its label within this one, and print the number of copies."),
+    ] = None,
+    at_least: Annotated[
+        float | None,
+        typer.Option(help="With --sort-into: lowest probability, 0 to 1; files below it go to the folder unsure."),
+    ] = None,
     raw: Raw = False,
     device: Device = "auto",
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Label files; print CSV or JSON."""
+    """Label files; print CSV or JSON, or sort them into folders."""
+    if at_least is not None and sort_into is None:
+        raise UsageError("--at-least needs --sort-into. Add it, or leave --at-least out.")
+    if top is not None and sort_into is not None:
+        raise UsageError("--top cannot be given with --sort-into, which copies each file once. Leave one of them out.")
     with showing_work("loading PyTorch", quiet=quiet):
-        from visus.cli.prediction import predict_and_print
+        from visus.cli.prediction import predict_and_print, sort_and_print
 
     named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
     if not named:
         raise UsageError(
             "no file is named: the list on stdin is empty. Give files or folders, or a list with a name on each line."
         )
-    raise typer.Exit(predict_and_print(run, named, top, device, raw=raw, as_json=as_json, quiet=quiet))
+    if sort_into is not None:
+        raise typer.Exit(sort_and_print(run, named, sort_into, at_least, device, raw=raw, as_json=as_json, quiet=quiet))
+    raise typer.Exit(predict_and_print(run, named, 1 if top is None else top, device, raw=raw, as_json=as_json, quiet=quiet))
 
 
 @app.command(cls=settings.GroupedCommand)

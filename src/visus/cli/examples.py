@@ -9,7 +9,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "evaluate": ("visus evaluate runs/first --shifts --mistakes", "visus evaluate runs/first newer-photos"),
     "predict": (
         "visus predict runs/first new-photos > labels.csv",
-        "visus predict runs/first new/*.jpg --top 3 --json > labels.json",
+        "visus predict runs/first new-photos --sort-into sorted --at-least 0.9",
     ),
     "check": ("visus check photos", "visus check table.csv --labels species"),
     "summary": (

@@ -34,7 +34,7 @@ def refused(message: str, typed: Sequence[str], command: Any) -> str | None:
     if match := re.match(r"No such command '(.*?)'", message):
         return _unknown_command(match[1])
     if match := re.match(r"No such option: --?([\w-]+)", message):
-        return _option_for_argument(match[1], typed, command)
+        return _output_of_predictions(match[1], typed, command) or _option_for_argument(match[1], typed, command)
     if match := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return _extra_words(match[1].split(" "), typed, command)
     return None
@@ -55,6 +55,19 @@ def _unknown_command(name: str) -> str | None:
     if name == "export":
         return _NO_EXPORT
     return f"No such command {name!r}. Did you mean {_COMMANDS[name]!r}?" if name in _COMMANDS else None
+
+
+def _output_of_predictions(name: str, typed: Sequence[str], command: Any) -> str | None:
+    """The message where a file for predictions was typed as an option."""
+    if getattr(command, "name", None) != "predict" or name not in ("o", "out", "output", "save"):
+        return None
+    files = [word.partition("=")[2] or word for word in typed if word.endswith((".csv", ".json", ".txt", ".tsv"))]
+    file = shlex.quote(files[-1]) if files else "answers.csv"
+    dashes = "-" if len(name) == 1 else "--"
+    return (
+        f"No such option: {dashes}{name}. Predictions are printed; to write them to a file: visus predict RUN FILES > {file}. "
+        "To sort the files into folders: --sort-into FOLDER"
+    )
 
 
 def _option_for_argument(name: str, typed: Sequence[str], command: Any) -> str | None:

@@ -1,4 +1,4 @@
-"""``visus predict``: prints predictions as CSV lines or a JSON list."""
+"""``visus predict``: prints predictions as CSV lines or a JSON list, or copies the files into folders of their labels."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
-from visus.cli.show import warn
+from visus.cli.show import show, warn
 from visus.cli.streams import print_json
 from visus.errors import printable
 from visus.files import csv_text
 from visus.training.runs import RunFolder
 from visus.workbench.live_line import showing_work
 from visus.workbench.runs.predict import Predictions
-from visus.workbench.runs.predict_inputs import refuse_missing
+from visus.workbench.runs.predict_inputs import find_paths, refuse_missing
 from visus.workbench.runs.run import Prediction, load
+from visus.workbench.runs.sorting import refuse_folder, refuse_probability
 
 
 def predict_and_print(
@@ -41,6 +42,45 @@ def predict_and_print(
     if not quiet:
         warn(tuple(predictions.sentences()), "")
     return 1 if num_unread else 0
+
+
+def sort_and_print(
+    run: Path,
+    files: Sequence[str],
+    folder: Path,
+    at_least: float | None,
+    device: str,
+    *,
+    raw: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Copy each file into a folder of its label, and print the counts; unreadable files go to stderr too.
+
+    Returns: The exit code: 1 if any file could not be read, else 0.
+
+    Raises:
+        RunError: the run cannot be opened.
+        DataError: none of the files exists.
+        UsageError: the folder or the probability cannot be used.
+        StorageError: a copy cannot be written.
+    """
+    refuse_probability(at_least)
+    refuse_folder(folder, [path for name in files for path in find_paths(Path(name))])
+    with contextlib.redirect_stdout(sys.stderr), showing_work("opening the run", quiet=quiet) as on_event:
+        RunFolder.open(run)
+        refuse_missing(files)  # before the network is loaded
+        predictions = load(run, device=device).predict(files, raw=raw, on_event=on_event)
+        found = predictions.sort_into(folder, at_least)
+    for answer in found.failed:
+        sys.stderr.write(f"error: {printable(answer.file)}: {answer.error}\n")
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show(found.text())
+    if not quiet:
+        warn(tuple(predictions.sentences()), "")
+    return 1 if found.failed else 0
 
 
 def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:

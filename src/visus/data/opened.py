@@ -17,13 +17,13 @@ import numpy.typing as npt
 from visus.data.batches import Part
 from visus.data.contact_sheet import Captioned, contact_sheet, spread
 from visus.data.images.fit import RESIZE_MODES, ResizeMode
-from visus.data.ledger import Ledger
+from visus.data.ledger import Ledger, write_examples
 from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
 from visus.data.splits import apply_split, read_split_csv, split_samples
-from visus.data.store import MAX_UNREADABLE, Store, open_store, refuse_unreadable
+from visus.data.store import MAX_UNREADABLE, Store, blank_rows, open_store, refuse_unreadable
 from visus.data.survey import InputChooser, Survey, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
@@ -136,6 +136,7 @@ class Data(Described):
         """
         return (
             *self.samples.warnings,
+            *_unreadable_warning(self.ledger),
             *_low_range_warning(self.ledger),
             *_large_offset_warning(self.preprocessing),
             *_imbalance_warning(self),
@@ -417,7 +418,30 @@ def _decoded(
     if plan.shuffle_seed is not None:
         for sample in readable.names:
             ledger.note("shuffled", sample)
+    if warning := _blank_warning(
+        [readable.names[place] for place in blank_rows(store.pixels, rows)] if plan.is_image_like else []
+    ):
+        readable = dataclasses.replace(readable, warnings=(*readable.warnings, *warning))
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
+
+
+def _unreadable_warning(ledger: Ledger) -> list[str]:
+    """A warning about the files that could not be read."""
+    names = list(ledger.reasons("unreadable"))
+    if not names:
+        return []
+    files = write_number_of(len(names), "file cannot be read and was", "files cannot be read and were")
+    return [f"{files} left out: {write_examples(names)}. Repair or remove {'it' if len(names) == 1 else 'them'}."]
+
+
+def _blank_warning(names: Sequence[str]) -> list[str]:
+    """A warning about images of one color."""
+    if not names:
+        return []
+    images = write_number_of(len(names), "image has", "images have")
+    return [
+        f"{images} a single color, so there is nothing in {'it' if len(names) == 1 else 'them'} to learn: {write_examples(names)}."
+    ]
 
 
 def _low_range_warning(ledger: Ledger) -> list[str]:

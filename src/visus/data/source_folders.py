@@ -6,6 +6,7 @@ import dataclasses
 import filecmp
 import os
 import stat
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -169,6 +170,7 @@ def read_folders(
     for sample, reason in layout.left_out.items():
         ledger.note(EXCLUDED_IMAGE, sample, reason)
     warnings = excluded_images.warnings() + _empty_folders(root, folders, images, layout) + layout.warnings + unread
+    warnings += _nested_classes(layout.rows)
     if loose:
         warnings.append(f"{write_number_of(loose, 'image')} outside the class folders left out: no label.")
     found = _found(root, layout.kind, name, layout.rows, warnings)
@@ -230,6 +232,22 @@ def _empty_folders(root: Path, folders: list[str], images: Mapping[str, list[str
         _empty_folder_warning(f"{folder}/{name}")
         for folder, name in inner
         if not any(sample.startswith(f"{folder}/{name}/") for sample in images[folder])
+    ]
+
+
+def _nested_classes(rows: Sequence[tuple[str, str, str]]) -> list[str]:
+    """A warning for each class whose subfolders have the names of the other classes, as a folder of sorted copies has."""
+    labels = {label for _, label, _ in rows}
+    inside: dict[str, list[str]] = defaultdict(list)  # class -> the class that the next folder names, or "", for each sample
+    for sample, label, _ in rows:
+        parts = sample.split("/")[:-1]
+        following = parts[parts.index(label) + 1 :][:1] if label in parts else []
+        inside[label] += [name if name in labels - {label} else "" for name in following or [""]]
+    return [
+        f"the class {label!r} has subfolders with the names of other classes ({write_names(sorted(set(names) - {''}))}). If they hold sorted "
+        f"copies, move the folder {label!r} out of the data."
+        for label, names in inside.items()
+        if sum(map(bool, names)) >= 0.5 * len(names)
     ]
 
 

@@ -15,7 +15,7 @@ from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
 from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
-from visus.data.table_text import TEXT_SUFFIXES, lenient_text, rows_of, strict_text
+from visus.data.table_text import TEXT_SUFFIXES, are_predictions, lenient_text, rows_of, strict_text
 from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
@@ -47,6 +47,15 @@ def is_table(file: Path) -> bool:
             continue  # reading the table reports unbalanced quotes below the header
         return rows is not None and set(_NEEDED) <= {head.lower() for head in rows.heads}
     return False
+
+
+def has_predictions(file: Path) -> bool:
+    """Whether a table has predictions that visus wrote."""
+    try:
+        rows = rows_of(lenient_text(file) or "", file)
+    except DataError:
+        return False
+    return rows is not None and are_predictions(rows.heads)
 
 
 def read_table(
@@ -127,6 +136,12 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
     if rows is None:
         raise DataError("the table is empty. It needs the columns path,label and one row per image.", where=str(file))
     heads = [head.lower() for head in rows.heads]
+    if are_predictions(heads) and reading.label_column is None:
+        raise DataError(
+            "this table has predictions of visus, not labels: a network would be trained on its own answers. Give the folder of the images, "
+            "or a table with the columns path,label.",
+            where=str(file),
+        )
     for column, name in zip(_NEEDED, wanted, strict=True):
         if name != column:
             _check_chosen(name, heads, column, rows.heads, file)

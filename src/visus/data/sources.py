@@ -29,7 +29,7 @@ from visus.data.source_folders import (
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
 from visus.data.source_rules import FoundSamples, assemble_samples, natural_key, single_class_error, write_names
-from visus.data.source_table import TABLE_SUFFIXES, is_table, read_table
+from visus.data.source_table import TABLE_SUFFIXES, has_predictions, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import find_annotation_file, list_images
 from visus.data.table_search import (
@@ -37,6 +37,7 @@ from visus.data.table_search import (
     WORKBOOKS,
     find_tables,
     missing_images_message,
+    predictions_note,
     unused_table_message,
     unused_table_warning,
 )
@@ -222,7 +223,9 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
 
 def _read_images(given: Path, folder: Path, files: list[str], name: str, request: _Request) -> FoundSamples:
     """The dataset of a table, of folders of images, or of a single NPZ file."""
-    candidates = [file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES]
+    candidates = [
+        file for file in files if Path(file).suffix.lower() in TABLE_SUFFIXES and not has_predictions(folder / file)
+    ]
     tables = _tables(folder) if not request.by_folders else []
     if len(tables) > 1:
         raise DataError(f"there are several tables: {write_names(tables)}. Give the path of one of them.", where=str(folder))
@@ -310,7 +313,9 @@ def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, request
     labels = dict(zip(found.names, found.labels, strict=True))
     notes, warnings = [], []
     for table in find_tables(_table_places(given, folder), found.names, labels):
-        if table.is_about_images and table.agrees:
+        if table.has_predictions:
+            notes.append(predictions_note(table))
+        elif table.is_about_images and table.agrees:
             notes.append(f"the table {table.file.name!r} is not needed: it names the same classes as the folders.")
         elif table.is_about_images and (table.labels or table.one_hot or table.path_column is None):
             classes = sorted(set(found.labels), key=natural_key)

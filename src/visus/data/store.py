@@ -37,6 +37,9 @@ from visus.units import write_bytes, write_share
 FORMAT = 4  # version of the entries; increase it if their format or the decoded values change
 MAX_UNREADABLE = 0.05
 MAX_REASONS_SHOWN = 4
+_COMPARED_PIXELS = 16
+_COMPARED_ROWS = 4_096
+_JPEG_ROUNDING = 2
 
 
 @dataclass(frozen=True, repr=False)
@@ -142,6 +145,31 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
             f"Repair or remove them, or allow more with --max-unreadable.",
             where=str(samples.root),
         )
+
+
+def blank_rows(pixels: Pixels, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
+    """Places in ``rows`` of the samples with one value in each channel, up to the rounding of a JPEG file.
+
+    A few pixels of each sample are compared first, so most samples are not read as a whole.
+
+    >>> blank_rows(np.array([[[[7, 7]]], [[[7, 90]]]], np.uint8), np.array([0, 1]))
+    [0]
+    """
+    flat = pixels.reshape(*pixels.shape[:2], -1)
+    few = flat[:, :, :: max(1, flat.shape[2] // _COMPARED_PIXELS)]
+    found = []
+    for start in range(0, len(rows), _COMPARED_ROWS):
+        chunk = rows[start : start + _COMPARED_ROWS]
+        places = start + np.flatnonzero(_is_flat(few[chunk]).all(axis=1))
+        found += [int(place) for place in places if _is_flat(flat[rows[place]]).all()]
+    return found
+
+
+def _is_flat(values: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether the values along the last axis are the same."""
+    high, low = values.max(axis=-1), values.min(axis=-1)
+    flat: np.ndarray[Any, np.dtype[np.bool_]] = high - low <= _JPEG_ROUNDING if values.dtype == np.uint8 else high == low
+    return flat
 
 
 def _key(samples: Samples, preprocessing: Preprocessing) -> str:

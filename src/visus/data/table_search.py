@@ -15,7 +15,7 @@ from visus.data.source_rules import natural_key, write_names
 from visus.data.source_table import label_columns
 from visus.data.system_files import reason_to_ignore
 from visus.data.table_paths import ImageNames
-from visus.data.table_text import RECORD_SUFFIXES, TEXT_SUFFIXES, Rows, lenient_text, rows_of, strict_text
+from visus.data.table_text import RECORD_SUFFIXES, TEXT_SUFFIXES, Rows, are_predictions, lenient_text, rows_of, strict_text
 from visus.errors import DataError
 from visus.units import write_number_of
 
@@ -40,6 +40,7 @@ class FoundTable:
         one_hot: the columns of 0 and 1 with a single 1 in each row.
         agrees: whether a column gives every image the class of its folder.
         unnamed: the cells of its first line, if it has no header.
+        has_predictions: whether visus wrote it: it has predictions, not labels.
     """
 
     file: Path
@@ -51,6 +52,7 @@ class FoundTable:
     one_hot: tuple[str, ...] = ()
     agrees: bool = False
     unnamed: tuple[str, ...] = ()
+    has_predictions: bool = False
 
     @property
     def is_records(self) -> bool:
@@ -104,6 +106,8 @@ def _inspect(file: Path, names: ImageNames, labels: Mapping[str, str]) -> FoundT
         return (
             None if file.suffix.lower() not in TEXT_SUFFIXES else FoundTable(file, text.strip().partition("\n")[0][:200], 0)
         )
+    if are_predictions(rows.heads):
+        return FoundTable(file, rows.line[:200], len(rows.records), has_predictions=True)
     columns, num_rows = _columns(rows)
     table = _match_columns(file, rows.line[:200], columns, num_rows, names, labels)
     if _has_no_header(rows.heads, names):
@@ -205,6 +209,8 @@ def _inspect_workbook(file: Path, names: ImageNames) -> FoundTable:
                     texts += re.findall(r">([^<>]+)</(?:\w+:)?[tp]>", archive.read(part).decode("utf-8", "replace"))
     except (OSError, zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError):
         texts = []
+    if are_predictions(texts[:4]):
+        return FoundTable(file, ", ".join(texts[:4])[:200], 0, has_predictions=True)
     named = {text for text in texts if "." in text and names.match_end(text)}
     return FoundTable(file, ", ".join(texts[:4])[:200], len(named), len(named), None)
 
@@ -218,6 +224,8 @@ def missing_images_message(places: Sequence[Path]) -> str:
     for file in (file for place in dict.fromkeys(places) for file in _table_files(place)):
         text = lenient_text(file) if file.suffix.lower() not in WORKBOOKS else None
         rows = _rows(text, file) if text is not None else None
+        if rows is not None and are_predictions(rows.heads):
+            continue
         columns, num_rows = _columns(rows) if rows is not None else ({}, 0)
         for cells in columns.values():
             named = list(dict.fromkeys(cell for cell in cells if cell.lower().endswith(tuple(IMAGE_SUFFIXES))))
@@ -283,6 +291,11 @@ def _problem_and_command(table: FoundTable) -> tuple[str, str]:
         else f", where NAME is {f'one of {write_names(table.labels)}' if table.labels else 'the column of the classes'}"
     )
     return f"its columns are {table.line}.", f"{words}{choice}"
+
+
+def predictions_note(table: FoundTable) -> str:
+    """The note on a table of predictions."""
+    return f"the table {table.file.name!r} is not used: it has predictions of visus, not labels."
 
 
 def unused_table_warning(table: FoundTable) -> str:

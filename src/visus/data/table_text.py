@@ -17,6 +17,7 @@ from visus.errors import DataError
 
 TEXT_SUFFIXES = (".csv", ".tsv")
 RECORD_SUFFIXES = (".json", ".jsonl", ".ndjson", ".xml")
+_PREDICTION_HEADS = {"file", "label", "probability"}
 _MAX_LINES_ABOVE = 10
 _MAX_BYTES = 1 << 23
 _MAX_RECORD_BYTES = 1 << 26
@@ -35,6 +36,18 @@ class Rows:
     heads: list[str]
     records: list[tuple[int, list[str]]]
     line: str
+
+
+def are_predictions(heads: Sequence[str]) -> bool:
+    """Whether column names are those of the predictions that visus writes: ``visus predict``, with ``--top`` or ``--json`` too.
+
+    >>> are_predictions(["file", "label", "probability", "error"]), are_predictions(["file", "label"])
+    (True, False)
+    """
+    names = {head.strip().lower() for head in heads}
+    return names >= _PREDICTION_HEADS and all(
+        re.fullmatch(r"error|top|(label|probability)_\d+", name) for name in names - _PREDICTION_HEADS
+    )
 
 
 def strict_text(file: Path) -> str:

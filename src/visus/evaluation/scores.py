@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 CALIBRATION_BINS = 15
 MAX_CLASSES_SHOWN = 20  # of more, the confusion matrix is not printed
 MAX_ROWS = 200  # classes that a notebook shows at most
+THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+_FEW = 100  # samples below which the intervals of thresholds say little
+_HALF_DIGIT = 5e-8  # predictions are rounded to seven digits: 0.9 in float32 counts as 0.9
 _CONFIDENCE = 0.95
 _TINY = torch.finfo(torch.float32).tiny
 _SUM_TOLERANCE = 1e-3
@@ -43,6 +46,26 @@ class ClassScore:
     precision: float | None
     recall: float | None
     f1: float | None
+
+
+@dataclass(frozen=True)
+class ThresholdScore:
+    """Accuracy of the predictions with at least a probability.
+
+    Args:
+        probability: the lowest probability of these predictions.
+        num_samples: number of them.
+        num_right: number of correct ones.
+        accuracy: fraction of correct ones; None if there are no predictions.
+        accuracy_low, accuracy_high: its 95 % Wilson confidence interval; None if there are no predictions.
+    """
+
+    probability: float
+    num_samples: int
+    num_right: int
+    accuracy: float | None = None
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +89,8 @@ class Scores(Described):
         num_learned: number of samples that equal a training sample; None if unknown.
         num_chose: number of further samples that equal a validation sample; None if unknown.
         num_right_new: number of correct predictions for all other samples; None if unknown.
+        thresholds: accuracy of the predictions with at least a probability of 50, 70, 80, 90, 95 and 99 %; a threshold with the same
+            samples as a lower one is left out.
 
     >>> score([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
     Scores on 3 samples, 2 classes
@@ -91,6 +116,7 @@ class Scores(Described):
     num_learned: int | None = None
     num_chose: int | None = None
     num_right_new: int | None = None
+    thresholds: tuple[ThresholdScore, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         accuracy = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
@@ -110,7 +136,9 @@ class Scores(Described):
         matrix = [
             ("confusion matrix", Table(each.rows, headings, each.numbers)) for each in confusion if isinstance(each, Table)
         ]
-        return (("classes", _class_table(self.per_class)), *matrix) if len(self.per_class) <= MAX_ROWS else ()
+        classes = (("classes", _class_table(self.per_class)), *matrix) if len(self.per_class) <= MAX_ROWS else ()
+        sure = (("accuracy by probability", self._threshold_table()),) if self.thresholds else ()
+        return (*classes, *sure)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -197,7 +225,30 @@ class Scores(Described):
             _class_table(self.per_class),
         )
         confused = (f"{count} x {true} predicted as {predicted}" for true, predicted, count in self.most_confused(5))
-        return Text((*([learned] if learned else []), *head, *self._confusion_matrix(), *confused, *notes(self.notes)))
+        blocks = (*head, *self._confusion_matrix(), *confused, *self._threshold_text(), *notes(self.notes))
+        return Text((learned, *blocks) if learned else blocks)
+
+    def _threshold_text(self) -> Text:
+        """The accuracy of the predictions with at least a probability; nothing for scores without it."""
+        if not self.thresholds:
+            return Text()
+        few = f"with {write_number_of(self.num_samples, 'sample')}, these intervals are wide: measure on more before you rely on a row"
+        head = "accuracy of the predictions with at least this probability"
+        return Text((head, self._threshold_table(), *([few] if self.num_samples < _FEW else [])))
+
+    def _threshold_table(self) -> Table:
+        rows = tuple(
+            (
+                write_share(each.probability, 0),
+                write_share(each.num_samples / self.num_samples),
+                "-" if each.accuracy is None else write_share(each.accuracy),
+                "-"
+                if each.accuracy_low is None or each.accuracy_high is None
+                else f"{write_share(each.accuracy_low)} to {write_share(each.accuracy_high)}",
+            )
+            for each in self.thresholds
+        )
+        return Table(rows, ("probability", "share of samples", "accuracy", "95 % interval"), (0, 1, 2, 3))
 
     def _confusion_matrix(self) -> Text:
         """The counts of every pair of classes; nothing if there are too many classes to read."""
@@ -232,6 +283,7 @@ class Scores(Described):
         facts["per_class"] = [asdict(row) for row in self.per_class]
         facts["confusion"] = [list(row) for row in self.confusion]
         facts["notes"] = list(self.notes)
+        facts["thresholds"] = [asdict(row) for row in self.thresholds]
         return facts
 
     @classmethod
@@ -249,6 +301,7 @@ class Scores(Described):
             parts["per_class"] = tuple(ClassScore(**row) for row in parts["per_class"])
             parts["confusion"] = tuple(tuple(row) for row in parts["confusion"])
             parts["notes"] = tuple(parts.get("notes", ()))
+            parts["thresholds"] = tuple(ThresholdScore(**row) for row in parts.get("thresholds", ()))
             return cls(**parts)
         except (KeyError, TypeError) as error:
             raise RunError(f"these scores are not of this version of visus ({error}). Evaluate the run again.") from error
@@ -310,8 +363,22 @@ def score(
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         notes=tuple(notes),
+        thresholds=_threshold_scores(confidence, predicted == truth),
         **_known_counts(known, predicted == truth),
     )
+
+
+def _threshold_scores(confidence: Tensor, is_right: Tensor) -> tuple[ThresholdScore, ...]:
+    """The accuracy above each threshold. One with the same samples as a lower one is left out."""
+    found: list[ThresholdScore] = []
+    for threshold in THRESHOLDS:
+        is_above = confidence >= threshold - _HALF_DIGIT
+        num_samples, num_right = int(is_above.sum()), int((is_above & is_right).sum())
+        if found and num_samples == found[-1].num_samples:
+            continue
+        interval = (num_right / num_samples, *wilson_interval(num_right, num_samples)) if num_samples else ()
+        found.append(ThresholdScore(threshold, num_samples, num_right, *interval))
+    return tuple(found)
 
 
 def _known_counts(

@@ -17,7 +17,7 @@ from typing import Any
 
 from torch import nn
 
-from visus.errors import RunError, StorageError
+from visus.errors import RunError, StorageError, closest_name, printable
 from visus.files import csv_text, remove_parts, write_file, write_json
 from visus.networks import weights
 from visus.training.run_files import is_run_file
@@ -92,7 +92,7 @@ class RunFolder:
         """
         path = _enclosing_run(path)
         if not path.is_dir():
-            raise RunError(f"there is no such run folder.{_newest_runs(path)}", where=str(path))
+            raise RunError(f"there is no such run folder.{_meant_run(path) or _newest_runs(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")
         missing = [name for name in needed if not (path / name).is_file()]
         if len(missing) == len(needed):
@@ -250,6 +250,18 @@ def _enclosing_run(path: Path) -> Path:
         if path.exists() and (folder / "recipe.yaml").is_file() and (folder / "split.csv").is_file():
             return folder
     return path
+
+
+def _meant_run(path: Path) -> str:
+    """A question that names the run of the same name: in ``runs``, or in other capitals; empty if there is none."""
+    for root in dict.fromkeys((path.parent, Path("runs"))):
+        with contextlib.suppress(OSError):
+            names = sorted(entry.name for entry in root.iterdir() if (entry / "recipe.yaml").is_file())
+            same = [name for name in (path.name, *names) if name in names and name.casefold() == path.name.casefold()]
+            guess = same[0] if same else closest_name(path.name, names)
+            if guess:
+                return f" Did you mean {printable(str(root / guess))}?"
+    return ""
 
 
 def _newest_runs(path: Path) -> str:

@@ -66,7 +66,7 @@ def calibration_part(facts: ReportFacts) -> str:
     keys = [(style if is_joined(each.bins) else f"dot {style}", name) for style, name, each in drawn_as]
     caption = f"<b>Confidence and accuracy</b>{legend(keys)}"
     drawn = figure(caption, reliability_diagram(found.before, found.after), "square")
-    how = "Below the dotted line, the network is overconfident."
+    how = "Below the dotted line, the network is overconfident. visus evaluate lists the accuracy above each probability."
     return beside(paragraphs([*sentences, _top_sentence(found.after or found.before, facts), how]), drawn)
 
 

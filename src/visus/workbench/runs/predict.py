@@ -6,7 +6,6 @@ import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Final, Never
@@ -19,85 +18,28 @@ from visus.data.contact_sheet import MAX_SAMPLES, Captioned, contact_sheet
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import ImageError, UsageError, VisusError, printable
+from visus.errors import ImageError, UsageError, VisusError
 from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import top_k
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import write_html_rows, write_rows
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
-from visus.units import write_shape, write_share
+from visus.units import write_shape
 from visus.workbench.live_line import LiveLine, error_console, is_shown
 from visus.workbench.runs.learned_samples import Known, read_known
-from visus.workbench.runs.predict_inputs import ArraySample, Sample, UnreadSample, find_samples, refuse_missing
+from visus.workbench.runs.predict_inputs import ArraySample, ImageSample, Sample, UnreadSample, find_samples, refuse_missing
+from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, calibration_sentence, views_sentence
+from visus.workbench.runs.sorting import SortedFiles, refuse_probability, sort_files
 
 Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor]
 
 
-@dataclass(frozen=True, repr=False)
-class Prediction:
-    """The prediction for one sample.
-
-    Args:
-        file: the file, with the row in brackets if it has several samples.
-        labels: class names, the most probable first; empty if there is no prediction.
-        probabilities: their probabilities, 0 to 1.
-        error: why there is no prediction; None if there is one.
-
-    >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1))
-    Prediction(new.jpg: cat, 90.0 %; dog, 10.0 %)
-    >>> Prediction("old.jpg", error="there is no such file or folder.")
-    Prediction(old.jpg: no prediction: there is no such file or folder.)
-    """
-
-    file: str
-    labels: tuple[str, ...] = ()
-    probabilities: tuple[float, ...] = ()
-    error: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Prediction({printable(self.file)}: {self._words()})"
-
-    def _words(self) -> str:
-        """The most probable classes with their probabilities, or why there are none."""
-        if not self.labels:
-            return f"no prediction: {self.error}"
-        pairs = list(zip(self.labels, self.probabilities, strict=True))
-        words = [f"{label}, {write_share(probability)}" for label, probability in pairs[:_MAX_SHOWN]]
-        more = len(pairs) - len(words)
-        return "; ".join([*words, *([f"and {more:,} more"] if more else [])])
-
-    @property
-    def label(self) -> str | None:
-        """The most probable class; None if there is no prediction.
-
-        >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1)).label
-        'cat'
-        >>> Prediction("old.jpg", error="there is no such file or folder.").label is None
-        True
-        """
-        return self.labels[0] if self.labels else None
-
-    @property
-    def probability(self) -> float:
-        """Probability of ``label``; NaN if there is no prediction.
-
-        >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1)).probability
-        0.9
-        >>> Prediction("old.jpg", error="there is no such file or folder.").probability
-        nan
-        """
-        return self.probabilities[0] if self.probabilities else math.nan
-
-
-_MAX_SHOWN: Final = 5
-"""Classes of a prediction in its ``repr``."""
-
 _USE: Final = "iterate over them, or list(predictions); .ledger has the changes made to the samples"
 
-_Drawn = tuple[Prediction, Pixels | None]
-"""A prediction, and the stored values of its sample; None where it cannot be read."""
+_Drawn = tuple[Prediction, Pixels | None, Sample]
+"""A prediction, the stored values of its sample (None where it cannot be read), and the sample."""
 
 
 class Predictions(Iterator[Prediction]):
@@ -109,6 +51,7 @@ class Predictions(Iterator[Prediction]):
         found: the predictions with their samples.
         ledger: changes made to the samples; complete after the last prediction.
         notes: remarks on the probabilities.
+        classes: the classes of the network.
         line: shows the progress; None shows nothing.
 
     >>> predictions = run.predict(images)
@@ -119,8 +62,15 @@ class Predictions(Iterator[Prediction]):
     True
     """
 
-    def __init__(self, found: Iterator[_Drawn], ledger: Ledger, notes: Sequence[str], line: LiveLine | None = None) -> None:
-        self._found, self.ledger, self.notes, self._line = found, ledger, tuple(notes), line
+    def __init__(
+        self,
+        found: Iterator[_Drawn],
+        ledger: Ledger,
+        notes: Sequence[str],
+        classes: Sequence[str],
+        line: LiveLine | None = None,
+    ) -> None:
+        self._found, self.ledger, self.notes, self._classes, self._line = found, ledger, tuple(notes), tuple(classes), line
         self._shown: deque[_Drawn] = deque()  # computed for a notebook, and not yet returned
         self._failed: VisusError | None = None  # raised for a notebook, and not yet by iterating
 
@@ -130,7 +80,7 @@ class Predictions(Iterator[Prediction]):
     def _repr_html_(self) -> str:
         self._compute_shown()
         drawn = list(self._shown)[:MAX_SAMPLES]
-        samples = [Captioned(pixels, answer._words(), answer.file) for answer, pixels in drawn]
+        samples = [Captioned(pixels, answer._words(), answer.file) for answer, pixels, _ in drawn]
         title = f"the first {len(drawn)} predictions" if len(self._shown) > len(drawn) else "predictions"
         rows = [("next", _USE), *([("error", str(self._failed))] if self._failed else [])]
         return write_html_rows("Predictions", rows) + contact_sheet(title, samples)
@@ -149,12 +99,50 @@ class Predictions(Iterator[Prediction]):
         return self
 
     def __next__(self) -> Prediction:
+        return self._take()[0]
+
+    def _take(self) -> _Drawn:
+        """The next prediction: one that a notebook shows, or a computed one."""
         if self._shown:
-            return self._shown.popleft()[0]
+            return self._shown.popleft()
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
-        return self._compute()[0]
+        return self._compute()
+
+    def sort_into(self, folder: str | Path, at_least: float | None = None) -> SortedFiles:
+        """Copy each file into a folder of its label: ``folder/cat/1.jpg``. This computes the predictions that are left.
+
+        Originals stay where they are, and no file is ever overwritten: a second ``1.jpg`` becomes ``1 (2).jpg``. A file that is there
+        already, with the same name and content, is counted and not copied again, so a sorting can be repeated.
+
+        Args:
+            folder: where the folders are made; not within a folder that is predicted.
+            at_least: the lowest probability; files below it go to ``folder/unsure``. Default: each goes to its label. Unreadable
+                files go to ``folder/unreadable``.
+
+        Returns:
+            The number of files in each folder.
+
+        Raises:
+            UsageError: the probability is not between 0 and 1, the folder cannot be used, or a sample is no file but an array.
+            StorageError: a copy cannot be written.
+
+        >>> sorting = run.predict([]).sort_into("sorted", at_least=0.9)
+        >>> sorting.folders
+        ()
+        """
+        refuse_probability(at_least)
+        return sort_files(self._with_files(), folder, self._classes, at_least)
+
+    def _with_files(self) -> Iterator[tuple[Prediction, Path | None, Path | None]]:
+        """Each prediction with its file, and with the folder that was given for it."""
+        while True:
+            try:
+                answer, _, sample = self._take()
+            except StopIteration:
+                return
+            yield answer, *((sample.path, sample.folder) if isinstance(sample, ImageSample) else (None, None))
 
     def _compute(self) -> _Drawn:
         """The next prediction with its sample."""
@@ -223,7 +211,9 @@ def predict(
     line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
     monitor = Monitor(on_event, should_stop)
     followed = monitor if line is None else line.followed(monitor)
-    return Predictions(_predict(run, given, top, run.calibrator(raw=raw), ledger, followed), ledger, notes, line)
+    return Predictions(
+        _predict(run, given, top, run.calibrator(raw=raw), ledger, followed), ledger, notes, run.classes, line
+    )
 
 
 def _predict(
@@ -290,10 +280,10 @@ def _predict_chunk(
         answers = top_k(calibrator(run.logits([batch])), run.classes, top)
     for sample, outcome in zip(chunk, outcomes, strict=True):
         if isinstance(outcome, str):
-            yield Prediction(sample.name, error=outcome), None
+            yield Prediction(sample.name, error=outcome), None, sample
         else:
             labels, probabilities = zip(*answers[outcome], strict=True)
-            yield Prediction(sample.name, labels, probabilities), rows[outcome]
+            yield Prediction(sample.name, labels, probabilities), rows[outcome], sample
 
 
 def _read(sample: Sample, preprocessing: Preprocessing, ledger: Ledger) -> Pixels:

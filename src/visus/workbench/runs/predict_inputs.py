@@ -37,10 +37,11 @@ _DAMAGED = "this is not a readable NumPy file of plain numbers."
 
 @dataclass(frozen=True)
 class ImageSample:
-    """An image file."""
+    """An image file, with the folder that was given for it."""
 
     name: str
     path: Path
+    folder: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +141,7 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
         elif names[entry] not in excluded_images.reasons:
             if images and not is_image_name(entry.name):
                 ledger.note("read by its content", names[entry])
-            yield from _in_file(entry, preprocessing)
+            yield from _in_file(entry, preprocessing, folder)
     if not chosen and len(names) == len(found):
         suffixes = IMAGE_SUFFIXES if preprocessing.kind == "images" else ARRAY_SUFFIXES
         raise UsageError(
@@ -168,7 +169,7 @@ def _in_table(table: Path) -> Iterator[Sample]:
             yield ImageSample(name, table.parent / name)
 
 
-def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
+def _in_file(file: Path, preprocessing: Preprocessing, folder: Path | None = None) -> Iterator[Sample]:
     if not file.exists():
         raise UsageError(why_missing(file), where=str(file))
     if not file.is_file():
@@ -177,7 +178,7 @@ def _in_file(file: Path, preprocessing: Preprocessing) -> Iterator[Sample]:
         yield from _in_table(file)
         return
     if file.suffix.lower() not in ARRAY_SUFFIXES:
-        yield ImageSample(str(file), file)
+        yield ImageSample(str(file), file, folder)
         return
     try:
         found = np.load(file, allow_pickle=False)
@@ -203,6 +204,8 @@ def why_missing(file: Path) -> str:
     """Why there is nothing at a path."""
     if os.path.islink(file):
         return f"this link leads to {os.readlink(file)}, which does not exist."
+    if str(file).startswith(("http:", "https:")):
+        return "this is a web address, and visus downloads nothing. Download the file, and give its path."
     if any(sign in str(file) for sign in "*?["):
         return "no file matches this pattern."
     return "there is no such file or folder."

@@ -15,7 +15,8 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
-from visus.workbench.runs.predict import Files, Prediction, Predictions, predict
+from visus.workbench.runs.predict import Files, Predictions, predict
+from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, read_run
 
 if TYPE_CHECKING:

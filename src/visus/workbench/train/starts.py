@@ -58,10 +58,7 @@ class BackboneChoice:
                     )
                 return None
             if self.backbone.find() is None:
-                self.note = (
-                    f"weights pretrained on photos would help with these {write_number_of(seen.num_training, 'image')}. "
-                    f"For them: {self.backbone.install}"
-                )
+                self.note = f"weights pretrained on photos would help with these images. For them: {self.backbone.install}"
                 return None
         normalization = pretrained.NORMALIZATION
         return InputSpec(3, self._size(seen), normalization.offset, normalization.divisor)
