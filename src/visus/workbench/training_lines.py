@@ -170,9 +170,11 @@ def kernels_fact(event: Planned) -> Fact | None:
 
 
 def weights_facts(event: DataOpened) -> list[Fact]:
-    """The pretrained weights that a training starts from, and what follows."""
+    """The pretrained weights that a training starts from, and what follows; of a resumed one, its checkpoint."""
     if event.start is None:
         return []
+    if event.resumed_at:
+        return [("weights", f"those of the checkpoint {event.resumed_at}; it started from {event.start.source}")]
     facts = [("weights", sentence) for sentence in event.start.sentences()]
     if math.isnan(event.start.accuracy) and head_of(event.network.module):
         own = "next: its last layer (the head) is compared with one fitted on the training samples"
