@@ -235,9 +235,10 @@ def result_fact(scores: Scores, noun: str) -> Fact:
     """The accuracy with its interval, and what guessing has."""
     words = {"test": f"test {noun}s", "val": f"validation {noun}s"}
     bias = "; there is no test set, and these chose the weights" if scores.split == "val" else ""
+    plain = f"; {phrase}" if (phrase := scores.plain_phrase()) else ""
     return "result", (
         f"{write_share(scores.accuracy)} of {scores.num_samples:,} {words.get(scores.split, f'{scores.split} {noun}s')} are correct "
-        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}); "
+        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}{plain}); "
         f"always guessing {scores.baseline_class}: {write_share(scores.baseline)}{bias}"
     )
 

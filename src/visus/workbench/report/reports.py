@@ -34,7 +34,7 @@ from visus.workbench.runs.calibration import write_calibration
 from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.own_command import exact_command, near_path, typed_command
 from visus.workbench.runs.own_data import is_own, open_own_data
-from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.saved import SavedRun, answers_with_plain, opened
 from visus.workbench.runs.shift_remedies import own_design
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.mirroring import read_mirroring
@@ -217,10 +217,12 @@ def rewrite_report(
     asked = folder.read_json("data.json")["network"]
     made = BuiltNetwork(run.module, folder.read_text("design.txt"), asked, own_design(run))
     began = time.perf_counter()
-    answers = run.answers(samples, samples.scored_split, **monitor.keywords)
+    answers, plain = answers_with_plain(run, samples, samples.scored_split, monitor)
     scoring_s = time.perf_counter() - began
     fit_calibration(run, samples, answers)
-    scores = _recalibrated(scores, run.score(samples, samples.scored_split, answers))
+    scores = dataclasses.replace(
+        _recalibrated(scores, run.score(samples, samples.scored_split, answers)), plain_accuracy=plain
+    )
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
     finished = FinishedRun(run, samples, made, answers, num_epochs, batch_size, scoring_s)

@@ -12,7 +12,7 @@ import torch
 from visus.data.opened import Data
 from visus.errors import ProcessLostError
 from visus.networks.machine import Machine
-from visus.progress import Monitor, Progress
+from visus.progress import SILENT, Monitor, Progress
 from visus.training.distribution import Group
 from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
@@ -26,6 +26,7 @@ from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.mistakes import training_labels_of
 from visus.workbench.runs.run import Run, load
+from visus.workbench.runs.saved import answers_with_plain
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
@@ -156,10 +157,10 @@ class TrainingJob:
         data, started = self.data, time.perf_counter()
         with self.group.all_local_threads():
             self.monitor.emit(Progress(f"scoring the {split_name(data.scored_split)} set", 0))
-            answers = run.answers(data, data.scored_split)
+            answers, plain = answers_with_plain(run, data, data.scored_split, SILENT)
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
-            scores = run.score(data, data.scored_split, answers)
+            scores = dataclasses.replace(run.score(data, data.scored_split, answers), plain_accuracy=plain)
             self.times.mark("scoring")
             num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
             until = math.inf if self.limit is None else self.limit.end - PAGE_S
