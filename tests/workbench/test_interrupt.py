@@ -16,7 +16,8 @@ import pytest
 
 import visus
 from visus.errors import RunError
-from visus.training.events import Finished, StepDone
+from visus.training.events import Finished, Started, StepDone
+from visus.training.loop import Training
 from visus.training.recipe import Recipe
 from visus.workbench.train.events import Prepared
 
@@ -147,7 +148,9 @@ def test_a_stop_on_request_returns_the_run_as_before(file: Path, tmp_path: Path)
 def test_sigterm_stops_the_command_like_ctrl_c_with_its_own_exit_code(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "it"
     words = ["train", file, "-m", NETWORK, "--epochs", "100000", "-b", "8", "-o", tmp_path, "--name", "it"]
-    with subprocess.Popen([sys.executable, "-u", "-m", "visus", *map(str, words)], stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "visus", *map(str, words)], stderr=subprocess.PIPE, text=True
+    ) as process:
         assert process.stderr is not None
         lines = []
         for line in process.stderr:
@@ -180,9 +183,52 @@ def test_another_handler_of_sigterm_is_left_alone(file: Path, tmp_path: Path) ->
     received: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        visus.train(
-            file, NETWORK, RECIPE, output=tmp_path, on_event=Interrupts(StepDone, 1, signal.SIGTERM), progress=False
-        )
+        visus.train(file, NETWORK, RECIPE, output=tmp_path, on_event=Interrupts(StepDone, 1, signal.SIGTERM), progress=False)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert received == [signal.SIGTERM]
+
+
+# ---- what a run says of its interruptions ----
+
+
+def told(run: visus.Run) -> tuple[str, str, str]:
+    """What card, report and rewritten report of a run say of its interruptions."""
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    found = re.compile(r"(?:The training was|This command is not) [^<\n]*?\.(?=[\s<]|$)")
+    before = [" ".join(found.findall(text)) for text in (page, card)]
+    return before[0], before[1], " ".join(found.findall(run.report(progress=False).path.read_text(encoding="utf-8")))
+
+
+def test_a_time_limit_within_an_epoch_is_said_in_table_results_card_and_report(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events: list[object] = []
+    num_steps = visus.train(file, NETWORK, RECIPE, output=tmp_path, progress=False, on_event=events.append) and next(
+        event.steps_per_epoch for event in events if isinstance(event, Started)
+    )
+    limit = num_steps + 1
+    monkeypatch.setattr(
+        Training, "_progress", lambda self, num_more=0: min(1.0, (self.position.num_steps + num_more) / limit)
+    )
+    run = visus.train(file, NETWORK, RECIPE, output=tmp_path, name="cut")
+    assert run.history["epoch"] == (1.0, round(1 + 1 / num_steps, 2))
+    assert f"{1 + 1 / num_steps:.1f}/4 " in capsys.readouterr().err
+    sentence = f"The training was stopped by the time limit after {1 + 1 / num_steps:.1f} of 4 epochs."
+    other = "This command is not the same training: a time limit cut this one."
+    assert told(run) == (f"{sentence} {other}", f"{other} {sentence}", f"{sentence} {other}")
+
+
+def test_a_training_that_was_resumed_says_how_often_and_that_alone(file: Path, tmp_path: Path) -> None:
+    interrupted(file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=Interrupts(StepDone), progress=False)
+    with pytest.raises(KeyboardInterrupt):
+        visus.resume(tmp_path / "it", on_event=Interrupts(StepDone), progress=False)
+    run = visus.resume(tmp_path / "it", progress=False)
+    assert told(run) == ("The training was resumed 2 times.",) * 3
+    visus.resume(run.folder, progress=False)  # a finished one
+    assert told(run) == ("The training was resumed 2 times.",) * 3
+
+
+def test_an_uninterrupted_training_says_nothing_of_it(file: Path, tmp_path: Path) -> None:
+    assert told(visus.train(file, NETWORK, RECIPE, output=tmp_path, progress=False)) == ("", "", "")

@@ -137,7 +137,9 @@ class RunFolder:
     def write_results(self, history: Sequence[dict[str, float]]) -> None:
         """Write all finished epochs to ``results.csv``."""
         self.write_table(
-            "results.csv", RESULT_COLUMNS, [[f"{row[column]:.6g}" for column in RESULT_COLUMNS] for row in history]
+            "results.csv",
+            RESULT_COLUMNS,
+            [[f"{row[column]:.{10 if column == 'epoch' else 6}g}" for column in RESULT_COLUMNS] for row in history],
         )
 
     def read_results(self) -> tuple[dict[str, float], ...]:

@@ -217,11 +217,17 @@ def finished_fact(event: Finished) -> Fact:
 def _kept(event: Finished) -> str:
     """Which weights are kept, and for a pretrained network why."""
     if math.isnan(event.start_accuracy):
-        return f"the weights of epoch {event.best_epoch}" if event.best_epoch else "the initial weights"
+        return f"the weights {_when(event)}" if event.best_epoch else "the initial weights"
     start, best = write_share(event.start_accuracy), write_share(event.best_accuracy)
     if event.best_epoch:
-        return f"the fine-tuned weights of epoch {event.best_epoch} (validation {best}), significantly better than before ({start})"
+        return f"the fine-tuned weights {_when(event)} (validation {best}), significantly better than before ({start})"
     return f"the weights before fine-tuning (validation {start}), since no epoch is significantly better (best: {best})"
+
+
+def _when(event: Finished) -> str:
+    """From when the kept weights are, as a phrase."""
+    is_cut = event.best_epoch == event.num_epochs and event.epochs_trained < event.num_epochs
+    return f"after {_epochs(event)}" if is_cut else f"of epoch {event.best_epoch}"
 
 
 def _epochs(event: Finished) -> str:

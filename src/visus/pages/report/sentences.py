@@ -307,6 +307,11 @@ def recipe_sentence(facts: ReportFacts) -> str:
     return f"{words} ({', '.join(settings)}). recipe.yaml has every setting with its reason."
 
 
+def not_the_same_sentence(facts: ReportFacts) -> str:
+    """Why the command that trains a run again trains other weights; empty if it trains the same."""
+    return "This command is not the same training: a time limit cut this one." if facts.is_cut else ""
+
+
 def preprocessing_sentences(facts: ReportFacts, *, with_storage: bool = True) -> list[str]:
     """The preprocessing of a sample, and how it is stored before; nothing if unknown."""
     known = facts.preprocessing

@@ -82,7 +82,7 @@ class TrainingJob:
         if not self.group.is_first:
             return run
         assert isinstance(last, Finished), "a training ends with one of two events"
-        return self._score(run, training, last)
+        return self._score(run, training)
 
     def _ending_s(self) -> float:
         """Expected seconds for scoring and report; 0 where no limit needs them."""
@@ -152,7 +152,7 @@ class TrainingJob:
             budget_s=self._budget_s(),
         )
 
-    def _score(self, run: Run, training: Training, end: Finished) -> Run:
+    def _score(self, run: Run, training: Training) -> Run:
         """Calibrate and score the run, and write its report."""
         data, started = self.data, time.perf_counter()
         with self.group.all_local_threads():
@@ -166,7 +166,7 @@ class TrainingJob:
             until = math.inf if self.limit is None else self.limit.end - PAGE_S
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s, until)
             self.monitor.emit(Progress("writing the report", 0))
-            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished, self.times)
+            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, finished, self.times)
             if not finished.is_late:
                 remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()

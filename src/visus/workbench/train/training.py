@@ -52,7 +52,6 @@ from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
 
-
 FURTHER_EPOCHS: Final = 5
 """Epochs of the command that trains a fitted head further."""
 
@@ -343,7 +342,9 @@ def resume(
             made = _warned(made, _finished(run, preprocessing, recipe))
         made = dataclasses.replace(made, asked=facts["network"])
         limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
-        monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start, resumed_at=_place(position, recipe)))
+        monitor.emit(
+            DataOpened(opened, made, (*opened.warnings, *made.warnings), start, resumed_at=_place(position, recipe))
+        )
         monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
         times.mark("preparation")
         job = TrainingJob(
@@ -375,9 +376,7 @@ def _finished(run: RunFolder, preprocessing: Preprocessing, recipe: ResolvedReci
         options += " --optimizer adamw"
     command = own_command(run, preprocessing, options, is_repeated=False)
     remedy = command or f"visus.train(data, network, weights={str(run.weights_file())!r})"
-    return (
-        f"this training is finished{whole}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: {remedy}"
-    )
+    return f"this training is finished{whole}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: {remedy}"
 
 
 def _tried(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> BuiltNetwork:
