@@ -225,7 +225,7 @@ def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path
     visus.train(photos, NETWORK, RECIPE, name="mine")
     with pytest.raises(visus.VisusError) as caught:
         visus.load("mine")
-    assert str(caught.value) == "mine: there is no such run folder. Newest runs in runs: mine."
+    assert str(caught.value) == f"mine: there is no such run folder. Did you mean {Path('runs', 'mine')}?"
 
 
 @pytest.mark.parametrize(
