@@ -22,7 +22,8 @@ Each file is replaced as a whole, so after a crash the old file or the new one i
 
 {table(("file", "holds"), always)}
 
-The columns of `results.csv` are {columns}. `elapsed_seconds` is the time of the training from its start, not that of the epoch.
+The columns of `results.csv` are {columns}. `elapsed_seconds` is the time of the training from its start, not that of the epoch. An `epoch`
+of 3.4 was ended by the time limit after 0.4 of it.
 
 ## In some runs
 

@@ -318,7 +318,7 @@ def test_the_first_number_is_found_on_a_screen(scripts: Any) -> None:
     seen = scripts("first_number").seen
     assert seen(b"data      photos: 2 classes; 3 x 10 x 10 images") == {"data"}
     assert seen(b"\r\x1b[2K\x1b[2mloss 2.310 before the first step\x1b[0m") == {"loss"}
-    assert seen(b"epoch 1/32  6 %  loss 1.659") == {"loss", "step"}
+    assert seen(b"epoch 1/32  6 % of the training  loss 1.659") == {"loss", "step"}
     assert seen(b"\r\n1/32         80.2 %  1.2526") == {"row"}
     assert seen(b"epoch   validation    loss  training") == set()
 

@@ -6,7 +6,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from visus.cli.show import _fitted, _rendered
+from visus.cli.show import _fitted, _rendered, show
 from visus.tables import Table
 
 SHIFTS = Table(
@@ -34,6 +34,14 @@ def lines_of(table: Table, width: int) -> list[str]:
     with out.capture() as shown:
         out.print(_rendered(fitted))
     return [*(line.rstrip() for line in shown.get().splitlines()), *notes]
+
+
+def test_a_table_without_a_terminal_has_no_spaces_at_the_ends_of_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    show([Table((("visus", "0.1.0"), ("packages", "long " * 40)))])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == " visus     0.1.0"
+    assert len(lines) == 3
+    assert all(line == line.rstrip() for line in lines)
 
 
 def test_a_table_that_fits_stays_as_it_is() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.commands import SMALL, Call
+from tests.commands import SMALL, Call, StopAfter
 
 import visus
 from visus.cli.training import Screen
@@ -108,6 +109,46 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
     typed = visus_command(*words, "--set", "time_limit=1s", "-q", "-o", tmp_path / "more")
     assert (typed.code, typed.err) == (0, "")
     assert "resumed   in epoch" not in answer.err
+
+
+def test_a_fitted_head_that_is_resumed_gets_a_command_that_trains(photos: Path, visus_command: Call, tmp_path: Path) -> None:
+    weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
+    visus_command(
+        "train", photos, *SMALL, "--epochs", "0", "--weights", tmp_path / "five.safetensors", "-o", tmp_path, "--name", "it"
+    )
+    answer = visus_command("train", "--resume", tmp_path / "it")
+    (told,) = [line for line in answer.err.splitlines() if "this training is finished: nothing is trained;" in line]
+    assert " --epochs 5" in told
+    assert "weights   those of the checkpoint at the end of the training; it started from " in answer.err
+    typed = visus_command(*shlex.split(told.rpartition("start a new run: visus ")[2]), "-o", tmp_path, "--name", "more")
+    assert typed.code == 0
+    assert "fine-tuning for 5 epochs" in typed.err
+
+
+def test_a_resumed_fine_tuning_names_its_checkpoint_and_its_network_as_it_was_asked_for(
+    photos: Path, visus_command: Call, tmp_path: Path
+) -> None:
+    weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
+    recipe = visus.Recipe(epochs=4, batch_size=8, precision="float32")
+    stop = StopAfter(1)
+    folder = visus.train(
+        photos,
+        SMALL[1],
+        recipe,
+        weights=tmp_path / "five.safetensors",
+        output=tmp_path,
+        on_event=stop.follow,
+        should_stop=stop,
+        progress=False,
+    ).folder
+    facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    (folder / "data.json").write_text(json.dumps(facts | {"network": "a family(7)"}), encoding="utf-8")
+    lines = visus_command("train", "--resume", folder).err.splitlines()
+    (told,) = [line for line in lines if line.startswith("weights ")]
+    assert re.fullmatch(
+        r"weights   those of the checkpoint in epoch 1 after step \d; it started from .*five\.safetensors", told
+    )
+    assert [line.partition(",")[0] for line in lines if line.startswith("network ")] == ["network   a family(7)"]
 
 
 def test_a_limit_that_leaves_no_time_is_reported(

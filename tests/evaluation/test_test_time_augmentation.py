@@ -85,7 +85,9 @@ def test_unsure_samples_alone_get_the_mean_over_views_wherever_they_stand(length
     samples = torch.randn(sum(lengths), 1, 6, 5, generator=torch.Generator().manual_seed(seed))
     one = predict_logits(Noted(), samples.split(lengths))
     several = predict_logits(Noted(), samples.split(lengths), tta=kind.removeprefix("unsure:"))
-    found = predict_logits(Noted(), samples.split(lengths), tta=kind)
+    first: list[torch.Tensor] = []
+    found = predict_logits(Noted(), samples.split(lengths), tta=kind, on_first_pass=first.append)
+    assert torch.equal(first[0], one)
     expected = torch.where(unsure(one)[:, None], several, one)
     assert torch.allclose(found, expected, atol=1e-5)
 

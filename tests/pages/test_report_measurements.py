@@ -56,6 +56,14 @@ def test_the_parts_say_what_was_measured() -> None:
         assert expected in text, expected
 
 
+def test_report_and_card_say_the_accuracy_without_test_time_augmentation_where_it_is_another() -> None:
+    scores = made_up_scores()
+    for plain, expected in ((None, False), (scores.accuracy, False), (0.25, True)):
+        facts = made_up_facts(scores=dataclasses.replace(scores, plain_accuracy=plain))
+        for text in (Page(report_page(facts)).text, card_text(facts)):
+            assert ("The accuracy is 25.0 % without test-time augmentation." in text) == expected
+
+
 def test_the_page_has_every_section_of_the_list_in_its_order() -> None:
     page = report_page(made_up_facts(measured=made_up_measurements()))
     assert [each.id for each in SECTIONS] == ["answer", "mistakes", "trust", "inside", "cost", "files"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from visus.errors import RunError
 from visus.training.run_files import RUN_FILES, is_run_file
 from visus.training.runs import RunFolder
 
@@ -31,3 +32,16 @@ def test_a_run_folder_refuses_a_file_that_is_not_listed(tmp_path: Path) -> None:
 
 def test_no_file_is_listed_twice() -> None:
     assert len({each.path for each in RUN_FILES}) == len(RUN_FILES)
+
+
+def test_a_run_is_opened_by_every_path_in_it_and_by_any_file_name_in_its_weights(run: Path) -> None:
+    for path in (
+        run,
+        run / "report.html",
+        run / "weights",
+        run / "weights" / "best.safetensors",
+        run / "weights" / "last.pt",
+    ):
+        assert RunFolder.open(path).path == run
+    with pytest.raises(RunError, match="there is no such run folder"):
+        RunFolder.open(run / "checkpoint" / "last.pt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import re
@@ -17,11 +18,37 @@ from tests.commands import Call
 
 import visus
 from visus.errors import ImageError, UsageError
+from visus.evaluation.scores import Scores, score
+from visus.workbench.training_lines import result_fact
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 RECIPE = visus.Recipe(epochs=2, batch_size=8, precision="float32")
 TWO_VIEWS = "Unsure predictions are the mean over 2 copies of the image: unchanged and mirrored (test-time augmentation)."
+
+
+def test_scores_have_the_accuracy_without_test_time_augmentation(run: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(run, tmp_path / "run")
+    recipe = (folder / "recipe.yaml").read_text(encoding="utf-8")
+    accuracies = {}
+    for kind in ("unsure:flip+shift", "none"):
+        changed = re.sub(r"(?m)^tta: \S+", f"tta: {kind}", recipe)
+        (folder / "recipe.yaml").write_text(changed, encoding="utf-8")
+        found = visus.load(folder).evaluate(progress=False)
+        accuracies[kind] = found.accuracy, found.plain_accuracy
+    assert accuracies["none"][1] is None
+    assert accuracies["unsure:flip+shift"][1] == accuracies["none"][0]
+
+
+def test_the_result_says_the_accuracy_of_the_table_where_augmentation_changes_it() -> None:
+    scores = score([[0.9, 0.1], [0.6, 0.4]], [0, 1], ["cat", "dog"], split="val")
+    plain = dataclasses.replace(scores, plain_accuracy=1.0)
+    (_, text), (_, told) = result_fact(scores, "image"), result_fact(plain, "image")
+    assert told == text.replace("90.5 %)", "90.5 %; 100.0 % without test-time augmentation)")
+    assert told != text
+    assert str(plain.text()[0]).endswith("90.5 %); 100.0 % without test-time augmentation")
+    assert "; 100.0 % without test-time augmentation" in repr(plain)
+    assert Scores.from_json(plain.to_json()) == plain
 
 
 def test_values_of_another_format_size_or_that_are_no_numbers_are_refused(tmp_path: Path) -> None:

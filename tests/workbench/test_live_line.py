@@ -282,7 +282,7 @@ def test_a_training_in_a_notebook_has_one_line_that_changes(
     last_lines = [text.splitlines()[-1] for text in texts if text]
     assert any(re.fullmatch(r"loss \d\.\d{3} before the first step", line) for line in last_lines)
     assert any(line.startswith("epoch 1/2") for line in last_lines)
-    assert any(line.startswith("epoch 2/2  100 %") for line in last_lines)
+    assert any(line.startswith("epoch 2/2  100 % of the training  ") for line in last_lines)
     lines = texts[-1].splitlines()
     assert lines[0].startswith("data      levels: 3 classes")
     assert [line.split()[0] for line in lines if "/2 " in line[:5]] == ["1/2", "2/2"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,17 @@ def test_the_heading_comes_once_and_a_row_has_the_numbers_of_its_epoch() -> None
         "1/9          90.0 %  1.2684    69.9 %  1.4493     7,169        42 s *",
     ]
     assert found.lines(epoch(9, is_best=False)) == ["9/9          90.0 %  1.2684    69.9 %  1.4493     7,169           -"]
+
+
+def test_an_epoch_that_the_time_limit_cut_has_its_part_in_the_table_and_for_the_kept_weights() -> None:
+    whole = epoch(4)
+    cut = dataclasses.replace(whole, row=whole.row | {"epoch": 3.4})
+    assert table().lines(cut)[1].startswith("3.4/9        90.0 %")
+    assert table().lines(dataclasses.replace(whole, row=whole.row | {"epoch": 3.01}))[1].startswith("3.0/9 ")
+    assert training_lines.finished_fact(Finished("time limit", 4, 4, 61.0, 3.4))[1].endswith(
+        "kept: the weights after 3.4 epochs"
+    )
+    assert training_lines.finished_fact(Finished("time limit", 4, 3, 61.0, 3.4))[1].endswith("kept: the weights of epoch 3")
 
 
 def test_a_line_stands_where_numbers_stop_to_be_comparable() -> None:

@@ -26,11 +26,22 @@ def show(text: Iterable[str | Table]) -> None:
     for block in text:
         if isinstance(block, Table):
             table, notes = _fitted(block, out.width) if out.is_terminal else (block, [])
-            out.print(_rendered(table))
+            _print_table(out, table)
             for note in notes:
                 show_sentence(out, note)
         else:
             show_sentence(out, block)
+
+
+def _print_table(out: Console, table: Table) -> None:
+    """Print a table; without a terminal, no line ends with spaces."""
+    if out.is_terminal:
+        out.print(_rendered(table))
+        return
+    with out.capture() as printed:
+        out.print(_rendered(table))
+    for line in printed.get().splitlines():
+        out.print(RichText(line.rstrip()), soft_wrap=True)
 
 
 def show_sentence(out: Console, sentence: str, style: str = "") -> None:

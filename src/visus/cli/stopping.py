@@ -15,18 +15,19 @@ SENTENCE: Final = "stopped. What was finished is kept; run the command again."
 
 
 @contextlib.contextmanager
-def print_when_stopped(sentence: Callable[[], str]) -> Iterator[None]:
+def print_when_stopped(sentence: Callable[[], str], code: Callable[[], int] = lambda: CODE) -> Iterator[None]:
     """A context in which Ctrl-C ends the command with one line and its exit code.
 
     Args:
         sentence: returns the line; an empty line is not printed.
+        code: returns the exit code.
     """
     try:
         yield
     except KeyboardInterrupt:
         if line := sentence():
             sys.stderr.write(f"{line}\n")
-        raise typer.Exit(CODE) from None
+        raise typer.Exit(code()) from None
 
 
 class Commands(TyperGroup):

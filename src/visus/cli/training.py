@@ -14,7 +14,7 @@ import typer
 
 from visus.cli.clock import CLOCK
 from visus.cli.settings import option_of
-from visus.cli.stopping import CODE, print_when_stopped
+from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data, open_data
@@ -106,14 +106,14 @@ def train_and_print(
 
     Raises:
         UsageError: the options contradict each other.
-        typer.Exit: with code 130 after Ctrl-C.
+        typer.Exit: with code 130 after Ctrl-C, and 143 after SIGTERM.
     """
     if name is not None and not name.strip():
         raise UsageError("--name is empty. Give a word, or leave it out for the name of the data.")
     stop = StopOnSignal(resumed)
     # Stdout is for the run folder alone: what a person's own module prints goes to stderr.
     group = join_group()
-    on_stop = print_when_stopped(stop.sentence if group.is_first else str)
+    on_stop = print_when_stopped(stop.sentence if group.is_first else str, lambda: stop.exit_code)
     screen = Screen(quiet or not group.is_first, verbose=verbose)
     command = running(shlex.join([*_launched(group), "visus", *sys.argv[1:]]), CLOCK.began)
     with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop, command:
@@ -161,7 +161,7 @@ def train_and_print(
     if not group.is_first:
         return
     if stop.is_asked:
-        raise typer.Exit(CODE)
+        raise typer.Exit(stop.exit_code)
     if as_json:
         print_json({"run": str(run.folder)} | run.scores.to_json())
     else:

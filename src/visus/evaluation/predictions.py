@@ -29,6 +29,7 @@ def predict_logits(
     precision: str = "float32",
     channels_last: bool = False,
     tta: str = "none",
+    on_first_pass: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """The logits of every sample, in order.
 
@@ -42,6 +43,7 @@ def predict_logits(
         channels_last: whether to convert the batches to channels-last, for speed.
         tta: test-time augmentation (``visus.evaluation.test_time_augmentation``). With ``unsure:``, unsure samples form batches of their own, so
             rounding may decide about a sample at the threshold.
+        on_first_pass: receives the logits (samples, classes) before those of unsure samples are replaced; only with ``unsure:``.
 
     Returns:
         Logits (samples, classes), float32, on the CPU.
@@ -77,7 +79,10 @@ def predict_logits(
             parts.append(logits)
         if not parts:
             raise DataError("there is nothing to predict: no samples were given.")
-        return second_pass.replace_in(torch.cat(parts))
+        logits = torch.cat(parts)
+        if on_first_pass is not None and second is not None:
+            on_first_pass(logits.clone())
+        return second_pass.replace_in(logits)
 
 
 def _run(module: nn.Module, batch: Tensor, device: torch.device, precision: str) -> Any:

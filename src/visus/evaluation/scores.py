@@ -91,6 +91,7 @@ class Scores(Described):
         num_right_new: number of correct predictions for all other samples; None if unknown.
         thresholds: accuracy of the predictions with at least a probability of 50, 70, 80, 90, 95 and 99 %; a threshold with the same
             samples as a lower one is left out.
+        plain_accuracy: accuracy without test-time augmentation; None if there is none, or unknown.
 
     >>> score([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
     Scores on 3 samples, 2 classes
@@ -117,11 +118,12 @@ class Scores(Described):
     num_chose: int | None = None
     num_right_new: int | None = None
     thresholds: tuple[ThresholdScore, ...] = ()
+    plain_accuracy: float | None = None
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         accuracy = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
         rows = [
-            ("accuracy", accuracy),
+            ("accuracy", f"{accuracy}{f'; {plain}' if (plain := self.plain_phrase()) else ''}"),
             ("baseline", f"{write_share(self.baseline)}, always {self.baseline_class!r}"),
             ("loss", f"{self.loss:.4g}; expected calibration error {write_share(self.calibration_error)}"),
         ]
@@ -170,6 +172,16 @@ class Scores(Described):
             f"always guessing '{self.baseline_class}' gives {write_share(self.baseline)}"
         )
 
+    def plain_phrase(self) -> str:
+        """The accuracy without test-time augmentation, as a phrase; empty if it is the same or unknown.
+
+        >>> scores.plain_phrase()
+        ''
+        """
+        if self.plain_accuracy is None or self.plain_accuracy == self.accuracy:
+            return ""
+        return f"{write_share(self.plain_accuracy)} without test-time augmentation"
+
     def learned_sentence(self, noun: str = "sample") -> str:
         """Number of samples from the training, and the accuracy on the others; empty if none is from the training.
 
@@ -216,9 +228,10 @@ class Scores(Described):
         'baseline, always guessing 0: 33.3 %'
         """
         low, high = write_share(self.accuracy_low), write_share(self.accuracy_high)
-        learned = self.learned_sentence()
+        learned, plain = self.learned_sentence(), self.plain_phrase()
         head = (
-            f"accuracy on {self.num_samples:,} samples ({self.split}): {write_share(self.accuracy)} (95 % interval {low} to {high})",
+            f"accuracy on {self.num_samples:,} samples ({self.split}): {write_share(self.accuracy)} (95 % interval {low} to {high})"
+            f"{f'; {plain}' if plain else ''}",
             f"baseline, always guessing {self.baseline_class}: {write_share(self.baseline)}",
             f"calibration error: {write_share(self.calibration_error)} (mean confidence {write_share(self.confidence)}); "
             f"loss {self.loss:.4f}; macro F1 {self.macro_f1:.4f}",

@@ -12,6 +12,7 @@ from visus.pages.report.sentences import (
     calibration_sentences,
     cost_rows,
     network_sentence,
+    not_the_same_sentence,
     preprocessing_sentences,
     result_sentences,
     version_rows,
@@ -94,8 +95,9 @@ def _limitations(facts: ReportFacts) -> list[str]:
 
 def _reproduce(facts: ReportFacts) -> list[str]:
     command = facts.exact_command or facts.command
-    parts = [_fenced(command)] if command else []
-    lines = [f"{label}: {value}" for label, value in cost_rows(facts)]
+    parts = [_fenced(command), *([sentence] if (sentence := not_the_same_sentence(facts)) else [])] if command else []
+    lines = [facts.interruptions] if facts.interruptions else []
+    lines += [f"{label}: {value}" for label, value in cost_rows(facts)]
     if facts.recipe.get("seed") is not None:
         lines.append(f"Seed: {facts.recipe['seed']}")
     versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts))

@@ -47,6 +47,9 @@ class Position:
         num_averaged: number of steps in the weight average.
         size: input size of the last step, as a fraction of the full size.
         until_s: training time at which to end, in seconds; None for no limit.
+        num_resumed: how often the training was resumed.
+        epochs_trained: number of trained epochs; an epoch that a time limit cut counts as a part.
+        ended: why the training ended; empty before its end.
     """
 
     epoch: int = 0
@@ -63,6 +66,9 @@ class Position:
     num_averaged: int = 0
     size: float = 1.0
     until_s: float | None = None
+    num_resumed: int = 0
+    epochs_trained: float = 0.0
+    ended: str = ""
 
     @property
     def best_epoch(self) -> int:

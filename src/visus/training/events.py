@@ -77,7 +77,8 @@ class StepDone:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` says whether its weights are now kept.
+    """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` says whether its weights are now kept. The ``epoch`` of the row
+    has a fraction if the time limit ended it early.
 
     ``seconds_left`` is a forecast for the remaining epochs; 0 after the last one. ``is_averaged``: the averaged weights were validated.
     """

@@ -155,6 +155,8 @@ class Training:
         if self.budget_s is not None:
             (passed_s,) = self.group.broadcast([time.perf_counter() - began])
             at.until_s = None if math.isinf(self.budget_s) else at.elapsed_s + self._steps_budget_s(passed_s)
+        if resume and not self._reason_to_end():
+            at.num_resumed += 1
         yield Started(
             self.recipe.epochs,
             self.batches.num_steps,
@@ -339,8 +341,9 @@ class Training:
                 f"the validation loss became {val_loss} after epoch {at.epoch + 1}", self._learning_rate()
             )
         self.forecast.add_validation(phase.size, validation_s)
+        share = at.step / self.batches.num_steps
         row = {
-            "epoch": at.epoch + 1,
+            "epoch": at.epoch + 1 if share == 1 else round(at.epoch + max(share, 0.01), 2),
             "img_size": round(phase.size * (self.batches.preprocessing.input_shape[1:] or (1,))[-1]),
             "train_loss": at.loss_sum / max(1, at.num_seen),
             "train_accuracy": at.num_right / max(1, at.num_seen),
@@ -358,7 +361,8 @@ class Training:
         self.folder.write_results(at.history)
         at.epoch, at.step = at.epoch + 1, 0
         at.loss_sum, at.num_right, at.num_seen, at.epoch_s = 0.0, 0, 0, 0.0
-        left = 0.0 if self._reason_to_end() else self._seconds_left()
+        at.ended, at.epochs_trained = self._reason_to_end(), at.num_steps / self.batches.num_steps
+        left = 0.0 if at.ended else self._seconds_left()
         return EpochDone(at.epoch - 1, row, is_kept, left, phase.is_averaged)
 
     def _validate(self, size: float) -> tuple[float, SampleResults]:
@@ -463,7 +467,7 @@ class Training:
 
     def _step_done(self, batch: Batch) -> StepDone:
         at = self.position
-        progress = self._progress()
+        progress = min(1.0, self._progress())
         samples_per_second = at.num_seen / max(at.epoch_s, 1e-9)
         num_seen = max(1, at.num_seen)
         return StepDone(

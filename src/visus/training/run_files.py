@@ -52,6 +52,7 @@ RUN_FILES: Final = (
     ),
     RunFile("weights/last.safetensors", "the weights at the end of the training"),
     RunFile("checkpoint/last.safetensors", "everything that is needed to resume the training"),
+    RunFile("checkpoint/training.lock", "the process that trains the run, which no other may train", "while it is trained"),
     RunFile("mirrors.json", "the test that decides whether samples are flipped", "if the recipe leaves flip open"),
     RunFile("start.json", "the trained weights that the training starts from", "if it does not start from random weights"),
     RunFile(

@@ -85,7 +85,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
-        """Open an existing run folder; ``path`` may also be a file or folder in it.
+        """Open an existing run folder; ``path`` may also be a file or folder in it, or a file of any name in its folder of weights.
 
         Raises:
             RunError: there is no such folder, it is not a run, or a file is missing.
@@ -137,7 +137,9 @@ class RunFolder:
     def write_results(self, history: Sequence[dict[str, float]]) -> None:
         """Write all finished epochs to ``results.csv``."""
         self.write_table(
-            "results.csv", RESULT_COLUMNS, [[f"{row[column]:.6g}" for column in RESULT_COLUMNS] for row in history]
+            "results.csv",
+            RESULT_COLUMNS,
+            [[f"{row[column]:.{10 if column == 'epoch' else 6}g}" for column in RESULT_COLUMNS] for row in history],
         )
 
     def read_results(self) -> tuple[dict[str, float], ...]:
@@ -247,7 +249,8 @@ def _enclosing_run(path: Path) -> Path:
     if (path / "recipe.yaml").is_file():
         return path
     for folder in path.parents[:2]:
-        if path.exists() and (folder / "recipe.yaml").is_file() and (folder / "split.csv").is_file():
+        is_in_run = path.exists() or path.parent == folder / "weights"
+        if is_in_run and (folder / "recipe.yaml").is_file() and (folder / "split.csv").is_file():
             return folder
     return path
 
@@ -265,7 +268,10 @@ def _meant_run(path: Path) -> str:
 
 
 def _newest_runs(path: Path) -> str:
-    """A sentence that names the newest run folders near ``path``."""
+    """A sentence that names the run of this name in ``runs``, or else the newest run folders near ``path``."""
+    meant = Path("runs") / path
+    if not path.is_absolute() and (meant / "recipe.yaml").is_file():
+        return f" Did you mean {meant}?"
     runs: list[Path] = []
     for root in dict.fromkeys((path, path.parent, Path("runs"))):
         with contextlib.suppress(OSError):

@@ -46,7 +46,8 @@ class EpochTable:
         lines = self._break(event) if self._columns else self._heading(event)
         self._size, self._is_averaged = event.row["img_size"], event.is_averaged
         cells = "".join(f"{column.cell(event):>{column.width}}" for column in self._columns)
-        name = f"{event.epoch + 1}/{self._num_epochs}"
+        epoch = event.row["epoch"]  # 3.4 where the time limit ended it early
+        name = f"{f'{epoch:.0f}' if epoch == round(epoch) else f'{epoch:.1f}'}/{self._num_epochs}"
         return [*lines, f"{name:<8}{cells}{f' {_MARK}' if event.is_best else ''}"]
 
     def legend(self, *, has_validation: bool) -> str:

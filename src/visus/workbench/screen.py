@@ -214,7 +214,7 @@ class Screen:
         self._live.show(
             [
                 f"epoch {event.epoch + 1}/{self._num_epochs}",
-                f"{event.progress:.0%}".replace("%", " %"),
+                f"{event.progress:.0%} of the training".replace("%", " %"),
                 f"loss {event.loss:.3f}",
                 f"accuracy {write_share(event.accuracy)}",
                 f"{write_duration(event.seconds_left)} left",

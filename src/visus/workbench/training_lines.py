@@ -171,9 +171,11 @@ def kernels_fact(event: Planned) -> Fact | None:
 
 
 def weights_facts(event: DataOpened) -> list[Fact]:
-    """The pretrained weights that a training starts from, and what follows."""
+    """The pretrained weights that a training starts from, and what follows; of a resumed one, its checkpoint."""
     if event.start is None:
         return []
+    if event.resumed_at:
+        return [("weights", f"those of the checkpoint {event.resumed_at}; it started from {event.start.source}")]
     facts = [("weights", sentence) for sentence in event.start.sentences()]
     if math.isnan(event.start.accuracy) and head_of(event.network.module):
         own = "next: its last layer (the head) is compared with one fitted on the training samples"
@@ -216,11 +218,17 @@ def finished_fact(event: Finished) -> Fact:
 def _kept(event: Finished) -> str:
     """Which weights are kept, and for a pretrained network why."""
     if math.isnan(event.start_accuracy):
-        return f"the weights of epoch {event.best_epoch}" if event.best_epoch else "the initial weights"
+        return f"the weights {_when(event)}" if event.best_epoch else "the initial weights"
     start, best = write_share(event.start_accuracy), write_share(event.best_accuracy)
     if event.best_epoch:
-        return f"the fine-tuned weights of epoch {event.best_epoch} (validation {best}), significantly better than before ({start})"
+        return f"the fine-tuned weights {_when(event)} (validation {best}), significantly better than before ({start})"
     return f"the weights before fine-tuning (validation {start}), since no epoch is significantly better (best: {best})"
+
+
+def _when(event: Finished) -> str:
+    """From when the kept weights are, as a phrase."""
+    is_cut = event.best_epoch == event.num_epochs and event.epochs_trained < event.num_epochs
+    return f"after {_epochs(event)}" if is_cut else f"of epoch {event.best_epoch}"
 
 
 def _epochs(event: Finished) -> str:
@@ -234,9 +242,10 @@ def result_fact(scores: Scores, noun: str) -> Fact:
     """The accuracy with its interval, and what guessing has."""
     words = {"test": f"test {noun}s", "val": f"validation {noun}s"}
     bias = "; there is no test set, and these chose the weights" if scores.split == "val" else ""
+    plain = f"; {phrase}" if (phrase := scores.plain_phrase()) else ""
     return "result", (
         f"{write_share(scores.accuracy)} of {scores.num_samples:,} {words.get(scores.split, f'{scores.split} {noun}s')} are correct "
-        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}); "
+        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}{plain}); "
         f"always guessing {scores.baseline_class}: {write_share(scores.baseline)}{bias}"
     )
 

@@ -22,9 +22,9 @@ Rows = Sequence[Mapping[str, object]]
 
 
 def history_points(rows: Rows, column: str) -> list[tuple[float, float]]:
-    """One column of a training's history as (epoch, value) points; rows without a value are dropped."""
+    """One column of a training's history as (epoch, value) points; rows without a value are dropped, and a part of an epoch counts as this epoch."""
     cells = [(number(row.get("epoch")), number(row.get(column))) for row in rows]
-    return [(epoch, value) for epoch, value in cells if epoch is not None and value is not None]
+    return [(float(math.ceil(epoch)), value) for epoch, value in cells if epoch is not None and value is not None]
 
 
 def lowest_loss(smoothing: float, num_classes: int) -> float:

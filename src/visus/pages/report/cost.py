@@ -6,7 +6,7 @@ from visus.pages.parts.document import bullets, command_block, paragraphs
 from visus.pages.parts.table import facts_table
 from visus.pages.parts.training_curves import lowest_loss, training_curves
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.sentences import cost_rows, curve_sentences, recipe_sentence, version_rows
+from visus.pages.report.sentences import cost_rows, curve_sentences, not_the_same_sentence, recipe_sentence, version_rows
 from visus.units import rank_words
 
 _FILES = (
@@ -35,7 +35,9 @@ def curves_part(facts: ReportFacts) -> str:
 
 def recipe_part(facts: ReportFacts) -> str:
     """The main settings of the training, and what was computed from the samples before the first step."""
-    return paragraphs([recipe_sentence(facts), " ".join(map(_without_figures, facts.computed))])
+    return paragraphs(
+        [f"{recipe_sentence(facts)} {facts.interruptions}".strip(), " ".join(map(_without_figures, facts.computed))]
+    )
 
 
 def _without_figures(sentence: str) -> str:
@@ -53,7 +55,11 @@ def run_again_part(facts: ReportFacts) -> str:
     made = command_block(command) or "<p>This run was made from Python: no command trains it again.</p>"
     versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts, is_short=True))
     seed = facts.recipe.get("seed")
-    words = [f"The seed was {seed}." if seed is not None else "", f"Versions: {versions}." if versions else ""]
+    words = [
+        not_the_same_sentence(facts) if command else "",
+        f"The seed was {seed}." if seed is not None else "",
+        f"Versions: {versions}." if versions else "",
+    ]
     return made + paragraphs([" ".join(word for word in words if word)])
 
 

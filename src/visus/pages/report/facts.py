@@ -46,6 +46,8 @@ class ReportFacts:
         computed: sentences on what was computed from the training samples before the first step.
         folder: the run folder as a command takes it; empty if none does, as where the network was a Python object.
         exact_command: the command that trains it again, with its own network, split and recipe; empty if no command can.
+        interruptions: a sentence on the time limit and the resumes of the training; empty for neither.
+        is_cut: whether a time limit ended the training or an epoch of it, so that no command trains the same weights.
         data_path: the path of the data; empty for data in memory and the images that come with visus.
     """
 
@@ -81,6 +83,8 @@ class ReportFacts:
     folder: str = ""
     exact_command: str = ""
     data_path: str = ""
+    interruptions: str = ""
+    is_cut: bool = False
 
     @property
     def label_smoothing(self) -> float:

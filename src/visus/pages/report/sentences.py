@@ -42,6 +42,7 @@ def result_sentences(facts: ReportFacts) -> list[str]:
         f"{write_share(scores.accuracy_high)} (95 % confidence interval).",
         f"The baseline, always predicting \u201c{scores.baseline_class}\u201d, has an accuracy of {write_share(scores.baseline)}.",
     ]
+    sentences += _plain_sentences(facts)
     if learned := scores.learned_sentence(facts.noun):
         sentences.append(learned)
     if scores.accuracy_low <= scores.baseline:
@@ -60,6 +61,7 @@ def answer_sentences(facts: ReportFacts) -> list[str]:
     if scores.accuracy_low <= scores.baseline:
         samples = write_number_of(scores.num_samples, facts.noun)
         sentences.append(f"{samples} do not show that the network beats the baseline.")
+    sentences += _plain_sentences(facts)
     if learned := scores.learned_sentence(facts.noun):
         sentences.append(learned)
     if not (pairs := scores.most_confused(1)):
@@ -70,6 +72,12 @@ def answer_sentences(facts: ReportFacts) -> list[str]:
         f"{count:,} of {total:,} \u201c{true}\u201d {'is' if count == 1 else 'are'} predicted as \u201c{predicted}\u201d"
     )
     return [*sentences, f"The most frequent confusion: {confused}.", *_label_sentences(facts)]
+
+
+def _plain_sentences(facts: ReportFacts) -> list[str]:
+    """The accuracy without test-time augmentation, which the table of epochs has; nothing if it is the same."""
+    phrase = facts.scores.plain_phrase()
+    return [f"The accuracy is {phrase}."] if phrase else []
 
 
 def _label_sentences(facts: ReportFacts) -> list[str]:
@@ -297,6 +305,11 @@ def recipe_sentence(facts: ReportFacts) -> str:
     count = write_number_of(int(epochs), "epoch") if epochs is not None else "Epochs"
     words = f"{count} in batches of {recipe.get('batch_size')} by {recipe['optimizer']}"
     return f"{words} ({', '.join(settings)}). recipe.yaml has every setting with its reason."
+
+
+def not_the_same_sentence(facts: ReportFacts) -> str:
+    """Why the command that trains a run again trains other weights; empty if it trains the same."""
+    return "This command is not the same training: a time limit cut this one." if facts.is_cut else ""
 
 
 def preprocessing_sentences(facts: ReportFacts, *, with_storage: bool = True) -> list[str]:

@@ -24,17 +24,18 @@ from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described
-from visus.training.checkpoints import read_position
+from visus.training.checkpoints import Position, read_position
 from visus.training.recipe import FIELDS
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
+from visus.units import write_number_of
 from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
 from visus.workbench.runs.calibration import write_calibration
 from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.own_command import exact_command, near_path, typed_command
 from visus.workbench.runs.own_data import is_own, open_own_data
-from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.saved import SavedRun, answers_with_plain, opened
 from visus.workbench.runs.shift_remedies import own_design
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.mirroring import read_mirroring
@@ -48,11 +49,28 @@ class Course:
         history: its epochs, one row of ``results.csv`` each.
         seconds: its duration.
         best_epoch: epoch of the kept weights, from 1; None if unknown.
+        interruptions: a sentence on its time limit and its resumes; empty for a training without.
+        is_cut: whether a time limit ended it, or an epoch of it.
     """
 
     history: Sequence[Mapping[str, float]]
     seconds: float
     best_epoch: int | None
+    interruptions: str = ""
+    is_cut: bool = False
+
+    @classmethod
+    def of(cls, position: Position, history: Sequence[Mapping[str, float]], num_epochs: float) -> Course:
+        """The course of a training that ended at a position.
+
+        Args:
+            position: its last one.
+            history: its epochs.
+            num_epochs: epochs of the recipe.
+        """
+        best = position.best_epoch + 1
+        is_cut = position.ended == "time limit" or 0 < position.epochs_trained < position.epoch
+        return cls(history, position.elapsed_s, best if best > 0 else None, _interruptions(position, num_epochs), is_cut)
 
 
 def report_facts(
@@ -108,6 +126,8 @@ def report_facts(
         machine=environment["machine"],
         environment=environment,
         best_epoch=course.best_epoch,
+        interruptions=course.interruptions,
+        is_cut=course.is_cut,
         noun=data.noun,
         measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
@@ -212,15 +232,17 @@ def rewrite_report(
             f"{shlex.quote(str(run.folder))}",
             where=str(run.folder),
         )
-    scores, course = run.scores, _course(folder)
+    scores, course = run.scores, _course(folder, run.recipe.epochs or 0)
     samples = _own_samples(run, data, cache_dir, monitor)
     asked = folder.read_json("data.json")["network"]
     made = BuiltNetwork(run.module, folder.read_text("design.txt"), asked, own_design(run))
     began = time.perf_counter()
-    answers = run.answers(samples, samples.scored_split, **monitor.keywords)
+    answers, plain = answers_with_plain(run, samples, samples.scored_split, monitor)
     scoring_s = time.perf_counter() - began
     fit_calibration(run, samples, answers)
-    scores = _recalibrated(scores, run.score(samples, samples.scored_split, answers))
+    scores = dataclasses.replace(
+        _recalibrated(scores, run.score(samples, samples.scored_split, answers)), plain_accuracy=plain
+    )
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
     finished = FinishedRun(run, samples, made, answers, num_epochs, batch_size, scoring_s)
@@ -249,12 +271,26 @@ def _recalibrated(scores: Scores, anew: Scores) -> Scores:
     return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
 
 
-def _course(folder: RunFolder) -> Course:
+def _course(folder: RunFolder, num_epochs: float) -> Course:
     """From ``results.csv``, and what it does not hold from the checkpoint, where there is one that can be read."""
     history = folder.read_results()
     try:
         position = read_position(folder.checkpoint)
     except VisusError:
         return Course(history, training_seconds(history), None)
-    best = position.best_epoch + 1
-    return Course(history, position.elapsed_s, best if best > 0 else None)
+    return Course.of(position, history, num_epochs)
+
+
+def _interruptions(position: Position, num_epochs: float) -> str:
+    """A sentence on what ended a training before its last epoch, and how often it was resumed; empty for neither."""
+    trained = f"{position.epochs_trained:,.1f} of {num_epochs:,.0f} epochs"
+    endings = {
+        "time limit": f"stopped by the time limit after {trained}",
+        "no better validation accuracy": f"stopped after {trained}, without a better validation accuracy",
+    }
+    facts = [endings[position.ended]] if position.ended in endings else []
+    if not facts and 0 < position.epochs_trained < position.epoch:
+        facts.append(f"cut by an earlier time limit: {trained} were trained")
+    if position.num_resumed:
+        facts.append(f"resumed {write_number_of(position.num_resumed, 'time')}")
+    return f"The training was {'; '.join(facts)}." if facts else ""

@@ -7,7 +7,7 @@ import dataclasses
 import json
 import shlex
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -212,17 +212,7 @@ class SavedRun(Described):
         >>> run.logits(batch).shape, run.logits([batch, batch]).shape
         (torch.Size([4, 3]), torch.Size([8, 3]))
         """
-        if isinstance(batches, torch.Tensor):
-            batches = [self._one_batch(batches)]
-        machine = self.machine
-        return predict_logits(
-            self.module,
-            batches,
-            device=machine.device,
-            precision=machine.precision,
-            channels_last=machine.channels_last,
-            tta=self.recipe.tta or "none",
-        )
+        return _logits(self, [self._one_batch(batches)] if isinstance(batches, torch.Tensor) else batches)
 
     def _one_batch(self, batch: torch.Tensor) -> torch.Tensor:
         """The tensor, if it is a batch (samples, channels, *spatial)."""
@@ -249,14 +239,7 @@ class SavedRun(Described):
         >>> run.answers(data, "test").shape
         torch.Size([12, 3])
         """
-        part = data.split(split)
-        if not len(part):
-            raise DataError(
-                f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
-            )
-        with freed_memory_kept():
-            batches = batches_in_order(part, self.preprocessing, EVALUATION_BATCH)
-            return self.logits(Monitor(on_event, should_stop).over(batches, "scoring", len(part)))
+        return answers_with_plain(self, data, split, Monitor(on_event, should_stop))[0]
 
     def score(
         self,
@@ -283,13 +266,16 @@ class SavedRun(Described):
         >>> run.score(data, "test").accuracy == run.scores.accuracy
         True
         """
-        logits = self.answers(data, split, on_event=on_event, should_stop=should_stop) if answers is None else answers
+        logits, plain = (
+            answers_with_plain(self, data, split, Monitor(on_event, should_stop)) if answers is None else (answers, None)
+        )
         shown = "all" if data.is_whole else split
         labels = torch.from_numpy(data.split(split).labels)
         probabilities = self.probabilities(logits, raw=raw)
         known, notes = known_among(self, data.split(split), data)
         notes = [*notes_on(self, data, split), *notes]
-        return score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
+        scores = score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
+        return dataclasses.replace(scores, plain_accuracy=plain)
 
     def open_data(
         self,
@@ -381,6 +367,52 @@ def views_sentence(run: SavedRun) -> str:
     True
     """
     return describe_views(run.recipe.tta or "none", run.preprocessing.noun)
+
+
+def answers_with_plain(run: SavedRun, data: Data, split: str, monitor: Monitor) -> tuple[torch.Tensor, float | None]:
+    """The logits of a run for one split of opened data, and its accuracy without test-time augmentation, if that is at hand.
+
+    Args:
+        run: the run.
+        data: opened data.
+        split: name of the split.
+        monitor: receives the progress.
+
+    Raises:
+        DataError: the split is empty.
+
+    >>> from visus.progress import SILENT
+    >>> logits, plain_accuracy = answers_with_plain(run, data, "test", SILENT)
+    >>> logits.shape
+    torch.Size([12, 3])
+    """
+    part = data.split(split)
+    if not len(part):
+        raise DataError(
+            f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
+        )
+    plain: list[torch.Tensor] = []
+    with freed_memory_kept():
+        batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
+        logits = _logits(run, monitor.over(batches, "scoring", len(part)), plain.append)
+    labels = torch.from_numpy(part.labels)
+    return logits, next((int((each.argmax(1) == labels).sum()) / len(labels) for each in plain), None)
+
+
+def _logits(
+    run: SavedRun, batches: Iterable[torch.Tensor], on_first_pass: Callable[[torch.Tensor], None] | None = None
+) -> torch.Tensor:
+    """The logits (samples, classes) of a run; ``on_first_pass`` as for ``predict_logits``."""
+    machine = run.machine
+    return predict_logits(
+        run.module,
+        batches,
+        device=machine.device,
+        precision=machine.precision,
+        channels_last=machine.channels_last,
+        tta=run.recipe.tta or "none",
+        on_first_pass=on_first_pass,
+    )
 
 
 def calibration_sentence(run: SavedRun, *, raw: bool = False) -> str:

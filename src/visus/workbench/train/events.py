@@ -22,13 +22,14 @@ from visus.workbench.train.starts import Start
 
 @dataclass(frozen=True)
 class DataOpened:
-    """The data is opened and the network is built."""
+    """The data is opened and the network is built. ``resumed_at``: where a resumed training goes on; empty for one without a step."""
 
     data: Data
     network: BuiltNetwork
     warnings: tuple[str, ...]
     start: Start | None = None
     note: str = ""
+    resumed_at: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 from visus.data.opened import Data
 from visus.errors import ProcessLostError
 from visus.networks.machine import Machine
-from visus.progress import Monitor, Progress
+from visus.progress import SILENT, Monitor, Progress
 from visus.training.distribution import Group
 from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
@@ -26,6 +26,7 @@ from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.mistakes import training_labels_of
 from visus.workbench.runs.run import Run, load
+from visus.workbench.runs.saved import answers_with_plain
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
@@ -82,7 +83,7 @@ class TrainingJob:
         if not self.group.is_first:
             return run
         assert isinstance(last, Finished), "a training ends with one of two events"
-        return self._score(run, training, last)
+        return self._score(run, training)
 
     def _ending_s(self) -> float:
         """Expected seconds for scoring and report; 0 where no limit needs them."""
@@ -154,21 +155,21 @@ class TrainingJob:
             budget_s=self._budget_s(),
         )
 
-    def _score(self, run: Run, training: Training, end: Finished) -> Run:
+    def _score(self, run: Run, training: Training) -> Run:
         """Calibrate and score the run, and write its report."""
         data, started = self.data, time.perf_counter()
         with self.group.all_local_threads():
             self.monitor.emit(Progress(f"scoring the {split_name(data.scored_split)} set", 0))
-            answers = run.answers(data, data.scored_split)
+            answers, plain = answers_with_plain(run, data, data.scored_split, SILENT)
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
-            scores = run.score(data, data.scored_split, answers)
+            scores = dataclasses.replace(run.score(data, data.scored_split, answers), plain_accuracy=plain)
             self.times.mark("scoring")
             num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
             until = math.inf if self.limit is None else self.limit.end - PAGE_S
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s, until)
             self.monitor.emit(Progress("writing the report", 0))
-            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, end, finished, self.times)
+            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, finished, self.times)
             if not finished.is_late:
                 remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()

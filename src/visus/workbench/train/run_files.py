@@ -20,7 +20,6 @@ from visus.pages.parts.confusion import draw_confusion
 from visus.pages.parts.training_curves import draw_curves
 from visus.pages.report.page import write_report
 from visus.training.arithmetic import rounding_facts, rounding_warning
-from visus.training.events import Finished
 from visus.training.loop import Training
 from visus.training.resolve import ResolvedRecipe
 from visus.training.runs import RunFolder
@@ -103,7 +102,6 @@ def write_end(
     recipe: ResolvedRecipe,
     scores: Scores,
     training: Training,
-    end: Finished,
     scoring: FinishedRun,
     times: CommandTimes,
 ) -> tuple[str, ...]:
@@ -117,7 +115,7 @@ def write_end(
     inside = measure_inside(scoring)
     folder.write_json("inside.json", inside.to_json())
     times.write(folder)
-    course = Course(training.position.history, end.seconds, end.best_epoch or None)
+    course = Course.of(training.position, training.position.history, recipe.epochs)
     facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)

@@ -1,4 +1,4 @@
-"""Ctrl-C during a training: the first one stops after the step, the second one ends it at once."""
+"""Ctrl-C and SIGTERM during a training: the first one stops after the step, the second one ends it at once."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ _is_handled: ContextVar[bool] = ContextVar("is_handled", default=False)
 class StopOnSignal:
     """During training steps, the first Ctrl-C requests a stop after the step, and the second raises ``KeyboardInterrupt`` at once.
 
-    Before the first step and after the last, Ctrl-C raises ``KeyboardInterrupt`` as usual: nothing is lost, as ``sentence`` states.
+    Before the first step and after the last, Ctrl-C raises ``KeyboardInterrupt`` as usual: nothing is lost, as ``sentence`` states. SIGTERM
+    (kill, timeout, the end of a job on a cluster) counts as Ctrl-C; where another handler than the default is set, it stays.
 
     Args:
         resumed: the run that is resumed; None for a new one.
@@ -45,17 +46,33 @@ class StopOnSignal:
 
     def __init__(self, resumed: Path | None = None, door: Door = COMMAND) -> None:
         self.is_asked = False
+        self._number = signal.SIGINT
         self._folder, self._door = resumed, door
         self._is_safe, self._is_trained = resumed is not None, False
 
     def __enter__(self) -> StopOnSignal:
         self._before = signal.getsignal(signal.SIGINT)
+        self._ends_terminated = signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+        if self._ends_terminated:
+            signal.signal(signal.SIGTERM, self._end)
         self._token = _is_handled.set(True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None) -> None:
         _is_handled.reset(self._token)
         signal.signal(signal.SIGINT, self._before)
+        if self._ends_terminated:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    @property
+    def exit_code(self) -> int:
+        """The exit code of a process that the last signal ended: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self._number
+
+    @property
+    def is_terminated(self) -> bool:
+        """Whether the last signal was SIGTERM."""
+        return self._number == signal.SIGTERM
 
     def follow(self, event: object) -> None:
         """Handle Ctrl-C from the first step to the last."""
@@ -65,9 +82,9 @@ class StopOnSignal:
             self._is_safe = True
         self._is_trained |= isinstance(event, Finished)
         if isinstance(event, Started):
-            signal.signal(signal.SIGINT, self._ask)
+            self._handle(self._ask, self._ask)
         elif isinstance(event, Finished):
-            signal.signal(signal.SIGINT, self._before)
+            self._handle(self._before, self._end)
             if self.is_asked:  # in the last step
                 raise KeyboardInterrupt
 
@@ -92,15 +109,28 @@ class StopOnSignal:
     def __call__(self) -> bool:
         return self.is_asked
 
+    def _handle(self, interrupted: Any, terminated: Any) -> None:
+        """Set the handlers of both signals."""
+        signal.signal(signal.SIGINT, interrupted)
+        if self._ends_terminated:
+            signal.signal(signal.SIGTERM, terminated)
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        self._number = signal.Signals(number)
         if self.is_asked:
             raise KeyboardInterrupt
         self.is_asked = True
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._number = signal.Signals(number)
+        raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
 def stopping_on_signal(monitor: Monitor, resumed: Path | None = None) -> Iterator[Monitor]:
     """A context for a training that Python called: its ``KeyboardInterrupt`` says what is saved, and how to resume.
+
+    SIGTERM ends the process instead, with exit code 143, after it was handled like Ctrl-C.
 
     Nothing changes if Ctrl-C is handled around it, outside the main thread, and where another handler than Python's is set.
 
@@ -110,6 +140,7 @@ def stopping_on_signal(monitor: Monitor, resumed: Path | None = None) -> Iterato
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
+        SystemExit: the process was sent SIGTERM.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if _is_handled.get() or not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
@@ -125,7 +156,11 @@ def stopping_on_signal(monitor: Monitor, resumed: Path | None = None) -> Iterato
         try:
             yield Monitor(follow, lambda: stop() or (should_stop is not None and should_stop()))
         except KeyboardInterrupt as error:
+            if stop.is_terminated:
+                raise SystemExit(stop.exit_code) from error
             error.args = (stop.sentence(),)
             raise
+        if stop.is_asked and stop.is_terminated:
+            raise SystemExit(stop.exit_code)
         if stop.is_asked:
             raise KeyboardInterrupt(stop.stopped_sentence())

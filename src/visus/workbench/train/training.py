@@ -9,7 +9,7 @@ import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -22,11 +22,12 @@ from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
 from visus.progress import Monitor, OnEvent, Progress, ShouldStop
-from visus.training.checkpoints import read_position
+from visus.training.checkpoints import Position, read_position
 from visus.training.distribution import Group, join_group
 from visus.training.frozen import matching
 from visus.training.recipe import CHANGEABLE_ON_RESUME, Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
+from visus.training.run_lock import training_lock
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 from visus.workbench.module_checks import try_training
@@ -66,6 +67,9 @@ from visus.workbench.train.starts import (
 from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
+
+FURTHER_EPOCHS: Final = 5
+"""Epochs of the command that trains a fitted head further."""
 
 
 def train(
@@ -148,8 +152,8 @@ def train(
         stack.callback(allow_compiling)
         asked = _Asked(data, apart_from_runs(network), recipe or Recipe(), pretrained, weights)
         job = _prepare_new(asked, Path(output), name, TimeLimit.of(recipe, began), group, monitor)
-        with RemovedUnlessBegun(job.folder, monitor) as followed:
-            return dataclasses.replace(job, monitor=followed).carry_out()
+        with RemovedUnlessBegun(job.folder, monitor) as followed, training_lock(job.folder) as warning:
+            return dataclasses.replace(job, network=_warned(job.network, warning), monitor=followed).carry_out()
 
 
 @dataclass(frozen=True)
@@ -328,7 +332,7 @@ def resume(
         on_event, should_stop, progress: as for ``train``.
 
     Raises:
-        RunError: the folder is not a run, or has no checkpoint.
+        RunError: the folder is not a run, has no checkpoint, or is being trained by another process.
         DataError: the data has changed or is missing.
         UsageError: a changed setting is fixed for the run.
         KeyboardInterrupt: as for ``train``.
@@ -346,17 +350,18 @@ def resume(
             f"{', '.join(fixed)} cannot change in a resumed training: the run keeps its recipe. Leave {'it' if len(fixed) == 1 else 'them'} out, or start a new run.",
             where=str(run.path),
         )
-    run.remove_parts()
-    start = _read_start(run)
-    has_steps = start is None or run.checkpoint.is_file()  # the head is fitted before the first checkpoint
-    position = read_position(run.checkpoint) if has_steps else None
-    recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
-    facts = run.read_json("data.json")
-    preprocessing = Preprocessing.from_dict(facts["preprocessing"])
     with (
+        training_lock(run) as warning,
         stopping_on_signal(Monitor(on_event, should_stop), run.path) as stoppable,
         showing(stoppable, progress, is_first=group.is_first) as monitor,
     ):
+        run.remove_parts()
+        start = _read_start(run)
+        has_steps = start is None or run.checkpoint.is_file()  # the head is fitted before the first checkpoint
+        position = read_position(run.checkpoint) if has_steps else None
+        recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
+        facts = run.read_json("data.json")
+        preprocessing = Preprocessing.from_dict(facts["preprocessing"])
         with group.local_first():
             opened = open_own_data(
                 run.path,
@@ -382,14 +387,15 @@ def resume(
             _start_again(start, opened, made, network, recipe, machine)
         refuse_too_many(group, recipe, machine)
         made = _tried(made, opened, recipe, machine)
-        if warning := renew_environment(run, recipe, machine):
-            made = dataclasses.replace(made, warnings=(*made.warnings, warning))
+        made = _warned(_warned(made, warning), renew_environment(run, recipe, machine))
         run = dataclasses.replace(run, metadata=metadata(opened, made))
         if position is not None and position.epoch >= recipe.epochs:
-            warning = _finished(run, preprocessing, recipe)
-            made = dataclasses.replace(made, warnings=(*made.warnings, warning))
+            made = _warned(made, _finished(run, preprocessing, recipe))
+        made = dataclasses.replace(made, asked=facts["network"])
         limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
-        monitor.emit(DataOpened(opened, made, (*opened.warnings, *made.warnings), start))
+        monitor.emit(
+            DataOpened(opened, made, (*opened.warnings, *made.warnings), start, resumed_at=_place(position, recipe))
+        )
         monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
         times.mark("preparation")
         job = TrainingJob(
@@ -398,17 +404,30 @@ def resume(
         return job.carry_out()
 
 
+def _place(position: Position | None, recipe: ResolvedRecipe) -> str:
+    """Where a resumed training goes on, as a phrase; empty before its first step."""
+    if position is None:
+        return ""
+    if position.epoch >= recipe.epochs:
+        return "at the end of the training"
+    return f"in epoch {position.epoch + 1}" + (f" after step {position.step}" if position.step else "")
+
+
+def _warned(made: BuiltNetwork, warning: str) -> BuiltNetwork:
+    """A network with one more warning, unless it is empty."""
+    return dataclasses.replace(made, warnings=(*made.warnings, warning)) if warning else made
+
+
 def _finished(run: RunFolder, preprocessing: Preprocessing, recipe: ResolvedRecipe) -> str:
     """What a finished training says when it is resumed, with the command that trains its weights further."""
-    options = shlex.join(["--weights", str(run.weights_file()), "--epochs", f"{recipe.epochs:g}"])
+    num_epochs = recipe.epochs or FURTHER_EPOCHS
+    whole = f", with all of its {write_number_of(recipe.epochs, 'epoch')}" if recipe.epochs else ""
+    options = shlex.join(["--weights", str(run.weights_file()), "--epochs", f"{num_epochs:g}"])
     if recipe.optimizer == "muon":  # refused for trained weights
         options += " --optimizer adamw"
     command = own_command(run, preprocessing, options, is_repeated=False)
     remedy = command or f"visus.train(data, network, weights={str(run.weights_file())!r})"
-    return (
-        f"this training is finished, with all of its {write_number_of(recipe.epochs, 'epoch')}: nothing is trained; scores and report are "
-        f"rewritten. To train its weights further, start a new run: {remedy}"
-    )
+    return f"this training is finished{whole}: nothing is trained; scores and report are rewritten. To train its weights further, start a new run: {remedy}"
 
 
 def _tried(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> BuiltNetwork:
