@@ -279,7 +279,9 @@ def test_the_result_says_that_everybody_begins_with_new_weights(
 def test_the_command_prints_a_row_for_each_and_names_what_is_left_out(
     peer_benchmark: Call, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchmark_entries.importlib.util, "find_spec", lambda name: None if name == "keras" else ModuleSpec(name, None))
+    monkeypatch.setattr(
+        benchmark_entries.importlib.util, "find_spec", lambda name: None if name == "keras" else ModuleSpec(name, None)
+    )
     answer = peer_benchmark(
         photos, "--target", 0.9, "--with", "pytorch,keras", "--seeds", "0,1", "--threads", 1, "-o", tmp_path
     )

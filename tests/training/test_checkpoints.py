@@ -91,7 +91,10 @@ def test_stopped_after_any_step_and_resumed_ends_with_the_same_bits(
     rows = [(run.folder / "results.csv").read_text().splitlines() for run in (whole, resumed)]
     assert [row.split(",")[:6] for row in rows[0]] == [row.split(",")[:6] for row in rows[1]]
     assert resumed.scores == whole.scores
-    cards = [(run.folder / "README.md").read_text().replace(str(run.folder), "RUN").replace(run.name, "RUN") for run in (whole, resumed)]
+    cards = [
+        (run.folder / "README.md").read_text().replace(str(run.folder), "RUN").replace(run.name, "RUN")
+        for run in (whole, resumed)
+    ]
     assert _without_time(cards[0]) == _without_time(cards[1])
 
 
@@ -133,6 +136,7 @@ def test_no_file_of_a_finished_run_is_a_left_over_part(
         "design.txt",
         "environment.json",
         "inside.json",
+        "ledger.csv",
         "ledger.json",
         "mirrors.json",
         "recipe.yaml",

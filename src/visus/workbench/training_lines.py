@@ -44,10 +44,10 @@ def data_fact(data: Data) -> Fact:
 
 
 def ledger_facts(data: Data) -> list[Fact]:
-    """Every kind of change to the samples in a line, and where all of it is listed."""
+    """Every kind of change to the samples in a line, and where each of them is listed."""
     facts = [("ledger", sentence) for sentence in data.ledger.short_sentences()]
-    if facts and data.typed is not None and data.ledger.short_sentences() != data.ledger.sentences():
-        facts.append(("", f"all of it: visus check {quoted(data.typed)}"))
+    if facts and data.ledger.short_sentences() != data.ledger.sentences():
+        facts.append(("", "every change with its file: ledger.csv in the run"))
     return facts
 
 
