@@ -16,7 +16,7 @@ from .test_layouts import lay, read
 
 
 @pytest.mark.parametrize(
-    "name", ["Not sure", "not_sure", "Other", "Skip", "unknown", "misc", "trash", "UNLABELED", "_unsorted"]
+    "name", ["Not sure", "not_sure", "Skip", "unknown", "misc", "trash", "UNLABELED", "_unsorted"]
 )
 def test_a_class_of_leftovers_is_warned_of(tmp_path: Path, name: str) -> None:
     assert read(lay(tmp_path, "cat", "dog", name)).warnings == (
@@ -24,7 +24,7 @@ def test_a_class_of_leftovers_is_warned_of(tmp_path: Path, name: str) -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["otter", "good", "bad", "normal", "none-of-these", "skipjack", "background", "0"])
+@pytest.mark.parametrize("name", ["otter", "good", "bad", "normal", "none-of-these", "skipjack", "background", "0", "Other"])
 def test_an_ordinary_class_is_not(tmp_path: Path, name: str) -> None:
     assert read(lay(tmp_path, "cat", "dog", name)).warnings == ()
 
