@@ -36,6 +36,7 @@ class Contender(Brief):
         history: a row for each epoch of its ``results.csv``.
         shifts: how its predictions change under circular shifts; None if not requested.
         calibrator: converts its outputs to probabilities.
+        network: the name of its network; empty for a design that is given as layers.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Contender(Brief):
     history: tuple[dict[str, float], ...]
     shifts: ShiftFigures | None = None
     calibrator: Calibrator = UNCALIBRATED
+    network: str = ""
 
     def _words(self) -> str:
         return f"{self.name}: {self.kind_in_words}, accuracy {write_share(self.scores.accuracy)}, {write_count(self.num_parameters)} parameters"
@@ -56,7 +58,7 @@ class Contender(Brief):
     @property
     def kind_in_words(self) -> str:
         """The kind as a column of a table shows it."""
-        named = {"network": "as designed"} | {kind: f"perceptron, {kind}" for kind in KINDS}
+        named = {"network": self.network or "as designed"} | {kind: f"perceptron, {kind}" for kind in KINDS}
         kind = named.get(self.kind, self.kind)
         return f"{kind}, shuffled" if self.is_shuffled else kind
 
@@ -165,7 +167,7 @@ class Comparison(Described):
                 f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
                 write_count(each.num_parameters),
                 write_count(each.macs),
-                write_duration(each.seconds),
+                write_duration(each.seconds) if each.history else "no epoch",
             ]
             row += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
             rows.append(tuple(row))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
@@ -26,6 +27,7 @@ from visus.workbench.runs.saved import SavedRun, known_among
 from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
 
 SHIFT_WAY: Final = "roll"
+_MAX_NAME: Final = 30
 Entry = tuple[SavedRun, str, Part, Data]
 """A run, its kind as in ``Contender``, the samples to score, and the data that contains them."""
 
@@ -107,7 +109,14 @@ def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | 
         history=history,
         shifts=shifts,
         calibrator=calibrator,
+        network=_network_name(run),
     )
+
+
+def _network_name(run: SavedRun) -> str:
+    """The name by which a network was asked for; empty for a design of layers, a callable or a module."""
+    name = str(RunFolder.open(run.folder).read_json("data.json").get("network") or "")
+    return name if re.fullmatch(r"\w+(\([\w.=, ]*\))?", name) and len(name) <= _MAX_NAME else ""
 
 
 def _shifts(run: SavedRun, part: Part, monitor: Monitor) -> ShiftFigures:
