@@ -25,6 +25,7 @@ from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.workbench.compare.runs import compare_runs
+from visus.workbench.compare.scoring import network_name
 from visus.workbench.experiment.mlp import compare_with_mlps
 from visus.workbench.experiment.retraining import usable_recipe
 from visus.workbench.experiment.shuffle import compare_with_shuffled
@@ -526,3 +527,14 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, t
         "Objects were placed on the mean of the shifted samples.",
     )
     assert ["--normalize min-max" in remedy.command for remedy in report.remedies] == [False, True]
+
+
+def test_the_name_of_a_network_stands_in_the_table_and_a_design_does_not(tmp_path: Path) -> None:
+    named = {
+        "compact": "compact",
+        "efficientnet_lite(0)": "efficientnet_lite(0)",
+        "compact(scale=0.25)": "compact(scale=0.25)",
+    }
+    for asked, shown in (named | {"conv(4, 3), relu": "", "a module": "", "package.nets:make": ""}).items():
+        (tmp_path / "data.json").write_text(json.dumps({"network": asked}))
+        assert network_name(RunFolder(tmp_path, {})) == shown

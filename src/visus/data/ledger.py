@@ -14,7 +14,7 @@ SHOWN = 3  # names of an action in its sentence
 MAX_EXAMPLES = 10
 """Number of sample names of each action in ``ledger.json``. ``ledger.csv`` has all of them."""
 
-COLUMNS = ("change", "file", "detail")
+CSV_HEADER = ("change", "file", "detail")
 """The columns of ``ledger.csv``."""
 
 ACTIONS: dict[str, str] = {

@@ -109,13 +109,13 @@ def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | 
         history=history,
         shifts=shifts,
         calibrator=calibrator,
-        network=_network_name(run),
+        network=network_name(RunFolder.open(run.folder)),
     )
 
 
-def _network_name(run: SavedRun) -> str:
+def network_name(folder: RunFolder) -> str:
     """The name by which a network was asked for; empty for a design of layers, a callable or a module."""
-    name = str(RunFolder.open(run.folder).read_json("data.json").get("network") or "")
+    name = str(folder.read_json("data.json").get("network") or "")
     return name if re.fullmatch(r"\w+(\([\w.=, ]*\))?", name) and len(name) <= _MAX_NAME else ""
 
 
