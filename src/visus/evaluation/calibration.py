@@ -441,7 +441,7 @@ def _num_more(num_validation: int, num_out_of_fold: int | None) -> int:
     if num_out_of_fold is not None and num_out_of_fold < MIN_OUT_OF_FOLD:
         needed = min(needed, (MIN_OUT_OF_FOLD - num_out_of_fold) / for_training)
     step = 10 ** max(0, len(str(math.ceil(needed))) - 2)
-    return step * math.ceil(round(needed / step, 6))
+    return int(step * math.ceil(round(needed / step, 6)))
 
 
 def choose_temperature(
