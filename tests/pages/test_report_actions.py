@@ -121,7 +121,7 @@ def test_the_answer_names_labels_before_more_samples_and_a_longer_training_befor
     longer = "Train longer first: the accuracy still rises, and the network is too weak to judge labels."
     assert told("answer", brief)[0] == longer
     assert told("mistakes", brief) == [longer]
-    assert actions.mistakes_actions(brief)[0].command == f"visus train shoes --seed 7 --epochs {2 * len(brief.history)}"
+    assert actions.answer_actions(brief)[0].command == f"visus train shoes --seed 7 --epochs {2 * len(brief.history)}"
 
 
 def test_mistakes_name_labels_pairs_and_rare_classes() -> None:

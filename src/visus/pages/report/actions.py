@@ -122,7 +122,7 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
     if scores.accuracy < USABLE or _is_undertrained(facts):
         return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
     if is_weak(facts) and num_wrong:
-        return [_longer_first(facts)]
+        return [Action(_longer_first(facts).text)]
     labels, network = _label_actions(facts), _network_actions(facts, num_wrong) if num_wrong else []
     if labels and network:
         first, *others = network
