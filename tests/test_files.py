@@ -12,6 +12,7 @@ import pytest
 
 from visus import files
 from visus.errors import StorageError, UsageError
+from visus.files import csv_text, write_csv
 
 
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
@@ -57,6 +58,14 @@ def test_an_interruption_leaves_the_old_file_and_no_part(tmp_path: Path, monkeyp
         files.write_file(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_rows_are_written_as_their_text_a_part_at_a_time(tmp_path: Path) -> None:
+    rows = [(index, f"a,{index}\r") for index in range(10_000)]
+    write_csv(tmp_path / "rows.csv", iter(rows))
+    assert (tmp_path / "rows.csv").read_bytes().decode() == csv_text(rows)
+    write_csv(tmp_path / "rows.csv", iter(()))
+    assert (tmp_path / "rows.csv").read_bytes() == b""
 
 
 def test_what_a_killed_process_left_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ORDER: dict[str, tuple[str, ...]] = {
         "how-to/several-processes.md",
         "how-to/choose-epochs.md",
         "how-to/resume.md",
+        "how-to/add-photos.md",
         "how-to/read-the-report.md",
         "how-to/compare-two-runs.md",
         "how-to/wrong-labels.md",

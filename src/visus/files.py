@@ -7,6 +7,7 @@ import csv
 import errno
 import functools
 import io
+import itertools
 import json
 import os
 import re
@@ -21,6 +22,7 @@ from typing import Any
 from visus.errors import StorageError, UsageError, closest_name
 from visus.units import write_bytes
 
+_ROWS_AT_ONCE = 4_096
 _LIST_OF_NUMBERS = re.compile(r"\[(\n[^\[\]{}\"]*)\]")  # JSON strings hold no line ends, so this never matches inside one
 
 
@@ -88,10 +90,27 @@ def write_file(path: Path, content: bytes | str) -> None:
         StorageError: the disk is full or the folder cannot be written; an existing file is unchanged.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+    _write_chunks(path, [data], len(data))
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows to ``path`` atomically as CSV, a few thousand at a time, so that they need not fit into memory.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; an existing file is unchanged.
+    """
+    left = iter(rows)
+    chunks = iter(lambda: csv_text(itertools.islice(left, _ROWS_AT_ONCE)).encode("utf-8", "surrogateescape"), b"")
+    _write_chunks(path, chunks)
+
+
+def _write_chunks(path: Path, chunks: Iterable[bytes], num_bytes: int = 0) -> None:
+    """Write all chunks to a temporary file, and rename it; a failure names the number of bytes if it is known."""
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "xb") as file:
-            file.write(data)
+            for chunk in chunks:
+                file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -100,7 +119,7 @@ def write_file(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise StorageError(_write_failure(path, len(data), error), where=str(path)) from error
+            raise StorageError(_write_failure(path, num_bytes, error), where=str(path)) from error
         raise
 
 
@@ -189,7 +208,8 @@ def _write_failure(path: Path, num_bytes: int, error: OSError) -> str:
         remedy = (
             "Free some space or choose another folder." if is_full else "Choose a folder that exists and can be written."
         )
-    return f"{write_bytes(num_bytes)} could not be written: {reason}{free if is_full else ''}. {remedy}"
+    subject = write_bytes(num_bytes) if num_bytes else "this file"
+    return f"{subject} could not be written: {reason}{free if is_full else ''}. {remedy}"
 
 
 def _flush_folder(folder: Path) -> None:

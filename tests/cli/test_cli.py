@@ -105,7 +105,7 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
     assert (answer.code, answer.err) == (
         1,
         "error: nowhere.png: there is no such file or folder.\n"
-        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on: 50 are needed.\n"
+        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on; about 570 more samples in the data allow it.\n"
         "note: Unsure predictions are the mean over 2 copies of the image: unchanged and mirrored (test-time augmentation).\n"
         "ledger: 1 sample has the same content as a sample that the network learned from, so its prediction says little about new data "
         f"({photos / 'dark' / '00.png'}).\n",

@@ -15,16 +15,14 @@ from .conftest import MakeFolder
 from .test_layouts import lay, read
 
 
-@pytest.mark.parametrize(
-    "name", ["Not sure", "not_sure", "Other", "Skip", "unknown", "misc", "trash", "UNLABELED", "_unsorted"]
-)
+@pytest.mark.parametrize("name", ["Not sure", "not_sure", "Skip", "unknown", "misc", "trash", "UNLABELED", "_unsorted"])
 def test_a_class_of_leftovers_is_warned_of(tmp_path: Path, name: str) -> None:
     assert read(lay(tmp_path, "cat", "dog", name)).warnings == (
         f"class names that may stand for unsorted images: {name!r} (3 samples). Remove these samples if they are not a class.",
     )
 
 
-@pytest.mark.parametrize("name", ["otter", "good", "bad", "normal", "none-of-these", "skipjack", "background", "0"])
+@pytest.mark.parametrize("name", ["otter", "good", "bad", "normal", "none-of-these", "skipjack", "background", "0", "Other"])
 def test_an_ordinary_class_is_not(tmp_path: Path, name: str) -> None:
     assert read(lay(tmp_path, "cat", "dog", name)).warnings == ()
 

@@ -87,10 +87,20 @@ def test_sentences_begin_with_the_count() -> None:
         assert (first[0], first[1] in {"images", "samples", "files", "rows"}) == ("", True)
 
 
-def test_only_the_first_ten_names_are_kept_and_all_are_counted() -> None:
+def test_every_name_is_kept_and_json_has_the_first_ten() -> None:
     ledger = noted(*(("resized", str(index)) for index in range(25)))
     assert ledger.counts == {"resized": 25}
-    assert ledger.examples("resized") == [str(index) for index in range(10)]
+    assert ledger.names("resized") == [str(index) for index in range(25)]
+    assert ledger.examples("resized") == ledger.as_dict()["resized"]["samples"] == [str(index) for index in range(10)]
+
+
+def test_rows_are_every_change_with_its_reason() -> None:
+    ledger = noted(*(("resized", str(index)) for index in range(12)))
+    ledger.note("unreadable", "a.jpg", "The file is empty.")
+    assert list(ledger.rows()) == [
+        *(("resized", str(index), "") for index in range(12)),
+        ("unreadable", "a.jpg", "The file is empty."),
+    ]
 
 
 def test_every_reason_is_kept() -> None:
@@ -136,6 +146,7 @@ def test_merging_parts_equals_noting_all(samples: list[tuple[str, str, str]], cu
         (first if index < cut else second).note(action, sample, reason)
     first.merge(second)
     assert first == whole
+    assert list(first.rows()) == list(whole.rows())
 
 
 def test_a_ledger_merged_with_itself_doubles() -> None:

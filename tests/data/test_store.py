@@ -85,6 +85,24 @@ def test_an_unreadable_file_is_left_out_named_and_counted(photos: Path, tmp_path
                 assert np.array_equal(np.asarray(image).transpose(2, 0, 1), row.numpy())
 
 
+def test_the_store_keeps_the_name_of_every_changed_sample(photos: Path, tmp_path: Path) -> None:
+    (photos / "dog" / "03.png").write_text("not an image")
+    now, later = (visus.open_data(photos, img_size=9, cache_dir=tmp_path / "cache") for _ in range(2))
+    assert (now.store.was_there, later.store.was_there) == (False, True)
+    assert now.ledger.names("resized") == list(now.samples.names)
+    assert list(later.ledger.rows()) == list(now.ledger.rows())
+
+
+def test_an_entry_with_damaged_changes_is_decoded_again(photos: Path, tmp_path: Path) -> None:
+    first = visus.open_data(photos, img_size=9, cache_dir=tmp_path / "cache")
+    changes = np.load(first.store.folder / "changes.npy")
+    np.save(first.store.folder / "changes.npy", changes[::-1])
+    del first
+    again = visus.open_data(photos, img_size=9, cache_dir=tmp_path / "cache")
+    assert not again.store.was_there
+    assert again.ledger.names("resized") == list(again.samples.names)
+
+
 def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tmp_path: Path) -> None:
     for number in range(7):
         (photos / "cat" / f"{number:02}.png").write_bytes(b"")

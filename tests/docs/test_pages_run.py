@@ -100,7 +100,17 @@ def write_clothes(folder: Path) -> None:
             Image.fromarray(row[0]).save(inside / f"{number:02d}.png")
 
 
+def write_more(folder: Path) -> None:
+    """The folder ``photos``, and the folder ``more`` with the next 20 images of each class."""
+    write_photos(folder, counts=(80, 80, 80))
+    for file in sorted((folder / "photos").rglob("*.png")):
+        if int(file.stem.rpartition("-")[2]) >= 60:
+            (folder / "more" / file.parent.name).mkdir(parents=True, exist_ok=True)
+            file.rename(folder / "more" / file.parent.name / file.name)
+
+
 PREPARE: dict[str, Callable[[Path], None]] = {
+    "how-to/add-photos.md": write_more,
     "how-to/few-photos.md": partial(write_photos, counts=(20, 20, 20)),
     "how-to/fine-tune.md": write_clothes,
     "how-to/many-classes.md": write_many_classes,

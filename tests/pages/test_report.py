@@ -360,3 +360,15 @@ def test_the_style_sheet_has_no_property_that_browsers_ignore() -> None:
     style = resources.files("visus.pages.parts").joinpath("page.css").read_text(encoding="utf-8")
     named = set(re.findall(r"[{;]\s*([a-z-]+)\s*:", re.sub(r"/\*.*?\*/", "", style, flags=re.DOTALL)))
     assert named - set(KNOWN_PROPERTIES.split()) - {name for name in named if name.startswith("--")} == set()
+
+
+def test_a_run_without_an_epoch_folds_what_belongs_to_its_initial_weights() -> None:
+    start = {"source": "weights", "sentence": "made up"}
+    title = "<summary>The layers are those of the initial weights: no epoch was trained</summary>"
+    facts = made_up_facts(measured=made_up_measurements(), recipe={"optimizer": "adamw", "epochs": 0})
+    assert title not in report_page(facts)
+    page = report_page(dataclasses.replace(facts, history=[], best_epoch=None, start=start))
+    assert title in page
+    assert "No epoch was trained: the last layer (the head) alone was fitted." in page
+    own = dataclasses.replace(facts, history=[], best_epoch=None, start={**start, "has_own_head": True})
+    assert "No epoch was trained: the weights are the initial ones." in report_page(own)

@@ -108,6 +108,22 @@ def examined() -> ReportMeasurements:
     )
 
 
+def test_the_answer_names_labels_before_more_samples_and_a_longer_training_before_labels() -> None:
+    facts = made_up_facts(made_up_scores(num_samples=60, num_wrong=6), measured=made_up_measurements(), warnings=[])
+    assert told("answer", facts)[:2] == [
+        "Check the labels that may be wrong first: Mistakes below lists them.",
+        "Evaluate on more images: 240 images would halve the interval, which spans 15 percentage points.",
+    ]
+    measured = made_up_measurements()
+    assert measured.mistakes is not None
+    weak = dataclasses.replace(measured.mistakes, num_suspicious=0, suspicious=(), is_unfinished=True)
+    brief = dataclasses.replace(facts, measured=dataclasses.replace(measured, mistakes=weak), history=facts.history[:4])
+    longer = "Train longer first: the accuracy still rises, and the network is too weak to judge labels."
+    assert told("answer", brief)[0] == longer
+    assert told("mistakes", brief) == [longer]
+    assert actions.answer_actions(brief)[0].command == f"visus train shoes --seed 7 --epochs {2 * len(brief.history)}"
+
+
 def test_mistakes_name_labels_pairs_and_rare_classes() -> None:
     none = made_up_facts(made_up_scores(num_wrong=0), measured=made_up_measurements())
     assert told("mistakes", none) == ["Nothing to do: none of these images is misclassified."]
@@ -220,7 +236,7 @@ def test_trust_names_what_is_too_confident_too_few_or_changed() -> None:
     ]
     few = clean | {"measured": calibrated(24, "too few")}
     assert told("trust", made_up_facts(**few)) == [
-        "Keep at least 50 validation images (better: several hundred): with fewer, the probabilities cannot be calibrated."
+        "Use probabilities as an order, not as percentages: 50 validation images allow calibration."
     ]
     useless = clean | {"measured": calibrated(80, "it does not help")}
     assert told("trust", made_up_facts(**useless)) == ["Nothing to do: the confidence agrees with the accuracy."]

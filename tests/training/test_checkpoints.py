@@ -138,6 +138,7 @@ def test_no_file_of_a_finished_run_is_a_left_over_part(
         "design.txt",
         "environment.json",
         "inside.json",
+        "ledger.csv",
         "ledger.json",
         "mirrors.json",
         "recipe.yaml",
@@ -220,7 +221,8 @@ def test_changed_data_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -
         visus.resume(run.folder)
     assert str(caught.value) == (
         f"{copy}: this data has changed since the run copy was trained on it. 1 sample of other content: x[5]. "
-        "Put it back as it was, or train anew."
+        f"To evaluate the run on the samples that it knows, also moved ones: visus evaluate {run.folder} {copy}. To train on the data as it "
+        f"is now, with known samples in their splits: visus train {copy} --split-file {run.folder / 'split.csv'}"
     )
 
 

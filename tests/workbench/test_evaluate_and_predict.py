@@ -127,8 +127,8 @@ def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) 
     assert (answer.code, answer.err) == (
         1,
         f"error: {tmp_path / 'x.npz'}: this is not a readable NumPy file of plain numbers.\n"
-        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on: 50 are "
-        f"needed.\nnote: {TWO_VIEWS}\n",
+        "note: Probabilities are not calibrated: 5 samples of the validation set are too few to fit a temperature on; about 570 "
+        f"more samples in the data allow it.\nnote: {TWO_VIEWS}\n",
     )
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
-from tests.commands import Call
+from tests.commands import SMALL, Call
 
 import visus
+from visus.data.splits import read_split_csv
 from visus.errors import DataError
 from visus.workbench.runs.own_data import open_own_data
 
@@ -105,9 +107,67 @@ def test_what_has_changed_is_named(moved: tuple[Path, Path], visus_command: Call
         open_own_data(folder, visus.load(folder).preprocessing, data)
     assert str(caught.value) == (
         f"{data}: this data has changed since the run run was trained on it. 2 samples missing: dark/00.png, dark/02.png. "
-        "1 sample new: light/02b.png. 1 sample of other content: dark/01.png. Put it back as it was, or train anew."
+        "1 sample new: light/02b.png. 1 sample of other content: dark/01.png. "
+        f"To evaluate the run on the samples that it knows, also moved ones: visus evaluate {folder} '{data}'. To train on the data as it is "
+        f"now, with known samples in their splits: visus train '{data}' --split-file {folder / 'split.csv'}"
     )
     assert visus_command("train", data, "--resume", folder).err == f"error: {caught.value}\n"
+
+
+@pytest.fixture
+def grown(tmp_path: Path) -> tuple[Path, Path]:
+    """A run, and its folder of 24 photos, to which 24 were added since."""
+    shop = tmp_path / "shop"
+    for number in range(24):
+        _noise(shop / ("cup" if number % 2 else "mug") / f"{number:02}.png", number)
+    first = visus.train(shop, SMALL[1], visus.Recipe(epochs=1), output=tmp_path / "runs", name="first")
+    for number in range(24, 48):
+        _noise(shop / ("cup" if number % 2 else "mug") / f"{number:02}.png", number)
+    return first.folder, shop
+
+
+def test_runs_of_data_that_grew_are_compared_on_what_both_tested(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    first, shop = grown
+    second = visus.train(
+        visus.open_data(shop, split=first / "split.csv"),
+        SMALL[1],
+        visus.Recipe(epochs=1),
+        output=tmp_path / "runs",
+        name="second",
+    )
+    with pytest.raises(DataError) as caught:
+        visus.compare(first, second)
+    num_tested = len((first / "split.csv").read_text().split(",test,")) - 1
+    assert str(caught.value) == (
+        "shop changed between the trainings of first and second. Their test sets have "
+        f"{num_tested} samples in common; compare them on these with --data {shop}."
+    )
+    assert visus.compare(first, second, shop).contenders[0].scores.num_samples == num_tested
+
+
+def test_runs_of_data_that_was_split_anew_name_what_the_second_learned(grown: tuple[Path, Path], tmp_path: Path) -> None:
+    first, shop = grown
+    anew = visus.train(
+        visus.open_data(shop, split_seed=1), SMALL[1], visus.Recipe(epochs=1), output=tmp_path / "runs", name="anew"
+    )
+    tested, kept = (
+        {row.sample for row in read_split_csv(run / "split.csv") if row.split == "test"} for run in (first, anew.folder)
+    )
+    with pytest.raises(DataError) as caught:
+        visus.compare(first, anew)
+    common = f"{len(tested & kept)} sample{'s' if len(tested & kept) > 1 else ''}"
+    assert str(caught.value).startswith(
+        f"shop changed between the trainings of first and anew. Their test sets have {common} in common"
+    )
+    assert str(caught.value).endswith(
+        f" anew was trained on {len(tested - kept)} test samples of first. To keep the test set of first, train with its split: "
+        f"visus train {shop} --split-file {first / 'split.csv'}"
+    )
+
+
+def _noise(path: Path, seed: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 255, (8, 8, 3), dtype=np.uint8)).save(path)
 
 
 def test_a_training_goes_on_with_moved_data(moved: tuple[Path, Path], visus_command: Call) -> None:

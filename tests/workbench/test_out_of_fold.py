@@ -126,7 +126,14 @@ def test_a_training_prints_how_many_labels_may_be_wrong(begun: Path, tmp_path: P
                            "--epochs", "0", "-o", tmp_path, "--name", "again")  # fmt: skip
     assert answer.code == 0, answer.err
     told = " ".join(answer.err.split())
-    assert f"labels training set, out-of-fold: {len(PLANTED)} of 240 labels may be wrong; list them: visus evaluate" in told
+    listed = visus.load(tmp_path / "again").mistakes()
+    whole = len(PLANTED) + listed.num_suspicious
+    assert f"labels {whole} may be wrong: {len(PLANTED)} of 240 in the training set (out-of-fold)" in told
+    if listed.num_suspicious:
+        assert (
+            f"(out-of-fold), {listed.num_suspicious} of {listed.num_samples} in the test set; list them: visus evaluate"
+            in told
+        )
     fit = visus.load(tmp_path / "again").calibration
     assert fit.is_used
     fitted = "240 images of the training set, out-of-fold, and 12 images of the validation set"

@@ -56,7 +56,7 @@ def test_a_run_leaves_what_its_report_reports(run: Path) -> None:
     assert facts["sight"]["layers"][0]["path"] == "conv1"
     assert len(page.encode()) < 3_000_000
     for words in (
-        "samples of the validation set are too few to fit a temperature on: 50 are needed.",
+        "samples of the validation set are too few to fit a temperature on; about 570 more samples in the data allow it.",
         "Consistency under shifts",
         "First layer",
         "Receptive field",
@@ -134,6 +134,21 @@ class Labeled:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def test_a_network_whose_accuracy_still_rises_judges_few_labels_or_none() -> None:
+    labels = np.arange(200) % 2
+    network: Any = AnsweringNetwork(nn.Identity(), ("a", "b"), types.SimpleNamespace(noun="image"))  # type: ignore[arg-type]
+    for num_wrong, is_unfinished, num_listed in ((20, True, 0), (20, False, 20), (8, True, 8)):
+        said = np.where(np.arange(200) < num_wrong, 1 - labels, labels)
+        probabilities = torch.from_numpy(0.98 * np.eye(2)[said] + 0.01)
+        part: Any = Labeled(labels)
+        found = named_mistakes(network, part, probabilities, is_unfinished=is_unfinished)
+        assert (found.num_suspicious, found.is_unfinished) == (num_listed, num_listed == 0)
+        if not num_listed:
+            assert found.notes[0].endswith(
+                "and would suspect 20 labels, while its accuracy still rises: train longer first."
+            )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -80,6 +81,16 @@ def test_runs_within_the_data_are_not_data(photos: Path, tmp_path: Path) -> None
     again = visus.open_data(data)
     assert again.classes == ("dark", "light")
     assert again.ledger.examples("left out: hidden or not an image") == ["runs"]
+
+
+def test_the_ledger_of_a_run_names_every_changed_sample(photos: Path, tmp_path: Path) -> None:
+    run = visus.train(visus.open_data(photos, img_size=8), NETWORK, RECIPE, output=tmp_path)
+    with (run.folder / "ledger.csv").open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["change", "file", "detail"]
+    resized = [name for change, name, _ in rows if change == "resized"]
+    assert resized == list(visus.open_data(photos, img_size=8).samples.names)
+    assert len(resized) == json.loads((run.folder / "ledger.json").read_text())["resized"]["count"] > 10
 
 
 def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:

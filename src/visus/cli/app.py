@@ -142,7 +142,12 @@ def train(
         ),
     ] = None,
     split: Annotated[
-        Path | None, _expert("Data", "--split-file", help="Split as the split.csv of an earlier run does.")
+        Path | None,
+        _expert(
+            "Data",
+            "--split-file",
+            help="Split as the split.csv of an earlier run does; samples that it does not list are split in addition.",
+        ),
     ] = None,
     split_seed: Annotated[
         int | None,

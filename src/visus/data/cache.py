@@ -1,6 +1,7 @@
 """The cache of decoded data: its entries, their locks and checksums, and removal of old entries to limit its size.
 
-An entry is a folder ``<key>/`` with ``pixels.npy`` and ``store.json``. It is written to a temporary folder (``<key>.<random>``), flushed to
+An entry is a folder ``<key>/`` with ``pixels.npy``, ``changes.npy`` and ``store.json``. It is written to a temporary folder
+(``<key>.<random>``), flushed to
 disk and renamed. A process that reads or writes an entry holds a shared lock on its ``pixels.npy``. Removal needs an exclusive lock, so
 entries in use are never removed. The operating system releases the lock when the process ends.
 """
@@ -8,6 +9,7 @@ entries in use are never removed. The operating system releases the lock when th
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -226,10 +228,16 @@ def write_facts(folder: Path, facts: Mapping[str, Any]) -> None:
         "bytes": state.st_size,
         "written_ns": state.st_mtime_ns,
         "chunks": [_checksum(pixels, start) for start in range(0, state.st_size, CHUNK_BYTES)],
+        "changes": _digest(folder / "changes.npy"),
     }
     (folder / "store.json").write_text(json.dumps({**record, "check": _check(record)}), encoding="utf-8")
-    for place in (pixels, folder / "store.json", folder):
+    for place in (pixels, *folder.glob("changes.npy"), folder / "store.json", folder):
         flush(place)
+
+
+def _digest(file: Path) -> str:
+    """The SHA-256 of a file; empty if there is none."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 def read_facts(folder: Path) -> dict[str, Any] | None:
@@ -239,7 +247,7 @@ def read_facts(folder: Path) -> dict[str, Any] | None:
     """
     try:
         facts: dict[str, Any] = json.loads((folder / "store.json").read_text(encoding="utf-8"))
-        if facts.pop("check") != _check(facts):
+        if facts.pop("check") != _check(facts) or facts["changes"] != _digest(folder / "changes.npy"):
             return None
         pixels, chunks = folder / "pixels.npy", facts["chunks"]
         state = pixels.stat()

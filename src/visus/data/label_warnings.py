@@ -13,6 +13,8 @@ from visus.data.samples import Samples
 from visus.data.source_rules import write_names
 from visus.units import write_number_of
 
+_REST = frozenset(("other", "others"))
+"""Names of a class that is meant: images that belong to no other class."""
 _MIN_COPIES = 5
 _MIN_CLASSES_WITH_COPY = 3
 _MAX_PLACEHOLDERS = 0.1  # fraction of all samples; if more files have such names, they are ordinary names
@@ -37,7 +39,7 @@ def _leftover_classes(samples: Samples) -> list[str]:
         warnings.append(
             f"class names that may stand for a missing label: {names}. Remove these samples if they have no label."
         )
-    unsure = [name for name in samples.classes if is_leftover_class(name)]
+    unsure = [name for name in samples.classes if is_leftover_class(name) and name.strip().casefold() not in _REST]
     if unsure:
         names = ", ".join(f"{name!r} ({write_number_of(counts[name], 'sample')})" for name in unsure)
         warnings.append(

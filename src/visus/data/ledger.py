@@ -1,10 +1,10 @@
-"""The ledger: a count of every change that visus made to samples, with the names of the first samples."""
+"""The ledger: every change that visus made to samples, with its count and the names of the samples."""
 
 from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from visus.errors import DataError, printable, unknown_name
@@ -12,7 +12,10 @@ from visus.units import write_number_of
 
 SHOWN = 3  # names of an action in its sentence
 MAX_EXAMPLES = 10
-"""Number of sample names kept for each action. All samples are counted."""
+"""Number of sample names of each action in ``ledger.json``. ``ledger.csv`` has all of them."""
+
+CSV_HEADER = ("change", "file", "detail")
+"""The columns of ``ledger.csv``."""
 
 ACTIONS: dict[str, str] = {
     "turned upright by its EXIF orientation": "{images} {was} turned upright by {its} EXIF orientation",
@@ -85,8 +88,8 @@ _SERIOUS: tuple[str, ...] = (
 class Ledger:
     """A counter of the changes to samples.
 
-    It is thread-safe. It keeps the names that were noted first, so for reproducible ledgers note samples in a fixed order (use one
-    ledger per sample, and merge them in order).
+    It is thread-safe. Names keep the order in which they were noted, so for reproducible ledgers note samples in a fixed order (use
+    one ledger per sample, and merge them in order). A name is a reference to the text in the table of samples, 8 bytes for each change.
 
     >>> ledger = Ledger()
     >>> ledger.note("turned upright by its EXIF orientation", "a.jpg")
@@ -98,7 +101,7 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: dict[str, int] = {}
-        self._examples: dict[str, list[str]] = {}
+        self._names: dict[str, list[str]] = {}
         self._reasons: dict[str, dict[str, str]] = {}
 
     def __repr__(self) -> str:
@@ -114,7 +117,7 @@ class Ledger:
 
         Args:
             action: a key of ``ACTIONS``.
-            sample: name of the sample; the first ten names of an action are kept.
+            sample: name of the sample.
             reason: the reason. All reasons are kept, so that all unreadable files can be listed.
 
         Raises:
@@ -132,7 +135,30 @@ class Ledger:
 
     def examples(self, action: str) -> list[str]:
         """The first ten names noted for ``action``; empty if it was not noted."""
-        return list(self._examples.get(_checked(action), []))
+        return self._names.get(_checked(action), [])[:MAX_EXAMPLES]
+
+    def names(self, action: str) -> list[str]:
+        """Every name noted for ``action``; empty if it was not noted. A ledger from JSON has the first ten alone.
+
+        >>> ledger = Ledger()
+        >>> ledger.note("cropped", "a.jpg")
+        >>> ledger.names("cropped")
+        ['a.jpg']
+        """
+        return list(self._names.get(_checked(action), []))
+
+    def rows(self) -> Iterator[tuple[str, str, str]]:
+        """The rows of ``ledger.csv``: action, name, and the reason ("" for none), in the order of ``ACTIONS``.
+
+        >>> ledger = Ledger()
+        >>> ledger.note("unreadable", "a.jpg", "The file is empty.")
+        >>> list(ledger.rows())
+        [('unreadable', 'a.jpg', 'The file is empty.')]
+        """
+        for action in self.counts:
+            reasons = self._reasons.get(action, {})
+            for name in self._names[action]:
+                yield action, name, reasons.get(name, "")
 
     def reasons(self, action: str) -> dict[str, str]:
         """Sample -> reason, for every sample of ``action`` that was noted with a reason."""
@@ -143,7 +169,7 @@ class Ledger:
         counts = other.counts
         with self._lock:
             for action, count in counts.items():
-                self._add(action, count, other.examples(action), other.reasons(action))
+                self._add(action, count, other.names(action), other.reasons(action))
 
     def as_dict(self) -> dict[str, dict[str, Any]]:
         """Plain data for JSON: ``{action: {"count", "samples", "sentence"}}``, and ``"reasons"`` if any were noted."""
@@ -155,8 +181,12 @@ class Ledger:
         return facts
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Mapping[str, Any]]) -> Ledger:
+    def from_dict(cls, facts: Mapping[str, Mapping[str, Any]], names: Mapping[str, Sequence[str]] | None = None) -> Ledger:
         """The inverse of ``as_dict``.
+
+        Args:
+            facts: the dictionary, with the first names of each action.
+            names: every name of each action; default: those of ``facts``.
 
         Raises:
             DataError: the data is not a ledger, or has an action that this version does not know.
@@ -166,7 +196,8 @@ class Ledger:
             if action not in ACTIONS:
                 raise DataError(unknown_name("ledger action", action, ACTIONS))
             try:
-                ledger._add(action, int(entry["count"]), list(entry["samples"]), dict(entry.get("reasons", {})))
+                kept = list(entry["samples"]) if names is None else names[action]
+                ledger._add(action, int(entry["count"]), kept, dict(entry.get("reasons", {})))
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise DataError(
                     f"the ledger entry {action!r} needs a count and a list of samples, and has {entry!r}."
@@ -207,13 +238,12 @@ class Ledger:
 
     def _add(self, action: str, count: int, names: Sequence[str], reasons: Mapping[str, str]) -> None:
         self._counts[action] = self._counts.get(action, 0) + count
-        kept = self._examples.setdefault(action, [])
-        kept.extend(names[: MAX_EXAMPLES - len(kept)])
+        self._names.setdefault(action, []).extend(names)
         if reasons:
             self._reasons.setdefault(action, {}).update(reasons)
 
     def _sentence(self, action: str, count: int, shown: int = SHOWN) -> str:
-        names = self._examples[action]
+        names = self._names[action]
         reasons = self._reasons.get(action, {})
         if len(reasons) == count and (action == "unreadable" or action.startswith("left out")):
             return _by_reason(action, count, reasons, shown)

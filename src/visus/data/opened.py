@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from visus.data.batches import Part
 from visus.data.contact_sheet import Captioned, contact_sheet, spread
+from visus.data.earlier_split import extend_split, read_contents
 from visus.data.images.fit import RESIZE_MODES, ResizeMode
 from visus.data.ledger import Ledger, write_examples
 from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import SPLITS, Samples
 from visus.data.sources import read_source
-from visus.data.splits import apply_split, read_split_csv, split_samples
+from visus.data.splits import SplitRow, apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Store, blank_rows, open_store, refuse_unreadable
 from visus.data.survey import InputChooser, Survey, suitable_size, survey_images
 from visus.errors import DataError, UsageError, unknown_name
@@ -246,7 +247,7 @@ def open_data(
     resize_mode: ResizeMode = "squash",
     normalize: Normalize = "mean-deviation",
     labels: str | Path | None = None,
-    split: str | Path | None = None,
+    split: str | Path | Sequence[SplitRow] | None = None,
     split_seed: int | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     cache_dir: str | Path | None = None,
@@ -271,7 +272,8 @@ def open_data(
         normalize: ``mean-deviation`` or ``min-max``, with the statistics of the training split.
         labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` per sample, with the names of
             ``split.csv``; "folders" for the names of the folders, even if there is a table; default: the data's own labels.
-        split: a ``split.csv`` of an earlier run, for the same split; with ``labels``, its labels may differ.
+        split: a ``split.csv`` of an earlier run: the samples that it knows, by content or name, keep their split, and new ones are split in
+            addition. Or the rows of one, which must list exactly these samples; with ``labels``, their labels may differ.
         split_seed: seed of the split, if the data does not define it; default: 0. It is independent of the training seed.
         max_unreadable: maximum fraction of files that may be left out because they are unreadable, 0 to 1.
         cache_dir: folder for the decoded samples; default: the cache folder.
@@ -311,10 +313,7 @@ def open_data(
             "this data defines its own splits, including validation, so a split seed would have no effect. Omit it.",
             where=str(samples.root),
         )
-    if split:
-        samples = apply_split(samples, read_split_csv(Path(split)), same_labels=labels is None)
-    else:
-        samples = split_samples(samples, split_seed or 0)
+    samples = _split(samples, split, split_seed or 0, same_labels=labels is None)
     survey = None
     if preprocessing is None:
         plan, survey = _plan(samples, ledger, img_size, channels, resize_mode, normalize, choose_input)
@@ -346,6 +345,15 @@ def open_data(
         offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.normalize)
         data = dataclasses.replace(data, preprocessing=dataclasses.replace(plan, offset=offset, divisor=divisor))
     return data
+
+
+def _split(samples: Samples, split: str | Path | Sequence[SplitRow] | None, seed: int, *, same_labels: bool) -> Samples:
+    """The samples in splits: those of a file or its rows, else by the seed."""
+    if not split:
+        return split_samples(samples, seed)
+    if isinstance(split, (str, Path)):
+        return extend_split(samples, read_split_csv(Path(split)), read_contents(Path(split)), str(split))
+    return apply_split(samples, split, same_labels=same_labels)
 
 
 def open_scoring_data(

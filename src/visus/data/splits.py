@@ -165,6 +165,11 @@ def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fr
     return warnings
 
 
+def units_of(samples: Samples) -> NDArray[np.int64]:
+    """The unit of each sample: samples that are copies or of one group, which belong into one split."""
+    return _units(len(samples), samples.groups, samples.contents)
+
+
 def _units(num_samples: int, groups: Sequence[str] | None, contents: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """The unit of each sample: samples connected by groups or identical contents, directly or through others."""
     parent = list(range(num_samples))
@@ -324,10 +329,10 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
     if mistakes:
         raise DataError(join_messages(mistakes), where=str(samples.root))
     splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
-    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *_split_warnings(samples, splits)))
+    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *split_warnings(samples, splits)))
 
 
-def _split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
+def split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
     """Warnings about a ``split.csv`` that contradicts the splits of the source, or separates copies or groups."""
     warnings = []
     # Validation samples from the official training split are no contradiction.
@@ -337,7 +342,7 @@ def _split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
         warnings.append(
             f"{write_number_of(len(names), 'sample')} in another split in split.csv than in the data itself: {write_names(names)}."
         )
-    units = _units(len(samples), samples.groups, samples.contents)
+    units = units_of(samples)
     sides: dict[int, set[str]] = {}
     for unit, split in zip(units.tolist(), splits.tolist(), strict=True):
         sides.setdefault(unit, set()).add(split)

@@ -1,6 +1,7 @@
 """The store of decoded samples: one memory-mapped array per dataset in the cache folder.
 
-Each sample is decoded once. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *) and ``store.json``.
+Each sample is decoded once. An entry is a folder ``<key>/`` with ``pixels.npy`` (N, C, *), ``changes.npy`` (action and sample of each
+change of the ledger) and ``store.json``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import ShortFields
 from visus.units import write_bytes, write_share
 
-FORMAT = 4  # version of the entries; increase it if their format or the decoded values change
+FORMAT = 5  # version of the entries; increase it if their format or the decoded values change
 MAX_UNREADABLE = 0.05
 MAX_REASONS_SHOWN = 4
 _COMPARED_PIXELS = 16
@@ -208,7 +209,7 @@ def _read_entry(folder: Path, samples: Samples, preprocessing: Preprocessing) ->
             raise ValueError("another shape or type")
         readable = np.ones(len(pixels), dtype=np.bool_)
         readable[facts["unreadable"]] = False
-        ledger = Ledger.from_dict(facts["ledger"])
+        ledger = _read_ledger(folder, facts, samples)
     except (OSError, ValueError, EOFError, KeyError, TypeError, IndexError, AttributeError, DataError):
         if descriptor is not None:
             os.close(descriptor)
@@ -227,17 +228,36 @@ def _write_entry(folder: Path, samples: Samples, preprocessing: Preprocessing, n
     pixels = open_memmap(file, mode="w+", dtype=preprocessing.dtype, shape=shape)
     with locked(file):
         reserve(file, file.stat().st_size)
-        facts = _fill(pixels, samples, preprocessing, num_workers, monitor)
+        unreadable, ledger = _fill(pixels, samples, preprocessing, num_workers, monitor)
         pixels.flush()
+        facts = {"unreadable": unreadable, **_write_ledger(folder, ledger, samples), "created": time.time()}
         source = str(samples.root.resolve())
         write_facts(folder, {**facts, "name": samples.name, "source": source, "shape": [int(length) for length in shape]})
 
 
+def _write_ledger(folder: Path, ledger: Ledger, samples: Samples) -> dict[str, Any]:
+    """Write ``changes.npy``, the place of the action and of the sample for each change; the facts of the ledger for ``store.json``."""
+    actions, place_of = list(ledger.counts), {name: place for place, name in enumerate(samples.names)}
+    places = [np.array([place_of[name] for name in ledger.names(action)], dtype=np.int32) for action in actions]
+    columns = [np.stack([np.full_like(each, action), each], axis=1) for action, each in enumerate(places)]
+    changes = np.concatenate([np.empty((0, 2), dtype=np.int32), *columns])
+    np.save(folder / "changes.npy", changes, allow_pickle=False)
+    return {"ledger": ledger.as_dict()}
+
+
+def _read_ledger(folder: Path, facts: dict[str, Any], samples: Samples) -> Ledger:
+    """The ledger of an entry, with every name."""
+    changes = np.load(folder / "changes.npy", allow_pickle=False)
+    places = {action: changes[changes[:, 0] == index, 1] for index, action in enumerate(facts["ledger"])}
+    names = {action: [samples.names[place] for place in chosen.tolist()] for action, chosen in places.items()}
+    return Ledger.from_dict(facts["ledger"], names)
+
+
 def _fill(
     pixels: Pixels, samples: Samples, preprocessing: Preprocessing, num_workers: int, monitor: Monitor
-) -> dict[str, Any]:
-    """Decode all samples into ``pixels``; the facts of the entry: unreadable samples, ledger, and time."""
-    ledger, unreadable = Ledger(), []
+) -> tuple[list[int], Ledger]:
+    """Decode all samples into ``pixels``; the places of the unreadable samples, and the ledger."""
+    ledger, unreadable = Ledger(), list[int]()
     if samples.reader.kind == "array":
         _copy_rows(samples.reader, preprocessing, pixels, samples.names, ledger, monitor)
     else:
@@ -249,7 +269,7 @@ def _fill(
                 pixels[index] = outcome
             ledger.merge(notes)
             monitor.step("decoding", index + 1, len(samples.names))
-    return {"unreadable": unreadable, "ledger": ledger.as_dict(), "created": time.time()}
+    return unreadable, ledger
 
 
 def _copy_rows(

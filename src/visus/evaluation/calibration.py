@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from visus.data.splits import TEST_FRACTION, VAL_FRACTION
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
 from visus.tables import Brief
@@ -428,6 +429,21 @@ def _losses(probabilities: Tensor, labels: Tensor, target_smoothing: float = 0.0
     return -((1 - target_smoothing) * own + target_smoothing * others)
 
 
+def _num_more(num_validation: int, num_out_of_fold: int | None) -> int:
+    """About how many more samples in the data allow a fit, by the default split: for the validation set, or for the training set if its
+    predictions are out-of-fold. Rounded up to two digits.
+
+    >>> _num_more(12, 109), _num_more(12, None)
+    (130, 480)
+    """
+    for_training = (1 - TEST_FRACTION) * (1 - VAL_FRACTION)
+    needed = (MIN_SAMPLES - num_validation) / ((1 - TEST_FRACTION) * VAL_FRACTION)
+    if num_out_of_fold is not None and num_out_of_fold < MIN_OUT_OF_FOLD:
+        needed = min(needed, (MIN_OUT_OF_FOLD - num_out_of_fold) / for_training)
+    step = 10 ** max(0, len(str(math.ceil(needed))) - 2)
+    return int(step * math.ceil(round(needed / step, 6)))
+
+
 def choose_temperature(
     logits: Tensor,
     labels: Tensor,
@@ -460,10 +476,10 @@ def choose_temperature(
         return TemperatureFit(reason=f"there is no {name} set to fit a temperature on")
     if num_samples < MIN_SAMPLES:
         few = write_number_of(num_samples, "sample")
-        more = "" if out_of_fold is None else f", or {MIN_OUT_OF_FOLD} training samples"
+        more = _num_more(num_samples, None if out_of_fold is None else len(out_of_fold[0]))
         return TemperatureFit(
             1.0,
-            f"{few} of the {name} set are too few to fit a temperature on: {MIN_SAMPLES} are needed{more}",
+            f"{few} of the {name} set are too few to fit a temperature on; about {more:,} more samples in the data allow it",
             split,
             num_samples,
         )

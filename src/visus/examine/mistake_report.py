@@ -9,7 +9,7 @@ from typing import Any, Final
 from visus.data.contact_sheet import Captioned, contact_sheet
 from visus.examine.layer_calls import Array
 from visus.tables import Described, Table, Text, notes
-from visus.units import write_number_of, write_share, write_split
+from visus.units import split_name, write_number_of, write_share, write_split
 
 MAX_DRAWN: Final = 8
 """Samples of each kind that a notebook draws."""
@@ -99,6 +99,37 @@ class TrainingLabels:
         return f"training set, out-of-fold: {count} of {self.num_samples:,} labels may be wrong"
 
 
+@dataclass(frozen=True)
+class LabelCount:
+    """How many labels of one split may be wrong.
+
+    Attributes:
+        split: its name; the training set is examined out-of-fold.
+        num_samples: its samples.
+        num_suspicious: possible label errors.
+        is_unfinished: whether labels are not judged because a longer training may gain more.
+    """
+
+    split: str
+    num_samples: int
+    num_suspicious: int
+    is_unfinished: bool = False
+
+
+def label_sentence(counts: Sequence[LabelCount]) -> str:
+    """How many labels may be wrong in all, and in each split; empty if none may be.
+
+    >>> label_sentence([LabelCount("train", 109, 1), LabelCount("test", 30, 2)])
+    '3 may be wrong: 1 of 109 in the training set (out-of-fold), 2 of 30 in the test set'
+    """
+    found = [each for each in counts if each.num_suspicious]
+    parts = [
+        f"{each.num_suspicious:,} of {each.num_samples:,} in the {split_name(each.split)} set{' (out-of-fold)' * (each.split == 'train')}"
+        for each in found
+    ]
+    return f"{sum(each.num_suspicious for each in found):,} may be wrong: {', '.join(parts)}" if found else ""
+
+
 @dataclass(frozen=True, repr=False)
 class MistakeReport(Described):
     """Predictions of a network that are worth reviewing.
@@ -118,6 +149,7 @@ class MistakeReport(Described):
         feature_layer: the layer whose inputs are the features that were compared; empty if none were.
         num_compared, num_training: training samples that were compared, and training samples in all.
         notes: notes for the reader.
+        is_unfinished: whether labels are not judged because a longer training may gain more.
         pixels: stored values of some of the samples by their ``place``, which a notebook draws.
 
     >>> mistakes.num_wrong == len(mistakes.confident_wrong)
@@ -139,6 +171,7 @@ class MistakeReport(Described):
     notes: tuple[str, ...] = ()
     training_labels: TrainingLabels | None = None
     unexamined: str = ""
+    is_unfinished: bool = False
     pixels: Mapping[int, Array] = field(default_factory=dict, compare=False, repr=False)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
@@ -193,7 +226,7 @@ class MistakeReport(Described):
         yield from self.suspicious
 
     def text(self) -> Text:
-        """The most confident wrong answers, the least confident right ones, confusions with samples, and labels that may be wrong.
+        """Labels that may be wrong, the most confident wrong answers, confusions with samples, and the least confident right answers.
 
         >>> mistakes.text()[0].startswith("mistakes: ")
         True
@@ -202,12 +235,12 @@ class MistakeReport(Described):
         lines: list[str | Table] = [
             f"mistakes: {self.num_wrong:,} of {write_number_of(self.num_samples, self.noun)} of {split}"
         ]
+        lines += self._suspicious_table()
         lines += _sample_table("most confident wrong answers:", self.confident_wrong)
-        lines += _sample_table("least confident right answers:", self.unsure_right)
         for pair in self.confusions:
             names = ", ".join(each.sample for each in pair.samples)
             lines.append(f"{pair.num_samples:,} x {pair.label} predicted as {pair.answer}: {names}")
-        lines += self._suspicious_table()
+        lines += _sample_table("least confident right answers:", self.unsure_right)
         if self.num_compared:
             lines.append(
                 f"most similar: by the cosine of the inputs of {self.feature_layer}, among {self.num_compared:,} of "

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from torch import nn
 
 from visus.errors import RunError, StorageError, closest_name, printable
-from visus.files import csv_text, remove_parts, write_file, write_json
+from visus.files import remove_parts, write_csv, write_file, write_json
 from visus.networks import weights
 from visus.training.run_files import is_run_file
 
@@ -161,9 +161,10 @@ class RunFolder:
                 "results.csv is damaged. Put it back, or train again with visus train.", where=str(self.path)
             ) from error
 
-    def write_table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-        """Write a CSV file to the folder."""
-        self.write_text(name, csv_text([columns, *rows]))
+    def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Write a CSV file to the folder. The rows need not fit into memory."""
+        if self.is_ours:
+            write_csv(self._listed(name), itertools.chain([columns], rows))
 
     def write_text(self, name: str, text: str) -> None:
         """Write a text file to the folder."""

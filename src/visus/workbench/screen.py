@@ -245,8 +245,8 @@ class Screen:
         self.say(*lines.trust_fact(event.run.calibration, noun))
         if self.is_verbose and (calibration := lines.calibration_fact(event.run.calibration, noun)):
             self.say(*calibration)
-        if event.training_labels is not None and event.training_labels.num_suspicious:
-            self.say(*lines.labels_fact(event.training_labels, event.run.folder))
+        if labels := lines.labels_fact(event.labels, event.run.folder):
+            self.say(*labels)
         self._warn(event.warnings)
         folder = event.run.folder
         if event.times is not None:

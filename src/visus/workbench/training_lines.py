@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +13,7 @@ import torch
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
 from visus.evaluation.scores import Scores
-from visus.examine.mistake_report import TrainingLabels
+from visus.examine.mistake_report import LabelCount, label_sentence
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
 from visus.networks.weights import head_of
@@ -44,10 +45,10 @@ def data_fact(data: Data) -> Fact:
 
 
 def ledger_facts(data: Data) -> list[Fact]:
-    """Every kind of change to the samples in a line, and where all of it is listed."""
+    """Every kind of change to the samples in a line, and where each of them is listed."""
     facts = [("ledger", sentence) for sentence in data.ledger.short_sentences()]
-    if facts and data.typed is not None and data.ledger.short_sentences() != data.ledger.sentences():
-        facts.append(("", f"all of it: visus check {quoted(data.typed)}"))
+    if facts and data.ledger.short_sentences() != data.ledger.sentences():
+        facts.append(("", "every change with its file: ledger.csv in the run"))
     return facts
 
 
@@ -253,7 +254,7 @@ def result_fact(scores: Scores, noun: str) -> Fact:
 def trust_fact(fit: TemperatureFit, noun: str) -> Fact:
     """Whether probabilities can be believed."""
     if not fit.is_used or fit.error_before is None or fit.error_after is None:
-        return "trust", f"probabilities are not calibrated: {fit.reason}"
+        return "trust", f"probabilities are not calibrated, so use them as an order, not as percentages: {fit.reason}"
     return "trust", (
         f"calibrated: probabilities are off by {100 * fit.error_after:.1f} points on average, not {100 * fit.error_before:.1f} "
         f"({_fitted_on(fit, noun)})"
@@ -278,9 +279,13 @@ def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
     )
 
 
-def labels_fact(found: TrainingLabels, folder: Path) -> Fact:
-    """How many labels of the training set may be wrong, and the command that lists them."""
-    return "labels", f"{found.sentence()}; list them: visus evaluate {quoted(folder)} --mistakes"
+def labels_fact(counts: Sequence[LabelCount], folder: Path) -> Fact | None:
+    """How many labels may be wrong, and the command that lists them; None if none may be."""
+    if any(each.is_unfinished for each in counts):
+        return "labels", "not judged: the accuracy still rises, so this network is too weak; train longer first"
+    if not (sentence := label_sentence(counts)):
+        return None
+    return "labels", f"{sentence}; list them: visus evaluate {quoted(folder)} --mistakes"
 
 
 def next_fact(folder: Path) -> Fact:

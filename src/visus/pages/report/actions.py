@@ -7,7 +7,8 @@ import statistics
 from typing import Final
 
 from visus.design.families.registry import FAMILIES
-from visus.evaluation.calibration import MIN_SAMPLES
+from visus.evaluation.calibration import MIN_OUT_OF_FOLD, MIN_SAMPLES
+from visus.evaluation.curves import EARLY, OVERFITTED, PERFECT
 from visus.examine.mistake_report import MistakeReport
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts
@@ -33,17 +34,8 @@ CALIBRATION_GAP: Final = 0.03
 CONSISTENT: Final = 0.9
 """Consistency under shifts below which remedies are named."""
 
-OVERFITTED: Final = 0.05
-"""Distance between training and validation accuracy from which more samples are advised."""
-
 FEW_EPOCHS: Final = 5
 """Epochs below which a network that is no better than guessing was trained too briefly to blame the data."""
-
-PERFECT: Final = 0.995
-"""Validation accuracy from which a longer training has nothing to gain."""
-
-EARLY: Final = 0.6
-"""Share of the epochs before which the kept one counts as early."""
 
 MAX_LISTED: Final = 50
 MAX_COMMAND: Final = 200
@@ -51,7 +43,7 @@ MAX_COMMAND: Final = 200
 
 
 def answer_actions(facts: ReportFacts) -> list[Action]:
-    """What to do with the accuracy: check the data, hold out more samples, or use the network."""
+    """What to do with the accuracy: check the data or its labels, train longer, hold out more samples, or use the network."""
     scores, found = facts.scores, []
     if facts.warnings:
         found.append(Action("Read the warnings above first: each can change this answer."))
@@ -67,6 +59,9 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
                 f"Hold out a test set: these validation {facts.nouns} also selected the weights, so the accuracy is optimistic."
             )
         )
+    elif is_weak(facts):
+        found.append(_longer_first(facts))
+    found += _label_pointer(facts)
     if (width := scores.accuracy_high - scores.accuracy_low) > WIDE_INTERVAL:
         more = write_number_of(4 * scores.num_samples, facts.noun)
         found.append(
@@ -81,6 +76,25 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
     elif not _is_no_better(facts) and facts.folder:
         found.append(Action(f"Classify your own {facts.nouns}:", f"visus predict {_run(facts)} my-{facts.nouns}"))
     return found[:MAX_ACTIONS] or [Action("Nothing to do: read on for the mistakes.")]
+
+
+def is_weak(facts: ReportFacts) -> bool:
+    """Whether the training should be longer before labels are judged by its network."""
+    found = facts.measured.mistakes
+    return found is not None and found.is_unfinished
+
+
+def _longer_first(facts: ReportFacts) -> Action:
+    """A longer training, before anything that depends on single mistakes."""
+    command = again(facts, "--epochs", str(2 * max(1, len(facts.history))))
+    return Action("Train longer first: the accuracy still rises, and the network is too weak to judge labels.", command)
+
+
+def _label_pointer(facts: ReportFacts) -> list[Action]:
+    """The labels that may be wrong come before more samples: they are listed below."""
+    if _is_no_better(facts) or not _label_actions(facts):
+        return []
+    return [Action("Check the labels that may be wrong first: Mistakes below lists them.")]
 
 
 def _is_no_better(facts: ReportFacts) -> bool:
@@ -107,6 +121,8 @@ def mistakes_actions(facts: ReportFacts) -> list[Action]:
         return [Action(f"Nothing to do: none of these {facts.nouns} is misclassified.")]
     if scores.accuracy < USABLE or _is_undertrained(facts):
         return [Action(f"Improve the training first (see Cost): with {num_wrong:,} mistakes, single ones say little.")]
+    if is_weak(facts) and num_wrong:
+        return [Action(_longer_first(facts).text)]
     labels, network = _label_actions(facts), _network_actions(facts, num_wrong) if num_wrong else []
     if labels and network:
         first, *others = network
@@ -208,8 +224,12 @@ def _calibration_actions(facts: ReportFacts) -> list[Action]:
     calibration, scores = facts.measured.calibration, facts.scores
     gap = scores.confidence - scores.accuracy
     if calibration is not None and calibration.temperature is None and calibration.num_fitted < MIN_SAMPLES:
-        needed = f"at least {MIN_SAMPLES} validation {facts.nouns} (better: several hundred)"
-        return [Action(f"Keep {needed}: with fewer, the probabilities cannot be calibrated.")]
+        either = f", or {MIN_OUT_OF_FOLD} training {facts.nouns}," if facts.start else ""
+        return [
+            Action(
+                f"Use probabilities as an order, not as percentages: {MIN_SAMPLES} validation {facts.nouns}{either} allow calibration."
+            )
+        ]
     if abs(gap) < CALIBRATION_GAP or scores.accuracy_low <= scores.confidence <= scores.accuracy_high:
         return []
     side = "high" if gap > 0 else "low"

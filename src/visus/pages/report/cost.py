@@ -12,7 +12,7 @@ from visus.units import rank_words
 _FILES = (
     "recipe.yaml (settings), design.txt (network), split.csv",
     "scores.json, calibration.json, inside.json (measurements){epochs}",
-    "ledger.json (changes to the data), environment.json (versions), README.md (model card)",
+    "ledger.csv (every change to the data), environment.json (versions), README.md (model card)",
 )
 _LONG = 30
 _ELSEWHERE = ("Epochs", "Parameters", "Memory of the machine", "Memory format")

@@ -59,7 +59,8 @@ def unsure_part(facts: ReportFacts) -> str:
         cards = "".join(_small_card(facts, each) for each in found.unsure_right)
         words = "" if found.confident_wrong else _map_words(facts)
         drawn = folded(title, paragraphs([words]) + f'<div class="strip">{cards}</div>')
-    return drawn + paragraphs(found.notes)
+    # What is to be done about a weak network ends the section, so its note is not repeated here.
+    return drawn + paragraphs([each for each in found.notes if not (found.is_unfinished and "while its accuracy" in each)])
 
 
 def _summary(facts: ReportFacts, found: MistakeReport) -> str:

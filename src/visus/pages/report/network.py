@@ -25,7 +25,7 @@ _MAX_DESIGN_WORDS: Final = 120
 
 def network_part(facts: ReportFacts) -> str:
     """The network in sentences, and its design if it is not a family's and short enough to read."""
-    words = network_sentence(facts, with_computed=False)
+    words = network_sentence(facts)
     if not facts.design_text:
         return paragraphs([words])
     num_words = len(facts.design_text.split())

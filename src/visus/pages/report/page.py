@@ -14,7 +14,7 @@ from typing import Final
 
 from visus.files import write_file
 from visus.pages.parts.actions import Action, to_do
-from visus.pages.parts.document import Section, header, page
+from visus.pages.parts.document import Section, folded, header, page
 from visus.pages.report.actions import (
     answer_actions,
     cost_actions,
@@ -122,6 +122,8 @@ def report_page(facts: ReportFacts) -> str:
 
 def _section(section: ReportSection, facts: ReportFacts) -> Section:
     parts = [_part(title, content, facts) for title, content in section.parts]
+    if section.id == "inside" and facts.start and not facts.history:
+        parts = [folded("The layers are those of the initial weights: no epoch was trained", "".join(parts))]
     parts.append(_part("", lambda known: to_do(section.actions(known)), facts))
     return Section(section.title, "".join(parts), section.id)
 

@@ -212,13 +212,8 @@ def _covering_sentence(growth: FieldGrowth, noun: str, size: str) -> str:
     return f"No layer has a receptive field that covers the {noun} ({size})."
 
 
-def network_sentence(facts: ReportFacts, *, with_computed: bool = True) -> str:
-    """The kind of network, its size, its input and its output.
-
-    Args:
-        facts: those of the run.
-        with_computed: whether to add what was computed from the training samples before the first step.
-    """
+def network_sentence(facts: ReportFacts) -> str:
+    """The kind of network, its size, its input and its output."""
     kind = "A convolutional network" if "conv" in facts.design_text else "A network"
     # A longer design stands in full beside this sentence.
     is_short = "\n" not in facts.network and len(facts.network) <= _MAX_NETWORK_LENGTH
@@ -230,7 +225,6 @@ def network_sentence(facts: ReportFacts, *, with_computed: bool = True) -> str:
         f"{write_number_of(len(facts.classes), 'class', 'classes')}.",
         *chosen,
         *start_sentences(facts),
-        *(facts.computed if with_computed else ()),
     ]
     return " ".join(sentences)
 
@@ -302,6 +296,10 @@ def recipe_sentence(facts: ReportFacts) -> str:
     settings += [f"weight decay {decay:.3g}"] if (decay := number(recipe.get("weight_decay"))) else []
     settings += [f"frozen: {recipe['frozen']}"] if recipe.get("frozen") else []
     epochs = number(recipe.get("epochs"))
+    if epochs == 0:
+        is_fitted = facts.start and not facts.start.get("has_own_head")
+        what = "the last layer (the head) alone was fitted" if is_fitted else "the weights are the initial ones"
+        return f"No epoch was trained: {what}. recipe.yaml has every setting with its reason."
     count = write_number_of(int(epochs), "epoch") if epochs is not None else "Epochs"
     words = f"{count} in batches of {recipe.get('batch_size')} by {recipe['optimizer']}"
     return f"{words} ({', '.join(settings)}). recipe.yaml has every setting with its reason."

@@ -170,7 +170,7 @@ class Comparison(Described):
                 f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
                 write_count(each.num_parameters),
                 write_count(each.macs),
-                write_duration(each.seconds),
+                write_duration(each.seconds) if each.history else "no epoch",
             ]
             row += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
             rows.append(tuple(row))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +15,12 @@ from visus.errors import DataError, UsageError
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.training.recipe import FIELDS
 from visus.training.runs import RunFolder
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
-from visus.workbench.runs.own_data import open_own_data
+from visus.workbench.runs.own_command import near_path
+from visus.workbench.runs.own_data import common_tested, open_own_data
 from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sentence
 
 
@@ -97,10 +100,7 @@ def compare_runs(
         )
     facts = [RunFolder.open(run.folder).read_json("data.json") for run in (left, right)]
     if data is None and facts[0]["fingerprint"] != facts[1]["fingerprint"]:
-        raise DataError(
-            f"{left.name} was trained on {facts[0]['name']} and {right.name} on other data ({facts[1]['name']}), so they share no "
-            "held-out samples. Give the data to compare them on with --data."
-        )
+        raise _other_data(left, right, facts)
     opened = [run.open_data(data, cache_dir=cache_dir, **monitor.keywords) for run in (left, right)]
     chosen = split or opened[0].scored_split
     parts = [each.split(chosen) for each in opened]
@@ -149,6 +149,28 @@ def _differing_settings(left: SavedRun, right: SavedRun) -> tuple[tuple[str, str
 
 def _value(value: object) -> str:
     return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _other_data(left: SavedRun, right: SavedRun, facts: Sequence[dict[str, Any]]) -> DataError:
+    """The error for runs of different data, or of one data that changed between their trainings."""
+    names, place = [each["name"] for each in facts], facts[1]["path"]
+    if names[0] != names[1] or place is None:
+        return DataError(
+            f"{left.name} was trained on {names[0]} and {right.name} on other data ({names[1]}), so they share no held-out samples. "
+            "Give the data to compare them on with --data."
+        )
+    num_common, num_learned = common_tested(left.folder, right.folder)
+    samples = write_number_of(num_common, "sample") if num_common else "no sample"
+    found = (
+        f"{names[0]} changed between the trainings of {left.name} and {right.name}. Their test sets have {samples} in common"
+    )
+    common = f"; compare them on {'it' if num_common == 1 else 'these'} with --data {shlex.quote(near_path(place))}"
+    learned = f" {right.name} was trained on {num_learned:,} test samples of {left.name}." if num_learned else ""
+    again = f"visus train {shlex.quote(near_path(place))} --split-file {shlex.quote(near_path(left.folder / 'split.csv'))}"
+    remedy = (
+        f"{learned} To keep the test set of {left.name}, train with its split: {again}" if learned or not num_common else ""
+    )
+    return DataError(f"{found}{common if num_common else ''}.{remedy}")
 
 
 def compare_trained(

@@ -40,7 +40,7 @@ from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look.measures import kernels_of
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.saliency import saliencies_of
-from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, named_mistakes, with_training_labels
+from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, may_gain, named_mistakes, with_training_labels
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.runs.shift_remedies import remedies, shift_trade_off
 from visus.workbench.runs.shifts import MAP_SAMPLES, reach_of, reading, shuffled_words, some_samples
@@ -221,6 +221,7 @@ def _mistakes(finished: FinishedRun, budget: int, monitor: Monitor) -> MistakeRe
         limit=_SHOWN,
         max_training=limit,
         are_labels_apart=True,
+        is_unfinished=may_gain(run),
         monitor=monitor,
     )
     return with_training_labels(run, data, data.scored_split, found, _SHOWN)

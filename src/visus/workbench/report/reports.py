@@ -149,7 +149,9 @@ def _computed(folder: RunFolder) -> list[str]:
     """Sentences on what was computed from the training samples before the first step."""
     filters = folder.read_json("whitening.json") if (folder.path / "whitening.json").is_file() else []
     mirroring = read_mirroring(folder)
-    return [str(each["sentence"]) for each in filters] + ([f"{mirroring[0].upper()}{mirroring[1:]}."] if mirroring else [])
+    return [str(each["sentence"]) for each in filters] + (
+        [f"{mirroring[0].upper()}{mirroring[1:].rstrip('.')}."] if mirroring else []
+    )
 
 
 def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:

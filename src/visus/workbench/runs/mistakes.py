@@ -16,9 +16,11 @@ from visus.data.batches import Part, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import DataError, UsageError
+from visus.evaluation import curves
 from visus.evaluation.scores import wilson_interval
 from visus.examine.mistake_report import (
     ConfusedPair,
+    LabelCount,
     MistakeReport,
     ShownSample,
     SimilarSample,
@@ -47,6 +49,7 @@ _BATCH: Final = 256
 _MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
+_MAX_UNFINISHED: Final = 0.05
 _LEARNED = "The network was trained on these samples: it has memorized many wrong labels, so the list has only a few of them. Use held-out samples instead."
 _LEARNED_BUT_EXAMINED = (
     "The network was trained on these samples and has memorized many wrong labels; the labels that may be wrong are found "
@@ -81,6 +84,7 @@ def named_mistakes(
     limit: int = MAX_SHOWN,
     max_training: int = MAX_TRAINING,
     are_labels_apart: bool = False,
+    is_unfinished: bool = False,
     monitor: Monitor = SILENT,
 ) -> MistakeReport:
     """The predictions to review.
@@ -93,6 +97,7 @@ def named_mistakes(
         split: display name of the samples; default: the name of their split.
         limit: maximum number of samples of each kind.
         max_training: maximum number of training samples to compare.
+        is_unfinished: whether a longer training may gain more; then many suspicious labels are signs of a weak network.
         are_labels_apart: whether possible label errors are left out of the most confident mistakes, since they are listed by themselves.
         monitor: receives the progress of the comparison, and can cancel.
 
@@ -110,7 +115,7 @@ def named_mistakes(
         return ShownSample(part.names[place], place, names[label], names[answer], chosen, own)
 
     noun = network.preprocessing.noun
-    poor = "" if part.name == "train" else _too_poor(part.labels, noun, places.num_wrong, len(suspects))
+    poor = "" if part.name == "train" else _too_poor(part.labels, noun, places.num_wrong, len(suspects), is_unfinished)
     if poor:
         suspects = ()
     confident = places.confident_wrong
@@ -136,6 +141,7 @@ def named_mistakes(
         suspicious=tuple(_suspected(part, network.classes, each) for each in suspects[:limit]),
         num_suspicious=len(suspects),
         notes=tuple(notes),
+        is_unfinished=bool(poor) and is_unfinished,
     )
     return (
         found
@@ -144,24 +150,54 @@ def named_mistakes(
     )
 
 
-def _too_poor(labels: np.ndarray[tuple[int], np.dtype[np.int64]], noun: str, num_wrong: int, num_suspects: int) -> str:
+def _too_poor(
+    labels: np.ndarray[tuple[int], np.dtype[np.int64]],
+    noun: str,
+    num_wrong: int,
+    num_suspects: int,
+    is_unfinished: bool = False,
+) -> str:
     """Why a network is too inaccurate to judge labels; empty if it is not.
 
     It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
-    quarter of all labels.
+    quarter of all labels; no more than a twentieth if a longer training may gain more.
     """
     num_samples = len(labels)
     low, _ = wilson_interval(num_samples - num_wrong, num_samples)
     guess = int(np.bincount(labels).max()) / num_samples
-    if not num_suspects or (low > guess and num_suspects <= _MAX_SUSPECT * num_samples):
+    limit = _MAX_UNFINISHED if is_unfinished else _MAX_SUSPECT
+    if not num_suspects or (low > guess and num_suspects <= limit * num_samples):
         return ""
     right = f"it predicts the label of {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)}"
     why = (
-        f"and would suspect {num_suspects:,} labels, more than a quarter"
+        f"and would suspect {num_suspects:,} labels, {'while its accuracy still rises: train longer first' if is_unfinished else 'more than a quarter'}"
         if low > guess
         else f"which does not show that it beats always guessing one class ({write_share(guess)})"
     )
     return f"Labels that may be wrong are not listed, since this network is too inaccurate to judge them: {right}, {why}."
+
+
+def may_gain(run: SavedRun) -> bool:
+    """Whether a longer training may gain more; a run that started from trained weights is not judged by its epochs."""
+    if not (run.folder / "results.csv").is_file() or (run.folder / "start.json").is_file():
+        return False
+    return curves.is_unfinished(run.history.rows)
+
+
+def count_labels(run: SavedRun, data: Data, answers: Tensor) -> tuple[LabelCount, ...]:
+    """How many labels may be wrong: of the training set, if it was predicted out-of-fold, and of the scored split.
+
+    Args:
+        run: the run.
+        data: its own data.
+        answers: its logits for the scored split.
+    """
+    part, counts = data.split(data.scored_split), list[LabelCount]()
+    if (training := training_labels_of(run, data.split("train"), data.fingerprint)) is not None:
+        counts.append(LabelCount("train", training.num_samples, training.num_suspicious))
+    network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
+    found = named_mistakes(network, part, run.probabilities(answers), is_unfinished=may_gain(run))
+    return (*counts, LabelCount(part.name, len(part), found.num_suspicious, found.is_unfinished))
 
 
 def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: int = MAX_SHOWN) -> TrainingLabels | None:
@@ -281,7 +317,16 @@ def find_run_mistakes(
     probabilities = run.probabilities(run.answers(samples, chosen, **monitor.keywords), raw=raw)
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     shown_split = "all" if samples.is_whole else chosen
-    found = named_mistakes(network, part, probabilities, training, split=shown_split, limit=limit, monitor=monitor)
+    found = named_mistakes(
+        network,
+        part,
+        probabilities,
+        training,
+        split=shown_split,
+        limit=limit,
+        is_unfinished=may_gain(run),
+        monitor=monitor,
+    )
     known, unknown = known_among(run, part, samples)
     if known is not None and known[0].any() and chosen != "train":
         many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"

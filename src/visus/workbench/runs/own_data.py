@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 import os
 import shlex
 from collections.abc import Sequence
@@ -13,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from visus.data.earlier_split import CONTENTS_FILE, contents_text, known_splits, parse_contents
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
@@ -22,12 +21,11 @@ from visus.data.source_rules import write_names
 from visus.data.sources import read_source
 from visus.data.splits import SplitRow, read_split_csv
 from visus.errors import DataError, StorageError
-from visus.files import csv_text
 from visus.progress import OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
+from visus.workbench.runs.own_command import near_path
 
-FILE: Final = "contents.csv"
 _MIN_SHARE: Final = (
     0.5  # of the samples here, and of the run's, that both have, for data that was edited since to count as its own
 )
@@ -35,8 +33,7 @@ _MIN_SHARE: Final = (
 
 def write_contents(folder: RunFolder, samples: Samples) -> None:
     """Save a hash of each sample's bytes: the first 16 digits of the SHA-256."""
-    rows = [(sample, digest.hex()[:16]) for sample, digest in zip(samples.names, samples.digests, strict=False)]
-    folder.write_text(FILE, csv_text([("sample", "sha256"), *rows]))
+    folder.write_text(CONTENTS_FILE, contents_text(samples))
 
 
 def open_own_data(
@@ -113,7 +110,7 @@ def open_under_labels(
         there,
         preprocessing=preprocessing,
         labels=_labels_at(labels, facts["path"], there),
-        split=folder / "split.csv",
+        split=read_split_csv(folder / "split.csv"),
         max_unreadable=facts["max_unreadable"],
         cache_dir=cache_dir,
         num_workers=num_workers,
@@ -142,9 +139,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
     if not own or sum(known) < _MIN_SHARE * max(len(own), len(rows)):
         return None
     edited = [sample in rows and not is_known for sample, is_known in zip(table.names, known, strict=True)]
-    splits = [
-        _split_of(sample, content, rows, contents, by_content) for sample, content in zip(table.names, own, strict=True)
-    ]
+    splits = known_splits(table, list(rows.values()), contents)
     if not {"val", "test"} & set(splits):
         return None
     new = [sample for sample, split in zip(table.names, splits, strict=True) if split is None]
@@ -194,6 +189,21 @@ def num_learned(folder: Path, data: Data) -> int:
     return sum(content in learned for content, is_held_out in zip(digests, held_out.tolist(), strict=False) if is_held_out)
 
 
+def common_tested(left: Path, right: Path) -> tuple[int, int]:
+    """How many test samples of one run are test samples of another too, and how many are training or validation samples there."""
+    here, there = (RunFolder.open(each) for each in (left, right))
+    before = {each: row.split for each, row in zip(*_known_rows(here), strict=True)}
+    after = {each: row.split for each, row in zip(*_known_rows(there), strict=True)}
+    splits = [after.get(each) for each, split in before.items() if split == "test"]
+    return splits.count("test"), splits.count("train") + splits.count("val")
+
+
+def _known_rows(run: RunFolder) -> tuple[list[str], list[SplitRow]]:
+    """The content of each sample of a run, or its name where the content is unknown, and its row."""
+    contents, rows = _read_contents(run), list(read_split_csv(run.path / "split.csv"))
+    return [contents.get(row.sample, row.sample) for row in rows], rows
+
+
 def remember_place(folder: Path, data: Data) -> str:
     """Save the new path of a run's data if it was moved; returns a sentence on the change, or an empty string.
 
@@ -224,17 +234,6 @@ def _in_splits(data: Data, splits: Sequence[str | None], notes: tuple[str, ...])
     return dataclasses.replace(data, table=table, samples=samples, rows=rows, is_whole=False)
 
 
-def _split_of(
-    sample: str, content: str, rows: dict[str, SplitRow], contents: dict[str, str], by_content: dict[str, str]
-) -> str | None:
-    """By name where the bytes are those of the training; else by bytes; else by name."""
-    if sample in rows and contents.get(sample) == content:
-        return rows[sample].split
-    if content in by_content:
-        return by_content[content]
-    return rows[sample].split if sample in rows else None
-
-
 def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -> str | None:
     """Where the file of the labels is, if it is one and moved with the data.
 
@@ -252,10 +251,7 @@ def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -
 
 def _read_contents(run: RunFolder) -> dict[str, str]:
     """Sample and digits; nothing for a run from before they were kept."""
-    if not (run.path / FILE).is_file():
-        return {}
-    rows = csv.reader(io.StringIO(run.read_text(FILE), newline=""))
-    return {row[0]: row[1] for row in rows if len(row) == 2}
+    return parse_contents(run.read_text(CONTENTS_FILE)) if (run.path / CONTENTS_FILE).is_file() else {}
 
 
 def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) -> list[str]:
@@ -285,8 +281,12 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
 
 
 def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, changes: Sequence[str]) -> DataError:
+    there = str(facts["path"] if place is None else place)
     listed = f" {' '.join(changes)}" if changes else ""
+    folder, data, split = (shlex.quote(near_path(path)) for path in (run.path, there, run.path / "split.csv"))
     return DataError(
-        f"this data has changed since the run {run.path.name} was trained on it.{listed} Put it back as it was, or train anew.",
-        where=str(facts["path"] if place is None else place),
+        f"this data has changed since the run {run.path.name} was trained on it.{listed} To evaluate the run on the samples that it "
+        f"knows, also moved ones: visus evaluate {folder} {data}. To train on the data as it is now, with known samples in their splits: "
+        f"visus train {data} --split-file {split}",
+        where=there,
     )

@@ -149,7 +149,7 @@ class SavedRun(Described):
             RunError: ``calibration.json`` is damaged.
 
         >>> run.calibration.reason
-        '5 samples of the validation set are too few to fit a temperature on: 50 are needed'
+        '5 samples of the validation set are too few to fit a temperature on; about 570 more samples in the data allow it'
         """
         return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from visus.data.opened import Data
 from visus.evaluation.scores import Scores
-from visus.examine.mistake_report import TrainingLabels
+from visus.examine.mistake_report import LabelCount
 from visus.networks.machine import Machine
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
@@ -104,10 +104,10 @@ class Prepared(_Plan):
 
 @dataclass(frozen=True)
 class Scored:
-    """The trained network was scored; the last event of a training. ``training_labels``: the possible label errors of the training set, if known."""
+    """The trained network was scored; the last event of a training. ``labels``: how many labels may be wrong."""
 
     run: Run
     scores: Scores
     warnings: tuple[str, ...] = ()
-    training_labels: TrainingLabels | None = None
+    labels: tuple[LabelCount, ...] = ()
     times: CommandTimes | None = None

@@ -24,7 +24,7 @@ from visus.units import split_name
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
-from visus.workbench.runs.mistakes import training_labels_of
+from visus.workbench.runs.mistakes import count_labels
 from visus.workbench.runs.run import Run, load
 from visus.workbench.runs.saved import answers_with_plain
 from visus.workbench.train.command_times import CommandTimes
@@ -175,7 +175,7 @@ class TrainingJob:
         self.group.barrier()
         self.times.mark("report")
         self.times.write(self.folder)
-        labels = training_labels_of(run, data.split("train"), data.fingerprint)
+        labels = count_labels(run, data, answers)
         self.monitor.emit(Scored(run, scores, missing, labels, self.times))
         return run
 

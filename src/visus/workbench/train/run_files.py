@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visus import __version__
+from visus.data.ledger import CSV_HEADER
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
 from visus.data.splits import write_split_csv
@@ -54,6 +55,7 @@ def write_start(folder: RunFolder, data: Data, made: BuiltNetwork, recipe: Resol
     write_known(folder, data)
     write_contents(folder, data.table)
     folder.write_json("ledger.json", data.ledger.as_dict())
+    folder.write_table("ledger.csv", CSV_HEADER, data.ledger.rows())
     folder.write_json("environment.json", _environment(recipe, machine))
     facts = {
         "path": None if data.given is None else str(data.given),
