@@ -22,7 +22,7 @@ def test_the_same_layers_with_one_change_get_the_advice() -> None:
     changed = design.text.replace("conv(32, 3, padding=1, bias=False)", "conv(24, 3, padding=1, bias=False)")
     assert not is_compact(visus.parse(changed), (1, 28, 28))
     kinds = {each.kind for each in visus.summary(changed, (1, 28, 28), 10).advice}
-    assert kinds == {"border", "unproductive"}
+    assert kinds == {"border"}
     assert kinds <= set(TRADE_OFFS) <= set(KINDS)
 
 

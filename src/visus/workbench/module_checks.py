@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,8 @@ from visus.networks.own_code import (
     read_answers,
 )
 from visus.networks.states import state_of
-from visus.units import write_shape
+from visus.tables import listed
+from visus.units import write_number_of, write_shape
 
 SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway."
 
@@ -42,6 +45,7 @@ def check_module(
         UsageError: the module is unsuitable; the message says what is needed.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    known = _parameters_of(module)
     if device.type == "meta":
         raise UsageError(
             "this module is on the device meta, which has no values. Create it outside of torch.device('meta'), "
@@ -60,6 +64,7 @@ def check_module(
             f"this module cannot take an input of 2 x {write_shape(input_shape)}: {describe_failure(error, module)}{received}. {remedy}",
             where=name,
         ) from error
+    _refuse_made_in_forward(module, known, name)
     found = find_answers(output, 2, num_classes)
     if found is None:
         raise UsageError(
@@ -112,10 +117,11 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
             "Keep files, locks and generators outside of it, or give it a __deepcopy__.",
             where=name,
         ) from error
-    before = set(twin.state_dict())
+    before, known = set(twin.state_dict()), _parameters_of(twin)
     with torch.random.fork_rng(devices=[]), float32_where_needed(twin, machine.precision):
         torch.manual_seed(0)
-        warnings = _try_passes(twin, batch, num_classes, machine, name)
+        has_other_outputs, warnings = _try_passes(twin, batch, num_classes, machine, name)
+    _refuse_made_in_forward(twin, known, name)
     if appeared := sorted(set(twin.state_dict()) - before):
         more = ", ..." if len(appeared) > 3 else ""
         raise UsageError(
@@ -123,19 +129,42 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
             "and no file of weights knows of it. Make all parameters and buffers in __init__.",
             where=name,
         )
-    if warnings:
+    if has_other_outputs:
         read_answers(module, num_classes)
     return warnings
 
 
-def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
+def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by path; one under two paths is there twice."""
+    return dict(module.named_parameters(remove_duplicate=False))
+
+
+def _refuse_made_in_forward(module: nn.Module, known: Mapping[str, nn.Parameter], name: str) -> None:
+    """Raise an error for parameters that a forward pass made: they are not the same objects as those before it.
+
+    Raises:
+        UsageError: there are some; the message names them.
+    """
+    made = [path for path, value in _parameters_of(module).items() if known.get(path) is not value]
+    if made:
+        raise UsageError(
+            f"forward makes {listed(made)}: no optimizer updates a parameter that a forward pass makes, and each load of the run would draw other "
+            "values. Make the layer in __init__, and only call it in forward (nn.LazyLinear finds the size of its input itself).",
+            where=name,
+        )
+
+
+def _try_passes(
+    twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str
+) -> tuple[bool, tuple[str, ...]]:
+    """Run one step; whether the module returns more than its logits, and the warnings."""
     num_samples = len(batch.labels)
     try:
         with machine.autocast():
             output = twin(batch.inputs)
     except Exception as error:  # whatever a person's own code raises
         if _is_about_memory_or_batch(error):
-            return ()  # the first step says it, with what to do
+            return False, ()  # the first step says it, with what to do
         raise UsageError(f"this module fails in training: {describe_failure(error, twin)}.", where=name) from error
     found = find_answers(output, num_samples, num_classes)
     if found is None:
@@ -156,14 +185,29 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
         F.cross_entropy(answers.float(), batch.labels).backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a person's own code raises
         if _is_about_memory_or_batch(error):
-            return ()
+            return False, ()
         raise UsageError(
             f"this module fails in the backward pass of a training: {describe_failure(error, twin)}.", where=name
         ) from error
-    if not place:
+    warnings = []
+    if place:
+        warnings.append(
+            f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored."
+        )
+    return bool(place), (*warnings, *_without_gradient(twin))
+
+
+def _without_gradient(module: nn.Module) -> tuple[str, ...]:
+    """A warning about trainable parameters that the backward pass gave no gradient; none if there are no such parameters."""
+    trained = [(path, value) for path, value in module.named_parameters() if value.requires_grad]
+    missed = [path for path, value in trained if value.grad is None]
+    if not missed:
         return ()
+    one = len(missed) == 1
     return (
-        f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored.",
+        f"no gradient reaches {write_number_of(len(missed), 'parameter tensor')} of {len(trained)} ({listed(missed)}): training leaves "
+        f"{'it' if one else 'them'} at {'its' if one else 'their'} initial values. Look for detach, .data or torch.no_grad after "
+        f"{'it' if one else 'them'} in forward, or use {'it' if one else 'them'} there; if this is meant, set requires_grad = False.",
     )
 
 

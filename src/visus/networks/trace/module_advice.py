@@ -1,5 +1,5 @@
 """Advice on mistakes in the code of a module, which PyTorch does not report: samples of a batch that are mixed, layers that are not
-registered, and layers that are never called."""
+registered or made in forward, and layers that are never called."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def module_advice(module: nn.Module, costs: Account) -> tuple[Advice, ...]:
     ['batch']
     """
     run = _Run(module)
-    return (*_mixed_samples(run, costs), *_unregistered(module), *_unused(run, costs))
+    return (*_mixed_samples(run, costs), *_made_in_forward(run), *_unregistered(module), *_unused(run, costs))
 
 
 # ---- samples that are mixed ----
@@ -61,10 +61,12 @@ class _Run:
         self.running: list[nn.Module] = []
         self.called: set[nn.Module] = set()
         self.reshaped: tuple[str, tuple[int, ...]] = "", ()  # the layer from which rows are not samples, and its input
+        self.made: dict[str, nn.Parameter] = {}  # the parameters that forward made, by path
         self.mixing = ""  # the first layer with an output that depends on both samples
 
     def output(self, input_shape: Sequence[int], *, training: bool = False) -> Tensor | None:
         """The first output that depends on the input; None if there is none, or if the module does not run without data."""
+        known = {id(value) for value in self.module.parameters()}
         state = ModuleState(self.module)
         mode = TraceMode(self, state)
         values = next((each for each in self.module.parameters() if each.is_floating_point()), None)
@@ -77,6 +79,7 @@ class _Run:
                 try:
                     with mode:
                         output = self.module(x)
+                    self.made |= {path: each for path, each in self.module.named_parameters() if id(each) not in known}
                 finally:
                     for handle in handles:
                         handle.remove()
@@ -180,6 +183,22 @@ def _unregistered(module: nn.Module) -> Iterator[Advice]:
             )
             place = f"{path}.{name}" if path else name
             yield Advice("unregistered", place, sentence, (Remedy(f"use {better} instead of the {kind}"),), (place,))
+
+
+def _made_in_forward(run: _Run) -> Iterator[Advice]:
+    """Layers and parameters that the forward pass makes."""
+    if not run.made:
+        return
+    paths = tuple(dict.fromkeys(path.rpartition(".")[0] or path for path in run.made))
+    num = sum(value.numel() for value in run.made.values())
+    sentence = (
+        f"forward makes {listed(list(run.made))} ({num:,} values): no optimizer updates a parameter that a forward pass makes, "
+        "and no weights file fits the module before it ran."
+    )
+    remedy = Remedy(
+        "make the layer in __init__, and only call it in forward; nn.LazyLinear finds the size of its input itself"
+    )
+    yield Advice("unregistered", paths[0], sentence, (remedy,), paths)
 
 
 def _held(value: object) -> Iterator[nn.Module | nn.Parameter]:
