@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from visus.data.batches import Batch
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
-from visus.networks.failures import remedy_for
+from visus.networks.failures import flattened_batch, remedy_for
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
 from visus.networks.own_code import (
@@ -59,7 +60,13 @@ def check_module(
     except Exception as error:  # whatever a person's own code raises
         layer, reached = layer_and_input(error, module)
         received = f". Its input is {write_shape(reached)}" if reached and layer is not module else ""
-        remedy = remedy_for(error, layer, reached[1:], num_samples=2) or "Mend it there, or give another input shape."
+        remedy = (
+            _other_dtype(module)
+            or _other_inputs(error, module)
+            or flattened_batch(layer, reached, 2)
+            or remedy_for(error, layer, reached[1:], num_samples=2)
+            or _other_size(error, input_shape)
+        )
         raise UsageError(
             f"this module cannot take an input of 2 x {write_shape(input_shape)}: {describe_failure(error, module)}{received}. {remedy}",
             where=name,
@@ -132,6 +139,42 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
     if has_other_outputs:
         read_answers(module, num_classes)
     return warnings
+
+
+def _other_dtype(module: nn.Module) -> str:
+    """What to do about weights that are not float32; empty if all are."""
+    found = {value.dtype for value in module.parameters() if value.is_floating_point()} - {torch.float32}
+    if not found:
+        return ""
+    names = " and ".join(sorted(str(each).removeprefix("torch.") for each in found))
+    return f"Its weights are {names}: call .float() on the module; visus chooses the precision of a training itself (--precision)."
+
+
+def _other_inputs(error: Exception, module: nn.Module) -> str:
+    """What to do about a forward that needs more than one input; empty if it does not."""
+    if not isinstance(error, TypeError):
+        return ""
+    try:
+        wanted = list(inspect.signature(module.forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return ""
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    more = [each.name for each in wanted if each.kind in positional and each.default is inspect.Parameter.empty]
+    if not more:
+        return ""
+    return (
+        f"visus trains modules with one input: wrap the module in one that makes {' and '.join(more)} itself, "
+        f"or give {' and '.join(more)} a default."
+    )
+
+
+def _other_size(error: Exception, input_shape: tuple[int, ...]) -> str:
+    """What to do about an error of unknown cause, which may come from the size of the samples."""
+    if len(input_shape) != 3:
+        return "Mend it there, or give another input shape."
+    if "must match the size of tensor" in str(error):
+        return "If the module is made for one image size, as with learned positions, give that size: --img-size PX."
+    return "Mend it there, or give images of another size: --img-size PX."
 
 
 def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from visus.design.account import Account
 from visus.design.advice.pieces import Advice, Remedy
+from visus.networks.failures import flattened_batch
+from visus.networks.own_code import layer_and_input
 from visus.networks.trace.annotation import ANNOTATION, Annotation, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.coordinates.fields import fields_of
@@ -61,6 +63,7 @@ class _Run:
         self.running: list[nn.Module] = []
         self.called: set[nn.Module] = set()
         self.reshaped: tuple[str, tuple[int, ...]] = "", ()  # the layer from which rows are not samples, and its input
+        self.failed: tuple[nn.Module | None, tuple[int, ...]] = None, ()  # the layer at which a batch failed, and its input
         self.made: dict[str, nn.Parameter] = {}  # the parameters that forward made, by path
         self.mixing = ""  # the first layer with an output that depends on both samples
 
@@ -83,7 +86,8 @@ class _Run:
                 finally:
                     for handle in handles:
                         handle.remove()
-        except Exception:  # the account says what fails; here a module that needs data is not judged
+        except Exception as error:  # the account says what fails; here a module that needs data is not judged
+            self.failed = layer_and_input(error, self.module)
             return None
         finally:
             mode.remove_annotations()
@@ -128,6 +132,7 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
     """The outputs are not one for each sample, or depend on other samples."""
     output = run.output(costs.input_shape)
     if output is None:
+        yield from _flattened_batch(run)
         return
     remedy = Remedy(
         "flatten with x.flatten(1), which keeps the samples apart, and size the next layer by what it then receives"
@@ -149,6 +154,18 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
                 f"{num} x {length:,} = {num * length:,} values belong into one row."
             )
         yield Advice("batch", path, sentence, (remedy,), (path,) if path else ())
+
+
+def _flattened_batch(run: _Run) -> Iterator[Advice]:
+    """A batch fails although one sample passes: its batch axis was flattened away before a linear layer."""
+    layer, shape = run.failed
+    found = flattened_batch(layer, shape, _NUM_SAMPLES)
+    if layer is None or found is None:
+        return
+    problem, _, remedy = found.partition(" Use ")
+    path = run.paths.get(layer, "")
+    sentence = f"one sample passes, but a batch of {_NUM_SAMPLES} fails in this layer. {problem}"
+    yield Advice("batch", path, sentence, (Remedy(f"use {remedy.rstrip('.')}"),), (path,))
 
 
 def _samples_per_row(output: Tensor) -> Any:
