@@ -50,7 +50,9 @@ def write_byte_sum(terms: Mapping[str, int]) -> str:
     '195.9 MiB = less than 0.1 MiB weights + 195.5 MiB outputs + 0.4 MiB buffers'
     """
     total = sum(terms.values())
-    size, unit = next(((size, unit) for size, unit in _BINARY if total >= _MIN_OF_SUM * size), (1, "bytes"))
+    size, unit = next(
+        ((size, unit) for size, unit in _BINARY if total >= _MIN_OF_SUM * size and total >= _MIN_BYTES), (1, "bytes")
+    )
     is_coarse = total < 100 * size or any(0 < term < size / 2 for term in terms.values())
     decimals = 1 if is_coarse and size > 1 else 0
     before, so_far, texts = 0, 0, []
@@ -68,6 +70,7 @@ def _scaled(number: int, decimals: int) -> str:
 
 
 _MIN_OF_SUM: Final = 10  # of a unit, so that numbers of it have three digits
+_MIN_BYTES: Final = 100 * 2**10  # fewer are written exactly
 
 
 def write_duration(seconds: float) -> str:

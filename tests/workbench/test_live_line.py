@@ -9,7 +9,6 @@ import sys
 import time
 import types
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest

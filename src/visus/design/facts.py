@@ -15,6 +15,7 @@ from visus.design.edits import leaves
 from visus.design.flow import INPUT, Flow
 from visus.design.graph import Impossible, Node, propagate
 from visus.design.plan import Design
+from visus.design.table import PAIRS
 from visus.errors import DesignError
 from visus.geometry import Field
 from visus.units import write_count
@@ -110,7 +111,17 @@ class Facts:
                 len(row.output_shape) == len(self.input_shape)
                 and row.fields
                 and all(field.stride != 0 for field in row.fields)
+                and PAIRS not in row.notes
+                and all(map(_lies_along, row.fields, row.output_shape[1:]))
             ):
+                return row
+        return None
+
+    def whole_tokens(self) -> Row | None:
+        """The last row of tokens (tokens, features) that each see the whole image, as after attention; None if there is none."""
+        for row in reversed(self.rows):
+            is_tokens = len(row.output_shape) == 2 < len(self.input_shape) and row.output_shape[0] > 1
+            if is_tokens and row.fields and all(field.is_whole for field in row.fields):
                 return row
         return None
 
@@ -133,6 +144,11 @@ class Facts:
             return None
         costs = account_of_nodes(nodes, shape, with_memory=with_memory, with_fields=with_fields)
         return Facts(costs, nodes, object_px or self.object_px, self.batch_size)
+
+
+def _lies_along(field: Field, length: int) -> bool:
+    """Whether an axis of a map has a position of the field for each place; heads and tokens of attention have not."""
+    return field.intervals is None or len(field.intervals) == length
 
 
 @dataclass(frozen=True)

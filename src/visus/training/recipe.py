@@ -440,6 +440,8 @@ ELSEWHERE = {
     **dict.fromkeys(("data", "network", "pretrained", "weights", "output", "name", "on_event", "progress"), "visus.train"),
 }
 """What is no setting, and the function that has it as an argument."""
+_IMAGE_SIZES = ("image_size", "imgsz", "input_size", "target_size", "size")
+_LOSSES = ("loss", "criterion", "loss_fn", "loss_func")
 
 
 def _refuse_unknown(settings: dict[str, Any]) -> None:
@@ -451,6 +453,13 @@ def _refuse_unknown(settings: dict[str, Any]) -> None:
 def _unknown_setting(name: str) -> str:
     if name in ELSEWHERE:
         return f"a recipe has no setting {name!r}: {name} is an argument of {ELSEWHERE[name]}."
+    if name in _IMAGE_SIZES:
+        return f"a recipe has no setting {name!r}. Did you mean img_size? It is an argument of {ELSEWHERE['img_size']}."
+    if name in _LOSSES:
+        return (
+            f"a recipe has no setting {name!r}: visus trains with cross-entropy (label_smoothing, class_weights). For a loss of your own, write the loop "
+            "yourself: see the how-to page on an own augmentation or loss."
+        )
     if name in OTHER_NAMES:
         return f"unknown setting {name!r}. Did you mean {OTHER_NAMES[name]!r}?"
     return unknown_name("setting", name, FIELDS)

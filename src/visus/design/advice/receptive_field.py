@@ -62,7 +62,7 @@ def object_size(facts: Facts) -> Iterator[AdviceFound]:
         yield AdviceFound(Advice("object", "", sentence))
         return
     sizes = [field.size for field in row.fields]
-    if min(sizes) >= wanted:
+    if min(sizes) >= wanted or facts.whole_tokens() is not None:
         return
     most = "" if facts.is_exact(facts.places[row.path]) else "at most "
     sentence = (
