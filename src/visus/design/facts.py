@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from visus.design.account import Account, Fields, Row
 from visus.design.account_walk import account_of_nodes
@@ -15,7 +16,6 @@ from visus.design.edits import leaves
 from visus.design.flow import INPUT, Flow
 from visus.design.graph import Impossible, Node, propagate
 from visus.design.plan import Design
-from visus.design.table import PAIRS
 from visus.errors import DesignError
 from visus.geometry import Field
 from visus.units import write_count
@@ -111,7 +111,7 @@ class Facts:
                 len(row.output_shape) == len(self.input_shape)
                 and row.fields
                 and all(field.stride != 0 for field in row.fields)
-                and PAIRS not in row.notes
+                and row.layer not in _OF_ATTENTION
                 and all(map(_lies_along, row.fields, row.output_shape[1:]))
             ):
                 return row
@@ -144,6 +144,10 @@ class Facts:
             return None
         costs = account_of_nodes(nodes, shape, with_memory=with_memory, with_fields=with_fields)
         return Facts(costs, nodes, object_px or self.object_px, self.batch_size)
+
+
+_OF_ATTENTION: Final = ("baddbmm", "bmm", "softmax")
+"""Operations outside of layers whose outputs have axes of heads, queries and keys, and no map."""
 
 
 def _lies_along(field: Field, length: int) -> bool:
