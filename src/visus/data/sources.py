@@ -289,7 +289,7 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
         inner = "*/*" if "/" in sounds[0] else "*"
         raise DataError(
             f"no images found, but sound files such as {sounds[0]}. visus reads signals from one NPZ file, with x (samples, channels, length) and y "
-            "(labels). This Python writes it, with short recordings padded to the longest:\n"
+            "(labels). Python writes it, with short signals padded:\n"
             "  import numpy as np; from pathlib import Path; from scipy.io import wavfile\n"
             f"  files = sorted(Path({str(given)!r}).glob('{inner}.wav')); waves = [wavfile.read(file)[1] for file in files]\n"
             "  x = np.stack([np.pad(wave, (0, max(map(len, waves)) - len(wave))) for wave in waves])[:, None]\n"
