@@ -63,7 +63,7 @@ def test_long_designs_and_accounts_print_in_a_few_lines_without_cut_words() -> N
     assert text.splitlines()[2] == "  next   design.text has all of it"
     account = visus.summary("resnet18", (3, 32, 32), 10)
     assert repr(account).splitlines()[-1] == (
-        "  advice  unproductive (stage3.block2.residual1.conv1); print(*account.advice)"
+        "  advice  unproductive (stage4.block2.residual1.conv1); print(*account.advice)"
     )
     for each in (text, repr(account)):
         assert "..." not in each

@@ -276,7 +276,17 @@ def unknown_layer(name: str, layers: Sequence[str]) -> str:
 
     >>> unknown_layer("conv11", ["conv1", "relu1"])
     "unknown layer 'conv11'. Did you mean 'conv1'? Known: conv1, relu1."
+    >>> print(unknown_layer("block.add", ["block.conv", "block.short", "head"]))
+    'block.add' is an operation, and only layers can be chosen: the last one of block is 'block.short'. To choose the result of an operation, pass it through an nn.Identity() of the module.
     """
+    block, _, last = name.rpartition(".")
+    if last.partition("#")[0] in _OPERATIONS and (
+        inner := [each for each in layers if not block or each.startswith(f"{block}.")]
+    ):
+        return (
+            f"{name!r} is an operation, and only layers can be chosen: the last one of {block or 'the network'} is {inner[-1]!r}. "
+            "To choose the result of an operation, pass it through an nn.Identity() of the module."
+        )
     if len(layers) <= _MAX_LAYERS:
         return unknown_name("layer", name, layers)
     guess = closest_name(name, sorted(layers))
@@ -286,6 +296,10 @@ def unknown_layer(name: str, layers: Sequence[str]) -> str:
     )
 
 
+_OPERATIONS = frozenset(
+    ("add", "sub", "mul", "div", "cat", "stack", "bmm", "mm", "matmul", "addmm", "einsum", "mean", "sum", "amax", "softmax")
+)
+"""The last part of the path of a row of an account that is no layer."""
 _MAX_LAYERS = 12  # more are not listed in a message
 
 

@@ -42,21 +42,35 @@ def write_bytes(num_bytes: float) -> str:
 def write_byte_sum(terms: Mapping[str, int]) -> str:
     """A sum of bytes: the total, then each term with its name, all in one unit and rounded so that they add up.
 
-    >>> write_byte_sum({"weights": 46_830_000, "outputs": 1_540_000_000, "buffers": 500_000})
+    It has one decimal if the total is below 100 units, or if a term would read 0 without it.
+
+    >>> write_byte_sum({"weights": 46_830_000, "outputs": 1_540_000_000, "buffers": 800_000})
     '1,514 MiB = 45 MiB weights + 1,468 MiB outputs + 1 MiB buffers'
+    >>> write_byte_sum({"weights": 400, "outputs": 205_000_000, "buffers": 410_000})
+    '195.9 MiB = less than 0.1 MiB weights + 195.5 MiB outputs + 0.4 MiB buffers'
     """
     total = sum(terms.values())
-    size, unit = next(((size, unit) for size, unit in _BINARY if total >= _MIN_OF_SUM * size), (1, "bytes"))
+    size, unit = next(
+        ((size, unit) for size, unit in _BINARY if total >= _MIN_OF_SUM * size and total >= _MIN_BYTES), (1, "bytes")
+    )
+    is_coarse = total < 100 * size or any(0 < term < size / 2 for term in terms.values())
+    decimals = 1 if is_coarse and size > 1 else 0
     before, so_far, texts = 0, 0, []
     for name, term in terms.items():
         so_far += term
-        rounded = round(so_far / size)
-        texts.append(f"{rounded - before:,} {unit} {name}")
+        rounded = round(so_far / size * 10**decimals)
+        text = _scaled(rounded - before, decimals) if rounded > before or not term else f"less than {_scaled(1, decimals)}"
+        texts.append(f"{text} {unit} {name}")
         before = rounded
-    return f"{before:,} {unit} = {' + '.join(texts)}"
+    return f"{_scaled(before, decimals)} {unit} = {' + '.join(texts)}"
 
 
-_MIN_OF_SUM: Final = 100  # of a unit, so that whole numbers of it have three digits
+def _scaled(number: int, decimals: int) -> str:
+    return f"{number / 10**decimals:,.{decimals}f}"
+
+
+_MIN_OF_SUM: Final = 10  # of a unit, so that numbers of it have three digits
+_MIN_BYTES: Final = 100 * 2**10  # fewer are written exactly
 
 
 def write_duration(seconds: float) -> str:

@@ -49,6 +49,12 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
             "train",
         ),
         (["check", "--data=pets"], "No such option: --data. DATA is an argument: visus check pets", "check"),
+        (
+            ["train", "pets", "--loss", "focal"],
+            "No such option: --loss. visus trains with cross-entropy (--label-smoothing, --class-weights). For a loss of your own, write the "
+            "loop yourself: see the how-to page on an own augmentation or loss.",
+            "train",
+        ),
         (["train", "pets", "epochs=3"], "epochs=3: options are written --epochs 3.", "train"),
         (
             ["train", "pets", "batch_size=4", "epochs=3", "lr0=2"],

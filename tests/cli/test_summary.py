@@ -276,7 +276,7 @@ def test_summary_in_python_raises_what_the_design_raises() -> None:
     [
         (
             {"network": 3},
-            "a network is a design, its text, a name such as package.module:callable or a torch.nn.Module, not int.",
+            "a network is a module, a design, its text, or the name of a callable (package.module:callable), and not an int. Give one of these.",
         ),
         (
             {"network": "conv(1)", "detail": "layer"},
@@ -812,3 +812,8 @@ def test_objects_that_fit_are_confirmed_with_the_sizes(visus_command: Call) -> N
     )
     assert "fit:" not in visus_command(*words, "9").out
     assert "fit:" not in visus_command(*words[:-1]).out
+
+
+def test_a_network_whose_first_layer_fails_has_no_table(visus_command: Call) -> None:
+    answer = visus_command("summary", "conv(8, 9), globalpool, linear(classes)", "--input", "1,4,4", "--classes", "3")
+    assert (answer.code != 0, answer.out) == (True, "")

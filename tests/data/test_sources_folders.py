@@ -6,13 +6,16 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.io import wavfile
 
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.data.source_folders import LAYOUTS
 from visus.data.sources import read_source
 from visus.errors import DataError
+from visus.workbench.opening import open_data
 
 LEFT_OUT = "left out: hidden or not an image"
 
@@ -434,3 +437,24 @@ def test_sorted_copies_below_a_folder_are_warned_of(tmp_path: Path) -> None:
         "the class 'sorted' has subfolders with the names of other classes (cup). If they hold sorted copies, move the folder 'sorted' out "
         "of the data.",
     )
+
+
+def test_a_folder_of_sound_files_is_answered_with_the_code_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, label in enumerate(["no", "yes"] * 10):
+        (tmp_path / "words" / label).mkdir(parents=True, exist_ok=True)
+        wave = np.arange(50 + number, dtype=np.int16) * (number + 1)
+        wavfile.write(tmp_path / "words" / label / f"{number}.wav", 8000, wave)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data(Path("words"))
+    code = str(caught.value).splitlines()[1:]
+    assert " ".join(str(caught.value).split()).startswith(
+        "words: no images found, but sound files such as no/0.wav. visus reads signals from one NPZ file, with x (samples, channels, length) "
+        "and y (labels). Python writes it, with short signals padded: import numpy as np; from pathlib import Path; from scipy.io import wavfile "
+        "files = sorted(Path('words').glob('*/*.wav')); waves = "
+    )
+    exec("\n".join(line.strip() for line in code), {})
+    data = open_data(tmp_path / "signals.npz")
+    assert (data.classes, data.input_shape) == (("no", "yes"), (1, 69))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from visus.errors import UsageError
 from visus.networks.failures import remedy_for
 from visus.networks.trace import TraceError, trace
+from visus.networks.trace.module_advice import module_advice
 from visus.workbench.module_checks import check_module
 
 IMAGE = (3, 32, 32)
@@ -107,3 +108,101 @@ def test_a_remedy_follows_from_the_error_of_torch(layer: nn.Module, shape: tuple
     with pytest.raises(Exception) as caught:
         layer(torch.zeros(2, *shape))
     assert remedy_for(caught.value, layer, shape, num_samples=2) == remedy
+
+
+def refusal(module: nn.Module, shape: tuple[int, ...] = IMAGE) -> str:
+    with pytest.raises(UsageError) as caught:
+        check_module(module, shape, 2, "mine", 0)
+    return str(caught.value)
+
+
+class Flattened(nn.Module):
+    """Flattens the batch axis away."""
+
+    def __init__(self, num_features: int = 8 * 32 * 32) -> None:
+        super().__init__()
+        self.conv, self.head = nn.Conv2d(3, 8, 3, padding=1), nn.Linear(num_features, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.conv(x).flatten())
+
+
+def test_a_batch_that_is_flattened_away_is_named(capfd: pytest.CaptureFixture[str]) -> None:
+    remedy = "Use x.flatten(1), which keeps the samples apart"
+    assert refusal(Flattened()).endswith(
+        f" The batch axis was flattened away: the 16,384 values of 2 samples come in as one row. {remedy}."
+    )
+    assert refusal(Flattened(99)).endswith(f" {remedy}, and nn.Linear(8192, 2) after it.")
+    costs = trace(Flattened(), IMAGE)
+    (advice,) = module_advice(Flattened(), costs)
+    assert (advice.kind, advice.text) == (
+        "batch",
+        "head: one sample passes, but a batch of 2 fails in this layer. The batch axis was flattened away: the 16,384 values of 2 samples "
+        f"come in as one row. {remedy}.",
+    )
+    with pytest.raises(
+        UsageError, match=r"is not known, for a batch of 4 fails: .* the 32,768 values of 4 samples come in as one row"
+    ):
+        costs.bytes_training(4)
+    assert capfd.readouterr() == ("", "")  # no log of torch
+
+
+class Doubled(nn.Module):
+    """Changes a tensor in place that the backward pass needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x).sigmoid()
+        z = y * y
+        y *= 2
+        return (y + z).mean((2, 3))
+
+
+def test_the_memory_of_a_module_whose_backward_pass_fails_is_unknown_with_the_reason() -> None:
+    with pytest.raises(UsageError) as caught:
+        trace(Doubled(), IMAGE).bytes_training(2)
+    text = str(caught.value)
+    assert text.startswith(
+        "the memory of this module is not known, for its backward pass fails: one of the variables needed "
+    )
+    assert text.endswith(". Change no tensor in place that a layer before used: y = y * 2 instead of y *= 2.")
+    assert "Hint" not in text
+
+
+class Asking(nn.Module):
+    """Has a second input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3)
+
+    def forward(self, x: Tensor, meta: Tensor) -> Tensor:
+        return self.conv(x).mean((2, 3)) + meta
+
+
+class Placed(nn.Module):
+    """Has learned positions for one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places = nn.Parameter(torch.zeros(64, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x[:, :2] + self.places).mean((2, 3))
+
+
+def test_other_dtypes_inputs_and_sizes_have_their_own_remedy() -> None:
+    conv = nn.Sequential(nn.Conv2d(3, 2, 32), nn.Flatten())
+    assert refusal(conv.half()).endswith(
+        " Its weights are float16: call .float() on the module; visus chooses the precision of a training itself (--precision)."
+    )
+    assert " Its weights are float64: call .float() on the module; " in refusal(conv.double())
+    assert refusal(Asking()).endswith(
+        " visus trains modules with one input: wrap the module in one that makes meta itself, or give meta a default."
+    )
+    assert refusal(Placed()).endswith(
+        " If the module is made for one image size, as with learned positions, give that size: --img-size PX."
+    )

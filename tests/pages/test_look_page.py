@@ -177,6 +177,13 @@ def test_a_layer_that_reads_everything_says_so(facts: LookFacts) -> None:
     assert field_words(facts.layers[0]) == "3 x 3 px"
 
 
+def test_the_largest_field_is_named_where_the_last_layer_is_a_shortcut(facts: LookFacts) -> None:
+    deeper = dataclasses.replace(facts, layers=(*facts.layers[:3], facts.layers[3], facts.layers[0]))
+    text = plain(look_page(deeper))
+    assert "and the receptive field from 3 x 3 px to 8 x 8 px in conv2." in text
+    assert "The receptive field grows with depth: 3 px in conv1, 8 px in conv2." in text
+
+
 def test_a_curve_holds_every_value_at_its_height() -> None:
     drawn = curve("told", [("val", [0.0, 1.0, 0.5])], size=(30, 24))
     points = re.search(r'points="([^"]+)"', drawn)

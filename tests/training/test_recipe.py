@@ -142,6 +142,20 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file. Give the path of a text file."
 
 
+def test_the_size_of_images_and_a_loss_are_no_settings_and_it_is_said_where_they_belong() -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(image_size=64)  # type: ignore[call-arg]
+    assert (
+        str(caught.value)
+        == "a recipe has no setting 'image_size'. Did you mean img_size? It is an argument of visus.open_data."
+    )
+    with pytest.raises(
+        RecipeError,
+        match=r"no setting 'loss': visus trains with cross-entropy .* how-to page on an own augmentation or loss",
+    ):
+        Recipe(loss="focal")  # type: ignore[call-arg]
+
+
 def test_the_words_of_other_libraries_name_settings() -> None:
     assert set(OTHER_NAMES.values()) <= set(FIELDS)
     assert not set(OTHER_NAMES) & set(FIELDS)

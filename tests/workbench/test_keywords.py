@@ -192,6 +192,11 @@ def test_the_words_of_other_libraries_name_arguments() -> None:
     assert {word for words in _OTHER_NAMES.values() for word in words} <= known
 
 
+def test_the_size_of_objects_is_object_px_in_python() -> None:
+    with pytest.raises(UsageError, match=r"^summary has no argument 'object_size'. Did you mean 'object_px'\?$"):
+        visus.summary("lenet5", (1, 28, 28), object_size=4)  # type: ignore[call-arg]
+
+
 def test_a_missing_path_names_the_closest(tmp_path: Path) -> None:
     (tmp_path / "hands").mkdir()
     with pytest.raises(DataError) as caught:

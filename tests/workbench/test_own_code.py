@@ -39,6 +39,7 @@ class Own(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.head, self.aux = nn.Conv2d(1, 4, 3), nn.Linear(4, 3), nn.Linear(4, 3)
+        self.aux.requires_grad_(False)  # its answers are never trained
 
     def features(self, x: Tensor) -> Tensor:
         """N C H W -> N 4."""
@@ -279,6 +280,52 @@ def test_a_buffer_that_training_makes_is_refused(gray: visus.Data, tmp_path: Pat
         "Mine: count is made by the first forward pass of a training, where no optimizer and no file of weights knows of it. "
         "Make all parameters and buffers in __init__."
     )
+
+
+def making(again: bool) -> nn.Module:
+    """A module that makes a layer in each forward pass, or in the first one only."""
+
+    def forward(self: Any, x: Tensor) -> Any:
+        if again or not hasattr(self, "late"):
+            self.late = nn.Linear(4, 3)
+        return self.late(self.features(x))
+
+    return own(forward)
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_layer_made_in_forward_is_refused_and_advised_against(gray: visus.Data, tmp_path: Path, again: bool) -> None:
+    advice = visus.summary(making(again), (1, 8, 8), 3, progress=False).advice
+    assert [each.text for each in advice if each.kind == "unregistered"] == [
+        "late: forward makes late.weight, late.bias (15 values): no optimizer updates a parameter that a forward pass makes, and no weights "
+        "file fits the module before it ran. Make the layer in __init__, and only call it in forward; nn.LazyLinear finds the size of its input itself."
+    ]
+    assert refused(gray, making(again), tmp_path / "runs") == (
+        "Mine: forward makes late.weight, late.bias: no optimizer updates a parameter that a forward pass makes, and each load of the run "
+        "would draw other values. Make the layer in __init__, and only call it in forward (nn.LazyLinear finds the size of its input itself)."
+    )
+
+
+def test_a_layer_that_training_makes_again_is_refused(gray: visus.Data, tmp_path: Path) -> None:
+    def forward(self: Any, x: Tensor) -> Any:
+        if self.training:
+            self.head = nn.Linear(4, 3)
+        return self.head(self.features(x))
+
+    assert refused(gray, own(forward), tmp_path / "runs").startswith("Mine: forward makes head.weight, head.bias: ")
+
+
+def test_parameters_without_a_gradient_are_named_before_training(gray: visus.Data, tmp_path: Path, quickly: None) -> None:
+    def forward(self: Any, x: Tensor) -> Any:
+        return self.head(self.features(x).detach())
+
+    module = own(forward)
+    module.scale = nn.Parameter(torch.ones(2))
+    _, warnings = trained(gray, module, tmp_path)
+    assert warnings == [
+        "no gradient reaches 3 parameter tensors of 5 (scale, conv.weight, conv.bias): training leaves them at their initial values. "
+        "Look for detach, .data or torch.no_grad after them in forward, or use them there; if this is meant, set requires_grad = False."
+    ]
 
 
 # ---- what it keeps ----

@@ -76,6 +76,10 @@ def silent(num_classes):
 
 def greedy(num_classes, depth):
     return nn.Linear(num_classes, depth)
+
+
+def differing(n_classes):
+    return nn.Linear(4, n_classes)
 """
 
 
@@ -162,7 +166,50 @@ def test_a_callable_that_needs_more_is_refused_before_it_is_called() -> None:
         visus.summary("own_nets:greedy", (3, 4, 4), 5)
     assert str(caught.value) == (
         "own_nets:greedy: greedy cannot be called with num_classes, input_shape or in_channels alone: "
-        "missing a required argument: 'depth'."
+        "missing a required argument: 'depth'. Write a function in own_nets that makes the network, and name it instead (own_nets:make): "
+        "def make(num_classes): return greedy(num_classes=num_classes, depth=...)."
+    )
+
+
+@pytest.mark.usefixtures("own")
+def test_an_argument_with_another_usual_name_is_to_be_renamed() -> None:
+    with pytest.raises(UsageError, match=r"missing a required argument: 'n_classes'\. Rename n_classes to num_classes\.$"):
+        visus.summary("own_nets:differing", (3, 4, 4), 5)
+
+
+@pytest.mark.usefixtures("own")
+@pytest.mark.parametrize(
+    "ask", [lambda text: visus.summary(text, (3, 4, 4), 5), lambda text: visus.network(text, (3, 4, 4), 5)]
+)
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "own_nets:greedy(depth=2)",
+            "a callable is named without arguments: own_nets:greedy. For other arguments, write a function in own_nets that makes the network, "
+            "and name it instead (own_nets:make): def make(num_classes): return greedy(num_classes, depth=2).",
+        ),
+        ("own_nets", "a Python file (own_nets.py): write own_nets:CLASS (its classes: Chatty, Bare)."),
+    ],
+)
+def test_the_name_of_a_file_or_a_call_is_answered_with_the_right_form(text: str, said: str, ask: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        ask(text)
+    assert str(caught.value) == f"{text}: {said}"
+
+
+def test_a_class_in_place_of_an_instance_and_a_tensor_in_place_of_a_shape_are_named() -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.summary(nn.ReLU, (3, 4, 4))  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "a network is a module, a design, its text, or the name of a callable (package.module:callable), and not the class ReLU. "
+        "Give an instance: call it."
+    )
+    with pytest.raises(UsageError) as caught:
+        visus.summary(nn.ReLU(), torch.zeros(2, 3, 4, 4))  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "the input shape is (channels, *lengths), such as (3, 224, 224), and not a Tensor of shape (2, 3, 4, 4); "
+        "the shape of one of its samples is (3, 4, 4)."
     )
 
 
@@ -219,7 +266,7 @@ def test_a_module_without_numbers_is_not_looked_into() -> None:
         ),
         (
             {"network": 3},
-            "a network is a module, a design, its text, or the name of a callable (package.module:callable), and not a int. Give one of these.",
+            "a network is a module, a design, its text, or the name of a callable (package.module:callable), and not an int. Give one of these.",
         ),
         ({"recipe": {"epochs": 1}}, "the recipe must be a visus.Recipe, and not a dict. Write visus.Recipe(epochs=3)."),
         (

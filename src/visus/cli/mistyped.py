@@ -20,6 +20,11 @@ _NO_EXPORT: Final = (
     "there is no export yet. The weights of a run are in RUN/weights/best.safetensors, its network is in RUN/design.txt, "
     "and visus.load(RUN).module is the trained torch.nn.Module."
 )
+_LOSSES: Final = ("loss", "criterion", "loss-fn")
+_OWN_LOSS: Final = (
+    "No such option: --{}. visus trains with cross-entropy (--label-smoothing, --class-weights). For a loss of your own, write the loop yourself: "
+    "see the how-to page on an own augmentation or loss."
+)
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z][\w-]*)=(\S.*)")
 
 
@@ -34,6 +39,8 @@ def refused(message: str, typed: Sequence[str], command: Any) -> str | None:
     if match := re.match(r"No such command '(.*?)'", message):
         return _unknown_command(match[1])
     if match := re.match(r"No such option: --?([\w-]+)", message):
+        if match[1] in _LOSSES:
+            return _OWN_LOSS.format(match[1])
         return _output_of_predictions(match[1], typed, command) or _option_for_argument(match[1], typed, command)
     if match := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return _extra_words(match[1].split(" "), typed, command)

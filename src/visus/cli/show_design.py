@@ -34,6 +34,8 @@ def show_summary(found: Summary, training: StepMemory | None) -> None:
     table = table_of(*_COLUMNS, right=(3, 4))
     for row in found.account.rows:
         table.add_row(*_cells(row), style=styles.get(row.path, ""))
+    if found.error is not None and not found.account.rows:
+        return  # the first layer fails: there is nothing to count
     _print_rows(out, table, [Line(row, style=styles.get(row.path, "")) for row in found.account.rows])
     for mark in marks_in(found.account.rows):
         show_sentence(out, mark)

@@ -49,6 +49,7 @@ from visus.units import write_number_of
 SAMPLE_NAME = "Fashion-MNIST sample"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
 _SAMPLE_SEED = 0
+_SOUNDS = (".wav",)
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -286,6 +287,18 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
             f"Unpack {'it' if len(archives) == 1 else 'them'}, and give the path of the folder.",
             where=str(given),
         ) from error
+    sounds = [] if samples else _sounds_below(folder)
+    if sounds:
+        inner = "*/*" if "/" in sounds[0] else "*"
+        raise DataError(
+            f"no images found, but sound files such as {sounds[0]}. visus reads signals from one NPZ file, with x (samples, channels, length) and y "
+            "(labels). Python writes it, with short signals padded:\n"
+            "  import numpy as np; from pathlib import Path; from scipy.io import wavfile\n"
+            f"  files = sorted(Path({str(given)!r}).glob('{inner}.wav')); waves = [wavfile.read(file)[1] for file in files]\n"
+            "  x = np.stack([np.pad(wave, (0, max(map(len, waves)) - len(wave))) for wave in waves])[:, None]\n"
+            "  np.savez('signals.npz', x=x, y=[file.parent.name for file in files])",
+            where=str(given),
+        ) from error
     if boxes := find_annotation_file(given, samples):
         raise _detection_error(error, f"The images have annotation files with their own names, such as {boxes}")
     siblings = class_folders(place.parent) if samples and not any("/" in sample for sample in samples) else []
@@ -294,6 +307,17 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
             f"{error.message}\n  - if this folder and its siblings ({write_names(siblings)}) are the classes: {check_command(given.parent if given.name else place.parent)}",
             where=error.where,
         ) from error
+
+
+def _sounds_below(folder: Path) -> list[str]:
+    """The sound files in a folder or, if it has none, in the first of its folders that has some."""
+    folders, names = list_folder(folder)
+    found = [name for name in names if Path(name).suffix.lower() in _SOUNDS]
+    for inner in folders if not found else ():
+        found = [f"{inner}/{name}" for name in list_folder(folder / inner)[1] if Path(name).suffix.lower() in _SOUNDS]
+        if found:
+            break
+    return found
 
 
 def _detection_error(error: DataError, found: str) -> DataError:

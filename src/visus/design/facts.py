@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from visus.design.account import Account, Fields, Row
 from visus.design.account_walk import account_of_nodes
@@ -110,7 +111,17 @@ class Facts:
                 len(row.output_shape) == len(self.input_shape)
                 and row.fields
                 and all(field.stride != 0 for field in row.fields)
+                and row.layer not in _OF_ATTENTION
+                and all(map(_lies_along, row.fields, row.output_shape[1:]))
             ):
+                return row
+        return None
+
+    def whole_tokens(self) -> Row | None:
+        """The last row of tokens (tokens, features) that each see the whole image, as after attention; None if there is none."""
+        for row in reversed(self.rows):
+            is_tokens = len(row.output_shape) == 2 < len(self.input_shape) and row.output_shape[0] > 1
+            if is_tokens and row.fields and all(field.is_whole for field in row.fields):
                 return row
         return None
 
@@ -133,6 +144,15 @@ class Facts:
             return None
         costs = account_of_nodes(nodes, shape, with_memory=with_memory, with_fields=with_fields)
         return Facts(costs, nodes, object_px or self.object_px, self.batch_size)
+
+
+_OF_ATTENTION: Final = ("baddbmm", "bmm", "softmax")
+"""Operations outside of layers whose outputs have axes of heads, queries and keys, and no map."""
+
+
+def _lies_along(field: Field, length: int) -> bool:
+    """Whether an axis of a map has a position of the field for each place; heads and tokens of attention have not."""
+    return field.intervals is None or len(field.intervals) == length
 
 
 @dataclass(frozen=True)

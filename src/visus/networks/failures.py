@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from typing import Final
@@ -53,6 +54,28 @@ def remedy_for(error: BaseException, layer: nn.Module | None, shape: Sequence[in
     if isinstance(layer, nn.modules.batchnorm._BatchNorm) and shape and shape[0] != layer.num_features:
         return f"The layer takes {write_number_of(layer.num_features, 'channel')}, and {shape[0]:,} come in: set its num_features to {shape[0]}."
     return None
+
+
+def flattened_batch(layer: nn.Module | None, shape: Sequence[int], num_samples: int) -> str | None:
+    """What to do if all samples of a batch enter a linear layer as one row, as after ``x.flatten()``; None if they do not.
+
+    Args:
+        layer: the layer that failed.
+        shape: shape of its input, with the batch axis where there is one.
+        num_samples: samples of the batch, at least 2.
+
+    >>> flattened_batch(nn.Linear(8, 2), (16,), 2)
+    'The batch axis was flattened away: the 16 values of 2 samples come in as one row. Use x.flatten(1), which keeps the samples apart.'
+    """
+    num_values = math.prod(shape)
+    if not isinstance(layer, nn.Linear) or tuple(shape) not in ((num_values,), (1, num_values)) or num_values % num_samples:
+        return None
+    each = num_values // num_samples
+    sized = "" if each == layer.in_features else f", and nn.Linear({each}, {layer.out_features}) after it"
+    return (
+        f"The batch axis was flattened away: the {num_values:,} values of {num_samples} samples come in as one row. "
+        f"Use x.flatten(1), which keeps the samples apart{sized}."
+    )
 
 
 def _apart(reshape: re.Match[str], num_samples: int) -> str:

@@ -453,6 +453,7 @@ OTHER_WAYS = {
     "dropout": "dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'.",
 }
 """What is no setting, and the way to it."""
+_IMAGE_SIZES = ("image_size", "imgsz", "input_size", "target_size", "size")
 
 
 def _refuse_unknown(settings: dict[str, Any]) -> None:
@@ -472,6 +473,8 @@ def _answer(name: str) -> str:
         return f"a recipe has no setting {name!r}: {name} is an argument of {ELSEWHERE[name]}."
     if name in OTHER_WAYS:
         return f"a recipe has no setting {name!r}: {OTHER_WAYS[name]}"
+    if name in _IMAGE_SIZES:
+        return f"a recipe has no setting {name!r}. Did you mean img_size? It is an argument of {ELSEWHERE['img_size']}."
     if name in OTHER_NAMES:
         return f"unknown setting {name!r}. Did you mean {OTHER_NAMES[name]!r}?"
     return ""

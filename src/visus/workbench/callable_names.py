@@ -5,10 +5,14 @@ from __future__ import annotations
 import ast
 import re
 from pathlib import Path
+from typing import NoReturn
 
+from visus.design.families.registry import FAMILIES
+from visus.design.layers.registry import LAYERS
 from visus.errors import UsageError
 
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _MAX_NAME = 255  # of a file, in characters, on most systems
 
 
@@ -35,6 +39,18 @@ def refuse_nearly_callable(words: str) -> None:
     if re.fullmatch(r"[^(,\n\[]*\.py", words):
         module = Path(words).with_suffix("").as_posix().replace("/", ".").lstrip(".")
         raise UsageError(f"a Python file: write {module}:CLASS{_classes(Path(words))}.", where=words)
+    called = re.fullmatch(r"([A-Za-z_][\w.]*):([A-Za-z_][\w.]*)\((.*)\)", words, re.DOTALL)
+    if called:
+        own = called[3].strip()
+        arguments = own if "num_classes" in own else ", ".join(filter(None, ["num_classes", own]))
+        raise UsageError(
+            f"a callable is named without arguments: {called[1]}:{called[2]}. For other arguments, write a function in {called[1]} that makes the "
+            f"network, and name it instead ({called[1]}:make): def make(num_classes): return {called[2]}({arguments}).",
+            where=words,
+        )
+    file = Path(f"{words.replace('.', '/')}.py") if _MODULE.fullmatch(words) and len(words) < _MAX_NAME else None
+    if file is not None and words not in FAMILIES and words not in LAYERS and file.is_file():
+        raise UsageError(f"a Python file ({file}): write {words}:CLASS{_classes(file)}.", where=words)
     by_file = re.fullmatch(r"(?:\./)?((?:[A-Za-z_]\w*/)*[A-Za-z_]\w*)\.py:([A-Za-z_]\w*)", words)
     by_point = re.fullmatch(r"([A-Za-z_][\w.]*)\.([A-Z]\w*)", words)
     found = by_file or by_point
@@ -43,6 +59,20 @@ def refuse_nearly_callable(words: str) -> None:
             f"a class or function of a Python module is written with a colon: {found[1].replace('/', '.')}:{found[2]}.",
             where=words,
         )
+
+
+def refuse_other_kind(network: object) -> NoReturn:
+    """Raise an error for what is no network, such as a class in place of its instance.
+
+    Raises:
+        UsageError: always.
+    """
+    article = "an" if type(network).__name__[0] in "aeiouAEIOU" else "a"
+    kind = f"the class {network.__name__}" if isinstance(network, type) else f"{article} {type(network).__name__}"
+    raise UsageError(
+        f"a network is a module, a design, its text, or the name of a callable (package.module:callable), and not {kind}. "
+        f"{'Give an instance: call it.' if callable(network) else 'Give one of these.'}"
+    )
 
 
 def _classes(file: Path) -> str:

@@ -144,6 +144,7 @@ _OTHER_NAMES = {
     **dict.fromkeys(("workers", "n_workers"), ("num_workers",)),
     **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data", "files")),
     **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
+    **dict.fromkeys(("object_size", "object_size_px"), ("object_px",)),
     "callbacks": ("on_event",),
     "verbose": ("progress",),
 }

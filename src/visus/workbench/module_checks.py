@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +12,7 @@ from torch import Tensor, nn
 from visus.data.batches import Batch
 from visus.errors import UsageError
 from visus.evaluation.predictions import evaluation_mode
-from visus.networks.failures import remedy_for
+from visus.networks.failures import flattened_batch, remedy_for
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
 from visus.networks.own_code import (
@@ -22,7 +25,8 @@ from visus.networks.own_code import (
     read_answers,
 )
 from visus.networks.states import state_of
-from visus.units import write_shape
+from visus.tables import listed
+from visus.units import write_number_of, write_shape
 
 SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway."
 
@@ -42,6 +46,7 @@ def check_module(
         UsageError: the module is unsuitable; the message says what is needed.
     """
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    known = _parameters_of(module)
     if device.type == "meta":
         raise UsageError(
             "this module is on the device meta, which has no values. Create it outside of torch.device('meta'), "
@@ -55,11 +60,18 @@ def check_module(
     except Exception as error:  # whatever a person's own code raises
         layer, reached = layer_and_input(error, module)
         received = f". Its input is {write_shape(reached)}" if reached and layer is not module else ""
-        remedy = remedy_for(error, layer, reached[1:], num_samples=2) or "Mend it there, or give another input shape."
+        remedy = (
+            _other_dtype(module)
+            or _other_inputs(error, module)
+            or flattened_batch(layer, reached, 2)
+            or remedy_for(error, layer, reached[1:], num_samples=2)
+            or _other_size(error, input_shape)
+        )
         raise UsageError(
             f"this module cannot take an input of 2 x {write_shape(input_shape)}: {describe_failure(error, module)}{received}. {remedy}",
             where=name,
         ) from error
+    _refuse_made_in_forward(module, known, name)
     found = find_answers(output, 2, num_classes)
     if found is None:
         raise UsageError(
@@ -112,10 +124,11 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
             "Keep files, locks and generators outside of it, or give it a __deepcopy__.",
             where=name,
         ) from error
-    before = set(twin.state_dict())
+    before, known = set(twin.state_dict()), _parameters_of(twin)
     with torch.random.fork_rng(devices=[]), float32_where_needed(twin, machine.precision):
         torch.manual_seed(0)
-        warnings = _try_passes(twin, batch, num_classes, machine, name)
+        has_other_outputs, warnings = _try_passes(twin, batch, num_classes, machine, name)
+    _refuse_made_in_forward(twin, known, name)
     if appeared := sorted(set(twin.state_dict()) - before):
         more = ", ..." if len(appeared) > 3 else ""
         raise UsageError(
@@ -123,19 +136,78 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
             "and no file of weights knows of it. Make all parameters and buffers in __init__.",
             where=name,
         )
-    if warnings:
+    if has_other_outputs:
         read_answers(module, num_classes)
     return warnings
 
 
-def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
+def _other_dtype(module: nn.Module) -> str:
+    """What to do about weights that are not float32; empty if all are."""
+    found = {value.dtype for value in module.parameters() if value.is_floating_point()} - {torch.float32}
+    if not found:
+        return ""
+    names = " and ".join(sorted(str(each).removeprefix("torch.") for each in found))
+    return f"Its weights are {names}: call .float() on the module; visus chooses the precision of a training itself (--precision)."
+
+
+def _other_inputs(error: Exception, module: nn.Module) -> str:
+    """What to do about a forward that needs more than one input; empty if it does not."""
+    if not isinstance(error, TypeError):
+        return ""
+    try:
+        wanted = list(inspect.signature(module.forward).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return ""
+    positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY
+    more = [each.name for each in wanted if each.kind in positional and each.default is inspect.Parameter.empty]
+    if not more:
+        return ""
+    return (
+        f"visus trains modules with one input: wrap the module in one that makes {' and '.join(more)} itself, "
+        f"or give {' and '.join(more)} a default."
+    )
+
+
+def _other_size(error: Exception, input_shape: tuple[int, ...]) -> str:
+    """What to do about an error of unknown cause, which may come from the size of the samples."""
+    if len(input_shape) != 3:
+        return "Mend it there, or give another input shape."
+    if "must match the size of tensor" in str(error):
+        return "If the module is made for one image size, as with learned positions, give that size: --img-size PX."
+    return "Mend it there, or give images of another size: --img-size PX."
+
+
+def _parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters by path; one under two paths is there twice."""
+    return dict(module.named_parameters(remove_duplicate=False))
+
+
+def _refuse_made_in_forward(module: nn.Module, known: Mapping[str, nn.Parameter], name: str) -> None:
+    """Raise an error for parameters that a forward pass made: they are not the same objects as those before it.
+
+    Raises:
+        UsageError: there are some; the message names them.
+    """
+    made = [path for path, value in _parameters_of(module).items() if known.get(path) is not value]
+    if made:
+        raise UsageError(
+            f"forward makes {listed(made)}: no optimizer updates a parameter that a forward pass makes, and each load of the run would draw other "
+            "values. Make the layer in __init__, and only call it in forward (nn.LazyLinear finds the size of its input itself).",
+            where=name,
+        )
+
+
+def _try_passes(
+    twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str
+) -> tuple[bool, tuple[str, ...]]:
+    """Run one step; whether the module returns more than its logits, and the warnings."""
     num_samples = len(batch.labels)
     try:
         with machine.autocast():
             output = twin(batch.inputs)
     except Exception as error:  # whatever a person's own code raises
         if _is_about_memory_or_batch(error):
-            return ()  # the first step says it, with what to do
+            return False, ()  # the first step says it, with what to do
         raise UsageError(f"this module fails in training: {describe_failure(error, twin)}.", where=name) from error
     found = find_answers(output, num_samples, num_classes)
     if found is None:
@@ -156,14 +228,29 @@ def _try_passes(twin: nn.Module, batch: Batch, num_classes: int, machine: Machin
         F.cross_entropy(answers.float(), batch.labels).backward()  # type: ignore[no-untyped-call]
     except Exception as error:  # whatever a person's own code raises
         if _is_about_memory_or_batch(error):
-            return ()
+            return False, ()
         raise UsageError(
             f"this module fails in the backward pass of a training: {describe_failure(error, twin)}.", where=name
         ) from error
-    if not place:
+    warnings = []
+    if place:
+        warnings.append(
+            f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored."
+        )
+    return bool(place), (*warnings, *_without_gradient(twin))
+
+
+def _without_gradient(module: nn.Module) -> tuple[str, ...]:
+    """A warning about trainable parameters that the backward pass gave no gradient; none if there are no such parameters."""
+    trained = [(path, value) for path, value in module.named_parameters() if value.requires_grad]
+    missed = [path for path, value in trained if value.grad is None]
+    if not missed:
         return ()
+    one = len(missed) == 1
     return (
-        f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored.",
+        f"no gradient reaches {write_number_of(len(missed), 'parameter tensor')} of {len(trained)} ({listed(missed)}): training leaves "
+        f"{'it' if one else 'them'} at {'its' if one else 'their'} initial values. Look for detach, .data or torch.no_grad after "
+        f"{'it' if one else 'them'} in forward, or use {'it' if one else 'them'} there; if this is meant, set requires_grad = False.",
     )
 
 

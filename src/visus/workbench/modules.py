@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from visus.files import text_or_file
 from visus.networks.build import build
 from visus.networks.own_code import place_in_code
 from visus.units import write_shape
-from visus.workbench.callable_names import is_callable_name, refuse_nearly_callable
+from visus.workbench.callable_names import is_callable_name, refuse_nearly_callable, refuse_other_kind
 from visus.workbench.module_checks import SOFTMAX, check_module
 
 Network = str | Design | nn.Module
@@ -76,11 +76,7 @@ def make_network(
         UsageError: the callable cannot be found or called, or its module does not return one logit per class.
     """
     if network is not None and not isinstance(network, (str, Design, nn.Module)):
-        kind = f"the class {network.__name__}" if isinstance(network, type) else f"a {type(network).__name__}"
-        raise UsageError(
-            f"a network is a module, a design, its text, or the name of a callable (package.module:callable), and not {kind}. "
-            f"{'Give an instance: call it.' if callable(network) else 'Give one of these.'}"
-        )
+        refuse_other_kind(network)
     if isinstance(network, nn.Module):
         name = type(network).__qualname__
         warnings = check_module(network, input_shape, num_classes, name, seed)
@@ -209,7 +205,53 @@ def _arguments(
         given = {name: value for name, value in known.items() if name in wanted or (takes_all and name == "num_classes")}
         signature.bind(**given)
     except (TypeError, ValueError) as error:
+        remedy = _remedy_for_arguments(found, attribute, reference, known)
         raise UsageError(
-            f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.", where=reference
+            f"{attribute} cannot be called with num_classes, input_shape or in_channels alone: {error}.{remedy}",
+            where=reference,
         ) from error
     return given
+
+
+_OTHER_ARGUMENTS = {
+    **dict.fromkeys(
+        (
+            "n_classes",
+            "nclasses",
+            "classes",
+            "num_class",
+            "n_class",
+            "nb_classes",
+            "num_labels",
+            "n_labels",
+            "num_outputs",
+            "out_features",
+        ),
+        "num_classes",
+    ),
+    **dict.fromkeys(("in_chans", "in_ch", "in_channel", "channels", "n_channels", "num_channels", "n_in"), "in_channels"),
+}
+"""Usual names of arguments that visus calls otherwise."""
+
+
+def _remedy_for_arguments(found: Callable[..., Any], attribute: str, reference: str, known: Mapping[str, Any]) -> str:
+    """What to do about arguments that visus does not know, as a sentence with a space before it; empty if they are unknown."""
+    try:
+        parameters = inspect.signature(found).parameters.values()
+    except (TypeError, ValueError):
+        return ""
+    several = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    missing = [each.name for each in parameters if each.default is inspect.Parameter.empty and each.kind not in several]
+    missing = [name for name in missing if name not in known]
+    if not missing:
+        return ""
+    renamed = {name: _OTHER_ARGUMENTS[name] for name in missing if name in _OTHER_ARGUMENTS}
+    if len(renamed) == len(missing):
+        return " " + "; ".join(f"Rename {name} to {word}" for name, word in renamed.items()) + "."
+    taken = ["num_classes=num_classes"] if "num_classes" in inspect.signature(found).parameters else []
+    values = ", ".join([*taken, *(f"{name}=..." for name in missing)])
+    module_name = reference.partition(":")[0]
+    return (
+        f" Write a function in {module_name} that makes the network, and name it instead ({module_name}:make): "
+        f"def make(num_classes): return {attribute}({values})."
+    )

@@ -24,7 +24,7 @@ from visus.design.plan import check_lengths
 from visus.errors import DesignError, UsageError, VisusError
 from visus.files import text_or_file
 from visus.units import write_byte_sum, write_shape
-from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable
+from visus.workbench.callable_names import is_callable_name, refuse_folder, refuse_nearly_callable, refuse_other_kind
 from visus.workbench.live_line import working
 
 if TYPE_CHECKING:
@@ -99,9 +99,13 @@ class Summary:
     @property
     def fits(self) -> str:
         """A sentence with the sizes if the last map sees whole objects; empty if it does not, or if their size is unknown."""
-        row = Facts(self.account).last_map()
+        facts = Facts(self.account)
+        row, tokens = facts.last_map(), facts.whole_tokens()
         if self.object_px is None or row is None or any(each.kind == "object" for each in self.advice):
             return ""
+        if tokens is not None:
+            size = write_shape(self.account.input_shape[1:])
+            return f"objects of {self.object_px} px fit: every token of {tokens.path} sees the whole image of {size}."
         sizes = [field.size for field in row.fields]
         return (
             f"objects of {self.object_px} px fit: the last map ({row.path}) has a receptive field of {per_axis_text(sizes)} px, "
@@ -235,11 +239,21 @@ def _shapes_of(input_shape: Any) -> tuple[tuple[int, ...], ...]:
         shapes = tuple(tuple(map(operator.index, each)) for each in (given if is_several else (given,)))
     except TypeError as error:
         raise UsageError(
-            f"the input shape is (channels, *lengths), such as (3, 224, 224), and not {input_shape!r}."
+            f"the input shape is (channels, *lengths), such as (3, 224, 224), and not {_described(input_shape)}."
         ) from error
     for shape in shapes:
         check_lengths(shape)
     return shapes
+
+
+def _described(given: Any) -> str:
+    """A wrong input shape in a few words: a tensor or an array is not printed."""
+    shape = getattr(given, "shape", None)
+    if shape is None:
+        return repr(given)
+    own = tuple(shape)
+    hint = f"; the shape of one of its samples is {own[1:]}" if len(own) > 2 else ""
+    return f"a {type(given).__name__} of shape {own}{hint}"
 
 
 def required_design(what: str, network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design:
@@ -314,9 +328,7 @@ def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> 
     if isinstance(network, str):
         return shaped(call_by_name(network.strip(), input_shape, num_classes), input_shape)
     if not isinstance(network, nn.Module):
-        raise UsageError(
-            f"a network is a design, its text, a name such as package.module:callable or a torch.nn.Module, not {type(network).__name__}."
-        )
+        refuse_other_kind(network)
     return shaped(network, input_shape)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from visus.design import convnext, densenet, efficientnet_lite, inception, mobilenet, resnet
@@ -79,7 +79,11 @@ def test_operations_have_a_row_each() -> None:
         (nn.ConvTranspose2d(4, 6, 4, 2, 1, bias=False), "ConvTranspose2d(6, 4, stride=2, padding=1, bias=False)"),
         (nn.Linear(4, 6, bias=False), "Linear(6, bias=False)"),
         (nn.MaxPool2d(2), "MaxPool2d(kernel_size=2, stride=2, padding=0, dilation=1, ceil_mode=False)"),
-        (nn.GELU(), "GELU(approximate='none')"),
+        (nn.GELU(), "GELU"),
+        (nn.GELU("tanh"), "GELU(approximate='tanh')"),
+        (nn.GroupNorm(2, 4), "GroupNorm(2, 4)"),
+        (nn.LayerNorm(9), "LayerNorm(9)"),
+        (nn.LayerNorm((9, 9)), "LayerNorm((9, 9))"),
         (nn.Identity(), "Identity"),
     ],
 )  # fmt: skip
@@ -402,3 +406,49 @@ def test_what_a_forward_keeps_is_forgotten_and_the_module_runs_afterwards() -> N
     assert set(dict(module.named_buffers())) == {"ema"}
     assert torch.equal(module.ema, torch.zeros(4))
     assert module(torch.zeros(2, 3, 8, 8)).shape == (2, 4, 6, 6)
+
+
+class Block(nn.Module):
+    """A residual block with an identity in the shortcut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.short = nn.Conv2d(4, 4, 3, padding=1), nn.Sequential()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x) + self.short(x)
+
+
+def test_an_empty_sequential_has_no_row() -> None:
+    rows = trace(nn.Sequential(Block()), (4, 8, 8)).rows
+    assert [row.path for row in rows] == ["0.conv", "0.add"]
+
+
+class Attending(nn.Module):
+    """Patches, then attention between them in a residual branch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.mix = nn.Conv2d(3, 8, 4, 4), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([torch.zeros_like(x[:, :1]), x], 1)
+        return x + self.mix((x @ x.transpose(1, 2)).softmax(-1) @ x)
+
+
+def test_what_reads_everything_is_aligned_with_every_path() -> None:
+    row = trace(Attending(), (3, 32, 32)).rows[-1]
+    assert (row.path, row.aligned, row.fields[0].is_whole) == ("add", True, True)
+
+
+def test_the_steps_of_a_recurrent_layer_are_no_paths() -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.gru = nn.Conv1d(1, 4, 3, 2), nn.GRU(4, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.gru(self.conv(x).transpose(1, 2))[0]
+
+    assert all(row.aligned for row in trace(Recurrent(), (1, 40)).rows)

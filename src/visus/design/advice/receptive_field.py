@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Many
 from typing import Any, Final
 
-from visus.design.account import Row
+from visus.design.account import Fields, Row
 from visus.design.advice.pieces import Advice, per_axis_text
 from visus.design.advice.unread_pixels import gaps
+from visus.design.arguments import Shape
 from visus.design.edits import appended, trunk, with_layer, without
 from visus.design.facts import AdviceFound, Candidate, Facts, costs
 from visus.design.graph import Node
 from visus.design.items import Residual
 from visus.design.layers.registry import Depthwise, Layer, conv, norm, relu
 from visus.design.rewrite import with_window
+from visus.geometry import Field
 from visus.tables import listed
 from visus.units import write_count, write_number_of, write_shape, write_share
 
@@ -23,10 +25,11 @@ _MAX_LAYERS: Final = 50  # more layers added are no remedy
 
 
 def unproductive(facts: Facts) -> Iterator[AdviceFound]:
-    """Layers that cannot add context: the receptive field of their input already covers the image on every axis.
+    """Layers that cannot add context: every position of their input already sees the whole image.
 
-    The criterion of Richter et al. 2021 (arXiv:2106.12307). Only layers with windows larger than 1 count; other layers never
-    add context.
+    Richter et al. 2021 (arXiv:2106.12307) ask it of the theoretical field alone, which is that of the middle position; the
+    outermost positions, whose fields lie half outside of the image, may then still grow. Only layers with windows larger than 1
+    count; other layers never add context.
     """
     found = _unproductive(facts)
     if not found:
@@ -34,12 +37,13 @@ def unproductive(facts: Facts) -> Iterator[AdviceFound]:
     rows = [row for row in facts.rows if row.path in found]
     parameters, macs = sum(row.num_parameters for row in rows), sum(row.macs for row in rows)
     one = len(rows) == 1
+    sizes = per_axis_text([field.size for field in found[rows[0].path]])
     sentence = (
-        f"the input of this layer already has a receptive field of {per_axis_text(found[rows[0].path])} px, which covers "
-        f"the image of {write_shape(facts.input_size)}: "
-        f"this layer{'' if one else f' and {len(rows) - 1} later'} cannot add context (Richter et al. 2021). "
+        f"every position of the input of this layer already sees the whole image of {write_shape(facts.input_size)} "
+        f"(receptive field {sizes} px): this layer{'' if one else f' and {len(rows) - 1} later'} cannot add context. "
         f"{'It holds' if one else 'They hold'} {write_count(parameters)} parameters "
         f"({write_share(parameters / max(1, facts.account.num_parameters))} of all) and {write_count(macs)} multiply-adds."
+        f"{_grown_before(facts, found)}"
     )
     advice = Advice("unproductive", rows[0].path, sentence, paths=tuple(row.path for row in rows))
     yield AdviceFound(advice, lambda: _more_use(facts, found))
@@ -58,7 +62,7 @@ def object_size(facts: Facts) -> Iterator[AdviceFound]:
         yield AdviceFound(Advice("object", "", sentence))
         return
     sizes = [field.size for field in row.fields]
-    if min(sizes) >= wanted:
+    if min(sizes) >= wanted or facts.whole_tokens() is not None:
         return
     most = "" if facts.is_exact(facts.places[row.path]) else "at most "
     sentence = (
@@ -72,24 +76,72 @@ def object_size(facts: Facts) -> Iterator[AdviceFound]:
 # ---- layers that add nothing ----
 
 
-def _unproductive(facts: Facts) -> dict[str, tuple[int, ...]]:
-    """The field of what enters each layer that can add nothing, by path."""
+def _unproductive(facts: Facts) -> dict[str, Fields]:
+    """The fields of what enters each layer that can add nothing, by path."""
+    return {
+        path: fields
+        for path, (fields, lengths) in _covering(facts).items()
+        if all(map(_see_everything, fields, facts.input_size, lengths))
+    }
+
+
+def _covering(facts: Facts) -> dict[str, tuple[Fields, Shape]]:
+    """The fields of what enters each layer with a window, and the lengths of that map, where the theoretical field covers the image."""
     found = {}
     for place, (row, flow) in enumerate(zip(facts.rows, facts.flows, strict=True)):
         if not row.num_parameters or all(window.span == 1 for window in flow.windows):
             continue
         source = facts.source(place)
-        fields = facts.fields_at(source)
-        if not facts.is_map(facts.shape_at(source)) or not facts.is_exact(source):
+        fields, shape = facts.fields_at(source), facts.shape_at(source)
+        if not facts.is_map(shape) or not facts.is_exact(source):
             continue
         if all(field.stride != 0 and field.size >= length for field, length in zip(fields, facts.input_size, strict=True)):
-            found[row.path] = tuple(field.size for field in fields)
+            found[row.path] = fields, shape[1:]
     return found
 
 
-def _more_use(facts: Facts, found: dict[str, tuple[int, ...]]) -> Iterator[Candidate]:
+def _see_everything(field: Field, image_px: int, num_positions: int) -> bool:
+    """Whether every position on an axis sees the whole image, through windows alone: a gate would show it to all positions."""
+    first, last = field.theoretical(0), field.theoretical(num_positions - 1)
+    if first is None or last is None or first[1] < image_px - 1 or last[0] > 0:
+        return False
+    return field.intervals is None or len(set(field.intervals.pairs())) == 1
+
+
+def _seen_px(field: Field, image_px: int, position: int) -> int:
+    """Pixels of the image in the theoretical field of a position."""
+    first, last = field.theoretical(position) or (0, -1)
+    return min(last, image_px - 1) - max(first, 0) + 1
+
+
+def _middle_sees(field: Field, image_px: int, num_positions: int) -> bool:
+    """Whether a middle position on an axis sees the whole image."""
+    return image_px in (_seen_px(field, image_px, (num_positions - 1) // 2), _seen_px(field, image_px, num_positions // 2))
+
+
+def _grown_before(facts: Facts, found: Mapping[str, Fields]) -> str:
+    """The layers before those found that Richter's criterion counts too, as a sentence with a space before it; empty if there are none."""
+    covering = _covering(facts)
+    others = [
+        path
+        for path, each in covering.items()
+        if path not in found and all(map(_middle_sees, each[0], facts.input_size, each[1]))
+    ]
+    if not others:
+        return ""
+    fields, lengths = covering[others[0]]
+    axis = min(range(len(fields)), key=lambda axis: _seen_px(fields[axis], facts.input_size[axis], 0))
+    length = facts.input_size[axis]
+    smallest = min(_seen_px(fields[axis], length, position) for position in (0, lengths[axis] - 1))
+    return (
+        f" From {others[0]} on, the middle position sees the whole image (Richter et al. 2021 count these layers too), but the fields of the "
+        f"outermost positions still grow from {smallest} to {length} px."
+    )
+
+
+def _more_use(facts: Facts, found: Mapping[str, Fields]) -> Iterator[Candidate]:
     """A larger image, and the design without the blocks that add nothing."""
-    needed = max(max(sizes) for sizes in found.values()) + 1
+    needed = max(math.ceil(field.end) for fields in found.values() for field in fields) + 1
     if not facts.nodes:
         if needed <= 2 * max(facts.input_size):
             yield Candidate(f"use images of {needed} px or more (computed from the receptive fields, not tried)")

@@ -20,6 +20,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.design.memory.moments import checked_batch_size, optimizer_of
 from visus.errors import UsageError
+from visus.networks.failures import flattened_batch
+from visus.networks.own_code import layer_and_input
 from visus.networks.trace.inputs import Inputs
 from visus.networks.trace.operators import operator_of
 from visus.networks.trace.operators.shapes import bytes_of
@@ -92,7 +94,7 @@ class ModuleMemory:
             run = self._run(values, batch_size)
             loss = _loss(run[1])
             if loss is not None:
-                loss.backward()  # type: ignore[no-untyped-call]
+                _backward(loss)
             del loss
             return _Pass(counter.peak, counter.total)
 
@@ -122,10 +124,30 @@ class ModuleMemory:
             return batch, list(_float_tensors(torch.func.functional_call(self.module, values, batch)))
         except Exception as error:
             sentence = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+            remedy = flattened_batch(*layer_and_input(error, self.module), batch_size) if batch_size > 1 else None
+            reason = f"a batch of {batch_size} fails" if remedy else "it fails on tensors without data"
             raise UsageError(
-                f"the memory of this module is not known, for it fails on tensors without data: {sentence}. "
-                "Ask for the other figures only, or measure it with torch.profiler."
+                f"the memory of this module is not known, for {reason}: {sentence}. "
+                f"{remedy or 'Ask for the other figures only, or measure it with torch.profiler.'}"
             ) from error
+
+
+def _backward(loss: Tensor) -> None:
+    """The backward pass.
+
+    Raises:
+        UsageError: it fails, as after a change in place of a tensor that it needs.
+    """
+    try:
+        loss.backward()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        sentence = " ".join(str(error).split(" Hint:")[0].split()).rstrip(".")
+        remedy = " Change no tensor in place that a layer before used: y = y * 2 instead of y *= 2." * (
+            "inplace" in sentence
+        )
+        raise UsageError(
+            f"the memory of this module is not known, for its backward pass fails: {sentence}.{remedy}"
+        ) from error
 
 
 def _float_tensors(output: Any) -> Iterator[Tensor]:

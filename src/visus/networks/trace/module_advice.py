@@ -1,5 +1,5 @@
 """Advice on mistakes in the code of a module, which PyTorch does not report: samples of a batch that are mixed, layers that are not
-registered, and layers that are never called."""
+registered or made in forward, and layers that are never called."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from visus.design.account import Account
 from visus.design.advice.cost import limited_output
 from visus.design.advice.pieces import Advice, Remedy
+from visus.networks.failures import flattened_batch
+from visus.networks.own_code import layer_and_input
 from visus.networks.trace.annotation import ANNOTATION, Annotation, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.coordinates.fields import fields_of
@@ -46,7 +48,13 @@ def module_advice(module: nn.Module, costs: Account) -> tuple[Advice, ...]:
     ['batch']
     """
     run = _Run(module)
-    return (*_mixed_samples(run, costs), *_limited_output(run), *unregistered(module), *_unused(run, costs))
+    return (
+        *_mixed_samples(run, costs),
+        *_limited_output(run),
+        *_made_in_forward(run),
+        *unregistered(module),
+        *_unused(run, costs),
+    )
 
 
 # ---- samples that are mixed ----
@@ -65,6 +73,8 @@ class _Run:
         self.running: list[nn.Module] = []
         self.called: set[nn.Module] = set()
         self.reshaped: tuple[str, tuple[int, ...]] = "", ()  # the layer from which rows are not samples, and its input
+        self.failed: tuple[nn.Module | None, tuple[int, ...]] = None, ()  # the layer at which a batch failed, and its input
+        self.made: dict[str, nn.Parameter] = {}  # the parameters that forward made, by path
         self.mixing = ""  # the first layer with an output that depends on both samples
         self.last = "", ""  # the layer and the name of the last operator
         self.last_output: Tensor | None = None
@@ -72,6 +82,7 @@ class _Run:
 
     def output(self, input_shape: Sequence[int], *, training: bool = False) -> Tensor | None:
         """The first output that depends on the input; None if there is none, or if the module does not run without data."""
+        known = {id(value) for value in self.module.parameters()}
         state = ModuleState(self.module)
         mode = TraceMode(self, state)
         values = next((each for each in self.module.parameters() if each.is_floating_point()), None)
@@ -84,10 +95,12 @@ class _Run:
                 try:
                     with mode:
                         output = self.module(x)
+                    self.made |= {path: each for path, each in self.module.named_parameters() if id(each) not in known}
                 finally:
                     for handle in handles:
                         handle.remove()
-        except Exception:  # the account says what fails; here a module that needs data is not judged
+        except Exception as error:  # the account says what fails; here a module that needs data is not judged
+            self.failed = layer_and_input(error, self.module)
             return None
         finally:
             mode.remove_annotations()
@@ -135,6 +148,7 @@ def _mixed_samples(run: _Run, costs: Account) -> Iterator[Advice]:
     """The outputs are not one for each sample, or depend on other samples."""
     output = run.output(costs.input_shape)
     if output is None:
+        yield from _flattened_batch(run)
         return
     rows = output.shape[0] if output.dim() else 0
     if _is_mixed(output):
@@ -176,6 +190,18 @@ def _kept_apart(call: Call, layer: nn.Module | None) -> Remedy:
     return Remedy("compute over dimensions from 1 on; dim=0 is the batch")
 
 
+def _flattened_batch(run: _Run) -> Iterator[Advice]:
+    """A batch fails although one sample passes: its batch axis was flattened away before a linear layer."""
+    layer, shape = run.failed
+    found = flattened_batch(layer, shape, _NUM_SAMPLES)
+    if layer is None or found is None:
+        return
+    problem, _, remedy = found.partition(" Use ")
+    path = run.paths.get(layer, "")
+    sentence = f"one sample passes, but a batch of {_NUM_SAMPLES} fails in this layer. {problem}"
+    yield Advice("batch", path, sentence, (Remedy(f"use {remedy.rstrip('.')}"),), (path,))
+
+
 def _samples_per_row(output: Tensor) -> Any:
     """Samples per row of an output, such as 1/4; 0 if it is unknown."""
     axes = axes_of(output)
@@ -214,6 +240,22 @@ def unregistered(module: nn.Module) -> Iterator[Advice]:
             )
             place = f"{path}.{name}" if path else name
             yield Advice("unregistered", place, sentence, (Remedy(f"use {better} instead of the {kind}"),), (place,))
+
+
+def _made_in_forward(run: _Run) -> Iterator[Advice]:
+    """Layers and parameters that the forward pass makes."""
+    if not run.made:
+        return
+    paths = tuple(dict.fromkeys(path.rpartition(".")[0] or path for path in run.made))
+    num = sum(value.numel() for value in run.made.values())
+    sentence = (
+        f"forward makes {listed(list(run.made))} ({num:,} values): no optimizer updates a parameter that a forward pass makes, "
+        "and no weights file fits the module before it ran."
+    )
+    remedy = Remedy(
+        "make the layer in __init__, and only call it in forward; nn.LazyLinear finds the size of its input itself"
+    )
+    yield Advice("unregistered", paths[0], sentence, (remedy,), paths)
 
 
 def _held(value: object) -> Iterator[nn.Module | nn.Parameter]:

@@ -128,6 +128,8 @@ class Recorder:
         scope = self.stack.pop()
         while scope.module is not module and self.stack:
             scope = self.stack.pop()
+        if isinstance(module, nn.Sequential) and not module._modules and self.paths[module] and not scope.is_pending:
+            return  # an identity, such as the shortcut of a block
         if (scope.is_leaf and not self.by_operation) or scope.is_pending:
             self._add(self._numbered(scope.path), layer_text(module), output, scope)
 
@@ -233,7 +235,7 @@ class Recorder:
                 scope.operations.append(record_operation(call, inputs))
         if scope.is_leaf and not self.by_operation:
             scope.macs += macs
-            scope.aligned &= call.aligned
+            scope.aligned &= call.aligned or isinstance(scope.module, nn.RNNBase)  # its steps are no paths
             scope.padded_px = scope.padded_px or call.padded_px
             if call.unread_px and not scope.unread_px:
                 added = scope.padded_px or (0,) * len(call.unread_px)
@@ -398,6 +400,13 @@ def layer_text(module: nn.Module) -> str:
         return f"{name}({module.out_features}{'' if module.bias is not None else ', bias=False'})"
     if isinstance(module, nn.modules.batchnorm._NormBase):
         return f"{name}({module.num_features})"
+    if isinstance(module, nn.GroupNorm):
+        return f"{name}({module.num_groups}, {module.num_channels})"
+    if isinstance(module, (nn.LayerNorm, nn.RMSNorm)):
+        shape = tuple(module.normalized_shape)
+        return f"{name}({shape[0] if len(shape) == 1 else shape})"
+    if isinstance(module, nn.GELU):
+        return name if module.approximate == "none" else f"{name}(approximate={module.approximate!r})"
     if isinstance(module, _NAME_ONLY) or module._modules:
         return name
     text = module.extra_repr()

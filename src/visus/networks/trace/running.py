@@ -9,6 +9,7 @@ module is recorded before a run and restored afterwards; its tensors are the sam
 from __future__ import annotations
 
 import functools
+import logging
 import random
 import sys
 import types
@@ -45,13 +46,25 @@ def attention_in_parts() -> Iterator[None]:
 @contextmanager
 def values_without_data(module: nn.Module, *, training: bool) -> Iterator[dict[str, Tensor]]:
     """Substitutes without data for parameters and buffers, to run the module on; its state is restored."""
-    with ModuleState(module).unchanged(training=training), FakeTensorMode(allow_non_fake_inputs=True):
+    with ModuleState(module).unchanged(training=training), _without_log(), FakeTensorMode(allow_non_fake_inputs=True):
         values: dict[str, Tensor] = {
             name: nn.Parameter(_stand_in(value), requires_grad=value.requires_grad)
             for name, value in module.named_parameters()
         }
         values.update((name, _stand_in(value)) for name, value in module.named_buffers())
         yield values
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """Keeps back what PyTorch logs about an operator that fails on tensors without data: the error says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 def _stand_in(value: Tensor) -> Tensor:

@@ -165,8 +165,9 @@ def _largest(layer: LayerLook) -> int:
 
 def _growth_words(facts: LookFacts, layers: list[tuple[str, int]], length: int) -> str:
     unit = facts.sample.unit
-    (first, smallest), (last, largest) = layers[0], layers[-1]
-    text = f"The receptive field grows with depth: {smallest} {unit} in {first}, {largest} {unit} in {last}."
+    first, smallest = layers[0]
+    widest, largest = max(reversed(layers), key=lambda each: each[1])  # the last layer may be a shortcut
+    text = f"The receptive field grows with depth: {smallest} {unit} in {first}, {largest} {unit} in {widest}."
     text += _reached(layers, length, f"the {facts.sample.noun} ({length} {unit})")
     if facts.object_px is not None:
         text += _reached(layers, facts.object_px, f"an object ({facts.object_px} {unit})")

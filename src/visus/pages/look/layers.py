@@ -6,6 +6,7 @@ Shape letters: C channels, * spatial axes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -116,8 +117,21 @@ def _order_sentence(facts: LookFacts) -> str:
     first, last = maps[0], maps[-1]
     text = f"The size of the maps goes from {write_shape(first.shape[1:])} in {first.path} to {write_shape(last.shape[1:])} in {last.path}"
     if first.fields and last.fields:
-        text += f", and the receptive field from {field_words(first)} to {field_words(last)}"
+        widest = _widest(maps)
+        text += f", and the receptive field from {field_words(first)} to {field_words(widest)}"
+        text += f" in {widest.path}" if field_words(widest) != field_words(last) else ""
     return text + "."
+
+
+def _widest(maps: Sequence[LayerLook]) -> LayerLook:
+    """The layer with the largest receptive field, the last of several: the last layer may be a shortcut around it."""
+    return max(
+        reversed(maps),
+        key=lambda layer: (
+            bool(layer.fields) and all(each.stride == 0 for each in layer.fields),
+            max((each.size for each in layer.fields), default=0),
+        ),
+    )
 
 
 def field_words(layer: LayerLook) -> str:

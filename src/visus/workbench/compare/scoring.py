@@ -26,7 +26,6 @@ from visus.workbench.runs.saved import SavedRun, known_among, network_name
 from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
 
 SHIFT_WAY: Final = "roll"
-_MAX_NAME: Final = 30
 Entry = tuple[SavedRun, str, Part, Data]
 """A run, its kind as in ``Contender``, the samples to score, and the data that contains them."""
 

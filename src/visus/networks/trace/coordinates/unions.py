@@ -254,11 +254,16 @@ def _stack(arrays: Sequence[Array | None], shapes: Sequence[Shape], dim: int) ->
 
 
 def are_aligned(paths: Sequence[Terms]) -> bool:
-    """Whether joined paths have the same center at every position; gates are aligned with all."""
+    """Whether joined paths have the same center at every position.
+
+    Gates are aligned with all, and so is what reads the whole input at every position, as after attention.
+    """
     seen: tuple[Number, Number] | None = None
     elements: Array | None = None
     for terms in paths:
         for term in terms:
+            if term.is_whole and term.is_constant:
+                continue
             if term.theoretical is not None and term.axis_dim is None and _has_fields(term):
                 middles = term.theoretical[0] - term.theoretical[1]
                 if elements is not None and not _are_equal(elements, middles):
