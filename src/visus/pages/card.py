@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from visus.files import write_file
+from visus.pages.report.cost import without_figures
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.sentences import (
     calibration_sentences,
@@ -35,7 +36,8 @@ def card_text(facts: ReportFacts) -> str:
     """The model card as Markdown text; the output is deterministic."""
     parts = [
         f"# {_plain(facts.name)}",
-        f"{_plain(network_sentence(facts))} Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",
+        f"{_plain(network_sentence(facts))} {' '.join(_plain(without_figures(each)) for each in facts.computed)}".strip()
+        + f" Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",
         *_section("Result", [" ".join(_plain(sentence) for sentence in result_sentences(facts))]),
         *([_bullets(facts.scores.notes)] if facts.scores.notes else []),
         " ".join(_plain(sentence) for sentence in calibration_sentences(facts)),

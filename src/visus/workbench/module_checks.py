@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -202,6 +202,9 @@ def _try_passes(
 ) -> tuple[bool, tuple[str, ...]]:
     """Run one step; whether the module returns more than its logits, and the warnings."""
     num_samples = len(batch.labels)
+    called: set[nn.Module] = set()
+    parts = [] if _is_compiled(twin) else list(twin.modules())
+    hooks = [part.register_forward_pre_hook(lambda part, _: called.add(part)) for part in parts]
     try:
         with machine.autocast():
             output = twin(batch.inputs)
@@ -209,6 +212,9 @@ def _try_passes(
         if _is_about_memory_or_batch(error):
             return False, ()  # the first step says it, with what to do
         raise UsageError(f"this module fails in training: {describe_failure(error, twin)}.", where=name) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
     found = find_answers(output, num_samples, num_classes)
     if found is None:
         raise UsageError(
@@ -237,13 +243,22 @@ def _try_passes(
         warnings.append(
             f"in training, {name} returns {describe_output(output)}: {place} in it is trained; its other outputs are ignored."
         )
-    return bool(place), (*warnings, *_without_gradient(twin))
+    return bool(place), (*warnings, *_without_gradient(twin, called or set(twin.modules())))
 
 
-def _without_gradient(module: nn.Module) -> tuple[str, ...]:
-    """A warning about trainable parameters that the backward pass gave no gradient; none if there are no such parameters."""
+def _is_compiled(module: nn.Module) -> bool:
+    """Whether a part of a module is compiled by ``torch.compile``, which cannot trace a hook that notes calls."""
+    return any(type(part).__name__ == "OptimizedModule" for part in module.modules())
+
+
+def _without_gradient(module: nn.Module, called: Collection[nn.Module]) -> tuple[str, ...]:
+    """A warning about trainable parameters that the backward pass gave no gradient; none if there are no such parameters.
+
+    Layers that were never called are left out: the advice on the network names them.
+    """
     trained = [(path, value) for path, value in module.named_parameters() if value.requires_grad]
-    missed = [path for path, value in trained if value.grad is None]
+    owners = {path: module.get_submodule(path.rpartition(".")[0]) for path, _ in trained}
+    missed = [path for path, value in trained if value.grad is None and owners[path] in called]
     if not missed:
         return ()
     one = len(missed) == 1

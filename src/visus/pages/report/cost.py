@@ -36,14 +36,14 @@ def curves_part(facts: ReportFacts) -> str:
 def recipe_part(facts: ReportFacts) -> str:
     """The main settings of the training, and what was computed from the samples before the first step."""
     return paragraphs(
-        [f"{recipe_sentence(facts)} {facts.interruptions}".strip(), " ".join(map(_without_figures, facts.computed))]
+        [f"{recipe_sentence(facts)} {facts.interruptions}".strip(), " ".join(map(without_figures, facts.computed))]
     )
 
 
-def _without_figures(sentence: str) -> str:
+def without_figures(sentence: str) -> str:
     """A sentence up to its colon, behind which recipe.yaml has the figures, if it is long.
 
-    >>> _without_figures("Mirrored images keep their class: " + "figures " * 30), _without_figures("The filters: 8.")
+    >>> without_figures("Mirrored images keep their class: " + "figures " * 30), without_figures("The filters: 8.")
     ('Mirrored images keep their class.', 'The filters: 8.')
     """
     return f"{sentence.partition(':')[0]}." if len(sentence.split()) > _LONG else sentence

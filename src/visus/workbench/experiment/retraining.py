@@ -24,7 +24,7 @@ from visus.workbench.train.training import train
 SHUFFLE_SEED: Final = 0
 SHUFFLE_NOTE: Final = (
     f"shuffled: the positions of all samples are in one random order (seed {SHUFFLE_SEED}), after all other changes. The order means "
-    "nothing to a perceptron: if its accuracy changes, that is chance, from other random initial weights for each pixel."
+    "nothing to a perceptron: if its accuracy changes, that is chance, from other random initial weights."
 )
 
 

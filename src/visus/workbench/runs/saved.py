@@ -463,7 +463,8 @@ def notes_on(run: SavedRun, data: Data, split: str) -> list[str]:
 
 def unfinished_notes(run: SavedRun) -> list[str]:
     """How to resume a stopped training; empty for a finished one."""
-    if (run.folder / "scores.json").is_file() or not RunFolder.open(run.folder).checkpoint.is_file():
+    is_scored = any((run.folder / name).is_file() for name in ("scores.json", "report.html"))
+    if is_scored or not RunFolder.open(run.folder).checkpoint.is_file():
         return []
     return [f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(run.folder))}"]
 
