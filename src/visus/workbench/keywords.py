@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from visus.errors import UsageError, closest_name, join_messages
+from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
@@ -109,9 +110,7 @@ def _unknown_of_run(function: str, known: list[str], name: str, value: object) -
 
 def _meant(name: str, known: list[str]) -> str:
     """The argument of visus for a name that is a word of another library; else the name."""
-    from visus.training.recipe import OTHER_NAMES
-
-    words = _OTHER_NAMES.get(name, (OTHER_NAMES.get(name, name),))
+    words = ARGUMENTS.get(name, (SETTINGS.get(name, name),))
     return next((word for word in words if word in known), words[0])
 
 
@@ -125,6 +124,7 @@ def _parameters(module: str, *path: str) -> list[str]:
 
 def _place_of_setting(known: list[str], setting: str, value: object) -> str:
     """Where a call takes a setting of the training."""
+    value = device_of(value) if setting == "device" else value
     if known[0] == "run":
         return "An experiment trains with the recipe of its run. Leave it out."
     if "changes" not in known:
@@ -136,14 +136,4 @@ def _place_of_setting(known: list[str], setting: str, value: object) -> str:
     return "A resumed training keeps its recipe. Leave it out, or start a new run with visus.train."
 
 
-_OTHER_NAMES = {
-    **dict.fromkeys(("arch", "model", "net"), ("network",)),
-    **dict.fromkeys(("size", "image_size", "item_tfms", "target_size"), ("img_size",)),
-    **dict.fromkeys(("workers", "n_workers"), ("num_workers",)),
-    **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data", "files")),
-    **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
-    "callbacks": ("on_event",),
-    "verbose": ("progress",),
-}
-"""Words of other libraries, and the arguments of visus that they may mean, the likeliest first."""
 _SHARES = ("valid_pct", "validation_split", "test_size", "val_size", "train_size")
