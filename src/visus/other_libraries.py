@@ -13,6 +13,10 @@ SETTINGS: Final = {
     **dict.fromkeys(("early_stopping", "early_stopping_patience"), "patience"),
     **dict.fromkeys(("moms", "mom"), "momentum"),
     **dict.fromkeys(("random_state", "random_seed"), "seed"),
+    **dict.fromkeys(("fliplr", "flip_lr"), "flip"),
+    "scale": "zoom",
+    "erasing": "cutout",
+    "freeze": "frozen",
 }
 """Words of other libraries for settings of the training."""
 ARGUMENTS: Final = {
