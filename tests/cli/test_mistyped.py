@@ -237,3 +237,4 @@ def test_without_runs_the_line_has_a_word_for_one(
 def test_a_file_whose_name_has_an_equals_sign_is_a_file(visus_command: Call, tmp_path: Path) -> None:
     (tmp_path / "epochs=3").mkdir()
     assert "NAME" not in visus_command("check", "epochs=3").err
+    assert "Write: visus train epochs=3 --seed 1\n" in visus_command("train", "epochs=3", "seed=1").err

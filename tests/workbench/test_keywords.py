@@ -39,6 +39,12 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             "train has no argument 'imgsz': img_size is an argument of visus.open_data. Write visus.train(visus.open_data(path, img_size=64)).",
         ),
         (visus.train, {"device": 0}, f"train has no argument 'device': {SETTING}(device='cuda:0'))."),
+        (
+            visus.train,
+            {"fliplr": 0.5},
+            "train has no argument 'fliplr': flip is a setting of the training. Write visus.train(data, recipe=visus.Recipe(flip=...)), "
+            "where flip must be one of the words alternating, none, random, not 0.5.",
+        ),
         (visus.train, {"project": "x"}, "train has no argument 'project'. Did you mean 'output'?"),
         (visus.train, {"arch": "vgg"}, "train has no argument 'arch'. Did you mean 'network'?"),
         (visus.train, {"outputs": "x"}, "train has no argument 'outputs'. Did you mean 'output'?"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -307,7 +307,7 @@ def _wrong(known: Any, text: str) -> str | None:
         return '--frozen takes the paths of layers, such as "stage1, stage2.*"; visus summary lists them.'
     if known.name not in FIELDS:
         return None
-    value: str | float = text
+    value: Any = text
     if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", text, re.IGNORECASE) and known.name != "progressive_resize":
         value = int(text) if re.fullmatch(r"[+-]?\d+", text) else float(text)
     try:
@@ -318,7 +318,7 @@ def _wrong(known: Any, text: str) -> str | None:
 
 
 _BOOLEANS: Final = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_CONVERTED: Final = {
+_CONVERTED: Final[dict[str, Callable[[str], tuple[str, str]]]] = {
     "time": lambda text: ("time-limit", f"{text}h"),
     "cos-lr": lambda text: ("schedule", "cosine" if _BOOLEANS.get(text.lower(), True) else "linear"),
     "fliplr": lambda text: ("flip", "none" if re.fullmatch(r"0(\.0*)?", text) else "random"),
@@ -350,7 +350,7 @@ def _parameters(command: Any, kind: str) -> list[Any]:
 
 def _long(option: Any) -> str:
     """The long name of an option."""
-    return next(name for name in option.opts if name.startswith("--"))
+    return str(next(name for name in option.opts if name.startswith("--")))
 
 
 def _long_options(command: Any) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
-from visus.errors import UsageError, closest_name, join_messages
+from visus.errors import RecipeError, UsageError, closest_name, join_messages
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
@@ -122,12 +122,18 @@ def _parameters(module: str, *path: str) -> list[str]:
     return _names(inspect.signature(found))
 
 
-def _place_of_setting(known: list[str], setting: str, value: object) -> str:
+def _place_of_setting(known: list[str], setting: str, value: Any) -> str:
     """Where a call takes a setting of the training."""
     value = device_of(value) if setting == "device" else value
     if known[0] == "run":
         return "An experiment trains with the recipe of its run. Leave it out."
     if "changes" not in known:
+        from visus.training.recipe import Recipe
+
+        try:
+            Recipe(**{setting: value})
+        except RecipeError as error:
+            return f"Write visus.train(data, recipe=visus.Recipe({setting}=...)), where {error}"
         return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
     from visus.training.recipe import CHANGEABLE_ON_RESUME
 
