@@ -13,6 +13,7 @@ NO_EXPORT = (
     "and visus.load(RUN).module is the trained torch.nn.Module."
 )
 OPTIONS = "options are written --NAME VALUE."
+KEPT = "Leave imgsz out: a run keeps the preprocessing and the settings of its training."
 PAGE = "docs/how-to/coming-from.md lists the words of other tools."
 NETS = "import torch.nn\n\n\nclass Small(torch.nn.Module):\n    pass\n\n\nclass Large(Small):\n    pass\n"
 
@@ -120,6 +121,24 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
             "source=a.jpg: arguments are written without NAME=. Write: visus predict runs/new a.jpg",
             "predict",
         ),
+        (
+            ["predict", "runs/typo", "--source", "a.jpg"],
+            "No such option: --source. Write: visus predict runs/typo a.jpg",
+            "predict",
+        ),
+        (
+            ["predict", "runs/new", "a.jpg", "--imgsz", "64"],
+            f"No such option: --imgsz. {KEPT} Write: visus predict runs/new a.jpg",
+            "predict",
+        ),
+        (
+            ["yolo", "classify", "val", "model=runs/old", "batch=8"],
+            f"No such command 'yolo'. {KEPT.replace('imgsz', 'batch')} {PAGE} Write: visus evaluate runs/old",
+            "",
+        ),
+        (["train", "pets", "callbacks=x"], "callbacks=x: there is no --callbacks.", "train"),
+        (["evaluate", "runs/typo", "--data", "x"], "No such option: --data. Write: visus evaluate runs/typo x", "evaluate"),
+        (["evaluate", "--data", "x"], "No such option: --data. Write: visus evaluate runs/new x", "evaluate"),
         (
             ["compare", "runs/old", "runs/new", "runs/third"],
             "compare takes two runs, not 3. Write: visus compare runs/old runs/new",

@@ -74,11 +74,18 @@ class _Line:
         plain = [shlex.quote(word) for word in self.positional]
         if "run" in self.arguments:
             plain.insert(0, shlex.quote(self.arguments["run"]))
-        if names[:1] == ["run"] and not (plain and _is_run(shlex.split(plain[0])[0])):
+        if _takes_run(self.command) and self._lacks_run():
             plain.insert(0, _newest_run())
         if "--resume" in self.options:
             plain, named = [], []
         return " ".join(["visus", *self.path, *plain, *named, *map(_quoted, self.options)])
+
+    def _lacks_run(self) -> bool:
+        """Whether no run is typed: there is no word, or the first one is a file or folder that is no run."""
+        if self.positional and self.command.name == "predict":
+            first = self.positional[0]
+            return "run" not in self.arguments and not _is_run(first) and (_exists(first) or first.lower().endswith(_IMAGES))
+        return not self.positional and "run" not in self.arguments
 
 
 def refused(message: str, typed: Sequence[str], command: Any) -> str | None:
@@ -165,7 +172,7 @@ def _unknown_option(name: str, typed: Sequence[str], command: Any) -> str | None
     """The message for an option of another tool, or an argument that was typed as an option."""
     if name in _ABSENT:
         return f"No such option: --{name}. Leave it out: {_ABSENT[name]}"
-    if command is None or (_parameter(name, command) is None and name not in _CONVERTED):
+    if command is None or not _is_other_word(name, command):
         return None
     line = _meant_line(list(_without_dashes(typed, command)), command)
     if not line.assignments:
@@ -182,7 +189,7 @@ def _without_dashes(typed: Sequence[str], command: Any) -> Iterator[str]:
     while words:
         option, equals, value = words.pop(0).partition("=")
         name = option.removeprefix("--")
-        if option == name or option in known or (_parameter(name, command) is None and name not in _CONVERTED):
+        if option == name or option in known or not _is_other_word(name, command):
             yield option + equals + value
         elif equals or not words or words[0].startswith("-"):
             yield f"{name}={value or True}"
@@ -263,9 +270,11 @@ def _translate(name: str, text: str, line: _Line) -> None:
     if name in _CONVERTED:
         name, text = _CONVERTED[name](text)
     known = _parameter(name, line.command)
-    if known is None:
-        guess = closest_name(f"--{name}", _long_options(line.command))
-        hint = f" Did you mean {guess} {shlex.quote(text)}?" if guess else ""
+    if known is None and _is_other_word(name, line.command) and _takes_run(line.command):
+        line.notes.append(f"Leave {name} out: a run keeps the preprocessing and the settings of its training.")
+    elif known is None:
+        guess = closest_name(name, _option_names(line.command))
+        hint = f" Did you mean --{guess} {shlex.quote(text)}?" if guess else ""
         line.problems.append(f"there is no --{name}.{hint}")
     elif known.param_type_name == "argument":
         if known.name != "run" or _is_run(text):
@@ -343,6 +352,17 @@ def _parameter(name: str, command: Any) -> Any:
     )
 
 
+def _is_other_word(name: str, command: Any) -> bool:
+    """Whether a word is one of another tool, or a parameter of the command."""
+    word = name.replace("-", "_")
+    return name in _CONVERTED or word in SETTINGS or word in ARGUMENTS or _parameter(name, command) is not None
+
+
+def _takes_run(command: Any) -> bool:
+    """Whether the first argument of a command is a run folder."""
+    return [each.name for each in _parameters(command, "argument")][:1] == ["run"]
+
+
 def _parameters(command: Any, kind: str) -> list[Any]:
     """The arguments or the options of a command."""
     return [each for each in getattr(command, "params", ()) if each.param_type_name == kind]
@@ -353,8 +373,9 @@ def _long(option: Any) -> str:
     return str(next(name for name in option.opts if name.startswith("--")))
 
 
-def _long_options(command: Any) -> list[str]:
-    return sorted(name for each in _parameters(command, "option") for name in each.opts if name.startswith("--"))
+def _option_names(command: Any) -> list[str]:
+    """The long options of a command, without their dashes."""
+    return sorted(name[2:] for each in _parameters(command, "option") for name in each.opts if name.startswith("--"))
 
 
 def _quoted(word: str) -> str:
