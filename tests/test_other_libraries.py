@@ -96,7 +96,7 @@ def test_the_answers_name_what_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "name"), [(0, "cuda:0"), ("1", "cuda:1"), ("cpu", "cpu"), (True, True), (None, None), ("0,1", "0,1")]
+    ("given", "name"), [(0, "cuda:0"), ("1", "cuda:1"), ("cpu", "cpu"), (True, True), (None, None), ("0,1", "0,1"), (-1, -1)]
 )
 def test_numbers_of_devices_are_names_of_gpus(given: object, name: object) -> None:
     assert device_of(given) == name

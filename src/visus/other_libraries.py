@@ -40,7 +40,7 @@ def device_of(name: object) -> object:
     >>> device_of(0), device_of("1"), device_of("cpu")
     ('cuda:0', 'cuda:1', 'cpu')
     """
-    is_number = isinstance(name, int) and not isinstance(name, bool)
+    is_number = isinstance(name, int) and not isinstance(name, bool) and name >= 0
     return f"cuda:{name}" if (is_number or (isinstance(name, str) and name.isdecimal())) else name
 
 
