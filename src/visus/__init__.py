@@ -141,6 +141,9 @@ def __getattr__(name: str) -> Any:
     if name in _PACKAGES:
         return import_module(f"visus.{name}")
     if name not in _HOMES:
+        words = import_module("visus.other_libraries")
+        if name in words.NAMES:
+            raise words.absent("visus", name, words.NAMES[name])
         raise AttributeError(f"module 'visus' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)
     if isinstance(value, FunctionType):

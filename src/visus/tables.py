@@ -9,7 +9,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Sequence, Sized
 from dataclasses import dataclass, fields
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
+
+from visus.other_libraries import ATTRIBUTES, absent
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,13 @@ class Described:
 
     def __dir__(self) -> list[str]:
         return [name for name in super().__dir__() if not name.startswith("_")]
+
+    if not TYPE_CHECKING:  # or mypy would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ATTRIBUTES and not hasattr(type(self), name):
+                raise absent(type(self).__name__, name, ATTRIBUTES[name])
+            return object.__getattribute__(self, name)  # raises Python's own error, or that of a property
 
     def __repr__(self) -> str:
         return write_rows(*self._facts())

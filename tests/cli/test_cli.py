@@ -217,7 +217,7 @@ def test_predictions_of_an_sample_do_not_depend_on_its_neighbors(visus_command: 
             "epochs cannot change in a resumed training: the run keeps its recipe.",
         ),
         (["evaluate", "{photos}"], 1, "error: {photos}: this is not a run folder of visus: it has no recipe.yaml."),
-        (["predict", "{run}"], 2, "error: Missing argument 'files'."),
+        (["predict", "{run}"], 2, "error: the files are missing. Write: visus predict "),
         (
             ["predict", "{run}", "{photos}", "--top", "0"],
             2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,20 @@ NO_EXPORT = (
     "there is no export yet. The weights of a run are in RUN/weights/best.safetensors, its network is in RUN/design.txt, "
     "and visus.load(RUN).module is the trained torch.nn.Module."
 )
+OPTIONS = "options are written --NAME VALUE."
+KEPT = "Leave imgsz out: a run keeps the preprocessing and the settings of its training."
+PAGE = "docs/how-to/coming-from.md lists the words of other tools."
 NETS = "import torch.nn\n\n\nclass Small(torch.nn.Module):\n    pass\n\n\nclass Large(Small):\n    pass\n"
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a folder of images whose name has a space, and a file of networks."""
+    """The current folder, with images in a folder whose name has a space, a file of networks, weights, and two run folders."""
+    for seconds, name in enumerate(("old", "new")):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "recipe.yaml").touch()
+        os.utime(tmp_path / "runs" / name, (seconds, seconds))
+    (tmp_path / "kept.pt").touch()
     (tmp_path / "pet photos").mkdir()
     (tmp_path / "nets_typed.py").write_text(NETS)
     monkeypatch.chdir(tmp_path)
@@ -45,22 +54,128 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
         (["train", "pet", "cats"], "Got unexpected extra argument(s) (cats)", "train"),
         (
             ["train", "--data", "pet photos"],
-            "No such option: --data. DATA is an argument: visus train 'pet photos'",
+            "No such option: --data. Write: visus train 'pet photos'",
             "train",
         ),
-        (["check", "--data=pets"], "No such option: --data. DATA is an argument: visus check pets", "check"),
         (
             ["train", "pets", "--loss", "focal"],
             "No such option: --loss. visus trains with cross-entropy (--label-smoothing, --class-weights). For a loss of your own, write the "
             "loop yourself: see the how-to page on an own augmentation or loss.",
             "train",
         ),
-        (["train", "pets", "epochs=3"], "epochs=3: options are written --epochs 3.", "train"),
+        (["check", "--data=pets"], "No such option: --data. Write: visus check pets", "check"),
+        (["train", "pets", "epochs=3"], f"epochs=3: {OPTIONS} Write: visus train pets --epochs 3", "train"),
         (
-            ["train", "pets", "batch_size=4", "epochs=3", "lr0=2"],
-            "batch_size=4 epochs=3 lr0=2: options are written --batch-size 4 --epochs 3; "
-            "options are written --NAME VALUE, and there is no --lr0. Did you mean --lr 2?",
+            ["train", "pets", "batch_size=4", "epochs=3", "lr0=2", "-j", "2"],
+            f"batch_size=4 epochs=3 lr0=2: {OPTIONS} Write: visus train pets --batch-size 4 --epochs 3 --lr 2 -j 2",
             "train",
+        ),
+        (["train", "pets", "epohcs=3"], "epohcs=3: there is no --epohcs. Did you mean --epochs 3?", "train"),
+        (["train", "pets", "epochs=x"], "epochs=x: epochs must be a whole number, not 'x'.", "train"),
+        (
+            ["train", "pets", "resume=True", "epochs=3"],
+            f"resume=True epochs=3: {OPTIONS} Write: visus train --resume runs/new",
+            "train",
+        ),
+        (["train", "pets", "resume=False"], f"resume=False: {OPTIONS} Write: visus train pets", "train"),
+        (["train", "pets", "device=0"], f"device=0: {OPTIONS} Write: visus train pets --device cuda:0", "train"),
+        (
+            ["train", "pets", "device=0,1"],
+            "device=0,1: several GPUs: start visus by torchrun, see docs/how-to/several-processes.md.",
+            "train",
+        ),
+        (
+            ["train", "pets", "freeze=10"],
+            'freeze=10: --frozen takes the paths of layers, such as "stage1, stage2.*"; visus summary lists them.',
+            "train",
+        ),
+        (
+            ["train", "pets", "model=yolo11n-cls.pt"],
+            f"model=yolo11n-cls.pt: {OPTIONS} yolo11n-cls.pt is not here; --pretrained starts from ImageNet weights. "
+            "Write: visus train pets --pretrained",
+            "train",
+        ),
+        (
+            ["train", "pets", "model=yolo11n-cls.yaml"],
+            f"model=yolo11n-cls.yaml: {OPTIONS} Leave yolo11n-cls.yaml out: visus chooses the network, or -m takes a design. "
+            "Write: visus train pets",
+            "train",
+        ),
+        (
+            ["train", "pets", "model=kept.pt", "pretrained=False"],
+            f"model=kept.pt pretrained=False: {OPTIONS} Write: visus train pets --weights kept.pt --no-pretrained",
+            "train",
+        ),
+        (["train", "pets", "--imgsz", "64"], "No such option: --imgsz. Write: visus train pets --img-size 64", "train"),
+        (
+            ["train", "pets", "--batch=16", "--imgsz", "64", "--cos-lr"],
+            "No such option: --batch. Write: visus train pets --batch-size 16 --img-size 64 --schedule cosine",
+            "train",
+        ),
+        (["train", "pets", "--project", "out"], "No such option: --project. Write: visus train pets --output out", "train"),
+        (["train", "pets", "--cfg", "my.yaml"], "No such option: --cfg. Write: visus train pets --recipe my.yaml", "train"),
+        (
+            ["predict", "runs/new", "a.jpg", "--conf", "0.5"],
+            "No such option: --conf. Leave it out: visus has no threshold, and each prediction has its probability.",
+            "predict",
+        ),
+        (["predict", "a.jpg"], "the run folder is missing. Write: visus predict runs/new a.jpg", "predict"),
+        (["predict", "runs/old"], "the files are missing. Write: visus predict runs/old FILES", "predict"),
+        (["predict"], "a run and files are missing. Write: visus predict runs/new FILES", "predict"),
+        (
+            ["predict", "source=a.jpg"],
+            "source=a.jpg: arguments are written without NAME=. Write: visus predict runs/new a.jpg",
+            "predict",
+        ),
+        (
+            ["predict", "runs/typo", "--source", "a.jpg"],
+            "No such option: --source. Write: visus predict runs/typo a.jpg",
+            "predict",
+        ),
+        (
+            ["predict", "runs/new", "a.jpg", "--imgsz", "64"],
+            f"No such option: --imgsz. {KEPT} Write: visus predict runs/new a.jpg",
+            "predict",
+        ),
+        (
+            ["yolo", "classify", "val", "model=runs/old", "batch=8"],
+            f"No such command 'yolo'. {KEPT.replace('imgsz', 'batch')} {PAGE} Write: visus evaluate runs/old",
+            "",
+        ),
+        (["train", "pets", "callbacks=x"], "callbacks=x: there is no --callbacks.", "train"),
+        (["evaluate", "runs/typo", "--data", "x"], "No such option: --data. Write: visus evaluate runs/typo x", "evaluate"),
+        (["evaluate", "--data", "x"], "No such option: --data. Write: visus evaluate runs/new x", "evaluate"),
+        (
+            ["compare", "runs/old", "runs/new", "runs/third"],
+            "compare takes two runs, not 3. Write: visus compare runs/old runs/new",
+            "compare",
+        ),
+        (
+            ["classify", "train", "data=pet photos", "epochs=20", "imgsz=224"],
+            f"No such command 'classify'. {PAGE} Write: visus train 'pet photos' --epochs 20 --img-size 224",
+            "",
+        ),
+        (
+            ["yolo", "classify", "predict", "model=best.pt", "source=a.jpg"],
+            f"No such command 'yolo'. {PAGE} Write: visus predict runs/new a.jpg",
+            "",
+        ),
+        (
+            ["yolo", "task=classify", "mode=val", "model=runs/old"],
+            f"No such command 'yolo'. {PAGE} Write: visus evaluate runs/old",
+            "",
+        ),
+        (["classify", "a.jpg"], f"No such command 'classify'. {PAGE} Write: visus predict runs/new a.jpg", ""),
+        (["classify", "export"], NO_EXPORT, ""),
+        (
+            ["classify", "train", "data=pets", "epohcs=3"],
+            f"No such command 'classify'. Did you mean 'train'? there is no --epohcs. Did you mean --epochs 3? {PAGE}",
+            "",
+        ),
+        (
+            ["detect", "train", "data=coco.yaml"],
+            "No such command 'detect'. visus classifies whole samples: it has no detection, segmentation, pose or tracking.",
+            "",
         ),
     ],
 )
@@ -72,8 +187,29 @@ def test_refused_words_name_what_is_meant(visus_command: Call, words: list[str],
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["train", "epochs=3"], 2, "epochs=3: options are written --epochs 3."),
-        (["train", "data=pets"], 2, "data=pets: DATA is an argument: visus train pets."),
+        (["train", "epochs=3"], 2, f"epochs=3: {OPTIONS} Write: visus train --epochs 3"),
+        (["train", "data=pets"], 2, "data=pets: arguments are written without NAME=. Write: visus train pets"),
+        (
+            ["predict", "runs/new", "https://x.org/a.jpg"],
+            2,
+            "https://x.org/a.jpg: visus does not download. Download it first, and give the file.",
+        ),
+        (
+            ["predict", "runs/new", "source=a.jpg"],
+            2,
+            "source=a.jpg: arguments are written without NAME=. Write: visus predict runs/new a.jpg",
+        ),
+        (
+            ["predict", "a.jpg", "b.jpg"],
+            2,
+            "a.jpg: the run folder comes first. Write: visus predict runs/new a.jpg b.jpg",
+        ),
+        (
+            ["train", "--set", "imgsz=64"],
+            2,
+            "--set takes settings of the training, and 'imgsz' is none. Write --img-size 64",
+        ),
+        (["train", "--set", "batch=64"], 2, "unknown setting 'batch'. Did you mean 'batch_size'?"),
         (["train", "pet fotos", "-q"], 1, "pet fotos: there is no such file or folder. Did you mean 'pet photos'?"),
         (
             ["train", "nowhere", "--device", "0", "-q"],
@@ -120,3 +256,19 @@ def test_a_file_for_predictions_is_answered_by_what_works(visus_command: Call, r
         "To sort the files into folders: --sort-into FOLDER"
     )
     assert answer.code == 2
+
+
+def test_without_runs_the_line_has_a_word_for_one(
+    visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path / "pet photos")
+    assert visus_command("predict", "a.jpg").err.startswith(
+        "error: the run folder is missing. Write: visus predict RUN a.jpg\n"
+    )
+    assert "Write: visus train --resume RUN\n" in visus_command("train", "a", "resume=True").err
+
+
+def test_a_file_whose_name_has_an_equals_sign_is_a_file(visus_command: Call, tmp_path: Path) -> None:
+    (tmp_path / "epochs=3").mkdir()
+    assert "NAME" not in visus_command("check", "epochs=3").err
+    assert "Write: visus train epochs=3 --seed 1\n" in visus_command("train", "epochs=3", "seed=1").err

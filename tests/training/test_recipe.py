@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import visus
 from visus.data.augment import Augmentation
 from visus.errors import RecipeError, UsageError
-from visus.training.recipe import ELSEWHERE, FIELDS, OTHER_NAMES, OTHER_WAYS, Recipe
+from visus.other_libraries import SETTINGS
+from visus.training.recipe import ELSEWHERE, FIELDS, OTHER_WAYS, Recipe
 
 RECIPES = st.builds(
     Recipe,
@@ -66,7 +67,11 @@ def test_yaml_reports_the_meaning_of_every_setting() -> None:
         ({"learning_rate": float("nan")}, "learning_rate must be between 1e-12 and 100, not nan."),
         ({"optimizer": 3}, "optimizer must be one of the words adamw, muon, sgd, not 3."),
         ({"flip": False}, "flip must be one of the words alternating, none, random, not False. Did you mean 'none'?"),
-        ({"device": 3}, "device must be a word, not 3."),
+        ({"device": 3}, "device must be a word, not 3. Did you mean 'cuda:3'?"),
+        ({"device": True}, "device must be a word, not True."),
+        ({"imgsz": 64}, "a recipe has no setting 'imgsz': img_size is an argument of visus.open_data."),
+        ({"project": "x"}, "a recipe has no setting 'project': output is an argument of visus.train."),
+        ({"lr0": 1}, "unknown setting 'lr0'. Did you mean 'learning_rate'?"),
         (
             {"time_limit_s": "soon"},
             "time_limit_s must be a number of seconds, or a duration such as 90s, 5m or 1h30m, not 'soon'.",
@@ -145,10 +150,7 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 def test_the_size_of_images_and_a_loss_are_no_settings_and_it_is_said_where_they_belong() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe(image_size=64)  # type: ignore[call-arg]
-    assert (
-        str(caught.value)
-        == "a recipe has no setting 'image_size'. Did you mean img_size? It is an argument of visus.open_data."
-    )
+    assert str(caught.value) == "a recipe has no setting 'image_size': img_size is an argument of visus.open_data."
     with pytest.raises(RecipeError) as caught:
         Recipe(loss="focal")  # type: ignore[call-arg]
     assert str(caught.value) == (
@@ -157,9 +159,9 @@ def test_the_size_of_images_and_a_loss_are_no_settings_and_it_is_said_where_they
 
 
 def test_the_words_of_other_libraries_name_settings() -> None:
-    assert set(OTHER_NAMES.values()) <= set(FIELDS)
-    assert not set(OTHER_NAMES) & set(FIELDS)
-    assert not set(OTHER_WAYS) & {*FIELDS, *OTHER_NAMES, *ELSEWHERE}
+    assert set(SETTINGS.values()) <= set(FIELDS)
+    assert not set(SETTINGS) & set(FIELDS)
+    assert not set(OTHER_WAYS) & {*FIELDS, *SETTINGS, *ELSEWHERE}
     for name, function in ELSEWHERE.items():
         assert name in inspect.signature(getattr(visus, function.removeprefix("visus."))).parameters
 

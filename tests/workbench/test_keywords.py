@@ -13,7 +13,8 @@ from torch import nn
 
 import visus
 from visus.errors import DataError, RecipeError, UsageError
-from visus.workbench.keywords import _OTHER_NAMES, checked
+from visus.other_libraries import ARGUMENTS
+from visus.workbench.keywords import checked
 
 SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus.Recipe"
 
@@ -32,6 +33,19 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             {"img_size": 32},
             "train has no argument 'img_size': img_size is an argument of visus.open_data. Write visus.train(visus.open_data(path, img_size=32)).",
         ),
+        (
+            visus.train,
+            {"imgsz": 64},
+            "train has no argument 'imgsz': img_size is an argument of visus.open_data. Write visus.train(visus.open_data(path, img_size=64)).",
+        ),
+        (visus.train, {"device": 0}, f"train has no argument 'device': {SETTING}(device='cuda:0'))."),
+        (
+            visus.train,
+            {"fliplr": 0.5},
+            "train has no argument 'fliplr': flip is a setting of the training. Write visus.train(data, recipe=visus.Recipe(flip=...)), "
+            "where flip must be one of the words alternating, none, random, not 0.5.",
+        ),
+        (visus.train, {"project": "x"}, "train has no argument 'project'. Did you mean 'output'?"),
         (visus.train, {"arch": "vgg"}, "train has no argument 'arch'. Did you mean 'network'?"),
         (visus.train, {"outputs": "x"}, "train has no argument 'outputs'. Did you mean 'output'?"),
         (visus.open_data, {"size": 224}, "open_data has no argument 'size'. Did you mean 'img_size'?"),
@@ -189,7 +203,7 @@ def test_the_words_of_other_libraries_name_arguments() -> None:
         for each in (visus.train, visus.open_data, visus.resume, visus.summary, visus.Run.predict)
         for name in inspect.signature(each).parameters
     }
-    assert {word for words in _OTHER_NAMES.values() for word in words} <= known
+    assert {word for words in ARGUMENTS.values() for word in words} <= known
 
 
 def test_the_size_of_objects_is_object_px_in_python() -> None:

@@ -10,7 +10,6 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final, get_args, get_type_hints
 
 import typer
@@ -18,8 +17,8 @@ from typer.core import TyperCommand
 
 from visus.cli.completion import DEVICES, words
 from visus.cli.examples import EXAMPLES
-from visus.cli.mistyped import refuse_assignments
-from visus.errors import UsageError, unknown_name
+from visus.cli.mistyped import refuse_arguments, unknown_setting
+from visus.errors import UsageError
 from visus.training.recipe import FIELDS, Recipe
 from visus.units import read_duration
 
@@ -126,7 +125,7 @@ def read_assignments(assignments: Sequence[str]) -> dict[str, Any]:
         if not equals or not text.strip():
             raise UsageError(f"--set takes NAME=VALUE, such as weight_decay=0.01, not {word!r}.")
         if key not in names:
-            raise UsageError(unknown_name("setting", named.strip(), sorted(FIELDS)))
+            raise UsageError(unknown_setting(key, text.strip()))
         if (name := names[key]) in found:
             raise UsageError(f"--set gives {name} twice. Give it once.")
         found[name] = _value(name, text.strip())
@@ -160,9 +159,10 @@ class GroupedCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         """Parse the words of the command line; an argument such as ``epochs=3`` is refused."""
+        typed = [*ctx.command_path.split(), *args]
         rest = super().parse_args(ctx, args)
-        given = [ctx.params.get(each.name) for each in self.params if each.param_type_name == "argument"]
-        refuse_assignments(self, (each for each in given if isinstance(each, (str, Path))))
+        given = {each.name: ctx.params.get(each.name) for each in self.params if each.param_type_name == "argument"}
+        refuse_arguments(self, {str(name): value for name, value in given.items() if value is not None}, typed)
         return rest
 
     def format_options(self, ctx: Any, formatter: Any) -> None:

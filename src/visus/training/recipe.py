@@ -20,6 +20,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 from visus.errors import RecipeError, UsageError, closest_name, join_messages, unknown_name
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
+from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 from visus.training.update_rules import UPDATE_RULES
 from visus.units import read_duration
 
@@ -421,17 +422,6 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {rule.name: rule for rule in datacla
 CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 """The settings that may change in a resumed training."""
 _TYPES = get_type_hints(Recipe)
-OTHER_NAMES = {
-    **dict.fromkeys(("lr", "lr_max", "base_lr"), "learning_rate"),
-    **dict.fromkeys(("bs", "batch", "batchsize"), "batch_size"),
-    **dict.fromkeys(("wd", "decay"), "weight_decay"),
-    **dict.fromkeys(("n_epoch", "n_epochs", "num_epochs", "max_epochs"), "epochs"),
-    **dict.fromkeys(("opt", "opt_func"), "optimizer"),
-    **dict.fromkeys(("early_stopping", "earlystopping", "early_stopping_patience"), "patience"),
-    **dict.fromkeys(("moms", "mom"), "momentum"),
-    **dict.fromkeys(("random_state", "random_seed"), "seed"),
-}
-"""Words of other libraries for settings."""
 ELSEWHERE = {
     **dict.fromkeys(
         ("img_size", "channels", "resize_mode", "normalize", "labels", "split", "split_seed", "num_workers"),
@@ -453,7 +443,6 @@ OTHER_WAYS = {
     "dropout": "dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'.",
 }
 """What is no setting, and the way to it."""
-_IMAGE_SIZES = ("image_size", "imgsz", "input_size", "target_size", "size")
 
 
 def _refuse_unknown(settings: dict[str, Any]) -> None:
@@ -473,10 +462,10 @@ def _answer(name: str) -> str:
         return f"a recipe has no setting {name!r}: {name} is an argument of {ELSEWHERE[name]}."
     if name in OTHER_WAYS:
         return f"a recipe has no setting {name!r}: {OTHER_WAYS[name]}"
-    if name in _IMAGE_SIZES:
-        return f"a recipe has no setting {name!r}. Did you mean img_size? It is an argument of {ELSEWHERE['img_size']}."
-    if name in OTHER_NAMES:
-        return f"unknown setting {name!r}. Did you mean {OTHER_NAMES[name]!r}?"
+    if name in SETTINGS:
+        return f"unknown setting {name!r}. Did you mean {SETTINGS[name]!r}?"
+    if meant := next((each for each in ARGUMENTS.get(name, ()) if each in ELSEWHERE), None):
+        return f"a recipe has no setting {name!r}: {meant} is an argument of {ELSEWHERE[meant]}."
     return ""
 
 
@@ -513,7 +502,8 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         return [f"time_limit_s must be a number of seconds, or a duration such as 90s, 5m or 1h30m, not {value!r}."]
     if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float) if wanted is float else wanted):
         kind_of = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
-        return [f"{name} must be {kind_of[wanted]}, not {value!r}."]
+        hint = f" Did you mean {device_of(value)!r}?" if name == "device" and device_of(value) != value else ""
+        return [f"{name} must be {kind_of[wanted]}, not {value!r}.{hint}"]
     if rule["known"] and value not in rule["known"]:
         return [unknown_name(name, str(value), rule["known"])]
     if name == "progressive_resize":

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, TypeVar
 
-from visus.errors import UsageError, closest_name, join_messages
+from visus.errors import RecipeError, UsageError, closest_name, join_messages
+from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
@@ -111,9 +112,7 @@ def _unknown_of_run(function: str, known: list[str], name: str, value: object) -
 
 def _meant(name: str, known: list[str]) -> str:
     """The argument of visus for a name that is a word of another library; else the name."""
-    from visus.training.recipe import OTHER_NAMES
-
-    words = _OTHER_NAMES.get(name, (OTHER_NAMES.get(name, name),))
+    words = ARGUMENTS.get(name, (SETTINGS.get(name, name),))
     return next((word for word in words if word in known), words[0])
 
 
@@ -125,11 +124,18 @@ def _parameters(module: str, *path: str) -> list[str]:
     return _names(inspect.signature(found))
 
 
-def _place_of_setting(known: list[str], setting: str, value: object) -> str:
+def _place_of_setting(known: list[str], setting: str, value: Any) -> str:
     """Where a call takes a setting of the training."""
+    value = device_of(value) if setting == "device" else value
     if known[0] == "run":
         return "An experiment trains with the recipe of its run. Leave it out."
     if "changes" not in known:
+        from visus.training.recipe import Recipe
+
+        try:
+            Recipe(**{setting: value})
+        except RecipeError as error:
+            return f"Write visus.train(data, recipe=visus.Recipe({setting}=...)), where {error}"
         return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
     from visus.training.recipe import CHANGEABLE_ON_RESUME
 
@@ -138,15 +144,4 @@ def _place_of_setting(known: list[str], setting: str, value: object) -> str:
     return "A resumed training keeps its recipe. Leave it out, or start a new run with visus.train."
 
 
-_OTHER_NAMES = {
-    **dict.fromkeys(("arch", "model", "net"), ("network",)),
-    **dict.fromkeys(("size", "image_size", "item_tfms", "target_size"), ("img_size",)),
-    **dict.fromkeys(("workers", "n_workers"), ("num_workers",)),
-    **dict.fromkeys(("path", "folder", "dir", "directory"), ("path", "folder", "data", "files")),
-    **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
-    **dict.fromkeys(("object_size", "object_size_px"), ("object_px",)),
-    "callbacks": ("on_event",),
-    "verbose": ("progress",),
-}
-"""Words of other libraries, and the arguments of visus that they may mean, the likeliest first."""
 _SHARES = ("valid_pct", "validation_split", "test_size", "val_size", "train_size")
