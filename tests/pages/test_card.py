@@ -101,7 +101,7 @@ visus train shoes --seed 7
 
 - Training time: 3 min 07 s (steps and validation)
 - Epochs: 3
-- Images per second: 2,000 (mean over the epochs)
+- Images per second: 2,000
 - Device: cpu (Some CPU)
 - Precision: bfloat16: asked for
 - Memory format: channels-last

@@ -72,7 +72,7 @@ def test_the_report_says_what_the_facts_say() -> None:
         "Every class has an F1 of 90.0 %. Every class has 100 training, 20 test images.",
         "The mean confidence is 90.0 % and the accuracy is 90.0 %: they agree within one percentage point.",
         "300 training images of 3 classes; 60 test images were held out.",
-        "Training time 3 min 07 s (steps and validation) Images per second 2,000 (mean over the epochs) Device cpu (Some CPU) "
+        "Training time 3 min 07 s (steps and validation) Images per second 2,000 Device cpu (Some CPU) "
         "Precision bfloat16: asked for CPU cores 4; PyTorch used 2",
         "Both losses are cross-entropy with label smoothing 0.2. Training: the mean over each epoch, on augmented images (cutout 0.3), with the "
         "weights of the moment. Validation: after each epoch, on unchanged images, with averaged weights in the last 9 %.",
@@ -154,7 +154,7 @@ def test_without_mistakes_there_is_no_part_on_mistakes() -> None:
 
 def test_samples_of_no_class_are_named_with_a_remedy_unless_a_class_is_for_them() -> None:
     words = (
-        "Outside the classes An image of none of these 3 classes still gets one of them, sometimes with high confidence: if yours "
+        "Outside the classes An image of none of these 3 classes still gets one of them: if yours "
         "include such images, train with a class \u201cother\u201d of them."
     )
     assert words in Page(report_page(made_up_facts())).text

@@ -111,7 +111,7 @@ def examined() -> ReportMeasurements:
 def test_the_answer_names_labels_before_more_samples_and_a_longer_training_before_labels() -> None:
     facts = made_up_facts(made_up_scores(num_samples=60, num_wrong=6), measured=made_up_measurements(), warnings=[])
     assert told("answer", facts)[:2] == [
-        "Check the labels that may be wrong first: Mistakes below lists them.",
+        "First check the labels under Mistakes.",
         "Evaluate on more images: 240 images would halve the interval, which spans 15 percentage points.",
     ]
     measured = made_up_measurements()

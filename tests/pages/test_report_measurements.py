@@ -35,8 +35,7 @@ def test_the_parts_say_what_was_measured() -> None:
         "1 x 1 px; its map changes by 15.0 %.",
         "Shift Same label roll 93.0 % zeros 89.0 % Measured on few.",
         "3 labels of the test set may be wrong: another class is more probable than the label, and at least as probable as on average for images of "
-        "that class (confident learning, Northcutt et al. 2021). Below each: the most similar of 200 training images and their labels (cosine of the "
-        "inputs to 'linear1').",
+        "that class (confident learning, Northcutt et al. 2021). Below each: the most similar of 200 training images, with their labels.",
         "boot , or coat ? 99.0 % 3-boot-07.jpg 1\u00d7 boot",
         "6 of 60 images are misclassified; the most confident of the others: Red marks what mattered most for the prediction (Grad-CAM).",
         "'conv2' is the last layer whose map is fine. With all weights random the map stays much the same.",

@@ -94,7 +94,7 @@ def _label_pointer(facts: ReportFacts) -> list[Action]:
     """The labels that may be wrong come before more samples: they are listed below."""
     if _is_no_better(facts) or not _label_actions(facts):
         return []
-    return [Action("Check the labels that may be wrong first: Mistakes below lists them.")]
+    return [Action("First check the labels under Mistakes.")]
 
 
 def _is_no_better(facts: ReportFacts) -> bool:
@@ -248,6 +248,7 @@ def _shift_actions(facts: ReportFacts) -> list[Action]:
     return [
         Action(f"If shifts matter for your {facts.nouns}, try {name}{_cost_words(price, shifts)}.", command)
         for name, price, command in shifts.remedies
+        if not shifts.trade_off or "pooling" not in name  # the trade-off states that other pools cost more than they gain
     ]
 
 

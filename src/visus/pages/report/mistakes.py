@@ -84,8 +84,8 @@ def _similar_sentence(facts: ReportFacts, found: MistakeReport) -> str:
         why = facts.measured.missing.get("alike")
         return f"Similar training {facts.nouns} could not be found: {why}" if why else ""
     return (
-        f"Below each: the most similar of {write_number_of(found.num_compared, f'training {facts.noun}')} and their labels (cosine of the inputs to "
-        f"'{found.feature_layer}')."
+        f"Below each: the most similar of {write_number_of(found.num_compared, f'training {facts.noun}')}, with their "
+        "labels."
     )
 
 

@@ -357,11 +357,11 @@ def cost_rows(facts: ReportFacts) -> list[tuple[str, str]]:
     speeds = [value for _, value in facts.series("samples_per_second")]
     rows = [("Training time", f"{write_duration(facts.seconds)} (steps and validation)")]
     if facts.times:
-        rows.append(("Command until this report", facts.times))
+        rows.append(("Command until this report", facts.times.partition(":")[0]))
     if facts.history:
         rows.append(("Epochs", f"{len(facts.history):,}"))
     if speeds:
-        rows.append((f"{facts.nouns.capitalize()} per second", f"{sum(speeds) / len(speeds):,.0f} (mean over the epochs)"))
+        rows.append((f"{facts.nouns.capitalize()} per second", f"{sum(speeds) / len(speeds):,.0f}"))
     if machine.get("device"):
         rows.append(("Device", _device(str(machine["device"]), environment)))
     if machine.get("reason"):

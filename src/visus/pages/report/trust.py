@@ -37,7 +37,7 @@ def outside_part(facts: ReportFacts) -> str:
     classes = write_number_of(len(facts.classes), "class", "classes")
     return paragraphs(
         [
-            f"{stray[0].upper()}{stray[1:]} of none of these {classes} still gets one of them, sometimes with high confidence: if yours "
+            f"{stray[0].upper()}{stray[1:]} of none of these {classes} still gets one of them: if yours "
             f"include such {facts.nouns}, train with a class \u201cother\u201d of them."
         ]
     )
@@ -66,7 +66,7 @@ def calibration_part(facts: ReportFacts) -> str:
     keys = [(style if is_joined(each.bins) else f"dot {style}", name) for style, name, each in drawn_as]
     caption = f"<b>Confidence and accuracy</b>{legend(keys)}"
     drawn = figure(caption, reliability_diagram(found.before, found.after), "square")
-    how = "Below the dotted line, the network is overconfident. visus evaluate lists the accuracy above each probability."
+    how = "Below the dotted line: overconfident. visus evaluate lists the accuracy above each probability."
     return beside(paragraphs([*sentences, _top_sentence(found.after or found.before, facts), how]), drawn)
 
 

@@ -234,14 +234,14 @@ def unexamined_labels(run: SavedRun, data: Data, split: str) -> str:
     plan, ways = run.preprocessing, []
     split_seed = RunFolder.open(run.folder).read_json("data.json").get("split_seed")
     if split_seed is not None:
-        ways.append(f"train on another split (--split-seed {split_seed + 1}) and list the mistakes of that run")
+        ways.append(f"train on another split (--split-seed {split_seed + 1})")
     if plan.channels == 3 and plan.dtype == "uint8" and len(plan.size) == 2:
-        ways.append("train from pretrained weights (--pretrained --epochs 0), which examines all of them")
+        ways.append("train from pretrained weights (--pretrained --epochs 0)")
     how = ", or ".join(ways) or "list those that the network did not memorize (--split train)"
     name = split_name(split)
     return (
-        f"Only the {write_number_of(len(data.split(split)), f'{name} {data.noun}')} were examined for wrong labels. For the "
-        f"{write_number_of(len(training), f'training {data.noun}')}, {how}."
+        f"Only the {write_number_of(len(data.split(split)), f'{name} {data.noun}')} were examined for wrong labels. To examine the training "
+        f"set, {how}."
     )
 
 
