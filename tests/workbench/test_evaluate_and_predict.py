@@ -109,7 +109,8 @@ def test_what_was_done_to_other_data_is_reported(
 def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: Path) -> None:
     copy = tmp_path / "stopped"
     shutil.copytree(run, copy)
-    (copy / "scores.json").unlink()
+    for name in ("scores.json", "report.html"):
+        (copy / name).unlink()
     assert visus.load(copy).evaluate().notes == (
         TWO_VIEWS,
         f"This training was stopped before its end. Go on with: visus train --resume {copy}",

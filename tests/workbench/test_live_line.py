@@ -287,7 +287,8 @@ def test_a_training_in_a_notebook_has_one_line_that_changes(
     assert lines[0].startswith("data      levels: 3 classes")
     assert [line.split()[0] for line in lines if "/2 " in line[:5]] == ["1/2", "2/2"]
     assert lines[-1].startswith("next      visus predict ") or lines[-1].startswith("          ")
-    assert max(map(len, lines)) <= live_line.NOTEBOOK_WIDTH
+    of_words = [line for line in lines if len(line[10:].split()) > 1]  # a long path is not broken
+    assert max(map(len, of_words)) <= live_line.NOTEBOOK_WIDTH
     for before, after in itertools.pairwise(texts):  # what was printed stays
         assert after.startswith(before.rpartition("\n")[0])
 

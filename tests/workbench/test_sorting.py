@@ -182,7 +182,7 @@ def test_predict_sorts_files_by_command(visus_command: Call, run: Path, photos: 
         ),
         (
             ["https://example.org/1.jpg", "--sort-into", "{tmp}/sorted"],
-            "error: https://example.org/1.jpg: this is a web address, and visus downloads nothing. Download the file, and give its path.\n",
+            "error: https://example.org/1.jpg: visus does not download. Download it first, and give the file.\n",
         ),
     ],
 )

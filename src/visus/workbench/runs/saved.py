@@ -345,7 +345,7 @@ def network_name(run: SavedRun) -> str:
     """The network of a run as it was asked for, if that fits into a line; else the number of its layers, or its class.
 
     >>> network_name(run)
-    'conv(4, 3), norm, relu, globalpool, linear(classes)'
+    'conv(4, 3), relu, globalpool, linear(classes)'
     """
     file = run.folder / "design.txt"
     design = file.read_text("utf-8", "replace").strip() if file.is_file() else ""
