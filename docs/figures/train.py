@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -87,4 +87,16 @@ def _small_training() -> list[str]:
         options = ["images.npz", "-m", "conv(4, 3, stride=2), relu, globalpool, linear(classes)", "--epochs", "2"]
         options += ["--precision", "float32", "--device", "cpu", "--cache-dir", "cache"]
         written = run_in_terminal([sys.executable, "-m", "visus", "train", *options], folder=Path(folder))
-        return [re.sub(r"\bcores\b", "core", line) for line in screen_lines(written.replace(folder, "FOLDER"))]
+        return list(_steady(screen_lines(written.replace(folder, "FOLDER"))))
+
+
+def _steady(lines: list[str]) -> Iterator[str]:
+    """The lines in whole sentences, without what depends on the processor and its load: times, rows of epochs, and what is found in the predictions."""
+    joined = re.sub(r"\n {10}", " ", "\n".join(_COLOR.sub("", line) for line in lines))
+    for line in joined.splitlines():
+        if re.match(r"\d+/|.*: [\d.]+ m?s$", line):
+            continue
+        if match := re.match(r"(time|labels) ", line):
+            yield match[1]
+        else:
+            yield re.sub(r"; [\d.]+ % without test-time augmentation", "", re.sub(r"\bcores\b", "core", line))
