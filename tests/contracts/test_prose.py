@@ -77,7 +77,8 @@ def test_nothing_holds(kind: str, tree: Tree) -> None:
         f"{name}:{number}: {line.strip()}"
         for name, text in texts(tree).items()
         for number, line in enumerate(text.splitlines(), 1)
-        if re.search(FORBIDDEN[kind], line)
+        if not line.lstrip().startswith('"image/png": ')  # of a notebook: letters that no one reads
+        and re.search(FORBIDDEN[kind], line)
     ]
     assert not places, f"{kind}:\n" + "\n".join(places)
 

@@ -205,7 +205,7 @@ def why_missing(file: Path) -> str:
     if os.path.islink(file):
         return f"this link leads to {os.readlink(file)}, which does not exist."
     if str(file).startswith(("http:", "https:")):
-        return "this is a web address, and visus downloads nothing. Download the file, and give its path."
+        return "visus does not download. Download it first, and give the file."
     if any(sign in str(file) for sign in "*?["):
         return "no file matches this pattern."
     return "there is no such file or folder."
