@@ -423,9 +423,7 @@ def test_a_folder_of_photos_is_learned_with_pretrained_weights(
         answer.err,
         re.MULTILINE,
     )
-    assert re.search(
-        r"^time      .*: start and data .*, head .*, training .*, scoring .*, report ", answer.err, re.MULTILINE
-    )
+    assert re.search(r"^time      .*: .*head .*report ", answer.err, re.MULTILINE)
     assert "input     3 x 64 x 64, normalized like the training data of its weights" in answer.err
     assert "ledger    20 images were converted from gray to color (three equal channels)" in answer.err
     assert re.search(
