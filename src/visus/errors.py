@@ -30,6 +30,8 @@ from typing import Final, Self
 _BIDI_CONTROLS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")  # they reverse the direction of text
 
 
+NO_DOWNLOAD: Final = "visus does not download. Download it first, and give the file."
+"""The message for a web address in the place of a file."""
 OPTIONAL_PACKAGES: Final = {
     "heic": ("pillow-heif>=0.18",),
     "examine": ("captum>=0.8", "scipy>=1.13"),

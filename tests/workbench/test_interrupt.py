@@ -11,8 +11,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from tests.levels import write_levels
 
 import visus
 from visus.errors import RunError
@@ -29,12 +29,7 @@ RECIPE = Recipe(epochs=4, batch_size=8, learning_rate=0.01, precision="float32",
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """60 uint8 images of 3 x 8 x 8 of three brightnesses, and their labels."""
-    found = tmp_path_factory.mktemp("data") / "levels.npz"
-    labels = np.arange(60) % 3
-    levels = (labels * 80).astype(np.uint8)[:, None, None, None]
-    np.savez(found, x=np.random.default_rng(0).integers(0, 90, (60, 3, 8, 8), dtype=np.uint8) + levels, y=labels)
-    return found
+    return write_levels(tmp_path_factory.mktemp("data"))
 
 
 class Interrupts:

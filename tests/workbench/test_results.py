@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.levels import images, write_levels
 
 import visus
 from visus.data.opened import open_scoring_data
@@ -28,19 +29,9 @@ NETWORK = "conv(4, 3), relu, globalpool, linear(classes)"
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=0.01, precision="float32", device="cpu")
 
 
-def images(num: int = 60, channels: int = 3) -> tuple[Any, Any]:
-    """uint8 images (num, channels, 8, 8) of three brightnesses, and their labels."""
-    labels = np.arange(num) % 3
-    levels = (labels * 80).astype(np.uint8)[:, None, None, None]
-    return np.random.default_rng(0).integers(0, 90, (num, channels, 8, 8), dtype=np.uint8) + levels, labels
-
-
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    found = tmp_path_factory.mktemp("data") / "levels.npz"
-    x, y = images()
-    np.savez(found, x=x, y=y)
-    return found
+    return write_levels(tmp_path_factory.mktemp("data"))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from visus.cli.completion import run_folders
-from visus.errors import RecipeError, UsageError, closest_name, unknown_name
+from visus.errors import NO_DOWNLOAD, RecipeError, UsageError, closest_name, unknown_name
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 from visus.training.recipe import ELSEWHERE, FIELDS, Recipe
 
@@ -127,7 +127,7 @@ def refuse_arguments(command: Any, values: dict[str, Any], typed: Sequence[str])
     """
     words = [str(each) for value in values.values() for each in (value if isinstance(value, (list, tuple)) else [value])]
     if address := next((word for word in words if re.match(r"https?:/", word)), None):
-        raise UsageError(f"{address}: visus does not download. Download it first, and give the file.")
+        raise UsageError(f"{address}: {NO_DOWNLOAD}")
     if any(_ASSIGNMENT.fullmatch(word) and not _exists(word) for word in words) and (
         sentence := _as_options(typed, command)
     ):

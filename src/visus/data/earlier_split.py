@@ -28,8 +28,12 @@ _WORDS: Final = {"train": "training", "val": "validation", "test": "test"}
 
 def contents_text(samples: Samples) -> str:
     """The text of ``contents.csv``: the first 16 digits of the SHA-256 of each sample's bytes."""
-    rows = [(sample, digest.hex()[:NUM_DIGITS]) for sample, digest in zip(samples.names, samples.digests, strict=False)]
-    return csv_text([("sample", "sha256"), *rows])
+    return csv_text([("sample", "sha256"), *zip(samples.names, digits_of(samples), strict=False)])
+
+
+def digits_of(samples: Samples) -> list[str]:
+    """The first 16 digits of the SHA-256 of each sample's bytes; empty where the bytes of samples are unknown."""
+    return [digest.hex()[:NUM_DIGITS] for digest in samples.digests]
 
 
 def parse_contents(text: str) -> dict[str, str]:
@@ -58,7 +62,7 @@ def known_splits(samples: Samples, rows: Sequence[SplitRow], contents: Mapping[s
     """
     by_name = {row.sample: row.split for row in rows}
     by_content = {content: by_name[sample] for sample, content in contents.items() if sample in by_name}
-    digits = [digest.hex()[:NUM_DIGITS] for digest in samples.digests] or [""] * len(samples.names)
+    digits = digits_of(samples) or [""] * len(samples.names)
 
     def split_of(sample: str, content: str) -> str | None:
         if sample in by_name and contents.get(sample) == content:
@@ -136,7 +140,7 @@ def _notes(
     """How many samples keep their split, are new or are gone; nothing if all are the same."""
     added = Counter(split for split, before in zip(splits.tolist(), known, strict=True) if before is None)
     here = set(samples.names)
-    digits = {digest.hex()[:NUM_DIGITS] for digest in samples.digests}
+    digits = set(digits_of(samples))
     gone = [row.sample for row in rows if row.sample not in here and contents.get(row.sample) not in digits]
     if not added and not gone:
         return []

@@ -10,11 +10,14 @@ import json
 import os
 import re
 import shutil
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from torch import nn
 
 from visus.errors import RunError, StorageError, closest_name, printable
@@ -176,6 +179,13 @@ class RunFolder:
         if self.is_ours:
             write_file(self._listed(name), content)
 
+    def write_arrays(self, name: str, **arrays: npt.NDArray[Any]) -> None:
+        """Write an npz file of arrays to the folder."""
+        if self.is_ours:
+            content = io.BytesIO()
+            np.savez(content, **arrays)  # type: ignore[arg-type]  # NumPy types its own keywords as if they were among these
+            self.write_bytes(name, content.getvalue())
+
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file to the folder."""
         if self.is_ours:
@@ -211,6 +221,26 @@ class RunFolder:
             raise RunError(
                 f"{name} is damaged. Put it back, or train again with visus train.", where=str(self.path)
             ) from error
+
+    def read_arrays(self, name: str, arrays: Sequence[str], remedy: str) -> list[npt.NDArray[Any]] | None:
+        """Read arrays of an npz file of the folder, in the order of their names; None if there is no such file.
+
+        Args:
+            name: the file.
+            arrays: the names of the arrays.
+            remedy: what to do if the file is damaged, in a sentence.
+
+        Raises:
+            RunError: the file is damaged.
+        """
+        path = self.path / name
+        if not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as found:
+                return [found[each] for each in arrays]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RunError(f"{name} is damaged. {remedy}", where=str(self.path)) from error
 
     def remove(self) -> None:
         """Remove the whole folder, if the training failed before its first step."""
@@ -251,9 +281,18 @@ def _enclosing_run(path: Path) -> Path:
         return path
     for folder in path.parents[:2]:
         is_in_run = path.exists() or path.parent == folder / "weights"
-        if is_in_run and (folder / "recipe.yaml").is_file() and (folder / "split.csv").is_file():
+        if is_in_run and is_run_folder(folder):
             return folder
     return path
+
+
+def is_run_folder(path: Path) -> bool:
+    """Whether a folder has the recipe and the split of a run.
+
+    >>> is_run_folder(run.folder), is_run_folder(run.folder / "weights")
+    (True, False)
+    """
+    return all((path / name).is_file() for name in ("recipe.yaml", "split.csv"))
 
 
 def _meant_run(path: Path) -> str:

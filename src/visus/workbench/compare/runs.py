@@ -14,7 +14,7 @@ from visus.data.batches import Part
 from visus.errors import DataError, UsageError
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.training.recipe import FIELDS
-from visus.training.runs import RunFolder
+from visus.training.runs import RunFolder, is_run_folder
 from visus.units import write_number_of, write_shape
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.scoring import Entry, compare_entries
@@ -131,7 +131,7 @@ def _refuse_run_as_data(data: object) -> None:
     Raises:
         UsageError: it is a run or its folder.
     """
-    is_folder = isinstance(data, (str, Path)) and all((Path(data) / name).is_file() for name in ("recipe.yaml", "split.csv"))
+    is_folder = isinstance(data, (str, Path)) and is_run_folder(Path(data))
     if isinstance(data, SavedRun) or is_folder:
         name = data.name if isinstance(data, SavedRun) else data
         raise UsageError(

@@ -3,8 +3,6 @@ folder."""
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -15,7 +13,7 @@ import numpy.typing as npt
 from visus.data.batches import Part
 from visus.data.contents import Hashes, content_hashes
 from visus.data.opened import Data
-from visus.errors import DataError, RunError
+from visus.errors import DataError
 from visus.training.runs import RunFolder
 
 FILE: Final = "contents.npz"
@@ -50,9 +48,8 @@ def known_of(data: Data) -> Known:
 def write_known(folder: RunFolder, data: Data) -> None:
     """Save the hashes in the run."""
     if folder.is_ours:
-        known, content = known_of(data), io.BytesIO()
-        np.savez(content, train=known.train, val=known.val)
-        folder.write_bytes(FILE, content.getvalue())
+        known = known_of(data)
+        folder.write_arrays(FILE, train=known.train, val=known.val)
 
 
 def read_known(folder: RunFolder) -> Known | None:
@@ -61,15 +58,8 @@ def read_known(folder: RunFolder) -> Known | None:
     Raises:
         RunError: the file is damaged.
     """
-    path = folder.path / FILE
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            train, val = (found[name] for name in _SPLITS)
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(f"{FILE} is damaged. Remove it: the run's own data is then asked.", where=str(folder.path)) from error
-    return Known(train, val)
+    found = folder.read_arrays(FILE, _SPLITS, "Remove it: the run's own data is then asked.")
+    return None if found is None else Known(*found)
 
 
 def known_samples(folder: RunFolder, part: Part, data: Data, open_own: Callable[[], Data]) -> tuple[Marks | None, list[str]]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +17,7 @@ from visus.training.runs import RunFolder
 FILE: Final = "out_of_fold.npz"
 MAX_VALUES: Final = 2**24
 """Maximum number of logits that a run keeps (64 MiB)."""
+_REMEDY: Final = "Remove it: then only held-out samples are examined for wrong labels."
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,10 +60,8 @@ def write_out_of_fold(folder: RunFolder, found: OutOfFold | None) -> None:
     """Save the predictions in the run; none, or more than ``MAX_VALUES`` logits, are not saved."""
     if found is None or not folder.is_ours or found.logits.numel() > MAX_VALUES:
         return
-    content = io.BytesIO()
     network = np.frombuffer(found.network.encode(), np.uint8)
-    np.savez(content, logits=found.logits.numpy(), labels=found.labels.numpy(), network=network)
-    folder.write_bytes(FILE, content.getvalue())
+    folder.write_arrays(FILE, logits=found.logits.numpy(), labels=found.labels.numpy(), network=network)
 
 
 def read_out_of_fold(folder: RunFolder) -> OutOfFold | None:
@@ -73,17 +70,10 @@ def read_out_of_fold(folder: RunFolder) -> OutOfFold | None:
     Raises:
         RunError: the file is damaged.
     """
-    path = folder.path / FILE
-    if not path.is_file():
+    found = folder.read_arrays(FILE, ("logits", "labels", "network"), _REMEDY)
+    if found is None:
         return None
-    try:
-        with np.load(path, allow_pickle=False) as found:
-            logits, labels, network = (found[name] for name in ("logits", "labels", "network"))
-        if logits.ndim != 2 or labels.shape != logits.shape[:1]:
-            raise ValueError(f"logits of shape {logits.shape} for {len(labels)} labels")
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise RunError(
-            f"{FILE} is damaged. Remove it: then only held-out samples are examined for wrong labels.",
-            where=str(folder.path),
-        ) from error
+    logits, labels, network = found
+    if logits.ndim != 2 or labels.shape != logits.shape[:1]:
+        raise RunError(f"{FILE} is damaged. {_REMEDY}", where=str(folder.path))
     return OutOfFold(torch.from_numpy(logits), torch.from_numpy(labels), network.tobytes().decode())

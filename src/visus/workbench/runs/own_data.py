@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from visus.data.earlier_split import CONTENTS_FILE, contents_text, known_splits, parse_contents
+from visus.data.earlier_split import CONTENTS_FILE, contents_text, digits_of, known_splits, parse_contents
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
@@ -134,7 +134,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
         splits: list[str | None] = [rows[sample].split for sample in table.names]
         return _in_splits(data, splits, ())
     by_content = {content: rows[sample].split for sample, content in contents.items() if sample in rows}
-    own = [digest.hex()[:16] for digest in table.digests]
+    own = digits_of(table)
     known = [content in by_content for content in own]
     if not own or sum(known) < _MIN_SHARE * max(len(own), len(rows)):
         return None
@@ -181,12 +181,14 @@ def num_learned(folder: Path, data: Data) -> int:
     """Number of held-out samples of this data with the bytes of a training or validation sample of a run."""
     run = RunFolder.open(folder)
     splits = {row.sample: row.split for row in read_split_csv(run.path / "split.csv")}
-    learned = {content for sample, content in _read_contents(run).items() if splits.get(sample) in ("train", "val")}
-    held_out = data.samples.splits == data.scored_split
-    digests = [digest.hex()[:16] for digest in data.samples.digests]
+    contents = _read_contents(run)
+    learned = {content for sample, content in contents.items() if splits.get(sample) in ("train", "val")}
     if data.scored_split == "val":  # the run's own validation samples may be scored again
-        learned -= {content for sample, content in _read_contents(run).items() if splits.get(sample) == "val"}
-    return sum(content in learned for content, is_held_out in zip(digests, held_out.tolist(), strict=False) if is_held_out)
+        learned -= {content for sample, content in contents.items() if splits.get(sample) == "val"}
+    held_out = (data.samples.splits == data.scored_split).tolist()
+    return sum(
+        content in learned for content, is_held_out in zip(digits_of(data.samples), held_out, strict=False) if is_held_out
+    )
 
 
 def common_tested(left: Path, right: Path) -> tuple[int, int]:
@@ -264,7 +266,7 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
         now = read_source(there, Ledger(), labels=labels_there, reading=reading)
     except DataError:
         return []
-    digests = dict(zip(now.names, (digest.hex()[:16] for digest in now.digests), strict=False))
+    digests = dict(zip(now.names, digits_of(now), strict=False))
     rows = {row.sample: row for row in read_split_csv(run.path / "split.csv")}
     labels = {sample: now.classes[label] for sample, label in zip(now.names, now.labels.tolist(), strict=True)}
     parts = {

@@ -25,7 +25,7 @@ from visus.data.source_arrays import channels_first
 from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
-from visus.errors import DataError, ImageError, UsageError, join_messages, printable, unknown_name
+from visus.errors import NO_DOWNLOAD, DataError, ImageError, UsageError, join_messages, printable, unknown_name
 from visus.files import closest_path, expand_home
 from visus.units import write_shape
 
@@ -205,7 +205,7 @@ def why_missing(file: Path) -> str:
     if os.path.islink(file):
         return f"this link leads to {os.readlink(file)}, which does not exist."
     if str(file).startswith(("http:", "https:")):
-        return "visus does not download. Download it first, and give the file."
+        return NO_DOWNLOAD
     if any(sign in str(file) for sign in "*?["):
         return "no file matches this pattern."
     return "there is no such file or folder."

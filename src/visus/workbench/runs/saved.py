@@ -47,7 +47,7 @@ from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.trained_modules import remember_training
 
-MAX_NAME: Final = 60  # characters of a network in a repr
+MAX_NAME: Final = 60  # characters of a network in a line; a longer design is not repeated
 
 
 @checked_methods

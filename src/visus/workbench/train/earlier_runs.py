@@ -16,8 +16,7 @@ from visus.training.runs import RunFolder
 from visus.units import split_name, write_number_of, write_shape
 from visus.workbench.modules import OBJECT_PREFIX
 from visus.workbench.runs.own_data import in_own_split, is_own, num_learned
-
-MAX_NAME = 60  # a longer design is not repeated in a sentence
+from visus.workbench.runs.saved import MAX_NAME
 
 
 @dataclass(frozen=True)
@@ -100,17 +99,21 @@ class EarlierRun:
             return data
         return in_own_split(self.folder.path, data)
 
-    def sentence(self, data: Data, *, is_network_taken: bool) -> str:
-        """What is taken from the run; empty if it is nothing."""
+    def count_learned(self, data: Data) -> int:
+        """Number of held-out samples of the data that the run has learned from; 0 if the file lies outside a run folder."""
+        return 0 if self.folder is None else num_learned(self.folder.path, data)
+
+    def sentence(self, data: Data, num_learned: int, *, is_network_taken: bool) -> str:
+        """What is taken from the run; empty if it is nothing. ``num_learned``: as ``count_learned`` returns it."""
         taken = [f"the network {self.asked}"] if is_network_taken else []
         if data.input_shape == self.preprocessing.input_shape and data.samples.reader.kind == "images":
             taken.append(f"the size of {write_shape(data.input_shape[1:])} px")
-        if self.folder is not None and is_own(self.folder.path, data) and not num_learned(self.folder.path, data):
+        if self.folder is not None and is_own(self.folder.path, data) and not num_learned:
             taken.append("the split")
         return f"from {self.name}: {', '.join(taken)}" if taken else ""
 
-    def warnings(self, data: Data) -> tuple[str, ...]:
-        """Warnings about samples of another size, and about held-out samples that the run has learned from."""
+    def warnings(self, data: Data, num_learned: int) -> tuple[str, ...]:
+        """Warnings about samples of another size, and about the ``num_learned`` held-out samples that the run has learned from."""
         found = []
         size, own = data.input_shape[1:], self.preprocessing.size
         if data.samples.reader.kind == "images" and len(own) == 2 and size != own:
@@ -118,10 +121,10 @@ class EarlierRun:
                 f"{self.name} read its {data.noun}s at {write_shape(own)} px, and these are read at {write_shape(size)} px. For the same size, "
                 f"give the path of the data without an image size, or visus.open_data(path, img_size={own[0] if own[0] == own[1] else own})."
             )
-        if self.folder is not None and (number := num_learned(self.folder.path, data)):
+        if self.folder is not None and num_learned:
             held_out = data.split(data.scored_split)
             found.append(
-                f"{number:,} of {write_number_of(len(held_out), f'{split_name(data.scored_split)} {data.noun}')} were training or validation "
+                f"{num_learned:,} of {write_number_of(len(held_out), f'{split_name(data.scored_split)} {data.noun}')} were training or validation "
                 f"{data.noun}s of {self.name}, so the accuracy will be too high. Its split is {self.folder.path / 'split.csv'}: "
                 "visus.open_data(path, split=...), or --split-file."
             )
