@@ -178,7 +178,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     [
         (2, {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.2, "clip_norm": 0.5}, NETWORK),
         pytest.param(
-            3, {"optimizer": "muon", "flip": "random", "shift": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
+            3, {"optimizer": "muon", "flip": "random", "translate": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
         ),
         pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "progressive_resize": "1"}, WHITENED, marks=pytest.mark.slow),
     ],

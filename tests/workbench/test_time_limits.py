@@ -13,7 +13,7 @@ import pytest
 from visus.units import read_duration
 
 pytestmark = pytest.mark.slow
-LEFT = re.compile(r"  (\d[^%]*?)(?: \*)?$")
+LEFT = re.compile(r"  (\d\S*(?: \S+)*?)(?: \*)?$")
 
 
 def command(*words: object) -> tuple[float, list[tuple[float, str]], str]:
