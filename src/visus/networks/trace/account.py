@@ -26,7 +26,7 @@ from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.flows import flows_of_rows, set_producer
 from visus.networks.trace.inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace.memory import ModuleMemory
-from visus.networks.trace.mode import TraceMode
+from visus.networks.trace.mode import RecurrentLayers, TraceMode
 from visus.networks.trace.operators.registry import RuleError
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.rows import Recorder, layer_text, of_one_sample
@@ -167,6 +167,7 @@ def _trace_once(
             torch.no_grad(),
             _hooked(recorder),
             mode,
+            RecurrentLayers(mode),
             _Composite(recorder),
         ):
             output = module(*batch)
