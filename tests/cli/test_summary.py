@@ -752,7 +752,9 @@ def test_a_run_of_a_callable_stands_for_its_module(
         "from torch import nn\n\n\ndef make(num_classes, in_channels):\n"
         "    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
     )
-    np.savez(tmp_path / "squares.npz", x=np.random.default_rng(0).integers(0, 255, (40, 1, 12, 12), np.uint8), y=np.arange(40) % 2)
+    np.savez(
+        tmp_path / "squares.npz", x=np.random.default_rng(0).integers(0, 255, (40, 1, 12, 12), np.uint8), y=np.arange(40) % 2
+    )
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     recipe = visus.Recipe(epochs=1, batch_size=16, precision="float32")
@@ -768,7 +770,8 @@ def test_a_run_of_a_callable_stands_for_its_module(
     assert visus_command("solve", "--field", "9", "runs/own").err == f"error: runs/own: {told}\n"
     monkeypatch.setattr("visus.workbench.modules.call_by_name", lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(144, 2)))
     told = visus_command("summary", "runs/own")  # the module is now another one, which the weights do not fit
-    assert told.code == 1 and "weights" in told.err, told.err
+    assert told.code == 1
+    assert "weights" in told.err
     (run.folder / "design.txt").write_text("# a Python object: own_nets.Net\n")
     assert visus_command("summary", "runs/own") == (
         2,

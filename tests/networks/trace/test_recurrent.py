@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from visus.design.table import write_field
 from visus.errors import UsageError
 from visus.networks.trace import trace
 
@@ -70,18 +71,19 @@ def test_a_trace_with_and_without_data_are_one_account(name: str) -> None:
     assert other.rows[0].layer == "sum"
 
 
-def test_the_theoretical_field_of_a_recurrent_layer_is_that_of_a_causal_convolution() -> None:
-    known = trace(steps_last(nn.GRU(4, 5, batch_first=True)), SIGNAL)
-    convolutions = nn.Sequential(nn.Conv1d(3, 4, 3, 2, padding=1), nn.ZeroPad1d((5, 0)), nn.Conv1d(4, 5, 6))
-    assert known.rows[-1].fields == trace(convolutions, SIGNAL).rows[-1].fields
-    assert known.rows[-1].notes == ()
-    assert known.rows[-1].fields[0].size == 3 + 5 * 2
-
-
-def test_a_bidirectional_layer_reads_everything() -> None:
-    for num_layers in (1, 2):
-        field = trace(steps_last(nn.LSTM(4, 5, num_layers, bidirectional=True)), SIGNAL).rows[-1].fields[0]
-        assert (field.size, field.stride, field.is_whole, field.is_exact) == (12, 0, True, True)
+def test_a_recurrent_layer_reads_everything_before_and_a_bidirectional_one_everything() -> None:
+    for layer, written in (
+        (nn.GRU(4, 5), "all before"),
+        (nn.LSTM(4, 5, bidirectional=True), "all"),
+        (nn.RNN(4, 5, 2), "all before"),
+    ):
+        row = trace(steps_last(layer), SIGNAL).rows[-1]
+        field = row.fields[0]
+        assert (row.notes, row.aligned, row.is_approximate) == ((), True, False)
+        assert (field.size, field.stride, field.start, field.is_whole, field.is_exact) == (12, 0, 0, True, True)
+        assert write_field(field) == written
+    backwards = trace(RECURRENT["the half that reads backwards"][0](), SIGNAL).rows[-1]
+    assert write_field(backwards.fields[0]) == "all after"
 
 
 def test_a_recurrent_layer_is_one_operation_however_many_steps_it_has() -> None:
@@ -94,6 +96,8 @@ def test_a_recurrent_layer_of_the_wrong_width_fails_with_the_words_of_torch() ->
         weights = list(m.layer.parameters())
         return torch.gru(x, x.new_zeros(1, len(x), 5), weights, True, 1, 0.0, False, False, True)[0]
 
-    with pytest.raises(UsageError, match="fails on an input of shape \\(7, 4\\): RuntimeError: mat1 and mat2 shapes cannot be"):
+    with pytest.raises(
+        UsageError, match="fails on an input of shape \\(7, 4\\): RuntimeError: mat1 and mat2 shapes cannot be"
+    ):
         trace(Made(forward, layer=nn.GRU(3, 5, batch_first=True)), (7, 4))
     assert trace(Made(forward, layer=nn.GRU(3, 5, batch_first=True)), (7, 3)).macs == 7 * 3 * 5 * 8

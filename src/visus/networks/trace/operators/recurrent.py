@@ -17,7 +17,7 @@ from visus.networks.trace.coordinates.dependence import Shape, Terms
 from visus.networks.trace.coordinates.gaps import inexact
 from visus.networks.trace.coordinates.mixing import reduced
 from visus.networks.trace.coordinates.reshaping import broadcast, permuted
-from visus.networks.trace.coordinates.steps import one_sided, recurrent
+from visus.networks.trace.coordinates.steps import recurrent
 from visus.networks.trace.coordinates.unions import stacked, united
 from visus.networks.trace.operators.registry import Call, operator, register
 from visus.networks.trace.operators.shapes import new_like
@@ -77,9 +77,7 @@ def recurrent_layer(call: Call) -> list[Axes | None]:
         found: list[Any] = []
         ends: list[Any] = []
         if (axes := axes_of(x)) is not None:
-            seen = reduced(
-                permuted(axes[axis], order), (num_steps, num_samples, num_features), (2,), True, keep_own=False
-            )
+            seen = reduced(permuted(axes[axis], order), (num_steps, num_samples, num_features), (2,), True, keep_own=False)
             shape = (num_steps, num_samples, 1)
             whole = reduced(seen, shape, (0,), True, keep_own=False)
             found += _outputs_of(seen, whole, after, num_layers, is_bidirectional)
@@ -104,7 +102,7 @@ def _outputs_of(seen: Terms, whole: Terms, after: Shape, num_layers: int, is_bid
     if num_layers > 1:
         return broadcast(whole, (1, after[1], 1), after)
     half = (*after[:2], after[2] // 2)
-    sides = [(one_sided(seen, shape, 0, is_reverse=is_reverse), half) for is_reverse in (False, True)]
+    sides = [(recurrent(seen, shape, 0, is_reverse=is_reverse), half) for is_reverse in (False, True)]
     return stacked(sides, 2)[0]
 
 
