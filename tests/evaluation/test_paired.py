@@ -125,7 +125,7 @@ def test_what_cannot_be_compared_is_refused_in_words() -> None:
     assert str(caught.value) == ("each sample needs two predictions, a label and a name; their numbers are 2, 1, 2 and 2.")
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@given(st.lists(st.integers(0, 100).map(lambda number: number / 999), min_size=1, max_size=8))
 def test_holms_correction_rejects_what_its_procedure_rejects(p_values: list[float]) -> None:
     """Holm 1979: the sorted p-values are compared with level / n, level / (n - 1), ...; the first that is too large ends it."""
     corrected = holm(p_values)
