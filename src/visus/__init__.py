@@ -37,7 +37,7 @@ Train
 Look inside and measure
     Run          evaluate, predict, mistakes, shifts, look, report, compare
     look         what a network sees in one image
-    compare      two runs on the same samples
+    compare      runs on the same samples
     experiment   train a run again with one change: mlp, shuffle, task, antialias
     examine      activations, filters, saliency, receptive fields as arrays
     benchmark    samples per second, in every way to compute a network

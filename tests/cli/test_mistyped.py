@@ -146,11 +146,6 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
         (["evaluate", "runs/typo", "--data", "x"], "No such option: --data. Write: visus evaluate runs/typo x", "evaluate"),
         (["evaluate", "--data", "x"], "No such option: --data. Write: visus evaluate runs/new x", "evaluate"),
         (
-            ["compare", "runs/old", "runs/new", "runs/third"],
-            "compare takes two runs, not 3. Write: visus compare runs/old runs/new",
-            "compare",
-        ),
-        (
             ["classify", "train", "data=pet photos", "epochs=20", "imgsz=224"],
             f"No such command 'classify'. {PAGE} Write: visus train 'pet photos' --epochs 20 --img-size 224",
             "",

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tests.commands import Call
@@ -742,9 +743,42 @@ def test_a_folder_in_the_place_of_a_network_is_refused(visus_command: Call, comm
     words = [*command, str(folder), *(["lenet5"] if command == ["diff"] else [])]
     needed = "this is a folder, and a network is needed: a family, a design or its file, or package.module:callable."
     assert visus_command(*words) == (2, "", f"error: {folder}: {needed}\n")
-    (folder / "design.txt").write_text("package.module:Net")
-    told = f"{needed} The network of this run is in {folder / 'design.txt'}."
-    assert visus_command(*words) == (2, "", f"error: {folder}: {told}\n")
+
+
+def test_a_run_of_a_callable_stands_for_its_module(
+    visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_nets.py").write_text(
+        "from torch import nn\n\n\ndef make(num_classes, in_channels):\n"
+        "    return nn.Sequential(nn.Conv2d(in_channels, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n"
+    )
+    np.savez(
+        tmp_path / "squares.npz", x=np.random.default_rng(0).integers(0, 255, (40, 1, 12, 12), np.uint8), y=np.arange(40) % 2
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    recipe = visus.Recipe(epochs=1, batch_size=16, precision="float32")
+    run = visus.train("squares.npz", "own_nets:make", recipe, output=tmp_path / "runs", name="own", progress=False)
+    found = visus_command("summary", "runs/own")
+    assert found.code == 0, found.err
+    head, *table = found.out.splitlines()
+    assert head == "input 1 x 12 x 12, 2 classes, as in the run"
+    assert table == visus_command("summary", "own_nets:make", "--input", "1,12,12", "--classes", "2").out.splitlines()
+    assert visus.summary("runs/own", (3, 20, 20), 5).num_parameters == 3 * 4 * 9 + 4 + 4 * 5 + 5
+    assert visus_command("diff", "runs/own", "own_nets:make", "--input", "1,12,12", "--classes", "2").code == 0
+    told = "ways to a receptive field need a design, and the network of this run is a module of Python."
+    assert visus_command("solve", "--field", "9", "runs/own").err == f"error: runs/own: {told}\n"
+    monkeypatch.setattr("visus.workbench.modules.call_by_name", lambda *_: nn.Sequential(nn.Flatten(), nn.Linear(144, 2)))
+    told = visus_command("summary", "runs/own")  # the module is now another one, which the weights do not fit
+    assert told.code == 1
+    assert "weights" in told.err
+    (run.folder / "design.txt").write_text("# a Python object: own_nets.Net\n")
+    assert visus_command("summary", "runs/own") == (
+        2,
+        "",
+        "error: runs/own: the network of this run was given as a Python object (own_nets.Net) and cannot be made from its name. "
+        "In Python, give the object itself: visus.summary(network, input_shape).\n",
+    )
 
 
 def test_a_run_folder_stands_for_its_design(visus_command: Call, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visus.errors import DataError, UsageError
-from visus.evaluation.paired import compare_answers, difference_interval, mcnemar
+from visus.evaluation.paired import compare_answers, difference_interval, holm, mcnemar
 
 COUNT = st.integers(0, 40)
 
@@ -123,3 +123,28 @@ def test_what_cannot_be_compared_is_refused_in_words() -> None:
     with pytest.raises(UsageError) as caught:
         compare_answers([0, 1], [0], [0, 1], ["a", "b"], ["x", "y"])
     assert str(caught.value) == ("each sample needs two predictions, a label and a name; their numbers are 2, 1, 2 and 2.")
+
+
+@given(st.lists(st.integers(0, 100).map(lambda number: number / 999), min_size=1, max_size=8))
+def test_holms_correction_rejects_what_its_procedure_rejects(p_values: list[float]) -> None:
+    """Holm 1979: the sorted p-values are compared with level / n, level / (n - 1), ...; the first that is too large ends it."""
+    corrected = holm(p_values)
+    level = 0.05
+    rejected = set()
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        if p_values[place] * (len(p_values) - rank) >= level:
+            break
+        rejected.add(place)
+    assert {place for place, value in enumerate(corrected) if value < level} == rejected
+    assert all(one <= other <= 1 for one, other in zip(p_values, corrected, strict=True))
+
+
+def test_one_of_several_comparisons_is_judged_by_its_corrected_p_value() -> None:
+    found = compare_answers(
+        [0] * 12, [1] * 8 + [0] * 4, [1] * 7 + [0] * 5, ["cat", "dog"], [str(each) for each in range(12)]
+    )
+    assert found.is_sure
+    p = f"{found.p_value:.2g}"
+    assert f"McNemar's test p = {p})." in found.sentence("a", "b")
+    told = found.sentence("a", "b", holm_p_value=0.07)
+    assert told.endswith(f"McNemar's test p = {p}, 0.07 by Holm's correction); the difference is not significant.")

@@ -21,6 +21,7 @@ from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing
 from visus.design import parse
 from visus.errors import DataError, RunError, UsageError
+from visus.evaluation.paired import holm
 from visus.evaluation.shifts import WAYS, PhasePattern
 from visus.tables import Table
 from visus.training.recipe import FIELDS, Recipe
@@ -95,15 +96,61 @@ def test_a_comparison_names_the_networks_and_the_settings_that_differ(run: Path,
     assert visus.compare(run, run, progress=False).settings == ()
 
 
-def test_a_third_run_is_no_data(run: Path, flat: Path) -> None:
+def test_three_runs_are_one_table_and_each_is_paired_with_the_first(run: Path, flat: Path) -> None:
+    opened = [visus.load(each) for each in (run, flat, run)]
+    found = visus.compare(run, opened[1], run, progress=False)
+    assert [each.folder for each in found.contenders] == [each.folder for each in opened]
+    assert [(pair.left, pair.right) for pair in found.pairs] == [(str(run), str(flat)), (str(run), str(run))]
+    for pair, right in zip(found.pairs, (flat, run), strict=True):
+        alone = visus.compare(run, right, progress=False).pairs[0]
+        assert (alone.answers, alone.holm_p_value) == (pair.answers, None)
+    assert tuple(pair.holm_p_value for pair in found.pairs) == holm([pair.answers.p_value for pair in found.pairs])
+    table = next(each for each in found.text() if isinstance(each, Table))
+    assert table.headings == (
+        *("run", "network", "accuracy", "95 % interval", "loss", "parameters", "multiply-adds", "trained in"),
+    )
+    assert [row[4] for row in table.rows] == [f"{each.evaluate().loss:.4f}" for each in opened]
+    assert all(len(setting) == 4 and setting[1] == setting[3] != setting[2] for setting in found.settings)
+    assert found.settings == tuple((*each, each[1]) for each in visus.compare(run, flat, progress=False).settings)
+    assert (
+        f"2 runs are tested against {opened[0].name} at once, so each p-value is corrected by Holm's method: one below 0.05 is "
+        "significant. The intervals are those of single pairs."
+    ) in found.notes
+    assert found.to_json()["pairs"][0]["holm_p_value"] == found.pairs[0].holm_p_value
+
+
+def test_three_runs_are_compared_on_the_samples_that_all_held_out(run: Path, flat: Path, other_split: Path) -> None:
+    tested = [set(visus.load(each).open_data().split("test").names) for each in (run, flat, other_split)]
+    found = visus.compare(run, flat, other_split, progress=False)
+    num_common = len(set.intersection(*tested))
+    assert [each.scores.num_samples for each in found.contenders] == [num_common] * 3
+    assert (
+        f"{len(tested[0]) - num_common:,} of the {len(tested[0])} samples in the test split of {visus.load(run).name}"
+        in " ".join(found.notes)
+    )
+    assert any("are not in those of all other runs, and are dropped." in note for note in found.notes)
+
+
+def test_too_few_runs_and_data_among_them_are_refused(run: Path, flat: Path, tmp_path: Path) -> None:
+    for given, words in (((), "none"), ((run,), "one")):
+        with pytest.raises(UsageError) as caught:
+            visus.compare(*given)
+        assert str(caught.value) == f"compare needs at least two runs, and {words} is given. Name another run."
+    with pytest.raises(UsageError) as caught:
+        visus.compare(run, flat, tmp_path)
+    assert str(caught.value) == (
+        f"{tmp_path} is no run folder. Name runs only; data to compare them on goes to --data, in Python to data=."
+    )
+
+
+def test_data_that_is_a_run_is_refused(run: Path, flat: Path) -> None:
     for third, name in ((flat, flat), (visus.load(flat), "flat")):
-        for compare in (visus.compare, compare_runs):
-            given = [visus.load(run)] * 2
-            with pytest.raises(UsageError) as caught:
-                compare(*given, third)  # type: ignore[operator]
-            assert str(caught.value) == (
-                f"{name} is a run, and compare takes two runs; the next argument is data. Compare the runs in pairs."
-            )
+        with pytest.raises(UsageError) as caught:
+            visus.compare(run, run, data=third)  # type: ignore[arg-type]
+        assert (
+            str(caught.value)
+            == f"{name} is a run, and data is needed here. Name all runs before: compare takes two or more."
+        )
 
 
 def test_the_name_of_a_split_in_the_place_of_data_is_explained(run: Path) -> None:
@@ -150,7 +197,7 @@ def test_classes_in_another_order_are_matched_by_name(run: Path) -> None:
     left = visus.load(run)
     module = torch.nn.Sequential(left.module, _Swap())
     right = dataclasses.replace(left, module=module, classes=left.classes[::-1])
-    assert compare_runs(left, right, _root(run)).pairs[0].answers.differing == ()
+    assert compare_runs(left, right, data=_root(run)).pairs[0].answers.differing == ()
 
 
 class _Swap(torch.nn.Module):
@@ -352,7 +399,7 @@ def test_what_has_no_twin_is_refused(flat: Path, run: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["compare", "{run}"], "Missing argument 'RUN'."),
+        (["compare", "{run}"], "compare needs at least two runs, and one is given. Name another run."),
         (["experiment", "mlp", "{run}", "--input", "3,8,8"], "--input cannot be given with a run. Leave it out."),
         (["experiment", "mlp", "lenet5", "--device", "cpu"], "--device cannot be given with a network. Leave it out."),
     ],

@@ -64,7 +64,7 @@ def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, m
         in answer.err
     )
     left, right = (visus.load(run), dataclasses.replace(visus.load(run)))
-    assert [each.scores.num_learned for each in compare_runs(left, right, moved).contenders] == [10, 10]
+    assert [each.scores.num_learned for each in compare_runs(left, right, data=moved).contenders] == [10, 10]
     answer = visus_command("compare", run, run, "--data", moved)
     assert answer.out.startswith(
         f"{run}: 10 of 20 images were in the training set and 2 more were in the validation set, so the metrics are too good; "

@@ -601,3 +601,25 @@ def test_a_notebook_shows_no_drawing_of_a_signal() -> None:
     forced = dataclasses.replace(facts, methods=(facts.methods + facts.hidden)[:1])
     assert len(forced.methods) == 1
     assert "<figure" not in Look(forced)._repr_html_()
+
+
+class Block(nn.Module):
+    """A convolution around which its input is added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x + self.conv(x))
+
+
+def test_an_operation_outside_of_layers_is_looked_at_by_its_path_in_the_account() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), Block(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    found = visus.look(network, torch.rand(1, 12, 12), layer="1.add", progress=False)
+    assert [each.path for each in found.layers] == ["0", "1.conv", "1.add", "2", "3", "4"]
+    assert (found.layer("1.add").shape, found.layer("1.add").field) == ((4, 10, 10), "5/1")
+    assert found.facts.unit is not None
+    assert found.facts.unit.unit.layer == "1.add"
+    assert "1.add is add and has no kernel" in found.facts.missing["sum"]
+    assert "1.add" in found.page()

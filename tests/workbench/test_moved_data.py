@@ -142,7 +142,7 @@ def test_runs_of_data_that_grew_are_compared_on_what_both_tested(grown: tuple[Pa
         "shop changed between the trainings of first and second. Their test sets have "
         f"{num_tested} samples in common; compare them on these with --data {shop}."
     )
-    assert visus.compare(first, second, shop).contenders[0].scores.num_samples == num_tested
+    assert visus.compare(first, second, data=shop).contenders[0].scores.num_samples == num_tested
 
 
 def test_runs_of_data_that_was_split_anew_name_what_the_second_learned(grown: tuple[Path, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``visus compare``: two runs on the same samples."""
+"""``visus compare``: runs on the same samples."""
 
 from __future__ import annotations
 
@@ -15,10 +15,16 @@ from visus.workbench.live_line import showing_work
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.", autocompletion=run_folders)],
-    second: Annotated[Path, typer.Argument(metavar="RUN", help="Another run folder.", autocompletion=run_folders)],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RUN RUN...",
+            help="Two run folders or more; each is compared with the first.",
+            autocompletion=run_folders,
+        ),
+    ],
     data: Annotated[
-        Path | None, typer.Option(help="Data to compare them on; default: the samples that both held out.")
+        Path | None, typer.Option(help="Data to compare them on; default: the samples that all held out.")
     ] = None,
     split: Annotated[
         str | None,
@@ -34,13 +40,13 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Compare two runs on the same samples, paired."""
+    """Compare two runs or more on the same samples, each paired with the first."""
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
         # stdout is for the result; what a person's own module prints is none
         from visus.cli.show import show
-        from visus.workbench.compare.runs import compare as compare_both
+        from visus.workbench.compare.runs import compare as compare_all
 
-        found = compare_both(first, second, data, split=split, device=device, cache_dir=cache_dir, on_event=on_event)
+        found = compare_all(*runs, data=data, split=split, device=device, cache_dir=cache_dir, on_event=on_event)
     if as_json:
         print_json(found.to_json())
     else:

@@ -218,15 +218,12 @@ def _without_dashes(typed: Sequence[str], command: Any) -> Iterator[str]:
 
 
 def _extra_words(extra: Sequence[str], typed: Sequence[str], command: Any) -> str | None:
-    """The message where words are left over: a name with spaces, a third run, or options written as NAME=VALUE."""
+    """The message where words are left over: a name with spaces, or options written as NAME=VALUE."""
     for first in range(1, len(typed)):
         for end in range(first + 2, len(typed) + 1):
             name = " ".join(typed[first:end])
             if set(extra) & set(typed[first:end]) and _exists(name):
                 return f"unexpected argument {extra[0]!r}. Did you mean {name!r}? Put a name with spaces in quotes."
-    if getattr(command, "name", None) == "compare" and not any(map(_ASSIGNMENT.fullmatch, extra)):
-        runs = _meant_line(typed, command).positional
-        return f"compare takes two runs, not {len(runs)}. Write: visus compare {shlex.join(runs[:2])}"
     return _as_options(typed, command) if all(_ASSIGNMENT.fullmatch(word) for word in extra) else None
 
 

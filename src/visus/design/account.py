@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -134,6 +134,8 @@ class Account(Described):
         find_flows: computes ``flows``; None if there is a row for each operation.
         ends: indices of the rows that compute the output, or that feed it if it has no row.
         advice: advice on the network, the most serious first. ``visus.summary`` adds it; otherwise it is empty.
+        function_calls: for the path of each operation outside of layers, the function of torch that computes it and the number of its calls
+            before; empty for a design.
 
     >>> account
     Account of 4 rows
@@ -148,6 +150,7 @@ class Account(Described):
     find_flows: Callable[[], tuple[Flow, ...]] | None = field(default=None, repr=False, compare=False)
     ends: tuple[int, ...] = ()
     advice: tuple[Advice, ...] = ()
+    function_calls: Mapping[str, tuple[str, int]] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def flows(self) -> tuple[Flow, ...] | None:

@@ -59,16 +59,29 @@ _BIAS: Final = re.compile(r"(, )?bias=(True|False)")
 
 
 def write_field(field: Field) -> str:
-    """Size and stride of a field, with its marks; ``all`` if every position reads the same pixels.
+    """Size and stride of a field, with its marks; ``all`` if every position reads the same pixels, ``all before`` (or ``all after``) after a
+    recurrent layer, if it reads everything up to its own place (or from there on).
 
     >>> write_field(Field(7, 2, -3)), write_field(Field(5, Fraction(1, 2), 0)), write_field(Field.whole(8))
     ('7/2', '5/(1/2)', 'all')
     """
     if field.stride == 0:
-        return "all" if field.is_exact else "all~"
+        return _write_whole(field) if field.is_exact else "all~"
     stride = Fraction(field.stride)
     text = f"{field.size}/{stride}" if stride.denominator == 1 else f"{field.size}/({stride})"
     return text + ("*" if field.is_whole else "") + ("" if field.is_exact else "~")
+
+
+def _write_whole(field: Field) -> str:
+    """Which part of everything the positions read."""
+    if field.intervals is None or len(field.intervals) < 2:
+        return "all"
+    (first, last), (other_first, other_last) = (
+        field.intervals.at(place) or (0, 0) for place in (0, len(field.intervals) - 1)
+    )
+    if (first, last) == (other_first, other_last):
+        return "all"
+    return "all before" if first == other_first else "all after" if last == other_last else "all"
 
 
 def write_fields(row: TableLine) -> str:

@@ -5,7 +5,7 @@ Shape letters: N samples, C channels, * the spatial axes of a map.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,6 +17,7 @@ from visus.design.account import Fields
 from visus.errors import UsageError, unknown_layer
 from visus.examine.layer_calls import (
     Array,
+    FunctionCall,
     Inputs,
     LayerCall,
     StopForward,
@@ -24,6 +25,7 @@ from visus.examine.layer_calls import (
     as_batches,
     called_layers,
     eval_mode,
+    find_operations,
     hook_layers,
     plain_module,
     read_only,
@@ -180,15 +182,17 @@ def activations(
     module = plain_module(module)
     tallies: dict[str, _Tally] = {}
     wanted: list[str] | None = None
+    operations: dict[str, FunctionCall] = {}
     shape: tuple[int, ...] = ()
     num_samples = 0
     with eval_mode(module), torch.no_grad():
         for batch in as_batches(module, inputs):
             shape = tuple(batch.shape[1:])
             if wanted is None and layers is not None:
-                wanted = select_layers(layers, called_layers(module, batch[:1]))
+                operations = find_operations(module, shape, layers)
+                wanted = select_layers(layers, called_layers(module, batch[:1], operations))
             num_samples += len(batch)
-            _run_batch(module, batch, wanted, tallies, summary_only)
+            _run_batch(module, batch, wanted, operations, tallies, summary_only)
     if not num_samples:
         raise UsageError("at least one sample is needed, and there is none.")
     traced = TracedFields(module, shape)
@@ -196,12 +200,17 @@ def activations(
 
 
 def _run_batch(
-    module: nn.Module, batch: Tensor, wanted: list[str] | None, tallies: dict[str, _Tally], summary_only: bool
+    module: nn.Module,
+    batch: Tensor,
+    wanted: list[str] | None,
+    operations: Mapping[str, FunctionCall],
+    tallies: dict[str, _Tally],
+    summary_only: bool,
 ) -> None:
     """One forward pass; it is repeated with copies where the module wrote into a map that was kept."""
     for copies in (False, True):
         kept: dict[str, tuple[Tensor, int]] = {}
-        with hook_layers(module, _listener(wanted, tallies, kept, summary_only, copies)):
+        with hook_layers(module, _listener(wanted, tallies, kept, summary_only, copies), operations=operations):
             run(module, batch)
         if all(values._version == version for values, version in kept.values()):
             break
@@ -221,7 +230,9 @@ def _listener(
     def listen(call: LayerCall) -> None:
         if wanted is None or call.path in wanted:
             if call.path not in tallies:
-                tallies[call.path] = _Tally(call.path, layer_text(call.module), tuple(call.output.shape[1:]))
+                tallies[call.path] = _Tally(
+                    call.path, call.operation or layer_text(call.module), tuple(call.output.shape[1:])
+                )
             if summary_only:
                 tallies[call.path].add(call.output)
             else:

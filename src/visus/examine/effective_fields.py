@@ -7,7 +7,7 @@ the mean squared gradient of the unit over samples, summed over the input's chan
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -21,11 +21,13 @@ from visus.examine.gradient_moments import CallDerivatives, MeasureMode, MomentM
 from visus.examine.layer_calls import (
     Array,
     Box,
+    FunctionCall,
     Inputs,
     TracedFields,
     as_batches,
     check_channel,
     eval_mode,
+    find_operations,
     first_weights,
     output_of,
     plain_module,
@@ -181,6 +183,7 @@ def effective_field(
     module = plain_module(module)
     derivatives = _derivatives(module, inputs)
     known = list(derivatives.calls)
+    operations = find_operations(module, derivatives.input_shape, layer)
     with eval_mode(module):
         values = first_weights(module)
         values = torch.empty(0) if values is None else values
@@ -188,13 +191,13 @@ def effective_field(
         means, through_gates = torch.zeros_like(x), []
         if channel is not None:
             with MomentMode(known, "mean") as mean:
-                unit, place, spatial = _unit(module, x.requires_grad_(True), layer, position, channel)
+                unit, place, spatial = _unit(module, x.requires_grad_(True), layer, operations, position, channel)
             means, *through_gates = torch.autograd.grad(
                 unit.sum(), [x, *mean.random], allow_unused=True, materialize_grads=True
             )
         x = x.detach()
         with MomentMode(known, "square") as square:
-            unit, place, spatial = _unit(module, x.requires_grad_(True), layer, position, channel)
+            unit, place, spatial = _unit(module, x.requires_grad_(True), layer, operations, position, channel)
         if channel is not None:  # the variance begins at the functions that the unit's gradient passes
             terms = zip(square.random, through_gates, strict=True)
             unit = sum(((varied * gradient.square()).sum() for varied, gradient in terms), torch.zeros(()))
@@ -241,12 +244,14 @@ def effective_field_sampled(
     halves: list[Tensor] = []
     num_samples = 0
     agreement: float | None = None
+    operations: dict[str, FunctionCall] = {}
     place, spatial, shape = _NO_POSITION, _NO_POSITION, _NO_POSITION
     with eval_mode(module):
         for batch in _small_batches(as_batches(module, inputs), until is not None):
+            operations = operations if shape else find_operations(module, tuple(batch.shape[1:]), layer)
             shape = tuple(batch.shape[1:])
             x = batch.clone().requires_grad_(True)
-            unit, place, spatial = _unit(module, x, layer, position, channel)
+            unit, place, spatial = _unit(module, x, layer, operations, position, channel)
             signs = torch.randint(0, 2, unit.shape, generator=generator).to(unit) * 2 - 1
             squares = _gradient((unit * signs).sum(), x).double().square().sum(1)
             even, odd = squares[num_samples % 2 :: 2].sum(0), squares[1 - num_samples % 2 :: 2].sum(0)
@@ -273,10 +278,15 @@ def _derivatives(module: nn.Module, inputs: Inputs | Iterable[Inputs] | tuple[in
 
 
 def _unit(
-    module: nn.Module, x: Tensor, layer: str, position: Sequence[int] | None, channel: int | None
+    module: nn.Module,
+    x: Tensor,
+    layer: str,
+    operations: Mapping[str, FunctionCall],
+    position: Sequence[int] | None,
+    channel: int | None,
 ) -> tuple[Tensor, tuple[int, ...], tuple[int, ...]]:
     """(samples, channels) of a layer at a position, of one channel or all; the position; and the lengths of the map."""
-    output = output_of(module, x, layer)
+    output = output_of(module, x, layer, operations)
     spatial = tuple(output.shape[2:])
     place = resolve_position(spatial, position, layer)
     channels = slice(None)

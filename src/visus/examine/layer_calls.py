@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,11 +23,12 @@ from torch.nn.parameter import is_lazy
 from torch.overrides import TorchFunctionMode
 
 from visus.design.account import Account, Fields
-from visus.errors import UsageError, unknown_layer
+from visus.errors import UsageError, VisusError, unknown_layer
 from visus.examine.layer_outputs import (
     ACTIVATION_FUNCTIONS,
     ACTIVE,
     LAYOUT,
+    all_tensors,
     first_tensor,
     is_after_activation,
     output_layout,
@@ -35,9 +36,12 @@ from visus.examine.layer_outputs import (
 )
 from visus.geometry import Field
 from visus.networks.trace import trace
+from visus.networks.trace.function_calls import FunctionCalls
 
 Array = npt.NDArray[Any]
 Inputs = Tensor | Array
+FunctionCall = tuple[str, int]
+"""A function of torch, and the number of its calls before, as in ``Account.function_calls``."""
 Box = tuple[tuple[int, int], ...]
 """First and last pixel on each axis of the input, both included."""
 
@@ -58,6 +62,7 @@ class LayerCall:
         inputs: its arguments.
         output: the first tensor of its output, channels moved to dimension 1: (samples, channels, *spatial).
         is_active: whether the output comes from an activation, with nothing but layers without weights in between.
+        operation: name of the operation, if this is one outside of layers, such as ``add``; ``module`` is then the whole module.
     """
 
     path: str
@@ -65,6 +70,7 @@ class LayerCall:
     inputs: tuple[Any, ...]
     output: Tensor
     is_active: bool = False
+    operation: str = ""
 
 
 def plain_module(module: nn.Module) -> nn.Module:
@@ -145,7 +151,11 @@ class StopForward(Exception):  # noqa: N818 - not an error: the rest of the forw
 
 @contextmanager
 def hook_layers(
-    module: nn.Module, listen: Callable[[LayerCall], Tensor | None], *, functions: bool = False
+    module: nn.Module,
+    listen: Callable[[LayerCall], Tensor | None],
+    *,
+    functions: bool = False,
+    operations: Mapping[str, FunctionCall] | None = None,
 ) -> Iterator[None]:
     """A context in which ``listen`` is called after each call of a layer, in the order of computation.
 
@@ -156,6 +166,7 @@ def hook_layers(
         listen: the hook.
         functions: call it after activation functions too, such as ``F.relu``, that follow a layer outside of layers; their path is that of the
             layer with the name of the function.
+        operations: call it after these operations outside of layers too, by path, as ``find_operations`` returns them.
 
     Raises:
         UsageError: a part of the module is a TorchScript module.
@@ -172,7 +183,10 @@ def hook_layers(
             part._forward_hooks[key] = hooks.hook(path)
             if functions and part is not module:
                 part._forward_pre_hooks[key] = hooks.enter
-        with _Functions(hooks) if functions else contextlib.nullcontext():
+        with (
+            _Functions(hooks) if functions else contextlib.nullcontext(),
+            _Operations(hooks, module, operations) if operations else contextlib.nullcontext(),
+        ):
             yield
     finally:
         module._forward_pre_hooks.pop(key, None)
@@ -189,10 +203,13 @@ class _Hooks:
         self.counts: dict[str, int] = {}
         self.last: tuple[str, nn.Module, torch.Size, tuple[int, ...] | None] | None = None
         self.depth = 0
+        self.calls = FunctionCalls()
+        self.is_listening = False
 
     def begin(self, *_: Any) -> None:
         """The forward pass of the whole module begins."""
         self.counts.clear()
+        self.calls.counts.clear()
         self.last, self.depth = None, 0
 
     def enter(self, *_: Any) -> None:
@@ -229,6 +246,16 @@ class _Hooks:
         replaced = self._call(self._named(f"{path}{FUNCTION}{name}"), layer, (given,), output, layout, is_active=True)
         return output if replaced is None else replaced
 
+    def operation(self, path: str, name: str, module: nn.Module, args: Any, output: Any) -> Any:
+        """An operation outside of layers."""
+        first = first_tensor(output)
+        if first is None:
+            return output
+        sources = [value for value in all_tensors(args) if value.shape == first.shape]
+        layout = next((found for value in sources if (found := getattr(value, LAYOUT, None)) is not None), None)
+        replaced = self._call(path, module, tuple(args), first, layout, is_active=False, operation=name)
+        return output if replaced is None else with_first(output, replaced)
+
     def _call(
         self,
         path: str,
@@ -237,10 +264,15 @@ class _Hooks:
         first: Tensor,
         layout: tuple[int, ...] | None,
         is_active: bool,
+        operation: str = "",
     ) -> Tensor | None:
         """The tensor that replaces the first one of an output, in its original layout; None if the listener returns none."""
-        values = first if layout is None else first.permute(layout)
-        replaced = self.listen(LayerCall(path, layer, args, values, is_active))
+        self.is_listening = True
+        try:
+            values = first if layout is None else first.permute(layout)
+            replaced = self.listen(LayerCall(path, layer, args, values, is_active, operation))
+        finally:
+            self.is_listening = False
         if replaced is not None and layout is not None:
             replaced = replaced.permute(tuple(layout.index(axis) for axis in range(len(layout))))
         for tensor in (first, replaced):
@@ -266,6 +298,47 @@ class _Functions(TorchFunctionMode):
         return self.hooks.function(name, args[0], output)
 
 
+class _Operations(TorchFunctionMode):
+    """Reports operations outside of layers while a module runs, by the functions of torch that compute them."""
+
+    def __init__(self, hooks: _Hooks, module: nn.Module, operations: Mapping[str, FunctionCall]) -> None:
+        super().__init__()
+        self.hooks, self.module = hooks, module
+        self.paths = {call: path for path, call in operations.items()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if self.hooks.is_listening:
+            return func(*args, **(kwargs or {}))
+        path = self.paths.get(self.hooks.calls.next_call(func))
+        output = func(*args, **(kwargs or {}))
+        if path is None:
+            return output
+        name = path.rpartition(".")[2].partition("#")[0]
+        return self.hooks.operation(path, name, self.module, args, output)
+
+
+def find_operations(module: nn.Module, input_shape: Sequence[int], names: str | Sequence[str]) -> dict[str, FunctionCall]:
+    """Those of these names that are operations outside of layers, such as ``layers.2.add``, with the functions that compute them.
+
+    The module is traced if a name is not that of a module. Empty for names that nothing has, and for a module that cannot be traced.
+
+    >>> class Doubled(nn.Module):
+    ...     def forward(self, x):
+    ...         return x + x.flip(2)
+    >>> find_operations(Doubled(), (1, 4, 4), ["add", "conv1"])
+    {'add': ('add', 0)}
+    """
+    wanted = [names] if isinstance(names, str) else list(names)
+    parts = {path for path, _ in module.named_modules()}
+    if all(FUNCTION in name or name.partition("#")[0] in parts for name in wanted):
+        return {}
+    try:
+        known = trace(module, input_shape).function_calls
+    except VisusError:
+        return {}
+    return {path: known[path] for path in wanted if path in known}
+
+
 def run(module: nn.Module, batch: Tensor) -> Any:
     """The output of the module; None if a hook ended the forward pass."""
     try:
@@ -275,20 +348,28 @@ def run(module: nn.Module, batch: Tensor) -> Any:
         return None
 
 
-def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
-    """The output of one call of a layer, with gradients where they are enabled; nothing after it is computed.
+def output_of(module: nn.Module, batch: Tensor, layer: str, operations: Mapping[str, FunctionCall] | None = None) -> Tensor:
+    """The output of one call of a layer, or of an operation outside of layers, with gradients where they are enabled; nothing after it is
+    computed.
+
+    Args:
+        module: the module.
+        batch: its input.
+        layer: path of the layer or operation.
+        operations: those of ``find_operations``; None to find them.
 
     Raises:
         UsageError: the layer does not exist.
     """
     found: list[Tensor] = []
+    operations = find_operations(module, tuple(batch.shape[1:]), layer) if operations is None else operations
 
     def listen(call: LayerCall) -> None:
         if call.path == layer:
             found.append(call.output)
             raise StopForward
 
-    with hook_layers(module, listen):
+    with hook_layers(module, listen, operations=operations):
         run(module, batch)
     if not found:
         raise UsageError(unknown_layer(layer, called_layers(module, batch[:1])))
@@ -296,10 +377,10 @@ def output_of(module: nn.Module, batch: Tensor, layer: str) -> Tensor:
 
 
 @torch.no_grad()
-def called_layers(module: nn.Module, batch: Tensor) -> list[str]:
-    """The paths of all calls of layers, in the order of computation."""
+def called_layers(module: nn.Module, batch: Tensor, operations: Mapping[str, FunctionCall] | None = None) -> list[str]:
+    """The paths of all calls of layers, and of these operations, in the order of computation."""
     paths: list[str] = []
-    with hook_layers(module, lambda call: paths.append(call.path)), eval_mode(module):
+    with hook_layers(module, lambda call: paths.append(call.path), operations=operations), eval_mode(module):
         run(module, batch)
     return paths
 

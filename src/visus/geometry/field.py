@@ -27,7 +27,8 @@ class Field:
         size: number of pixels from the first to the last, at least 1.
         stride: pixels from the field of one position to that of the next; 0 if every position depends on the same pixels.
         start: first pixel of the field of position 0.
-        is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention). If
+        is_whole: whether every position depends on all positions of some earlier map (global pooling, a gate, attention), or on
+            all before its own (a recurrent layer, a running sum). If
             a layer also has windows, as with a squeeze-and-excite gate, ``size`` and ``stride`` are those of the windows.
         is_exact: False if the field is an upper bound. An operation without a rule counts as reading everything.
         intervals: the pixels that each position reads, which ``interval`` returns; None if only the theoretical field is

@@ -268,12 +268,14 @@ def required_design(what: str, network: Network, input_shape: tuple[int, ...], n
     """
     design = design_of(network, input_shape, num_classes)
     if design is None:
-        raise UsageError(f"{what} need a design, and this is the name of a Python callable.", where=str(network))
+        is_run = isinstance(network, str) and _is_run_of_module(network.strip())
+        found = "the network of this run is a module of Python" if is_run else "this is the name of a Python callable"
+        raise UsageError(f"{what} need a design, and {found}.", where=str(network))
     return design
 
 
 def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) -> Design | None:
-    """The network as a design; None for a module and for the name of a callable.
+    """The network as a design; None for a module, for the name of a callable, and for a run whose network is one.
 
     Raises:
         DesignError: the text cannot be read.
@@ -290,6 +292,8 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
     try:
         return resolve_network(text_or_file(network), input_shape=input_shape, num_classes=num_classes)
     except UsageError:
+        if _is_run_of_module(network.strip()):
+            return None
         if text := _design_text_of_run(network.strip()):
             return resolve_network(text, input_shape=input_shape, num_classes=num_classes)
         refuse_folder(network.strip())
@@ -299,7 +303,7 @@ def design_of(network: Network, input_shape: tuple[int, ...], num_classes: int) 
 def input_of_run(name: str) -> tuple[tuple[int, ...], int] | None:
     """The input shape and the number of classes of a run that is named in the place of a network; None if it is none."""
     folder = Path(name)
-    if not _design_text_of_run(name):
+    if not _network_of_run(name):
         return None
     try:
         facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))["preprocessing"]
@@ -311,12 +315,23 @@ def input_of_run(name: str) -> tuple[tuple[int, ...], int] | None:
 
 def _design_text_of_run(name: str) -> str:
     """The design in a run folder; empty if the name is no such folder, or if the run's network is a Python callable or object."""
+    text = _network_of_run(name)
+    return "" if text.startswith("#") or is_callable_name(text) else text
+
+
+def _network_of_run(name: str) -> str:
+    """The text of the network in a run folder: a design, the name of a callable, or a comment on a Python object; empty if the
+    name is no such folder."""
     file = Path(name) / "design.txt"
     try:
-        text = file.read_text(encoding="utf-8").strip() if file.is_file() else ""
+        return file.read_text(encoding="utf-8").strip() if file.is_file() else ""
     except (OSError, ValueError):  # also a name that is too long for a file
         return ""
-    return "" if text.startswith("#") or is_callable_name(text) else text
+
+
+def _is_run_of_module(name: str) -> bool:
+    """Whether the name is that of a run folder whose network is a Python callable or object."""
+    return bool(_network_of_run(name)) and not _design_text_of_run(name)
 
 
 def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
@@ -326,10 +341,39 @@ def _module_of(network: Any, input_shape: tuple[int, ...], num_classes: int) -> 
     from visus.workbench.modules import call_by_name
 
     if isinstance(network, str):
-        return shaped(call_by_name(network.strip(), input_shape, num_classes), input_shape)
+        name = network.strip()
+        made = (
+            _module_of_run(name, input_shape, num_classes)
+            if _is_run_of_module(name)
+            else call_by_name(name, input_shape, num_classes)
+        )
+        return shaped(made, input_shape)
     if not isinstance(network, nn.Module):
         refuse_other_kind(network)
     return shaped(network, input_shape)
+
+
+def _module_of_run(name: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
+    """The trained module of a run whose network is a Python callable; for another input or number of classes, a new one.
+
+    Raises:
+        UsageError: the network was given as a Python object, or the callable cannot be found or called.
+        RunError: a file of the run is missing or damaged.
+        WeightsError: the weights do not fit the module.
+    """
+    from visus.workbench.modules import OBJECT_PREFIX, call_by_name
+    from visus.workbench.runs.saved import SavedRun, read_run
+
+    text = _network_of_run(name)
+    if not is_callable_name(text):
+        raise UsageError(
+            f"the network of this run was given as a Python object ({text.removeprefix(OBJECT_PREFIX.strip()).strip()}) and cannot be "
+            f"made from its name. In Python, give the object itself: visus.summary(network, input_shape).",
+            where=name,
+        )
+    if input_of_run(name) == (input_shape, num_classes):
+        return read_run(SavedRun, name, device="cpu").module
+    return call_by_name(text, input_shape, num_classes)
 
 
 def _of_module(

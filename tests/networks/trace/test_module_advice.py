@@ -17,6 +17,7 @@ from visus.workbench.summaries import summarize
 
 from .hard_modules import HARD, Made
 from .rearranged_modules import REARRANGED
+from .recurrent_modules import RECURRENT
 
 IMAGE = (3, 20, 20)
 
@@ -230,6 +231,12 @@ class Encoder(nn.Module):
 
 def test_attention_and_recurrent_layers_keep_samples_apart() -> None:
     assert advice_on(Encoder()) == []
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_keep_samples_apart(name: str) -> None:
+    make, shape = RECURRENT[name]
+    assert [each for each in advice_on(make(), shape) if each.kind == "batch"] == []
 
 
 def test_advice_leaves_the_module_as_it_was() -> None:

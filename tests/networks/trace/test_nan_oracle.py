@@ -16,7 +16,6 @@ from .hard_modules import HARD, Made, conv
 from .nan_oracle import boxes, layers_of, operations_of, output_of
 
 CASES = [(name, axis) for name, (_, shape) in HARD.items() for axis in range(len(shape) - 1)]
-NOT_FOLLOWED = {"recurrent"}  # taken for its hull, and said so
 
 
 def dim_of(row: Row, axis: int) -> int | None:
@@ -41,8 +40,8 @@ def test_what_each_position_reads_is_what_poison_shows(name: str, axis: int) -> 
     field = last.fields[axis]
     shown = boxes(touched, dim_of(last, axis))
     assert field.intervals.pairs() == shown
-    assert field.is_exact == (name not in NOT_FOLLOWED)
-    assert [row.path for row in costs.rows if "hull" in row.notes] == (["0.lstm"] if name in NOT_FOLLOWED else [])
+    assert field.is_exact
+    assert not any("hull" in row.notes for row in costs.rows)
 
 
 WINDOWS = (

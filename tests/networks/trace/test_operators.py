@@ -163,6 +163,8 @@ def samples_of(name: str, last: bool) -> list[tuple[Any, ...]]:
     }
     if name in more:
         return more[name]
+    if shape_function.__name__ == "_recurrent_shape":
+        return [_arguments_of(name, is_batch_first=last, is_bidirectional=each) for each in (False, True)]
     if shape_function.__name__ == "two_tensors_shape":
         return [
             (image, image),
@@ -172,6 +174,16 @@ def samples_of(name: str, last: bool) -> list[tuple[Any, ...]]:
         ]
     assert shape_function.__name__ == "one_tensor_shape", "a sample is needed"
     return [(image,), (x.transpose(1, 2),)]
+
+
+def _arguments_of(name: str, *, is_batch_first: bool, is_bidirectional: bool) -> tuple[Any, ...]:
+    """The arguments of a recurrent operator: 7 steps of 2 samples, two layers."""
+    kind: Any = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}.get(name, torch.nn.RNN)
+    weights = [each.detach() for each in kind(3, 5, 2, bidirectional=is_bidirectional).parameters()]
+    state = maps(4 if is_bidirectional else 2, 2, 5)
+    states = [state, state] if name == "lstm" else state
+    x = maps(2, 7, 3) if is_batch_first else maps(7, 2, 3)
+    return x, states, weights, True, 2, 0.0, False, is_bidirectional, is_batch_first
 
 
 def overload_of(name: str, args: tuple[Any, ...]) -> Any:

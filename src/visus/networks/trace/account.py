@@ -24,9 +24,10 @@ from visus.networks.own_code import line_of_code
 from visus.networks.trace.annotation import ANNOTATION, Annotation, Axes, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.flows import flows_of_rows, set_producer
+from visus.networks.trace.function_calls import FunctionCalls
 from visus.networks.trace.inputs import Inputs, check_num_inputs, possible_inputs, shapes_of
 from visus.networks.trace.memory import ModuleMemory
-from visus.networks.trace.mode import TraceMode
+from visus.networks.trace.mode import RecurrentLayers, TraceMode
 from visus.networks.trace.operators.registry import RuleError
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.rows import Recorder, layer_text, of_one_sample
@@ -167,6 +168,7 @@ def _trace_once(
             torch.no_grad(),
             _hooked(recorder),
             mode,
+            RecurrentLayers(mode),
             _Composite(recorder),
         ):
             output = module(*batch)
@@ -180,7 +182,7 @@ def _trace_once(
         mode.remove_annotations()
     recorder.add_unused()
     rows = _with_note(recorder.rows, inputs.note)
-    facts = Account(shape, returned, tuple(rows), ModuleMemory(module, inputs))
+    facts = Account(shape, returned, tuple(rows), ModuleMemory(module, inputs), function_calls=recorder.function_calls)
     if detail == "layers" and all(len(other) == len(shape) and other[1:] == shape[1:] for other in inputs.shapes):
         flows = functools.partial(flows_of_rows, tuple(recorder.row_records), shape)
         facts = dataclasses.replace(facts, find_flows=flows, ends=ends)
@@ -243,13 +245,17 @@ def _is_mistake_in_code(error: Exception) -> bool:
 
 
 class _Composite(TorchFunctionMode):
-    """Gives an einsum one row with its equation: torch dispatches only the products and permutations that it consists of."""
+    """Gives an einsum one row with its equation: torch dispatches only the products and permutations that it consists of.
+
+    It also counts the calls of each function, so that an operation of the account can be found again in another run.
+    """
 
     def __init__(self, recorder: Recorder) -> None:
         super().__init__()
-        self.recorder = recorder
+        self.recorder, self.calls = recorder, FunctionCalls()
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.recorder.function = self.calls.next_call(func)
         if func is not torch.functional.einsum or not args or not isinstance(args[0], str):
             return func(*args, **(kwargs or {}))
         with self.recorder.grouped("einsum", f"einsum({args[0].replace(' ', '')})", args[1:]) as output:

@@ -8,6 +8,8 @@ from typing import Any, Final, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.errors import VisusError
@@ -18,6 +20,7 @@ from visus.networks.trace.coordinates.mixing import hull
 from visus.networks.trace.coordinates.unions import united
 from visus.networks.trace.coordinates.writes import written
 from visus.networks.trace.operators import Operator, operator_of
+from visus.networks.trace.operators.recurrent import recurrent_operator
 from visus.networks.trace.operators.registry import HULL, Call, Hull, NeedsValuesError, RuleError, ShapeFunction
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.running import ModuleState
@@ -92,6 +95,11 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         except Exception as error:
             raise _rule_error(call, error) from error
         return out
+
+    def as_one(self, func: Any, args: Any) -> Any:
+        """The output of an operator that is one call here, though torch would dispatch the operators that it consists of."""
+        with torch.inference_mode(False), torch.no_grad(), no_dispatch():
+            return self.__torch_dispatch__(func, (), args)
 
     def _record(self, operator: Operator, call: Call) -> None:
         """Annotates the outputs of a call, and reports it."""
@@ -237,6 +245,22 @@ class TraceMode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if axes is annotation.current():
             return
         written(annotation, axes, origin)
+
+
+class RecurrentLayers(TorchFunctionMode):
+    """Makes a recurrent layer one call of a trace, where torch dispatches the operators of each of its time steps.
+
+    Args:
+        mode: the trace.
+    """
+
+    def __init__(self, mode: TraceMode) -> None:
+        super().__init__()
+        self.mode = mode
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        layer = None if kwargs else recurrent_operator(func, args)
+        return func(*args, **(kwargs or {})) if layer is None else self.mode.as_one(layer, args)
 
 
 def _output_by(shape: ShapeFunction, args: Any, kwargs: Any) -> Any:

@@ -17,7 +17,7 @@ from visus.networks.own_code import layer_and_input
 from visus.networks.trace.annotation import ANNOTATION, Annotation, annotation_of, axes_of, tensors
 from visus.networks.trace.coordinates.dependence import Dependence
 from visus.networks.trace.coordinates.fields import fields_of
-from visus.networks.trace.mode import TraceMode
+from visus.networks.trace.mode import RecurrentLayers, TraceMode
 from visus.networks.trace.operators.registry import Call
 from visus.networks.trace.operators.shapes import META
 from visus.networks.trace.rows import layer_text
@@ -93,7 +93,7 @@ class _Run:
             with torch.inference_mode(False), state.unchanged(training=training), attention_in_parts(), torch.no_grad():
                 handles = [handle for each in self.paths for handle in self._hooked(each)]
                 try:
-                    with mode:
+                    with mode, RecurrentLayers(mode):
                         output = self.module(x)
                     self.made |= {path: each for path, each in self.module.named_parameters() if id(each) not in known}
                 finally:

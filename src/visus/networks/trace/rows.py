@@ -85,6 +85,8 @@ class Recorder:
         self.uncounted = {id(values): values for own in self.own.values() for values in own if values is not None}
         self.stack: list[Scope] = []
         self.num_calls: dict[str, int] = {}
+        self.function: tuple[str, int] | None = None  # the function of torch that runs, and the number of its calls before
+        self.function_calls: dict[str, tuple[str, int]] = {}  # of each row of an operation, the function that computed it
         self.last: tuple[Axes, tuple[int, ...], tuple[Field, ...]] = (), (), ()
         self.last_is_approximate = False
 
@@ -266,6 +268,8 @@ class Recorder:
         outs = call.out if isinstance(call.out, (list, tuple)) and self.by_operation else [call.out]
         for index, out in enumerate(outs):
             if _first_dependent(out) is not None or here.is_pending:
+                if index == 0 and self.function is not None:
+                    self.function_calls[path] = self.function
                 self._add(path if index == 0 else f"{path}[{index}]", name, out, here)
 
     @contextmanager
@@ -296,7 +300,10 @@ class Recorder:
         finally:
             self.stack.pop()
         if _first_dependent(output) is not None:
-            self._add(self._numbered(path), text, output[0], scope)
+            path = self._numbered(path)
+            if self.function is not None:
+                self.function_calls[path] = self.function
+            self._add(path, text, output[0], scope)
         else:  # of weights alone: the next row counts it
             outer.macs, outer.num_parameters, outer.num_bytes = scope.macs, scope.num_parameters, scope.num_bytes
 

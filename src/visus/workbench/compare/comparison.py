@@ -78,22 +78,29 @@ class Contender(Brief):
 
 @dataclass(frozen=True, repr=False)
 class RunPair(Brief):
-    """Two of the contenders, by name, and the differences of their predictions."""
+    """Two of the contenders, and the differences of their predictions.
+
+    Args:
+        left, right: their names.
+        answers: the paired comparison.
+        holm_p_value: the p-value of McNemar's test after Holm's correction, if the first run is compared with several others; else None.
+    """
 
     left: str
     right: str
     answers: Paired
+    holm_p_value: float | None = None
 
     def _words(self) -> str:
         return self.sentence()
 
     def sentence(self, noun: str = "sample") -> str:
         """The difference as one sentence."""
-        return self.answers.sentence(self.left, self.right, noun)
+        return self.answers.sentence(self.left, self.right, noun, self.holm_p_value)
 
     def to_json(self) -> dict[str, Any]:
         """The pair as plain data."""
-        return {"left": self.left, "right": self.right, **self.answers.to_json()}
+        return {"left": self.left, "right": self.right, "holm_p_value": self.holm_p_value, **self.answers.to_json()}
 
 
 @dataclass(frozen=True, repr=False)
@@ -106,7 +113,7 @@ class Comparison(Described):
         contenders: the runs.
         pairs: the first run with each other run; also each perceptron with its copy trained on shuffled positions, if any.
         notes: remarks on the comparison.
-        settings: the settings that differ between two runs: name, and the value of each run.
+        settings: the settings that are not the same in all runs: name, and the value of each run.
 
     >>> [each.kind for each in comparison.contenders]
     ['network', 'network']
@@ -117,7 +124,7 @@ class Comparison(Described):
     contenders: tuple[Contender, ...]
     pairs: tuple[RunPair, ...]
     notes: tuple[str, ...] = ()
-    settings: tuple[tuple[str, str, str], ...] = ()
+    settings: tuple[tuple[str, ...], ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         title = (
@@ -159,7 +166,9 @@ class Comparison(Described):
 
     def _run_table(self) -> Table:
         has_shifts = any(each.shifts for each in self.contenders)
-        headings = ("run", "network", "accuracy", "95 % interval", "parameters", "multiply-adds", "trained in")
+        has_loss = not has_shifts and len(self.contenders) > 2
+        loss = ["loss"] if has_loss else []
+        headings = ("run", "network", "accuracy", "95 % interval", *loss, "parameters", "multiply-adds", "trained in")
         rows = []
         for each in self.contenders:
             scores = each.scores
@@ -168,6 +177,7 @@ class Comparison(Described):
                 each.kind_in_words,
                 write_share(scores.accuracy),
                 f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
+                *([f"{scores.loss:.4f}"] if has_loss else []),
                 write_count(each.num_parameters),
                 write_count(each.macs),
                 write_duration(each.seconds) if each.history else "no epoch",
@@ -175,15 +185,16 @@ class Comparison(Described):
             row += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
             rows.append(tuple(row))
         return Table(
-            tuple(rows), (*headings, *(["two shifts agree"] if has_shifts else [])), (2, 4, 5, 6, 7)[: 4 + has_shifts]
+            tuple(rows),
+            (*headings, *(["two shifts agree"] if has_shifts else [])),
+            (2, 4, 5, 6, 7)[: 4 + has_shifts + has_loss],
         )
 
     def _settings(self) -> list[str | Table]:
-        """The settings that differ between two runs."""
+        """The settings that are not the same in all runs."""
         if not self.settings:
             return []
-        left, right = (each.name for each in self.contenders)
-        return ["these settings differ:", Table(self.settings, ("setting", left, right))]
+        return ["these settings differ:", Table(self.settings, ("setting", *(each.name for each in self.contenders)))]
 
     def _differing(self) -> list[str | Table]:
         """The samples that two runs answer differently."""

@@ -1,4 +1,4 @@
-"""``visus compare``: two runs on the samples that both held out, or any runs trained on one dataset."""
+"""``visus compare``: runs on the samples that all held out, or any runs trained on one dataset."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import numpy as np
 
 from visus.data.batches import Part
 from visus.errors import DataError, UsageError
+from visus.evaluation.paired import holm
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
+from visus.tables import listed
 from visus.training.recipe import FIELDS
 from visus.training.runs import RunFolder, is_run_folder
 from visus.units import write_number_of, write_shape
-from visus.workbench.compare.comparison import Comparison
+from visus.workbench.compare.comparison import Comparison, RunPair
 from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
 from visus.workbench.runs.own_command import near_path
@@ -25,10 +27,8 @@ from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sente
 
 
 def compare(
-    left: SavedRun | str | Path,
-    right: SavedRun | str | Path,
+    *runs: SavedRun | str | Path,
     data: str | Path | None = None,
-    *,
     split: str | None = None,
     device: str = "auto",
     cache_dir: str | Path | None = None,
@@ -36,11 +36,13 @@ def compare(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Comparison:
-    """Compare two runs on the same samples: paired difference with its interval, and the samples on which they differ.
+    """Compare runs on the same samples: the scores of each, and each with the first, sample by sample.
+
+    Each pair has its difference with an interval and McNemar's test. With more than two runs, the p-values are corrected by Holm's method.
 
     Args:
-        left, right: the runs, or their folders. They may differ in network, recipe, seed and size of the samples.
-        data: other data for both; default: the samples that both runs held out.
+        runs: two runs or more, or their folders. They may differ in network, recipe, seed and size of the samples.
+        data: other data for all; default: the samples that all runs held out.
         split: ``train``, ``val`` or ``test``; default: the held-out one.
         device: device for runs that are given as folders; see ``Recipe.device``.
         cache_dir: another folder for the decoded samples.
@@ -50,79 +52,93 @@ def compare(
 
     Raises:
         RunError: a folder is not a run, or a file of it is missing or damaged.
-        UsageError: the runs know different classes.
-        DataError: the runs were trained on different data and none was given, or no sample is held out by both.
+        UsageError: fewer than two runs are given, or they know different classes.
+        DataError: the runs were trained on different data and none was given, or no sample is held out by all.
 
     >>> import visus
     >>> comparison = visus.compare(run, run.folder)
     >>> comparison.pairs[0].answers.differing
     ()
     """
-    _refuse_run_as_data(data)
-    first, second = (
-        each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in (left, right)
-    )
+    _check_runs(runs)
+    opened = [each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in runs]
     with following("comparing", Monitor(on_event, should_stop), progress) as monitor:
-        return compare_runs(first, second, data, split=split, cache_dir=cache_dir, **monitor.keywords)
+        return compare_runs(*opened, data=data, split=split, cache_dir=cache_dir, **monitor.keywords)
 
 
 def compare_runs(
-    left: SavedRun,
-    right: SavedRun,
+    *runs: SavedRun,
     data: str | Path | None = None,
-    *,
     split: str | None = None,
     cache_dir: str | Path | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Comparison:
-    """Two runs on the same samples, sample by sample.
+    """Runs on the same samples, each compared with the first, sample by sample.
 
-    Without ``data``, the samples are those that both runs held out; each run reads them with its own size and scaling.
+    Without ``data``, the samples are those that all runs held out; each run reads them with its own size and scaling.
 
     Args:
-        left, right: the runs; they may differ in network, recipe, seed and size of the samples.
+        runs: two runs or more; they may differ in network, recipe, seed and size of the samples.
         data: other data; None for the runs' own.
         split: ``train``, ``val`` or ``test``; None for the held-out one.
         cache_dir: another folder for the decoded samples.
         on_event, should_stop: as for ``Run.compare``.
 
     Raises:
-        UsageError: the runs know different classes.
-        DataError: the runs were trained on different data and none was given, or no sample is held out by both.
+        UsageError: fewer than two runs are given, or they know different classes.
+        DataError: the runs were trained on different data and none was given, or no sample is held out by all.
     """
+    _check_runs(runs)
     _refuse_run_as_data(data)
     monitor = Monitor(on_event, should_stop)
-    if set(left.classes) != set(right.classes):
-        others = sorted(set(left.classes) ^ set(right.classes))
-        raise UsageError(
-            f"{left.name} and {right.name} cannot be compared: only one of them knows {', '.join(others)}. Give runs with the same classes."
-        )
-    facts = [RunFolder.open(run.folder).read_json("data.json") for run in (left, right)]
-    if data is None and facts[0]["fingerprint"] != facts[1]["fingerprint"]:
-        raise _other_data(left, right, facts)
-    opened = [run.open_data(data, cache_dir=cache_dir, **monitor.keywords) for run in (left, right)]
+    first, *others = runs
+    for other in others:
+        _check_pair(first, other, has_data=data is not None)
+    opened = [run.open_data(data, cache_dir=cache_dir, **monitor.keywords) for run in runs]
     chosen = split or opened[0].scored_split
     parts = [each.split(chosen) for each in opened]
-    shared = set(parts[0].names) & set(parts[1].names)
+    shared = set(parts[0].names).intersection(*(part.names for part in parts[1:]))
     if not shared:
         raise DataError(
-            f"no sample is in the {chosen} split of both {left.name} and {right.name}. Name another with --split, or give data with --data."
+            f"no sample is in the {chosen} split of {_all_of(runs)}. Name another with --split, or give data with --data."
         )
-    kept = [_only(part, shared) for part in parts]
-    own_notes = [notes_on(run, each, chosen) for run, each in zip((left, right), opened, strict=True)]
-    notes = [note for note in own_notes[0] if note in own_notes[1]]
-    for run, own in zip((left, right), own_notes, strict=True):
+    own_notes = [notes_on(run, each, chosen) for run, each in zip(runs, opened, strict=True)]
+    notes = [note for note in own_notes[0] if all(note in own for own in own_notes)]
+    for run, own in zip(runs, own_notes, strict=True):
         notes += [f"{run.name}: {note}" for note in own if note not in notes]
     left_out = len(parts[0]) - len(shared)
     if left_out:
+        other_splits = f"that of {others[0].name}" if len(others) == 1 else "those of all other runs"
         notes.append(
-            f"{left_out:,} of the {len(parts[0]):,} samples in the {chosen} split of {left.name} are not in that of {right.name}, and are dropped."
+            f"{left_out:,} of the {len(parts[0]):,} samples in the {chosen} split of {first.name} are not in {other_splits}, and are dropped."
+        )
+    if len(others) > 1:
+        notes.append(
+            f"{len(others)} runs are tested against {first.name} at once, so each p-value is corrected by Holm's method: one below 0.05 is "
+            f"significant. The intervals are those of single pairs."
         )
     shown = "all" if opened[0].is_whole else chosen
-    entries: list[Entry] = [(left, "network", kept[0], opened[0]), (right, "network", kept[1], opened[1])]
+    entries: list[Entry] = [
+        (run, "network", _only(part, shared), each) for run, part, each in zip(runs, parts, opened, strict=True)
+    ]
     found = compare_entries(entries, shown, opened[0].noun, notes, monitor=monitor)
-    return dataclasses.replace(found, settings=_differing_settings(left, right))
+    return dataclasses.replace(found, pairs=_corrected(found.pairs), settings=_differing_settings(runs))
+
+
+def _check_runs(runs: Sequence[object]) -> None:
+    """Refuse fewer than two runs, and data among them.
+
+    Raises:
+        UsageError: there are fewer than two runs, or one of several is data.
+    """
+    for each in runs[2:]:
+        if isinstance(each, (str, Path)) and Path(each).exists() and not is_run_folder(Path(each)):
+            raise UsageError(
+                f"{each} is no run folder. Name runs only; data to compare them on goes to --data, in Python to data=."
+            )
+    if len(runs) < 2:
+        raise UsageError(f"compare needs at least two runs, and {'one' if runs else 'none'} is given. Name another run.")
 
 
 def _refuse_run_as_data(data: object) -> None:
@@ -134,17 +150,51 @@ def _refuse_run_as_data(data: object) -> None:
     is_folder = isinstance(data, (str, Path)) and is_run_folder(Path(data))
     if isinstance(data, SavedRun) or is_folder:
         name = data.name if isinstance(data, SavedRun) else data
+        raise UsageError(f"{name} is a run, and data is needed here. Name all runs before: compare takes two or more.")
+
+
+def _check_pair(first: SavedRun, other: SavedRun, *, has_data: bool) -> None:
+    """Refuse two runs that cannot be compared.
+
+    Raises:
+        UsageError: they know different classes.
+        DataError: they were trained on different data, and no other is given.
+    """
+    if set(first.classes) != set(other.classes):
+        unknown = sorted(set(first.classes) ^ set(other.classes))
         raise UsageError(
-            f"{name} is a run, and compare takes two runs; the next argument is data. Compare the runs in pairs."
+            f"{first.name} and {other.name} cannot be compared: only one of them knows {', '.join(unknown)}. Give runs with the same classes."
         )
+    facts = [RunFolder.open(run.folder).read_json("data.json") for run in (first, other)]
+    if not has_data and facts[0]["fingerprint"] != facts[1]["fingerprint"]:
+        raise _other_data(first, other, facts)
 
 
-def _differing_settings(left: SavedRun, right: SavedRun) -> tuple[tuple[str, str, str], ...]:
-    """The settings that differ between two runs: name, and the value of each, and the size of the samples."""
-    recipes = [{name: getattr(run.recipe, name) for name in FIELDS} for run in (left, right)]
-    sizes = [{"img_size": write_shape(run.preprocessing.size)} for run in (left, right)]
-    first, second = ({**size, **recipe} for size, recipe in zip(sizes, recipes, strict=True))
-    return tuple((name, _value(first[name]), _value(second[name])) for name in first if first[name] != second[name])
+def _all_of(runs: Sequence[SavedRun]) -> str:
+    """The names of runs in a sentence: both, or all."""
+    names = [run.name for run in runs]
+    return f"both {names[0]} and {names[1]}" if len(runs) == 2 else f"all of {listed(names)}"
+
+
+def _corrected(pairs: Sequence[RunPair]) -> tuple[RunPair, ...]:
+    """The pairs; with p-values after Holm's correction, if there are several."""
+    if len(pairs) < 2:
+        return tuple(pairs)
+    corrected = holm([pair.answers.p_value for pair in pairs])
+    return tuple(dataclasses.replace(pair, holm_p_value=value) for pair, value in zip(pairs, corrected, strict=True))
+
+
+def _differing_settings(runs: Sequence[SavedRun]) -> tuple[tuple[str, ...], ...]:
+    """The settings that are not the same in all runs: name, and the value of each, and the size of the samples."""
+    found = [
+        {"img_size": write_shape(run.preprocessing.size), **{name: getattr(run.recipe, name) for name in FIELDS}}
+        for run in runs
+    ]
+    return tuple(
+        (name, *(_value(each[name]) for each in found))
+        for name in found[0]
+        if any(each[name] != found[0][name] for each in found)
+    )
 
 
 def _value(value: object) -> str:

@@ -248,7 +248,7 @@ def look(
         network: a run or its folder; any module; or a design or ``package.module:callable``, which is not trained.
         sample: a file; ``FILE:17`` for a row of an array file; ``test:17`` for a sample of the data; or an array: of stored values for a
             run or for data, of scaled values (channels, *spatial) for a module.
-        layer: path of the layer whose unit is shown; default: the last convolution whose receptive field is smaller than the
+        layer: path of the layer whose unit is shown, or of an operation outside of layers, such as ``block.add``; default: the last convolution whose receptive field is smaller than the
             sample.
         channel: channel of the unit; default: the one with the highest value for the sample.
         at: position of the unit in the map; default: that of the highest value.
@@ -331,7 +331,7 @@ def _measure(opened: OpenedLook, request: LookRequest, monitor: Monitor) -> Look
     x = as_batch(module, opened.item.scaled)
     _try(module, x, opened.name)
     probe = Probe(module, x, max(1, count_macs(module, tuple(x.shape[1:]))), opened.calibrator)
-    layers, num_over, no_fields = layers_of(probe, opened.pool)
+    layers, num_over, no_fields = layers_of(probe, opened.pool, request.layer)
     missing["layers"] = uncalled_parts(module, layers)
     unit = unit_of(probe, layers, request.layer, request.channel, request.at)
     step(1)

@@ -21,7 +21,7 @@ from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.examine.activation_maps import Activation, activations
 from visus.examine.dot_products import OutputTerms, output_terms
 from visus.examine.effective_fields import EffectiveField, effective_field, effective_field_sampled
-from visus.examine.layer_calls import check_channel, eval_mode, resolve_position
+from visus.examine.layer_calls import called_layers, check_channel, eval_mode, find_operations, resolve_position
 from visus.examine.layer_kernels import Filters, filters
 from visus.examine.saliency_checks import (
     NUM_RANDOM,
@@ -46,6 +46,7 @@ MAX_FIGURE_SAMPLES, MAX_PATCH_SAMPLES, MAX_FIELD_SAMPLES = 256, 4000, 200
 MIN_SAMPLES: Final = 16
 PATCH_LAYERS, PATCH_FILTERS, PATCHES = 6, 8, 4
 SURE: Final = 0.98
+_NO_LAYER: Final = nn.Identity()  # in the place of an operation outside of layers
 _SHOWN_CLASSES: Final = 20
 
 
@@ -76,15 +77,22 @@ class Probe:
         return min(most, max(MIN_SAMPLES, budget // self.macs))
 
 
-def layers_of(probe: Probe, pool: SamplePool | None) -> tuple[tuple[LayerLook, ...], int, str]:
-    """All layers, the number of samples behind their figures, and the reason if their receptive fields are unknown."""
-    seen = activations(probe.module, probe.x)
+def layers_of(probe: Probe, pool: SamplePool | None, asked: str | None = None) -> tuple[tuple[LayerLook, ...], int, str]:
+    """All layers, the number of samples behind their figures, and the reason if their receptive fields are unknown.
+
+    ``asked``: an operation outside of layers, such as ``block.add``, that is listed among the layers; a layer's path changes nothing.
+    """
+    operations = find_operations(probe.module, tuple(probe.x.shape[1:]), asked) if asked else {}
+    wanted = called_layers(probe.module, probe.x, operations) if operations else None
+    seen = activations(probe.module, probe.x, wanted)
     over: dict[str, Activation] = {}
     num_samples = 1
     if pool is not None:
         some = pool.scaled(probe.affordable(FIGURE_MACS, MAX_FIGURE_SAMPLES))
         num_samples = len(some)
-        over = {each.path: each for each in activations(probe.module, torch.split(some, 64), summary_only=True).layers}
+        over = {
+            each.path: each for each in activations(probe.module, torch.split(some, 64), wanted, summary_only=True).layers
+        }
     fields, why = {}, ""
     try:
         fields = {row.path: row.fields for row in trace(probe.module, tuple(probe.x.shape[1:])).rows}
@@ -277,7 +285,10 @@ def strongest_place(layer: LayerLook, channel: int) -> tuple[int, ...]:
 
 
 def _kind(module: nn.Module, layer: LayerLook) -> nn.Module:
-    return module.get_submodule(layer.path.partition("#")[0])
+    try:
+        return module.get_submodule(layer.path.partition("#")[0])
+    except AttributeError:
+        return _NO_LAYER
 
 
 def _is_plain_convolution(part: nn.Module) -> bool:

@@ -294,7 +294,7 @@ class Run(SavedRun):
         return compare(
             self,
             other,
-            data,
+            data=data,
             split=split,
             cache_dir=cache_dir,
             progress=progress,

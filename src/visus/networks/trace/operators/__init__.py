@@ -8,13 +8,14 @@ from visus.networks.trace.operators import (
     norms,
     patches,
     products,
+    recurrent,
     reductions,
     resizing,
     windows,
 )
 from visus.networks.trace.operators.registry import Columns, Operator, operator_of
 
-FAMILIES = (creation, elementwise, indexing, layout, norms, patches, products, reductions, resizing, windows)
+FAMILIES = (creation, elementwise, indexing, layout, norms, patches, products, recurrent, reductions, resizing, windows)
 """The modules whose registrations are made by importing them."""
 
 __all__ = ["FAMILIES", "Columns", "Operator", "operator_of"]

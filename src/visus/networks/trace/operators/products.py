@@ -1,4 +1,4 @@
-"""Matrix products, attention and recurrent layers."""
+"""Matrix products and attention."""
 
 from __future__ import annotations
 
@@ -148,15 +148,3 @@ def attention(call: Call) -> list[Axes | None]:
             kept = tuple(1 if dim - len(shape) in gone else length for dim, length in enumerate(shape))
             found[axis] += broadcast(less, kept, after) if len(kept) < len(after) else less
     return [tuple(united(terms, after) for terms in found)]
-
-
-# ---- recurrent layers that are one operator ----
-
-
-def _lstm_macs(args: Sequence[Any], out: Any) -> int:
-    x, of_input, of_state = (value.shape for value in args[:3])
-    return int(math.prod(x[:-1]) * (math.prod(of_input) + math.prod(of_state)))
-
-
-register("mkldnn_rnn_layer", kind="values", macs=_lstm_macs)
-register("_cudnn_rnn", "miopen_rnn", "_lstm_mps", "quantized_lstm", "quantized_gru", kind="values", is_counted=False)
