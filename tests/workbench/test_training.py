@@ -309,6 +309,10 @@ def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path
         with pytest.raises(visus.VisusError) as caught:
             visus.load(typed)
         assert str(caught.value) == f"{typed}: there is no such run folder. Did you mean runs/mine?"
+    (tmp_path / "mine").mkdir()  # a folder of that name is no run
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("mine")
+    assert str(caught.value) == "mine: this is not a run folder of visus: it has no recipe.yaml. Did you mean runs/mine?"
     with pytest.raises(visus.VisusError) as caught:
         visus.load("elephants")
     assert str(caught.value) == "elephants: there is no such run folder. Newest runs in runs: mine."
