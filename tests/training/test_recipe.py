@@ -155,7 +155,7 @@ def test_the_size_of_images_and_a_loss_are_no_settings_and_it_is_said_where_they
         Recipe(loss="focal")  # type: ignore[call-arg]
     assert str(caught.value) == (
         "a recipe has no setting 'loss': the loss is cross-entropy, with label smoothing and class weights as settings. "
-        "See \"Own augmentation or loss\" in the documentation for the ways around."
+        'See "Own augmentation or loss" in the documentation for the ways around.'
     )
 
 

@@ -137,7 +137,9 @@ def test_the_validation_set_is_examined_beside_the_test_set(begun: Path, visus_c
     assert run.mistakes(data, split="train").validation_labels is None
     answer = visus_command("evaluate", begun, "--mistakes").out
     name = data.split("val").names[PLANTED_IN_VALIDATION]
-    assert re.search(rf"validation set: 1 of 12 labels may be wrong \(by the same rule\)\n.*suggested.*\n\s*{re.escape(name)} ", answer)
+    assert re.search(
+        rf"validation set: 1 of 12 labels may be wrong \(by the same rule\)\n.*suggested.*\n\s*{re.escape(name)} ", answer
+    )
 
 
 def test_a_network_that_judges_no_labels_says_so_once(begun: Path, tmp_path: Path) -> None:

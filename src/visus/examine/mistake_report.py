@@ -288,7 +288,10 @@ class MistakeReport(Described):
         >>> [count.split for count in mistakes.label_counts()]
         ['test']
         """
-        own, training = LabelCount(self.split, self.num_samples, self.num_suspicious, self.is_unfinished), self.training_labels
+        own, training = (
+            LabelCount(self.split, self.num_samples, self.num_suspicious, self.is_unfinished),
+            self.training_labels,
+        )
         if training is None:
             return (own,)
         return LabelCount("train", training.num_samples, training.num_suspicious), own

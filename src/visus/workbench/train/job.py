@@ -168,9 +168,7 @@ class TrainingJob:
             until = math.inf if self.limit is None else self.limit.end - PAGE_S
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s, until)
             self.monitor.emit(Progress("writing the report", 0))
-            inside, missing = write_end(
-                self.folder, data, self.network, self.recipe, scores, training, finished, self.times
-            )
+            inside, missing = write_end(self.folder, data, self.network, self.recipe, scores, training, finished, self.times)
             if not finished.is_late:
                 remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()
