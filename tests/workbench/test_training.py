@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import visus
 from visus.errors import TrainingError, UsageError
-from visus.training.events import Event
+from visus.training.events import Event, StepDone
 from visus.workbench.train.events import Prepared, Scored
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -278,6 +278,35 @@ def test_mistakes_in_a_network_are_warned_of_before_training(gray: Path, tmp_pat
         "64 x 2 = 128 weights instead of 1,024 + 32 = 1,056. Apply an activation between them, such as a ReLU.",
         "spare: the forward pass never calls this layer (Linear(4), 68 parameters). Call it in forward, or remove it.",
     )
+
+
+def test_a_resumed_training_repeats_the_advice_that_still_matters(gray: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    visus.train(
+        gray,
+        _Careless(),
+        RECIPE,
+        output=tmp_path,
+        progress=False,
+        on_event=seen.append,
+        should_stop=lambda: any(isinstance(event, StepDone) for event in seen),
+    )
+    (begun,) = (event for event in seen if isinstance(event, Prepared))
+
+    def resumed() -> tuple[str, ...]:
+        seen.clear()
+        visus.resume(begun.folder, network=_Careless(), on_event=seen.append, progress=False)
+        (prepared,) = (event for event in seen if isinstance(event, Prepared))
+        return prepared.warnings
+
+    assert [warning.partition(":")[0] for warning in begun.warnings] == [
+        "the output of a sample depends on the other samples of its batch",
+        "head",
+        "spare",
+    ]
+    assert resumed() == begun.warnings[1:]
+    (finished,) = resumed()
+    assert finished.startswith("this training is finished")
 
 
 def test_layers_of_a_design_without_an_activation_are_warned_of_before_training(gray: Path, tmp_path: Path) -> None:
