@@ -59,6 +59,7 @@ from visus.workbench.train.starts import (
     choice_of,
     known_weights,
     noted,
+    random_weights_note,
     read_for,
     size_warnings,
     suited_data,
@@ -218,7 +219,7 @@ def _prepare_new(
     if choice is not None:
         told = data.note
     elif start is None:
-        told = unused_weights_note(data)
+        told = unused_weights_note(data) or _random_note(asked, data, made)
     else:
         told = trained_note(network) if weights is None else ""
     if earlier is not None:
@@ -261,6 +262,18 @@ def _prepare_new(
     limit = dataclasses.replace(limit, seconds=recipe.time_limit_s)
     times.mark("preparation")
     return TrainingJob(folder, data, made, recipe, machine, start, group, monitor, limit=limit, times=times)
+
+
+def _random_note(asked: _Asked, data: Data, made: BuiltNetwork) -> str:
+    """The note on the random weights of a design, where a person named it and did not choose on pretrained weights; else empty."""
+    line = running_command().line
+    words = line.split()
+    is_command = "visus" in words and words[words.index("visus") :][1:2] == ["train"]
+    is_chosen = asked.pretrained is not None or asked.recipe.optimizer == "muon"  # which pretrained weights exclude
+    is_asked = is_command if line else not isinstance(asked.data, Data)
+    if asked.network is None or made.design is None or is_chosen or not is_asked:
+        return ""
+    return random_weights_note(data, asked.network, line)
 
 
 def _scaled_as(initial: InitialWeights, data: Data, made: BuiltNetwork) -> tuple[Data, BuiltNetwork]:
