@@ -256,8 +256,9 @@ def test_a_log_has_a_hint_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(live_line, "HINT_S", 0.0)
     with LiveLine(live_line.error_console()) as line:
         line.show(["compiling"], hint="waiting helps")
+        line.refresh()
         line.show(["compiling"], hint="waiting helps")
-    assert capsys.readouterr().err == "compiling  waiting helps\ncompiling\n"
+    assert capsys.readouterr().err == "compiling  waiting helps\ncompiling\ncompiling\n"
 
 
 @pytest.mark.usefixtures("at_once")

@@ -338,6 +338,10 @@ def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path
         with pytest.raises(visus.VisusError) as caught:
             visus.load(typed)
         assert str(caught.value) == f"{typed}: there is no such run folder. Did you mean runs/mine?"
+    shutil.copytree("runs/mine", "runs/first/mine")
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("first/mine")
+    assert str(caught.value) == "first/mine: there is no such run folder. Did you mean runs/first/mine?"
     (tmp_path / "mine").mkdir()  # a folder of that name is no run
     with pytest.raises(visus.VisusError) as caught:
         visus.load("mine")
