@@ -8,7 +8,7 @@ raises ``CanceledError``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from visus.errors import CanceledError
@@ -23,12 +23,14 @@ Item = TypeVar("Item")
 class Progress:
     """``done`` of ``total`` units of one stage are finished, such as samples of the stage ``decoding``.
 
-    ``total`` is None if it is unknown before the end.
+    ``total`` is None if it is unknown before the end. ``skipped_by`` names the setting and the value that leave this stage out, for
+    stages that may take long; it is empty if there is none.
     """
 
     stage: str
     done: int
     total: int | None = None
+    skipped_by: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def is_done(self) -> bool:

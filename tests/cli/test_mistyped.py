@@ -59,8 +59,14 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
         ),
         (
             ["train", "pets", "--loss", "focal"],
-            "No such option: --loss. visus trains with cross-entropy (--label-smoothing, --class-weights). For a loss of your own, write the "
-            "loop yourself: see the how-to page on an own augmentation or loss.",
+            "No such option: --loss. The loss is cross-entropy, with label smoothing and class weights as settings. "
+            'See "Own augmentation or loss" in the documentation for the ways around.',
+            "train",
+        ),
+        (
+            ["train", "pets", "mixup=0.2"],
+            "mixup=0.2: there is no --mixup. The augmentations are flip, translate, zoom and cutout. "
+            'See "Own augmentation or loss" in the documentation for the ways around.',
             "train",
         ),
         (["check", "--data=pets"], "No such option: --data. Write: visus check pets", "check"),

@@ -15,7 +15,7 @@ from facts_of_runs import made_up_facts, made_up_measurements, made_up_scores
 
 from visus.cli.app import app
 from visus.evaluation.calibration import TemperatureFit, calibrate
-from visus.examine.mistake_report import ShownSample, TrainingLabels
+from visus.examine.mistake_report import ShownSample, SplitLabels
 from visus.pages.report import actions
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
@@ -102,7 +102,7 @@ def examined() -> ReportMeasurements:
     """Made-up measurements with possible label errors in the training set."""
     measured = made_up_measurements()
     assert measured.mistakes is not None
-    found = TrainingLabels(300, 12, (ShownSample("cat/9.jpg", 3, "cat", "dog", 0.9, 0.05),), 9)
+    found = SplitLabels(300, 12, (ShownSample("cat/9.jpg", 3, "cat", "dog", 0.9, 0.05),), 9)
     return dataclasses.replace(
         measured, mistakes=dataclasses.replace(measured.mistakes, training_labels=found, unexamined="")
     )

@@ -82,8 +82,8 @@ def test_yaml_reports_the_meaning_of_every_setting() -> None:
         ({"earlystopping": 3}, "unknown setting 'earlystopping'. Did you mean 'patience'?"),
         (
             {"loss": "focal", "callbacks": [], "dropout": 0.2, "mixup": True},
-            "4 mistakes:\n  - a recipe has no setting 'loss': the loss is cross-entropy. See \"Own augmentation or loss\" in the documentation "
-            "for the ways around.\n  - a recipe has no setting 'callbacks': on_event and should_stop of visus.train are called during the training."
+            "4 mistakes:\n  - a recipe has no setting 'loss': the loss is cross-entropy, with label smoothing and class weights as settings. "
+            "See \"Own augmentation or loss\" in the documentation for the ways around.\n  - a recipe has no setting 'callbacks': on_event and should_stop of visus.train are called during the training."
             "\n  - a recipe has no setting 'dropout': dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'."
             "\n  - a recipe has no setting 'mixup': the augmentations are flip, translate, zoom and cutout. See \"Own augmentation or loss\" in the "
             "documentation for the ways around.",
@@ -154,7 +154,8 @@ def test_the_size_of_images_and_a_loss_are_no_settings_and_it_is_said_where_they
     with pytest.raises(RecipeError) as caught:
         Recipe(loss="focal")  # type: ignore[call-arg]
     assert str(caught.value) == (
-        "a recipe has no setting 'loss': the loss is cross-entropy. See \"Own augmentation or loss\" in the documentation for the ways around."
+        "a recipe has no setting 'loss': the loss is cross-entropy, with label smoothing and class weights as settings. "
+        'See "Own augmentation or loss" in the documentation for the ways around.'
     )
 
 

@@ -18,9 +18,14 @@ from tests.levels import write_levels
 
 import visus
 from visus.progress import Monitor, Progress
+from visus.training.distribution import ALONE
 from visus.training.recipe import Recipe
 from visus.workbench import live_line
 from visus.workbench.live_line import LiveLine, following, showing_work, working
+from visus.workbench.screen import Screen
+from visus.workbench.train import kernels_in_time
+from visus.workbench.train.kernels_in_time import compile_kernels
+from visus.workbench.train.stop_on_signal import COMMAND, PYTHON, Door
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -175,6 +180,41 @@ def test_the_line_is_cleared_while_something_else_is_printed(terminal: Terminal)
     assert terminal.shown() == ["decoding", "data      levels\n", "decoding", ""]
 
 
+@pytest.mark.usefixtures("at_once")
+def test_a_long_stage_gets_its_hint_and_a_later_one_does_not(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    with LiveLine(live_line.error_console()) as line:
+        line.show(["compiling"], hint="waiting helps")
+        monkeypatch.setattr(live_line, "HINT_S", 0.0)
+        line.refresh()
+        line.show(["compiling", "1 of 2"], hint="waiting helps")
+        line.show(["timing"], hint="waiting helps")
+        line.show(["timing"], hint="another one")
+    assert terminal.shown() == [
+        "compiling",
+        "compiling  waiting helps",
+        "compiling  waiting helps  1 of 2",
+        "timing",
+        "timing  another one",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(("door", "hint"), [(COMMAND, "--kernels pytorch"), (PYTHON, 'Recipe(kernels="pytorch")')])
+@pytest.mark.usefixtures("at_once")
+def test_a_long_wait_for_kernels_names_the_way_to_skip_it(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, door: Door, hint: str
+) -> None:
+    monkeypatch.setattr(live_line, "HINT_S", 0.0)
+    monkeypatch.setattr(kernels_in_time, "why_no_kernels", lambda: "")
+    monkeypatch.setenv("COLUMNS", "100")
+    with Screen(False, door=door) as screen:
+        compile_kernels(ALONE, Monitor(screen.show), can_skip=True)
+        screen.show(Progress("opening the data", 0))
+        compile_kernels(ALONE, Monitor(screen.show), can_skip=False)
+    stage = "compiling the kernels, once on this machine"
+    assert terminal.shown() == [f"{stage}  {hint} skips this", "opening the data", stage, ""]
+
+
 def test_a_terminal_that_cannot_erase_is_a_log(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     monkeypatch.setattr(live_line, "APPEARS_S", 0.0)
@@ -209,6 +249,16 @@ def test_a_log_has_a_line_of_long_work_now_and_then(monkeypatch: pytest.MonkeyPa
     lines = screen.getvalue().splitlines()
     assert lines[0] == "          decoding  3 of 8"
     assert 2 <= len(lines) <= 3
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_log_has_a_hint_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(live_line, "HINT_S", 0.0)
+    with LiveLine(live_line.error_console()) as line:
+        line.show(["compiling"], hint="waiting helps")
+        line.refresh()
+        line.show(["compiling"], hint="waiting helps")
+    assert capsys.readouterr().err == "compiling  waiting helps\ncompiling\ncompiling\n"
 
 
 @pytest.mark.usefixtures("at_once")

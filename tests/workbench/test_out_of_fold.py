@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import shutil
@@ -31,18 +32,18 @@ SIDE, CLASSES = 8, 3
 DESIGN = "conv(6, 3), relu, globalpool, linear(classes)"
 PLANTED = (5, 16, 27, 38, 49, 60)
 """Places of training samples with a wrong label."""
+PLANTED_IN_VALIDATION = 7
 
 
 def tinted(path: Path) -> Path:
-    """Images that are red, green or blue: an npz file with its own splits and six wrong training labels."""
+    """Images that are red, green or blue: an npz file with its own splits, six wrong training labels and a wrong validation label."""
     rng, parts = np.random.default_rng(0), {}
     for name, count in (("train", 240), ("val", 12), ("test", 30)):
         labels = np.arange(count) % CLASSES
         values = rng.normal(90, 30, (count, SIDE, SIDE, 3))
         values[np.arange(count), :, :, labels] += 60
-        if name == "train":
-            labels = labels.copy()
-            labels[list(PLANTED)] = (labels[list(PLANTED)] + 1) % CLASSES
+        wrong = {"train": list(PLANTED), "val": [PLANTED_IN_VALIDATION], "test": []}[name]
+        labels[wrong] = (labels[wrong] + 1) % CLASSES
         parts |= {f"{name}_images": np.clip(values, 0, 255).astype(np.uint8), f"{name}_labels": labels}
     np.savez(path, **parts)
     return path
@@ -114,11 +115,44 @@ def test_the_list_stands_in_the_command_the_report_and_the_files(begun: Path, vi
     assert f"{sentence} (by the same rule; each sample predicted by a head that was fitted without it)" in answer.out
     trained = visus_command("evaluate", begun, "--mistakes", "--split", "train").out
     assert trained.count("labels may be wrong") == 1, "one list for the training set"
-    assert "labels that may be wrong: " not in trained
+    assert "that may be wrong: " not in trained
     page = (begun / "report.html").read_text()
     assert f"Training set, out-of-fold: {len(PLANTED)} of 240 labels may be wrong." in page
     assert len(re.findall(r'alt="training image [^"]*\?"', page)) == len(PLANTED)
     assert json.loads((begun / "inside.json").read_text())["mistakes"]["training_labels"]["num_suspicious"] == len(PLANTED)
+
+
+def test_the_validation_set_is_examined_beside_the_test_set(begun: Path, visus_command: Call) -> None:
+    run = visus.load(begun)
+    data = run.open_data()
+    found, own = run.mistakes(data).validation_labels, run.mistakes(data, split="val")
+    assert found is not None
+    assert [each.place for each in found.suspicious] == [PLANTED_IN_VALIDATION]
+    assert (found.split, found.num_samples, found.num_wrong) == ("val", own.num_samples, own.num_wrong)
+    assert (found.suspicious, found.num_suspicious) == (
+        tuple(dataclasses.replace(each, alike=()) for each in own.suspicious),
+        own.num_suspicious,
+    )
+    assert own.validation_labels is None
+    assert run.mistakes(data, split="train").validation_labels is None
+    answer = visus_command("evaluate", begun, "--mistakes").out
+    name = data.split("val").names[PLANTED_IN_VALIDATION]
+    assert re.search(
+        rf"validation set: 1 of 12 labels may be wrong \(by the same rule\)\n.*suggested.*\n\s*{re.escape(name)} ", answer
+    )
+
+
+def test_a_network_that_judges_no_labels_says_so_once(begun: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(begun, copy)
+    run = visus.load(copy)
+    with torch.no_grad():
+        _, head = weights.head_of(run.module) or ("", nn.Linear(1, 1))
+        for value in head.parameters():
+            value.copy_(value.roll(1, 0))  # each class is predicted as the next one
+    found = run.mistakes()
+    assert found.validation_labels is None
+    assert sum(note.startswith("Labels that may be wrong are not listed") for note in found.notes) == 1
 
 
 def test_a_training_prints_how_many_labels_may_be_wrong(begun: Path, tmp_path: Path, visus_command: Call) -> None:
@@ -191,7 +225,7 @@ def test_without_a_head_one_sentence_says_what_was_not_examined(run: Path, other
     found = loaded.mistakes()
     assert found.training_labels is None
     assert found.unexamined == (
-        "Only the 12 test images were examined for wrong labels. To examine the training set, train on another split "
+        "Only the 12 test images and 5 validation images were examined for wrong labels. To examine the training set, train on another split "
         "(--split-seed 1), or train from pretrained weights (--pretrained --epochs 0)."
     )
     assert f"note: {found.unexamined}" in str(found.text())

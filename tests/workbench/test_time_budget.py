@@ -16,8 +16,9 @@ import visus
 from visus.networks import weights
 from visus.networks.fast.compiler import TOO_LATE
 from visus.progress import SILENT, Monitor, Progress
+from visus.training import loop
 from visus.training.distribution import ALONE
-from visus.training.events import HeadFitted, Pricing
+from visus.training.events import HeadFitted, Pricing, StepDone
 from visus.training.loop import Training
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
@@ -135,6 +136,54 @@ def test_kernels_are_compiled_only_where_the_limit_leaves_time(
     assert allowed == ([] if allowed_s is None else [pytest.approx(allowed_s, abs=1)])
     assert list(times.parts) == (["kernels"] if allowed_s else [])
     assert [each[:36] for each in warnings] == (["the kernels of visus are not compiled"[:36]] if used != kernels else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "allowed_s", "reason", "num_told"),
+    [
+        ({}, None, "", 0),
+        ({"time_limit_s": 60.0}, 0.0, TOO_LATE, 1),
+        ({"time_limit_s": 60.0}, 0.0, "", 0),
+        ({"time_limit_s": 400.0}, 200.0, TOO_LATE, 1),
+    ],
+)
+def test_the_time_limit_of_a_resumed_training_bounds_the_compiling_too(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    allowed_s: float | None,
+    reason: str,
+    num_told: int,
+) -> None:
+    seen, allowed = list[Any](), list[float]()
+    for place in (training, loop):
+        monkeypatch.setattr(place, "uses_kernels", lambda machine, setting: True)
+    monkeypatch.setattr(kernels_in_time, "why_no_kernels", lambda: reason)
+    monkeypatch.setattr(kernels_in_time, "allow_compiling", allowed.append)
+    recipe = Recipe(epochs=1, batch_size=8, precision="float32")
+    visus.train(
+        photos,
+        DESIGN,
+        recipe,
+        output=tmp_path,
+        progress=False,
+        on_event=seen.append,
+        should_stop=lambda: any(isinstance(event, StepDone) for event in seen),
+    )
+    (begun,) = (event for event in seen if isinstance(event, Prepared))
+    skipped = {event.stage: event.skipped_by for event in seen if isinstance(event, Progress)}
+    assert skipped["timing the kernels and a step"] == ("kernels", "pytorch")
+    assert skipped["compiling the kernels, once on this machine"] == ("kernels", "pytorch")
+    seen.clear()
+    visus.resume(begun.folder, changes=changes, on_event=seen.append, progress=False)
+    (resumed,) = (event for event in seen if isinstance(event, Prepared))
+    assert allowed == ([] if allowed_s is None else [pytest.approx(allowed_s, abs=5)])
+    assert sum("are not compiled here yet" in warning for warning in resumed.warnings) == num_told
+    assert resumed.recipe.kernels == "auto", "a run keeps its recipe"
+    assert {event.skipped_by for event in seen if isinstance(event, Progress)} == {()}
+    (scored,) = (event for event in seen if isinstance(event, Scored))
+    assert ("kernels" in scored.times.parts) == bool(allowed_s)
 
 
 def test_the_phases_of_the_head_are_named_and_counted(photos: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 import visus
 from visus.errors import TrainingError, UsageError
-from visus.training.events import Event
+from visus.training.events import Event, StepDone
 from visus.workbench.train.events import Prepared, Scored
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -280,6 +280,35 @@ def test_mistakes_in_a_network_are_warned_of_before_training(gray: Path, tmp_pat
     )
 
 
+def test_a_resumed_training_repeats_the_advice_that_still_matters(gray: Path, tmp_path: Path) -> None:
+    seen: list[Any] = []
+    visus.train(
+        gray,
+        _Careless(),
+        RECIPE,
+        output=tmp_path,
+        progress=False,
+        on_event=seen.append,
+        should_stop=lambda: any(isinstance(event, StepDone) for event in seen),
+    )
+    (begun,) = (event for event in seen if isinstance(event, Prepared))
+
+    def resumed() -> tuple[str, ...]:
+        seen.clear()
+        visus.resume(begun.folder, network=_Careless(), on_event=seen.append, progress=False)
+        (prepared,) = (event for event in seen if isinstance(event, Prepared))
+        return prepared.warnings
+
+    assert [warning.partition(":")[0] for warning in begun.warnings] == [
+        "the output of a sample depends on the other samples of its batch",
+        "head",
+        "spare",
+    ]
+    assert resumed() == begun.warnings[1:]
+    (finished,) = resumed()
+    assert finished.startswith("this training is finished")
+
+
 def test_layers_of_a_design_without_an_activation_are_warned_of_before_training(gray: Path, tmp_path: Path) -> None:
     assert _warnings(gray, "flatten, linear(16), linear(classes)", tmp_path) == (
         "linear2: there is no activation between linear1 and this layer, so the two linear layers compute no more than one: "
@@ -309,6 +338,14 @@ def test_runs_are_looked_for_in_the_usual_place_too(photos: Path, tmp_path: Path
         with pytest.raises(visus.VisusError) as caught:
             visus.load(typed)
         assert str(caught.value) == f"{typed}: there is no such run folder. Did you mean runs/mine?"
+    shutil.copytree("runs/mine", "runs/first/mine")
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("first/mine")
+    assert str(caught.value) == "first/mine: there is no such run folder. Did you mean runs/first/mine?"
+    (tmp_path / "mine").mkdir()  # a folder of that name is no run
+    with pytest.raises(visus.VisusError) as caught:
+        visus.load("mine")
+    assert str(caught.value) == "mine: this is not a run folder of visus: it has no recipe.yaml. Did you mean runs/mine?"
     with pytest.raises(visus.VisusError) as caught:
         visus.load("elephants")
     assert str(caught.value) == "elephants: there is no such run folder. Newest runs in runs: mine."

@@ -13,7 +13,7 @@ from typing import Any, Final
 from visus.cli.completion import run_folders
 from visus.errors import NO_DOWNLOAD, RecipeError, UsageError, closest_name, unknown_name
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
-from visus.training.recipe import ELSEWHERE, FIELDS, Recipe
+from visus.training.recipe import ELSEWHERE, FIELDS, NOT_SETTABLE, Recipe
 
 _COMMANDS: Final = {
     **dict.fromkeys(("eval", "val", "validate", "score", "test"), "evaluate"),
@@ -40,11 +40,6 @@ _WEIGHTS: Final = (".pt", ".pth", ".ckpt")
 _NO_EXPORT: Final = (
     "there is no export yet. The weights of a run are in RUN/weights/best.safetensors, its network is in RUN/design.txt, "
     "and visus.load(RUN).module is the trained torch.nn.Module."
-)
-_LOSSES: Final = ("loss", "criterion", "loss-fn")
-_OWN_LOSS: Final = (
-    "No such option: --{}. visus trains with cross-entropy (--label-smoothing, --class-weights). For a loss of your own, write the loop yourself: "
-    "see the how-to page on an own augmentation or loss."
 )
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z][\w-]*)=(\S.*)")
 
@@ -104,8 +99,8 @@ def refused(message: str, typed: Sequence[str], command: Any) -> str | None:
     if match := re.match(r"No such command '(.*?)'", message):
         return _unknown_command(match[1], typed, command)
     if match := re.match(r"No such option: --?([\w-]+)", message):
-        if match[1] in _LOSSES:
-            return _OWN_LOSS.format(match[1])
+        if sentence := NOT_SETTABLE.get(match[1].replace("-", "_")):
+            return f"No such option: --{match[1]}. {sentence[0].upper()}{sentence[1:]}"
         return _output_of_predictions(match[1], typed, command) or _unknown_option(match[1], typed, command)
     if match := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return _extra_words(match[1].split(" "), typed, command)
@@ -292,6 +287,8 @@ def _translate(name: str, text: str, line: _Line) -> None:
     elif known is None:
         guess = closest_name(name, _option_names(line.command))
         hint = f" Did you mean --{guess} {shlex.quote(text)}?" if guess else ""
+        if sentence := NOT_SETTABLE.get(name.replace("-", "_")):
+            hint = f" {sentence[0].upper()}{sentence[1:]}"
         line.problems.append(f"there is no --{name}.{hint}")
     elif known.param_type_name == "argument":
         if known.name != "run" or _is_run(text):

@@ -18,7 +18,7 @@ from visus.design.arguments import classes, write_value
 from visus.design.families.registry import FAMILIES
 from visus.design.items import Item, Repeat, Sequence, concat, residual, sequence
 from visus.design.layers.registry import LAYERS
-from visus.design.other_libraries import usual_word, with_in_channels
+from visus.design.layers_of_other_libraries import usual_word, with_in_channels
 from visus.design.plan import Design
 from visus.errors import DesignError, closest_name, join_messages, unknown_name
 

@@ -66,16 +66,19 @@ class ConfusedPair:
 
 
 @dataclass(frozen=True)
-class TrainingLabels:
-    """Possible label errors of a training set, by out-of-fold predictions: each by a head that was fitted without the sample.
+class SplitLabels:
+    """Possible label errors of another split than the evaluated one.
+
+    Those of a training set are found by out-of-fold predictions: each by a head that was fitted without the sample.
 
     Attributes:
-        num_samples: samples of the training set.
-        num_wrong: those that are misclassified out-of-fold.
+        num_samples: samples of the split.
+        num_wrong: those that are misclassified; of the training set, out-of-fold.
         suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
         num_suspicious: possible label errors in all.
         notes: notes for the reader.
         reason: a sentence on why the predictions are too inaccurate to judge labels, and none is listed; empty if they are not.
+        split: ``train`` or ``val``.
     """
 
     num_samples: int
@@ -84,19 +87,21 @@ class TrainingLabels:
     num_suspicious: int
     notes: tuple[str, ...] = ()
     reason: str = ""
+    split: str = "train"
 
     def sentence(self) -> str:
-        """How many labels of the training set may be wrong, or why that is not known; without a full stop.
+        """How many labels of the split may be wrong, or why that is not known; without a full stop.
 
-        >>> TrainingLabels(300, 12, (), 9).sentence()
+        >>> SplitLabels(300, 12, (), 9).sentence()
         'training set, out-of-fold: 9 of 300 labels may be wrong'
-        >>> TrainingLabels(1200, 900, (), 0, reason="Labels are not listed.").sentence()
-        'training set, out-of-fold: labels are not listed'
+        >>> SplitLabels(1200, 900, (), 0, reason="Labels are not listed.", split="val").sentence()
+        'validation set: labels are not listed'
         """
+        name = f"{split_name(self.split)} set{', out-of-fold' if self.split == 'train' else ''}"
         if self.reason:
-            return f"training set, out-of-fold: {self.reason[0].lower()}{self.reason[1:].rstrip('.')}"
+            return f"{name}: {self.reason[0].lower()}{self.reason[1:].rstrip('.')}"
         count = f"{self.num_suspicious:,}" if self.num_suspicious else "none"
-        return f"training set, out-of-fold: {count} of {self.num_samples:,} labels may be wrong"
+        return f"{name}: {count} of {self.num_samples:,} labels may be wrong"
 
 
 @dataclass(frozen=True)
@@ -145,6 +150,7 @@ class MistakeReport(Described):
         suspicious: possible label errors (``mistakes.suspicious_labels``); here ``answer`` is the suggested class.
         num_suspicious: possible label errors in all.
         training_labels: possible label errors of the training set, out-of-fold, whatever the split; None if the run has no such predictions.
+        validation_labels: possible label errors of the validation set, beside those of the test set; None if it was not examined.
         unexamined: why the training set was not examined for label errors, and how to do that; empty if it was.
         feature_layer: the layer whose inputs are the features that were compared; empty if none were.
         num_compared, num_training: training samples that were compared, and training samples in all.
@@ -169,7 +175,8 @@ class MistakeReport(Described):
     num_compared: int = 0
     num_training: int = 0
     notes: tuple[str, ...] = ()
-    training_labels: TrainingLabels | None = None
+    training_labels: SplitLabels | None = None
+    validation_labels: SplitLabels | None = None
     unexamined: str = ""
     is_unfinished: bool = False
     pixels: Mapping[int, Array] = field(default_factory=dict, compare=False, repr=False)
@@ -250,15 +257,22 @@ class MistakeReport(Described):
         return Text((*lines, *notes((*self.notes, *unexamined))))
 
     def _suspicious_table(self) -> list[str | Table]:
-        """The possible label errors of the split, then those of the training set."""
+        """The possible label errors of the split, then those of the validation set and of the training set."""
         lines: list[str | Table] = []
-        own = self.training_labels
+        own, validation = self.training_labels, self.validation_labels
         if self.suspicious and not (own and self.split == "train"):
+            of_split = f" of the {split_name(self.split)} set" if own or validation else ""
             title = (
-                f"labels that may be wrong: {self.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
+                f"labels{of_split} that may be wrong: {self.num_suspicious:,} (another class is more probable than the label, and as probable as it is on "
                 "average for samples of that class; Northcutt et al. 2021)"
             )
             lines += [title, _label_table(self.suspicious)]
+        if validation is not None:
+            how = " (by the same rule)" if validation.suspicious else ""
+            lines += [
+                f"{validation.sentence()}{how}",
+                *([_label_table(validation.suspicious)] if validation.suspicious else []),
+            ]
         if own is not None:
             how = " (by the same rule; each sample predicted by a head that was fitted without it)" if own.suspicious else ""
             lines += [
@@ -267,6 +281,20 @@ class MistakeReport(Described):
                 *notes(own.notes),
             ]
         return lines
+
+    def label_counts(self) -> tuple[LabelCount, ...]:
+        """How many labels may be wrong: of the training set, if it was examined out-of-fold, and of the split.
+
+        >>> [count.split for count in mistakes.label_counts()]
+        ['test']
+        """
+        own, training = (
+            LabelCount(self.split, self.num_samples, self.num_suspicious, self.is_unfinished),
+            self.training_labels,
+        )
+        if training is None:
+            return (own,)
+        return LabelCount("train", training.num_samples, training.num_suspicious), own
 
     def to_json(self) -> dict[str, Any]:
         """The mistakes as plain data.

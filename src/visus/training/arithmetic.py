@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -16,6 +17,9 @@ from visus.networks.fast.autotuner import ConvProblem, is_supported
 from visus.networks.fast.compiler import kernels, source
 from visus.networks.machine import Machine, describe
 from visus.training.distribution import Group
+
+WITHOUT_KERNELS: Final = ("kernels", "pytorch")
+"""The setting and its value with which no kernels are compiled and timed."""
 
 
 def make_autotuner(group: Group, record: Path, batch_size: int, until: float = math.inf) -> Autotuner:
@@ -32,6 +36,16 @@ def make_autotuner(group: Group, record: Path, batch_size: int, until: float = m
     return _SharedAutotuner(group, record, -(-batch_size // group.size), until)
 
 
+def uses_kernels(machine: Machine, kernels_setting: str) -> bool:
+    """Whether a training chooses between PyTorch's kernels and those of visus, which are then compiled and timed.
+
+    Args:
+        machine: device and precision of the training.
+        kernels_setting: the recipe's ``kernels``.
+    """
+    return (machine.device.type, machine.precision, kernels_setting) == ("cpu", "bfloat16", "auto")
+
+
 def rounding_facts(machine: Machine, kernels_setting: str) -> dict[str, str]:
     """The facts that decide how the numbers of a training are rounded, by name, for ``environment.json``.
 
@@ -39,8 +53,8 @@ def rounding_facts(machine: Machine, kernels_setting: str) -> dict[str, str]:
         machine: device and precision of the training.
         kernels_setting: the recipe's ``kernels``.
     """
-    is_fast = (machine.device.type, machine.precision, kernels_setting) == ("cpu", "bfloat16", "auto")
-    own = hashlib.blake2b(source(), digest_size=4).hexdigest() if is_fast and kernels() is not None else ""
+    is_fast = uses_kernels(machine, kernels_setting) and kernels() is not None
+    own = hashlib.blake2b(source(), digest_size=4).hexdigest() if is_fast else ""
     return {
         "device": machine.device.type,
         "precision": machine.precision,

@@ -25,7 +25,7 @@ from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, freed_memory_kept
 from visus.networks.own_code import place_in_module
 from visus.progress import Progress
-from visus.training.arithmetic import make_autotuner
+from visus.training.arithmetic import WITHOUT_KERNELS, make_autotuner, uses_kernels
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from visus.training.distribution import ALONE, Group, is_lost_process, process_lost_error
 from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StartScored, StepDone, Stopped
@@ -151,7 +151,7 @@ class Training:
         at = self.position
         began = time.perf_counter()
         if self.recipe.epochs:
-            yield from self._measure_step_times()
+            yield from self._measure_step_times(can_skip=not resume)
         if self.budget_s is not None:
             (passed_s,) = self.group.broadcast([time.perf_counter() - began])
             at.until_s = None if math.isinf(self.budget_s) else at.elapsed_s + self._steps_budget_s(passed_s)
@@ -394,11 +394,16 @@ class Training:
             tuple(is_right.tolist()), tuple(calibrated_losses(logits, labels).tolist())
         )
 
-    def _measure_step_times(self) -> Iterator[Progress]:
-        """Time two steps at every size on a copy of the network, for a forecast before the first epoch."""
+    def _measure_step_times(self, *, can_skip: bool) -> Iterator[Progress]:
+        """Time two steps at every size on a copy of the network, for a forecast before the first epoch.
+
+        Args:
+            can_skip: whether another setting would spare the timing of kernels; a resumed training keeps its settings.
+        """
         sizes = sorted(set(self.recipe.sides))
+        skipped_by = WITHOUT_KERNELS if can_skip and uses_kernels(self.machine, self.recipe.kernels) else ()
         for num_done, size in enumerate(sizes):
-            yield Progress("timing the kernels and a step", num_done, len(sizes))
+            yield Progress("timing the kernels and a step", num_done, len(sizes), skipped_by)
             try:
                 step_s = self._time_step(size)
             except Exception:  # a person's own module may raise anything; the first real step will report it

@@ -431,18 +431,25 @@ ELSEWHERE = {
 }
 """What is no setting, and the function that has it as an argument."""
 _OWN = 'See "Own augmentation or loss" in the documentation for the ways around.'
-OTHER_WAYS = {
-    "callbacks": "on_event and should_stop of visus.train are called during the training.",
-    "verbose": "progress=False of visus.train shows nothing.",
-    **dict.fromkeys(("metrics", "metric"), "run.evaluate() has accuracy, precision, recall and F1 of each class."),
-    **dict.fromkeys(("loss", "loss_func", "loss_fn", "criterion"), f"the loss is cross-entropy. {_OWN}"),
+NOT_SETTABLE = {
+    **dict.fromkeys(
+        ("loss", "loss_func", "loss_fn", "criterion"),
+        f"the loss is cross-entropy, with label smoothing and class weights as settings. {_OWN}",
+    ),
     **dict.fromkeys(
         ("mixup", "cutmix", "rotate", "rotation", "degrees", "color_jitter"),
         f"the augmentations are flip, translate, zoom and cutout. {_OWN}",
     ),
     "dropout": "dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'.",
 }
-"""What is no setting, and the way to it."""
+"""What no setting and no option changes, and the way around."""
+OTHER_WAYS = {
+    "callbacks": "on_event and should_stop of visus.train are called during the training.",
+    "verbose": "progress=False of visus.train shows nothing.",
+    **dict.fromkeys(("metrics", "metric"), "run.evaluate() has accuracy, precision, recall and F1 of each class."),
+    **NOT_SETTABLE,
+}
+"""What is no setting, and the way to it in Python."""
 
 
 def _refuse_unknown(settings: dict[str, Any]) -> None:

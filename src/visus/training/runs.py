@@ -95,11 +95,11 @@ class RunFolder:
         """
         path = _enclosing_run(path)
         if not path.is_dir():
-            raise RunError(f"there is no such run folder.{_meant_run(path) or _newest_runs(path)}", where=str(path))
+            raise RunError(f"there is no such run folder.{_runs_hint(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")
         missing = [name for name in needed if not (path / name).is_file()]
         if len(missing) == len(needed):
-            raise RunError(f"this is not a run folder of visus: it has no {needed[0]}.{_newest_runs(path)}", where=str(path))
+            raise RunError(f"this is not a run folder of visus: it has no {needed[0]}.{_runs_hint(path)}", where=str(path))
         if missing:
             raise RunError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing from this run folder. "
@@ -295,30 +295,23 @@ def is_run_folder(path: Path) -> bool:
     return all((path / name).is_file() for name in ("recipe.yaml", "split.csv"))
 
 
-def _meant_run(path: Path) -> str:
-    """A question that names the run of the same name: in ``runs``, or in other capitals; empty if there is none."""
+def _runs_hint(path: Path) -> str:
+    """A sentence that names the run that was probably meant: one of this path in ``runs``, or of a similar name; else the newest ones nearby."""
+    if not path.is_absolute() and (Path("runs") / path / "recipe.yaml").is_file():
+        return f" Did you mean {printable(str(Path('runs') / path))}?"
     for root in dict.fromkeys((path.parent, Path("runs"))):
-        with contextlib.suppress(OSError):
-            names = sorted(entry.name for entry in root.iterdir() if (entry / "recipe.yaml").is_file())
-            same = [name for name in (path.name, *names) if name in names and name.casefold() == path.name.casefold()]
-            guess = same[0] if same else closest_name(path.name, names)
-            if guess:
-                return f" Did you mean {printable(str(root / guess))}?"
-    return ""
-
-
-def _newest_runs(path: Path) -> str:
-    """A sentence that names the run of this name in ``runs``, or else the newest run folders near ``path``."""
-    meant = Path("runs") / path
-    if not path.is_absolute() and (meant / "recipe.yaml").is_file():
-        return f" Did you mean {meant}?"
-    runs: list[Path] = []
+        names = sorted(run.name for run in _runs_in(root))
+        same = [name for name in (path.name, *names) if name in names and name.casefold() == path.name.casefold()]
+        if guess := same[0] if same else closest_name(path.name, names):
+            return f" Did you mean {printable(str(root / guess))}?"
     for root in dict.fromkeys((path, path.parent, Path("runs"))):
-        with contextlib.suppress(OSError):
-            runs += [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file() and entry != path]
-        if runs:
-            break
-    newest = sorted(runs, key=os.path.getmtime, reverse=True)[:3]
-    return (
-        f" Newest runs in {root}: {', '.join(run.name for run in newest)}." if newest else " Make one with: visus train DATA"
-    )
+        if newest := sorted(_runs_in(root), key=os.path.getmtime, reverse=True)[:3]:
+            return f" Newest runs in {root}: {', '.join(run.name for run in newest)}."
+    return " Make one with: visus train DATA"
+
+
+def _runs_in(root: Path) -> list[Path]:
+    """The run folders directly in a folder; none if it cannot be listed."""
+    with contextlib.suppress(OSError):
+        return [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file()]
+    return []

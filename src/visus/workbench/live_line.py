@@ -25,6 +25,7 @@ from visus.workbench.wrapping import fitting
 APPEARS_S: Final = 0.7  # work that takes less is not shown in a terminal
 PATIENCE_S: Final = 2.0  # work that takes less is not shown in a notebook or a log
 LOG_S: Final = 10.0  # silence in a log before a line
+HINT_S: Final = 10.0  # a stage that takes longer gets its hint
 REDRAWN_S: Final = 0.2  # between two changes of a line that is updated in place
 NOTEBOOK_WIDTH: Final = 100  # columns of what is printed in a notebook
 _ERASE: Final = Control((ControlType.CARRIAGE_RETURN,), (ControlType.ERASE_IN_LINE, 2))
@@ -65,6 +66,8 @@ class LiveLine:
         self._is_timed, self._is_hidden = True, False
         self._began = self._stage_began = self._printed_at = self._drawn_at = time.monotonic()
         self._drawn = ""
+        self._hint = ""
+        self._hints_given: set[str] = set()
         self._above: list[str] = []  # what a notebook shows above the line
         self._cell = None if console.quiet else notebook_line()
         self._is_terminal = self._cell is None and console.is_terminal and not console.is_dumb_terminal
@@ -93,17 +96,21 @@ class LiveLine:
             elif self._cell is None and not self._is_terminal and is_named and is_done:
                 self._log(f"{self._name}: {write_duration(seconds)}")
 
-    def show(self, parts: list[str], *, is_timed: bool = False) -> None:
+    def show(self, parts: list[str], *, is_timed: bool = False, hint: str = "") -> None:
         """Show other words: the first part always, the others where they fit.
 
         Args:
             parts: the most important first.
             is_timed: whether to add the seconds since the first part last changed.
+            hint: what helps if this first part stays for longer than ``HINT_S``; one hint is given once: during one stage, or in one line of a log.
         """
         with self._lock:
             if parts[:1] != self._parts[:1]:
+                if self._hint and self._is_long:
+                    self._hints_given.add(self._hint)
                 self._stage_began = time.monotonic()
             self._parts, self._is_timed, self._is_hidden = parts, is_timed, False
+            self._hint = hint if hint not in self._hints_given else ""
             self._draw()
 
     def stage(self, name: str, done: int = 0, total: int | None = None) -> None:
@@ -169,6 +176,9 @@ class LiveLine:
                 self._log(
                     "  ".join(part for part in self._words() if part and not part.startswith("["))
                 )  # a bar is for terminals
+                if self._hint and self._is_long:
+                    self._hints_given.add(self._hint)
+                    self._hint = ""
             return
         if now - self._drawn_at < REDRAWN_S and not is_now:
             return
@@ -211,13 +221,22 @@ class LiveLine:
             self._console.control(_ERASE)
             self._drawn = ""
 
+    @property
+    def _is_long(self) -> bool:
+        """Whether the stage takes so long that its hint is shown."""
+        return time.monotonic() - self._stage_began >= HINT_S
+
     def _log(self, text: str) -> None:
         print_aligned(self._console, f"{'':{self._indent}}{text}")
         self._printed_at = time.monotonic()
 
     def _words(self) -> list[str]:
         seconds = time.monotonic() - self._stage_began
-        return [*self._parts, *([write_duration(round(seconds))] if self._is_timed and seconds >= 1 else [])]
+        duration = [write_duration(round(seconds))] if self._is_timed and seconds >= 1 else []
+        if not (self._hint and self._is_long):
+            return [*self._parts, *duration]
+        first, *others = self._parts
+        return [first, self._hint, *duration, *others]
 
 
 @contextlib.contextmanager

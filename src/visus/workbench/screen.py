@@ -178,7 +178,8 @@ class Screen:
                 self.say("warning", warning, "yellow")
 
     def _show_progress(self, event: Progress) -> None:
-        self._live.show([event.stage, counted(event.done, event.total), self._first_loss], is_timed=True)
+        hint = f"{self._door.setting(*event.skipped_by)} skips this" if event.skipped_by else ""
+        self._live.show([event.stage, counted(event.done, event.total), self._first_loss], is_timed=True, hint=hint)
 
     def _show_started(self, event: Started) -> None:
         self._num_epochs = event.num_epochs

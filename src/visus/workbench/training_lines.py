@@ -17,6 +17,7 @@ from visus.examine.mistake_report import LabelCount, label_sentence
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
 from visus.networks.weights import head_of
+from visus.training.arithmetic import uses_kernels
 from visus.training.events import Finished, HeadFitted, Started, StartScored
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share, write_size
 from visus.workbench.train.events import DataOpened, Planned
@@ -165,7 +166,7 @@ def plan_details(event: Planned) -> list[Fact]:
 def kernels_fact(event: Planned) -> Fact | None:
     """Whose kernels compute the training; None where there is no choice. It compiles them if they are not compiled."""
     machine = event.machine
-    if event.recipe.kernels != "auto" or (machine.device.type, machine.precision) != ("cpu", "bfloat16"):
+    if not uses_kernels(machine, event.recipe.kernels):
         return None
     missing = why_no_kernels()
     return "kernels", f"PyTorch's own{f', since {missing}' if missing else ' and those of visus, the faster for each shape'}"

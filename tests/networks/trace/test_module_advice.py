@@ -197,6 +197,12 @@ def test_one_layer_that_is_never_called_is_named() -> None:
     ]
 
 
+def test_a_frozen_layer_that_is_never_called_is_named_as_any_other() -> None:
+    frozen = Forgotten()
+    frozen.old.requires_grad_(False)
+    assert advice_on(frozen) == advice_on(Forgotten())
+
+
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_modules_of_the_families_have_no_such_mistakes(family: str) -> None:
     shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))

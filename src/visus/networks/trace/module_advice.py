@@ -317,10 +317,8 @@ def _outermost_unused(run: _Run, unread: set[str]) -> list[str]:
             return False
         if module._modules:
             return all(is_unused(each) for each in module.children())
-        if own := list(module.parameters(recurse=False)):
-            return run.paths[module] in unread and any(
-                value.requires_grad for value in own
-            )  # frozen ones are kept on purpose
+        if any(True for _ in module.parameters(recurse=False)):
+            return run.paths[module] in unread
         is_idle = isinstance(module, nn.modules.dropout._DropoutNd) and not module.p
         return not is_idle and not isinstance(module, (*_MAY_BE_UNUSED, nn.ModuleList, nn.ModuleDict))
 

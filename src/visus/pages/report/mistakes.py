@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from visus.examine.mistake_report import MistakeReport, ShownSample, TrainingLabels
+from visus.examine.mistake_report import MistakeReport, ShownSample, SplitLabels
 from visus.pages.parts.document import folded, paragraphs
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.missing import missing_part
@@ -98,7 +98,7 @@ def _map_words(facts: ReportFacts) -> str:
     return f"{color} marks what mattered most for the prediction ({seen.method})."
 
 
-def _training_label_errors(facts: ReportFacts, found: TrainingLabels | None) -> str:
+def _training_label_errors(facts: ReportFacts, found: SplitLabels | None) -> str:
     """Training samples whose label may be wrong; empty if they were not examined."""
     if found is None:
         return ""

@@ -20,11 +20,10 @@ from visus.evaluation import curves
 from visus.evaluation.scores import wilson_interval
 from visus.examine.mistake_report import (
     ConfusedPair,
-    LabelCount,
     MistakeReport,
     ShownSample,
     SimilarSample,
-    TrainingLabels,
+    SplitLabels,
     drawn_places,
 )
 from visus.examine.mistakes import (
@@ -56,6 +55,7 @@ _LEARNED_BUT_EXAMINED = (
     "out-of-fold."
 )
 _INFORMED = "The weights that the training started from may have been trained on these samples: then the list has only some of the wrong labels."
+_NOT_LISTED = "Labels that may be wrong are not listed"
 _CHOSE = "These samples were also used to select the weights."
 
 
@@ -174,7 +174,7 @@ def _too_poor(
         if low > guess
         else f"which does not show that it beats always guessing one class ({write_share(guess)})"
     )
-    return f"Labels that may be wrong are not listed, since this network is too inaccurate to judge them: {right}, {why}."
+    return f"{_NOT_LISTED}, since this network is too inaccurate to judge them: {right}, {why}."
 
 
 def may_gain(run: SavedRun) -> bool:
@@ -184,23 +184,7 @@ def may_gain(run: SavedRun) -> bool:
     return curves.is_unfinished(run.history.rows)
 
 
-def count_labels(run: SavedRun, data: Data, answers: Tensor) -> tuple[LabelCount, ...]:
-    """How many labels may be wrong: of the training set, if it was predicted out-of-fold, and of the scored split.
-
-    Args:
-        run: the run.
-        data: its own data.
-        answers: its logits for the scored split.
-    """
-    part, counts = data.split(data.scored_split), list[LabelCount]()
-    if (training := training_labels_of(run, data.split("train"), data.fingerprint)) is not None:
-        counts.append(LabelCount("train", training.num_samples, training.num_suspicious))
-    network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
-    found = named_mistakes(network, part, run.probabilities(answers), is_unfinished=may_gain(run))
-    return (*counts, LabelCount(part.name, len(part), found.num_suspicious, found.is_unfinished))
-
-
-def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: int = MAX_SHOWN) -> TrainingLabels | None:
+def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: int = MAX_SHOWN) -> SplitLabels | None:
     """The possible label errors of a run's training set, by its out-of-fold predictions; None if it has none for these samples.
 
     Args:
@@ -212,24 +196,37 @@ def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: i
     Raises:
         RunError: a file of the run is damaged.
     """
-    folder, noun = RunFolder.open(run.folder), run.preprocessing.noun
+    folder = RunFolder.open(run.folder)
     kept = read_out_of_fold(folder)
     if kept is None or fingerprint != folder.read_json("data.json")["fingerprint"] or len(kept.labels) != len(training):
         return None
-    probabilities = torch.softmax(kept.logits.double(), 1)
-    suspects = suspicious_labels(probabilities, kept.labels)
-    num_wrong = int((kept.logits.argmax(1) != kept.labels).sum())
-    poor = _too_poor(training.labels, noun, num_wrong, len(suspects))
-    if poor:
-        return TrainingLabels(len(training), num_wrong, (), 0, reason=poor)
-    shown = tuple(_suspected(training, run.classes, each) for each in suspects[:limit])
-    return TrainingLabels(len(training), num_wrong, shown, len(suspects), () if kept.network else (_INFORMED,))
+    notes = () if kept.network else (_INFORMED,)
+    return _examined(run, training, torch.softmax(kept.logits.double(), 1), limit, notes)
 
 
-def unexamined_labels(run: SavedRun, data: Data, split: str) -> str:
-    """A sentence that only the samples of a split were examined for label errors, and how to examine the training set."""
+def _examined(
+    run: SavedRun,
+    part: Part,
+    probabilities: Tensor,
+    limit: int,
+    notes: tuple[str, ...] = (),
+    *,
+    is_unfinished: bool = False,
+) -> SplitLabels:
+    """The possible label errors of a split, by the predicted probabilities (samples, classes)."""
+    num_samples = len(part)
+    suspects = suspicious_labels(probabilities, part.labels)
+    num_wrong = int((probabilities.argmax(1) != torch.from_numpy(part.labels)).sum())
+    if poor := _too_poor(part.labels, run.preprocessing.noun, num_wrong, len(suspects), is_unfinished):
+        return SplitLabels(num_samples, num_wrong, (), 0, reason=poor, split=part.name)
+    shown = tuple(_suspected(part, run.classes, each) for each in suspects[:limit])
+    return SplitLabels(num_samples, num_wrong, shown, len(suspects), notes, split=part.name)
+
+
+def unexamined_labels(run: SavedRun, data: Data, splits: Sequence[str]) -> str:
+    """A sentence that only the samples of these splits were examined for label errors, and how to examine the training set."""
     training = data.split("train")
-    if split == "train" or not len(training):
+    if "train" in splits or not len(training):
         return ""
     plan, ways = run.preprocessing, []
     split_seed = RunFolder.open(run.folder).read_json("data.json").get("split_seed")
@@ -238,11 +235,8 @@ def unexamined_labels(run: SavedRun, data: Data, split: str) -> str:
     if plan.channels == 3 and plan.dtype == "uint8" and len(plan.size) == 2:
         ways.append("train from pretrained weights (--pretrained --epochs 0)")
     how = ", or ".join(ways) or "list those that the network did not memorize (--split train)"
-    name = split_name(split)
-    return (
-        f"Only the {write_number_of(len(data.split(split)), f'{name} {data.noun}')} were examined for wrong labels. To examine the training "
-        f"set, {how}."
-    )
+    examined = " and ".join(write_number_of(len(data.split(each)), f"{split_name(each)} {data.noun}") for each in splits)
+    return f"Only the {examined} were examined for wrong labels. To examine the training set, {how}."
 
 
 def _suspected(part: Part, classes: Sequence[str], each: Suspect) -> ShownSample:
@@ -332,6 +326,8 @@ def find_run_mistakes(
         many = f"{int(known[0].sum()):,} of {write_number_of(len(known[0]), samples.noun)}"
         notes = [f"{many} were in the training set: the network has memorized many of their labels.", *notes]
     found = replace(found, notes=(*found.notes, *notes, *unknown))
+    if chosen == "test" and not samples.is_whole and len(samples.split("val")):
+        found = replace(found, validation_labels=_validation_labels(run, samples, found, limit, raw, monitor))
     if not samples.is_whole:
         found = with_training_labels(run, samples, chosen, found, limit)
     places = drawn_places(found)
@@ -351,11 +347,22 @@ def with_training_labels(run: SavedRun, data: Data, split: str, found: MistakeRe
     """
     training = training_labels_of(run, data.split("train"), data.fingerprint, limit)
     if training is None:
-        return replace(found, unexamined=unexamined_labels(run, data, split))
+        examined = [split, *(["val"] if found.validation_labels is not None else [])]
+        return replace(found, unexamined=unexamined_labels(run, data, examined))
     if split == "train":
         notes = tuple(_LEARNED_BUT_EXAMINED if note == _LEARNED else note for note in found.notes)
         found = replace(found, suspicious=training.suspicious, num_suspicious=training.num_suspicious, notes=notes)
     return replace(found, training_labels=training)
+
+
+def _validation_labels(
+    run: SavedRun, data: Data, found: MistakeReport, limit: int, raw: bool, monitor: Monitor
+) -> SplitLabels | None:
+    """The possible label errors of the validation set; None if the network is too inaccurate to judge it and the evaluated split."""
+    probabilities = run.probabilities(run.answers(data, "val", **monitor.keywords), raw=raw)
+    labels = _examined(run, data.split("val"), probabilities, limit, is_unfinished=may_gain(run))
+    is_said = any(note.startswith(_NOT_LISTED) for note in found.notes)
+    return None if labels.reason and is_said else labels
 
 
 def _training_samples(

@@ -138,6 +138,7 @@ class Run(SavedRun):
 
         Each is listed with the training samples of the most similar features; at most 5,000 are compared. The result's ``training_labels``
         has labels of the training set that may be wrong, by the cross-validated predictions of the head, if the run started from trained weights and the data is its own.
+        Its ``validation_labels`` has those of the validation set, beside the test set.
 
         Args:
             data: other data; default: the run's own data with its original split.

@@ -26,7 +26,8 @@ from visus.networks.machine import Machine, freed_memory_kept, memory_format
 from visus.networks.own_code import copied
 from visus.networks.step_cost import training_passes
 from visus.networks.timing import timed
-from visus.progress import SILENT, Monitor
+from visus.progress import SILENT, Monitor, Progress
+from visus.training.arithmetic import WITHOUT_KERNELS, uses_kernels
 from visus.training.events import HeadFitted
 from visus.training.fine_tuning import plan
 from visus.training.frozen import keep_statistics
@@ -89,6 +90,7 @@ def probe(
         left_s: seconds that a time limit leaves for the head and the fine-tuning; the head uses fewer samples if it would take more than half of them.
     """
     began = time.perf_counter()
+    skipped_by = WITHOUT_KERNELS if uses_kernels(machine, recipe.kernels) else ()
     training, validation = data.split("train"), data.split("val")
     if machine.channels_last and len(data.input_shape) > 2:
         module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
@@ -96,7 +98,8 @@ def probe(
     needs_held = not start.left_new  # to judge the network's own head
     views, places = 2 if is_mirrored else 1, np.arange(len(training))
     if math.isfinite(left_s) and len(training):
-        monitor.step("timing the network", 0)
+        monitor.emit(Progress("timing the network", 0, skipped_by=skipped_by))
+        monitor.check("timing the network")
         affordable = HEAD_SHARE * left_s / reader.sample_s(training, data.preprocessing) - needs_held * len(validation)
         views, places = _affordable(len(training), views, affordable, recipe.seed)
     fitted_on = training if len(places) == len(training) else _chosen(training, places)
@@ -134,7 +137,8 @@ def probe(
     out_of_fold = OutOfFold(judged.logits, labels, digest) if len(fitted_on) == len(training) else None
     facts = plan(recipe, accuracy, num_samples, len(validation), len(training))
     if math.isfinite(left_s) and (facts.epochs if recipe.epochs is None else recipe.epochs) != 0:
-        monitor.step("timing a step of fine-tuning", 0)
+        monitor.emit(Progress("timing a step of fine-tuning", 0, skipped_by=skipped_by))
+        monitor.check("timing a step of fine-tuning")
         reader.until = time.perf_counter() + TUNING_SHARE * max(0.0, began + left_s - time.perf_counter())
         step_s = reader.step_s(training, data.preprocessing, recipe.batch_size or FINE_TUNING_BATCH)
         in_time = max(0.0, left_s - (time.perf_counter() - began)) / step_s

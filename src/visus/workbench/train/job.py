@@ -24,7 +24,6 @@ from visus.units import split_name
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
-from visus.workbench.runs.mistakes import count_labels
 from visus.workbench.runs.run import Run, load
 from visus.workbench.runs.saved import answers_with_plain
 from visus.workbench.train.command_times import CommandTimes
@@ -169,13 +168,13 @@ class TrainingJob:
             until = math.inf if self.limit is None else self.limit.end - PAGE_S
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s, until)
             self.monitor.emit(Progress("writing the report", 0))
-            missing = write_end(self.folder, data, self.network, self.recipe, scores, training, finished, self.times)
+            inside, missing = write_end(self.folder, data, self.network, self.recipe, scores, training, finished, self.times)
             if not finished.is_late:
                 remember_ending(data, self.network, time.perf_counter() - started)
         self.group.barrier()
         self.times.mark("report")
         self.times.write(self.folder)
-        labels = count_labels(run, data, answers)
+        labels = inside.mistakes.label_counts() if inside.mistakes is not None else ()
         self.monitor.emit(Scored(run, scores, missing, labels, self.times))
         return run
 

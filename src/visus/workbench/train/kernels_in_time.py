@@ -10,7 +10,8 @@ import torch
 from visus.networks.fast import why_no_kernels
 from visus.networks.fast.compiler import TOO_LATE, allow_compiling
 from visus.networks.machine import choose
-from visus.progress import Monitor, Progress
+from visus.progress import SILENT, Monitor, Progress
+from visus.training.arithmetic import WITHOUT_KERNELS, uses_kernels
 from visus.training.distribution import Group
 from visus.training.recipe import Recipe
 from visus.workbench.train.command_times import CommandTimes
@@ -38,22 +39,48 @@ def kernels_in_time(
         monitor: receives the progress.
         times: the parts of the command's time.
     """
+    is_used = uses_kernels(choose(given.device, given.precision), given.kernels)
+    warning = compile_in_time(limit, group, monitor, times, is_used=is_used, can_skip=True)
+    return (given.replace(kernels="pytorch"), (warning,)) if warning else (given, ())
+
+
+def compile_in_time(
+    limit: TimeLimit, group: Group, monitor: Monitor, times: CommandTimes, *, is_used: bool, can_skip: bool
+) -> str:
+    """Compile the kernels now, if there is a time limit that leaves the time for it; a warning if it does not, else empty.
+
+    What is not compiled then is compiled no later, until ``allow_compiling`` is called.
+
+    Args:
+        limit, group, monitor, times: as for ``kernels_in_time``.
+        is_used: whether this training uses the kernels.
+        can_skip: as for ``compile_kernels``.
+    """
     if math.isinf(limit.seconds):
-        return given, ()
-    machine, left_s = choose(given.device, given.precision), limit.left(0.0)
-    has_use = (machine.device.type, machine.precision, given.kernels) == ("cpu", "bfloat16", "auto")
-    has_time = has_use and left_s * BEGUN_SHARE >= COMPILING_S
+        return ""
+    left_s = limit.left(0.0)
+    has_time = is_used and left_s * BEGUN_SHARE >= COMPILING_S
     allow_compiling(left_s * ENDED_SHARE if has_time else 0.0)
-    if has_time:
-        monitor.emit(Progress("compiling the kernels, once on this machine", 0))
-    with group.local_first():
-        is_late = why_no_kernels() == TOO_LATE
+    is_late = compile_kernels(group, monitor if has_time else SILENT, can_skip=can_skip) == TOO_LATE
     if has_time:
         times.mark("kernels")
     is_late = bool(group.all_reduce(torch.tensor(float(is_late))))
-    if not (has_use and is_late):
-        return given, ()
-    return given.replace(kernels="pytorch"), (
+    if not (is_used and is_late):
+        return ""
+    return (
         "the kernels of visus are not compiled here yet, and the time limit leaves no time for it: PyTorch's own compute this training. "
-        "To compile them once: visus doctor.",
+        "To compile them once: visus doctor."
     )
+
+
+def compile_kernels(group: Group, monitor: Monitor, *, can_skip: bool) -> str:
+    """Compile the kernels unless they are, first in one process of each machine; why there are none, or empty.
+
+    Args:
+        group: the processes that train together.
+        monitor: receives the progress.
+        can_skip: whether another setting would skip it; a resumed training keeps its settings.
+    """
+    monitor.emit(Progress("compiling the kernels, once on this machine", 0, skipped_by=WITHOUT_KERNELS if can_skip else ()))
+    with group.local_first():
+        return why_no_kernels()

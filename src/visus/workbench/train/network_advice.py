@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Final
 
 from torch import nn
 
@@ -13,14 +15,20 @@ from visus.networks.trace import trace
 from visus.networks.trace.module_advice import module_advice, unregistered
 from visus.workbench.modules import BuiltNetwork
 
+RESUMED_KINDS: Final = ("unused", "activation")
+"""The kinds that a resumed training repeats, since the rest of it learns less too."""
 
-def advised(made: BuiltNetwork, input_shape: tuple[int, ...], num_classes: int) -> BuiltNetwork:
+
+def advised(
+    made: BuiltNetwork, input_shape: tuple[int, ...], num_classes: int, kinds: Sequence[str] = TRAINING_KINDS
+) -> BuiltNetwork:
     """The network with the advice of ``visus summary`` on mistakes as warnings, one line each.
 
     Args:
         made: the network.
         input_shape: (channels, *spatial).
         num_classes: width of the last layer.
+        kinds: the kinds of advice.
 
     Raises:
         UsageError: layers with weights are not registered, so they would be neither trained nor saved.
@@ -30,7 +38,7 @@ def advised(made: BuiltNetwork, input_shape: tuple[int, ...], num_classes: int) 
         found = _on_module(made.module, input_shape)
     else:
         found = training_advice(account(made.design, input_shape, num_classes), made.design, num_classes)
-    return dataclasses.replace(made, warnings=(*made.warnings, *(each.text for each in found)))
+    return dataclasses.replace(made, warnings=(*made.warnings, *(each.text for each in found if each.kind in kinds)))
 
 
 def refuse_unregistered(module: nn.Module, name: str) -> None:

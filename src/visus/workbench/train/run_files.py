@@ -19,6 +19,7 @@ from visus.networks.machine import Machine, describe
 from visus.pages.card import write_card
 from visus.pages.parts.confusion import draw_confusion
 from visus.pages.parts.training_curves import draw_curves
+from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.training.arithmetic import rounding_facts, rounding_warning
 from visus.training.loop import Training
@@ -106,8 +107,8 @@ def write_end(
     training: Training,
     scoring: FinishedRun,
     times: CommandTimes,
-) -> tuple[str, ...]:
-    """Write the files of the result; returns a sentence for each file that failed, for example if matplotlib does not load.
+) -> tuple[ReportMeasurements, tuple[str, ...]]:
+    """Write the files of the result; returns the measurements of the report, and a sentence for each file that failed, for example if matplotlib does not load.
 
     Raises:
         StorageError: the disk is full.
@@ -124,7 +125,7 @@ def write_end(
     images = {"confusion.png": lambda path: draw_confusion(scores, path)}
     if training.position.history:  # else the head alone was fitted
         images["curves.png"] = lambda path: draw_curves(training.position.history, path)
-    return tuple(why for name, draw in images.items() if (why := _drawn(folder.path / name, draw)))
+    return inside, tuple(why for name, draw in images.items() if (why := _drawn(folder.path / name, draw)))
 
 
 def _drawn(path: Path, draw: Callable[[Path], None]) -> str:

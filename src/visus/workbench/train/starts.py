@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +17,12 @@ from visus.errors import RunError, UsageError
 from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
+from visus.training.resolve import MANY_SAMPLES
 from visus.training.runs import RunFolder
 from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
+from visus.workbench.runs.own_command import typed_command
 from visus.workbench.trained_modules import trained_in
 
 MIN_SIDE_PX = 128
@@ -106,6 +109,54 @@ def unused_weights_note(data: Data) -> str:
         f"this data was opened for ImageNet weights ({write_shape(data.input_shape[1:])} px, their scaling), and this training does not start "
         "from them. For the size and scaling of a new network: visus.open_data(path, pretrained=False)"
     )
+
+
+def random_weights_note(data: Data, network: object, line: str) -> str:
+    """A note for a training of a named design on few photos, with the command that starts from pretrained weights; else empty.
+
+    Few photos are those whose short side is as long as pretrained weights need it by default, and for which a recipe counts as small.
+
+    Args:
+        data: opened data.
+        network: the requested network.
+        line: the command line that trains it; empty if Python was called.
+    """
+    plan, num_training = data.preprocessing, len(data.split("train"))
+    is_photo = data.short_side_px >= MIN_SIDE_PX and (plan.kind, plan.channels) == ("images", 3)
+    words = shlex.split(typed_command(line))
+    is_own_scaling = plan.normalize == "min-max" or any(word.startswith("--normalize") for word in words)
+    if not is_photo or is_own_scaling or num_training >= MANY_SAMPLES:
+        return ""
+    backbone = backbone_of(network)
+    first = "" if (backbone or DEFAULT).find() else f" (after {(backbone or DEFAULT).install})"
+    if line:
+        typed = words or ["visus", "train", "DATA"]
+        with_imagenet = shlex.join([*(typed if backbone else _without_network(typed)), "--pretrained"])
+        with_own = f"{shlex.join(typed)} --weights FILE"
+    else:
+        with_imagenet = f"visus.train(path{', network' if backbone else ''}, pretrained=True)"
+        with_own = "visus.train(path, network, weights=file)"
+    own = "" if backbone else f". With weights that you have for this network: {with_own}"
+    return (
+        f"this network starts from random weights, and with {write_number_of(num_training, f'training {data.noun}')} pretrained weights are "
+        f"usually better. With ImageNet weights{first}: {with_imagenet}{own}"
+    )
+
+
+def _without_network(words: Sequence[str]) -> list[str]:
+    """The words of a command line without the option of the network.
+
+    >>> _without_network(["visus", "train", "photos", "-m", "resnet18", "--epochs", "3"])
+    ['visus', 'train', 'photos', '--epochs', '3']
+    """
+    kept, rest = [], iter(words)
+    place = words.index("train") if "train" in words else 0  # torchrun has an option -m of its own
+    for number, word in enumerate(rest):
+        if number < place or not (word == "--model" or word.startswith(("-m", "--model="))):
+            kept.append(word)
+        elif word in ("-m", "--model"):
+            next(rest, None)
+    return kept
 
 
 def choice_of(

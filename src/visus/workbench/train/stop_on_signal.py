@@ -20,14 +20,21 @@ from visus.workbench.train.events import Prepared
 
 @dataclass(frozen=True)
 class Door:
-    """How a training is called again: what to do where nothing is lost, and the call that resumes a run."""
+    """How a training is called again: what to do where nothing is lost, the call that resumes a run, and how a setting is written."""
 
     again: str
     resume: Callable[[Path], str]
+    setting: Callable[[str, str], str]
 
 
-COMMAND: Final = Door("Run the command again", lambda folder: f"visus train --resume {shlex.quote(str(folder))}")
-PYTHON: Final = Door("Call it again", lambda folder: f"visus.resume({str(folder)!r})")
+COMMAND: Final = Door(
+    "Run the command again",
+    lambda folder: f"visus train --resume {shlex.quote(str(folder))}",
+    lambda name, value: f"--{name.replace('_', '-')} {value}",
+)
+PYTHON: Final = Door(
+    "Call it again", lambda folder: f"visus.resume({str(folder)!r})", lambda name, value: f'Recipe({name}="{value}")'
+)
 
 _is_handled: ContextVar[bool] = ContextVar("is_handled", default=False)
 """Whether Ctrl-C is handled around the training."""

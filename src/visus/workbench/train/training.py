@@ -22,6 +22,7 @@ from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
 from visus.progress import Monitor, OnEvent, Progress, ShouldStop
+from visus.training.arithmetic import uses_kernels
 from visus.training.checkpoints import Position, read_position
 from visus.training.distribution import Group, join_group
 from visus.training.frozen import matching
@@ -46,9 +47,9 @@ from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
 from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
-from visus.workbench.train.kernels_in_time import kernels_in_time
+from visus.workbench.train.kernels_in_time import compile_in_time, compile_kernels, kernels_in_time
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
-from visus.workbench.train.network_advice import advised
+from visus.workbench.train.network_advice import RESUMED_KINDS, advised
 from visus.workbench.train.preparing import prepare, resolved
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
@@ -58,6 +59,7 @@ from visus.workbench.train.starts import (
     choice_of,
     known_weights,
     noted,
+    random_weights_note,
     read_for,
     size_warnings,
     suited_data,
@@ -217,7 +219,7 @@ def _prepare_new(
     if choice is not None:
         told = data.note
     elif start is None:
-        told = unused_weights_note(data)
+        told = unused_weights_note(data) or _random_note(asked, data, made)
     else:
         told = trained_note(network) if weights is None else ""
     if earlier is not None:
@@ -232,6 +234,8 @@ def _prepare_new(
         times.mark("preparation")
         left_s = math.inf if given.time_limit_s is None else limit.left(ending_s(data, made))
         is_mirrored = recipe.flip != "none"
+        if uses_kernels(machine, recipe.kernels):
+            compile_kernels(group, monitor, can_skip=True)
         start, facts, out_of_fold = _probe(
             start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s
         )
@@ -246,7 +250,8 @@ def _prepare_new(
     monitor.emit(Planned(data, made, recipe, machine, start, mirrors.sentence(data.noun) if mirrors else "", note))
     if start is None and group.is_first and (found := first_loss(made, data, recipe, machine)):
         monitor.emit(found)
-    monitor.emit(Progress("compiling the kernels, once on this machine", 0))
+    if uses_kernels(machine, recipe.kernels):
+        compile_kernels(group, monitor, can_skip=True)
     folder = new_run(group, output, name or data.short_name, metadata(data, made))
     write_start(folder, data, made, recipe, machine)
     if start is not None:
@@ -257,6 +262,18 @@ def _prepare_new(
     limit = dataclasses.replace(limit, seconds=recipe.time_limit_s)
     times.mark("preparation")
     return TrainingJob(folder, data, made, recipe, machine, start, group, monitor, limit=limit, times=times)
+
+
+def _random_note(asked: _Asked, data: Data, made: BuiltNetwork) -> str:
+    """The note on the random weights of a design, where a person named it and did not choose on pretrained weights; else empty."""
+    line = running_command().line
+    words = line.split()
+    is_command = "visus" in words and words[words.index("visus") :][1:2] == ["train"]
+    is_chosen = asked.pretrained is not None or asked.recipe.optimizer == "muon"  # which pretrained weights exclude
+    is_asked = is_command if line else not isinstance(asked.data, Data)
+    if asked.network is None or made.design is None or is_chosen or not is_asked:
+        return ""
+    return random_weights_note(data, asked.network, line)
 
 
 def _scaled_as(initial: InitialWeights, data: Data, made: BuiltNetwork) -> tuple[Data, BuiltNetwork]:
@@ -354,7 +371,10 @@ def resume(
         training_lock(run) as warning,
         stopping_on_signal(Monitor(on_event, should_stop), run.path) as stoppable,
         showing(stoppable, progress, is_first=group.is_first) as monitor,
+        contextlib.ExitStack() as stack,
     ):
+        stack.callback(allow_compiling)
+        allow_compiling()
         run.remove_parts()
         start = _read_start(run)
         has_steps = start is None or run.checkpoint.is_file()  # the head is fitted before the first checkpoint
@@ -383,16 +403,24 @@ def resume(
             seed=recipe.seed,
         )
         machine = suited(choose(recipe.device, recipe.precision), made.module)
+        is_over = position is not None and position.epoch >= recipe.epochs
+        if not is_over:
+            made = advised(made, opened.input_shape, len(opened.classes), RESUMED_KINDS)
+        limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
+        is_used = uses_kernels(machine, recipe.kernels)
+        if limit is not None:
+            made = _warned(made, compile_in_time(limit, group, monitor, times, is_used=is_used, can_skip=False))
+        elif is_used:
+            compile_kernels(group, monitor, can_skip=False)
         if start is not None and not has_steps:
             _start_again(start, opened, made, network, recipe, machine)
         refuse_too_many(group, recipe, machine)
         made = _tried(made, opened, recipe, machine)
         made = _warned(_warned(made, warning), renew_environment(run, recipe, machine))
         run = dataclasses.replace(run, metadata=metadata(opened, made))
-        if position is not None and position.epoch >= recipe.epochs:
+        if is_over:
             made = _warned(made, _finished(run, preprocessing, recipe))
         made = dataclasses.replace(made, asked=facts["network"])
-        limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
         monitor.emit(
             DataOpened(opened, made, (*opened.warnings, *made.warnings), start, resumed_at=_place(position, recipe))
         )
