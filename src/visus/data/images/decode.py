@@ -185,7 +185,7 @@ def decode_opened(
         try:
             with _pillow_quiet():
                 image.load()
-                values, actions = image_modes.to_values(image, is_16_bit)
+                values, converted = image_modes.to_values(image, is_16_bit)
         except (ImageError, MemoryError):
             raise
         except Exception as error:  # a closed or damaged file may raise any exception
@@ -193,6 +193,8 @@ def decode_opened(
                 f"Pillow cannot load the pixels of this image ({type(error).__name__}: {error}). Open its file again, or name the file."
             ) from error
         image.info = info
+        is_first = isinstance(image, ImageFile.ImageFile) and image.tell() == 0 and _has_more_frames(image)
+        actions = ["first frame of an animation used"] * is_first + converted
         # Pillow turns a TIFF while loading it
         orientation, broken = (1, False) if isinstance(image, TiffImagePlugin.TiffImageFile) else _orientation(image)
         values = _turned(values, orientation)
