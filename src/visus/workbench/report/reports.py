@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from visus.caller import for_caller, resume_call
+from visus.caller import called_by_command, for_caller, resume_call
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
@@ -73,6 +73,7 @@ class Course:
         return cls(history, position.elapsed_s, best if best > 0 else None, _interruptions(position, num_epochs), is_cut)
 
 
+@called_by_command()  # a page names commands, whoever has it written
 def report_facts(
     folder: RunFolder,
     data: Data,
