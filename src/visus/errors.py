@@ -22,7 +22,12 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
+import linecache
+import os
 import shlex
+import sys
+import sysconfig
+import traceback
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Self
@@ -89,6 +94,43 @@ class VisusError(Exception):
         """
         self.where = f"{place}: {self.where}" if self.where else place
         return self
+
+    def _render_traceback_(self) -> list[str]:
+        """What IPython and notebooks show: the lines of the user's own code and the sentence, without the inner frames of visus."""
+        return [*_own_lines(self), f"{type(self).__name__}: {self}"]
+
+
+def _own_lines(error: BaseException) -> list[str]:
+    """The lines of the user's own code in the tracebacks of an error and of what caused it, the outermost first."""
+    found: list[str] = []
+    each: BaseException | None = error
+    while each is not None:
+        for frame, line in traceback.walk_tb(each.__traceback__):
+            file = frame.f_code.co_filename
+            if _is_own_code(file):
+                code = linecache.getline(file, line, frame.f_globals).strip()
+                found.append(f"{_code_name(file)}, line {line}\n----> {line} {code}\n")
+        each = each.__cause__ or (None if each.__suppress_context__ else each.__context__)
+    return list(dict.fromkeys(found))
+
+
+def _is_own_code(file: str) -> bool:
+    """Whether a file is neither of visus, nor of an installed package, nor of Python."""
+    places = {
+        os.path.dirname(__file__),
+        *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    }
+    is_frozen = file.startswith("<") and not file.startswith("<ipython-input")
+    return not is_frozen and not any(file.startswith(place + os.sep) for place in places)
+
+
+def _code_name(file: str) -> str:
+    """A cell of a notebook as IPython names it, such as ``Cell In[3]``; else the file."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
+    format_name = getattr(getattr(shell, "compile", None), "format_code_name", None)
+    names = format_name(file) if format_name is not None else None
+    return " ".join(names) if names else f"File {file}"
 
 
 def _rebuild_error(kind: type[VisusError], message: str, where: str) -> VisusError:
@@ -293,9 +335,7 @@ def unknown_layer(name: str, layers: Sequence[str]) -> str:
         return unknown_name("layer", name, layers)
     guess = closest_name(name, sorted(layers))
     hint = f" Did you mean {guess!r}?" if guess else ""
-    return (
-        f"unknown layer {name!r}.{hint} There are {len(layers)}, from {layers[0]} to {layers[-1]}; visus summary lists them."
-    )
+    return f"unknown layer {name!r}.{hint} There are {len(layers)}, from {layers[0]} to {layers[-1]}; the summary of the network lists them."
 
 
 _OPERATIONS = frozenset(

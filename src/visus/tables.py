@@ -130,6 +130,15 @@ def write_html_table(title: str, table: Table) -> str:
     return f"<table><caption>{html.escape(title)}</caption>{head}<tbody>{body}</tbody></table>"
 
 
+def write_html_folded(title: str, content: str) -> str:
+    """HTML that is folded under its title until it is opened; the title is escaped.
+
+    >>> write_html_folded("stage1", "<p>rows</p>")
+    '<details><summary>stage1</summary><p>rows</p></details>'
+    """
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+
+
 _LEFT = "text-align:left"
 _RIGHT = "text-align:right"
 

@@ -33,7 +33,7 @@ RESULTS = (
 )
 """What the public functions return."""
 
-OTHER_RETURNS = {"Calibrator", "Marks", "Module", "Node", "None", "Self", "Shape", "TemperatureFit", "Tensor"}
+OTHER_RETURNS = {"Calibrator", "Marks", "Module", "Node", "None", "Self", "Shape", "TemperatureFit", "Tensor", "Text"}
 """Returned too, and described where they are defined."""
 
 METHODS_ELSEWHERE = {"visus.design", "visus.examine"}  # of their many values, the class has the example

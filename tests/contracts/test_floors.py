@@ -10,7 +10,16 @@ from typing import Any
 Tree = Any  # the fixture of conftest.py
 
 # The floor table. ARCHITECTURE.md draws the same one, and a test compares the two.
-GROUND = ("errors", "units", "files", "limits", "progress", "other_libraries", "tables")  # each may import those before it
+GROUND = (
+    "errors",
+    "caller",
+    "units",
+    "files",
+    "limits",
+    "progress",
+    "other_libraries",
+    "tables",
+)  # each may import those before it
 FLOORS = (
     set(GROUND),
     {"geometry"},

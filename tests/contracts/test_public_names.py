@@ -76,6 +76,6 @@ def test_a_run_can_be_asked_exactly_this() -> None:
         "score",
     }
     assert names == methods | {
-        *("history", "name", "recipe", "scores", "which"),
+        *("history", "name", "recipe", "scores", "text", "which"),
         *("calibration", "calibrator", "probabilities"),
     }

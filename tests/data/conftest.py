@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from visus.caller import called_by_command
+
 MakeFolder = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def typed() -> Iterator[None]:
+    """The messages of the tests of a module are those for a command."""
+    with called_by_command():
+        yield
 
 
 @pytest.fixture

@@ -17,9 +17,10 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageFile
 
 from visus.data.images import jpeg as image_jpeg
-from visus.data.images.decode import IMAGE_SUFFIXES, Decoded, Limits, decode, probe_image
+from visus.data.images.decode import IMAGE_SUFFIXES, Decoded, Limits, decode, decode_opened, probe_image
 from visus.data.images.headers import HEAD_BYTES, format_of, stated_size
 from visus.data.ledger import ACTIONS
+from visus.errors import ImageError
 
 from .bad_images import BROKEN_EXIF, animation, chunk, encoded, exif_record, photo, png
 
@@ -43,6 +44,21 @@ def check_agreement(data: bytes, decoded: Decoded) -> None:
     probed = probe_image(data)
     assert (probed.channels, *probed.size) == decoded.pixels.shape
     assert (probed.size, probed.mode) == (decoded.original_size, decoded.mode)
+    check_pillow(data, decoded)
+
+
+def check_pillow(data: bytes, decoded: Decoded) -> None:
+    """An image that Pillow has opened is decoded as its file, and still opens and decodes the same afterwards."""
+    with warnings.catch_warnings(), Image.open(io.BytesIO(data)) as image:
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            opened = decode_opened(image)
+            np.testing.assert_array_equal(opened.pixels, decoded.pixels)
+            assert (opened.actions, opened.original_size, opened.mode) == (
+                decoded.actions,
+                decoded.original_size,
+                decoded.mode,
+            )
 
 
 # ---- plain images ----
@@ -488,3 +504,65 @@ def test_real_photos_of_signs_have_three_large_ones(real_data: Any) -> None:
         decoded = decode(file, at_least=(100, 100))
         assert decoded.pixels.shape == (3, 378, 378)
         assert decoded.actions == ("decoded at a reduced size", TURNED)
+
+
+# ---- images that Pillow has opened or made ----
+
+
+PILLOW = {
+    "gray": encoded(photo(channels=1), "PNG"),
+    "color": encoded(photo(), "BMP"),
+    "JPEG": encoded(photo(), "JPEG", quality=95),
+    "turned": encoded(photo(), "PNG", exif=exif_record(6)),
+    "turned TIFF": encoded(photo(), "TIFF", exif=exif_record(8)),
+    "palette": encoded(photo().quantize(16), "PNG"),
+    "alpha": encoded(Image.merge("RGBA", (*photo().split(), photo(channels=1))), "PNG"),
+    "gray and alpha": encoded(Image.merge("LA", (photo(channels=1), photo(channels=1, seed=1))), "PNG"),
+    "16 bits": encoded(Image.fromarray(np.arange(960, dtype=np.uint16).reshape(24, 40) * 68), "PNG"),
+    "1 bit": encoded(photo().convert("1"), "PNG"),
+    "CMYK": encoded(photo().convert("CMYK"), "TIFF"),
+    "animation": animation("GIF"),
+}
+
+
+@pytest.mark.parametrize("kind", PILLOW)
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_an_image_of_pillow_is_decoded_as_its_file(kind: str, is_loaded: bool) -> None:
+    expected = decode(PILLOW[kind])
+    with Image.open(io.BytesIO(PILLOW[kind])) as image:
+        if is_loaded:
+            image.load()
+        found = decode_opened(image)
+    np.testing.assert_array_equal(found.pixels, expected.pixels)
+    if not (is_loaded and kind == "turned TIFF"):  # Pillow turned it while loading
+        assert found.actions == expected.actions
+    assert found.original_size == expected.original_size
+
+
+def test_a_changed_image_of_pillow_is_decoded_with_its_changes(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PILLOW["color"])
+    with Image.open(tmp_path / "a.png") as image:
+        image.putpixel((0, 0), (1, 2, 3))
+        assert decode_opened(image).pixels[:, 0, 0].tolist() == [1, 2, 3]
+    with Image.open(io.BytesIO(PILLOW["animation"])) as moved:
+        moved.seek(1)
+        assert (decode_opened(moved).pixels[:, 0, 0] == [200, 0, 0]).all()
+        assert "first frame of an animation used" not in decode_opened(moved).actions
+
+
+def test_an_image_that_pillow_has_closed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.bmp").write_bytes(PILLOW["color"])
+    image = Image.open(tmp_path / "a.bmp")
+    image.close()
+    with pytest.raises(ImageError) as caught:
+        decode_opened(image, name="a.bmp")
+    assert str(caught.value).startswith("a.bmp: Pillow cannot load the pixels of this image (")
+    assert str(caught.value).endswith("). Open its file again, or name the file.")
+
+
+def test_an_image_of_pillow_has_the_limits_and_errors_of_a_file() -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_opened(Image.new("F", (4, 4)), name="mine")
+    assert str(caught.value).startswith("mine: the image has floating-point numbers")
+    with pytest.raises(ImageError, match="the image is too large: it states 4 x 4 = 16 pixels"):
+        decode_opened(Image.new("L", (4, 4)), limits=Limits(max_pixels=10))

@@ -16,6 +16,8 @@ from visus.data.samples import Samples
 from visus.data.sources import read_source
 from visus.errors import DataError, UsageError
 
+pytestmark = pytest.mark.usefixtures("typed")
+
 SURE = "Rename them to train, val and test to be sure."
 
 

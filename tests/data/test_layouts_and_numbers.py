@@ -66,7 +66,7 @@ def test_steps_of_sensors_are_read_as_signals_and_the_note_says_how_to_state_ano
     data = opened(saved(tmp_path, random(60, 128, 9)), tmp_path)
     assert data.input_shape == (9, 128)
     assert data.samples.notes == (
-        "an array of 60 x 128 x 9 is read as (samples, length, channels); --layout selects another layout (NCL, NHW).",
+        "an array of 60 x 128 x 9 is read as (samples, length, channels); layout selects another layout (NCL, NHW).",
     )
     assert opened(tmp_path / "s.npz", tmp_path, layout="NCL").input_shape == (128, 9)
 

@@ -102,7 +102,7 @@ def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:
     data = visus.open_data(make_folder({"many": 60, "few": 12}))
     assert data.warnings == (
         "the classes are uneven: many has 43 training samples, and few has 9. "
-        "Check the recall of each class; --class-weights balanced gives rare classes more weight.",
+        "Check the recall of each class; class_weights='balanced' gives rare classes more weight.",
     )
 
 

@@ -342,7 +342,7 @@ def test_keras_names_give_official_splits(tmp_path: Path) -> None:
     assert samples.official == {"train", "test"}
     np.testing.assert_array_equal(samples.reader.read(5), np.moveaxis(x[5], 2, 0))
     assert samples.notes == (
-        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); --layout selects another layout (NCHW, NDHW).",
+        "an array of 4 x 8 x 8 x 3 is read as (samples, height, width, channels); layout selects another layout (NCHW, NDHW).",
     )
 
 
@@ -359,7 +359,7 @@ def test_plain_pairs_with_groups_splits_and_classes(tmp_path: Path, x: str, y: s
     assert samples.reader.shape == (2, 50)
     assert samples.names[3] == f"{x}[3]"
     assert samples.notes == (
-        "an array of 4 x 2 x 50 is read as (samples, channels, length); --layout selects another layout (NLC, NHW).",
+        "an array of 4 x 2 x 50 is read as (samples, channels, length); layout selects another layout (NLC, NHW).",
         "unused arrays: extra.",
     )
     assert samples.warnings[-1] == (
@@ -371,7 +371,7 @@ def test_a_stated_layout_overrides_the_rule(tmp_path: Path) -> None:
     np.savez(tmp_path / "v.npz", x=counting(3, 8, 8, 8), y=[0, 1, 1])
     assert message(tmp_path / "v.npz") == (
         f"{tmp_path / 'v.npz'}: the layout of the array x, shape 3 x 8 x 8 x 8, is ambiguous: NCHW is 8 channels, height 8, width 8; "
-        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Choose one with --layout (in Python, layout=), or store an "
+        "NHWC is height 8, width 8, 8 channels; NDHW is depth 8, height 8, width 8. Choose one with layout, or store an "
         "array named layout in the file."
     )
     assert read(tmp_path / "v.npz", layout="NCHW").reader.shape == (8, 8, 8)

@@ -24,6 +24,8 @@ from visus.errors import DataError
 
 from .test_layouts import lay, message, read
 
+pytestmark = pytest.mark.usefixtures("typed")
+
 UTF_8 = "Save it as UTF-8; Excel calls that 'CSV UTF-8'."
 YEARS = [f"{year}/{number}.jpg" for year in (2023, 2024) for number in range(3)]
 BIRDS = [("duck", "gull")[number % 2] for number in range(6)]

@@ -312,6 +312,6 @@ def test_an_unknown_row_is_refused_with_the_closest_one(find):
         find(account(resnet(18), (3, 64, 64), 3), "stage4.block2.residual1.conv")
     assert re.fullmatch(
         r"unknown layer 'stage4.block2.residual1.conv'. Did you mean 'stage4.block2.residual1.conv\d'\? There are \d+, from "
-        r"conv1 to linear1; visus summary lists them.",
+        r"conv1 to linear1; the summary of the network lists them.",
         str(caught.value),
     )

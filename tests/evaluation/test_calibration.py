@@ -252,7 +252,7 @@ def test_a_fit_is_read_as_it_was_written() -> None:
             TemperatureFit.from_json(facts)
         assert str(caught.value).startswith("this calibration is not of this version of visus (")
         assert why in str(caught.value)
-        assert str(caught.value).endswith("Renew it with: visus report RUN")
+        assert str(caught.value).endswith("Renew it with: run.report()")
 
 
 def test_what_cannot_be_calibrated_is_refused() -> None:
@@ -295,7 +295,7 @@ def test_a_smoothing_that_is_none_is_refused_in_a_file(smoothing: Any) -> None:
     facts = TemperatureFit(0.7, "", "val", 100).to_json() | {"smoothing": smoothing}
     with pytest.raises(RunError) as caught:
         TemperatureFit.from_json(facts)
-    assert "Renew it with: visus report RUN" in str(caught.value)
+    assert "Renew it with: run.report()" in str(caught.value)
 
 
 def test_a_file_from_before_smoothings_were_taken_back_is_read() -> None:

@@ -130,7 +130,7 @@ def test_mistakes_are_reported() -> None:
     with pytest.raises(UsageError) as told:
         activations(networks.small_resnet(), networks.noise(1, 3, 32, 32), "linear")
     assert str(told.value) == (
-        "unknown layer 'linear'. Did you mean 'linear1'? There are 59, from conv1 to linear1; visus summary lists them."
+        "unknown layer 'linear'. Did you mean 'linear1'? There are 59, from conv1 to linear1; the summary of the network lists them."
     )
     with pytest.raises(UsageError) as told:
         activations(module, [])

@@ -221,8 +221,8 @@ def test_changed_data_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -
         visus.resume(run.folder)
     assert str(caught.value) == (
         f"{copy}: this data has changed since the run copy was trained on it. 1 sample of other content: x[5]. "
-        f"To evaluate the run on the samples that it knows, also moved ones: visus evaluate {run.folder} {copy}. To train on the data as it "
-        f"is now, with known samples in their splits: visus train {copy} --split-file {run.folder / 'split.csv'}"
+        f"To evaluate the run on the samples that it knows, also moved ones: visus.load({str(run.folder)!r}).evaluate({str(copy)!r}). To train on the data as it "
+        f"is now, with known samples in their splits: visus.train(visus.open_data({str(copy)!r}, split={str(run.folder / 'split.csv')!r}))"
     )
 
 
@@ -247,7 +247,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_says_what_to_do(
     text = re.sub(r"[\d.]+ (KiB|MiB|GiB|bytes)", "N bytes", str(caught.value))
     assert text == (
         f"{folder / 'checkpoint' / 'last.safetensors'}: N bytes could not be written: No space left on device; N bytes free there. "
-        f"Free some space or choose another folder. The previous checkpoint is intact; continue with: visus train --resume {folder}"
+        f"Free some space or choose another folder. The previous checkpoint is intact; continue with: visus.resume({str(folder)!r})"
     )
     assert [path.name for path in (folder / "checkpoint").iterdir()] == ["last.safetensors"]
     monkeypatch.undo()

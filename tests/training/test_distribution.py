@@ -397,7 +397,7 @@ def test_a_lost_process_is_known_by_the_others_and_a_new_start_goes_on_to_the_sa
     assert type(survivor) is ProcessLostError
     assert str(survivor) == (
         "another process of this training exited, and the others cannot continue without it. With torchrun --max-restarts 3, all of them "
-        "restart and continue from the last checkpoint; else: visus train --resume RUN"
+        "restart and continue from the last checkpoint; else: visus.resume(folder)"
     )
     assert in_processes(2, killed, 99, store=store) == [[tmp_path / "killed" / "squares"]] * 2
     assert [path.name for path in (tmp_path / "killed").iterdir()] == ["squares"]

@@ -42,9 +42,9 @@ def test_steps_that_were_asked_for_and_are_too_few_come_with_a_remark() -> None:
     facts = plan(Recipe(epochs=2), 0.88, 100, 1000, 160)
     assert facts.epochs is None
     assert facts.note == (
-        "10 steps of fine-tuning are few: fewer than 20 have not improved on a head yet; --epochs 4 has enough, --epochs 0 keeps the head alone"
+        "10 steps of fine-tuning are few: fewer than 20 have not improved on a head yet; epochs=4 has enough, epochs=0 keeps the head alone"
     )
-    assert "a longer --time-limit has room for more" in plan(Recipe(epochs=50), 0.88, 100, 1000, 160, 7.9).note
+    assert "a longer time_limit_s has room for more" in plan(Recipe(epochs=50), 0.88, 100, 1000, 160, 7.9).note
     assert plan(Recipe(epochs=4), 0.88, 100, 1000, 160).note == ""
     assert plan(Recipe(epochs=0), 0.88, 100, 1000, 160).note == ""
 
@@ -53,7 +53,7 @@ def test_a_time_limit_that_has_too_few_steps_keeps_the_head() -> None:
     facts = plan(Recipe(), 0.88, 100, 1000, 160, 19.9)
     assert facts.epochs == 0
     assert facts.reason.endswith(
-        "; only 19 steps of fine-tuning fit into the time limit, and fewer than 20 have not improved on a head yet (--epochs N trains anyway)"
+        "; only 19 steps of fine-tuning fit into the time limit, and fewer than 20 have not improved on a head yet (epochs=N trains anyway)"
     )
     enough = plan(Recipe(), 0.88, 100, 1000, 160, 32)
     assert (enough.epochs, enough.learning_rate) == (None, 2.5e-4)

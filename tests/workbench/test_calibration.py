@@ -122,7 +122,7 @@ def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_co
 def test_a_run_without_a_temperature_of_its_own_speaks_for_itself(smoothed: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     shutil.copytree(smoothed, copy)
-    renew = f"visus report {copy} fits one"
+    renew = f"visus.load({str(copy)!r}).report() fits one"
     last = visus.load(copy, which="last").calibration
     assert last.is_used  # the last epoch is the best one here
     recipe = (copy / "recipe.yaml").read_text()
@@ -172,7 +172,7 @@ def test_a_damaged_calibration_is_named(smoothed: Path, tmp_path: Path) -> None:
         (copy / "calibration.json").write_text(text)
         with pytest.raises(RunError) as caught:
             visus.load(copy).evaluate()
-        assert str(caught.value) == f"{copy}: calibration.json is damaged. Renew it with: visus report {copy}"
+        assert str(caught.value) == f"{copy}: calibration.json is damaged. Renew it with: visus.load({str(copy)!r}).report()"
     (copy / "calibration.json").write_text(json.dumps(facts | {"temperature": "hot"}))
     with pytest.raises(RunError) as caught:
         visus.load(copy).evaluate()

@@ -228,7 +228,7 @@ def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> Non
         compare_runs(visus.load(run), pairs)
     assert str(caught.value) == (
         f"{run.name} was trained on {_root(run).name} and pairs on other data (pairs), so they share no held-out samples. "
-        "Give the data to compare them on with --data."
+        "Give the data to compare them on with data."
     )
     with pytest.raises(UsageError) as caught_usage:
         compare_runs(visus.load(run), named)
@@ -246,7 +246,7 @@ def test_runs_without_a_common_sample_are_refused(run: Path, flat: Path, tmp_pat
     with pytest.raises(DataError) as caught:
         compare_runs(visus.load(run), visus.load(moved))
     assert str(caught.value) == (
-        f"no sample is in the test split of both {run.name} and moved. Name another with --split, or give data with --data."
+        f"no sample is in the test split of both {run.name} and moved. Name another with split, or give data with data."
     )
 
 
@@ -256,7 +256,7 @@ def test_damaged_results_are_named(run: Path, flat: Path, tmp_path: Path) -> Non
     (broken / "results.csv").write_text("epoch,seconds\n1,soon\n")
     with pytest.raises(RunError) as caught:
         compare_runs(visus.load(run), visus.load(broken))
-    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train again with visus train."
+    assert str(caught.value) == f"{broken}: results.csv is damaged. Put it back, or train again with visus.train."
 
 
 def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path, flat: Path, visus_command: Call) -> None:
@@ -608,7 +608,7 @@ def test_an_empty_split_cannot_be_moved(flat: Path, other_photos: Path) -> None:
     whole = loaded.open_data(other_photos)
     with pytest.raises(DataError) as caught:
         report_shifts(loaded, whole, split="val")
-    assert str(caught.value) == "the val split of this data is empty. Choose another with --split."
+    assert str(caught.value) == "the val split of this data is empty. Choose another with split."
 
 
 def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, tmp_path: Path) -> None:
@@ -616,7 +616,7 @@ def test_min_max_scaled_objects_stand_on_the_mean_of_the_samples(photos: Path, t
     run = visus.train(visus.open_data(photos, normalize="min-max"), FLAT, recipe, output=tmp_path)
     report = report_shifts(run, run.open_data(), num_samples=4)
     assert report.notes == (
-        f"These figures are about each unchanged image. In visus predict: {VIEWS}",
+        f"These figures are about each unchanged image. In a prediction: {VIEWS}",
         "Objects were placed on the mean of the shifted samples.",
     )
     assert ["--normalize min-max" in remedy.command for remedy in report.remedies] == [False, True]

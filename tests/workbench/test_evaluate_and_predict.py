@@ -113,7 +113,7 @@ def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: P
         (copy / name).unlink()
     assert visus.load(copy).evaluate().notes == (
         TWO_VIEWS,
-        f"This training was stopped before its end. Go on with: visus train --resume {copy}",
+        f"This training was stopped before its end. Go on with: visus.resume({str(copy)!r})",
     )
 
 

@@ -95,8 +95,8 @@ def test_a_run_from_before_asks_its_own_data(run: Path, moved: Path, tmp_path: P
     assert (scores.num_learned, scores.learned_sentence()) == (None, "")
     assert scores.notes[-1] == (
         f"Whether these images were learned from is not known: {tmp_path / 'gone'}: the data that the run run was trained on is no longer "
-        f"there. If it was moved, name its new place once: visus evaluate {copy} NEWPATH, or visus train NEWPATH --resume {copy}. "
-        "visus predict needs no data."
+        f"there. If it was moved, name its new place once: visus.load({str(copy)!r}).evaluate(new_path), or "
+        f"visus.resume({str(copy)!r}, new_path). visus.load({str(copy)!r}).predict needs no data."
     )
     (copy / "contents.npz").write_bytes(b"no archive")
     with pytest.raises(RunError) as caught:

@@ -332,7 +332,7 @@ def test_a_training_in_a_notebook_has_one_line_that_changes(
     lines = texts[-1].splitlines()
     assert lines[0].startswith("data      levels: 3 classes")
     assert [line.split()[0] for line in lines if "/2 " in line[:5]] == ["1/2", "2/2"]
-    assert lines[-1].startswith("next      visus predict ") or lines[-1].startswith("          ")
+    assert lines[-1] == "next      run.predict(files), run.evaluate(), run.look(sample)"
     of_words = [line for line in lines if len(line[10:].split()) > 1]  # a long path is not broken
     assert max(map(len, of_words)) <= live_line.NOTEBOOK_WIDTH
     for before, after in itertools.pairwise(texts):  # what was printed stays
@@ -431,7 +431,7 @@ def test_a_training_is_shown_with_a_line_for_each_epoch_and_events_are_passed_on
     lines = said.splitlines()
     assert lines[0].startswith("data      levels: 3 classes")
     assert [line.split()[0] for line in lines if "/2 " in line[:5]] == ["1/2", "2/2"]
-    assert lines[-1].startswith("next      visus predict ")
+    assert lines[-1] == "next      run.predict(files), run.evaluate(), run.look(sample)"
     assert type(events[-1]).__name__ == "Scored"
 
 

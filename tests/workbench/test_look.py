@@ -554,7 +554,7 @@ def test_a_look_at_a_run_that_averages_views_says_that_it_looks_at_one(
     visus_command: Call, run: Path, tmp_path: Path
 ) -> None:
     told = (
-        "This page is about the unchanged image. In visus predict: Unsure predictions are the mean over 2 copies of the image: "
+        "This page is about the unchanged image. In a prediction: Unsure predictions are the mean over 2 copies of the image: "
         "unchanged and mirrored (test-time augmentation)."
     )
     answer = visus_command("look", run, "test:0", "--no-templates", "-o", tmp_path / "page.html")

@@ -105,13 +105,19 @@ def test_what_has_changed_is_named(moved: tuple[Path, Path], visus_command: Call
     shutil.move(data / "dark" / "02.png", data / "light" / "02b.png")
     with pytest.raises(DataError) as caught:
         open_own_data(folder, visus.load(folder).preprocessing, data)
-    assert str(caught.value) == (
+    changes = (
         f"{data}: this data has changed since the run run was trained on it. 2 samples missing: dark/00.png, dark/02.png. "
         "1 sample new: light/02b.png. 1 sample of other content: dark/01.png. "
-        f"To evaluate the run on the samples that it knows, also moved ones: visus evaluate {folder} '{data}'. To train on the data as it is "
-        f"now, with known samples in their splits: visus train '{data}' --split-file {folder / 'split.csv'}"
     )
-    assert visus_command("train", data, "--resume", folder).err == f"error: {caught.value}\n"
+    split = folder / "split.csv"
+    assert str(caught.value) == (
+        f"{changes}To evaluate the run on the samples that it knows, also moved ones: visus.load({str(folder)!r}).evaluate({str(data)!r}). To train "
+        f"on the data as it is now, with known samples in their splits: visus.train(visus.open_data({str(data)!r}, split={str(split)!r}))"
+    )
+    assert visus_command("train", data, "--resume", folder).err == (
+        f"error: {changes}To evaluate the run on the samples that it knows, also moved ones: visus evaluate {folder} '{data}'. To train "
+        f"on the data as it is now, with known samples in their splits: visus train '{data}' --split-file {split}\n"
+    )
 
 
 @pytest.fixture
@@ -140,7 +146,7 @@ def test_runs_of_data_that_grew_are_compared_on_what_both_tested(grown: tuple[Pa
     num_tested = len((first / "split.csv").read_text().split(",test,")) - 1
     assert str(caught.value) == (
         "shop changed between the trainings of first and second. Their test sets have "
-        f"{num_tested} samples in common; compare them on these with --data {shop}."
+        f"{num_tested} samples in common; compare them on these with data={str(shop)!r}."
     )
     assert visus.compare(first, second, data=shop).contenders[0].scores.num_samples == num_tested
 
@@ -161,7 +167,7 @@ def test_runs_of_data_that_was_split_anew_name_what_the_second_learned(grown: tu
     )
     assert str(caught.value).endswith(
         f" anew was trained on {len(tested - kept)} test samples of first. To keep the test set of first, train with its split: "
-        f"visus train {shop} --split-file {first / 'split.csv'}"
+        f"visus.train(visus.open_data({str(shop)!r}, split={str(first / 'split.csv')!r}))"
     )
 
 

@@ -226,7 +226,7 @@ def test_without_a_head_one_sentence_says_what_was_not_examined(run: Path, other
     assert found.training_labels is None
     assert found.unexamined == (
         "Only the 12 test images and 5 validation images were examined for wrong labels. To examine the training set, train on another split "
-        "(--split-seed 1), or train from pretrained weights (--pretrained --epochs 0)."
+        "(split_seed=1), or train from pretrained weights (pretrained=True, epochs=0)."
     )
     assert f"note: {found.unexamined}" in str(found.text())
     assert loaded.mistakes(split="train").unexamined == ""

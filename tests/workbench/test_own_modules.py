@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tests.commands import Call
 from torch import nn
 
@@ -148,9 +147,9 @@ def test_a_file_with_a_class_is_answered_with_the_name_of_the_module(visus_comma
     [
         (
             "Silent",
-            "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return.",
+            "forward returns no tensor that depends on the input, and a training needs one number for each class. End forward with return.",
         ),
-        ("Rowwise", "the network returns 3 x 4 x 5 for a sample, and visus train needs 5: one number for each class."),
+        ("Rowwise", "the network returns 3 x 4 x 5 for a sample, and a training needs 5: one number for each class."),
         ("Chatty", ""),
     ],
 )
@@ -286,12 +285,12 @@ def test_what_is_no_network_recipe_or_data_is_reported(
     assert str(caught.value) == message
 
 
-def test_an_image_of_pillow_is_not_taken_for_files(run: Path) -> None:
+def test_a_number_is_not_taken_for_files(run: Path) -> None:
     with pytest.raises(UsageError) as caught:
-        list(visus.load(run).predict(Image.new("RGB", (10, 10))))  # type: ignore[arg-type]
+        list(visus.load(run).predict(5))  # type: ignore[arg-type]
     assert (
         str(caught.value)
-        == "files are paths or arrays, and not a Image. Give an image of Pillow as an array: numpy.asarray(image)."
+        == "files are paths, arrays or images of Pillow, and not a int. Give one of these, or a list of them."
     )
 
 

@@ -199,9 +199,9 @@ def test_the_one_path_that_is_named_must_be_there(network: visus.Run, photos: Pa
     assert (first.error, second.error) == ("there is no such file or folder.", None)
 
 
-def test_an_image_of_pillow_is_refused_with_the_remedy(network: visus.Run) -> None:
+def test_a_number_among_files_is_refused_with_the_remedy(network: visus.Run) -> None:
     with pytest.raises(UsageError) as caught:
-        list(network.predict([Image.new("RGB", (10, 10))]))  # type: ignore[list-item]
+        list(network.predict([5]))  # type: ignore[list-item]
     assert str(caught.value) == (
-        "files are paths or arrays, and number 1 is a Image. Give its file, or an image of Pillow as an array: numpy.asarray(image)."
+        "files are paths, arrays or images of Pillow, and number 1 is a int. Give its file or its array."
     )

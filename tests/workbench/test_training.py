@@ -217,7 +217,7 @@ def test_a_network_that_ends_with_a_softmax_is_reported(gray: Path, tmp_path: Pa
     module = nn.Sequential(nn.Flatten(), nn.Linear(64, 2), nn.Softmax(1))
     visus.train(gray, module if network == "a module" else network, RECIPE, output=tmp_path, on_event=keep)
     assert told[0].warnings == (
-        "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway.",
+        "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; predictions are probabilities anyway.",
     )
 
 

@@ -180,7 +180,7 @@ def test_evaluating_an_empty_split_says_which_option_to_use(other_photos: Path, 
     loaded = visus.load(run)
     with pytest.raises(DataError) as caught:
         loaded.evaluate(other_photos, split="train")
-    assert str(caught.value) == f"{other_photos}: the train split of this data is empty. Choose another with --split."
+    assert str(caught.value) == f"{other_photos}: the train split of this data is empty. Choose another with split."
 
 
 def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tmp_path: Path) -> None:
@@ -227,8 +227,8 @@ def test_foreign_weights_are_refused(run: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "scores.json is missing or unreadable. Put it back, or train again with visus train."),
-        ("{", "scores.json is damaged. Put it back, or train again with visus train."),
+        (None, "scores.json is missing or unreadable. Put it back, or train again with visus.train."),
+        ("{", "scores.json is damaged. Put it back, or train again with visus.train."),
     ],
 )
 def test_missing_or_damaged_scores_are_reported(run: Path, tmp_path: Path, content: str | None, message: str) -> None:

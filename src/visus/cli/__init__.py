@@ -31,6 +31,7 @@ def run(app: Callable[..., Any], name: str | None = None) -> None:
     """
     import typer
 
+    from visus.caller import called_by_command
     from visus.cli.streams import drop_output, open_streams, system_error
     from visus.errors import VisusError
 
@@ -43,7 +44,8 @@ def run(app: Callable[..., Any], name: str | None = None) -> None:
         )
         sys.exit(1)
     try:
-        code = app(standalone_mode=False, prog_name=name)
+        with called_by_command():
+            code = app(standalone_mode=False, prog_name=name)
         sys.stdout.flush()  # here, and not at the end of the process, where a full disk would be met without a word
     except VisusError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from visus.caller import option
 from visus.data.folder_names import (
     guess_split,
     guess_splits,
@@ -23,7 +24,7 @@ from visus.data.folder_names import (
     words_without_split,
 )
 from visus.data.masks import have_shared_stems, is_mask_folder
-from visus.data.reading import check_command
+from visus.data.reading import Reading, check_call
 from visus.data.samples import SPLITS, UNASSIGNED
 from visus.data.source_rules import parse_split, write_names
 from visus.errors import DataError, closest_name
@@ -95,7 +96,7 @@ def infer_layout(
         if len(image.folders) < depth:
             raise DataError(
                 f"{image.sample!r} lies above level {depth}, whose folders name the classes. Move it into one of these folders, or "
-                "use another --class-depth.",
+                f"use another {option('class_depth')}.",
                 where=str(root),
             )
         layout.rows.append((image.sample, image.folders[depth - 1], image.split))
@@ -104,10 +105,10 @@ def infer_layout(
         if merged := sorted(filter(guess_split, above)):
             layout.warnings.append(
                 f"{write_names(map(repr, merged))} {'has the name of a split' if len(merged) == 1 else 'have the names of splits'}, but with this "
-                "--class-depth the images are mixed with the others, so scores may be too high. To keep splits, rename the folders to train, "
+                f"{option('class_depth')} the images are mixed with the others, so scores may be too high. To keep splits, rename the folders to train, "
                 "val and test."
             )
-        layout.notes.append(f"the folders of level {class_depth} name the classes (--class-depth).")
+        layout.notes.append(f"the folders of level {class_depth} name the classes ({option('class_depth')}).")
     return layout
 
 
@@ -247,7 +248,7 @@ def _split_inside_classes(root: Path, images: list[_Image], layout: Layout) -> l
         first = min(inside)
         raise DataError(
             f"each of the folders {write_names(inside)} holds split folders ({write_names(sorted(seconds[first]))}) with further folders, so each is a "
-            f"dataset of its own. Give the path of one of them: {check_command(root / first)}",
+            f"dataset of its own. Give the path of one of them: {check_call(root / first)}",
             where=str(root),
         )
     layout.kind = "split folders"
@@ -309,7 +310,7 @@ def _without_repeated(
             return [image for image in images if image.folders[0] != top]
         raise DataError(
             f"the folder {top!r} holds folders with the same names as its siblings ({write_names(sorted(inner & siblings))}) but other "
-            f"images, so it is not a class but another part of the data. Merge the two, or give the path of one: {check_command(root / top)}",
+            f"images, so it is not a class but another part of the data. Merge the two, or give the path of one: {check_call(root / top)}",
             where=str(root),
         )
     return images
@@ -369,8 +370,8 @@ def _check_containers(root: Path, inside: dict[str, list[_Image]], subs: dict[st
             siblings = [other for other in inside if other != top]
             raise DataError(
                 f"the folder {top!r} holds folders of images ({write_names(sorted(names))}) and has siblings ({write_names(siblings)}).\n"
-                f"  - if the folders in {top!r} are the classes: {check_command(root / top)}\n"
-                f"  - if {top!r} is a class itself: {check_command(root, '--class-depth', '1')}",
+                f"  - if the folders in {top!r} are the classes: {check_call(root / top)}\n"
+                f"  - if {top!r} is a class itself: {check_call(root, Reading(class_depth=1))}",
                 where=str(root),
             )
 
@@ -389,15 +390,15 @@ def _check_shared_subfolders(root: Path, inside: dict[str, list[_Image]], subs: 
     if all(name.isdecimal() for name in shared) and len(shared) < 10:
         layout.warnings.append(
             f"the classes are {write_names(inside)}. Each holds the folders {write_names(names)}, whose images are merged. If these folders are the "
-            f"classes, type: {check_command(root, '--class-depth', '2')}"
+            f"classes, type: {check_call(root, Reading(class_depth=2))}"
         )
         return
     are_splits = any(map(guess_split, inside))
     splits = f"  - if {write_names(inside)} are splits: rename them to train, val and test\n" if are_splits else ""
     raise DataError(
         f"the folders {write_names(inside)} all hold folders of the same names ({write_names(names)}), so either may be the classes.\n{splits}"
-        f"  - if {write_names(names)} are the classes: {check_command(root, '--class-depth', '2')}\n"
-        f"  - if {write_names(inside)} are the classes: {check_command(root, '--class-depth', '1')}",
+        f"  - if {write_names(names)} are the classes: {check_call(root, Reading(class_depth=2))}\n"
+        f"  - if {write_names(inside)} are the classes: {check_call(root, Reading(class_depth=1))}",
         where=str(root),
     )
 
@@ -413,7 +414,7 @@ def _warn_of_merged(root: Path, inside: dict[str, list[_Image]], subs: dict[str,
         return
     layout.warnings.append(
         f"{write_number_of(len(inner), 'folder')} ({write_names(sorted(inner))}) are merged into {len(inside)} classes ({write_names(inside)}). To make each "
-        f"folder a class, type: {check_command(root, '--class-depth', '2')}; --class-depth 1 merges them without this warning."
+        f"folder a class, type: {check_call(root, Reading(class_depth=2))}; {option('class_depth', 1)} merges them without this warning."
     )
 
 

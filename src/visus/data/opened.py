@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from visus.caller import option
 from visus.data.batches import Part
 from visus.data.contact_sheet import Captioned, contact_sheet, spread
 from visus.data.earlier_split import extend_split, read_contents
@@ -490,7 +491,7 @@ def _imbalance_warning(data: Data) -> list[str]:
         return []
     return [
         f"the classes are uneven: {largest} has {counts[largest]:,} training samples, and {smallest} has {counts[smallest]:,}. "
-        f"Check the recall of each class; --class-weights balanced gives rare classes more weight."
+        f"Check the recall of each class; {option('class_weights', 'balanced')} gives rare classes more weight."
     ]
 
 

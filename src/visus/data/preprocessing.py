@@ -18,9 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 from visus.data.images import decode as images
 from visus.data.images.fit import ResizeMode
+from visus.data.images.modes import blended_on_white
 from visus.data.ledger import Ledger
 from visus.errors import ImageError, RunError
 from visus.units import rank_words, write_shape
@@ -130,16 +132,20 @@ class Preprocessing:
         )
         return offset, divisor
 
-    def read_image(self, file: Path | bytes, ledger: Ledger, *, name: str = "") -> Pixels:
-        """Decode an image to stored values of shape (C, *), and note the changes on the ledger.
+    def read_image(self, file: Path | bytes | Image.Image, ledger: Ledger, *, name: str = "") -> Pixels:
+        """Decode an image to stored values of shape (C, *), and note the changes on the ledger. An image of Pillow is read as its file is.
 
         Raises:
             ImageError: the file cannot be read as an image.
         """
-        decoded = images.decode(file, name=name, at_least=self._decode_size())
+        size = self._decode_size()
+        if isinstance(file, Image.Image):
+            decoded = images.decode_opened(file, name=name, at_least=size)
+        else:
+            decoded = images.decode(file, name=name, at_least=size)
         pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.resize_mode)
         for action in (*decoded.actions, *actions):
-            ledger.note(action, name or str(file))
+            ledger.note(action, name or ("an image of Pillow" if isinstance(file, Image.Image) else str(file)))
         return pixels
 
     def looks_inverted(self, pixels: Pixels) -> bool:
@@ -164,6 +170,9 @@ class Preprocessing:
         numbers. A network of arrays averages areas, as its training did; 8-bit images that are too small for it are resized as files are. Signals,
         volumes and other data types are not enlarged: how values between two measurements are to be made up is known for images only.
 
+        For a network of 8-bit color images, gray rows (one channel) become color and rows with opacity (four channels) are blended on white,
+        as files are.
+
         Raises:
             ImageError: the channels, axes or dtype differ, the rows are smaller than the input and not enlarged, or a value is not finite.
         """
@@ -183,6 +192,8 @@ class Preprocessing:
 
     def _fit_rows(self, rows: Pixels) -> tuple[Pixels, tuple[str, ...]]:
         """The resized rows, contiguous so that a network rounds alike for every order of the axes, and what was done to each."""
+        if self.takes_as_color(rows) and rows.ndim == 4 and rows.shape[1] in (1, 4):
+            return self._fit_other_colors(rows)
         wanted = " x ".join(map(str, self.input_shape))
         if rows.ndim != len(self.size) + 2 or rows.shape[1] != self.channels:
             found = " x ".join(map(str, rows.shape[1:]))
@@ -206,6 +217,23 @@ class Preprocessing:
         if np.issubdtype(rows.dtype, np.floating) and not np.isfinite(rows).all():
             raise ImageError("a value is NaN or infinite. Repair the sample, or remove it.")
         return np.ascontiguousarray(shrink_images(rows, self.size)), () if rows.shape[2:] == self.size else ("resized",)
+
+    def takes_as_color(self, values: Pixels) -> bool:
+        """Whether the network reads 8-bit color images, and these values are 8-bit too."""
+        return self.is_image_like and self.channels == 3 and values.dtype == np.uint8
+
+    def _fit_other_colors(self, rows: Pixels) -> tuple[Pixels, tuple[str, ...]]:
+        """Gray rows, or rows of color with opacity, as files of them are read; and what was done to the last one."""
+        fitted, actions = [], tuple[str, ...]()
+        for row in rows:
+            values, is_blended = row, False
+            if len(row) == 4:
+                blended, is_blended = blended_on_white(row.transpose(1, 2, 0))
+                values = blended.transpose(2, 0, 1)
+            pixels, done = images.fit(values, self.channels, self.size, self.resize_mode)
+            fitted.append(pixels)
+            actions = (*(["transparency blended on white"] * is_blended), *done)
+        return np.stack(fitted) if fitted else np.empty((0, *self.input_shape), np.uint8), actions
 
     def _decode_size(self) -> tuple[int, int] | None:
         return (self.size[0], self.size[1]) if len(self.size) == 2 else None

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visus.caller import for_caller
 from visus.errors import UsageError
 
 
@@ -69,10 +70,19 @@ DEFAULT_READING = Reading()
 """All options inferred from the source."""
 
 
-def check_command(place: Path | str, *options: str) -> str:
-    """The ``visus check`` command for a path with these options.
+def check_call(place: Path | str, reading: Reading | None = None, *, labels: str | None = None) -> str:
+    """The call that checks a path, read with these options.
 
-    >>> check_command("my photos", "--class-depth", "2")
-    "visus check 'my photos' --class-depth 2"
+    Args:
+        place: the path.
+        reading: how it is read; default: inferred from the source.
+        labels: other labels, as for ``visus.open_data``.
+
+    >>> check_call("my photos", Reading(class_depth=2))
+    "visus.check('my photos', class_depth=2)"
     """
-    return shlex.join(["visus", "check", str(place), *options])
+    reading = reading or DEFAULT_READING
+    others = {} if labels is None else {"labels": labels}
+    given = ", ".join([repr(str(place)), *(f"{name}={value!r}" for name, value in {**reading.to_json(), **others}.items())])
+    typed = ["visus", "check", str(place), *reading.options(), *([] if labels is None else ["--labels", labels])]
+    return for_caller(shlex.join(typed), f"visus.check({given})")

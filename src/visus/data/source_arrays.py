@@ -29,6 +29,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.caller import option
 from visus.data.samples import ArrayRows
 from visus.data.source_rules import FoundSamples
 from visus.errors import DataError, unknown_name
@@ -143,7 +144,7 @@ def samples_in_arrays(
     reader = ArrayRows([(part.shape[0], partial(_load, part.load, letters)) for part in parts], shape, dtype, layout=letters)
     if style == "plain":
         others = [other for other in possible_layouts(len(letters)) if other != letters]
-        hint = f"; --layout selects another layout ({', '.join(others)})" if others and layout is None else ""
+        hint = f"; {option('layout')} selects another layout ({', '.join(others)})" if others and layout is None else ""
         notes = (f"an array of {write_shape(parts[0].shape)} is read as ({_axes(letters)}){hint}.", *notes)
     return FoundSamples(
         root=root,
@@ -234,7 +235,7 @@ def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout:
         ways = "; ".join(f"{other} is {_sizes(first.shape, other)}" for other in possible_layouts(len(first.shape)))
         raise DataError(
             f"the layout of the array {first.word}, shape {write_shape(first.shape)}, is ambiguous: {ways}. Choose one with "
-            f"--layout (in Python, layout=), or store an array named layout in the file.",
+            f"{option('layout')}, or store an array named layout in the file.",
             where=str(root),
         )
     if letters is None or len(letters) != len(first.shape):

@@ -12,7 +12,7 @@ from visus.data.folder_names import guess_split, guess_splits
 from visus.data.label_warnings import label_warnings
 from visus.data.ledger import Ledger
 from visus.data.other_labels import with_other_labels
-from visus.data.reading import DEFAULT_READING, Reading, check_command
+from visus.data.reading import DEFAULT_READING, Reading, check_call
 from visus.data.samples import Samples
 from visus.data.source_arrays import TrainedLayout
 from visus.data.source_cifar import is_cifar, read_cifar
@@ -202,7 +202,7 @@ def _sibling_split_warning(given: Path, found: FoundSamples) -> list[str]:
         return []
     return [
         f"the splits {write_names(map(repr, siblings))} next to {place.name!r} have the same classes, but are not used. To use them, type: "
-        f"{check_command(given.parent if given.name else place.parent)}"
+        f"{check_call(given.parent if given.name else place.parent)}"
     ]
 
 
@@ -304,7 +304,7 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
     siblings = class_folders(place.parent) if samples and not any("/" in sample for sample in samples) else []
     if place.name in siblings and len(siblings) > 1:
         raise DataError(
-            f"{error.message}\n  - if this folder and its siblings ({write_names(siblings)}) are the classes: {check_command(given.parent if given.name else place.parent)}",
+            f"{error.message}\n  - if this folder and its siblings ({write_names(siblings)}) are the classes: {check_call(given.parent if given.name else place.parent)}",
             where=error.where,
         ) from error
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visus.data.images.decode import IMAGE_SUFFIXES
-from visus.data.reading import check_command
+from visus.data.reading import Reading, check_call
 from visus.data.source_rules import natural_key, write_names
 from visus.data.source_table import label_columns
 from visus.data.system_files import reason_to_ignore
@@ -253,7 +253,7 @@ def unused_table_message(table: FoundTable, given: Path, folders: Sequence[str])
     commands = [f"to train by the table: {command}"] if command else []
     if folders:
         commands.append(
-            f"to train by the names of the folders ({write_names(folders)}): {check_command(given, '--labels', FOLDERS)}"
+            f"to train by the names of the folders ({write_names(folders)}): {check_call(given, labels=FOLDERS)}"
         )
     return unused + problem + "".join(f"\n  - {command}" for command in commands)
 
@@ -284,7 +284,7 @@ def _problem_and_command(table: FoundTable) -> tuple[str, str]:
             "",
         )
     label = table.labels[0] if len(table.labels) == 1 else "NAME"
-    words = check_command(table.file, "--path-column", table.path_column or "NAME", "--label-column", label)
+    words = check_call(table.file, Reading(table.path_column or "NAME", label))
     choice = (
         ""
         if label != "NAME"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import functools
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -12,10 +14,10 @@ from visus.design.advice.pieces import Advice
 from visus.design.arguments import Shape
 from visus.design.flow import Flow
 from visus.design.memory.moments import Memory
-from visus.design.table import HEADINGS, cells, write_fields, write_table
+from visus.design.table import HEADINGS, cells, marks_in, write_fields, write_table
 from visus.errors import UsageError, unknown_layer, unknown_name
 from visus.geometry import Field, TransposedWindow, Window
-from visus.tables import Brief, Described, Table, listed
+from visus.tables import Brief, Described, Table, Text, listed, write_html_folded, write_html_rows, write_html_table
 from visus.units import write_count, write_number_of, write_shape
 
 Fields = tuple[Field, ...]
@@ -26,6 +28,9 @@ DETAILS: Final = ("layers", "operations")
 
 MAX_ROWS: Final = 200
 """Rows that a notebook shows at most; a longer account shows its totals alone."""
+
+MAX_UNFOLDED: Final = 30
+"""Rows that a notebook shows unfolded; of a longer account, each block is folded under its totals."""
 
 
 def check_detail(detail: str) -> None:
@@ -174,6 +179,28 @@ class Account(Described):
         if len(self.rows) > MAX_ROWS:
             return ()
         return (("layers", Table(tuple(tuple(cells(row)) for row in self.rows), HEADINGS, (3, 4))),)
+
+    def _repr_html_(self) -> str:
+        if not MAX_UNFOLDED < len(self.rows) <= MAX_ROWS:
+            return super()._repr_html_()
+        parts = [write_html_rows(*self._facts())]
+        for block, rows in blocks_of(self.rows):
+            title = f"{block}: {_totals(rows)}" if block else "layers"
+            table = write_html_table(block or title, Table(tuple(map(cells, rows)), HEADINGS, (3, 4)))
+            parts.append(write_html_folded(title, table) if block else table)
+        return "".join(parts)
+
+    def text(self) -> Text:
+        """A row for each layer with the totals in the last one, what the marks mean, and the advice.
+
+        >>> [type(each).__name__ for each in account.text()]
+        ['Table']
+        >>> account.text()[0].rows[-1]
+        ('4 rows', '', '', '127', '3,900', '')
+        """
+        total = (write_number_of(len(self.rows), "row"), "", "", f"{self.num_parameters:,}", f"{self.macs:,}", "")
+        table = Table((*map(cells, self.rows), total), HEADINGS, (3, 4))
+        return Text((table, *marks_in(self.rows), *(each.text for each in self.advice)))
 
     def row(self, path: str) -> Row:
         """The row of a layer; ``account[path]`` is the same.
@@ -362,6 +389,34 @@ class Account(Described):
         1 row                               18             16
         """
         return write_table(self.rows)
+
+
+def blocks_of(rows: Sequence[Row]) -> list[tuple[str, tuple[Row, ...]]]:
+    """Successive rows by the block of their paths; the name is empty for rows outside any block.
+
+    The names of blocks have as few parts as make every block short enough to be shown unfolded, or as many as there are.
+
+    >>> [(name, len(rows)) for name, rows in blocks_of(account.rows)]
+    [('', 4)]
+    """
+    depths = range(1, max(row.path.count(".") for row in rows) + 1) if rows else range(0)
+    for depth in depths or (1,):
+        groups = [(name, tuple(group)) for name, group in itertools.groupby(rows, functools.partial(_block_of, depth=depth))]
+        if all(len(group) <= MAX_UNFOLDED for name, group in groups if name):
+            break
+    return groups
+
+
+def _block_of(row: Row, depth: int) -> str:
+    """The first parts of the block's name; empty for a row outside any block."""
+    return ".".join(row.path.split(".")[:-1][:depth])
+
+
+def _totals(rows: Sequence[Row]) -> str:
+    """What a block costs, and the shape of its output."""
+    parameters, macs = sum(row.num_parameters for row in rows), sum(row.macs for row in rows)
+    number = write_number_of(len(rows), "row")
+    return f"{number}, {write_count(parameters)} parameters, {write_count(macs)} multiply-adds, output {write_shape(rows[-1].output_shape)}"
 
 
 def _plain(number: int | Fraction) -> int | float:

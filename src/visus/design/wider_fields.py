@@ -155,7 +155,7 @@ class Ways(Described):
         if not self.found:
             return Text(lines)
         design = " ".join(self.now.design.text.split())
-        short = write_number_of(len(self.now.account.rows), "row") + ", which visus summary lists"
+        short = write_number_of(len(self.now.account.rows), "row") + ", which the summary lists"
         lines.append(f"before: {design if len(design) <= _MAX_TEXT else short}")
         return Text((*lines, *(f"after, {way.kind}: {_changes(self.now, way)}" for way in self.found)))
 

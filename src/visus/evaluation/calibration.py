@@ -19,6 +19,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
+from visus.caller import for_caller
 from visus.data.splits import TEST_FRACTION, VAL_FRACTION
 from visus.errors import DataError, RunError, UsageError
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
@@ -199,7 +200,7 @@ class TemperatureFit(Brief):
                 raise ValueError(f"the smoothing is {found.smoothing}")
         except (TypeError, ValueError) as error:
             raise RunError(
-                f"this calibration is not of this version of visus ({error}). Renew it with: visus report RUN"
+                f"this calibration is not of this version of visus ({error}). Renew it with: {for_caller('visus report RUN', 'run.report()')}"
             ) from error
         return found
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import torch
 import torch.distributed as dist
 
+from visus.caller import for_caller
 from visus.errors import ProcessLostError, UsageError, VisusError
 from visus.limits import usable_cores
 
@@ -394,7 +395,7 @@ def process_lost_error() -> ProcessLostError:
     """The error of a process after another process exited."""
     return ProcessLostError(
         "another process of this training exited, and the others cannot continue without it. With torchrun --max-restarts 3, all of them "
-        "restart and continue from the last checkpoint; else: visus train --resume RUN"
+        f"restart and continue from the last checkpoint; else: {for_caller('visus train --resume RUN', 'visus.resume(folder)')}"
     )
 
 

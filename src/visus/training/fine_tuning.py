@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Final
 
+from visus.caller import for_caller, option
 from visus.training.recipe import Recipe
 from visus.training.resolve import FINE_TUNING_BATCH, StartFacts, fine_tuning_epochs
 from visus.units import write_number_of, write_share
@@ -82,13 +83,13 @@ def plan(
     if recipe.epochs is not None:
         few = _few_steps_note(recipe, planned, num_training, has_time=planned == steps) if is_few else ""
         return dataclasses.replace(start, note="; ".join(note for note in (high, few) if note))
-    num_wrong = (1 - accuracy) * num_validation
+    num_wrong, anyway = (1 - accuracy) * num_validation, for_caller("--epochs N", "epochs=N")
     if num_wrong < MIN_WRONG:
-        reason = f"{evidence}; it would leave about {num_wrong:.1f} of {num_validation:,} validation samples wrong, too few to show that further training helps (--epochs N trains anyway)"
+        reason = f"{evidence}; it would leave about {num_wrong:.1f} of {num_validation:,} validation samples wrong, too few to show that further training helps ({anyway} trains anyway)"
         return dataclasses.replace(start, epochs=0, reason=reason)
     if is_few:
         where = "fit into the time limit" if planned < steps else "are all that the default number of epochs has"
-        reason = f"{evidence}; only {_steps(planned)} of fine-tuning {where}, and fewer than {FEW_STEPS} have not improved on a head yet (--epochs N trains anyway)"
+        reason = f"{evidence}; only {_steps(planned)} of fine-tuning {where}, and fewer than {FEW_STEPS} have not improved on a head yet ({anyway} trains anyway)"
         return dataclasses.replace(start, epochs=0, reason=reason)
     return dataclasses.replace(start, note=high)
 
@@ -107,10 +108,14 @@ def _high_rate_note(recipe: Recipe, planned: int) -> str:
 def _few_steps_note(recipe: Recipe, planned: int, num_training: int, *, has_time: bool) -> str:
     """A sentence on a fine-tuning of few steps, and how to have enough."""
     enough = math.ceil(FEW_STEPS / num_steps(recipe.replace(epochs=1), num_training))
-    remedy = f"--epochs {enough} has enough" if has_time else "a longer --time-limit has room for more"
+    remedy = (
+        f"{option('epochs', enough)} has enough"
+        if has_time
+        else f"a longer {for_caller('--time-limit', 'time_limit_s')} has room for more"
+    )
     return (
         f"{_steps(planned)} of fine-tuning {'is' if planned == 1 else 'are'} few: fewer than {FEW_STEPS} have not improved on a head yet; "
-        f"{remedy}, --epochs 0 keeps the head alone"
+        f"{remedy}, {option('epochs', 0)} keeps the head alone"
     )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from visus.caller import resume_call
 from visus.data.augment import shrink
 from visus.data.batches import Batch, Batches, BatchShard, Part, batches_in_order
 from visus.errors import StorageError, TrainingError, VisusError
@@ -558,7 +559,7 @@ class Training:
                 )
         except StorageError as error:
             raise StorageError(
-                f"{error.message} The previous checkpoint is intact; continue with: visus train --resume {self.folder.path}",
+                f"{error.message} The previous checkpoint is intact; continue with: {resume_call(self.folder.path)}",
                 where=error.where,
             ) from error
         self._since_checkpoint = 0.0

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import nn
 
+from visus.caller import for_caller, resume_call
 from visus.errors import RunError, StorageError, closest_name, printable
 from visus.files import remove_parts, write_csv, write_file, write_json
 from visus.networks import weights
@@ -103,7 +104,7 @@ class RunFolder:
         if missing:
             raise RunError(
                 f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing from this run folder. "
-                f"Put {'it' if len(missing) == 1 else 'them'} back, or train again with visus train.",
+                f"Put {'it' if len(missing) == 1 else 'them'} back, or train again with {_train()}.",
                 where=str(path),
             )
         return cls(path, {})
@@ -122,9 +123,9 @@ class RunFolder:
         file = self.path / "weights" / f"{name}.safetensors"
         if not file.is_file():
             hint = (
-                f"Continue the training: visus train --resume {self.path}"
+                f"Continue the training: {resume_call(self.path)}"
                 if self.checkpoint.is_file()
-                else "Train again with visus train."
+                else f"Train again with {_train()}."
             )
             raise RunError(
                 f"the weights weights/{name}.safetensors are missing from this run folder. {hint}", where=str(self.path)
@@ -161,7 +162,7 @@ class RunFolder:
             return tuple(current_columns({name: float(value) for name, value in row.items()}) for row in rows)
         except (TypeError, ValueError) as error:
             raise RunError(
-                "results.csv is damaged. Put it back, or train again with visus train.", where=str(self.path)
+                f"results.csv is damaged. Put it back, or train again with {_train()}.", where=str(self.path)
             ) from error
 
     def write_table(self, name: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -206,7 +207,7 @@ class RunFolder:
             return (self.path / name).read_text(encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise RunError(
-                f"{name} is missing or unreadable. Put it back, or train again with visus train.", where=str(self.path)
+                f"{name} is missing or unreadable. Put it back, or train again with {_train()}.", where=str(self.path)
             ) from error
 
     def read_json(self, name: str) -> Any:
@@ -219,7 +220,7 @@ class RunFolder:
             return json.loads(self.read_text(name))
         except ValueError as error:
             raise RunError(
-                f"{name} is damaged. Put it back, or train again with visus train.", where=str(self.path)
+                f"{name} is damaged. Put it back, or train again with {_train()}.", where=str(self.path)
             ) from error
 
     def read_arrays(self, name: str, arrays: Sequence[str], remedy: str) -> list[npt.NDArray[Any]] | None:
@@ -307,7 +308,7 @@ def _runs_hint(path: Path) -> str:
     for root in dict.fromkeys((path, path.parent, Path("runs"))):
         if newest := sorted(_runs_in(root), key=os.path.getmtime, reverse=True)[:3]:
             return f" Newest runs in {root}: {', '.join(run.name for run in newest)}."
-    return " Make one with: visus train DATA"
+    return f" Make one with: {for_caller('visus train DATA', 'visus.train(data)')}"
 
 
 def _runs_in(root: Path) -> list[Path]:
@@ -315,3 +316,8 @@ def _runs_in(root: Path) -> list[Path]:
     with contextlib.suppress(OSError):
         return [entry for entry in root.iterdir() if (entry / "recipe.yaml").is_file()]
     return []
+
+
+def _train() -> str:
+    """What trains a new run."""
+    return for_caller("visus train", "visus.train")

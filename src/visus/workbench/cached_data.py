@@ -6,12 +6,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from visus.caller import for_caller
 from visus.data.cache import Entry, cache_bound, cache_folder, entries, remove
 from visus.errors import UsageError, printable
 from visus.tables import Described, Table, Text
 from visus.units import read_duration, write_bytes, write_duration, write_number_of, write_shape
+
+_EMPTYING: Final = (
+    "visus cache --empty, with --older-than 7d or --gone for a part",
+    "visus.cached_data().empty(), with older_than='7d' or gone=True for a part",
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -80,11 +86,11 @@ class CachedData(Described):
         lines = [
             f"{write_number_of(len(self.entries), kind, plural)}, {write_bytes(self.num_bytes)}; decoding keeps this folder below "
             f"{write_bytes(self.max_bytes)} (VISUS_CACHE_SIZE), and removes the entries that were used least recently",
-            f"compiled kernels and measured choices: {write_bytes(self.kernel_bytes)}, which --empty keeps"
+            f"compiled kernels and measured choices: {write_bytes(self.kernel_bytes)}, which {for_caller('--empty', 'empty()')} keeps"
             if self.kernel_bytes
             else "",
             f"folder: {printable(str(self.folder))}",
-            "to empty it: visus cache --empty, with --older-than 7d or --gone for a part" if self.entries else "",
+            f"to empty it: {for_caller(*_EMPTYING)}" if self.entries else "",
         ]
         return Text((*([self._entry_table()] if self.entries else []), *(line for line in lines if line)))
 

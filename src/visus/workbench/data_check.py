@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from visus.caller import train_call
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.samples import SPLITS
@@ -28,7 +28,7 @@ class DataCheck(Described):
         begins: a sentence that names the initial weights of a training.
 
     >>> visus.check(data).begins
-    'visus train would start from a new network.'
+    'a training would start from a new network.'
     """
 
     data: Data
@@ -67,7 +67,6 @@ class DataCheck(Described):
         data = self.data
         found = write_number_of(len(data.warnings), "warning") if data.warnings else "no warnings"
         samples = f"{data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}"
-        where = "" if data.typed is None else f" {shlex.quote(data.typed)}"
         return Text(
             (
                 f"{found}: {data.name} ({data.samples.kind}), {samples}, {write_number_of(len(data.classes), 'class', 'classes')}",
@@ -76,7 +75,7 @@ class DataCheck(Described):
                 *data_notes(data),
                 f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
                 self.begins,
-                f"next: visus train{where}",
+                f"next: {train_call(data.typed)}",
             )
         )
 

@@ -28,7 +28,7 @@ from visus.networks.states import state_of
 from visus.tables import listed
 from visus.units import write_number_of, write_shape
 
-SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; visus predict returns probabilities anyway."
+SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; predictions are probabilities anyway."
 
 
 def check_module(

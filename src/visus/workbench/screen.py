@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 
+from visus.caller import is_command, resume_call
 from visus.progress import Monitor, Progress
 from visus.training.events import (
     CheckpointWritten,
@@ -25,7 +26,6 @@ from visus.workbench.epoch_table import EpochTable
 from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, speaks
 from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.train.events import DataOpened, FirstLoss, Planned, Prepared, Scored
-from visus.workbench.train.stop_on_signal import COMMAND, PYTHON, Door
 from visus.workbench.wrapping import LABEL_WIDTH, labeled, wrapped
 
 _BAR_WIDTH = 20
@@ -43,7 +43,7 @@ def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Itera
     is_quiet = not (is_first and is_shown(progress))
     token = speaks.set(False)
     try:
-        with Screen(is_quiet, door=PYTHON) as screen:
+        with Screen(is_quiet) as screen:
 
             def show_and_pass_on(event: object) -> None:
                 screen.show(event)
@@ -61,12 +61,11 @@ class Screen:
         quiet: shows nothing.
         verbose: also prints details.
         has_next: whether a training ends with what to type next.
-        door: how a training is called again.
     """
 
-    def __init__(self, quiet: bool, *, verbose: bool = False, has_next: bool = True, door: Door = COMMAND) -> None:
+    def __init__(self, quiet: bool, *, verbose: bool = False, has_next: bool = True) -> None:
         self.console = error_console(quiet=quiet)
-        self.is_verbose, self._has_next, self._door = verbose, has_next, door
+        self.is_verbose, self._has_next = verbose, has_next
         self._live = LiveLine(self.console, indent=LABEL_WIDTH)
         self._plan: Planned | None = None
         self._table: EpochTable | None = None
@@ -83,7 +82,7 @@ class Screen:
 
     def say(self, label: str, text: str, style: str = "") -> None:
         """Print a fact with its label, in aligned lines."""
-        self._print(labeled(label, text, self._live.width, is_command=label == "next"), style)
+        self._print(labeled(label, text, self._live.width, is_command=label == "next" and is_command()), style)
 
     def _print(self, text: str, style: str = "") -> None:
         self._live.print(text, style=style or None)
@@ -123,7 +122,7 @@ class Screen:
                 pass
             case Stopped():
                 self.say("stopped", f"in epoch {event.epoch + 1} after step {event.step}; everything up to here is safe")
-                self.say("next", self._door.resume(event.path.parent.parent))
+                self.say("next", resume_call(event.path.parent.parent))
             case Finished():
                 if event.num_epochs:
                     self.say(*lines.finished_fact(event))
@@ -178,7 +177,7 @@ class Screen:
                 self.say("warning", warning, "yellow")
 
     def _show_progress(self, event: Progress) -> None:
-        hint = f"{self._door.setting(*event.skipped_by)} skips this" if event.skipped_by else ""
+        hint = f"{recipe_setting(*event.skipped_by)} skips this" if event.skipped_by else ""
         self._live.show([event.stage, counted(event.done, event.total), self._first_loss], is_timed=True, hint=hint)
 
     def _show_started(self, event: Started) -> None:

@@ -122,10 +122,10 @@ class Summary:
         if self.design is not None or self.error is not None:
             return ""
         if not self.account.ends and not output:
-            return "forward returns no tensor that depends on the input, and visus train needs one number for each class. End forward with return."
+            return "forward returns no tensor that depends on the input, and a training needs one number for each class. End forward with return."
         if num_classes is None or output == (num_classes,):
             return ""
-        return f"the network returns {write_shape(output) or 'one number'} for a sample, and visus train needs {num_classes}: one number for each class."
+        return f"the network returns {write_shape(output) or 'one number'} for a sample, and a training needs {num_classes}: one number for each class."
 
     @property
     def advice(self) -> tuple[Advice, ...]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from visus.caller import for_caller
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
 from visus.evaluation.scores import Scores
@@ -281,17 +282,20 @@ def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
 
 
 def labels_fact(counts: Sequence[LabelCount], folder: Path) -> Fact | None:
-    """How many labels may be wrong, and the command that lists them; None if none may be."""
+    """How many labels may be wrong, and the call that lists them; None if none may be."""
     if any(each.is_unfinished for each in counts):
         return "labels", "not judged: the accuracy still rises, so this network is too weak; train longer first"
     if not (sentence := label_sentence(counts)):
         return None
-    return "labels", f"{sentence}; list them: visus evaluate {quoted(folder)} --mistakes"
+    call = for_caller(f"visus evaluate {quoted(folder)} --mistakes", "run.mistakes()")
+    return "labels", f"{sentence}; list them: {call}"
 
 
 def next_fact(folder: Path) -> Fact:
-    """What to type next."""
-    return "next", f"visus predict {quoted(folder)} FILES..."
+    """What to type next. The run is what ``visus.train`` and ``visus.resume`` return."""
+    return "next", for_caller(
+        f"visus predict {quoted(folder)} FILES...", "run.predict(files), run.evaluate(), run.look(sample)"
+    )
 
 
 def quoted(path: str | Path) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import os
 import stat
 import threading
 import warnings
@@ -49,6 +50,7 @@ __all__ = [
     "Limits",
     "ResizeMode",
     "decode",
+    "decode_opened",
     "fit",
     "probe_image",
 ]
@@ -151,6 +153,69 @@ def decode(
             raise
         except Exception as error:  # damaged bytes may raise any exception
             raise _damage_error(error, head_format, stated) from error
+
+
+def decode_opened(
+    image: Image.Image, *, name: str = "", limits: Limits = DEFAULT_LIMITS, at_least: tuple[int, int] | None = None
+) -> Decoded:
+    """Decode an image that Pillow has opened or made, by the rules of ``decode``.
+
+    The first frame of a file whose pixels Pillow has not loaded yet is decoded from the bytes of the file, with the same result. Otherwise
+    Pillow's own pixels are used, with their EXIF orientation.
+
+    Args:
+        image: the image; it is left as it is, but its pixels may be loaded.
+        name: name in messages.
+        limits: limits of file size and pixels.
+        at_least: as for ``decode``, for an image that is decoded from its bytes.
+
+    Raises:
+        ImageError: the image cannot be loaded, or its mode is not supported.
+
+    >>> decode_opened(Image.new("RGBA", (2, 1))).actions
+    ('transparency blended on white',)
+    """
+    name = name or "an image of Pillow"
+    file = _unloaded_file(image)
+    if file is not None:
+        return decode(file, name=name, limits=limits, at_least=at_least)
+    with _error_context(b"", name):
+        _check_size((image.height, image.width), limits)
+        is_16_bit, info = image_modes.holds_16_bits(image), dict(image.info)
+        try:
+            with _pillow_quiet():
+                image.load()
+                values, converted = image_modes.to_values(image, is_16_bit)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:  # a closed or damaged file may raise any exception
+            raise ImageError(
+                f"Pillow cannot load the pixels of this image ({type(error).__name__}: {error}). Open its file again, or name the file."
+            ) from error
+        image.info = info
+        is_first = isinstance(image, ImageFile.ImageFile) and image.tell() == 0 and _has_more_frames(image)
+        actions = ["first frame of an animation used"] * is_first + converted
+        # Pillow turns a TIFF while loading it
+        orientation, broken = (1, False) if isinstance(image, TiffImagePlugin.TiffImageFile) else _orientation(image)
+        values = _turned(values, orientation)
+        actions += ["turned upright by its EXIF orientation"] * (orientation != 1)
+        actions += ["broken EXIF orientation ignored"] * broken
+        return Decoded(values.transpose(2, 0, 1), tuple(actions), values.shape[:2], image.mode)
+
+
+def _unloaded_file(image: Image.Image) -> Path | bytes | None:
+    """The file of an image that shows its first frame and whose pixels are not loaded, so that nobody has changed them; else None."""
+    if not isinstance(image, ImageFile.ImageFile) or getattr(image, "_im", None) is not None or image.tell() != 0:
+        return None
+    stream = getattr(image, "fp", None)
+    if stream is not None and not getattr(stream, "closed", False):
+        place = stream.tell()
+        stream.seek(0)
+        data: bytes = stream.read()
+        stream.seek(place)
+        return data
+    file = Path(os.fsdecode(image.filename)) if getattr(image, "filename", "") else None
+    return file if file is not None and file.is_file() else None
 
 
 def probe_image(file: Path | bytes, *, name: str = "", limits: Limits = DEFAULT_LIMITS) -> ImageHeader:
@@ -340,7 +405,7 @@ def _strip_check(image: ImageFile.ImageFile, data: bytes) -> Iterator[None]:
             image_damage.refuse_damaged_strips(data, tags, strict)
 
 
-def _orientation(image: ImageFile.ImageFile) -> tuple[int, bool]:
+def _orientation(image: Image.Image) -> tuple[int, bool]:
     """The EXIF orientation, 1 to 8, and whether the record is broken (then the orientation is 1)."""
     if isinstance(image, TiffImagePlugin.TiffImageFile):
         found = image_headers.valid_orientation(image.tag_v2.get(image_headers.ORIENTATION_TAG, 1))

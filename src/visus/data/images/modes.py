@@ -133,7 +133,15 @@ def _blended(image: Image.Image, is_16_bit: bool) -> tuple[Values, bool]:
         factor := _packed_factor(image)
     ):  # the transparent gray has 2 or 4 bits, but Pillow converts to 8
         image.info["transparency"] = key * factor
-    layered = np.array(image.convert("LA" if num_channels(image.mode) == 1 else "RGBA"), dtype=np.uint8)
+    return blended_on_white(np.array(image.convert("LA" if num_channels(image.mode) == 1 else "RGBA"), dtype=np.uint8))
+
+
+def blended_on_white(layered: Values) -> tuple[Values, bool]:
+    """Colors with a last channel of opacity, (height, width, channels + 1), blended on white; and whether any pixel was transparent.
+
+    >>> blended_on_white(np.array([[[0, 0, 0, 255], [0, 0, 0, 0]]], np.uint8))[0].tolist()
+    [[[0, 0, 0], [255, 255, 255]]]
+    """
     colors, alpha = layered[:, :, :-1], layered[:, :, -1:]
     if alpha.min() == 255:
         return np.ascontiguousarray(colors), False

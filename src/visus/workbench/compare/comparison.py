@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from visus.caller import for_caller
 from visus.design.mlp_equivalents import KINDS
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.paired import Paired
@@ -209,7 +210,7 @@ class Comparison(Described):
         lines: list[str | Table] = [f"they answer differently for {write_number_of(len(differing), self.noun)}:"]
         lines.append(Table(tuple(rows), (self.noun, "label", left, right, "right")))
         if len(differing) > MAX_DIFFERING:
-            lines.append(f"... and {len(differing) - MAX_DIFFERING:,} more; --json lists all")
+            lines.append(f"... and {len(differing) - MAX_DIFFERING:,} more; {for_caller('--json', '.to_json()')} lists all")
         return lines
 
     def to_json(self) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from visus.caller import option, train_call
 from visus.data.batches import Part
 from visus.errors import DataError, UsageError
 from visus.evaluation.paired import holm
@@ -101,7 +101,7 @@ def compare_runs(
     shared = set(parts[0].names).intersection(*(part.names for part in parts[1:]))
     if not shared:
         raise DataError(
-            f"no sample is in the {chosen} split of {_all_of(runs)}. Name another with --split, or give data with --data."
+            f"no sample is in the {chosen} split of {_all_of(runs)}. Name another with {option('split')}, or give data with {option('data')}."
         )
     own_notes = [notes_on(run, each, chosen) for run, each in zip(runs, opened, strict=True)]
     notes = [note for note in own_notes[0] if all(note in own for own in own_notes)]
@@ -207,16 +207,16 @@ def _other_data(left: SavedRun, right: SavedRun, facts: Sequence[dict[str, Any]]
     if names[0] != names[1] or place is None:
         return DataError(
             f"{left.name} was trained on {names[0]} and {right.name} on other data ({names[1]}), so they share no held-out samples. "
-            "Give the data to compare them on with --data."
+            f"Give the data to compare them on with {option('data')}."
         )
     num_common, num_learned = common_tested(left.folder, right.folder)
     samples = write_number_of(num_common, "sample") if num_common else "no sample"
     found = (
         f"{names[0]} changed between the trainings of {left.name} and {right.name}. Their test sets have {samples} in common"
     )
-    common = f"; compare them on {'it' if num_common == 1 else 'these'} with --data {shlex.quote(near_path(place))}"
+    common = f"; compare them on {'it' if num_common == 1 else 'these'} with {option('data', near_path(place))}"
     learned = f" {right.name} was trained on {num_learned:,} test samples of {left.name}." if num_learned else ""
-    again = f"visus train {shlex.quote(near_path(place))} --split-file {shlex.quote(near_path(left.folder / 'split.csv'))}"
+    again = train_call(near_path(place), near_path(left.folder / "split.csv"))
     remedy = (
         f"{learned} To keep the test set of {left.name}, train with its split: {again}" if learned or not num_common else ""
     )

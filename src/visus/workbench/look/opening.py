@@ -274,7 +274,7 @@ def _open_run(
     source = SampleSource(run.module, run.preprocessing, run.preprocessing.input_shape, opened)
     noun = run.preprocessing.noun
     views = (
-        f"This page is about the unchanged {noun}. In visus predict: {sentence}" if (sentence := views_sentence(run)) else ""
+        f"This page is about the unchanged {noun}. In a prediction: {sentence}" if (sentence := views_sentence(run)) else ""
     )
     notes = (views, calibration_sentence(run, raw=raw))
     return OpenedLook(

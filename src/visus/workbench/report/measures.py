@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from visus.caller import called_by_command
 from visus.data.batches import Part
 from visus.data.opened import Data
 from visus.design import Account
@@ -107,6 +108,7 @@ _LONG: Final = ("alike", "shifts", "saliency")
 LATE: Final = "the time limit left no time for it; visus report measures it"
 
 
+@called_by_command()  # a page names commands, whoever has it written
 def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMeasurements:
     """Measure everything in the report except the scores. The result is the same for the same run, except the scoring
     time, and what a time limit leaves out."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from visus.caller import called_by_command, for_caller, resume_call
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.samples import SPLITS
@@ -73,6 +73,7 @@ class Course:
         return cls(history, position.elapsed_s, best if best > 0 else None, _interruptions(position, num_epochs), is_cut)
 
 
+@called_by_command()  # a page names commands, whoever has it written
 def report_facts(
     folder: RunFolder,
     data: Data,
@@ -230,8 +231,8 @@ def rewrite_report(
     folder = RunFolder.open(run.folder)
     if not (run.folder / "scores.json").is_file() and folder.checkpoint.is_file():
         raise RunError(
-            "this training was stopped before its end, so there is nothing to report yet. Go on with: visus train --resume "
-            f"{shlex.quote(str(run.folder))}",
+            "this training was stopped before its end, so there is nothing to report yet. Go on with: "
+            f"{resume_call(run.folder)}",
             where=str(run.folder),
         )
     scores, course = run.scores, _course(folder, run.recipe.epochs or 0)
@@ -261,7 +262,8 @@ def _own_samples(run: SavedRun, data: str | Path | Data | None, cache_dir: str |
     samples = opened(run, data, cache_dir=cache_dir, monitor=monitor)
     if not is_own(run.folder, samples):
         raise UsageError(
-            "a report needs the run's own held-out samples, and this is other data. To score it: visus evaluate RUN DATA",
+            "a report needs the run's own held-out samples, and this is other data. To score it: "
+            f"{for_caller('visus evaluate RUN DATA', 'run.evaluate(data)')}",
             where=str(data if isinstance(data, (str, Path)) else samples.samples.root),
         )
     return samples

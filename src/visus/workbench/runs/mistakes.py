@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from visus.caller import for_caller, option
 from visus.data.batches import Part, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
@@ -231,10 +232,10 @@ def unexamined_labels(run: SavedRun, data: Data, splits: Sequence[str]) -> str:
     plan, ways = run.preprocessing, []
     split_seed = RunFolder.open(run.folder).read_json("data.json").get("split_seed")
     if split_seed is not None:
-        ways.append(f"train on another split (--split-seed {split_seed + 1})")
+        ways.append(f"train on another split ({option('split_seed', split_seed + 1)})")
     if plan.channels == 3 and plan.dtype == "uint8" and len(plan.size) == 2:
-        ways.append("train from pretrained weights (--pretrained --epochs 0)")
-    how = ", or ".join(ways) or "list those that the network did not memorize (--split train)"
+        ways.append(f"train from pretrained weights ({for_caller('--pretrained --epochs 0', 'pretrained=True, epochs=0')})")
+    how = ", or ".join(ways) or f"list those that the network did not memorize ({option('split', 'train')})"
     examined = " and ".join(write_number_of(len(data.split(each)), f"{split_name(each)} {data.noun}") for each in splits)
     return f"Only the {examined} were examined for wrong labels. To examine the training set, {how}."
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from visus.caller import evaluate_call, for_caller, train_call
 from visus.data.earlier_split import CONTENTS_FILE, contents_text, digits_of, known_splits, parse_contents
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
@@ -100,10 +101,12 @@ def open_under_labels(
     facts = RunFolder.open(folder).read_json("data.json")
     there = facts["path"] if place is None else place
     if place is None and there is not None and not os.path.exists(there):
-        quoted = shlex.quote(str(folder))
+        quoted, again = shlex.quote(str(folder)), f"visus.load({str(folder)!r})"
+        command = f"visus evaluate {quoted} NEWPATH, or visus train NEWPATH --resume {quoted}. visus predict needs no data."
+        python = f"{again}.evaluate(new_path), or visus.resume({str(folder)!r}, new_path). {again}.predict needs no data."
         raise DataError(
             f"the data that the run {folder.name} was trained on is no longer there. If it was moved, name its new place once: "
-            f"visus evaluate {quoted} NEWPATH, or visus train NEWPATH --resume {quoted}. visus predict needs no data.",
+            f"{for_caller(command, python)}",
             where=str(there),
         )
     return open_data(
@@ -285,10 +288,10 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
 def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, changes: Sequence[str]) -> DataError:
     there = str(facts["path"] if place is None else place)
     listed = f" {' '.join(changes)}" if changes else ""
-    folder, data, split = (shlex.quote(near_path(path)) for path in (run.path, there, run.path / "split.csv"))
+    folder, data, split = (near_path(path) for path in (run.path, there, run.path / "split.csv"))
     return DataError(
         f"this data has changed since the run {run.path.name} was trained on it.{listed} To evaluate the run on the samples that it "
-        f"knows, also moved ones: visus evaluate {folder} {data}. To train on the data as it is now, with known samples in their splits: "
-        f"visus train {data} --split-file {split}",
+        f"knows, also moved ones: {evaluate_call(folder, data)}. To train on the data as it is now, with known samples in their splits: "
+        f"{train_call(data, split)}",
         where=there,
     )

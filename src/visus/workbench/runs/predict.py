@@ -2,41 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import itertools
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Final, Never
 
 import numpy as np
 import torch
+from PIL import Image
 
 from visus.data.batches import MAX_VALUES
 from visus.data.contact_sheet import MAX_SAMPLES, Captioned, contact_sheet
 from visus.data.contents import hash_rows
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import ImageError, UsageError, VisusError
+from visus.errors import ImageError, UsageError, VisusError, printable
 from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import top_k
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import write_html_rows, write_rows
+from visus.tables import Table, Text, write_html_rows, write_rows
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
-from visus.units import write_shape
+from visus.units import write_shape, write_share
 from visus.workbench.live_line import LiveLine, error_console, is_shown
 from visus.workbench.runs.learned_samples import Known, read_known
-from visus.workbench.runs.predict_inputs import ArraySample, ImageSample, Sample, UnreadSample, find_samples, refuse_missing
+from visus.workbench.runs.predict_inputs import (
+    ArraySample,
+    ImageSample,
+    PillowSample,
+    Sample,
+    Source,
+    UnreadSample,
+    find_samples,
+    refuse_missing,
+)
 from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, calibration_sentence, views_sentence
 from visus.workbench.runs.sorting import SortedFiles, refuse_probability, sort_files
 
-Files = str | Path | Pixels | torch.Tensor | Iterable[str | Path | Pixels | torch.Tensor]
+Files = Source | Iterable[Source]
 
 
-_USE: Final = "iterate over them, or list(predictions); .ledger has the changes made to the samples"
+_MAX_PRINTED: Final = 10
+"""Predictions that ``print`` shows."""
+
+_USE: Final = "iterate over them, list(predictions) or print(predictions); .ledger has the changes made to the samples"
 
 _Drawn = tuple[Prediction, Pixels | None, Sample]
 """A prediction, the stored values of its sample (None where it cannot be read), and the sample."""
@@ -45,7 +61,7 @@ _Drawn = tuple[Prediction, Pixels | None, Sample]
 class Predictions(Iterator[Prediction]):
     """An iterator over predictions in the order of the samples, computed lazily in chunks of some hundred.
 
-    A notebook shows the first ones with their samples; iterating then still starts with the first.
+    ``print`` shows the first ten as a table, and a notebook the first ones with their samples; iterating then still starts with the first.
 
     Args:
         found: the predictions with their samples.
@@ -53,11 +69,12 @@ class Predictions(Iterator[Prediction]):
         notes: remarks on the probabilities.
         classes: the classes of the network.
         line: shows the progress; None shows nothing.
+        count: counts the samples without predicting them; None where they can be read only once.
 
     >>> predictions = run.predict(images)
     >>> predictions
     Predictions
-      next  iterate over them, or list(predictions); .ledger has the changes made to the samples
+      next  iterate over them, list(predictions) or print(predictions); .ledger has the changes made to the samples
     >>> len(list(predictions)) == len(images)
     True
     """
@@ -69,26 +86,60 @@ class Predictions(Iterator[Prediction]):
         notes: Sequence[str],
         classes: Sequence[str],
         line: LiveLine | None = None,
+        count: Callable[[], int] | None = None,
     ) -> None:
+        self._count, self._num_taken = count, 0
         self._found, self.ledger, self.notes, self._classes, self._line = found, ledger, tuple(notes), tuple(classes), line
-        self._shown: deque[_Drawn] = deque()  # computed for a notebook, and not yet returned
-        self._failed: VisusError | None = None  # raised for a notebook, and not yet by iterating
+        self._shown: deque[_Drawn] = deque()  # computed to be shown, and not yet returned
+        self._failed: VisusError | None = None  # raised while showing, and not yet by iterating
 
     def __repr__(self) -> str:
         return write_rows("Predictions", [("next", _USE)])
 
+    def __str__(self) -> str:
+        return str(self.text())
+
+    def text(self) -> Text:
+        """The next ten predictions as a table, and the number of those after them. Iterating then still starts with the first.
+
+        >>> print(run.predict(images[:1]).text()[0].headings)
+        ('file', 'label', 'probability')
+        """
+        self._compute_shown(_MAX_PRINTED)
+        shown = [answer for answer, _, _ in itertools.islice(self._shown, _MAX_PRINTED)]
+        rows = tuple(
+            (
+                printable(each.file),
+                each.label or f"no prediction: {each.error}",
+                write_share(each.probability) if each.labels else "",
+            )
+            for each in shown
+        )
+        error = (f"error: {self._failed}",) if self._failed is not None else ()
+        if not rows:
+            return Text(error or ("no predictions are left",))
+        more = self._words_of_more() if len(self._shown) > len(rows) else ""
+        return Text((Table(rows, ("file", "label", "probability"), (2,)), *([more] if more else []), *error))
+
+    def _words_of_more(self) -> str:
+        """How many predictions follow those that are printed."""
+        if self._count is not None:
+            with contextlib.suppress(VisusError):  # of a later sample, which iterating raises
+                return f"... and {self._count() - self._num_taken - _MAX_PRINTED:,} more"
+        return "... and more"
+
     def _repr_html_(self) -> str:
-        self._compute_shown()
+        self._compute_shown(MAX_SAMPLES)
         drawn = list(self._shown)[:MAX_SAMPLES]
         samples = [Captioned(pixels, answer._words(), answer.file) for answer, pixels, _ in drawn]
         title = f"the first {len(drawn)} predictions" if len(self._shown) > len(drawn) else "predictions"
         rows = [("next", _USE), *([("error", str(self._failed))] if self._failed else [])]
         return write_html_rows("Predictions", rows) + contact_sheet(title, samples)
 
-    def _compute_shown(self) -> None:
-        """Compute the predictions that a notebook shows, and one more if there are more."""
+    def _compute_shown(self, limit: int) -> None:
+        """Compute the predictions that are shown, and one more if there are more."""
         try:
-            while len(self._shown) <= MAX_SAMPLES and self._failed is None:
+            while len(self._shown) <= limit and self._failed is None:
                 self._shown.append(self._compute())
         except StopIteration:
             pass
@@ -102,13 +153,16 @@ class Predictions(Iterator[Prediction]):
         return self._take()[0]
 
     def _take(self) -> _Drawn:
-        """The next prediction: one that a notebook shows, or a computed one."""
+        """The next prediction: one that was shown, or a computed one."""
         if self._shown:
+            self._num_taken += 1
             return self._shown.popleft()
         if self._failed is not None:
             failed, self._failed = self._failed, None
             raise failed
-        return self._compute()
+        found = self._compute()
+        self._num_taken += 1
+        return found
 
     def sort_into(self, folder: str | Path, at_least: float | None = None) -> SortedFiles:
         """Copy each file into a folder of its label: ``folder/cat/1.jpg``. This computes the predictions that are left.
@@ -198,10 +252,10 @@ def predict(
         raise UsageError(f"top must be at least 1, not {top}.")
     if top > len(run.classes):
         raise UsageError(f"top is {top}, and this network has {len(run.classes)} classes.")
-    given = [files] if isinstance(files, (str, os.PathLike, np.ndarray, torch.Tensor)) else files
+    given = [files] if isinstance(files, (str, os.PathLike, np.ndarray, torch.Tensor, Image.Image)) else files
     if not isinstance(given, Iterable):
         raise UsageError(
-            f"files are paths or arrays, and not a {type(files).__name__}. Give an image of Pillow as an array: numpy.asarray(image)."
+            f"files are paths, arrays or images of Pillow, and not a {type(files).__name__}. Give one of these, or a list of them."
         )
     paths = [files] if isinstance(files, (str, os.PathLike)) else files if isinstance(files, (list, tuple)) else []
     if paths and all(isinstance(each, (str, os.PathLike)) for each in paths):
@@ -211,14 +265,19 @@ def predict(
     line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
     monitor = Monitor(on_event, should_stop)
     followed = monitor if line is None else line.followed(monitor)
-    return Predictions(
-        _predict(run, given, top, run.calibrator(raw=raw), ledger, followed), ledger, notes, run.classes, line
-    )
+    found = _predict(run, given, top, run.calibrator(raw=raw), ledger, followed)
+    count = functools.partial(_num_samples, given, run.preprocessing) if isinstance(given, (list, tuple)) else None
+    return Predictions(found, ledger, notes, run.classes, line, count)
+
+
+def _num_samples(files: Iterable[Source], preprocessing: Preprocessing) -> int:
+    """The number of samples; no image is decoded."""
+    return sum(1 for _ in find_samples(files, preprocessing, Ledger()))
 
 
 def _predict(
     run: SavedRun,
-    files: Iterable[str | Path | Pixels | torch.Tensor],
+    files: Iterable[Source],
     top: int,
     calibrator: Calibrator,
     ledger: Ledger,
@@ -242,7 +301,7 @@ def _predict(
 
 def _predict_all(
     run: SavedRun,
-    files: Iterable[str | Path | Pixels | torch.Tensor],
+    files: Iterable[Source],
     top: int,
     calibrator: Calibrator,
     ledger: Ledger,
@@ -296,7 +355,8 @@ def _read(sample: Sample, preprocessing: Preprocessing, ledger: Ledger) -> Pixel
             f"this network reads {preprocessing.noun}s of {write_shape(preprocessing.input_shape)} from NPZ or NPY files, "
             f"and this is an image."
         )
-    pixels = preprocessing.read_image(sample.path, ledger, name=sample.name)
+    source = sample.image if isinstance(sample, PillowSample) else sample.path
+    pixels = preprocessing.read_image(source, ledger, name=sample.name)
     if preprocessing.looks_inverted(pixels):
         ledger.note("looks inverted", sample.name)
     return pixels

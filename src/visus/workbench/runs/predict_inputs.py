@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from visus.data.excluded_images import find_excluded_images
 from visus.data.file_kinds import is_image_file, kind_of_file
@@ -52,6 +53,14 @@ class ArraySample:
     row: Pixels
 
 
+@dataclass(frozen=True, eq=False)
+class PillowSample:
+    """An image that Pillow has opened or made."""
+
+    name: str
+    image: Image.Image
+
+
 @dataclass(frozen=True)
 class UnreadSample:
     """An input that cannot be read, with the reason."""
@@ -60,29 +69,32 @@ class UnreadSample:
     problem: str
 
 
-Sample = ImageSample | ArraySample | UnreadSample
+Sample = ImageSample | ArraySample | PillowSample | UnreadSample
+Source = str | Path | Pixels | torch.Tensor | Image.Image
+"""What a prediction takes."""
 
 
-def find_samples(
-    sources: Iterable[str | Path | Pixels | torch.Tensor], preprocessing: Preprocessing, ledger: Ledger
-) -> Iterator[Sample]:
-    """The samples in files, folders, patterns, tables and arrays, in order.
+def find_samples(sources: Iterable[Source], preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Sample]:
+    """The samples in files, folders, patterns, tables, arrays and images of Pillow, in order.
 
     Folders are searched recursively as in training: links are followed, and system files are skipped. The ledger lists files
     without an image, masks of other images and copies in another format. Missing or unsuitable files become unreadable
     samples; the others follow.
 
     Raises:
-        UsageError: an array does not fit the network, or something is neither a path nor an array.
+        UsageError: an array does not fit the network, or something is neither a path nor an array nor an image.
     """
     for number, source in enumerate(sources):
         if isinstance(source, (np.ndarray, torch.Tensor)):
             yield from array_rows(source, f"array {number + 1}", preprocessing)
             continue
+        if isinstance(source, Image.Image):
+            file = getattr(source, "filename", "")
+            yield PillowSample(os.fsdecode(file) if file else f"image {number + 1}", source)
+            continue
         if not isinstance(source, (str, os.PathLike)):
             raise UsageError(
-                f"files are paths or arrays, and number {number + 1} is a {type(source).__name__}. Give its file, or an image of Pillow as an "
-                "array: numpy.asarray(image)."
+                f"files are paths, arrays or images of Pillow, and number {number + 1} is a {type(source).__name__}. Give its file or its array."
             )
         for path in find_paths(Path(source)):
             try:
@@ -219,6 +231,9 @@ def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preproces
     """
     values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
     size, channels = preprocessing.size, preprocessing.channels
+    if _other_colors(values, preprocessing) is not None:
+        yield from _rows(values, name, preprocessing)
+        return
     is_single = values.ndim == len(size) + 1 and values.shape[-1] == channels and values.shape[0] != channels
     if is_single and (channels > 1 or size[-1] > 1):  # a last axis of 1 may be the width
         values = np.moveaxis(values, -1, 0)
@@ -258,6 +273,10 @@ def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
 def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
     """Rows of (samples, channels, *spatial), of (samples, *spatial) for one channel, or a single sample."""
     num_axes = len(preprocessing.size)
+    if (colors := _other_colors(array, preprocessing)) is not None:
+        for index, row in enumerate(colors):
+            yield ArraySample(f"{name}[{index}]" if array.ndim == num_axes + 2 else name, row)
+        return
     if (stored := _as_stored(array, preprocessing)) is not None:
         for index, row in enumerate(stored):
             yield ArraySample(f"{name}[{index}]" if array.ndim == len(preprocessing.layout or "") else name, row)
@@ -278,6 +297,25 @@ def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Ar
         )
     for index, row in enumerate(array):
         yield ArraySample(f"{name}[{index}]", row)
+
+
+def _other_colors(array: Pixels, preprocessing: Preprocessing) -> Pixels | None:
+    """Rows (samples, 1 or 4, height, width) of gray images, or of color images with opacity, for a network of color images; None for others.
+
+    Args:
+        array: one image (height, width), (channels, height, width) or (height, width, channels), or a batch of images with channels.
+        preprocessing: that of the network.
+    """
+    if not preprocessing.takes_as_color(array) or array.ndim not in (2, 3, 4):
+        return None
+    if array.ndim == 2:
+        return array[None, None]
+    rows = array[None] if array.ndim == 3 else array
+    if 3 in (rows.shape[1], rows.shape[-1]):
+        return None
+    if rows.shape[1] in (1, 4):
+        return rows
+    return np.moveaxis(rows, -1, 1) if rows.shape[-1] in (1, 4) else None
 
 
 def _as_stored(array: Pixels, preprocessing: Preprocessing) -> Pixels | None:

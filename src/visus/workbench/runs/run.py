@@ -93,18 +93,21 @@ class Run(SavedRun):
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Predictions:
-        """Labels for files, folders of files, or arrays; one prediction for each sample, in order.
+        """Labels for files, folders of files, images of Pillow, or arrays; one prediction for each sample, in order.
 
         The prediction of an unreadable file has an ``error``, no label and the probability NaN; no file is skipped silently.
 
         Args:
-            files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a pattern such as
-                ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, or arrays and tensors, by their axes: one sample is
-                (channels, *spatial), or (*spatial, channels) where the first axis is not as long as the network has channels; a batch is
-                (samples, channels, *spatial), or (samples, *spatial, channels) in the same way. Without an axis of channels, for a network with
-                one, they are (*spatial) and (samples, *spatial). 8-bit images of any size are resized as files are, so an array and its PNG file
-                get the same prediction. Signals, volumes and other data types are only shrunk: a smaller one is refused, since how to make up
-                values between two measurements is known for images only.
+            files: one of these, or several: an image file, a folder (searched with its sub-folders, as for a training), a
+                pattern such as ``new/*.jpg``, a table with a column ``path``, a ``.npy`` or ``.npz`` file, an image that
+                Pillow has opened or made, or arrays and tensors, by their axes: one sample is (channels, *spatial), or
+                (*spatial, channels) where the first axis is not as long as the network has channels; a batch is (samples,
+                channels, *spatial), or (samples, *spatial, channels) in the same way. Without an axis of channels, for a
+                network with one, they are (*spatial) and (samples, *spatial). For a network of color images, 8-bit gray
+                images (height, width) or of one channel become color, and those of four channels (with opacity) are blended
+                on white, as files are. 8-bit images of any size are resized as files are, so an array and its PNG file get
+                the same prediction. Signals, volumes and other data types are only shrunk: a smaller one is refused, since
+                how to make up values between two measurements is known for images only.
             top: number of classes of each prediction, the most probable first.
             raw: return the network's own probabilities, not calibrated; the labels are the same.
             progress, on_event, should_stop: see ``Run``.

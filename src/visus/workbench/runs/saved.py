@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import nn
 
+from visus.caller import for_caller, option, resume_call
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Preprocessing
@@ -30,13 +31,16 @@ from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
 from visus.networks.own_code import copied
+from visus.pages.parts.confusion import COUNTED_CLASSES
+from visus.pages.parts.training_curves import lowest_loss
+from visus.pages.run_preview import run_preview
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
-from visus.tables import Described, Table
+from visus.tables import Described, Table, Text
 from visus.training.checkpoints import read_position
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import write_count, write_number_of, write_shape, write_share
+from visus.units import rank_words, write_count, write_number_of, write_shape, write_share
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
@@ -93,11 +97,45 @@ class SavedRun(Described):
         rows.append(("folder", str(self.folder)))
         return f"Run {self.name}: {len(self.classes):,} classes", rows
 
-    def _tables(self) -> tuple[tuple[str, Table], ...]:
+    def _scores(self) -> Scores | None:
+        """The scores; None if the training was not finished."""
         try:
-            return tuple(self.scores._tables())
+            return self.scores
         except RunError:
+            return None
+
+    def _sheet(self) -> str:
+        try:
+            rows = self.history.rows
+        except RunError:
+            rows = ()
+        size = self.preprocessing.size
+        return run_preview(
+            rows,
+            _best_epoch(RunFolder.open(self.folder)),
+            self._scores(),
+            floor=lowest_loss(self.recipe.label_smoothing or 0.0, len(self.classes)),
+            unit=rank_words(len(size)).unit if size else "",
+            nouns=f"{self.preprocessing.noun}s",
+        )
+
+    def _tables(self) -> tuple[tuple[str, Table], ...]:
+        scores = self._scores()
+        if scores is None:
             return ()
+        drawn = ("classes", "confusion matrix") if len(self.classes) <= COUNTED_CLASSES else ()  # those are on the sheet
+        return tuple((name, table) for name, table in scores._tables() if name not in drawn)
+
+    def text(self) -> Text:
+        """The network, the accuracy and the folder; then the scores, or how to resume a stopped training.
+
+        >>> run.text()[0]
+        'Run levels: 3 classes'
+        """
+        title, rows = self._facts()
+        scores = self._scores()
+        details = tuple(unfinished_notes(self)) if scores is None else scores.text()
+        return Text((title, *(f"{name}: {value}" for name, value in rows), *details))
 
     def _start(self) -> str:
         """What became of the weights that the training started from; empty for a new network."""
@@ -197,8 +235,8 @@ class SavedRun(Described):
         """
         if unfinished_notes(self):
             raise RunError(
-                f"this training was stopped before its end, so it has no scores. Resume it with visus.resume({str(self.folder)!r}), or score "
-                "it as it is with run.evaluate().",
+                f"this training was stopped before its end, so it has no scores. Resume it with {resume_call(self.folder)}, or score "
+                f"it as it is with {for_caller(f'visus evaluate {shlex.quote(str(self.folder))}', 'run.evaluate()')}.",
                 where=str(self.folder),
             )
         return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
@@ -341,6 +379,15 @@ class SavedRun(Described):
         return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
 
+def _best_epoch(folder: RunFolder) -> int | None:
+    """The epoch of the kept weights, from 1; None if they are not those of one epoch, or if the checkpoint was removed."""
+    try:
+        best = read_position(folder.checkpoint).best_epoch + 1
+    except RunError:
+        return None
+    return best if best > 0 else None
+
+
 def network_name(run: SavedRun) -> str:
     """The network of a run as it was asked for, if that fits into a line; else the number of its layers, or its class.
 
@@ -389,7 +436,7 @@ def answers_with_plain(run: SavedRun, data: Data, split: str, monitor: Monitor) 
     part = data.split(split)
     if not len(part):
         raise DataError(
-            f"the {split} split of this data is empty. Choose another with --split.", where=str(data.samples.root)
+            f"the {split} split of this data is empty. Choose another with {option('split')}.", where=str(data.samples.root)
         )
     plain: list[torch.Tensor] = []
     with freed_memory_kept():
@@ -466,7 +513,7 @@ def unfinished_notes(run: SavedRun) -> list[str]:
     is_scored = any((run.folder / name).is_file() for name in ("scores.json", "report.html"))
     if is_scored or not RunFolder.open(run.folder).checkpoint.is_file():
         return []
-    return [f"This training was stopped before its end. Go on with: visus train --resume {shlex.quote(str(run.folder))}"]
+    return [f"This training was stopped before its end. Go on with: {resume_call(run.folder)}"]
 
 
 Kind = TypeVar("Kind", bound=SavedRun)

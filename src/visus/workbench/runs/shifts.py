@@ -12,6 +12,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor, nn
 
+from visus.caller import option
 from visus.data.batches import Part, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
@@ -233,7 +234,7 @@ def report_shifts(
     )
     step, costs, notes = _step(run)
     if sentence := views_sentence(run):
-        notes.append(f"These figures are about each unchanged {data.noun}. In visus predict: {sentence}")
+        notes.append(f"These figures are about each unchanged {data.noun}. In a prediction: {sentence}")
     phases = None
     if step and 1 < math.prod(step) <= MAX_PHASES:
         phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device, monitor=monitor)
@@ -269,7 +270,7 @@ def some_samples(run: SavedRun, part: Part, num_samples: int) -> tuple[Tensor, T
         DataError: the split is empty.
     """
     if not len(part):
-        raise DataError(f"the {part.name} split of this data is empty. Choose another with --split.")
+        raise DataError(f"the {part.name} split of this data is empty. Choose another with {option('split')}.")
     drawn = torch.randperm(len(part), generator=random_stream(0, "shifts"))[:num_samples].sort().values.numpy()
     return run.preprocessing.scale_values(part.rows(drawn)), torch.from_numpy(part.labels[drawn])
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from visus.caller import option
 from visus.data.opened import Data
 from visus.data.survey import InputSpec, Survey
 from visus.errors import RunError, UsageError
@@ -57,7 +58,7 @@ class BackboneChoice:
                 if seen.has_color and seen.sizes:
                     self.note = (
                         f"ImageNet weights are not used: they are the default for images of at least {MIN_SIDE_PX} px, and the short side of these "
-                        f"is {seen.short_side_px} px (median). To use them: --pretrained{self._first_install()}"
+                        f"is {seen.short_side_px} px (median). To use them: {option('pretrained', True)}{self._first_install()}"
                     )
                 return None
             if self.backbone.find() is None:
@@ -327,9 +328,9 @@ def start_of(data: Data, choice: BackboneChoice | None) -> str:
         choice: the choice; None if a backbone's weights cannot be used.
     """
     if choice is not None and read_for(data):
-        return f"visus train would start from {choice.backbone.source} (--no-pretrained: a new network)."
+        return f"a training would start from {choice.backbone.source} ({option('pretrained', False)}: a new network)."
     note = f" {data.note}" if data.note else ""
-    return f"visus train would start from a new network.{note}"
+    return f"a training would start from a new network.{note}"
 
 
 def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZATION) -> Data:
@@ -345,7 +346,7 @@ def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZAT
         kind = "color images" if num_channels == 3 else f"images of {write_number_of(num_channels, 'channel')}"
         raise UsageError(
             f"the pretrained weights need {kind} with values from 0 to 255, and these are {plan.noun}s with "
-            f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out --pretrained, or give --channels {num_channels}."
+            f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out {option('pretrained')}, or give {option('channels', num_channels)}."
         )
     scaling = {"normalize": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
     return dataclasses.replace(data, preprocessing=dataclasses.replace(plan, **scaling))  # type: ignore[arg-type]

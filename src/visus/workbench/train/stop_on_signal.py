@@ -6,35 +6,16 @@ import contextlib
 import shlex
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import Any, Final
+from typing import Any
 
+from visus.caller import for_caller, resume_call
 from visus.progress import Monitor
 from visus.training.events import CheckpointWritten, Finished, Started
 from visus.workbench.train.events import Prepared
-
-
-@dataclass(frozen=True)
-class Door:
-    """How a training is called again: what to do where nothing is lost, the call that resumes a run, and how a setting is written."""
-
-    again: str
-    resume: Callable[[Path], str]
-    setting: Callable[[str, str], str]
-
-
-COMMAND: Final = Door(
-    "Run the command again",
-    lambda folder: f"visus train --resume {shlex.quote(str(folder))}",
-    lambda name, value: f"--{name.replace('_', '-')} {value}",
-)
-PYTHON: Final = Door(
-    "Call it again", lambda folder: f"visus.resume({str(folder)!r})", lambda name, value: f'Recipe({name}="{value}")'
-)
 
 _is_handled: ContextVar[bool] = ContextVar("is_handled", default=False)
 """Whether Ctrl-C is handled around the training."""
@@ -48,13 +29,12 @@ class StopOnSignal:
 
     Args:
         resumed: the run that is resumed; None for a new one.
-        door: how the training is called again.
     """
 
-    def __init__(self, resumed: Path | None = None, door: Door = COMMAND) -> None:
+    def __init__(self, resumed: Path | None = None) -> None:
         self.is_asked = False
         self._number = signal.SIGINT
-        self._folder, self._door = resumed, door
+        self._folder = resumed
         self._is_safe, self._is_trained = resumed is not None, False
 
     def __enter__(self) -> StopOnSignal:
@@ -97,13 +77,13 @@ class StopOnSignal:
 
     def sentence(self) -> str:
         """A sentence on what is saved if the training ends at once, and how to resume."""
-        again = self._door.again
+        again = for_caller("Run the command again", "Call it again")
         if self._folder is None:
             return f"stopped before the training began: nothing is lost. {again}."
         if not self._is_safe:
             folder = shlex.quote(str(self._folder))
             return f"stopped before the first step: nothing is lost. {again}; the folder {folder} can be deleted."
-        resume = self._door.resume(self._folder)
+        resume = resume_call(self._folder)
         if self._is_trained:
             return f"stopped while scoring; the training is done and safe. To score it: {resume}"
         return f"stopped at once; all up to the last checkpoint is safe. next: {resume}"
@@ -111,7 +91,7 @@ class StopOnSignal:
     def stopped_sentence(self) -> str:
         """A sentence on a training that ended after a step, with a checkpoint, and how to resume."""
         assert self._folder is not None, "a step was taken"
-        return f"stopped after a step; everything up to there is safe. next: {self._door.resume(self._folder)}"
+        return f"stopped after a step; everything up to there is safe. next: {resume_call(self._folder)}"
 
     def __call__(self) -> bool:
         return self.is_asked
@@ -159,7 +139,7 @@ def stopping_on_signal(monitor: Monitor, resumed: Path | None = None) -> Iterato
         stop.follow(event)
         monitor.emit(event)
 
-    with StopOnSignal(resumed, PYTHON) as stop:
+    with StopOnSignal(resumed) as stop:
         try:
             yield Monitor(follow, lambda: stop() or (should_stop is not None and should_stop()))
         except KeyboardInterrupt as error:

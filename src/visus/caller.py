@@ -1,0 +1,128 @@
+"""Who called visus, a command or Python, and next steps written for them.
+
+This is the only place that decides it. The command line opens ``called_by_command``; everything else is called from Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+from collections.abc import Iterator
+from contextvars import ContextVar
+
+_IS_COMMAND: ContextVar[bool] = ContextVar("is_command", default=False)
+
+
+@contextlib.contextmanager
+def called_by_command() -> Iterator[None]:
+    """A context in which a command of the terminal is the caller.
+
+    >>> with called_by_command():
+    ...     for_caller("visus doctor", "visus.doctor()")
+    'visus doctor'
+    """
+    token = _IS_COMMAND.set(True)
+    try:
+        yield
+    finally:
+        _IS_COMMAND.reset(token)
+
+
+def is_command() -> bool:
+    """Whether a command of the terminal is the caller.
+
+    >>> is_command()
+    False
+    """
+    return _IS_COMMAND.get()
+
+
+def for_caller(command: str, python: str) -> str:
+    """The text for the caller: the first one for a command, the second one for Python.
+
+    >>> for_caller("visus doctor", "visus.doctor()")
+    'visus.doctor()'
+    """
+    return command if is_command() else python
+
+
+def resume_call(folder: str | os.PathLike[str]) -> str:
+    """The call that resumes the training of a run.
+
+    >>> resume_call("runs/cats")
+    "visus.resume('runs/cats')"
+    """
+    return for_caller(f"visus train --resume {_quoted(folder)}", f"visus.resume({str(folder)!r})")
+
+
+def report_call(folder: str | os.PathLike[str]) -> str:
+    """The call that writes the report of a run again.
+
+    >>> report_call("runs/cats")
+    "visus.load('runs/cats').report()"
+    """
+    return for_caller(f"visus report {_quoted(folder)}", f"visus.load({str(folder)!r}).report()")
+
+
+def evaluate_call(folder: str | os.PathLike[str], data: str) -> str:
+    """The call that scores a run on other data.
+
+    >>> evaluate_call("runs/cats", "photos")
+    "visus.load('runs/cats').evaluate('photos')"
+    """
+    return for_caller(f"visus evaluate {_quoted(folder)} {_quoted(data)}", f"visus.load({str(folder)!r}).evaluate({data!r})")
+
+
+def train_call(data: str | None = None, split_file: str | os.PathLike[str] | None = None) -> str:
+    """The call that trains on data, with the split of an earlier run if its file is named.
+
+    >>> train_call(), train_call("photos")
+    ('visus.train()', "visus.train('photos')")
+    >>> train_call("photos", "runs/cats/split.csv")
+    "visus.train(visus.open_data('photos', split='runs/cats/split.csv'))"
+    """
+    words = ["visus", "train", *([data] if data is not None else [])]
+    if split_file is None:
+        return for_caller(shlex.join(words), f"visus.train({'' if data is None else repr(data)})")
+    return for_caller(
+        shlex.join([*words, "--split-file", str(split_file)]),
+        f"visus.train(visus.open_data({data!r}, split={str(split_file)!r}))",
+    )
+
+
+def option(name: str, value: object = None) -> str:
+    """A setting with its value: an option of a command, an argument in Python.
+
+    Args:
+        name: the argument in Python.
+        value: its value; None for the name alone.
+
+    >>> option("class_depth"), option("class_depth", 2), option("class_weights", "balanced")
+    ('class_depth', 'class_depth=2', "class_weights='balanced'")
+    >>> with called_by_command():
+    ...     option("class_depth"), option("class_depth", 2), option("pretrained", True), option("pretrained", False)
+    ('--class-depth', '--class-depth 2', '--pretrained', '--no-pretrained')
+    """
+    flag = name.replace("_", "-")
+    if value is None:
+        return for_caller(f"--{flag}", name)
+    typed = f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {_quoted(value)}"
+    return for_caller(typed, f"{name}={value!r}")
+
+
+def _quoted(value: object) -> str:
+    """A value as a shell takes it."""
+    return shlex.quote(str(value))
+
+
+def recipe_setting(name: str, value: str) -> str:
+    """A setting of a training with its value: an option of a command, a ``Recipe`` in Python.
+
+    >>> recipe_setting("kernels", "pytorch")
+    'Recipe(kernels="pytorch")'
+    >>> with called_by_command():
+    ...     recipe_setting("kernels", "pytorch")
+    '--kernels pytorch'
+    """
+    return for_caller(f"--{name.replace('_', '-')} {value}", f'Recipe({name}="{value}")')
