@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import re
 import sys
 import time
 import types
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from rich.console import Console
 from tests.levels import write_levels
 
 import visus
+from visus.caller import called_by_command
 from visus.progress import Monitor, Progress
 from visus.training.distribution import ALONE
 from visus.training.recipe import Recipe
@@ -25,7 +29,6 @@ from visus.workbench.live_line import LiveLine, following, showing_work, working
 from visus.workbench.screen import Screen
 from visus.workbench.train import kernels_in_time
 from visus.workbench.train.kernels_in_time import compile_kernels
-from visus.workbench.train.stop_on_signal import COMMAND, PYTHON, Door
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -199,15 +202,18 @@ def test_a_long_stage_gets_its_hint_and_a_later_one_does_not(terminal: Terminal,
     ]
 
 
-@pytest.mark.parametrize(("door", "hint"), [(COMMAND, "--kernels pytorch"), (PYTHON, 'Recipe(kernels="pytorch")')])
+@pytest.mark.parametrize(
+    ("caller", "hint"),
+    [(called_by_command, "--kernels pytorch"), (contextlib.nullcontext, 'Recipe(kernels="pytorch")')],
+)
 @pytest.mark.usefixtures("at_once")
 def test_a_long_wait_for_kernels_names_the_way_to_skip_it(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, door: Door, hint: str
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, caller: Callable[[], AbstractContextManager[None]], hint: str
 ) -> None:
     monkeypatch.setattr(live_line, "HINT_S", 0.0)
     monkeypatch.setattr(kernels_in_time, "why_no_kernels", lambda: "")
     monkeypatch.setenv("COLUMNS", "100")
-    with Screen(False, door=door) as screen:
+    with caller(), Screen(False) as screen:
         compile_kernels(ALONE, Monitor(screen.show), can_skip=True)
         screen.show(Progress("opening the data", 0))
         compile_kernels(ALONE, Monitor(screen.show), can_skip=False)

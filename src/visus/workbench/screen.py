@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 
-from visus.caller import is_command, resume_call
+from visus.caller import is_command, recipe_setting, resume_call
 from visus.progress import Monitor, Progress
 from visus.training.events import (
     CheckpointWritten,
