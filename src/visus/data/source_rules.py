@@ -329,7 +329,7 @@ def _note_copies(
 ) -> list[str]:
     """Note exact copies on the ledger. Return warnings about copies with different labels, and copies or groups across official splits."""
     crossing: list[str] = []
-    conflicts = 0
+    conflicts: list[str] = []
     first_of: dict[int, int] = {}
     sides_of: dict[int, set[str]] = defaultdict(set)
     for index in _repeated(contents):
@@ -340,7 +340,7 @@ def _note_copies(
         if crosses:
             crossing.append(sample)
         if labels[first] != labels[index]:
-            conflicts += 1
+            conflicts.append(sample)
             reason = f"{classes[labels[first]]!r} as {found.names[first]}, {classes[labels[index]]!r} here"
             ledger.note("conflict", sample, reason)
         elif first != index and not crosses:
@@ -348,7 +348,8 @@ def _note_copies(
     warnings = []
     if conflicts:
         warnings.append(
-            f"{write_number_of(conflicts, 'sample has', 'samples have')} the same bytes as another sample but another class (see the ledger)."
+            f"{write_number_of(len(conflicts), 'sample has', 'samples have')} the same bytes as another sample but another class: "
+            f"{write_names(conflicts)}."
         )
     if crossing:
         warnings.append(

@@ -78,18 +78,20 @@ class Contender(Brief):
 
 @dataclass(frozen=True, repr=False)
 class RunPair(Brief):
-    """Two of the contenders, by name, and the differences of their predictions."""
+    """Two of the contenders, by name, the differences of their predictions, and those of the two whose training was stopped before its end."""
 
     left: str
     right: str
     answers: Paired
+    unfinished: tuple[str, ...] = ()
 
     def _words(self) -> str:
         return self.sentence()
 
     def sentence(self, noun: str = "sample") -> str:
         """The difference as one sentence."""
-        return self.answers.sentence(self.left, self.right, noun)
+        stopped = f" Stopped before its end: {' and '.join(self.unfinished)}." if self.unfinished else ""
+        return f"{self.answers.sentence(self.left, self.right, noun)}{stopped}"
 
     def to_json(self) -> dict[str, Any]:
         """The pair as plain data."""

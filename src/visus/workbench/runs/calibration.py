@@ -52,7 +52,8 @@ def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
     Raises:
         RunError: the file is damaged.
     """
-    renew = f"visus report {shlex.quote(str(folder.path))}"
+    path = shlex.quote(str(folder.path))
+    renew = f"visus train --resume {path}" if folder.is_unfinished else f"visus report {path}"
     if not (folder.path / FILE).is_file():
         return TemperatureFit(reason=f"this run keeps no temperature ({renew} fits one)")
     facts = folder.read_json(FILE)
