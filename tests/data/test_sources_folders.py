@@ -499,3 +499,12 @@ def test_columns_of_csv_files_in_class_folders_become_channels(tmp_path: Path, m
         open_data(Path("words"))
     exec("\n".join(line.strip() for line in str(caught.value).splitlines()[1:]), {})
     assert open_data(tmp_path / "signals.npz").input_shape == (2, 30)
+
+
+def test_one_class_beside_an_empty_folder_names_the_empty_folder(tmp_path: Path) -> None:
+    lay(tmp_path, "cats/1.jpg", "cats/2.jpg")
+    (tmp_path / "dogs").mkdir()
+    assert message(tmp_path) == (
+        f"{tmp_path}: there is one class only, 'cats' with 2 samples; a classifier needs at least two classes. The folder 'dogs' holds no images, so it "
+        "is not a class. Add a folder, or rows, of another class."
+    )
