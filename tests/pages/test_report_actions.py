@@ -194,9 +194,7 @@ def test_saliency_that_fails_on_average_points_to_the_check_of_each_map() -> Non
     tested = ({"method": "Grad-CAM", "num_samples": 12}, {"method": "gradient", "num_samples": 12})
     measured = made_up_measurements(advice=(), saliency=SaliencyMaps("", "", "none passes", {}, tested=tested))
     facts = made_up_facts(measured=measured)
-    assert told("inside", facts)[0] == (
-        "Explain a prediction by a saliency map only where visus look passes it: on average, none does."
-    )
+    assert told("inside", facts)[0] == ("Trust a saliency map only where visus look passes it: on average, none does.")
     assert (
         "No map is shown: averaged over 12 held-out images, no method (Grad-CAM, gradient) passes deletion and insertion."
     ) in report_page(facts)
@@ -302,7 +300,7 @@ def test_the_curves_say_what_to_train_next() -> None:
         "validation images."
     ]
     (longer,) = actions.cost_actions(made_up_facts(history=history(0.9, 0.9), best_epoch=10))
-    assert longer.text.startswith("There is no sign of overfitting, so a longer training may gain more: ")
+    assert longer.text.startswith("Nothing suggests overfitting, so a longer training may gain more: ")
     assert longer.command == "visus train shoes --seed 7 --epochs 20"
     (shorter,) = actions.cost_actions(made_up_facts(history=history(0.9, 0.9), best_epoch=4))
     assert (shorter.text, shorter.command) == (

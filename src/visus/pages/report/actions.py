@@ -271,9 +271,7 @@ def inside_actions(facts: ReportFacts) -> list[Action]:
         found.append(Action(f"The design could not be checked: {why}"))
     mistakes, seen = facts.measured.mistakes, facts.measured.saliency
     if seen is not None and not seen.method:
-        found.append(
-            Action("Explain a prediction by a saliency map only where visus look passes it: on average, none does.")
-        )
+        found.append(Action("Trust a saliency map only where visus look passes it: on average, none does."))
     elif seen is not None and seen.is_believable is False:
         found.append(
             Action(
@@ -341,7 +339,7 @@ def cost_actions(facts: ReportFacts) -> list[Action]:
             return [Action(f"Validate on more {facts.nouns}: {few} cannot show whether this is overfitting: {shares}.")]
         return [Action(f"More training {facts.nouns} should help: {shares}.")]
     command = again(facts, "--epochs", str(2 * round(last)))
-    return [Action(f"There is no sign of overfitting, so a longer training may gain more: {shares}.", command)]
+    return [Action(f"Nothing suggests overfitting, so a longer training may gain more: {shares}.", command)]
 
 
 def files_actions(facts: ReportFacts) -> list[Action]:
