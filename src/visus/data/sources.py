@@ -246,9 +246,7 @@ def _read_images(given: Path, folder: Path, files: list[str], name: str, request
             return read_table(folder / candidates[0], request.ledger, name, request.delimiter, request.reading)
         raise
     if request.classes is None and len(set(found.labels)) == 1:  # maybe a folder of all images, not of one class
-        _raise_better_error(
-            given, folder, request, single_class_error(found.labels[0], len(found.names), str(folder), found.warnings)
-        )
+        _raise_better_error(given, folder, request, single_class_error(found.labels[0], len(found.names), str(folder)))
     return _compare_with_tables(given, folder, found, request)
 
 
