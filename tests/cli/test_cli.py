@@ -306,6 +306,15 @@ def test_doctor_reports_versions_and_speeds(visus_command: Call) -> None:
     assert facts["speeds"][0]["ratio"] == 1
 
 
+def test_doctor_prints_memory_and_disk_space_with_their_unit(visus_command: Call) -> None:
+    lines = visus_command("doctor").out.splitlines()
+    (memory,), (disk,) = (
+        [line.split() for line in lines if line.startswith(f" {name}")] for name in ("memory", "free disk space")
+    )
+    assert memory[2:] in (["GiB"], ["TiB"], ["MiB"]) or memory[1:] == ["unknown"]
+    assert disk[4:] in (["GiB"], ["TiB"], ["MiB"])
+
+
 def test_version_is_that_of_the_package(visus_command: Call) -> None:
 
     assert visus_command("--version").out == f"{visus.__version__}\n"

@@ -46,6 +46,14 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
         (["val"], "No such command 'val'. Did you mean 'evaluate'?", ""),
         (["infer"], "No such command 'infer'. Did you mean 'predict'?", ""),
         (["export"], NO_EXPORT, ""),
+        (["pet photos"], "pet photos is data, and the command comes first. Write: visus train 'pet photos'", ""),
+        (["runs/old"], "runs/old is a run, and the command comes first. Write: visus predict runs/old FILES", ""),
+        (
+            ["experiment", "runs/old"],
+            "runs/old comes after the name of the experiment. Write: visus experiment mlp runs/old (known: mlp, shuffle, task, antialias)",
+            "experiment",
+        ),
+        (["train", "pet photos", "--lr", "abc"], "--lr takes a number, not 'abc'.", "train"),
         (
             ["train", "pet", "photos"],
             "unexpected argument 'photos'. Did you mean 'pet photos'? Put a name with spaces in quotes.",
@@ -189,6 +197,12 @@ def test_refused_words_name_what_is_meant(visus_command: Call, words: list[str],
     ("words", "code", "message"),
     [
         (["train", "epochs=3"], 2, f"epochs=3: {OPTIONS} Write: visus train --epochs 3"),
+        (
+            ["solve", "O=(W-K+2P)/S+1"],
+            2,
+            "O=(W-K+2P)/S+1: solve takes numbers, and finds the one that is left out. Write: visus solve --in 224 --kernel 7 --stride 2 --out 112",
+        ),
+        (["solve", "inn=3"], 2, "inn=3: there is no --inn. Did you mean --in 3?"),
         (["train", "data=pets"], 2, "data=pets: arguments are written without NAME=. Write: visus train pets"),
         (
             ["predict", "runs/new", "https://x.org/a.jpg"],

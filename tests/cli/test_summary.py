@@ -807,6 +807,13 @@ def test_a_long_design_is_not_taken_for_a_file(visus_command: Call) -> None:
 # ---- the size of the input and of objects ----
 
 
+def test_an_account_says_how_an_image_size_without_channels_is_read() -> None:
+    design = "conv(4, 3), relu, globalpool, linear(classes)"
+    note = "read as a signal with 28 channels of length 28; images have three numbers: (3, 28, 28)"
+    assert note in repr(visus.summary(design, (28, 28)))
+    assert all("three numbers" not in repr(visus.summary(design, shape)) for shape in ((3, 28, 28), (12, 5000), (1, 30)))
+
+
 @pytest.mark.parametrize(
     ("given", "is_noted"), [("28,28", True), ("224,224", True), ("1,28,28", False), ("12,5000", False), ("1,30", False)]
 )

@@ -265,7 +265,7 @@ def test_copies_go_on_the_ledger_and_contradictions_are_warned_of(tmp_path: Path
     assert ledger.reasons("duplicate") == {"a/2.jpg": "same bytes as a/1.jpg"}
     assert ledger.reasons("conflict") == {"b/3.jpg": "'a' as a/1.jpg, 'b' here"}
     assert samples.contents.tolist() == [0, 0, 0]
-    assert samples.warnings == ("1 sample has the same bytes as another sample but another class (see the ledger).",)
+    assert samples.warnings == ("1 sample has the same bytes as another sample but another class: b/3.jpg.",)
 
 
 def test_the_fingerprint_changes_with_content_label_and_name_and_with_nothing_else(tmp_path: Path) -> None:
@@ -458,3 +458,53 @@ def test_a_folder_of_sound_files_is_answered_with_the_code_that_reads_them(
     exec("\n".join(line.strip() for line in code), {})
     data = open_data(tmp_path / "signals.npz")
     assert (data.classes, data.input_shape) == (("no", "yes"), (1, 69))
+
+
+@pytest.mark.parametrize("suffix", ["npy", "csv"])
+def test_class_folders_of_arrays_are_answered_with_the_code_that_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    for number, label in enumerate(["no", "yes"] * 10):
+        (tmp_path / "words" / label).mkdir(parents=True, exist_ok=True)
+        file, values = tmp_path / "words" / label / f"{number}.{suffix}", np.arange(50 + number, dtype=np.float32)
+        if suffix == "npy":
+            np.save(file, values)
+        else:
+            np.savetxt(file, values, delimiter=",")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data(Path("words"))
+    sentence, *code = str(caught.value).splitlines()
+    columns = ", a channel for each column" if suffix == "csv" else ""
+    assert sentence == (
+        f"words: no images found, but 20 {suffix.upper()} files in class folders, such as no/0.{suffix}. visus reads signals from one NPZ file, with "
+        f"x (samples, channels, length) and y (labels). Python writes it, with short signals padded{columns}:"
+    )
+    assert " ".join(" ".join(code).split()).endswith(
+        ") for file in files] length = max(each.shape[-1] for each in found) x = np.stack([np.pad(each, [(0, 0)] * (each.ndim - 1) + [(0, length - "
+        "each.shape[-1])]) for each in found]) np.savez('signals.npz', x=x, y=[file.parent.name for file in files])"
+    )
+    exec("\n".join(line.strip() for line in code), {})
+    data = open_data(tmp_path / "signals.npz")
+    assert (data.classes, data.input_shape, data.noun) == (("no", "yes"), (1, 69), "signal")
+
+
+def test_columns_of_csv_files_in_class_folders_become_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, label in enumerate(["no", "yes"] * 10):
+        (tmp_path / "words" / label).mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(number).normal(size=(30, 2))
+        np.savetxt(tmp_path / "words" / label / f"{number}.csv", values, delimiter=",")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        open_data(Path("words"))
+    exec("\n".join(line.strip() for line in str(caught.value).splitlines()[1:]), {})
+    assert open_data(tmp_path / "signals.npz").input_shape == (2, 30)
+
+
+def test_one_class_beside_an_empty_folder_names_the_empty_folder(tmp_path: Path) -> None:
+    lay(tmp_path, "cats/1.jpg", "cats/2.jpg")
+    (tmp_path / "dogs").mkdir()
+    assert message(tmp_path) == (
+        f"{tmp_path}: there is one class only, 'cats' with 2 samples; a classifier needs at least two classes. The folder 'dogs' holds no images, so it "
+        "is not a class. Add a folder, or rows, of another class."
+    )

@@ -18,7 +18,7 @@ from visus.evaluation.calibration import TemperatureFit, calibrate
 from visus.examine.mistake_report import ShownSample, SplitLabels
 from visus.pages.report import actions
 from visus.pages.report.facts import ReportFacts
-from visus.pages.report.measurements import ReportMeasurements
+from visus.pages.report.measurements import ReportMeasurements, SaliencyMaps
 from visus.pages.report.page import SECTIONS, report_page
 
 
@@ -190,6 +190,28 @@ def test_advice_on_layers_is_for_designs_of_ones_own() -> None:
     ]
 
 
+def test_saliency_that_fails_on_average_points_to_the_check_of_each_map() -> None:
+    tested = ({"method": "Grad-CAM", "num_samples": 12}, {"method": "gradient", "num_samples": 12})
+    measured = made_up_measurements(advice=(), saliency=SaliencyMaps("", "", "none passes", {}, tested=tested))
+    facts = made_up_facts(measured=measured)
+    assert told("inside", facts)[0] == ("Trust a saliency map only where visus look passes it: on average, none does.")
+    assert (
+        "No map is shown: averaged over 12 held-out images, no method (Grad-CAM, gradient) passes deletion and insertion."
+    ) in report_page(facts)
+
+
+def test_the_most_confident_mistake_is_said_to_be_no_possible_label_error() -> None:
+    measured = made_up_measurements(advice=(), saliency=None)
+    assert told("inside", made_up_facts(measured=measured)) == [
+        "Look at the most confident mistake (label errors aside), layer by layer:"
+    ]
+    assert measured.mistakes is not None
+    alone = dataclasses.replace(measured.mistakes, suspicious=(), num_suspicious=0)
+    assert told("inside", made_up_facts(measured=dataclasses.replace(measured, mistakes=alone))) == [
+        "Look at the most confident mistake, layer by layer:"
+    ]
+
+
 def test_a_network_that_does_not_beat_the_baseline_is_improved_first_everywhere() -> None:
     scores = made_up_scores(2, num_samples=60, num_wrong=26)
     poor = made_up_facts(scores, measured=made_up_measurements(), ledger_sentences=[])
@@ -268,11 +290,17 @@ def history(training: float, validation: float, epochs: int = 10) -> list[dict[s
 
 def test_the_curves_say_what_to_train_next() -> None:
     facts = made_up_facts(history=history(0.97, 0.9), best_epoch=10)
-    assert told("cost", facts) == [
-        "More training images should help: the network gets 97.0 % of its training images right, and 90.0 % of the validation images."
+    shares = "accuracy 97.0 % on augmented training images, 90.0 % on validation images."
+    assert told("cost", facts) == [f"More training images should help: {shares}"]
+    enough = dataclasses.replace(facts, class_counts={"train": [1000], "val": [200]})
+    assert told("cost", enough) == told("cost", facts)
+    few = dataclasses.replace(facts, class_counts={"train": [50], "val": [6, 4]}, recipe={})
+    assert told("cost", few) == [
+        "Validate on more images: 10 validation images cannot show whether this is overfitting: accuracy 97.0 % on training images, 90.0 % on "
+        "validation images."
     ]
     (longer,) = actions.cost_actions(made_up_facts(history=history(0.9, 0.9), best_epoch=10))
-    assert longer.text.startswith("There is no sign of overfitting, so a longer training may gain more: ")
+    assert longer.text.startswith("Nothing suggests overfitting, so a longer training may gain more: ")
     assert longer.command == "visus train shoes --seed 7 --epochs 20"
     (shorter,) = actions.cost_actions(made_up_facts(history=history(0.9, 0.9), best_epoch=4))
     assert (shorter.text, shorter.command) == (

@@ -29,7 +29,7 @@ SHAPES = [(3, 24, 20), (1, 300), (2, 40), (1, 12, 16, 16), (5, 9, 9)]
 def test_the_parts_say_what_was_measured() -> None:
     text = Page(report_page(made_up_facts(measured=made_up_measurements()))).text
     for expected in (
-        "Two shifts of one image by up to 3 x 3 px get the same label in 89.0 % of cases for the worst kind of shift (zeros: filled with 0 "
+        "Two shifts of one image by up to 3 x 3 px get the same label in 89.0 % of cases for the worse of roll and zeros (zeros: filled with 0 "
         "after normalization: the training mean, or with min-max the minimum; 95 % interval 79.0 % to 94.0 %), on 50 images of the test set. "
         "For a shift of 1 x 1 px (roll), pool1 is the first layer that is not equivariant: its stride of 2 x 2 px does not divide a shift of "
         "1 x 1 px; its map changes by 15.0 %.",

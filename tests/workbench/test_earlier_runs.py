@@ -143,6 +143,20 @@ def test_weights_of_another_network_name_theirs(photos: Path, small_run: Path, t
     )
 
 
+def test_weights_of_signals_are_refused_for_images_with_the_cause(shades: Path, tmp_path: Path) -> None:
+    signals = np.random.default_rng(0).normal(size=(40, 1, 32)).astype(np.float32)
+    signals[::2] += 2
+    np.savez(tmp_path / "signals.npz", x=signals, y=np.arange(40) % 2)
+    made = train(tmp_path / "signals.npz", DESIGN, RECIPE, output=tmp_path, name="snd", progress=False)
+    for network in (None, DESIGN):
+        with pytest.raises(WeightsError) as caught:
+            train(shades, network, RECIPE, weights=made.folder, output=tmp_path, progress=False)
+        assert str(caught.value) == (
+            f"{made.folder / 'weights' / 'best.safetensors'}: the run snd reads signals of 1 x 32, and this data has images of 3 x 20 x 20: the weights "
+            "fit no network for them. Leave the weights out, or give weights of a run on such data."
+        )
+
+
 def test_a_run_of_a_python_object_needs_it(shades: Path, tmp_path: Path) -> None:
     module = visus.network(DESIGN, (3, 20, 20), 2)
     made = train(shades, module, RECIPE, output=tmp_path, name="object", progress=False)

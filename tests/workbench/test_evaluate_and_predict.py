@@ -111,10 +111,17 @@ def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: P
     shutil.copytree(run, copy)
     for name in ("scores.json", "report.html"):
         (copy / name).unlink()
-    assert visus.load(copy).evaluate().notes == (
-        TWO_VIEWS,
-        f"This training was stopped before its end. Go on with: visus.resume({str(copy)!r})",
-    )
+    (copy / "calibration.json").unlink(missing_ok=True)
+    stopped, note = visus.load(copy), f"This training was stopped before its end. Go on with: visus.resume({str(copy)!r})"
+    assert stopped.evaluate().notes == (TWO_VIEWS, note)
+    uncalibrated = f"Probabilities are not calibrated: this run keeps no temperature (visus.resume({str(copy)!r}) fits one)."
+    assert stopped.predict([]).notes == (note, uncalibrated, TWO_VIEWS)
+    looked = stopped.look("test:0").facts.answer_notes
+    assert (looked[0], looked[-1]) == (note, uncalibrated)
+    compared = visus.load(run).compare(stopped)
+    assert f"stopped: {note}" in compared.notes
+    assert compared.pairs[0].sentence().endswith(" Stopped before its end: stopped.")
+    assert "Stopped" not in visus.load(run).compare(visus.load(run)).pairs[0].sentence()
 
 
 def test_a_damaged_npz_is_named(visus_command: Call, run: Path, tmp_path: Path) -> None:

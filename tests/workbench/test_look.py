@@ -20,6 +20,7 @@ from torch import nn
 
 import visus
 from visus.errors import DesignError, ImageError, RunError, UsageError
+from visus.tables import Table
 from visus.workbench.look.looking import Look, LookRequest, measure_look
 from visus.workbench.look.map_methods import occlusion_windows
 from visus.workbench.look.opening import open_look
@@ -623,3 +624,14 @@ def test_an_operation_outside_of_layers_is_looked_at_by_its_path_in_the_account(
     assert found.facts.unit.unit.layer == "1.add"
     assert "1.add is add and has no kernel" in found.facts.missing["sum"]
     assert "1.add" in found.page()
+
+
+def test_layers_that_the_table_leaves_out_are_counted_with_the_reason(image: Path) -> None:
+    looked = visus.look("conv(4, 3), norm, norm, globalpool, linear(classes)", image, input_shape=(3, 10, 10))
+    short, full = looked.text(), looked.text(verbose=True)
+    (few,), (every,) = ([each for each in text if isinstance(each, Table)] for text in (short, full))
+    num_hidden = len(every.rows) - len(few.rows)
+    assert num_hidden > 0
+    note = f"{num_hidden} of {len(every.rows)} layers are not shown: each has the figures of the next row; -v shows all"
+    assert note in list(short)
+    assert note not in list(full)

@@ -21,6 +21,7 @@ import visus
 from visus.errors import TrainingError, UsageError
 from visus.training.events import Event, StepDone
 from visus.workbench.train.events import Prepared, Scored
+from visus.workbench.training_lines import ledger_facts
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -91,6 +92,29 @@ def test_the_ledger_of_a_run_names_every_changed_sample(photos: Path, tmp_path: 
     resized = [name for change, name, _ in rows if change == "resized"]
     assert resized == list(visus.open_data(photos, img_size=8).samples.names)
     assert len(resized) == json.loads((run.folder / "ledger.json").read_text())["resized"]["count"] > 10
+
+
+def test_what_a_warning_says_of_the_data_is_no_line_of_the_ledger_too(photos: Path, tmp_path: Path) -> None:
+    data = tmp_path / "dirty"
+    shutil.copytree(photos, data)
+    (data / "dark" / "junk.png").write_text("junk")
+    shutil.copy(next((data / "light").iterdir()), data / "dark" / "copy.png")
+    opened = visus.open_data(data, img_size=8)
+    assert {"conflict", "unreadable", "resized"} <= opened.ledger.counts.keys()
+    lines = [sentence for _, sentence in ledger_facts(opened)]
+    assert [line for line in lines if "resized" in line]
+    assert not [line for line in lines if "could not be read" in line or "another label" in line]
+    assert sum("cannot be read" in warning or "another class" in warning for warning in opened.warnings) == 2
+
+
+def test_a_name_with_folders_is_refused(photos: Path, tmp_path: Path) -> None:
+    for name in ("x/y", "x\\y"):
+        with pytest.raises(UsageError) as caught:
+            visus.train(photos, NETWORK, RECIPE, output=tmp_path / "runs", name=name)
+        assert str(caught.value) == (
+            f"the name of a run is one word without / and \\, and not {name!r}. Give the folder apart, with output= or --output."
+        )
+    assert not (tmp_path / "runs").exists()
 
 
 def test_settings_that_could_only_be_ignored_are_refused(tmp_path: Path) -> None:

@@ -99,28 +99,22 @@ def noted_shape(text: str) -> tuple[int, ...]:
         UsageError: the text is not a shape.
     """
     from visus.cli.show import warn
+    from visus.design.account import may_be_image_size
 
     shape = shape_of(text)
-    if len(shape) == 2 and _is_image(shape):
+    if len(shape) == 2 and may_be_image_size(shape):
         size = f"{shape[0]},{shape[1]}"
         reading = f"--input {text} is a signal with {shape[0]} channels of length {shape[1]}."
         warn([f"{reading} Images have three numbers: --input 1,{size} (gray) or --input 3,{size} (color)."], "note: ")
-    elif len(shape) == 3 and shape[2] <= _MAX_COLORS and _is_image(shape[:2]):
+    elif len(shape) == 3 and shape[2] <= _MAX_COLORS and may_be_image_size(shape[:2]):
         reading = f"--input {text} is an image of {shape[1]} x {shape[2]} px with {shape[0]} channels."
         warn([f"{reading} The channels come first: --input {shape[2]},{shape[0]},{shape[1]}."], "note: ")
-    elif len(shape) == 4 and shape[1] <= _MAX_COLORS and _is_image(shape[2:]):
+    elif len(shape) == 4 and shape[1] <= _MAX_COLORS and may_be_image_size(shape[2:]):
         reading = f"--input {text} is a volume of {write_shape(shape[1:])} with {shape[0]} channels."
         warn([f"{reading} For images, leave out the batch: --input {','.join(map(str, shape[1:]))}."], "note: ")
     return shape
 
 
-def _is_image(size: tuple[int, ...]) -> bool:
-    """Whether two lengths may be the height and width of an image."""
-    return min(size) >= _MIN_SIZE and max(size) <= _MAX_RATIO * min(size)
-
-
-_MIN_SIZE = 8  # px; fewer are channels rather than the height of an image
-_MAX_RATIO = 4  # of the sides of an image
 _MAX_COLORS = 4  # channels of an image from a file
 
 

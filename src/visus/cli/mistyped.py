@@ -121,6 +121,10 @@ def refuse_arguments(command: Any, values: dict[str, Any], typed: Sequence[str])
         UsageError: there is one.
     """
     words = [str(each) for value in values.values() for each in (value if isinstance(value, (list, tuple)) else [value])]
+    if command.name == "solve" and re.match(r"\s*[A-Za-z]\s*=.*[(/+]", formula := str(values.get("network") or "")):
+        raise UsageError(
+            f"{formula}: solve takes numbers, and finds the one that is left out. Write: visus solve --in 224 --kernel 7 --stride 2 --out 112"
+        )
     if address := next((word for word in words if re.match(r"https?:/", word)), None):
         raise UsageError(f"{address}: {NO_DOWNLOAD}")
     if any(_ASSIGNMENT.fullmatch(word) and not _exists(word) for word in words) and (
@@ -153,7 +157,7 @@ def _unknown_command(name: str, typed: Sequence[str], group: Any) -> str | None:
     if name in _COMMANDS:
         return f"No such command {name!r}. Did you mean {_COMMANDS[name]!r}?"
     if name not in ("yolo", "classify", *_OTHER_TASKS):
-        return None
+        return _path_as_command(name, group) if _exists(name) else None
     words = [word for word in typed[typed.index(name) :] if word not in ("yolo", "classify", "task=classify")]
     words = [word.removeprefix("mode=").removeprefix("task=") for word in words]
     if words[:1] and words[0] in _OTHER_TASKS:
@@ -168,6 +172,15 @@ def _unknown_command(name: str, typed: Sequence[str], group: Any) -> str | None:
     if line.problems:
         return f"No such command {name!r}. Did you mean {mode!r}? {' '.join(line.problems)} {_PAGE}"
     return f"No such command {name!r}. {' '.join([*line.notes, _PAGE])} Write: {line}"
+
+
+def _path_as_command(name: str, group: Any) -> str:
+    """The message where a file or folder was typed in the place of a command."""
+    known, path = list(group.commands), shlex.quote(name)
+    if "train" in known:
+        line = f"visus predict {path} FILES" if _is_run(name) else f"visus train {path}"
+        return f"{name} is {'a run' if _is_run(name) else 'data'}, and the command comes first. Write: {line}"
+    return f"{name} comes after the name of the experiment. Write: visus {group.name} {known[0]} {path} (known: {', '.join(known)})"
 
 
 def _output_of_predictions(name: str, typed: Sequence[str], command: Any) -> str | None:

@@ -10,6 +10,7 @@ from visus.errors import UsageError
 
 _POWER: Final = re.compile(r"\s*(\d{1,18})(?:\.(\d{1,18}))?[eE]\+?(\d{1,3})\s*")
 _NOT_WHOLE: Final = re.compile(r"Invalid value for (.*?): .*valid integer")
+_NO_NUMBER: Final = re.compile(r"Invalid value for (.*?): .*valid (?:number|float)")
 _MAX_ZEROS: Final = 18
 
 
@@ -44,7 +45,7 @@ def written_out(text: str) -> str:
 
 
 def not_whole(message: str, typed: Sequence[str]) -> str | None:
-    """The sentence for an option that takes an integer and got something else; None if the message is about another error.
+    """The sentence for an option that takes an integer or a number and got something else; None if the message is about another error.
 
     Args:
         message: the message of typer.
@@ -53,15 +54,16 @@ def not_whole(message: str, typed: Sequence[str]) -> str | None:
     >>> not_whole("Invalid value for '--in': '1e3' is not a valid integer.", ["visus", "solve", "--in", "1e3"])
     "--in takes a whole number, not '1e3'. Write 1e3 as 1000."
     """
-    match = _NOT_WHOLE.match(message)
+    match = _NOT_WHOLE.match(message) or _NO_NUMBER.match(message)
     if match is None:
         return None
+    kind = "a whole number" if match.re is _NOT_WHOLE else "a number"
     options = re.findall(r"'(-[^']*)'", match[1])
     for word, after in zip(typed, [*typed[1:], ""], strict=True):
         option, equals, value = word.partition("=")
         if option in options:
             given = value if equals else after
-            return f"{option} takes a whole number, not {given!r}.{written_out(given)}"
+            return f"{option} takes {kind}, not {given!r}.{written_out(given) if match.re is _NOT_WHOLE else ''}"
     return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from visus.errors import DataError, printable, unknown_name
@@ -73,6 +73,9 @@ ROUTINE: frozenset[str] = frozenset(
     )
 )
 """Actions that keep all samples, labels and contents: conversions of format and size, and files that are no samples."""
+
+WARNED_OF: frozenset[str] = frozenset(("conflict", "unreadable"))
+"""Actions that the warnings of opened data name too, with the files."""
 
 _SERIOUS: tuple[str, ...] = (
     "conflict",
@@ -225,8 +228,11 @@ class Ledger:
         notable = [sentence for action, sentence in sentences.items() if action not in ROUTINE]
         return notable, [sentence for action, sentence in sentences.items() if action in ROUTINE]
 
-    def short_sentences(self) -> list[str]:
+    def short_sentences(self, without: Container[str] = ()) -> list[str]:
         """As ``sentences``, with one name and at most one reason for each action.
+
+        Args:
+            without: actions to leave out.
 
         >>> ledger = Ledger()
         >>> ledger.note("resized", "a.jpg")
@@ -234,7 +240,7 @@ class Ledger:
         >>> ledger.short_sentences()
         ['2 samples were resized (a.jpg, ...).']
         """
-        return [self._sentence(action, count, shown=1) for action, count in self.counts.items()]
+        return [self._sentence(action, count, shown=1) for action, count in self.counts.items() if action not in without]
 
     def _add(self, action: str, count: int, names: Sequence[str], reasons: Mapping[str, str]) -> None:
         self._counts[action] = self._counts.get(action, 0) + count

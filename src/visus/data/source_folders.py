@@ -19,7 +19,7 @@ from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import ImageFiles
-from visus.data.source_rules import FoundSamples, natural_key, parse_split, write_names
+from visus.data.source_rules import EMPTY_FOLDER, FoundSamples, natural_key, parse_split, write_names
 from visus.data.system_files import reason_to_ignore
 from visus.errors import DataError
 from visus.units import write_number_of
@@ -252,7 +252,7 @@ def _nested_classes(rows: Sequence[tuple[str, str, str]]) -> list[str]:
 
 
 def _empty_folder_warning(folder: str) -> str:
-    return f"the folder {folder!r} holds no images, so it is not a class."
+    return f"the folder {folder!r} {EMPTY_FOLDER}"
 
 
 def _are_same(root: Path, first: str, second: str) -> bool:

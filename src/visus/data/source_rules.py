@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,14 +230,19 @@ def _class_list(
     if problems:
         raise DataError(join_messages(problems), where=place)
     if classes is None and len(class_names) < 2:
-        raise single_class_error(class_names[0], len(labels), place)
+        raise single_class_error(class_names[0], len(labels), place, found.warnings)
     return class_names, _absences(found, class_names, by_split, official, classes is not None)
 
 
-def single_class_error(name: str, num_samples: int, where: str) -> DataError:
-    """The error for data with a single class."""
+EMPTY_FOLDER: Final = "holds no images, so it is not a class."
+"""The end of the warning about an empty class folder."""
+
+
+def single_class_error(name: str, num_samples: int, where: str, warnings: Sequence[str] = ()) -> DataError:
+    """The error for data with a single class; of the warnings, it repeats those about empty class folders."""
+    empty = "".join(f" {each[0].upper()}{each[1:]}" for each in warnings if each.endswith(EMPTY_FOLDER))
     return DataError(
-        f"there is one class only, {name!r} with {write_number_of(num_samples, 'sample')}; a classifier needs at least two classes. "
+        f"there is one class only, {name!r} with {write_number_of(num_samples, 'sample')}; a classifier needs at least two classes.{empty} "
         "Add a folder, or rows, of another class.",
         where=where,
     )
@@ -329,7 +335,7 @@ def _note_copies(
 ) -> list[str]:
     """Note exact copies on the ledger. Return warnings about copies with different labels, and copies or groups across official splits."""
     crossing: list[str] = []
-    conflicts = 0
+    conflicts: list[str] = []
     first_of: dict[int, int] = {}
     sides_of: dict[int, set[str]] = defaultdict(set)
     for index in _repeated(contents):
@@ -340,7 +346,7 @@ def _note_copies(
         if crosses:
             crossing.append(sample)
         if labels[first] != labels[index]:
-            conflicts += 1
+            conflicts.append(sample)
             reason = f"{classes[labels[first]]!r} as {found.names[first]}, {classes[labels[index]]!r} here"
             ledger.note("conflict", sample, reason)
         elif first != index and not crosses:
@@ -348,7 +354,8 @@ def _note_copies(
     warnings = []
     if conflicts:
         warnings.append(
-            f"{write_number_of(conflicts, 'sample has', 'samples have')} the same bytes as another sample but another class (see the ledger)."
+            f"{write_number_of(len(conflicts), 'sample has', 'samples have')} the same bytes as another sample but another class: "
+            f"{write_names(conflicts)}."
         )
     if crossing:
         warnings.append(

@@ -50,6 +50,7 @@ SAMPLE_NAME = "Fashion-MNIST sample"
 _SAMPLE_FOLDER = Path(__file__).parent / "fashion"
 _SAMPLE_SEED = 0
 _SOUNDS = (".wav",)
+_ARRAYS = (".npy", ".csv")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
 
 
@@ -299,6 +300,9 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
             "  np.savez('signals.npz', x=x, y=[file.parent.name for file in files])",
             where=str(given),
         ) from error
+    arrays = [] if samples else _arrays_below(folder)
+    if arrays:
+        raise _array_files_error(given, arrays) from error
     if boxes := find_annotation_file(given, samples):
         raise _detection_error(error, f"The images have annotation files with their own names, such as {boxes}")
     siblings = class_folders(place.parent) if samples and not any("/" in sample for sample in samples) else []
@@ -307,6 +311,31 @@ def _raise_better_error(given: Path, folder: Path, request: _Request, error: Dat
             f"{error.message}\n  - if this folder and its siblings ({write_names(siblings)}) are the classes: {check_call(given.parent if given.name else place.parent)}",
             where=error.where,
         ) from error
+
+
+def _array_files_error(given: Path, arrays: Sequence[str]) -> DataError:
+    """The error for class folders with an NPY or CSV file for each signal, with the code that makes one NPZ file of them."""
+    suffix = Path(arrays[0]).suffix
+    is_table = suffix.lower() == ".csv"
+    read = "np.loadtxt(file, delimiter=',').T" if is_table else "np.load(file)"
+    columns = ", a channel for each column" if is_table else ""
+    files = write_number_of(len(arrays), f"{suffix[1:].upper()} file")
+    return DataError(
+        f"no images found, but {files} in class folders, such as {arrays[0]}. visus reads signals from one NPZ file, with x (samples, channels, "
+        f"length) and y (labels). Python writes it, with short signals padded{columns}:\n"
+        "  import numpy as np; from pathlib import Path\n"
+        f"  files = sorted(Path({str(given)!r}).glob('*/*{suffix}')); found = [np.atleast_2d({read}) for file in files]\n"
+        "  length = max(each.shape[-1] for each in found)\n"
+        "  x = np.stack([np.pad(each, [(0, 0)] * (each.ndim - 1) + [(0, length - each.shape[-1])]) for each in found])\n"
+        "  np.savez('signals.npz', x=x, y=[file.parent.name for file in files])",
+        where=str(given),
+    )
+
+
+def _arrays_below(folder: Path) -> list[str]:
+    """The NPY files in the folders of a folder or, if there are none, the CSV files."""
+    found = [f"{inner}/{name}" for inner in list_folder(folder)[0] for name in list_folder(folder / inner)[1]]
+    return next((some for end in _ARRAYS if (some := [name for name in found if name.lower().endswith(end)])), [])
 
 
 def _sounds_below(folder: Path) -> list[str]:

@@ -125,6 +125,21 @@ class Row(Brief):
         }
 
 
+def may_be_image_size(size: tuple[int, ...]) -> bool:
+    """Whether two lengths may be the height and width of an image, rather than the channels and length of a signal.
+
+    >>> may_be_image_size((224, 224)), may_be_image_size((12, 5000)), may_be_image_size((1, 28))
+    (True, False, False)
+    """
+    return min(size) >= _MIN_SIDE and max(size) <= _MAX_RATIO * min(size)
+
+
+_MIN_SIDE: Final = 8
+"""Lengths below are channels rather than the height of an image, in px."""
+_MAX_RATIO: Final = 4
+"""Of the sides of an image."""
+
+
 @dataclass(frozen=True, repr=False)
 class Account(Described):
     """The rows of a network in the order of computation, and their totals.
@@ -170,6 +185,10 @@ class Account(Described):
         shapes = f"{write_shape(self.input_shape)} -> {write_shape(self.output)}"
         costs = f"{self.num_parameters:,} parameters, {write_count(self.macs)} multiply-adds"
         rows = [("shapes", shapes), ("costs", costs)]
+        if len(self.input_shape) == 2 and may_be_image_size(self.input_shape):
+            channels, length = self.input_shape
+            image = f"images have three numbers: (3, {channels}, {length})"
+            rows.insert(1, ("input", f"read as a signal with {channels} channels of length {length}; {image}"))
         if self.advice:
             about = [f"{each.kind} ({each.path})" if each.path else each.kind for each in self.advice]
             rows.append(("advice", f"{listed(about)}; print(*account.advice)"))

@@ -420,6 +420,26 @@ def wilson_interval(num_right: float, num_samples: int, confidence: float = _CON
     return max(0.0, min(proportion, middle - half)), min(1.0, max(proportion, middle + half))
 
 
+def is_larger(one: float, num_one: int, other: float, num_other: int) -> bool:
+    """Whether one accuracy is larger than another on other samples: the 95 % interval of the difference is above 0.
+
+    The interval is that of two independent proportions, from their Wilson intervals (Newcombe 1998, method 10). Without the number of samples,
+    the accuracies are compared as they are.
+
+    Args:
+        one, other: the accuracies, 0 to 1.
+        num_one, num_other: their numbers of samples; 0 if unknown.
+
+    >>> is_larger(1.0, 50, 0.9, 10), is_larger(1.0, 500, 0.9, 100)
+    (False, True)
+    """
+    if not num_one or not num_other:
+        return one > other
+    low, _ = wilson_interval(one * num_one, num_one)
+    _, high = wilson_interval(other * num_other, num_other)
+    return one - other > math.hypot(one - low, high - other)
+
+
 def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Tensor, tuple[ClassScore, ...]]:
     """The confusion matrix (true, predicted) and the metrics of each class, equal to those of torchmetrics.
 

@@ -77,6 +77,7 @@ class MethodCheck(ShortFields):
             "method": self.method,
             "layer": self.layer or None,
             "is_passed": self.is_passed,
+            "num_samples": self.gains.shape[1],
             "share_of_samples": self.share,
             "deletion_gain": float(self.gains[0].mean()),
             "deletion_interval": list(self.intervals[0]),

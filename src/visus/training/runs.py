@@ -114,6 +114,12 @@ class RunFolder:
         """Path of the checkpoint."""
         return self.path / "checkpoint" / "last.safetensors"
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the training was stopped before its end, and can be resumed."""
+        is_scored = any((self.path / name).is_file() for name in ("scores.json", "report.html"))
+        return not is_scored and self.checkpoint.is_file()
+
     def weights_file(self, name: str = "best") -> Path:
         """Path of the weights ``best`` or ``last``.
 

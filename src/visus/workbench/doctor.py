@@ -67,7 +67,7 @@ class MachineReport(Described):
         """
         return Text(
             (
-                Table(tuple((name, _listed(value)) for name, value in self.machine.items())),
+                Table(tuple(_row(name, value) for name, value in self.machine.items())),
                 self._speed_table(),
                 f"visus trains here in {self.choice}",
                 f"kernels of visus: {self.kernels}",
@@ -106,6 +106,14 @@ def doctor(*, seconds: float = 2.0, progress: bool | None = None) -> MachineRepo
     with working("measuring this machine", progress):
         speeds = quick_speed(seconds=seconds)
     return MachineReport(describe(cache), speeds, choose().reason, why_no_kernels() or "ready", cache, num_bytes)
+
+
+def _row(name: str, value: Any) -> tuple[str, str]:
+    """A fact as a row of the table; memory and free disk space with their unit."""
+    label = {"memory_bytes": "memory", "free_bytes": "free disk space"}.get(name)
+    if label is None:
+        return name, _listed(value)
+    return label, "unknown" if value is None else write_bytes(value)
 
 
 def _listed(value: Any) -> str:

@@ -240,7 +240,7 @@ class Screen:
     def _show_scored(self, event: Scored) -> None:
         noun = event.run.preprocessing.noun
         self.say(*lines.result_fact(event.scores, noun), "bold")
-        if reuse := reuse_sentence(event.run.folder, noun):
+        if reuse := reuse_sentence(event.run.folder, noun, event.scores.num_samples):
             self.say("note", reuse)
         self.say(*lines.trust_fact(event.run.calibration, noun))
         if self.is_verbose and (calibration := lines.calibration_fact(event.run.calibration, noun)):

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from visus.caller import for_caller
+from visus.data.ledger import WARNED_OF
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
 from visus.evaluation.scores import Scores
@@ -47,9 +48,9 @@ def data_fact(data: Data) -> Fact:
 
 
 def ledger_facts(data: Data) -> list[Fact]:
-    """Every kind of change to the samples in a line, and where each of them is listed."""
-    facts = [("ledger", sentence) for sentence in data.ledger.short_sentences()]
-    if facts and data.ledger.short_sentences() != data.ledger.sentences():
+    """Every kind of change to the samples in a line, and where each of them is listed; without those that ``data.warnings`` names."""
+    facts = [("ledger", sentence) for sentence in data.ledger.short_sentences(WARNED_OF)]
+    if data.ledger.short_sentences() != data.ledger.sentences():
         facts.append(("", "every change with its file: ledger.csv in the run"))
     return facts
 

@@ -9,10 +9,12 @@ from typing import Final
 from visus.design.families.registry import FAMILIES
 from visus.evaluation.calibration import MIN_OUT_OF_FOLD, MIN_SAMPLES
 from visus.evaluation.curves import EARLY, OVERFITTED, PERFECT
+from visus.evaluation.scores import is_larger
 from visus.examine.mistake_report import MistakeReport
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ShiftResults
+from visus.pages.report.sentences import augmentations
 from visus.units import write_number_of, write_share
 
 MAX_ACTIONS: Final = 3
@@ -268,7 +270,9 @@ def inside_actions(facts: ReportFacts) -> list[Action]:
     if why := facts.measured.missing.get("advice"):
         found.append(Action(f"The design could not be checked: {why}"))
     mistakes, seen = facts.measured.mistakes, facts.measured.saliency
-    if seen is not None and (not seen.method or seen.is_believable is False):
+    if seen is not None and not seen.method:
+        found.append(Action("Trust a saliency map only where visus look passes it: on average, none does."))
+    elif seen is not None and seen.is_believable is False:
         found.append(
             Action(
                 "Do not explain a single prediction by a saliency map of this network: the maps do not pass their checks."
@@ -276,7 +280,9 @@ def inside_actions(facts: ReportFacts) -> list[Action]:
         )
     if mistakes is not None and mistakes.confident_wrong and facts.folder and mistakes.split in ("train", "val", "test"):
         sample = f"{mistakes.split}:{mistakes.confident_wrong[0].place}"
-        found.append(Action("Look at the most confident mistake, layer by layer:", f"visus look {_run(facts)} {sample}"))
+        which = " (label errors aside)" if mistakes.suspicious else ""
+        text = f"Look at the most confident mistake{which}, layer by layer:"
+        found.append(Action(text, f"visus look {_run(facts)} {sample}"))
     return found[:MAX_ACTIONS] or [Action("Nothing to do: there is no advice on this design.")]
 
 
@@ -324,14 +330,16 @@ def cost_actions(facts: ReportFacts) -> list[Action]:
         return [
             Action(f"Nothing to do: the network gets {write_share(history[kept])} of the validation {facts.nouns} right.")
         ]
-    shares = (
-        f"the network gets {write_share(training[kept])} of its training {facts.nouns} right, and {write_share(history[kept])} of the validation "
-        f"{facts.nouns}"
-    )
+    seen = f"augmented training {facts.nouns}" if augmentations(facts.recipe) else f"training {facts.nouns}"
+    shares = f"accuracy {write_share(training[kept])} on {seen}, {write_share(history[kept])} on validation {facts.nouns}"
     if training[kept] - history[kept] > OVERFITTED:
+        num_training, num_validation = (sum(facts.class_counts.get(split, ())) for split in ("train", "val"))
+        if not is_larger(training[kept], num_training, history[kept], num_validation):
+            few = write_number_of(num_validation, f"validation {facts.noun}")
+            return [Action(f"Validate on more {facts.nouns}: {few} cannot show whether this is overfitting: {shares}.")]
         return [Action(f"More training {facts.nouns} should help: {shares}.")]
     command = again(facts, "--epochs", str(2 * round(last)))
-    return [Action(f"There is no sign of overfitting, so a longer training may gain more: {shares}.", command)]
+    return [Action(f"Nothing suggests overfitting, so a longer training may gain more: {shares}.", command)]
 
 
 def files_actions(facts: ReportFacts) -> list[Action]:

@@ -108,4 +108,5 @@ def _no_map_sentence(facts: ReportFacts, seen: SaliencyMaps) -> str:
     methods = list(dict.fromkeys(str(each["method"]) for each in seen.tested if each.get("method") != CENTER))
     if not methods:
         return seen.reason
-    return f"No map is shown: no method ({', '.join(methods)}) passes deletion and insertion on held-out {facts.nouns}. inside.json has the figures."
+    count = next((f"{each['num_samples']} " for each in seen.tested if "num_samples" in each), "")
+    return f"No map is shown: averaged over {count}held-out {facts.nouns}, no method ({', '.join(methods)}) passes deletion and insertion."

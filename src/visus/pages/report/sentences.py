@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from visus.evaluation.calibration import Calibration, describe_calibrator, describe_fit_samples
-from visus.evaluation.shifts import WAYS
+from visus.evaluation.shifts import WAYS, ShiftFigures
 from visus.pages.parts.table import number
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import FieldGrowth
@@ -171,7 +171,7 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
     interval = f"{write_share(worst.consistency_low)} to {write_share(worst.consistency_high)}"
     sentences = [
         f"Two shifts of one {facts.noun} by up to {write_size(worst.reach_px)} get the same label in {write_share(worst.consistency)} of cases "
-        f"for the worst kind of shift ({worst.way}: {WAYS[worst.way]}; 95 % interval {interval}), on "
+        f"for {_worst_words(shifts.ways)} ({worst.way}: {WAYS[worst.way]}; 95 % interval {interval}), on "
         f"{write_number_of(shifts.num_samples, facts.noun)} of the {split_name(shifts.split)} set."
     ]
     if shifts.layers is not None and not shifts.trade_off:
@@ -179,6 +179,14 @@ def shift_sentences(facts: ReportFacts) -> list[str]:
             f"For a shift of {write_size(shifts.layers.shift_px)} ({shifts.layers.way}), {shifts.layers.sentence()}"
         )
     return sentences
+
+
+def _worst_words(ways: Sequence[ShiftFigures]) -> str:
+    """Which kind of shift is the worst: of all, or of those that were measured."""
+    names = [each.way for each in ways]
+    if set(names) == set(WAYS):
+        return "the worst kind of shift"
+    return f"the {'worse' if len(names) == 2 else 'worst'} of {', '.join(names[:-1])} and {names[-1]}"
 
 
 def field_sentences(facts: ReportFacts) -> list[str]:
@@ -257,7 +265,7 @@ def curve_sentences(facts: ReportFacts) -> list[str]:
     loss += ", weighted by class" if recipe.get("class_weights") == "balanced" else ""
     sizes = {number(row.get("img_size")) for row in facts.history}
     at_size = f", at the size of the stage: the {facts.nouns} grow during the training" if len(sizes) > 1 else ""
-    changed = ", ".join(_augmentations(recipe))
+    changed = ", ".join(augmentations(recipe))
     training = f"on augmented {facts.nouns} ({changed})" if changed else f"on unchanged {facts.nouns}"
     dropout = ", with dropout" if "dropout(" in facts.design_text else ""
     sentences = [
@@ -271,7 +279,7 @@ def curve_sentences(facts: ReportFacts) -> list[str]:
     return sentences
 
 
-def _augmentations(recipe: Mapping[str, object]) -> list[str]:
+def augmentations(recipe: Mapping[str, object]) -> list[str]:
     """The augmentations of a recipe that are on, with their strength."""
     found = [f"flip {recipe['flip']}"] if recipe.get("flip") not in (None, "none") else []
     return found + [f"{name} {value:g}" for name in ("translate", "zoom", "cutout") if (value := number(recipe.get(name)))]

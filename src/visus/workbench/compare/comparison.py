@@ -85,19 +85,22 @@ class RunPair(Brief):
         left, right: their names.
         answers: the paired comparison.
         holm_p_value: the p-value of McNemar's test after Holm's correction, if the first run is compared with several others; else None.
+        unfinished: those of the two whose training was stopped before its end.
     """
 
     left: str
     right: str
     answers: Paired
     holm_p_value: float | None = None
+    unfinished: tuple[str, ...] = ()
 
     def _words(self) -> str:
         return self.sentence()
 
     def sentence(self, noun: str = "sample") -> str:
         """The difference as one sentence."""
-        return self.answers.sentence(self.left, self.right, noun, self.holm_p_value)
+        stopped = f" Stopped before its end: {' and '.join(self.unfinished)}." if self.unfinished else ""
+        return f"{self.answers.sentence(self.left, self.right, noun, self.holm_p_value)}{stopped}"
 
     def to_json(self) -> dict[str, Any]:
         """The pair as plain data."""

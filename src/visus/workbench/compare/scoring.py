@@ -22,7 +22,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, known_among, network_name
+from visus.workbench.runs.saved import SavedRun, known_among, network_name, unfinished_notes
 from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
 
 SHIFT_WAY: Final = "roll"
@@ -64,7 +64,7 @@ def compare_entries(
         probabilities, labels = calibrator(logits), torch.from_numpy(first_part.labels)
         known, unknown = known_among(run, part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
-        notes = [*notes, *(f"{run.name}: {note}" for note in unknown)]
+        notes = [*notes, *(f"{run.name}: {note}" for note in (*unfinished_notes(run), *unknown))]
         found = score(probabilities, labels, first_run.classes, split=split, known=in_order)
         answers.append(logits.argmax(dim=1).tolist())
         contenders.append(_contender(run, kind, found, _shifts(run, part, monitor) if shifts else None, calibrator))
@@ -74,7 +74,8 @@ def compare_entries(
     def pair(left: int, right: int) -> RunPair:
         labels = first_part.labels.tolist()
         compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
-        return RunPair(contenders[left].name, contenders[right].name, compared)
+        unfinished = tuple(contenders[each].name for each in (left, right) if unfinished_notes(entries[each][0]))
+        return RunPair(contenders[left].name, contenders[right].name, compared, unfinished)
 
     chosen = [(0, other) for other in range(1, len(contenders))]
     chosen += [

@@ -26,7 +26,7 @@ from visus.training.runs import RunFolder
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.look.inputs import LookItem, NamedSample, SamplePool, find_sample, sample_of_tensor
 from visus.workbench.modules import call_by_name, make_network
-from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, views_sentence
+from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, unfinished_notes, views_sentence
 from visus.workbench.summaries import NUM_CLASSES
 
 Network = SavedRun | nn.Module | Design | str | Path
@@ -276,7 +276,7 @@ def _open_run(
     views = (
         f"This page is about the unchanged {noun}. In a prediction: {sentence}" if (sentence := views_sentence(run)) else ""
     )
-    notes = (views, calibration_sentence(run, raw=raw))
+    notes = (*unfinished_notes(run), views, calibration_sentence(run, raw=raw))
     return OpenedLook(
         name=run.name,
         module=_on_cpu(run.module),

@@ -92,9 +92,7 @@ def layer_lines(facts: LookFacts, *, verbose: bool = False) -> Text:
         tuple(new for new, place in enumerate(kept) if place > 1),
     )
     num_hidden = len(facts.layers) - len(shown)
-    last = (
-        f"{num_hidden} of {write_number_of(len(facts.layers), 'layer')} have the figures of a row below them; -v shows all"
-    )
+    last = f"{num_hidden} of {write_number_of(len(facts.layers), 'layer')} are not shown: each has the figures of the next row; -v shows all"
     return Text((table, *([last] if num_hidden else []), *_constant(facts, constant), *_legend(facts, headings, kept)))
 
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from torch import Tensor
 
-from visus.caller import report_call
+from visus.caller import report_call, resume_call
 from visus.errors import RunError
 from visus.evaluation.calibration import TemperatureFit, choose_temperature
 from visus.training.runs import RunFolder
@@ -52,7 +52,7 @@ def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
     Raises:
         RunError: the file is damaged.
     """
-    renew = report_call(folder.path)
+    renew = resume_call(folder.path) if folder.is_unfinished else report_call(folder.path)
     if not (folder.path / FILE).is_file():
         return TemperatureFit(reason=f"this run keeps no temperature ({renew} fits one)")
     facts = folder.read_json(FILE)

@@ -43,7 +43,7 @@ from visus.workbench.runs.predict_inputs import (
     refuse_missing,
 )
 from visus.workbench.runs.prediction import Prediction
-from visus.workbench.runs.saved import SavedRun, calibration_sentence, views_sentence
+from visus.workbench.runs.saved import SavedRun, calibration_sentence, unfinished_notes, views_sentence
 from visus.workbench.runs.sorting import SortedFiles, refuse_probability, sort_files
 
 Files = Source | Iterable[Source]
@@ -261,7 +261,8 @@ def predict(
     if paths and all(isinstance(each, (str, os.PathLike)) for each in paths):
         refuse_missing(list(map(str, paths)))
     ledger = Ledger()
-    notes = [calibration_sentence(run, raw=raw), *([sentence] if (sentence := views_sentence(run)) else [])]
+    views = [sentence] if (sentence := views_sentence(run)) else []
+    notes = [*unfinished_notes(run), calibration_sentence(run, raw=raw), *views]
     line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
     monitor = Monitor(on_event, should_stop)
     followed = monitor if line is None else line.followed(monitor)

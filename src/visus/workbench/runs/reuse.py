@@ -21,13 +21,14 @@ NO_CHOICE: Final = frozenset(("seed", "device", "precision", "kernels", "checkpo
 _EXPERIMENTS: Final = ("visus experiment ",)  # what it trains answers a question and is no candidate
 
 
-def reuse_sentence(folder: Path, noun: str) -> str:
+def reuse_sentence(folder: Path, noun: str, num_samples: int) -> str:
     """A warning if at least three runs with different settings in one folder were scored on this run's test samples; else
     empty.
 
     Args:
         folder: the run folder.
         noun: word for one sample.
+        num_samples: the number of readable test samples; ``split.csv`` also lists the unreadable ones.
     """
     folder = folder.resolve()  # the folder "." has no name and no neighbors
     own = _facts(folder)
@@ -47,8 +48,8 @@ def reuse_sentence(folder: Path, noun: str) -> str:
     if len(settings) < MIN_SETTINGS:
         return ""
     return (
-        f"{len(settings):,} different settings were scored on these {write_number_of(len(test), f'test {noun}')} so far (runs in {folder.parent}). "
-        "The best of them by this figure is better here than elsewhere: choose by the validation split."
+        f"{len(settings):,} different settings were scored on these {write_number_of(num_samples, f'test {noun}')} so far (runs in {folder.parent}). "
+        "The best of them by this figure probably looks better here than it is: choose by the validation split."
     )
 
 

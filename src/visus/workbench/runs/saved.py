@@ -504,14 +504,13 @@ def notes_on(run: SavedRun, data: Data, split: str) -> list[str]:
     elif split == "val" and not data.is_whole:
         notes.append("The validation split also selected the weights: expect slightly lower accuracy on new data.")
     if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
-        notes += [sentence] if (sentence := reuse_sentence(run.folder, data.noun)) else []
+        notes += [sentence] if (sentence := reuse_sentence(run.folder, data.noun, len(data.split("test")))) else []
     return notes
 
 
 def unfinished_notes(run: SavedRun) -> list[str]:
     """How to resume a stopped training; empty for a finished one."""
-    is_scored = any((run.folder / name).is_file() for name in ("scores.json", "report.html"))
-    if is_scored or not RunFolder.open(run.folder).checkpoint.is_file():
+    if not RunFolder.open(run.folder).is_unfinished:
         return []
     return [f"This training was stopped before its end. Go on with: {resume_call(run.folder)}"]
 

@@ -130,8 +130,17 @@ class EarlierRun:
             )
         return tuple(found)
 
-    def explained(self, error: WeightsError) -> WeightsError:
-        """The error of weights that do not fit the network that was asked for, with the network that they fit."""
+    def explained(self, error: WeightsError, data: Data, *, is_network_taken: bool) -> WeightsError:
+        """The error of weights that do not fit the network, with the cause: samples of another kind, or a network that was asked for."""
+        own, shape = self.preprocessing, data.input_shape
+        if len(own.input_shape) != len(shape):
+            return WeightsError(
+                f"{self.name} reads {own.noun}s of {write_shape(own.input_shape)}, and this data has {data.noun}s of {write_shape(shape)}: the weights "
+                "fit no network for them. Leave the weights out, or give weights of a run on such data.",
+                where=str(self.file),
+            )
+        if is_network_taken:
+            return error
         gap = "\n" if "\n" in error.message else " "
         error.message += (
             f"{gap}They are the weights of {self.asked}, of {self.name}: leave the network out, or give this one."

@@ -141,6 +141,10 @@ def train(
         raise UsageError(
             f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
         )
+    if name is not None and ("/" in name or "\\" in name):
+        raise UsageError(
+            f"the name of a run is one word without / and \\, and not {name!r}. Give the folder apart, with output= or --output."
+        )
     group = join_group()
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
@@ -210,7 +214,7 @@ def _prepare_new(
     try:
         start = None if initial is None else begin(made.module, initial, data.classes)
     except WeightsError as error:
-        raise error if earlier is None else earlier.explained(error) from None
+        raise error if earlier is None else earlier.explained(error, data, is_network_taken=asked.network is None) from None
     out_of_fold: OutOfFold | None = None
     if initial is not None and backbone is None:
         data, made = _scaled_as(initial, data, made)
