@@ -89,7 +89,11 @@ class ModuleMemory:
         return sum(bytes_of(value) for value in values.values())
 
     def _step(self, batch_size: int) -> _Pass:
-        with values_without_data(self.module, training=True) as values, StorageCounter(values) as counter, ShortSequences(counter):
+        with (
+            values_without_data(self.module, training=True) as values,
+            StorageCounter(values) as counter,
+            ShortSequences(counter),
+        ):
             run = self._run(values, batch_size)
             loss = _loss(run[1])
             if loss is not None:
@@ -98,7 +102,12 @@ class ModuleMemory:
             return _Pass(counter.peak, counter.total)
 
     def _inference(self, batch_size: int) -> _Pass:
-        with torch.no_grad(), values_without_data(self.module, training=False) as values, StorageCounter(values) as counter, ShortSequences(counter):
+        with (
+            torch.no_grad(),
+            values_without_data(self.module, training=False) as values,
+            StorageCounter(values) as counter,
+            ShortSequences(counter),
+        ):
             self._run(values, batch_size)
             return _Pass(counter.peak, counter.total)
 

@@ -68,7 +68,12 @@ class ShortSequences(TorchFunctionMode):
     def _one(self, func: Any, x: Tensor, states: Sequence[Tensor], weights: Sequence[Tensor], has_biases: bool) -> Any:
         """One layer in one direction, T N F: as one operator, or as it is if its steps do not all allocate the same."""
         tensors = (x, *states, *weights)
-        key = func, torch.is_grad_enabled(), tuple((value.shape, value.dtype, value.requires_grad) for value in tensors), _order(x)
+        key = (
+            func,
+            torch.is_grad_enabled(),
+            tuple((value.shape, value.dtype, value.requires_grad) for value in tensors),
+            _order(x),
+        )
         if key not in self.found:
             runs = _Runs(func, tensors, len(states), has_biases, self.counter)
             self.found[key] = runs if runs.are_alike() else None
@@ -219,7 +224,9 @@ class _AsOne(torch.autograd.Function):
             num_bytes = (short.saved, long.saved) if counter is None else (short.alive, long.alive)
             kept = torch.empty(runs.at_length(*num_bytes), dtype=torch.uint8)
             ctx.save_for_backward(kept, *(tensors[place] for place in short.saved_inputs))
-        return tuple(x.new_empty((runs.num_steps, *shape[1:]) if place == 0 else shape) for place, shape in enumerate(short.outputs))
+        return tuple(
+            x.new_empty((runs.num_steps, *shape[1:]) if place == 0 else shape) for place, shape in enumerate(short.outputs)
+        )
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> Any:
