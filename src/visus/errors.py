@@ -321,14 +321,14 @@ def unknown_layer(name: str, layers: Sequence[str]) -> str:
     >>> unknown_layer("conv11", ["conv1", "relu1"])
     "unknown layer 'conv11'. Did you mean 'conv1'? Known: conv1, relu1."
     >>> print(unknown_layer("block.add", ["block.conv", "block.short", "head"]))
-    'block.add' is an operation, and only layers can be chosen: the last one of block is 'block.short'. To choose the result of an operation, pass it through an nn.Identity() of the module.
+    'block.add' is an operation, and a layer is needed here: the last one of block is 'block.short'. To choose the result of an operation, pass it through an nn.Identity() of the module.
     """
     block, _, last = name.rpartition(".")
     if last.partition("#")[0] in _OPERATIONS and (
         inner := [each for each in layers if not block or each.startswith(f"{block}.")]
     ):
         return (
-            f"{name!r} is an operation, and only layers can be chosen: the last one of {block or 'the network'} is {inner[-1]!r}. "
+            f"{name!r} is an operation, and a layer is needed here: the last one of {block or 'the network'} is {inner[-1]!r}. "
             "To choose the result of an operation, pass it through an nn.Identity() of the module."
         )
     if len(layers) <= _MAX_LAYERS:

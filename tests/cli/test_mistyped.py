@@ -133,6 +133,11 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
             "No such option: --conf. Leave it out: visus has no threshold, and each prediction has its probability.",
             "predict",
         ),
+        (
+            ["compare", "runs/old", "runs/new", "split=val"],
+            f"split=val: {OPTIONS} Write: visus compare runs/old runs/new --split val",
+            "compare",
+        ),
         (["predict", "a.jpg"], "the run folder is missing. Write: visus predict runs/new a.jpg", "predict"),
         (["predict", "runs/old"], "the files are missing. Write: visus predict runs/old FILES", "predict"),
         (["predict"], "a run and files are missing. Write: visus predict runs/new FILES", "predict"),

@@ -183,7 +183,7 @@ def test_summary_prints_advice_after_the_totals_and_marks_what_they_mean(visus_c
     lines = visus_command("summary", text, "--input", "1,12,12", "--classes", "3").out.splitlines()
     assert [line.split()[-1] for line in lines[1:6]] == ["3/1", "3/1*", "4/1*", "5/1*", "5/1*!"]
     assert lines[9:12] == [
-        "* every position also depends on the whole map, as through a gate or a norm over the spatial axes",
+        "* every position also depends on positions beyond its window, as through a gate, a norm over the spatial axes or a running sum",
         "! the paths joined here are not aligned",
         "291 parameters, 24.4 k multiply-adds for one sample",
     ]

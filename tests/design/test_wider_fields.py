@@ -202,7 +202,10 @@ def test_columns_of_the_table_add_up_to_its_last_line(design, shape):
 
 def test_a_table_says_what_its_marks_mean():
     lines = account(parse("conv(4, 3), groupnorm(1)"), (1, 8, 8)).to_table().splitlines()
-    assert lines[-1] == "* every position also depends on the whole map, as through a gate or a norm over the spatial axes"
+    assert (
+        lines[-1]
+        == "* every position also depends on positions beyond its window, as through a gate, a norm over the spatial axes or a running sum"
+    )
     assert lines[2].split()[-1] == "3/1*"
     assert math.prod((4, 6, 6)) * 9 == int(lines[1].split()[-2].replace(",", ""))
 

@@ -12,7 +12,7 @@ from visus.units import write_number_of, write_shape
 
 HEADINGS: Final = ("path", "layer", "output", "parameters", "multiply-adds", "receptive field")
 MARKS: Final = {
-    "*": "every position also depends on the whole map, as through a gate or a norm over the spatial axes",
+    "*": "every position also depends on positions beyond its window, as through a gate, a norm over the spatial axes or a running sum",
     "~": "not exact: an operation without a rule counts as reading everything",
     "!": "the paths joined here are not aligned",
 }

@@ -8,7 +8,6 @@ the registrations of operators add their internal buffers. A figure describes th
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -16,16 +15,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from visus.design.memory.moments import checked_batch_size, optimizer_of
 from visus.errors import UsageError
 from visus.networks.failures import flattened_batch
 from visus.networks.own_code import layer_and_input
 from visus.networks.trace.inputs import Inputs
-from visus.networks.trace.operators import operator_of
 from visus.networks.trace.operators.shapes import bytes_of
+from visus.networks.trace.recurrent_memory import ShortSequences
 from visus.networks.trace.running import values_without_data
+from visus.networks.trace.storages import StorageCounter
 
 
 class _Pass(NamedTuple):
@@ -90,7 +89,11 @@ class ModuleMemory:
         return sum(bytes_of(value) for value in values.values())
 
     def _step(self, batch_size: int) -> _Pass:
-        with values_without_data(self.module, training=True) as values, _StorageCounter(values) as counter:
+        with (
+            values_without_data(self.module, training=True) as values,
+            StorageCounter(values) as counter,
+            ShortSequences(counter),
+        ):
             run = self._run(values, batch_size)
             loss = _loss(run[1])
             if loss is not None:
@@ -99,7 +102,12 @@ class ModuleMemory:
             return _Pass(counter.peak, counter.total)
 
     def _inference(self, batch_size: int) -> _Pass:
-        with torch.no_grad(), values_without_data(self.module, training=False) as values, _StorageCounter(values) as counter:
+        with (
+            torch.no_grad(),
+            values_without_data(self.module, training=False) as values,
+            StorageCounter(values) as counter,
+            ShortSequences(counter),
+        ):
             self._run(values, batch_size)
             return _Pass(counter.peak, counter.total)
 
@@ -112,7 +120,7 @@ class ModuleMemory:
 
         with values_without_data(self.module, training=True) as values:
             own = {value.untyped_storage()._cdata for value in values.values()}
-            with saved_tensors_hooks(pack, lambda nothing: nothing):
+            with saved_tensors_hooks(pack, lambda nothing: nothing), ShortSequences():
                 _loss(self._run(values, batch_size)[1])
         return sum(storage.nbytes() for key, storage in found.items() if key not in own)
 
@@ -168,40 +176,3 @@ def _loss(outputs: Sequence[Tensor]) -> Tensor | None:
     """A loss for all outputs that have a gradient; it saves, and its backward pass allocates, what a cross-entropy does."""
     losses = [output.log_softmax(min(1, output.dim() - 1)).mean() for output in outputs if output.requires_grad]
     return torch.stack(losses).sum() if len(losses) > 1 else losses[0] if losses else None
-
-
-class _StorageCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Adds the bytes of all storages that are allocated inside ``with``, and subtracts them when they are freed.
-
-    Args:
-        values: stand-ins of parameters and buffers, which do not count.
-    """
-
-    def __init__(self, values: dict[str, Tensor]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.total = self.peak = 0
-        self.alive: dict[int, weakref.ref[Any]] = {}
-        self.own = {value.untyped_storage()._cdata for value in values.values()}
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for value in out if isinstance(out, (list, tuple)) else (out,):
-            if isinstance(value, Tensor):
-                self.enter(value.untyped_storage())
-        work = operator_of(func).workspace_bytes
-        workspace = work(args, out) if work is not None else 0
-        self.peak = max(self.peak, self.total + workspace)
-        return out
-
-    def enter(self, storage: Any) -> None:
-        """Counts a storage, if it is new."""
-        key = storage._cdata
-        if key not in self.alive and key not in self.own:
-            num_bytes = storage.nbytes()
-            self.total += num_bytes
-
-            def freed(_: Any) -> None:
-                del self.alive[key]
-                self.total -= num_bytes
-
-            self.alive[key] = weakref.ref(storage, freed)
