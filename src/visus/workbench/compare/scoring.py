@@ -75,7 +75,7 @@ def compare_entries(
         labels = first_part.labels.tolist()
         compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
         unfinished = tuple(contenders[each].name for each in (left, right) if unfinished_notes(entries[each][0]))
-        return RunPair(contenders[left].name, contenders[right].name, compared, unfinished)
+        return RunPair(contenders[left].name, contenders[right].name, compared, unfinished=unfinished)
 
     chosen = [(0, other) for other in range(1, len(contenders))]
     chosen += [
