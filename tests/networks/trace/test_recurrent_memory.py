@@ -44,7 +44,6 @@ def figures(module: nn.Module, num_steps: int, batch_size: int) -> tuple[int, in
     ("layer", "options", "reads"),
     [
         (nn.GRU, {"batch_first": True}, "state"),
-        (nn.GRU, {"batch_first": True, "bidirectional": True}, "outputs"),
         (nn.GRU, {"num_layers": 2, "dropout": 0.5}, "outputs"),
         (nn.RNN, {"bias": False}, "outputs"),
         (nn.LSTM, {"proj_size": 3, "batch_first": True}, "state"),
