@@ -186,7 +186,9 @@ class _Steps(StorageCounter):
         self.start: tuple[int, int] | None = None
 
     def reach(self, func: Any, level: int) -> None:
-        if func.namespace != "prim" and not func.is_view:  # they allocate nothing, and their number at the start grows with T
+        if (
+            func.namespace != "prim" and not func.is_view
+        ):  # they allocate nothing, and their number at the start grows with T
             self.levels.append((func, level))
 
 
