@@ -40,6 +40,7 @@ def figures(module: nn.Module, num_steps: int, batch_size: int) -> tuple[int, in
     return memory.inference(batch_size), memory.training(batch_size, "sgd"), memory.saved(batch_size)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch says that oneDNN has none
 @pytest.mark.parametrize(
     ("layer", "options", "reads"),
     [
