@@ -71,7 +71,7 @@ def test_a_long_sequence_dispatches_no_more_operators_than_a_short_one() -> None
 
     module, nums = Sequence(nn.GRU(6, 8, batch_first=True), "state"), []
     for num_steps in (20, 100_000):
-        with Counted() as counted:
+        with Counted() as counted:  # type: ignore[no-untyped-call]
             figures(module, num_steps, 2)
         nums.append(counted.num)
     assert nums[0] == nums[1]

@@ -74,8 +74,8 @@ class ShortSequences(TorchFunctionMode):
             _order(x),
         )
         if key not in self.found:
-            runs = _Runs(func, tensors, len(states), has_biases, self.counter)
-            self.found[key] = runs if runs.are_alike() else None
+            short_runs = _Runs(func, tensors, len(states), has_biases, self.counter)
+            self.found[key] = short_runs if short_runs.are_alike() else None
         runs = self.found[key]
         if runs is None:
             hx = states[0] if len(states) == 1 else list(states)
@@ -175,12 +175,12 @@ class _Runs:
             alive = end - sum(out.untyped_storage().nbytes() for out in outputs)
             marked = [out for out, is_used in zip(_Start.apply(steps, *outputs), used, strict=True) if is_used]  # type: ignore[no-untyped-call]
             if outputs[0].requires_grad:
-                torch.stack([out.mean() for out in marked]).sum().backward()
+                torch.stack([out.mean() for out in marked]).sum().backward()  # type: ignore[no-untyped-call]
         backward = [(func, level - steps.start[1]) for func, level in steps.levels[steps.start[0] :]] if steps.start else []
         return _Run(shapes, steps.levels[:num_forward], backward, alive, bytes_saved, saved_inputs)
 
 
-class _Steps(StorageCounter):
+class _Steps(StorageCounter):  # type: ignore[no-untyped-call]
     """Notes the allocated bytes after each operator, and where the backward pass of the layer starts."""
 
     def __init__(self, values: dict[str, Tensor]) -> None:
