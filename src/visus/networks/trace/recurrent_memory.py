@@ -44,7 +44,7 @@ class ShortSequences(TorchFunctionMode):
         if kwargs or recurrent_operator(func, args) is None or args[0].dim() != 3:
             return func(*args, **(kwargs or {}))
         has_projection = len(args[2]) == args[4] * (5 if args[3] else 3)
-        if func is torch.lstm and not has_projection and torch.backends.mkldnn.is_available():
+        if func is torch.lstm and not has_projection and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             return func(*args)  # oneDNN's layer is one operator already
         is_long = not args[7] and args[0].shape[1 if args[8] else 0] > LENGTHS[1]
         return self._stacked(func, args) if is_long else func(*args)
