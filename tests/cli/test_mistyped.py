@@ -133,11 +133,6 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
             "No such option: --conf. Leave it out: visus has no threshold, and each prediction has its probability.",
             "predict",
         ),
-        (
-            ["compare", "runs/old", "runs/new", "split=val"],
-            f"split=val: {OPTIONS} Write: visus compare runs/old runs/new --split val",
-            "compare",
-        ),
         (["predict", "a.jpg"], "the run folder is missing. Write: visus predict runs/new a.jpg", "predict"),
         (["predict", "runs/old"], "the files are missing. Write: visus predict runs/old FILES", "predict"),
         (["predict"], "a run and files are missing. Write: visus predict runs/new FILES", "predict"),
@@ -292,3 +287,8 @@ def test_a_file_whose_name_has_an_equals_sign_is_a_file(visus_command: Call, tmp
     (tmp_path / "epochs=3").mkdir()
     assert "NAME" not in visus_command("check", "epochs=3").err
     assert "Write: visus train epochs=3 --seed 1\n" in visus_command("train", "epochs=3", "seed=1").err
+
+
+def test_compare_names_the_option_for_an_equals_sign(visus_command: Call) -> None:
+    answer = visus_command("compare", "runs/old", "runs/new", "split=val")
+    assert answer == (2, "", f"error: split=val: {OPTIONS} Write: visus compare runs/old runs/new --split val\n")

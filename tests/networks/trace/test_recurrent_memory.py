@@ -40,11 +40,11 @@ def figures(module: nn.Module, num_steps: int, batch_size: int) -> tuple[int, in
     return memory.inference(batch_size), memory.training(batch_size, "sgd"), memory.saved(batch_size)
 
 
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch says that oneDNN has none
 @pytest.mark.parametrize(
     ("layer", "options", "reads"),
     [
         (nn.GRU, {"batch_first": True}, "state"),
-        (nn.GRU, {"batch_first": True, "bidirectional": True}, "outputs"),
         (nn.GRU, {"num_layers": 2, "dropout": 0.5}, "outputs"),
         (nn.RNN, {"bias": False}, "outputs"),
         (nn.LSTM, {"proj_size": 3, "batch_first": True}, "state"),
@@ -71,7 +71,7 @@ def test_a_long_sequence_dispatches_no_more_operators_than_a_short_one() -> None
 
     module, nums = Sequence(nn.GRU(6, 8, batch_first=True), "state"), []
     for num_steps in (20, 100_000):
-        with Counted() as counted:
+        with Counted() as counted:  # type: ignore[no-untyped-call]
             figures(module, num_steps, 2)
         nums.append(counted.num)
     assert nums[0] == nums[1]

@@ -4,7 +4,9 @@ PyTorch runs a recurrent layer step by step. Every step allocates, saves and fre
 allocated bytes are a linear function of the number of steps. Two short runs give this function, and a long sequence costs
 no more time than they do. Lengths up to the longer one run as they are.
 
-Letters of shapes: T time steps, N samples, H hidden features, D directions (2 if bidirectional).
+A bidirectional layer runs step by step, for its two directions share memory.
+
+Letters of shapes: T time steps, N samples, F features, H hidden features.
 """
 
 from __future__ import annotations
@@ -41,25 +43,22 @@ class ShortSequences(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if kwargs or recurrent_operator(func, args) is None or args[0].dim() != 3:
             return func(*args, **(kwargs or {}))
-        is_long = args[0].shape[1 if args[8] else 0] > LENGTHS[1]
+        has_projection = len(args[2]) == args[4] * (5 if args[3] else 3)
+        if func is torch.lstm and not has_projection and torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            return func(*args)  # oneDNN's layer is one operator already
+        is_long = not args[7] and args[0].shape[1 if args[8] else 0] > LENGTHS[1]
         return self._stacked(func, args) if is_long else func(*args)
 
     def _stacked(self, func: Any, args: Sequence[Any]) -> Any:
-        """All layers and directions of ``func(x, hx, weights, has_biases, num_layers, dropout, train, bidirectional,
-        batch_first)``, as PyTorch puts them together."""
-        x, hx, weights, has_biases, num_layers, dropout, is_training, is_bidirectional, is_batch_first = args
+        """All layers of ``func(x, hx, weights, has_biases, num_layers, dropout, train, bidirectional, batch_first)``."""
+        x, hx, weights, has_biases, num_layers, dropout, is_training, _, is_batch_first = args
         states = [hx] if isinstance(hx, Tensor) else list(hx)
-        num_directions = 2 if is_bidirectional else 1
-        num_own = len(weights) // (num_layers * num_directions)
+        num_own = len(weights) // num_layers
         values, ends = x.transpose(0, 1) if is_batch_first else x, []
         for layer in range(num_layers):
-            halves = []
-            for place in range(layer * num_directions, (layer + 1) * num_directions):
-                own = weights[place * num_own : (place + 1) * num_own]
-                out, *last = self._one(func, values, [state[place : place + 1] for state in states], own, has_biases)
-                halves.append(out)
-                ends.append(last)
-            values = torch.cat(halves, 2) if is_bidirectional else halves[0]
+            own = weights[layer * num_own : (layer + 1) * num_own]
+            values, *last = self._one(func, values, [state[layer : layer + 1] for state in states], own, has_biases)
+            ends.append(last)
             if dropout and is_training and layer < num_layers - 1:
                 values = torch.dropout(values, dropout, is_training)
         last = ends[0] if len(ends) == 1 else [torch.cat(each) for each in zip(*ends, strict=True)]
@@ -75,8 +74,8 @@ class ShortSequences(TorchFunctionMode):
             _order(x),
         )
         if key not in self.found:
-            runs = _Runs(func, tensors, len(states), has_biases, self.counter)
-            self.found[key] = runs if runs.are_alike() else None
+            short_runs = _Runs(func, tensors, len(states), has_biases, self.counter)
+            self.found[key] = short_runs if short_runs.are_alike() else None
         runs = self.found[key]
         if runs is None:
             hx = states[0] if len(states) == 1 else list(states)
@@ -176,12 +175,12 @@ class _Runs:
             alive = end - sum(out.untyped_storage().nbytes() for out in outputs)
             marked = [out for out, is_used in zip(_Start.apply(steps, *outputs), used, strict=True) if is_used]  # type: ignore[no-untyped-call]
             if outputs[0].requires_grad:
-                torch.stack([out.mean() for out in marked]).sum().backward()
+                torch.stack([out.mean() for out in marked]).sum().backward()  # type: ignore[no-untyped-call]
         backward = [(func, level - steps.start[1]) for func, level in steps.levels[steps.start[0] :]] if steps.start else []
         return _Run(shapes, steps.levels[:num_forward], backward, alive, bytes_saved, saved_inputs)
 
 
-class _Steps(StorageCounter):
+class _Steps(StorageCounter):  # type: ignore[no-untyped-call]
     """Notes the allocated bytes after each operator, and where the backward pass of the layer starts."""
 
     def __init__(self, values: dict[str, Tensor]) -> None:
@@ -190,7 +189,9 @@ class _Steps(StorageCounter):
         self.start: tuple[int, int] | None = None
 
     def reach(self, func: Any, level: int) -> None:
-        if "prim" not in str(func):  # only asks for the device
+        if (
+            func.namespace != "prim" and not func.is_view
+        ):  # they allocate nothing, and their number at the start grows with T
             self.levels.append((func, level))
 
 
