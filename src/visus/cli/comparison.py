@@ -40,7 +40,7 @@ def compare(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
 ) -> None:
-    """Compare two runs or more on the same samples, each paired with the first."""
+    """Compare runs on the same samples, each with the first."""
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
         # stdout is for the result; what a person's own module prints is none
         from visus.cli.show import show
