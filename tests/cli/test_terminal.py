@@ -145,6 +145,7 @@ def test_a_live_line_shows_the_first_loss_and_each_step(terminal: Typed) -> None
 
 def test_a_benchmark_shows_its_work_as_the_other_commands_do(terminal: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visus.workbench.live_line.APPEARS_S", 0.0)
+    monkeypatch.setattr("visus.workbench.live_line.REDRAWN_S", 0.0)
     _, lines = terminal(80, *COMMANDS["benchmark"])
     assert any(re.match(r"measuring  \d of \d", line) for line in lines)
     assert not any(line.startswith("measuring: ") for line in lines)

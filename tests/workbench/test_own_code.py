@@ -9,6 +9,7 @@ from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -67,7 +68,7 @@ def gray(tmp_path_factory: pytest.TempPathFactory) -> visus.Data:
 @pytest.fixture
 def quickly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without what the report measures."""
-    monkeypatch.setattr("visus.workbench.train.job.write_end", lambda *given: ())
+    monkeypatch.setattr("visus.workbench.train.job.write_end", lambda *given: (SimpleNamespace(mistakes=None), ()))
 
 
 def trained(data: visus.Data, module: nn.Module, output: Path, recipe: Recipe = RECIPE) -> tuple[visus.Run, list[str]]:

@@ -17,6 +17,7 @@ from tests.commands import Call
 from torch import nn
 
 import visus
+from visus.caller import called_by_command
 from visus.errors import UsageError
 from visus.evaluation.calibration import UNCALIBRATED, TemperatureFit
 from visus.examine import saliency
@@ -200,7 +201,8 @@ def test_labels_apart_leave_the_next_most_confident_mistakes() -> None:
 
 def test_the_command_lists_mistakes(visus_command: Call, run: Path) -> None:
     told = json.loads(visus_command("evaluate", run, "--mistakes", "--limit", "2", "--json").out)["mistakes"]
-    assert told == json.loads(json.dumps(visus.load(run).mistakes(limit=2).to_json()))
+    with called_by_command():
+        assert told == json.loads(json.dumps(visus.load(run).mistakes(limit=2).to_json()))
     answer = visus_command("evaluate", run, "--mistakes", "--limit", "2")
     assert answer.code == 0
     assert f"mistakes: {told['num_wrong']} of {told['num_samples']} images of the test split" in answer.out

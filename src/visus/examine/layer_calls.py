@@ -323,8 +323,11 @@ def find_operations(module: nn.Module, input_shape: Sequence[int], names: str | 
     The module is traced if a name is not that of a module. Empty for names that nothing has, and for a module that cannot be traced.
 
     >>> class Doubled(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.conv1 = nn.Conv2d(1, 1, 1)
     ...     def forward(self, x):
-    ...         return x + x.flip(2)
+    ...         return x + self.conv1(x)
     >>> find_operations(Doubled(), (1, 4, 4), ["add", "conv1"])
     {'add': ('add', 0)}
     """
