@@ -33,7 +33,7 @@ from measuring import command_line, machine_facts, mean_of, write_result
 from plain_pytorch import NETWORKS, trained
 from visus.limits import usable_cores
 from visus.networks.machine import Machine, choose, memory_format, suited
-from visus.networks.timing import take_turns
+from visus.timing import take_turns
 
 BATCHES = {"airbench94": 256, "resnet18": 128}
 GOALS = {"airbench94": 6.0, "resnet18": 5.0}

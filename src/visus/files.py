@@ -6,6 +6,7 @@ import contextlib
 import csv
 import errno
 import functools
+import importlib
 import io
 import itertools
 import json
@@ -14,10 +15,11 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from visus.errors import StorageError, UsageError, closest_name
 from visus.units import write_bytes
@@ -90,7 +92,7 @@ def write_file(path: Path, content: bytes | str) -> None:
         StorageError: the disk is full or the folder cannot be written; an existing file is unchanged.
     """
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
-    _write_chunks(path, [data], len(data))
+    write_chunks(path, [data], len(data))
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
@@ -101,11 +103,20 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
     """
     left = iter(rows)
     chunks = iter(lambda: csv_text(itertools.islice(left, _ROWS_AT_ONCE)).encode("utf-8", "surrogateescape"), b"")
-    _write_chunks(path, chunks)
+    write_chunks(path, chunks)
 
 
-def _write_chunks(path: Path, chunks: Iterable[bytes], num_bytes: int = 0) -> None:
-    """Write all chunks to a temporary file, and rename it; a failure names the number of bytes if it is known."""
+def write_chunks(path: Path, chunks: Iterable[bytes], num_bytes: int = 0) -> None:
+    """Write all chunks to ``path`` atomically, one after the other, so that they need not fit into memory.
+
+    Args:
+        path: the file.
+        chunks: its content.
+        num_bytes: length of the content, for the message of a failure; 0 if it is unknown.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written; an existing file is unchanged.
+    """
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "xb") as file:
@@ -114,7 +125,7 @@ def _write_chunks(path: Path, chunks: Iterable[bytes], num_bytes: int = 0) -> No
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
-        _flush_folder(path.parent)
+        flush_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
@@ -189,6 +200,33 @@ def closest_path(path: Path) -> str:
     return f" Did you mean {str(path.with_name(guess))!r}?" if guess and path.name else ""
 
 
+_LOCKED_BYTE: Final = 1 << 30
+"""Windows locks bytes, which then cannot be read: this one is far behind the text of a file."""
+
+
+def lock_file(file: int) -> None:
+    """Lock an open file for this process without waiting. The operating system releases the lock when the process ends.
+
+    Raises:
+        OSError: another process has the lock, or the file system has none.
+    """
+    if sys.platform == "win32":
+        msvcrt = importlib.import_module("msvcrt")
+        os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        finally:
+            os.lseek(file, 0, os.SEEK_SET)
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+LOCKED_BY_OTHERS: Final = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
+"""The error numbers of ``lock_file`` where another process has the lock."""
+
+
 def remove_parts(folder: Path) -> None:
     """Remove the temporary files that a killed ``write_file`` left in ``folder``."""
     for part in folder.glob(".*.part"):
@@ -212,7 +250,7 @@ def _write_failure(path: Path, num_bytes: int, error: OSError) -> str:
     return f"{subject} could not be written: {reason}{free if is_full else ''}. {remedy}"
 
 
-def _flush_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
     """Make a rename durable, if the system can open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)

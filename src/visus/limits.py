@@ -1,12 +1,15 @@
-"""The cores and the memory that this process may use, within the limits of its container."""
+"""The processor, and the cores and the memory that this process may use, within the limits of its container."""
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 from pathlib import Path
 from typing import Final
 
 _QUOTAS: Final = Path("/sys/fs/cgroup")  # Linux, cgroup version 2
+_PROCESSORS: Final = Path("/proc/cpuinfo")  # Linux
 
 
 def usable_cores() -> int:
@@ -16,6 +19,26 @@ def usable_cores() -> int:
     if quota.isdigit() and period.isdigit() and int(period):
         cores = min(cores, max(1, -(-int(quota) // int(period))))
     return cores
+
+
+def processor_name() -> str:
+    """Name of the processor, as its maker writes it."""
+    try:
+        text = _PROCESSORS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    return match[1].strip() if match else platform.processor() or platform.machine()
+
+
+def processor_features() -> tuple[str, ...]:
+    """Instruction sets of the processor, as Linux lists them, sorted; empty on other systems."""
+    try:
+        text = _PROCESSORS.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    match = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
+    return tuple(sorted(match[1].split())) if match else ()
 
 
 def memory_bytes() -> int | None:

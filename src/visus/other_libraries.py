@@ -50,7 +50,6 @@ _ONCE = "visus.train(data, network, recipe) trains once; for other settings, tra
 _FOLDER = (
     "a run is saved in its folder already, and visus.load(folder) opens it again; visus.look(...).write(file) saves a page."
 )
-_EXPORT = "there is no export; run.module is the trained torch.nn.Module, which PyTorch can export."
 _LOAD = "write visus.load(folder)."
 _TRAIN = 'write visus.train("photos"), with pretrained=True for ImageNet weights.'
 _OPEN = 'write visus.open_data("photos").'
@@ -68,7 +67,7 @@ ATTRIBUTES: Final = {
         ("freeze", "unfreeze", "freeze_to"), 'write visus.Recipe(frozen="stage1, stage2.*") before the training.'
     ),
     **dict.fromkeys(("save", "save_model", "save_weights"), _FOLDER),
-    "export": _EXPORT,
+    "export": "a run is exported: visus.load(folder).export(path).",
     **dict.fromkeys(("validate", "val"), "write run.evaluate()."),
     **dict.fromkeys(
         ("get_preds", "predict_proba"), "write run.predict(files) for files, or run.answers() for the held-out split."
@@ -100,7 +99,7 @@ NAMES: Final = {
     "predict": "write visus.load(folder).predict(files).",
     "evaluate": "write visus.load(folder).evaluate().",
     "report": "write visus.load(folder).report().",
-    "export": _EXPORT,
+    "export": "write visus.load(folder).export(path).",
 }
 """Names of the modules of other libraries, with what to write instead."""
 

@@ -24,18 +24,28 @@ class Progress:
     """``done`` of ``total`` units of one stage are finished, such as samples of the stage ``decoding``.
 
     ``total`` is None if it is unknown before the end. ``skipped_by`` names the setting and the value that leave this stage out, for
-    stages that may take long; it is empty if there is none.
+    stages that may take long; it is empty if there is none. ``per_second`` is the number of units per second; None if it is not measured.
     """
 
     stage: str
     done: int
     total: int | None = None
     skipped_by: tuple[str, ...] = field(default=(), repr=False)
+    per_second: float | None = field(default=None, repr=False)
 
     @property
     def is_done(self) -> bool:
         """Whether this was the last unit of the stage."""
         return self.done == self.total
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds to the end at this speed; None if total or speed is unknown.
+
+        >>> Progress("predicting", 20, 100, per_second=40.0).seconds_left
+        2.0
+        """
+        return None if self.total is None or not self.per_second else (self.total - self.done) / self.per_second
 
 
 @dataclass(frozen=True)

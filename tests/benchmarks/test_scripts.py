@@ -27,6 +27,7 @@ from visus.training.recipe import Recipe
 FOLDER = Path(__file__).resolve().parents[2] / "benchmarks"
 MODULES = (
     "measuring",
+    "file_to_probability",
     "first_number",
     "plain_pytorch",
     "records_on_gpu",
@@ -330,3 +331,43 @@ def test_a_command_that_ends_before_its_first_number_is_reported(scripts: Any, t
     found, cpu_s = script.wait_for([sys.executable, "-c", "print('loss 2', flush=True); input()"], {}, tmp_path, "loss")
     assert found.keys() == {"loss"}
     assert 0 < cpu_s < 5
+
+
+# ---- file to probability ----
+
+
+def test_the_rate_of_openvinos_tool_is_read_from_its_last_lines(scripts: Any) -> None:
+    read_rate = scripts("file_to_probability").read_rate
+    assert read_rate("[ INFO ]    Max:           112.33 ms\n[ INFO ] Throughput:   683.94 FPS\n") == 683.94
+    with pytest.raises(SystemExit, match="the tool of OpenVINO printed no throughput: no such file"):
+        read_rate("no such file")
+
+
+def test_the_ratios_are_medians_of_the_ratios_within_a_round(scripts: Any) -> None:
+    rates = {
+        "visus": [8.0, 80.0, 4.0],
+        "decoding": [40.0, 400.0, 40.0],
+        "OpenVINO's tool": [10.0, 100.0, 10.0],
+        "eager PyTorch": [2.0, 10.0, 2.0],
+    }
+    found = scripts("file_to_probability").ratios(rates)
+    assert found["of tool and decoding"] == pytest.approx(
+        1.0
+    )  # 1 / 8 = 1 / 40 + 1 / 10, whatever the machine does in a round
+    assert found["times eager PyTorch"] == pytest.approx(4.0)
+
+
+def test_eager_pytorch_reads_files_as_the_bundle_does(scripts: Any, tmp_path: Path) -> None:
+    script = scripts("file_to_probability")
+    files = script.make_images(tmp_path, 3)
+    module = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten(), torch.nn.Linear(3, 4)).eval()
+    found = script.eager_pytorch(files, module, 32, 2)
+    from visus.data.ledger import Ledger
+    from visus.data.preprocessing import Preprocessing
+
+    preprocessing = Preprocessing("images", 3, (32, 32), "squash", "uint8", "fixed", script.MEAN, script.DEVIATION)
+    read = [preprocessing.read_image(each.read_bytes(), Ledger(), name=each.name) for each in files]
+    samples = torch.stack([torch.from_numpy(each) for each in read])
+    with torch.no_grad():
+        expected = torch.softmax(module(preprocessing.scaled(samples)), dim=1)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0)

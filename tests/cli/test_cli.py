@@ -117,7 +117,7 @@ def test_predict_names_a_file_that_is_not_there_and_answers_the_rest(visus_comma
 def test_predict_without_any_file_is_an_error_alone(
     visus_command: Call, run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("visus.cli.prediction.load", None)  # the network is not loaded
+    monkeypatch.setattr("visus.workbench.runs.run.load", None)  # the network is not loaded
     assert visus_command("predict", run, photos / "darc") == (
         1,
         "",
@@ -135,7 +135,7 @@ def test_predict_refuses_missing_files_alike_as_json_and_in_python(
 ) -> None:
     with pytest.raises(DataError) as caught:
         visus.load(run).predict(photos / "darc")
-    monkeypatch.setattr("visus.cli.prediction.load", None)  # the network is not loaded
+    monkeypatch.setattr("visus.workbench.runs.run.load", None)  # the network is not loaded
     answer = visus_command("predict", run, photos / "darc", "--json")
     assert answer == (caught.value.exit_code, "", f"error: {caught.value}\n")
     assert answer.code == 1

@@ -8,10 +8,6 @@ from pathlib import Path
 import pytest
 from tests.commands import Call
 
-NO_EXPORT = (
-    "there is no export yet. The weights of a run are in RUN/weights/best.safetensors, its network is in RUN/design.txt, "
-    "and visus.load(RUN).module is the trained torch.nn.Module."
-)
 OPTIONS = "options are written --NAME VALUE."
 KEPT = "Leave imgsz out: a run keeps the preprocessing and the settings of its training."
 PAGE = "docs/how-to/coming-from.md lists the words of other tools."
@@ -45,7 +41,6 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
     [
         (["val"], "No such command 'val'. Did you mean 'evaluate'?", ""),
         (["infer"], "No such command 'infer'. Did you mean 'predict'?", ""),
-        (["export"], NO_EXPORT, ""),
         (["pet photos"], "pet photos is data, and the command comes first. Write: visus train 'pet photos'", ""),
         (["runs/old"], "runs/old is a run, and the command comes first. Write: visus predict runs/old FILES", ""),
         (
@@ -175,7 +170,11 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
             "",
         ),
         (["classify", "a.jpg"], f"No such command 'classify'. {PAGE} Write: visus predict runs/new a.jpg", ""),
-        (["classify", "export"], NO_EXPORT, ""),
+        (
+            ["yolo", "export", "model=runs/old", "format=onnx"],
+            f"No such command 'yolo'. {PAGE} Write: visus export runs/old --format onnx",
+            "",
+        ),
         (
             ["classify", "train", "data=pets", "epohcs=3"],
             f"No such command 'classify'. Did you mean 'train'? there is no --epohcs. Did you mean --epochs 3? {PAGE}",
@@ -265,9 +264,9 @@ def test_a_short_time_limit_without_a_unit_is_noted(visus_command: Call, words: 
 
 
 def test_a_file_for_predictions_is_answered_by_what_works(visus_command: Call, run: Path) -> None:
-    answer = visus_command("predict", run, "photos", "-o", "x.csv")
+    answer = visus_command("predict", run, "photos", "--output", "x.csv")
     assert answer.err.splitlines()[0] == (
-        "error: No such option: -o. Predictions are printed; to write them to a file: visus predict RUN FILES > x.csv. "
+        "error: No such option: --output. Predictions are printed; to write them to a table: visus predict RUN FILES --out x.csv. "
         "To sort the files into folders: --sort-into FOLDER"
     )
     assert answer.code == 2

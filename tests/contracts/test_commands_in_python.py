@@ -25,12 +25,15 @@ IN_PYTHON = {
     "experiment mlp": ("visus.experiment.mlp",),
     "experiment shuffle": ("visus.experiment.shuffle",),
     "experiment task": ("visus.experiment.task",),
+    "export": ("visus.Run.export",),
     "look": ("visus.look",),
-    "predict": ("visus.Run.predict",),
+    "predict": ("visus.Run.predict", "visus.Run.predict_to"),
     "report": ("visus.Run.report",),
+    "serve": ("visus.serve",),
     "solve": ("visus.solve",),
     "summary": ("visus.summary",),
     "train": ("visus.train", "visus.resume"),
+    "verify": ("visus.verify",),
 }
 """The public names behind each command."""
 
@@ -45,13 +48,16 @@ OTHER_NAMES = {
     "empty": "CachedData.empty",
     "files": "files",
     "first": "left",
+    "golden": "num_golden",
     "second": "right",
     "image": "sample",
     "kernel": "kernel_size",
+    "no_engines": "engines=()",
     "limit": "limit of Run.mistakes",
     "mistakes": "Run.mistakes",
     "other": "task",
     "quiet": "progress",
+    "samples": "num_samples",
     "shifts": "Run.shifts",
     "sort_into": "Predictions.sort_into",
     "size_in": "input_size",
@@ -102,7 +108,7 @@ def test_every_option_of_a_command_is_an_argument_in_python(name: str) -> None:
     assert options <= known, sorted(options - known)
 
 
-@pytest.mark.parametrize("module", ["benchmark", "cache", "comparison", "experiment"])
+@pytest.mark.parametrize("module", ["benchmark", "cache", "comparison", "experiment", "serving", "shipping"])
 def test_a_command_is_a_thin_door(module: str, tree: Tree) -> None:
     """A command parses, calls one public function and prints: it has no loop."""
     for node in ast.walk(tree.parsed[f"visus.cli.{module}"]):
@@ -117,5 +123,5 @@ def test_the_help_of_visus_names_every_public_name() -> None:
     assert set(visus.__all__) - {"Data", "Design", "__version__"} <= named
     assert max(len(line) for line in page.splitlines()) <= 128
     assert [line for line in page.splitlines() if re.fullmatch(r"[A-Z][a-z ]+", line)] == [
-        *("Data", "Design", "Train", "Look inside and measure")
+        *("Data", "Design", "Train", "Look inside and measure", "Ship")
     ]

@@ -27,13 +27,17 @@ RESULTS = (
     *("visus.workbench.differences:Difference", "visus.workbench.doctor:MachineReport"),
     *("visus.workbench.experiment.antialias:Antialiased", "visus.workbench.experiment.task:TaskComparison"),
     *("visus.workbench.look.looking:Look", "visus.workbench.report.reports:Report"),
-    *("visus.workbench.runs.history:History",),
-    *("visus.workbench.runs.predict:Prediction", "visus.workbench.runs.predict:Predictions"),
+    *("visus.workbench.runs.bulk.result:BulkPredictions", "visus.workbench.runs.history:History"),
+    *("visus.workbench.runs.prediction:Prediction", "visus.workbench.runs.predictions:Predictions"),
     *("visus.workbench.runs.shifts:ShiftReport", "visus.workbench.runs.sorting:SortedFiles"),
+    *("visus.workbench.ship.exporting:Export", "visus.workbench.ship.verifying:Verification"),
 )
 """What the public functions return."""
 
-OTHER_RETURNS = {"Calibrator", "Marks", "Module", "Node", "None", "Self", "Shape", "TemperatureFit", "Tensor", "Text"}
+OTHER_RETURNS = {
+    *("Any", "Calibrator", "Iterable", "Manifest", "Marks", "Module", "NDArray", "Node", "None", "Preprocessing", "Self"),
+    *("Shape", "TemperatureFit", "Tensor", "Text"),
+}
 """Returned too, and described where they are defined."""
 
 METHODS_ELSEWHERE = {"visus.design", "visus.examine"}  # of their many values, the class has the example

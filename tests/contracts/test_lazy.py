@@ -22,7 +22,17 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["visus", "visus.geometry", "visus.design", "visus.examine", "visus.experiment", "visus.cli", "visus.cli.app"]
+    "module",
+    [
+        "visus",
+        "visus.geometry",
+        "visus.design",
+        "visus.examine",
+        "visus.experiment",
+        "visus.cli",
+        "visus.cli.app",
+        "visus.server.serving",
+    ],
 )
 def test_import_loads_nothing_heavy(module: str) -> None:
     assert loaded_by(f"import {module}") == set()

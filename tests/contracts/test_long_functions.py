@@ -17,7 +17,7 @@ Tree = Any  # the fixture of conftest.py
 
 KEYWORDS = ("on_event", "should_stop")
 LONG = {
-    "visus": ("benchmark", "check", "compare", "look", "open_data", "resume", "train"),
+    "visus": ("benchmark", "check", "compare", "look", "open_data", "resume", "train", "verify"),
     "visus.data.opened": ("open_data", "open_scoring_data"),
     "visus.data.store": ("open_store",),
     "visus.workbench.benchmark.measuring": ("benchmark",),
@@ -34,20 +34,26 @@ LONG = {
     "visus.workbench.runs.evaluate": ("evaluate",),
     "visus.workbench.runs.mistakes": ("find_run_mistakes",),
     "visus.workbench.runs.own_data": ("open_own_data", "open_under_labels"),
-    "visus.workbench.runs.predict": ("predict",),
+    "visus.workbench.runs.bulk.predicting": ("predict_to",),
+    "visus.workbench.runs.predict": ("predict", "predict_run_to"),
+    "visus.workbench.runs.predictions": ("predict_with",),
     "visus.workbench.runs.run": (
-        *("Run.answers", "Run.compare", "Run.evaluate", "Run.look", "Run.mistakes", "Run.open_data", "Run.predict"),
-        *("Run.report", "Run.score", "Run.shifts"),
+        *("Run.answers", "Run.compare", "Run.evaluate", "Run.export", "Run.look", "Run.mistakes", "Run.open_data"),
+        *("Run.predict", "Run.predict_to", "Run.report", "Run.score", "Run.shifts"),
     ),
     "visus.workbench.runs.shifts": ("report_shifts",),
+    "visus.workbench.ship.bundle": ("Bundle.predict", "Bundle.predict_to"),
+    "visus.workbench.ship.exporting": ("export_run",),
+    "visus.workbench.ship.verifying": ("verify",),
     "visus.workbench.train.training": ("resume", "train"),
 }
 SHOWN = (
     *("visus:benchmark", "visus:check", "visus:compare", "visus:diff", "visus:doctor", "visus:look", "visus:open_data"),
-    *("visus:resume", "visus:solve", "visus:summary", "visus:train"),
+    *("visus:resume", "visus:solve", "visus:summary", "visus:train", "visus:verify"),
     *("visus.experiment:antialias", "visus.experiment:mlp", "visus.experiment:shuffle", "visus.experiment:task"),
-    *("visus:Run.compare", "visus:Run.evaluate", "visus:Run.look", "visus:Run.mistakes", "visus:Run.open_data"),
-    *("visus:Run.predict", "visus:Run.report", "visus:Run.shifts"),
+    *("visus:Bundle.predict", "visus:Run.compare", "visus:Run.evaluate", "visus:Run.export", "visus:Run.look"),
+    *("visus:Run.mistakes", "visus:Run.open_data", "visus:Run.predict", "visus:Run.predict_to", "visus:Run.report"),
+    "visus:Run.shifts",
 )
 """What a person calls and may take long: it shows its progress unless ``progress`` is False."""
 

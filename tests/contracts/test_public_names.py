@@ -10,9 +10,9 @@ import pytest
 
 PUBLIC = {
     "visus": {
-        *("Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
+        *("Bundle", "Data", "Design", "Recipe", "Run", "VisusError", "__version__"),
         *("load", "look", "network", "open_data", "parse", "resume", "slow_down", "speed_up", "summary", "train"),
-        *("benchmark", "cached_data", "check", "compare", "diff", "doctor", "solve"),
+        *("benchmark", "cached_data", "check", "compare", "diff", "doctor", "open_bundle", "serve", "solve", "verify"),
         *("design", "examine", "experiment"),
     },
     "visus.experiment": {"antialias", "mlp", "shuffle", "task"},
@@ -65,9 +65,11 @@ def test_a_run_can_be_asked_exactly_this() -> None:
     methods = {
         "evaluate",
         "predict",
+        "predict_to",
         "mistakes",
         "shifts",
         "look",
+        "export",
         "report",
         "compare",
         "open_data",

@@ -93,7 +93,10 @@ def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
 
     shutil.copytree(tree.root, project, ignore=ignored)
     make_photos(project / "photos")
-    steps = ["set -euxo pipefail", 'PATH="$PWD/.venv/bin:$PATH"']
+    steps = ["set -euxo pipefail", 'PATH="$PWD/.venv/bin:$PATH"', "trap 'jobs -p | xargs -r kill' EXIT"]
+    steps += [
+        'curl() { command curl --retry 60 --retry-delay 1 --retry-connrefused "$@"; }'
+    ]  # a person waits until it is served
     for language, content in fences(tree.document("README.md")):
         if language in {"sh", "console"}:
             steps += shell_lines(language, content)
@@ -114,6 +117,7 @@ def test_readme_runs_from_top_to_bottom(tree: Tree, tmp_path: Path) -> None:
         check=False,
     )
     assert answer.returncode == 0, (answer.stdout + answer.stderr)[-4000:]
+    assert '{"predictions":[{"name":"14.png","label":' in answer.stdout
     left = {path.name for path in (project / "runs" / "photos").iterdir()}
     assert {file.path.partition("/")[0] for file in RUN_FILES if not file.condition} <= left
     assert {name for name in left if not is_run_file(name)} <= {"weights", "checkpoint"}

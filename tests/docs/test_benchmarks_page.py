@@ -71,6 +71,10 @@ def test_exactness() -> None:
     killed = result("2026-11-29-killed_and_resumed")
     assert killed["equal_bit_for_bit"]
     assert f"killed {killed['kills']} times" in cells("Does a training that was killed")[0]
+    bulk = result("2026-11-30-bulk_prediction")
+    assert f"{bulk['images']:,} predictions" in cells("Does a table of")[0]
+    assert (bulk["tables_are_identical"], bulk["each_once"]) == (True, True)
+    assert len(bulk["killed"]) == len(bulk["cluster"]) == 3
     zoo = result("2026-11-22-trace_zoo")
     assert zoo["num_failed"] == 0
     assert cells("How many of the")[1] == f"{zoo['num_traced']:,}"

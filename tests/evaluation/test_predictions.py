@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from visus.errors import DataError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED
-from visus.evaluation.predictions import predict_logits, top_k
+from visus.evaluation.predictions import predict_logits
 
 
 def small_network(num_axes: int = 2) -> nn.Module:
@@ -88,14 +88,6 @@ def test_probabilities_are_the_softmax() -> None:
     assert UNCALIBRATED(logits).tolist() == [[1.0, 0.0], [0.5, 0.5]]
 
 
-def test_top_k_returns_the_most_probable_first_and_equals_in_class_order() -> None:
-    chances = torch.tensor([[0.25, 0.25, 0.5], [0.2, 0.7, 0.1]])
-    assert top_k(chances, ["a", "b", "c"], 2) == [[("c", 0.5), ("a", 0.25)], [("b", 0.7), ("a", 0.2)]]
-    equal = torch.full((1, 500), 0.002)
-    assert [name for name, _ in top_k(equal, range(500), 500)[0]] == list(range(500))
-    assert [len(row) for row in top_k(chances, ["a", "b", "c"], 9)] == [3, 3]
-
-
 def test_what_cannot_be_predicted_is_refused_in_words() -> None:
     class Pair(nn.Module):
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -117,12 +109,3 @@ def test_what_cannot_be_predicted_is_refused_in_words() -> None:
         with pytest.raises(kind) as caught:
             predict_logits(module, batches)
         assert str(caught.value) == text
-
-
-def test_wrong_numbers_for_top_k_are_refused_in_words() -> None:
-    with pytest.raises(UsageError) as caught:
-        top_k(torch.ones(1, 2), ["a", "b"], 0)
-    assert str(caught.value) == "top-k needs k of at least 1, not 0."
-    with pytest.raises(UsageError) as caught:
-        top_k(torch.ones(1, 2), ["a", "b", "c"], 1)
-    assert str(caught.value) == "probabilities of shape (1, 2) do not match 3 classes."

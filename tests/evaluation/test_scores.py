@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from torchmetrics.functional import classification as metrics
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
-from visus.evaluation.scores import THRESHOLDS, ClassScore, Scores, score, wilson_interval
+from visus.evaluation.intervals import wilson_interval
+from visus.evaluation.scores import THRESHOLDS, ClassScore, Scores, score
 
 CLASSES = ("bag", "boot", "coat")
 CHANCES = [[0.7, 0.2, 0.1], [0.6, 0.3, 0.1], [0.1, 0.8, 0.1], [0.5, 0.4, 0.1], [0.9, 0.05, 0.05]]

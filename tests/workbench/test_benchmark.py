@@ -13,11 +13,11 @@ from tests.commands import Call
 from torch import Tensor, nn
 
 import visus
+from visus import timing
 from visus.errors import UsageError
-from visus.networks import timing
 from visus.networks.machine import Machine
-from visus.networks.timing import take_turns
-from visus.workbench.benchmark import measuring, ways
+from visus.timing import take_turns
+from visus.workbench.benchmark import modules, ways
 from visus.workbench.benchmark.result import PLAIN, PREDICTION, TRAINING, Agreement, Benchmark, Timing
 
 NETWORK = "conv(4, 3), norm, relu, globalpool, linear(classes)"
@@ -94,7 +94,7 @@ def test_a_wrong_way_is_seen_in_its_outputs(monkeypatch: pytest.MonkeyPatch) -> 
         found, left_out = find(*given, **options)
         return [*found[:1], ways.Way("wrong", found[0].machine, Negated)], left_out
 
-    monkeypatch.setattr(measuring, "find_ways", with_wrong)
+    monkeypatch.setattr(modules, "find_ways", with_wrong)
     found = measured(nn.Sequential(nn.Flatten(), nn.Linear(192, 2)), num_classes=None)
     wrong = found.agreements[1]
     assert wrong.relative_difference == pytest.approx(2.0, abs=0.01)
@@ -133,7 +133,7 @@ def test_maps_are_measured_without_labels() -> None:
 
 
 def test_a_run_is_measured_on_its_held_out_samples(run: Path) -> None:
-    found = visus.benchmark(run, batch_size=4, rounds=1, device="cpu")
+    found = visus.benchmark(run, batch_size=4, rounds=1, device="cpu", engines=())
     assert found.samples == "12 held-out images"
     assert (found.name, found.notes) == (run.name, ())
     assert found.input_shape == (3, 10, 10)
@@ -144,7 +144,7 @@ def test_a_run_whose_data_is_gone_is_measured_on_random_samples(run: Path, monke
         raise visus.VisusError("it is gone.")
 
     monkeypatch.setattr(visus.Run, "open_data", gone)
-    found = visus.benchmark(visus.load(run, device="cpu"), batch_size=4, rounds=1, device="cpu")
+    found = visus.benchmark(visus.load(run, device="cpu"), batch_size=4, rounds=1, device="cpu", engines=())
     assert found.samples == "256 random samples of a normal distribution"
     assert found.notes == ("The run's data could not be opened, so random samples were used: it is gone.",)
 
@@ -239,6 +239,48 @@ def test_a_run_has_its_own_shape(run: Path) -> None:
     assert str(caught.value) == "input_shape cannot be given with a run, which has its own. Leave it out."
 
 
+# ---- engines ----
+
+
+@pytest.mark.slow
+def test_a_run_is_exported_and_measured_in_every_engine(run: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    found = visus.benchmark(run, batch_size=4, threads=1, rounds=1, device="cpu", engines=["onnxruntime", "torch-program"])
+    assert found.engines is not None
+    assert [(each.engine, each.threads, each.batch_size) for each in found.engines.times] == [
+        (name, 1, size) for size in (1, 4) for name in ("onnxruntime", "torch-program")
+    ]
+    assert all(each.is_within for each in found.engines.scores)
+    assert {each.work for each in found.timings} == {PREDICTION, TRAINING}
+    assert "engines: samples per second, latency in milliseconds" in found._repr_html_()
+
+
+def test_a_run_without_the_packages_for_an_export_says_what_to_install(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("visus.workbench.benchmark.measuring._EXPORT_PACKAGES", ("no_such_package",))
+    found = visus.benchmark(run, batch_size=4, rounds=1, device="cpu")
+    assert found.engines is None
+    assert found.left_out[-1] == (
+        "engines",
+        "they need an export: pip install 'onnx>=1.18' 'onnxscript>=0.5' 'onnxruntime>=1.20'",
+    )
+
+
+def test_the_command_measures_a_bundle(visus_command: Call) -> None:
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    from tests.ship import tiny_bundles
+
+    words = ["benchmark", tiny_bundles.bundle(), "--threads", "1", "-b", "2", "--rounds", "1", "--engine", "onnxruntime"]
+    answer = visus_command(*words)
+    assert answer.code == 0, answer.err
+    assert answer.out.splitlines()[0] == "tiny: engines, samples of 3 x 8 x 8"
+    facts = json.loads(visus_command(*words, "--json").out)
+    assert [each["batch_size"] for each in facts["engines"]["times"]] == [1, 2]
+    refused = visus_command("benchmark", tiny_bundles.bundle(), "--input", "3,8,8")
+    assert (refused.code, refused.err) == (2, "error: --input cannot be given with a bundle. Leave it out.\n")
+
+
 # ---- the command ----
 
 
@@ -250,6 +292,8 @@ def test_the_command_prints_the_table_and_json(visus_command: Call, run: Path) -
     assert "prediction, batch 4" in answer.out.splitlines()[1]
     facts = json.loads(visus_command(*words, "--json").out)
     assert [each["batch_size"] for each in facts["timings"] if each["way"] == PLAIN] == [1, 4, 4]
+    both = visus_command("benchmark", run, "--engine", "openvino", "--no-engines")
+    assert (both.code, both.err) == (2, "error: --engine and --no-engines exclude each other. Use one of them.\n")
     refused = visus_command("benchmark", run, "--input", "3,8,8")
     assert (refused.code, refused.err) == (2, "error: --input cannot be given with a run. Leave it out.\n")
 

@@ -21,7 +21,7 @@ from visus.errors import UsageError
 from visus.training.checkpoints import Position
 from visus.training.recipe import Recipe
 from visus.units import write_share
-from visus.workbench.runs.predict import Prediction
+from visus.workbench.runs.prediction import Prediction
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 

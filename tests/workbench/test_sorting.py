@@ -195,7 +195,7 @@ def test_what_cannot_be_sorted_is_refused_before_the_network_is_loaded(
     words: list[str],
     message: str,
 ) -> None:
-    monkeypatch.setattr("visus.cli.prediction.load", None)
+    monkeypatch.setattr("visus.workbench.runs.run.load", None)
     np.savez(tmp_path / "x.npz", x=np.zeros((2, 3, 12, 12), np.uint8))
     (tmp_path / "x.zip").write_bytes(b"")
     filled = [word.format(photos=photos, tmp=tmp_path) for word in words]

@@ -8,7 +8,7 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "train": ("visus train photos", 'visus train photos -m "resnet(18)" --epochs 20 --name first'),
     "evaluate": ("visus evaluate runs/first --shifts --mistakes", "visus evaluate runs/first newer-photos"),
     "predict": (
-        "visus predict runs/first new-photos > labels.csv",
+        "visus predict runs/first new-photos --out labels.csv",
         "visus predict runs/first new-photos --sort-into sorted --at-least 0.9",
     ),
     "check": ("visus check photos", "visus check table.csv --labels species"),
@@ -28,6 +28,9 @@ EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
         "visus look runs/first photos/cat/1.jpg",
         "visus look runs/first photos/cat/1.jpg --layer conv1 --channel 3",
     ),
+    "export": ("visus export runs/first", "visus export runs/first -o first.zip --license MIT"),
+    "verify": ("visus verify first-bundle", "visus verify first.zip --engine onnxruntime"),
+    "serve": ("visus serve runs/first", "visus serve bundle --host 0.0.0.0 --token-file token"),
     "cache": ("visus cache", "visus cache --empty --older-than 7d"),
     "doctor": ("visus doctor", "visus doctor --json"),
     "benchmark": ("visus benchmark runs/first", 'visus benchmark "resnet(18)" --input 3,64,64 --classes 10'),

@@ -37,10 +37,6 @@ _ABSENT: Final = {
 """Options of other tools that visus does not have, with the reason."""
 _IMAGES: Final = (".bmp", ".gif", ".heic", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 _WEIGHTS: Final = (".pt", ".pth", ".ckpt")
-_NO_EXPORT: Final = (
-    "there is no export yet. The weights of a run are in RUN/weights/best.safetensors, its network is in RUN/design.txt, "
-    "and visus.load(RUN).module is the trained torch.nn.Module."
-)
 _ASSIGNMENT: Final = re.compile(r"([A-Za-z][\w-]*)=(\S.*)")
 
 
@@ -152,8 +148,6 @@ def unknown_setting(name: str, value: str) -> str:
 
 
 def _unknown_command(name: str, typed: Sequence[str], group: Any) -> str | None:
-    if name == "export":
-        return _NO_EXPORT
     if name in _COMMANDS:
         return f"No such command {name!r}. Did you mean {_COMMANDS[name]!r}?"
     if name not in ("yolo", "classify", *_OTHER_TASKS):
@@ -166,8 +160,6 @@ def _unknown_command(name: str, typed: Sequence[str], group: Any) -> str | None:
         )
     has_mode = bool(words) and words[0] in _MODES
     mode = _MODES[words[0]] if has_mode else "predict" if words and not _ASSIGNMENT.fullmatch(words[0]) else "train"
-    if mode == "export":
-        return _NO_EXPORT
     line = _meant_line(["visus", mode, *words[has_mode:]], group.commands[mode])
     if line.problems:
         return f"No such command {name!r}. Did you mean {mode!r}? {' '.join(line.problems)} {_PAGE}"
@@ -185,13 +177,12 @@ def _path_as_command(name: str, group: Any) -> str:
 
 def _output_of_predictions(name: str, typed: Sequence[str], command: Any) -> str | None:
     """The message where a file for predictions was typed as an option."""
-    if getattr(command, "name", None) != "predict" or name not in ("o", "out", "output", "save"):
+    if getattr(command, "name", None) != "predict" or name not in ("output", "save"):
         return None
-    files = [word.partition("=")[2] or word for word in typed if word.endswith((".csv", ".json", ".txt", ".tsv"))]
+    files = [word.partition("=")[2] or word for word in typed if word.endswith((".csv", ".parquet"))]
     file = shlex.quote(files[-1]) if files else "answers.csv"
-    dashes = "-" if len(name) == 1 else "--"
     return (
-        f"No such option: {dashes}{name}. Predictions are printed; to write them to a file: visus predict RUN FILES > {file}. "
+        f"No such option: --{name}. Predictions are printed; to write them to a table: visus predict RUN FILES --out {file}. "
         "To sort the files into folders: --sort-into FOLDER"
     )
 

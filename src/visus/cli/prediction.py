@@ -1,4 +1,7 @@
-"""``visus predict``: prints predictions as CSV lines or a JSON list, or copies the files into folders of their labels."""
+"""``visus predict``: prints predictions as CSV lines or a JSON list, writes them to a table, or copies the files into folders of their labels.
+
+It takes a run or a bundle, and imports PyTorch for a run only.
+"""
 
 from __future__ import annotations
 
@@ -6,18 +9,51 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from visus.cli.show import show, warn
+from visus.cli.stopping import SENTENCE, print_when_stopped
 from visus.cli.streams import print_json
-from visus.errors import printable
+from visus.errors import printable, refuse_with
 from visus.files import csv_text
-from visus.training.runs import RunFolder
+from visus.progress import OnEvent, Progress
+from visus.ship.files import is_bundle
 from visus.workbench.live_line import showing_work
-from visus.workbench.runs.predict import Predictions
 from visus.workbench.runs.predict_inputs import find_paths, refuse_missing
-from visus.workbench.runs.run import Prediction, load
+from visus.workbench.runs.prediction import Prediction
+from visus.workbench.runs.predictions import Predictions
 from visus.workbench.runs.sorting import refuse_folder, refuse_probability
+
+if TYPE_CHECKING:
+    from visus.workbench.runs.run import Run
+    from visus.workbench.ship.bundle import Bundle
+
+
+def _opened(path: Path, files: Sequence[str], device: str, *, raw: bool) -> tuple[Run | Bundle, dict[str, Any]]:
+    """The run or bundle at a path, with the keywords that only a run takes; files that do not exist are refused before it is loaded.
+
+    Raises:
+        RunError: the run cannot be opened.
+        BundleError: the bundle cannot be opened.
+        DataError: none of the files exists.
+        UsageError: an option for runs is given with a bundle.
+    """
+    if is_bundle(path):
+        refuse_with("a bundle", {"--raw": raw, "--device": None if device == "auto" else device})
+        refuse_missing(files)
+        from visus.workbench.ship.bundle import open_bundle
+
+        return open_bundle(path), {}
+    from visus.training.runs import RunFolder
+    from visus.workbench.runs.run import load
+
+    RunFolder.open(path)
+    refuse_missing(files)
+    return load(path, device=device), {"raw": raw}
+
+
+def _stage(path: Path) -> str:
+    return f"opening the {'bundle' if is_bundle(path) else 'run'}"
 
 
 def predict_and_print(
@@ -34,10 +70,9 @@ def predict_and_print(
     data = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
         # stdout is for the result; what a person's own module prints is none
-        on_event = live.enter_context(showing_work("opening the run", quiet=quiet))
-        RunFolder.open(run)
-        refuse_missing(files)  # before the network is loaded
-        predictions = load(run, device=device).predict(files, top=top, raw=raw, on_event=on_event)
+        on_event = live.enter_context(showing_work(_stage(run), quiet=quiet))
+        opened, keywords = _opened(run, files, device, raw=raw)
+        predictions = opened.predict(files, top=top, on_event=on_event, **keywords)
         num_unread = _print(predictions, top, data, live, as_json=as_json)
     if not quiet:
         warn(tuple(predictions.sentences()), "")
@@ -67,10 +102,9 @@ def sort_and_print(
     """
     refuse_probability(at_least)
     refuse_folder(folder, [path for name in files for path in find_paths(Path(name))])
-    with contextlib.redirect_stdout(sys.stderr), showing_work("opening the run", quiet=quiet) as on_event:
-        RunFolder.open(run)
-        refuse_missing(files)  # before the network is loaded
-        predictions = load(run, device=device).predict(files, raw=raw, on_event=on_event)
+    with contextlib.redirect_stdout(sys.stderr), showing_work(_stage(run), quiet=quiet) as on_event:
+        opened, keywords = _opened(run, files, device, raw=raw)
+        predictions = opened.predict(files, on_event=on_event, **keywords)
         found = predictions.sort_into(folder, at_least)
     for answer in found.failed:
         sys.stderr.write(f"error: {printable(answer.file)}: {answer.error}\n")
@@ -81,6 +115,78 @@ def sort_and_print(
     if not quiet:
         warn(tuple(predictions.sentences()), "")
     return 1 if found.failed else 0
+
+
+def predict_to_and_print(
+    run: Path,
+    files: Sequence[str],
+    out: Path,
+    columns: dict[str, Any],
+    device: str,
+    *,
+    raw: bool,
+    as_json: bool,
+    quiet: bool,
+) -> int:
+    """Write the predictions to a table, and print the number of rows of each label.
+
+    Args:
+        run: run or bundle.
+        files: what is predicted.
+        out: the table.
+        columns: ``top``, ``probabilities`` and ``cluster`` of ``Run.predict_to``.
+        device: where to compute.
+        raw: the network's own probabilities.
+        as_json: print JSON.
+        quiet: print errors only.
+
+    Returns: The exit code: 1 if any sample could not be read, else 0.
+
+    Raises:
+        RunError: the run cannot be opened.
+        DataError: none of the files exists.
+        UsageError: the table exists, or its parts are of another network or other samples.
+        StorageError: the disk is full.
+    """
+    far = _Far()
+    with (
+        print_when_stopped(far.sentence),
+        contextlib.redirect_stdout(sys.stderr),
+        showing_work(_stage(run), quiet=quiet) as on_event,
+    ):
+        opened, keywords = _opened(run, files, device, raw=raw)
+        found = opened.predict_to(files, out, **columns, **keywords, on_event=far.before(on_event))
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show(found.text())
+    if not quiet:
+        warn(tuple(found.sentences()), "")
+    return 1 if found.num_errors else 0
+
+
+class _Far:
+    """How far a bulk prediction is."""
+
+    def __init__(self) -> None:
+        self._last: Progress | None = None
+
+    def before(self, next_one: OnEvent) -> OnEvent:
+        """An ``on_event`` that remembers the last progress and passes every event on."""
+
+        def remember_and_pass_on(event: object) -> None:
+            if isinstance(event, Progress):
+                self._last = event
+            next_one(event)
+
+        return remember_and_pass_on
+
+    def sentence(self) -> str:
+        """What Ctrl-C prints."""
+        last = self._last
+        if last is None or last.stage != "predicting" or not last.done:
+            return SENTENCE
+        return f"stopped after {last.done:,} of {last.total:,} samples. The same command continues after the last finished part."
 
 
 def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:

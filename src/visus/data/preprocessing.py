@@ -9,28 +9,30 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
 from PIL import Image
 
 from visus.data.images import decode as images
+from visus.data.images.decode import DEFAULT_LIMITS, Limits
 from visus.data.images.fit import ResizeMode
 from visus.data.images.modes import blended_on_white
 from visus.data.ledger import Ledger
 from visus.errors import ImageError, RunError
 from visus.units import rank_words, write_shape
 
+if TYPE_CHECKING:  # samples are read without torch; only the methods on tensors need it
+    import torch
+
 Normalize = Literal["mean-deviation", "min-max", "fixed"]
 NORMALIZATIONS: tuple[Normalize, ...] = ("mean-deviation", "min-max")  # with statistics of the training split
 Pixels = npt.NDArray[Any]
-_WIDE = (torch.float64, torch.int32, torch.int64, torch.uint32, torch.uint64)
+WIDE = ("float64", "int32", "int64", "uint32", "uint64")
 """Data types with values that float32 cannot represent exactly. They are normalized in float64."""
 
 
@@ -108,13 +110,17 @@ class Preprocessing:
         """Normalized values (N, C, *) with their positions shuffled; unchanged if ``shuffle_seed`` is None."""
         if self.shuffle_seed is None:
             return batch
+        import torch
+
         flat = batch.flatten(2)
-        order = pixel_order(flat.shape[2], self.shuffle_seed).to(batch.device)
+        order = torch.from_numpy(pixel_order(flat.shape[2], self.shuffle_seed)).to(batch.device)
         return flat[:, :, order].reshape(batch.shape)
 
     def scale_values(self, batch: torch.Tensor) -> torch.Tensor:
         """Stored values (N, C, *) normalized to float32 on the same device, without shuffling."""
-        precision = torch.float64 if batch.dtype in _WIDE else torch.float32
+        import torch
+
+        precision = torch.float64 if str(batch.dtype).removeprefix("torch.") in WIDE else torch.float32
         offset, divisor = self._scaling(batch.device, precision)
         values = batch.to(precision, copy=True)
         return values.sub_(offset).div_(divisor).to(torch.float32)
@@ -124,25 +130,36 @@ class Preprocessing:
         offset, divisor = self._scaling(batch.device)
         return batch * divisor + offset
 
-    def _scaling(self, device: torch.device, precision: torch.dtype = torch.float32) -> tuple[torch.Tensor, torch.Tensor]:
-        """Offset and divisor of each channel, shape (1, C, 1, ...)."""
+    def _scaling(self, device: torch.device, precision: torch.dtype | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Offset and divisor of each channel, shape (1, C, 1, ...), in float32 or the given type."""
+        import torch
+
         shape = (1, self.channels, *([1] * len(self.size)))
         offset, divisor = (
-            torch.tensor(values, dtype=precision, device=device).reshape(shape) for values in (self.offset, self.divisor)
+            torch.tensor(values, dtype=precision or torch.float32, device=device).reshape(shape)
+            for values in (self.offset, self.divisor)
         )
         return offset, divisor
 
-    def read_image(self, file: Path | bytes | Image.Image, ledger: Ledger, *, name: str = "") -> Pixels:
+    def read_image(
+        self, file: Path | bytes | Image.Image, ledger: Ledger, *, name: str = "", limits: Limits = DEFAULT_LIMITS
+    ) -> Pixels:
         """Decode an image to stored values of shape (C, *), and note the changes on the ledger. An image of Pillow is read as its file is.
+
+        Args:
+            file: the image.
+            ledger: receives the changes.
+            name: name in messages and on the ledger.
+            limits: limits of file size and pixels.
 
         Raises:
             ImageError: the file cannot be read as an image.
         """
         size = self._decode_size()
         if isinstance(file, Image.Image):
-            decoded = images.decode_opened(file, name=name, at_least=size)
+            decoded = images.decode_opened(file, name=name, limits=limits, at_least=size)
         else:
-            decoded = images.decode(file, name=name, at_least=size)
+            decoded = images.decode(file, name=name, limits=limits, at_least=size)
         pixels, actions = images.fit(decoded.pixels, self.channels, self.size, self.resize_mode)
         for action in (*decoded.actions, *actions):
             ledger.note(action, name or ("an image of Pillow" if isinstance(file, Image.Image) else str(file)))
@@ -240,7 +257,7 @@ class Preprocessing:
 
 
 @functools.lru_cache(maxsize=8)
-def pixel_order(num_positions: int, seed: int) -> torch.Tensor:
+def pixel_order(num_positions: int, seed: int) -> npt.NDArray[np.int64]:
     """A fixed random order of positions: the source position of each position.
 
     Positions are sorted by the BLAKE2b hash of seed and position, so the order is the same on every machine and version.
@@ -249,24 +266,41 @@ def pixel_order(num_positions: int, seed: int) -> torch.Tensor:
     [1, 0, 4, 3, 5, 2]
     """
     keys = (hashlib.blake2b(f"{seed} {position}".encode(), digest_size=16).digest() for position in range(num_positions))
-    order = sorted(range(num_positions), key=list(keys).__getitem__)
-    return torch.tensor(order, dtype=torch.long)
-
-
-_POOLS: dict[int, Callable[[torch.Tensor, Any], torch.Tensor]] = {
-    1: F.adaptive_avg_pool1d,
-    2: F.adaptive_avg_pool2d,
-    3: F.adaptive_avg_pool3d,
-}
+    return np.array(sorted(range(num_positions), key=list(keys).__getitem__), dtype=np.int64)
 
 
 def shrink_images(rows: Pixels, size: tuple[int, ...]) -> Pixels:
-    """Resize rows of shape (N, C, *) to ``size`` by averaging areas; integers are rounded. Equal sizes are returned unchanged."""
+    """Resize rows of shape (N, C, *) to ``size`` by averaging areas; integers are rounded. Equal sizes are returned unchanged.
+
+    Position i of ``wanted`` is the mean from ``i * found // wanted`` to ``ceil((i + 1) * found / wanted)``, as in ``torch.nn.AdaptiveAvgPool2d``. Sums are
+    in float64, one sample at a time, and so the same for any number of samples.
+    """
     if rows.shape[2:] == size:
         return rows
-    precision = np.float64 if rows.dtype.itemsize > 4 or rows.dtype in (np.int32, np.uint32) else np.float32
-    means = _POOLS[len(size)](torch.from_numpy(np.asarray(rows, dtype=precision)), size).numpy()
-    return (np.rint(means) if np.issubdtype(rows.dtype, np.integer) else means).astype(rows.dtype)
+    shrunk = np.empty((*rows.shape[:2], *size), dtype=rows.dtype)
+    for row, target in zip(rows, shrunk, strict=True):
+        means = row.astype(np.float64)
+        for axis, wanted in enumerate(size, start=1):
+            means = _area_means(means, axis, wanted)
+        target[...] = np.rint(means) if np.issubdtype(rows.dtype, np.integer) else means
+    return shrunk
+
+
+def _area_means(values: npt.NDArray[np.float64], axis: int, wanted: int) -> npt.NDArray[np.float64]:
+    """Means of the areas along one axis, which may overlap."""
+    found = values.shape[axis]
+    if found == wanted:
+        return values
+    places = np.arange(wanted)
+    first, last = places * found // wanted, -(-(places + 1) * found // wanted)
+    shape = [1] * values.ndim
+    shape[axis] = wanted
+    total = np.zeros((*values.shape[:axis], wanted, *values.shape[axis + 1 :]))
+    for step in range(int((last - first).max())):
+        inside = first + step < last
+        taken = values.take(np.minimum(first + step, found - 1), axis=axis)
+        total += np.where(inside.reshape(shape), taken, 0.0)
+    return np.asarray(total / (last - first).reshape(shape))
 
 
 class RowsInChunks(Protocol):

@@ -7,7 +7,7 @@ same value, the first class in the class list is predicted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -149,32 +149,6 @@ def evaluation_mode(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in was_training:
             part.training = training
-
-
-def top_k(probabilities: Tensor, classes: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
-    """The ``k`` most probable classes of each sample, the most probable first; all classes if there are fewer.
-
-    Equal probabilities keep the order of ``classes``.
-
-    Args:
-        probabilities: (samples, classes).
-        classes: name of each column.
-        k: number of classes per sample, at least 1.
-
-    Raises:
-        UsageError: ``k`` is less than 1, or the number of columns is not that of the classes.
-
-    >>> top_k(torch.tensor([[0.1, 0.7, 0.2]]), ["bag", "boot", "coat"], k=2)
-    [[('boot', 0.7), ('coat', 0.2)]]
-    """
-    if k < 1:
-        raise UsageError(f"top-k needs k of at least 1, not {k}.")
-    if probabilities.dim() != 2 or probabilities.shape[1] != len(classes):
-        raise UsageError(f"probabilities of shape {tuple(probabilities.shape)} do not match {len(classes)} classes.")
-    values, places = torch.sort(probabilities, dim=1, descending=True, stable=True)
-    rows = zip(places[:, :k].tolist(), values[:, :k].tolist(), strict=True)
-    # float32 holds seven digits: 0.7 prints as 0.7.
-    return [[(classes[place], round(value, 7)) for place, value in zip(*row, strict=True)] for row in rows]
 
 
 def _check_output(output: object, batch: Tensor, earlier: list[Tensor]) -> None:

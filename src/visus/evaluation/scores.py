@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
+from visus.evaluation.intervals import wilson_interval
 from visus.tables import Described, Table, Text, notes
 from visus.units import write_number_of, write_share
 
@@ -31,7 +31,6 @@ MAX_ROWS = 200  # classes that a notebook shows at most
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 _FEW = 100  # samples below which the intervals of thresholds say little
 _HALF_DIGIT = 5e-8  # predictions are rounded to seven digits: 0.9 in float32 counts as 0.9
-_CONFIDENCE = 0.95
 _TINY = torch.finfo(torch.float32).tiny
 _SUM_TOLERANCE = 1e-3
 
@@ -402,42 +401,6 @@ def _known_counts(
     learned, chose = (torch.from_numpy(each) for each in known)
     right_new = int((is_right & ~learned & ~chose).sum())
     return {"num_learned": int(learned.sum()), "num_chose": int(chose.sum()), "num_right_new": right_new}
-
-
-def wilson_interval(num_right: float, num_samples: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
-    """Confidence interval of a proportion, from ``num_right`` of ``num_samples``.
-
-    Wilson's score interval (Wilson 1927) stays within 0 and 1, and is accurate for small counts and for proportions near 0 and 1, unlike the normal
-    approximation.
-
-    >>> tuple(round(bound, 4) for bound in wilson_interval(944, 1000))
-    (0.928, 0.9566)
-    """
-    z = statistics.NormalDist().inv_cdf((1 + confidence) / 2)
-    proportion, shift = num_right / num_samples, z * z / num_samples
-    middle = (proportion + shift / 2) / (1 + shift)
-    half = z / (1 + shift) * math.sqrt(proportion * (1 - proportion) / num_samples + shift / (4 * num_samples))
-    return max(0.0, min(proportion, middle - half)), min(1.0, max(proportion, middle + half))
-
-
-def is_larger(one: float, num_one: int, other: float, num_other: int) -> bool:
-    """Whether one accuracy is larger than another on other samples: the 95 % interval of the difference is above 0.
-
-    The interval is that of two independent proportions, from their Wilson intervals (Newcombe 1998, method 10). Without the number of samples,
-    the accuracies are compared as they are.
-
-    Args:
-        one, other: the accuracies, 0 to 1.
-        num_one, num_other: their numbers of samples; 0 if unknown.
-
-    >>> is_larger(1.0, 50, 0.9, 10), is_larger(1.0, 500, 0.9, 100)
-    (False, True)
-    """
-    if not num_one or not num_other:
-        return one > other
-    low, _ = wilson_interval(one * num_one, num_one)
-    _, high = wilson_interval(other * num_other, num_other)
-    return one - other > math.hypot(one - low, high - other)
 
 
 def _count(predicted: Tensor, truth: Tensor, classes: Sequence[str]) -> tuple[Tensor, tuple[ClassScore, ...]]:

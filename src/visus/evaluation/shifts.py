@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from visus.design.account import Account
 from visus.errors import DataError, UsageError, unknown_name
+from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.predictions import predict_logits
-from visus.evaluation.scores import wilson_interval
 from visus.progress import SILENT, Monitor, one
 from visus.units import rank_words, write_shape
 

@@ -24,8 +24,8 @@ import torch
 from torch import nn
 
 from visus.errors import UsageError, unknown_name
-from visus.limits import memory_bytes, usable_cores
-from visus.networks.timing import take_turns
+from visus.limits import memory_bytes, processor_name, usable_cores
+from visus.timing import take_turns
 
 PRECISIONS = ("auto", "bfloat16", "float32")
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -224,7 +224,7 @@ def describe(folder: Path | None = None) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in (*_PACKAGES, *_EXTRAS)},
         "platform": platform.platform(),
-        "processor": _processor(),
+        "processor": processor_name(),
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "memory_bytes": memory_bytes(),
@@ -383,15 +383,6 @@ def _features() -> list[str]:
         "AMX": "_is_amx_tile_supported",
     }
     return [feature for feature, function in functions.items() if getattr(torch.cpu, function, bool)()]
-
-
-def _processor() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    match = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    return match[1].strip() if match else platform.processor() or platform.machine()
 
 
 def _free_bytes(folder: Path) -> int | None:

@@ -22,7 +22,7 @@ from visus.networks.fast import Autotuner, Plan, cache, speed_up
 from visus.networks.fast.autotuner import ConvProblem
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, memory_format
-from visus.networks.timing import Work, timed
+from visus.timing import Work, timed
 
 MAX_SAMPLES = 128  # per measured step; the saving per sample of larger batches is ignored
 _REPEATS = 9

@@ -35,20 +35,20 @@ def write_card(path: Path, facts: ReportFacts) -> None:
 def card_text(facts: ReportFacts) -> str:
     """The model card as Markdown text; the output is deterministic."""
     parts = [
-        f"# {_plain(facts.name)}",
-        f"{_plain(network_sentence(facts))} {' '.join(_plain(without_figures(each)) for each in facts.computed)}".strip()
-        + f" Trained on {_plain(facts.data_name)}, {_plain(facts.created)}.",
-        *_section("Result", [" ".join(_plain(sentence) for sentence in result_sentences(facts))]),
-        *([_bullets(facts.scores.notes)] if facts.scores.notes else []),
-        " ".join(_plain(sentence) for sentence in calibration_sentences(facts)),
+        f"# {plain(facts.name)}",
+        f"{plain(network_sentence(facts))} {' '.join(plain(without_figures(each)) for each in facts.computed)}".strip()
+        + f" Trained on {plain(facts.data_name)}, {plain(facts.created)}.",
+        *_section("Result", [" ".join(plain(sentence) for sentence in result_sentences(facts))]),
+        *([bullets(facts.scores.notes)] if facts.scores.notes else []),
+        " ".join(plain(sentence) for sentence in calibration_sentences(facts)),
         *_section("Classes", [_classes(facts)]),
-        *_section("Data", [_bullets(_data_lines(facts))]),
-        *_section("Limitations", [_bullets(_limitations(facts))]),
+        *_section("Data", [bullets(_data_lines(facts))]),
+        *_section("Limitations", [bullets(_limitations(facts))]),
     ]
     prepared = preprocessing_sentences(facts)
     if prepared:
         stored = "The preprocessing is stored with the weights; `visus predict` applies it."
-        parts += _section("Preprocessing", [stored, _bullets(prepared)])
+        parts += _section("Preprocessing", [stored, bullets(prepared)])
     parts += _section("Usage", ["```\nvisus predict RUN FILES\nvisus evaluate RUN\n```", "`RUN` is this folder."])
     parts += _section("Reproducing this run", _reproduce(facts))
     return "\n\n".join(parts) + "\n"
@@ -64,7 +64,7 @@ def _classes(facts: ReportFacts) -> str:
         shares = " | ".join(
             "\u2013" if share is None else write_share(share) for share in (row.precision, row.recall, row.f1)
         )
-        lines.append(f"| {_plain(row.name)} | {row.num_samples:,} | {shares} |")
+        lines.append(f"| {plain(row.name)} | {row.num_samples:,} | {shares} |")
     return "\n".join(lines)
 
 
@@ -105,15 +105,16 @@ def _reproduce(facts: ReportFacts) -> list[str]:
     versions = ", ".join(f"{name} {version}" for name, version in version_rows(facts))
     if versions:
         lines.append(f"Versions: {versions}")
-    return [*parts, _bullets(lines), "`report.html` shows all of this and more, `recipe.yaml` holds every setting."]
+    return [*parts, bullets(lines), "`report.html` shows all of this and more, `recipe.yaml` holds every setting."]
 
 
 def _section(title: str, paragraphs: Sequence[str]) -> list[str]:
     return [f"## {title}", *paragraphs]
 
 
-def _bullets(lines: Sequence[str]) -> str:
-    return "\n".join(f"- {_plain(line)}" for line in lines)
+def bullets(lines: Sequence[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {plain(line)}" for line in lines)
 
 
 def _fenced(text: str) -> str:
@@ -123,10 +124,10 @@ def _fenced(text: str) -> str:
     return f"{fence}\n{text}\n{fence}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     r"""Text in one line, every character of Markdown and HTML escaped.
 
-    >>> print(_plain("a_b *c* <d>"))
+    >>> print(plain("a_b *c* <d>"))
     a\_b \*c\* \<d\>
     """
     return re.sub(r"([\\`*_\[\]<>#|~])", r"\\\1", " ".join(text.split()))

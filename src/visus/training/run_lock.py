@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import importlib
 import os
 import socket
-import sys
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 from visus.errors import RunError
+from visus.files import LOCKED_BY_OTHERS
+from visus.files import lock_file as _lock
 from visus.training.runs import RunFolder
 
 NAME: Final = "training.lock"
 """The file in the checkpoint folder that a process locks while it trains the run, and removes at its end."""
-
-_TAKEN: Final = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
-_LOCKED_BYTE: Final = 1 << 30
-"""Windows locks bytes, which then cannot be read: this one is far behind the text of the file."""
 
 
 @contextlib.contextmanager
@@ -55,9 +50,9 @@ def _take(path: Path) -> tuple[int | None, str]:
         try:
             _lock(file)
         except OSError as error:
-            holder = "" if error.errno not in _TAKEN else os.read(file, 1000).decode(errors="replace").strip()
+            holder = "" if error.errno not in LOCKED_BY_OTHERS else os.read(file, 1000).decode(errors="replace").strip()
             os.close(file)
-            if error.errno in _TAKEN:
+            if error.errno in LOCKED_BY_OTHERS:
                 by = f" by {holder}" if holder else " by another process"
                 raise RunError(f"this run is being trained{by}. Wait, or end it.", where=str(path.parent.parent)) from None
             path.unlink(missing_ok=True)
@@ -84,25 +79,6 @@ def _release(path: Path, file: int) -> None:
     if not is_removed:
         with contextlib.suppress(OSError):
             path.unlink()
-
-
-def _lock(file: int) -> None:
-    """Lock an open file without waiting.
-
-    Raises:
-        OSError: another process has the lock, or the file system has none.
-    """
-    if sys.platform == "win32":
-        msvcrt = importlib.import_module("msvcrt")
-        os.lseek(file, _LOCKED_BYTE, os.SEEK_SET)
-        try:
-            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
-        finally:
-            os.lseek(file, 0, os.SEEK_SET)
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def _is_at(path: Path, file: int) -> bool:

@@ -10,7 +10,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -113,15 +113,15 @@ class LiveLine:
             self._hint = hint if hint not in self._hints_given else ""
             self._draw()
 
-    def stage(self, name: str, done: int = 0, total: int | None = None) -> None:
-        """Show a stage of the work, and how far it is."""
+    def stage(self, name: str, done: int = 0, total: int | None = None, speed: Sequence[str] = ()) -> None:
+        """Show a stage of the work, how far it is, and its speed; without a speed, how long it has taken."""
         first = name if not self._name or name == self._name else f"{self._name}: {name}"
-        self.show([first, counted(done, total)], is_timed=True)
+        self.show([first, counted(done, total), *speed], is_timed=not speed)
 
     def on_event(self, event: object) -> None:
         """Show a ``Progress``; other events are not for this line."""
         if isinstance(event, Progress):
-            self.stage(event.stage, event.done, event.total)
+            self.stage(event.stage, event.done, event.total, write_speed(event))
 
     def followed(self, monitor: Monitor) -> Monitor:
         """A monitor that shows each event on this line and passes it on to ``monitor``."""
@@ -289,6 +289,19 @@ def counted(done: int, total: int | None = None) -> str:
     ('3 of 8', '1,200', '')
     """
     return f"{done:,}{'' if total is None else f' of {total:,}'}" if done else ""
+
+
+def write_speed(event: Progress) -> list[str]:
+    """The speed and the time left; empty if the speed is unknown.
+
+    >>> write_speed(Progress("predicting", 2_000, 9_500, per_second=250.0)), write_speed(Progress("predicting", 1))
+    (['250 samples/s', '30 s left'], [])
+    """
+    if not event.per_second:
+        return []
+    left = [] if event.seconds_left is None else [f"{write_duration(round(event.seconds_left))} left"]
+    rate = f"{event.per_second:,.0f}" if event.per_second >= 10 else f"{event.per_second:.2g}"
+    return [f"{rate} samples/s", *left]
 
 
 def width_of(console: Console) -> int | None:

@@ -9,13 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
+from visus.data.images.resample import Image, resample
 from visus.errors import UsageError, unknown_name
 
 ResizeMode = Literal["squash", "crop", "pad"]
 RESIZE_MODES: tuple[ResizeMode, ...] = ("squash", "crop", "pad")
-Image = npt.NDArray[np.uint8]
 
 
 def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], resize_mode: str) -> tuple[Image, tuple[str, ...]]:
@@ -23,8 +22,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], resize_m
 
     If the aspect ratio differs, ``squash`` resizes each axis separately. ``crop`` keeps the largest centered part with the wanted
     aspect ratio. ``pad`` fits the whole image into the frame and repeats its edge pixels, which adds no contour that a network could
-    mistake for an object. Resizing is bilinear with antialiasing in integer arithmetic by torch. Its pixels are within two levels of
-    Pillow's, in a third of the time.
+    mistake for an object. Resizing is bilinear with antialiasing in integer arithmetic (``resample``). Its pixels are within two levels of Pillow's.
 
     Args:
         pixels: uint8, shape (C, H, W) with C 1 or 3.
@@ -59,7 +57,7 @@ def fit(pixels: npt.NDArray[Any], channels: int, size: tuple[int, ...], resize_m
     elif resize_mode == "pad":
         inner = _inner_size(pixels.shape[1], pixels.shape[2], height, width)
     if pixels.shape[1:] != inner:
-        pixels = _resized(pixels, inner)
+        pixels = resample(pixels, inner)
         actions.append("resized")
     if inner != (height, width):
         pixels = _padded(pixels, height, width)
@@ -86,14 +84,6 @@ def _inner_size(found_height: int, found_width: int, height: int, width: int) ->
     """Size of the whole image inside the frame, with its aspect ratio."""
     scale = min(height / found_height, width / found_width)
     return min(height, max(1, round(found_height * scale))), min(width, max(1, round(found_width * scale)))
-
-
-def _resized(pixels: Image, size: tuple[int, int]) -> Image:
-    # torch needs writable memory without negative strides; a view of (H, W, C) needs no copy and is fastest
-    rows = np.require(pixels.transpose(1, 2, 0), requirements=["C", "W"])
-    batch = torch.from_numpy(rows).permute(2, 0, 1)[None]
-    shrunk = torch.nn.functional.interpolate(batch, size, mode="bilinear", align_corners=False, antialias=True)
-    return np.asarray(shrunk[0].numpy())
 
 
 def _padded(pixels: Image, height: int, width: int) -> Image:

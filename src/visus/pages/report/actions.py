@@ -9,7 +9,7 @@ from typing import Final
 from visus.design.families.registry import FAMILIES
 from visus.evaluation.calibration import MIN_OUT_OF_FOLD, MIN_SAMPLES
 from visus.evaluation.curves import EARLY, OVERFITTED, PERFECT
-from visus.evaluation.scores import is_larger
+from visus.evaluation.intervals import is_larger
 from visus.examine.mistake_report import MistakeReport
 from visus.pages.parts.actions import Action
 from visus.pages.report.facts import ReportFacts

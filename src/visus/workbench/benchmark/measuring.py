@@ -1,52 +1,48 @@
-"""``visus.benchmark``: measures every way to compute a network, and compares its outputs with those of plain PyTorch."""
+"""``visus.benchmark``: how fast a network is on this machine, in every way to compute it and in every engine. A bundle is measured without PyTorch."""
 
 from __future__ import annotations
 
-import contextlib
-import math
+import importlib.util
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-import torch
-from torch import Tensor, nn
-
-from visus.design import Design
-from visus.errors import CanceledError, UsageError, VisusError, refuse_with
-from visus.evaluation.predictions import evaluation_mode
-from visus.networks.machine import describe
-from visus.networks.own_code import describe_failure, describe_output, shaped
-from visus.networks.timing import Work, take_turns, timed
+from visus.errors import CanceledError, UsageError, VisusError, install_command, refuse_with
+from visus.limits import processor_name
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.units import write_number_of, write_shape
-from visus.workbench.benchmark.result import PLAIN, PREDICTION, TRAINING, Agreement, Benchmark, Timing
-from visus.workbench.benchmark.ways import Way, find_ways
+from visus.ship.engine_times import BATCH_SIZES, measure_engines
+from visus.ship.files import BundleFiles
+from visus.ship.manifest import MANIFEST
+from visus.workbench.benchmark.result import Benchmark
 from visus.workbench.live_line import following
-from visus.workbench.modules import make_network
-from visus.workbench.runs.saved import SavedRun, read_run
-from visus.workbench.runs.shifts import some_samples
-from visus.workbench.summaries import INPUT_SHAPE, NUM_CLASSES
+from visus.workbench.ship.bundle import Bundle
 
-NUM_COMPARED = 256  # samples whose outputs are compared, at most
-MAX_VALUES = 2**25  # input values of all compared samples, at most
-WARM_CALLS = 2
-ROUND_S = 0.05  # a short call is repeated until it fills this time, and the median counts
-MAX_CALLS = 100
-UNTRAINED = "The weights are untrained: their outputs are close to one another, so a small difference can change the label."
+if TYPE_CHECKING:
+    from torch import nn
+
+    from visus.design import Design
+    from visus.workbench.runs.saved import SavedRun
+
+BATCH_SIZE: Final = 32
+_EXPORT: Final = ("onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20")
+_EXPORT_PACKAGES: Final = ("onnx", "onnxscript", "onnxruntime")
 
 
 def benchmark(
-    network: str | Path | Design | nn.Module | SavedRun,
+    network: str | Path | Design | nn.Module | SavedRun | Bundle,
     input_shape: Sequence[int] | None = None,
     num_classes: int | None = None,
     *,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     threads: int | None = None,
     device: str = "auto",
     rounds: int = 7,
     time_limit_s: float | None = None,
     compile: bool = False,
+    engines: Sequence[str] | None = None,
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -57,16 +53,21 @@ def benchmark(
     where they are ready, and ``torch.compile`` on request. They take turns, round by round, so that other load on the machine
     affects all of them equally. Each way's outputs are compared with those of PyTorch in float32.
 
+    A bundle is measured in every engine that is installed: latency and samples per second for batches of 1, 8 and 64 with one and with all threads, and
+    the accuracy on the samples of the bundle. A run is measured in both ways: it is exported to a temporary bundle first, which takes a minute.
+
     Args:
-        network: a run or its folder; or a network, as for ``visus.summary``.
-        input_shape: ``(channels, *spatial)`` of a sample, for a network; default: (3, 224, 224). A run has its own.
-        num_classes: number of classes, for a design or a callable; default: 1000. A run has its own.
-        batch_size: samples of a batch. Predictions are measured for batches of 1 and of this size, training steps for this size.
-        threads: number of PyTorch's threads on a CPU; default: as they are set.
-        device: where to compute: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+        network: a run or its folder; a bundle, its folder or its zip file; or a network, as for ``visus.summary``.
+        input_shape: ``(channels, *spatial)`` of a sample, for a network; default: (3, 224, 224). Runs and bundles have their own.
+        num_classes: number of classes, for a design or a callable; default: 1000. Runs and bundles have their own.
+        batch_size: samples of a batch; default: 32, and in engines 8 and 64. Predictions are measured for batches of 1 and of this size, training steps for
+            this size.
+        threads: number of threads on a CPU; default: as PyTorch's are set, and in engines one and all.
+        device: where PyTorch computes: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         rounds: number of rounds; the result is their median.
         time_limit_s: no further round begins after so many seconds; one round is measured in any case.
         compile: also measure ``torch.compile``, which takes a minute or more to compile.
+        engines: names of engines, for a run or a bundle, such as ``openvino``; default: all; ``()`` for none.
         progress: False shows nothing on stderr.
         on_event: receives a ``Progress`` after each measurement.
         should_stop: called after each measurement; True raises ``CanceledError``.
@@ -75,41 +76,71 @@ def benchmark(
         UsageError: an argument is invalid, or the network does not return one tensor for a batch.
         DesignError: the design has a syntax error, or does not fit this input.
         RunError: the folder is not a run.
+        BundleError: a file of the bundle was changed.
 
     >>> import visus
     >>> measured = visus.benchmark("conv(4, 3), relu, globalpool, linear(classes)", (3, 8, 8), 3, batch_size=8, rounds=2)
     >>> measured.agreements[0].same_labels, measured.num_rounds
     (1.0, 2)
     """
-    began = time.perf_counter()
     _check(batch_size, threads, rounds, time_limit_s)
-    with following("measuring", Monitor(on_event, should_stop), progress) as monitor, _threads(threads):
-        subject = _subject(network, input_shape, num_classes, device, monitor)
-        ways, left_out = find_ways(subject.module, device, compile=compile)
-        with contextlib.ExitStack() as stack:
-            jobs = _jobs(subject, ways, batch_size, left_out, stack)
-            agreements = tuple(_agreements(subject, ways, jobs, batch_size))
-            until = None if time_limit_s is None else began + time_limit_s
-            seconds = _measure(jobs, rounds, until, ways[0].machine.wait, monitor)
-        return Benchmark(
-            name=subject.name,
-            input_shape=subject.input_shape,
-            num_parameters=sum(each.numel() for each in subject.module.parameters()),
-            device=str(ways[0].machine.device),
-            threads=torch.get_num_threads(),
-            num_rounds=len(seconds[0]),
-            timings=tuple(
-                Timing(job.way.name, job.work, job.batch_size, tuple(each)) for job, each in zip(jobs, seconds, strict=True)
-            ),
-            agreements=agreements,
-            samples=subject.samples_in_words,
-            left_out=tuple(left_out),
-            machine=describe(),
-            notes=subject.notes,
+    until = None if time_limit_s is None else time.perf_counter() + time_limit_s
+    with following("measuring", Monitor(on_event, should_stop), progress) as monitor:
+
+        def of_engines(files: BundleFiles, *, trusted: bool) -> Benchmark:
+            return _of_engines(
+                files,
+                batch_size,
+                threads,
+                rounds,
+                until,
+                compile=compile,
+                engines=engines or (),
+                trusted=trusted,
+                monitor=monitor,
+            )
+
+        if isinstance(network, Bundle) or _is_bundle(network):
+            refuse_with("a bundle, which has its own", {"input_shape": input_shape, "num_classes": num_classes})
+            return of_engines(
+                BundleFiles(Path(network.path if isinstance(network, Bundle) else str(network)).expanduser()), trusted=False
+            )
+        from visus.workbench.benchmark.modules import measure_module
+        from visus.workbench.runs.saved import SavedRun, read_run
+
+        if isinstance(network, (str, Path)) and Path(network).is_dir():
+            network = read_run(SavedRun, network, device=device)
+        if engines and not isinstance(network, SavedRun):
+            raise UsageError("engines compute a run or a bundle, and this is a network. Train it first.")
+        measured = measure_module(
+            network,
+            input_shape,
+            num_classes,
+            batch_size=batch_size or BATCH_SIZE,
+            threads=threads,
+            device=device,
+            rounds=rounds,
+            time_limit_s=time_limit_s,
+            compile=compile,
+            monitor=monitor,
         )
+        if not isinstance(network, SavedRun) or (engines is not None and not engines):
+            return measured
+        missing = [each for each in _EXPORT_PACKAGES if importlib.util.find_spec(each) is None]
+        if missing:
+            why = f"they need an export: {install_command(*_EXPORT)}"
+            return replace(measured, left_out=(*measured.left_out, ("engines", why)))
+        try:
+            with tempfile.TemporaryDirectory(prefix="visus-benchmark-") as folder:
+                found = of_engines(_exported(network, Path(folder), monitor), trusted=True)
+        except CanceledError:
+            raise
+        except VisusError as error:
+            return replace(measured, left_out=(*measured.left_out, ("engines", str(error))))
+        return replace(measured, engines=found.engines)
 
 
-def _check(batch_size: int, threads: int | None, rounds: int, time_limit_s: float | None) -> None:
+def _check(batch_size: int | None, threads: int | None, rounds: int, time_limit_s: float | None) -> None:
     for name, value in (("batch_size", batch_size), ("threads", threads), ("rounds", rounds)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1, not {value}.")
@@ -117,214 +148,57 @@ def _check(batch_size: int, threads: int | None, rounds: int, time_limit_s: floa
         raise UsageError(f"time_limit_s must be above 0, not {time_limit_s:g}.")
 
 
-@contextlib.contextmanager
-def _threads(number: int | None) -> Iterator[None]:
-    """A context with this number of PyTorch's threads; None leaves it as it is."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def _is_bundle(network: object) -> bool:
+    if not isinstance(network, (str, Path)):
+        return False
+    path = Path(network).expanduser()
+    return (path / MANIFEST).is_file() or (path.suffix.lower() == ".zip" and path.is_file())
 
 
-# ---- what is measured ----
+def _exported(run: SavedRun, folder: Path, monitor: Monitor) -> BundleFiles:
+    """The bundle of a run in a temporary folder, in every form that an engine of this machine reads."""
+    from visus.workbench.ship.exporting import export_run
+
+    made = export_run(run, folder / "bundle", **monitor.keywords)
+    return BundleFiles(made.path)
 
 
-@dataclass(frozen=True, eq=False)
-class _Subject:
-    """A network with the samples that it is measured on.
-
-    Args:
-        name: its name in the result.
-        module: the network, in evaluation mode.
-        input_shape: (channels, *spatial).
-        samples: (N, channels, *spatial), as the network reads them.
-        samples_in_words: what they are.
-        notes: remarks for the result.
-    """
-
-    name: str
-    module: nn.Module
-    input_shape: tuple[int, ...]
-    samples: Tensor
-    samples_in_words: str
-    notes: tuple[str, ...] = ()
-
-
-def _subject(
-    network: str | Path | Design | nn.Module | SavedRun,
-    input_shape: Sequence[int] | None,
-    num_classes: int | None,
-    device: str,
+def _of_engines(
+    files: BundleFiles,
+    batch_size: int | None,
+    threads: int | None,
+    rounds: int,
+    until: float | None,
+    *,
+    compile: bool,
+    engines: Sequence[str],
+    trusted: bool,
     monitor: Monitor,
-) -> _Subject:
-    if isinstance(network, (str, Path)) and Path(network).is_dir():
-        network = read_run(SavedRun, network, device=device)
-    if isinstance(network, SavedRun):
-        refuse_with("a run, which has its own", {"input_shape": input_shape, "num_classes": num_classes})
-        return _subject_of_run(network, monitor)
-    shape = tuple(input_shape or INPUT_SHAPE)
-    if isinstance(network, nn.Module):
-        refuse_with("a module, which has its own", {"num_classes": num_classes})
-        name, module = type(network).__name__, shaped(network, shape)
-    else:
-        text = str(network) if isinstance(network, Path) else network
-        made = make_network(text, shape, num_classes or NUM_CLASSES)
-        name, module = _name(text), made.module
-    samples = _random_samples(shape)
-    words = f"{write_number_of(len(samples), 'random sample')} of a normal distribution"
-    notes = () if isinstance(network, nn.Module) else (UNTRAINED,)
-    return _Subject(name, module, shape, samples, words, notes)
-
-
-def _name(network: str | Design) -> str:
-    line = " ".join(str(network).split())
-    return line if len(line) <= 60 else "a design"
-
-
-def _num_compared(shape: Sequence[int]) -> int:
-    return max(2, min(NUM_COMPARED, MAX_VALUES // max(1, math.prod(shape))))
-
-
-def _random_samples(shape: tuple[int, ...]) -> Tensor:
-    return torch.randn(_num_compared(shape), *shape, generator=torch.Generator().manual_seed(0))
-
-
-def _subject_of_run(run: SavedRun, monitor: Monitor) -> _Subject:
-    """A run with its own held-out samples; with random ones if its data is missing."""
-    shape, noun = run.preprocessing.input_shape, run.preprocessing.noun
-    notes: tuple[str, ...] = ()
-    try:
-        data = run.open_data(**monitor.keywords)
-        samples, _ = some_samples(run, data.split(data.scored_split), _num_compared(shape))
-        words = write_number_of(len(samples), f"held-out {noun}")
-    except CanceledError:
-        raise
-    except VisusError as error:
-        samples = _random_samples(shape)
-        words = f"{write_number_of(len(samples), 'random sample')} of a normal distribution"
-        notes = (f"The run's data could not be opened, so random samples were used: {error}",)
-    return _Subject(run.name, run.module, shape, run.preprocessing.shuffled(samples), words, notes)
-
-
-# ---- measuring ----
-
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """One kind of work, computed in one way.
-
-    Args:
-        way: the way to compute it.
-        work: ``prediction`` or ``training step``.
-        batch_size: samples of one call.
-        call: computes it once.
-        num_calls: calls in one round.
-        network: the network that it computes.
-    """
-
-    way: Way
-    work: str
-    batch_size: int
-    call: Callable[[], object]
-    num_calls: int
-    network: nn.Module
-
-
-def _jobs(
-    subject: _Subject, ways: list[Way], batch_size: int, left_out: list[tuple[str, str]], stack: contextlib.ExitStack
-) -> list[_Job]:
-    """All that is measured, after its first calls; what fails is added to ``left_out``, with the reason.
-
-    Raises:
-        UsageError: the network does not return one tensor for a batch of samples.
-    """
-    _check_output(subject)
-    jobs = []
-    for work, size in [(PREDICTION, each) for each in sorted({1, batch_size})] + [(TRAINING, batch_size)]:
-        for way in ways:
-            try:
-                jobs.append(_begun(subject, way, work, size, stack))
-            except Exception as error:  # whatever a person's own code, or a compiler, raises
-                left_out.append((f"{work}, batch {size:,}, {way.name}", describe_failure(error, subject.module)))
-    return jobs
-
-
-def _begun(subject: _Subject, way: Way, work: str, size: int, stack: contextlib.ExitStack) -> _Job:
-    network = way.network(subject.module, is_training=work == TRAINING)
-    inputs = way.placed(_batch(subject.samples, size))
-    call: Work
-    if work == TRAINING:
-        context = way.running(network)
-        call = way.training_step(network, inputs)
-    else:
-        context = contextlib.nullcontext()
-        call = way.prediction(network, inputs)
-    with contextlib.ExitStack() as begun:
-        begun.enter_context(context)
-        for _ in range(WARM_CALLS):
-            call()
-        seconds = timed(call, way.machine.wait)
-        stack.enter_context(begun.pop_all())
-    num_calls = max(1, min(MAX_CALLS, math.ceil(ROUND_S / max(seconds, 1e-9))))
-    return _Job(way, work, size, call, num_calls, network)
-
-
-def _check_output(subject: _Subject) -> None:
-    try:
-        values = next((each for each in subject.module.parameters()), None)
-        device = values.device if values is not None else None
-        with evaluation_mode(subject.module), torch.inference_mode():
-            output = subject.module(subject.samples[:2].to(device))
-    except Exception as error:  # whatever a person's own code raises
-        shape = write_shape(subject.input_shape)
-        failure = describe_failure(error, subject.module)
-        raise UsageError(f"this network cannot take samples of {shape}: {failure}.", where=subject.name) from error
-    if not isinstance(output, Tensor) or not output.is_floating_point() or output.shape[:1] != (2,):
-        raise UsageError(
-            f"a benchmark needs a network that returns one tensor (samples, ...) of numbers, and this one returns {describe_output(output)}.",
-            where=subject.name,
-        )
-
-
-def _batch(samples: Tensor, size: int) -> Tensor:
-    """The first samples, repeated where there are fewer."""
-    return samples[torch.arange(size) % len(samples)]
-
-
-def _measure(jobs: list[_Job], rounds: int, until: float | None, wait: Work, monitor: Monitor) -> list[list[float]]:
-    total, done = rounds * len(jobs), 0
-
-    def after_each() -> None:
-        nonlocal done
-        done += 1
-        monitor.step("measuring", done, total)
-
-    monitor.step("measuring", 0, total)
-    calls = [job.num_calls for job in jobs]
-    return take_turns([job.call for job in jobs], rounds=rounds, until=until, calls=calls, wait=wait, after_each=after_each)
-
-
-# ---- comparing ----
-
-
-def _agreements(subject: _Subject, ways: list[Way], jobs: list[_Job], batch_size: int) -> Iterator[Agreement]:
-    """How far each way's outputs are from those of plain PyTorch, for every way that predicts."""
-    networks = {job.way.name: job.network for job in jobs if job.work == PREDICTION and job.batch_size == batch_size}
-    plain = _outputs(ways[0], networks[PLAIN], subject.samples, batch_size)
-    for way in ways:
-        if way.name in networks:
-            outputs = plain if way.name == PLAIN else _outputs(way, networks[way.name], subject.samples, batch_size)
-            labels = (outputs.argmax(1) == plain.argmax(1)).double().mean().item() if plain.ndim == 2 else None
-            yield Agreement(way.name, float((outputs - plain).abs().max()), float(plain.abs().max()), labels)
-
-
-def _outputs(way: Way, network: nn.Module, samples: Tensor, batch_size: int) -> Tensor:
-    """The outputs for all samples, in whole batches."""
-    parts = []
-    for start in range(0, len(samples), batch_size):
-        batch = samples[start : start + batch_size]
-        outputs = way.prediction(network, way.placed(_batch(batch, batch_size)))()
-        parts.append(outputs[: len(batch)].cpu())
-    return torch.cat(parts)
+) -> Benchmark:
+    """The engines of a bundle as the result of a benchmark."""
+    files.check()
+    found = measure_engines(
+        files,
+        engines=engines,
+        batch_sizes=BATCH_SIZES if batch_size is None else tuple(sorted({1, batch_size})),
+        threads=() if threads is None else (threads,),
+        rounds=rounds,
+        time_limit_s=None if until is None else max(1e-9, until - time.perf_counter()),
+        compile=compile,
+        trusted=trusted,
+        monitor=monitor,
+    )
+    return Benchmark(
+        name=files.manifest.name,
+        input_shape=files.manifest.preprocessing.input_shape,
+        num_parameters=int(files.manifest.facts.get("num_parameters", 0)),
+        device="cpu",
+        threads=max(found.threads, default=1),
+        num_rounds=found.num_rounds,
+        timings=(),
+        agreements=(),
+        samples="",
+        left_out=(),
+        machine={"processor": processor_name()},
+        engines=found,
+    )

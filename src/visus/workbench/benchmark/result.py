@@ -1,4 +1,4 @@
-"""The result of a benchmark: times of every way to compute a network, and how far its outputs are from those of plain PyTorch."""
+"""The result of a benchmark: times of every way to compute a network and of every engine, and how far the outputs are from those of plain PyTorch."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import statistics
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
+from visus.ship.engine_times import EngineBenchmark
 from visus.tables import Described, Table, Text, notes
 from visus.units import write_number_of, write_shape, write_share
 
@@ -139,6 +140,7 @@ class Benchmark(Described):
         left_out: ways and kinds of work that were not measured, with the reason.
         machine: facts about the machine; see ``visus.networks.machine.describe``.
         notes: remarks on the figures.
+        engines: times and answers of the engines, for a run or a bundle; None if none was measured. A bundle has these alone.
 
     >>> measured.agreements[0]
     Agreement(way='PyTorch, float32', largest_difference=0.0, largest_output=..., same_labels=1.0)
@@ -156,6 +158,7 @@ class Benchmark(Described):
     left_out: tuple[tuple[str, str], ...]
     machine: dict[str, Any]
     notes: tuple[str, ...] = ()
+    engines: EngineBenchmark | None = None
 
     @property
     def works(self) -> tuple[tuple[str, int], ...]:
@@ -185,6 +188,10 @@ class Benchmark(Described):
         return max(chosen, key=lambda each: each.samples_per_second)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        of_engines = self.engines._facts()[1][:-1] if self.engines is not None else []
+        if not self.timings:
+            title = f"Benchmark of {self.name}, {write_shape(self.input_shape)}"
+            return title, [*of_engines, ("machine", self.machine["processor"]), ("next", ".engines; .text()")]
         rows = []
         for work, batch_size in self.works:
             best, plain = self.fastest(work, batch_size), self.timing(PLAIN, work, batch_size)
@@ -195,6 +202,7 @@ class Benchmark(Described):
                 times = f", {best.times_as_fast_as(plain):.3g} times as fast as eager PyTorch in float32"
             rows.append((_work(work, batch_size), f"{shown.samples_per_second:,.0f} samples/s: {shown.way}{times}"))
         rows.append(("outputs", self._worst()))
+        rows += of_engines
         rows.append(("machine", self._where()))
         return f"Benchmark of {self.name}, {write_shape(self.input_shape)}", [
             *rows,
@@ -244,7 +252,8 @@ class Benchmark(Described):
         return f"{self.device}{threads}; {self.machine['processor']}; torch {self.machine['packages']['torch']}"
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
-        return (("samples per second, median and range of the rounds", self._rate_table()),)
+        own = (("samples per second, median and range of the rounds", self._rate_table()),) if self.timings else ()
+        return (*own, *(self.engines._tables() if self.engines is not None else ()))
 
     def _rate_table(self) -> Table:
         by_way = {each.way: each for each in self.agreements}
@@ -262,6 +271,9 @@ class Benchmark(Described):
         >>> measured.text()[1].headings[0]
         'way to compute'
         """
+        of_engines = self.engines.text() if self.engines is not None else ()
+        if not self.timings:
+            return Text(of_engines)
         return Text(
             (
                 f"{self.name}: {self.num_parameters:,} parameters, samples of {write_shape(self.input_shape)}",
@@ -274,6 +286,7 @@ class Benchmark(Described):
                 *(f"not measured: {what}: {why}" for what, why in self.left_out),
                 f"machine: {self._where()}",
                 *notes(self.notes),
+                *of_engines,
             )
         )
 
@@ -296,6 +309,7 @@ class Benchmark(Described):
             "left_out": [{"what": what, "reason": why} for what, why in self.left_out],
             "machine": self.machine,
             "notes": list(self.notes),
+            "engines": None if self.engines is None else self.engines.to_json(),
         }
 
 

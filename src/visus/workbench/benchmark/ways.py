@@ -14,7 +14,7 @@ from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, choose, memory_format, suited
 from visus.networks.own_code import copied
 from visus.networks.step_cost import training_passes
-from visus.networks.timing import Work
+from visus.timing import Work
 from visus.workbench.benchmark.result import PLAIN
 
 LEARNING_RATE = 1e-4

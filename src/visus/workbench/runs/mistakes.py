@@ -18,7 +18,7 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import DataError, UsageError
 from visus.evaluation import curves
-from visus.evaluation.scores import wilson_interval
+from visus.evaluation.intervals import wilson_interval
 from visus.examine.mistake_report import (
     ConfusedPair,
     MistakeReport,

@@ -1,235 +1,101 @@
-"""Labels for files, folders and arrays: one prediction for each sample, in order, computed in chunks."""
+"""Labels for files, folders and arrays by a run."""
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import itertools
+import hashlib
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Final, Never
 
 import numpy as np
+import numpy.typing as npt
 import torch
-from PIL import Image
 
 from visus.data.batches import MAX_VALUES
-from visus.data.contact_sheet import MAX_SAMPLES, Captioned, contact_sheet
 from visus.data.contents import hash_rows
-from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import ImageError, UsageError, VisusError, printable
-from visus.evaluation.calibration import Calibrator
-from visus.evaluation.predictions import top_k
-from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.tables import Table, Text, write_html_rows, write_rows
+from visus.progress import OnEvent, ShouldStop
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
-from visus.units import write_shape, write_share
-from visus.workbench.live_line import LiveLine, error_console, is_shown
+from visus.workbench.runs.bulk.predicting import Paths, predict_to
+from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.learned_samples import Known, read_known
-from visus.workbench.runs.predict_inputs import (
-    ArraySample,
-    ImageSample,
-    PillowSample,
-    Sample,
-    Source,
-    UnreadSample,
-    find_samples,
-    refuse_missing,
-)
-from visus.workbench.runs.prediction import Prediction
-from visus.workbench.runs.saved import SavedRun, calibration_sentence, unfinished_notes, views_sentence
-from visus.workbench.runs.sorting import SortedFiles, refuse_probability, sort_files
+from visus.workbench.runs.predictions import Files, Predictions, predict_with
+from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, unfinished_notes, views_sentence
 
-Files = Source | Iterable[Source]
+__all__ = ["Files", "Predictions", "predict", "predict_run_to"]
 
 
-_MAX_PRINTED: Final = 10
-"""Predictions that ``print`` shows."""
+class _RunPredictor:
+    """A run as a predictor."""
 
-_USE: Final = "iterate over them, list(predictions) or print(predictions); .ledger has the changes made to the samples"
+    def __init__(self, run: SavedRun, *, raw: bool) -> None:
+        self._run, self._raw, self._calibrator = run, raw, run.calibrator(raw=raw)
 
-_Drawn = tuple[Prediction, Pixels | None, Sample]
-"""A prediction, the stored values of its sample (None where it cannot be read), and the sample."""
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return self._run.classes
 
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self._run.preprocessing
 
-class Predictions(Iterator[Prediction]):
-    """An iterator over predictions in the order of the samples, computed lazily in chunks of some hundred.
+    @property
+    def chunk(self) -> int:
+        return max(16, min(EVALUATION_BATCH, MAX_VALUES // math.prod(self.preprocessing.input_shape)))
 
-    ``print`` shows the first ten as a table, and a notebook the first ones with their samples; iterating then still starts with the first.
+    def probabilities(self, samples: Pixels) -> npt.NDArray[np.float32]:
+        batch = self.preprocessing.scaled(torch.from_numpy(samples))
+        return self._calibrator(self._run.logits([batch])).numpy()
 
-    Args:
-        found: the predictions with their samples.
-        ledger: changes made to the samples; complete after the last prediction.
-        notes: remarks on the probabilities.
-        classes: the classes of the network.
-        line: shows the progress; None shows nothing.
-        count: counts the samples without predicting them; None where they can be read only once.
+    def learned(self, samples: Pixels) -> Iterable[int]:
+        return () if self._known is None else np.flatnonzero(self._known.marks(hash_rows(samples))[0]).tolist()
 
-    >>> predictions = run.predict(images)
-    >>> predictions
-    Predictions
-      next  iterate over them, list(predictions) or print(predictions); .ledger has the changes made to the samples
-    >>> len(list(predictions)) == len(images)
-    True
-    """
+    @property
+    def name(self) -> str:
+        return f"the run {self._run.name}"
 
-    def __init__(
-        self,
-        found: Iterator[_Drawn],
-        ledger: Ledger,
-        notes: Sequence[str],
-        classes: Sequence[str],
-        line: LiveLine | None = None,
-        count: Callable[[], int] | None = None,
-    ) -> None:
-        self._count, self._num_taken = count, 0
-        self._found, self.ledger, self.notes, self._classes, self._line = found, ledger, tuple(notes), tuple(classes), line
-        self._shown: deque[_Drawn] = deque()  # computed to be shown, and not yet returned
-        self._failed: VisusError | None = None  # raised while showing, and not yet by iterating
-
-    def __repr__(self) -> str:
-        return write_rows("Predictions", [("next", _USE)])
-
-    def __str__(self) -> str:
-        return str(self.text())
-
-    def text(self) -> Text:
-        """The next ten predictions as a table, and the number of those after them. Iterating then still starts with the first.
-
-        >>> print(run.predict(images[:1]).text()[0].headings)
-        ('file', 'label', 'probability')
-        """
-        self._compute_shown(_MAX_PRINTED)
-        shown = [answer for answer, _, _ in itertools.islice(self._shown, _MAX_PRINTED)]
-        rows = tuple(
-            (
-                printable(each.file),
-                each.label or f"no prediction: {each.error}",
-                write_share(each.probability) if each.labels else "",
-            )
-            for each in shown
+    @cached_property
+    def identity(self) -> str:
+        run = self._run
+        facts = [
+            run.classes,
+            run.preprocessing,
+            self._calibrator,
+            run.recipe.tta,
+            run.machine.device.type,
+            run.machine.precision,
+        ]
+        found = hashlib.sha256(
+            f"{facts}\n{RunFolder.open(run.folder).read_text('design.txt')}".encode("utf-8", "surrogateescape")
         )
-        error = (f"error: {self._failed}",) if self._failed is not None else ()
-        if not rows:
-            return Text(error or ("no predictions are left",))
-        more = self._words_of_more() if len(self._shown) > len(rows) else ""
-        return Text((Table(rows, ("file", "label", "probability"), (2,)), *([more] if more else []), *error))
+        for name, tensor in run.module.state_dict().items():
+            values = tensor.detach().cpu().contiguous().flatten()
+            found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            found.update(values.view(torch.uint8).numpy().tobytes())
+        return found.hexdigest()
 
-    def _words_of_more(self) -> str:
-        """How many predictions follow those that are printed."""
-        if self._count is not None:
-            with contextlib.suppress(VisusError):  # of a later sample, which iterating raises
-                return f"... and {self._count() - self._num_taken - _MAX_PRINTED:,} more"
-        return "... and more"
+    @property
+    def num_threads(self) -> int:
+        return torch.get_num_threads()
 
-    def _repr_html_(self) -> str:
-        self._compute_shown(MAX_SAMPLES)
-        drawn = list(self._shown)[:MAX_SAMPLES]
-        samples = [Captioned(pixels, answer._words(), answer.file) for answer, pixels, _ in drawn]
-        title = f"the first {len(drawn)} predictions" if len(self._shown) > len(drawn) else "predictions"
-        rows = [("next", _USE), *([("error", str(self._failed))] if self._failed else [])]
-        return write_html_rows("Predictions", rows) + contact_sheet(title, samples)
-
-    def _compute_shown(self, limit: int) -> None:
-        """Compute the predictions that are shown, and one more if there are more."""
-        try:
-            while len(self._shown) <= limit and self._failed is None:
-                self._shown.append(self._compute())
-        except StopIteration:
-            pass
-        except VisusError as error:
-            self._failed = error
-
-    def __iter__(self) -> Predictions:
-        return self
-
-    def __next__(self) -> Prediction:
-        return self._take()[0]
-
-    def _take(self) -> _Drawn:
-        """The next prediction: one that was shown, or a computed one."""
-        if self._shown:
-            self._num_taken += 1
-            return self._shown.popleft()
-        if self._failed is not None:
-            failed, self._failed = self._failed, None
-            raise failed
-        found = self._compute()
-        self._num_taken += 1
-        return found
-
-    def sort_into(self, folder: str | Path, at_least: float | None = None) -> SortedFiles:
-        """Copy each file into a folder of its label: ``folder/cat/1.jpg``. This computes the predictions that are left.
-
-        Originals stay where they are, and no file is ever overwritten: a second ``1.jpg`` becomes ``1 (2).jpg``. A file that is there
-        already, with the same name and content, is counted and not copied again, so a sorting can be repeated.
-
-        Args:
-            folder: where the folders are made; not within a folder that is predicted.
-            at_least: the lowest probability; files below it go to ``folder/unsure``. Default: each goes to its label. Unreadable
-                files go to ``folder/unreadable``.
-
-        Returns:
-            The number of files in each folder.
-
-        Raises:
-            UsageError: the probability is not between 0 and 1, the folder cannot be used, or a sample is no file but an array.
-            StorageError: a copy cannot be written.
-
-        >>> sorting = run.predict([]).sort_into("sorted", at_least=0.9)
-        >>> sorting.folders
-        ()
-        """
-        refuse_probability(at_least)
-        return sort_files(self._with_files(), folder, self._classes, at_least)
-
-    def _with_files(self) -> Iterator[tuple[Prediction, Path | None, Path | None]]:
-        """Each prediction with its file, and with the folder that was given for it."""
-        while True:
-            try:
-                answer, _, sample = self._take()
-            except StopIteration:
-                return
-            yield answer, *((sample.path, sample.folder) if isinstance(sample, ImageSample) else (None, None))
-
-    def _compute(self) -> _Drawn:
-        """The next prediction with its sample."""
-        try:
-            found = next(self._found)
-        except BaseException as error:
-            self._close(is_done=isinstance(error, StopIteration))
-            raise
-        if self._line is not None:
-            self._line.hide()  # whoever iterates may print
-        return found
-
-    def __getitem__(self, place: object) -> Never:
-        """Raise an error that names the remedy: predictions are computed one after the other."""
-        raise UsageError(
-            f"predictions are computed one after the other, and have no place {place!r}. Make a list first: list(predictions)[0]."
+    @property
+    def reopen(self) -> Callable[[], _RunPredictor]:
+        run = self._run
+        return partial(
+            _reopen, run.folder.absolute(), run.which, str(run.machine.device), raw=self._raw, num_threads=self.num_threads
         )
 
-    def _close(self, *, is_done: bool) -> None:
-        line, self._line = self._line, None
-        if line is not None:
-            line.close(is_done=is_done)
+    @cached_property
+    def _known(self) -> Known | None:
+        return read_known(RunFolder.open(self._run.folder))
 
-    def sentences(self) -> list[str]:
-        """The notes, and the changes made to the samples so far. Unreadable samples are reported in their own
-        predictions.
 
-        >>> predictions = run.predict(images)
-        >>> all(sentence.startswith(("note: ", "ledger: ")) for sentence in predictions.sentences())
-        True
-        """
-        done = [facts["sentence"] for action, facts in self.ledger.as_dict().items() if action != "unreadable"]
-        return [*(f"note: {note}" for note in self.notes), *(f"ledger: {sentence}" for sentence in done)]
+def _reopen(folder: Path, which: str, device: str, *, raw: bool, num_threads: int) -> _RunPredictor:
+    """The predictor of a run in a new process."""
+    torch.set_num_threads(num_threads)
+    return _RunPredictor(read_run(SavedRun, folder, device=device, which=which), raw=raw)
 
 
 def predict(
@@ -248,116 +114,36 @@ def predict(
         UsageError: an array does not fit the network, no array can be used, or ``top`` exceeds the number of classes.
         DataError: none of the paths exists.
     """
-    if top < 1:
-        raise UsageError(f"top must be at least 1, not {top}.")
-    if top > len(run.classes):
-        raise UsageError(f"top is {top}, and this network has {len(run.classes)} classes.")
-    given = [files] if isinstance(files, (str, os.PathLike, np.ndarray, torch.Tensor, Image.Image)) else files
-    if not isinstance(given, Iterable):
-        raise UsageError(
-            f"files are paths, arrays or images of Pillow, and not a {type(files).__name__}. Give one of these, or a list of them."
-        )
-    paths = [files] if isinstance(files, (str, os.PathLike)) else files if isinstance(files, (list, tuple)) else []
-    if paths and all(isinstance(each, (str, os.PathLike)) for each in paths):
-        refuse_missing(list(map(str, paths)))
-    ledger = Ledger()
+    long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
+    return predict_with(_RunPredictor(run, raw=raw), files, _notes(run, raw=raw), top=top, **long)  # type: ignore[arg-type]
+
+
+def predict_run_to(
+    run: SavedRun,
+    files: Paths,
+    out: str | Path,
+    *,
+    top: int = 1,
+    probabilities: bool = False,
+    raw: bool = False,
+    cluster: str | None = None,
+    progress: bool | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> BulkPredictions:
+    """Write predictions to a table; the arguments are those of ``Run.predict_to``.
+
+    Raises:
+        UsageError: an argument cannot be used, the table exists, or the parts of an earlier call are of another network or other samples.
+        DataError: none of the paths exists.
+        StorageError: the disk is full; a further call continues.
+    """
+    predictor, notes = _RunPredictor(run, raw=raw), _notes(run, raw=raw)
+    columns = {"top": top, "probabilities": probabilities, "cluster": cluster}
+    long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
+    return predict_to(predictor, files, out, notes, **columns, **long)  # type: ignore[arg-type]
+
+
+def _notes(run: SavedRun, *, raw: bool) -> list[str]:
     views = [sentence] if (sentence := views_sentence(run)) else []
-    notes = [*unfinished_notes(run), calibration_sentence(run, raw=raw), *views]
-    line = LiveLine(error_console(), "predicting") if is_shown(progress) else None
-    monitor = Monitor(on_event, should_stop)
-    followed = monitor if line is None else line.followed(monitor)
-    found = _predict(run, given, top, run.calibrator(raw=raw), ledger, followed)
-    count = functools.partial(_num_samples, given, run.preprocessing) if isinstance(given, (list, tuple)) else None
-    return Predictions(found, ledger, notes, run.classes, line, count)
-
-
-def _num_samples(files: Iterable[Source], preprocessing: Preprocessing) -> int:
-    """The number of samples; no image is decoded."""
-    return sum(1 for _ in find_samples(files, preprocessing, Ledger()))
-
-
-def _predict(
-    run: SavedRun,
-    files: Iterable[Source],
-    top: int,
-    calibrator: Calibrator,
-    ledger: Ledger,
-    monitor: Monitor,
-) -> Iterator[_Drawn]:
-    """The predictions; an error where only arrays are given and none can be used."""
-    are_arrays = isinstance(files, (list, tuple)) and all(isinstance(each, (np.ndarray, torch.Tensor)) for each in files)
-    found = _predict_all(run, files, top, calibrator, ledger, monitor)
-    failed: list[_Drawn] = []  # those before the first answer
-    for each in found if are_arrays else ():
-        if each[0].error is None:
-            yield from (*failed, each)
-            failed = []
-            break
-        failed.append(each)
-    if failed:
-        more = f" None of the {len(failed):,} samples can be used." if len(failed) > 1 else ""
-        raise UsageError(f"{failed[0][0].error}{more}", where=failed[0][0].file)
-    yield from found
-
-
-def _predict_all(
-    run: SavedRun,
-    files: Iterable[Source],
-    top: int,
-    calibrator: Calibrator,
-    ledger: Ledger,
-    monitor: Monitor,
-) -> Iterator[_Drawn]:
-    samples = find_samples(files, run.preprocessing, ledger)
-    learned = read_known(RunFolder.open(run.folder))
-    size = max(16, min(EVALUATION_BATCH, MAX_VALUES // math.prod(run.preprocessing.input_shape)))
-    chunks = iter(lambda: list(islice(samples, size)), [])
-    for chunk in monitor.over(chunks, "predicting"):
-        yield from _predict_chunk(run, chunk, top, ledger, calibrator, learned)
-
-
-def _predict_chunk(
-    run: SavedRun, chunk: Sequence[Sample], top: int, ledger: Ledger, calibrator: Calibrator, learned: Known | None
-) -> Iterator[_Drawn]:
-    rows: list[Pixels] = []
-    outcomes: list[int | str] = []  # the place of a sample in the batch, or why it has none
-    for sample in chunk:
-        try:
-            rows.append(_read(sample, run.preprocessing, ledger))
-            outcomes.append(len(rows) - 1)
-            if run.preprocessing.shuffle_seed is not None:
-                ledger.note("shuffled", sample.name)
-        except ImageError as error:
-            ledger.note("unreadable", sample.name, error.message)
-            outcomes.append(error.message)
-    answers = []
-    if rows and learned is not None:
-        names = [sample.name for sample, outcome in zip(chunk, outcomes, strict=True) if not isinstance(outcome, str)]
-        for place in np.flatnonzero(learned.marks(hash_rows(rows))[0]):
-            ledger.note("learned from", names[place])
-    if rows:
-        batch = run.preprocessing.scaled(torch.from_numpy(np.stack(rows)))
-        answers = top_k(calibrator(run.logits([batch])), run.classes, top)
-    for sample, outcome in zip(chunk, outcomes, strict=True):
-        if isinstance(outcome, str):
-            yield Prediction(sample.name, error=outcome), None, sample
-        else:
-            labels, probabilities = zip(*answers[outcome], strict=True)
-            yield Prediction(sample.name, labels, probabilities), rows[outcome], sample
-
-
-def _read(sample: Sample, preprocessing: Preprocessing, ledger: Ledger) -> Pixels:
-    if isinstance(sample, UnreadSample):
-        raise ImageError(sample.problem, where=sample.name)
-    if isinstance(sample, ArraySample):
-        return preprocessing.fit_row(sample.row, ledger, sample.name)
-    if preprocessing.kind == "array" and not preprocessing.is_image_like:
-        raise ImageError(
-            f"this network reads {preprocessing.noun}s of {write_shape(preprocessing.input_shape)} from NPZ or NPY files, "
-            f"and this is an image."
-        )
-    source = sample.image if isinstance(sample, PillowSample) else sample.path
-    pixels = preprocessing.read_image(source, ledger, name=sample.name)
-    if preprocessing.looks_inverted(pixels):
-        ledger.note("looks inverted", sample.name)
-    return pixels
+    return [*unfinished_notes(run), calibration_sentence(run, raw=raw), *views]

@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import glob
 import os
+import sys
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
 
 from visus.data.excluded_images import find_excluded_images
@@ -29,6 +29,9 @@ from visus.data.source_table import TABLE_SUFFIXES
 from visus.errors import NO_DOWNLOAD, DataError, ImageError, UsageError, join_messages, printable, unknown_name
 from visus.files import closest_path, expand_home
 from visus.units import write_shape
+
+if TYPE_CHECKING:  # a bundle predicts without torch
+    import torch
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 PATH_COLUMNS = ("path", "file", "filename", "image")
@@ -47,10 +50,12 @@ class ImageSample:
 
 @dataclass(frozen=True, eq=False)
 class ArraySample:
-    """One row of an array, shape (channels, *spatial)."""
+    """One row of an array, shape (channels, *spatial), with its file and its number within the file."""
 
     name: str
     row: Pixels
+    path: Path | None = None
+    number: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +75,7 @@ class UnreadSample:
 
 
 Sample = ImageSample | ArraySample | PillowSample | UnreadSample
-Source = str | Path | Pixels | torch.Tensor | Image.Image
+Source: TypeAlias = "str | Path | Pixels | torch.Tensor | Image.Image"
 """What a prediction takes."""
 
 
@@ -85,8 +90,8 @@ def find_samples(sources: Iterable[Source], preprocessing: Preprocessing, ledger
         UsageError: an array does not fit the network, or something is neither a path nor an array nor an image.
     """
     for number, source in enumerate(sources):
-        if isinstance(source, (np.ndarray, torch.Tensor)):
-            yield from array_rows(source, f"array {number + 1}", preprocessing)
+        if is_array(source):
+            yield from array_rows(cast("Pixels", source), f"array {number + 1}", preprocessing)
             continue
         if isinstance(source, Image.Image):
             file = getattr(source, "filename", "")
@@ -181,6 +186,17 @@ def _in_table(table: Path) -> Iterator[Sample]:
             yield ImageSample(name, table.parent / name)
 
 
+def array_file_rows(file: Path, preprocessing: Preprocessing) -> Iterator[ArraySample]:
+    """The rows of an array file.
+
+    Raises:
+        ImageError: it cannot be read.
+        UsageError: it has no array of samples, or its array does not fit the network.
+    """
+    for number, sample in enumerate(_rows_of_file(file, preprocessing)):
+        yield replace(sample, path=file, number=number)
+
+
 def _in_file(file: Path, preprocessing: Preprocessing, folder: Path | None = None) -> Iterator[Sample]:
     if not file.exists():
         raise UsageError(why_missing(file), where=str(file))
@@ -192,6 +208,10 @@ def _in_file(file: Path, preprocessing: Preprocessing, folder: Path | None = Non
     if file.suffix.lower() not in ARRAY_SUFFIXES:
         yield ImageSample(str(file), file, folder)
         return
+    yield from array_file_rows(file, preprocessing)
+
+
+def _rows_of_file(file: Path, preprocessing: Preprocessing) -> Iterator[ArraySample]:
     try:
         found = np.load(file, allow_pickle=False)
     except _DAMAGE as error:
@@ -223,13 +243,26 @@ def why_missing(file: Path) -> str:
     return "there is no such file or folder."
 
 
+def is_array(value: object) -> bool:
+    """Whether this is an array, or a tensor of PyTorch: PyTorch is not imported to answer this, since a tensor means that it was."""
+    torch = sys.modules.get("torch")
+    return isinstance(value, np.ndarray) or (torch is not None and isinstance(value, torch.Tensor))
+
+
+def as_array(value: Any) -> Pixels:
+    """An array, a tensor of any device, or a sequence of numbers as an array."""
+    if is_array(value) and not isinstance(value, np.ndarray):
+        value = value.detach().cpu().numpy()
+    return np.asarray(value)
+
+
 def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
     """The rows of an array or tensor in memory.
 
     Raises:
         UsageError: the array does not fit the network.
     """
-    values = array.detach().cpu().numpy() if isinstance(array, torch.Tensor) else np.asarray(array)
+    values = as_array(array)
     size, channels = preprocessing.size, preprocessing.channels
     if _other_colors(values, preprocessing) is not None:
         yield from _rows(values, name, preprocessing)
@@ -251,7 +284,7 @@ def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
     Raises:
         UsageError: the class does not exist.
     """
-    values = np.asarray(labels.detach().cpu().numpy() if isinstance(labels, torch.Tensor) else labels)
+    values = as_array(labels)
     if values.ndim != 1:
         raise UsageError(
             f"labels of {write_shape(values.shape) or 'one number'} cannot be used: one for each sample is needed."

@@ -14,8 +14,10 @@ from visus.evaluation.scores import Scores
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
+from visus.workbench.runs.bulk.predicting import Paths
+from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.evaluate import LabeledArrays, evaluate
-from visus.workbench.runs.predict import Files, Predictions, predict
+from visus.workbench.runs.predict import Files, Predictions, predict, predict_run_to
 from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, read_run
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
     from visus.workbench.look.looking import Look
     from visus.workbench.report.reports import Report
     from visus.workbench.runs.shifts import ShiftReport
+    from visus.workbench.ship.exporting import Export
 
 __all__ = ["Prediction", "Predictions", "Run", "load"]
 
@@ -123,6 +126,114 @@ class Run(SavedRun):
         [True, True, True, True, True, True]
         """
         return predict(self, files, top=top, raw=raw, progress=progress, on_event=on_event, should_stop=should_stop)
+
+    def predict_to(
+        self,
+        files: Paths,
+        out: str | Path,
+        *,
+        top: int = 1,
+        probabilities: bool = False,
+        raw: bool = False,
+        cluster: str | None = None,
+        progress: bool | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> BulkPredictions:
+        """Write predictions for any number of samples to a table, in parts, so that a stopped or killed call continues.
+
+        The parts lie beside the table, in ``out`` with ``.parts`` behind its name, and are removed when the table is complete. The same
+        call again continues after the last finished part; each sample is in the table once. If the samples, the network or the columns
+        have changed since, it is refused. Of the samples, one batch is decoded at a time. An unreadable sample is a row with an ``error``.
+
+        Args:
+            files: a file, a folder, a pattern such as ``new/*.jpg``, a table with a column ``path``, an array file, or a list of these.
+            out: a ``.csv`` file, a ``.parquet`` file, or a folder of Parquet files; it must not exist. The columns are ``file``,
+                ``label``, ``probability``, those of the further classes of ``top``, and ``error``.
+            top: number of classes of each row, the most probable first.
+            probabilities: add a column for the probability of each class, such as ``probability:cat``.
+            raw: write the network's own probabilities, not calibrated; the labels are the same.
+            cluster: ``local`` to compute on Ray on this machine, or the address of a Ray cluster whose machines have the same files under the
+                same paths. Default: compute in this process.
+            progress, on_event, should_stop: see ``Run``.
+
+        Returns:
+            Number of rows, errors, rows of each label, samples per second.
+
+        Raises:
+            UsageError: an argument cannot be used, the table exists, or the parts of an earlier call are of another network or other samples.
+            DataError: none of the paths exists.
+            StorageError: the disk is full; a further call continues.
+            MissingExtraError: pyarrow or ray is not installed.
+
+        >>> run.predict_to(file, folder / "levels.csv", progress=False).num_samples
+        60
+        """
+        columns = {"top": top, "probabilities": probabilities, "raw": raw, "cluster": cluster}
+        long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
+        return predict_run_to(self, files, out, **columns, **long)  # type: ignore[arg-type]
+
+    def export(
+        self,
+        path: str | Path | None = None,
+        *,
+        formats: Sequence[str] | None = None,
+        num_samples: int = 500,
+        num_golden: int = 20,
+        license: str = "",
+        int8: bool = False,
+        max_loss: float = 0.01,
+        force: bool = False,
+        cache_dir: str | Path | None = None,
+        progress: bool | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Export:
+        """Write a bundle: the network with everything from a file to a probability, and the proof that it answers as this run does.
+
+        Before it is written, each exported form of the network answers golden files and held-out samples in a process without PyTorch, in batches of
+        1, 2, 7 and 64. If an answer differs from this run's, nothing is written, and the error names the layer where the difference begins.
+        ``visus.open_bundle`` opens a bundle, ``visus.verify`` repeats the check anywhere.
+
+        Args:
+            path: a folder that does not exist yet, or a file that ends with ``.zip``; default: the run's name with ``-bundle``.
+            formats: ``onnx`` (always there), ``openvino`` and ``torch`` (a program of ``torch.export``); default: all whose packages are installed.
+            num_samples: held-out samples in the bundle, for the check; fewer where they have more than 128 MiB.
+            num_golden: golden files in the bundle: held-out files as they are, and odd ones made of one of them (turned by EXIF, 16 bits, a palette,
+                gray, transparent, CMYK, huge, noise).
+            license: the license of the network; it is written into the bundle.
+            int8: also an int8 network, calibrated on up to 500 training samples (at least 300). The result has its accuracy on the held-out samples with
+                the 95 % interval, its loss beside the run, and how fast it is.
+            max_loss: an int8 network that loses more accuracy than this, from 0 to 1, is refused, and nothing is written.
+            force: replace a bundle at this path.
+            cache_dir: another folder for the decoded samples.
+            progress, on_event, should_stop: see ``Run``.
+
+        Raises:
+            UsageError: something is at ``path``, a format is unknown, or the network cannot be exported.
+            ParityError: an exported form answers differently, or the int8 network loses too much accuracy.
+            MissingExtraError: a package for the export is missing; the message has the pip command.
+            DataError: the data of the run is missing or has changed.
+
+        >>> run.export(folder / "levels.zip", formats=["onnx"], progress=False).path.name
+        'levels.zip'
+        """
+        from visus.workbench.ship.exporting import export_run  # a prediction does not need it
+
+        with following("exporting", Monitor(on_event, should_stop), progress) as monitor:
+            return export_run(
+                self,
+                path,
+                formats=formats,
+                num_samples=num_samples,
+                num_golden=num_golden,
+                license=license,
+                int8=int8,
+                max_loss=max_loss,
+                force=force,
+                cache_dir=cache_dir,
+                **monitor.keywords,
+            )
 
     def mistakes(
         self,

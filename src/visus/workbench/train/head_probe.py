@@ -25,8 +25,8 @@ from visus.networks.fast.autotuner import TUNING_SHARE
 from visus.networks.machine import Machine, freed_memory_kept, memory_format
 from visus.networks.own_code import copied
 from visus.networks.step_cost import training_passes
-from visus.networks.timing import timed
 from visus.progress import SILENT, Monitor, Progress
+from visus.timing import timed
 from visus.training.arithmetic import WITHOUT_KERNELS, uses_kernels
 from visus.training.events import HeadFitted
 from visus.training.fine_tuning import plan

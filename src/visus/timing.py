@@ -35,13 +35,48 @@ def take_turns(
     >>> [len(each) for each in take_turns([int, str], rounds=3)]
     [3, 3]
     """
-    seconds: list[list[float]] = [[] for _ in works]
+    found = every_call(
+        works,
+        rounds=rounds,
+        until=until,
+        min_rounds=min_rounds,
+        calls=calls,
+        wait=wait,
+        after_each=after_each,
+        after_round=after_round,
+    )
+    return [[statistics.median(seconds) for seconds in each] for each in found]
+
+
+def every_call(
+    works: Sequence[Work],
+    *,
+    rounds: int | None = None,
+    until: float | None = None,
+    min_rounds: int = 1,
+    calls: Sequence[int] | None = None,
+    untimed_calls: int = 0,
+    wait: Work = lambda: None,
+    after_each: Work = lambda: None,
+    after_round: Work = lambda: None,
+) -> list[list[tuple[float, ...]]]:
+    """Seconds of every call of each work, for each round; the arguments are those of ``take_turns``.
+
+    Args:
+        untimed_calls: calls before those that are timed, in each round: the works before have filled the caches with their own data.
+
+    >>> [[len(calls) for calls in each] for each in every_call([int, str], rounds=2, calls=[1, 3])]
+    [[1, 1], [3, 3]]
+    """
+    seconds: list[list[tuple[float, ...]]] = [[] for _ in works]
     done = 0
     while (rounds is None or done < rounds) and (done < min_rounds or until is None or time.perf_counter() < until):
         order = range(len(works)) if done % 2 == 0 else reversed(range(len(works)))
         for place in order:
             num_calls = calls[place] if calls else 1
-            seconds[place].append(statistics.median(timed(works[place], wait) for _ in range(num_calls)))
+            for _ in range(untimed_calls):
+                works[place]()
+            seconds[place].append(tuple(timed(works[place], wait) for _ in range(num_calls)))
             after_each()
         after_round()
         done += 1

@@ -1,0 +1,102 @@
+"""``visus export`` and ``visus verify``: a bundle of a run, and its check."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from visus.cli.completion import run_folders, words
+from visus.cli.streams import print_json
+from visus.workbench.live_line import showing_work
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
+
+
+def export(
+    run: Annotated[Path, typer.Argument(help="Run folder.", autocompletion=run_folders)],
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder, or a file that ends with .zip; default: the run's name with -bundle."),
+    ] = None,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            help="onnx, openvino or torch; may be repeated; default: all that are installed.",
+            autocompletion=words("onnx", "openvino", "torch"),
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Held-out samples in the bundle, for the check.")] = 500,
+    golden: Annotated[int, typer.Option(min=1, help="Golden files in the bundle, for the check.")] = 20,
+    license: Annotated[str, typer.Option(help="License of the network, written into the bundle.")] = "",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Also an int8 network, calibrated on at least 300 training samples.")
+    ] = False,
+    max_loss: Annotated[
+        float, typer.Option(min=0, max=1, help="Largest loss of accuracy of the int8 network, from 0 to 1.")
+    ] = 0.01,
+    force: Annotated[bool, typer.Option("--force", help="Replace a bundle at this path.")] = False,
+    cache_dir: Annotated[
+        Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a bundle of a run, with the proof that it answers alike.
+
+    It holds everything from a file to a probability.
+    """
+    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+        from visus.cli.show import show
+        from visus.workbench.runs.run import load
+
+        made = load(run).export(
+            output,
+            formats=formats or None,
+            num_samples=samples,
+            num_golden=golden,
+            license=license,
+            int8=int8,
+            max_loss=max_loss,
+            force=force,
+            cache_dir=cache_dir,
+            on_event=on_event,
+        )
+    if as_json:
+        print_json(made.to_json())
+    else:
+        show(made.text())
+
+
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder or zip file of a bundle.")],
+    engines: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            help="onnxruntime or openvino; may be repeated; default: all.",
+            autocompletion=words("onnxruntime", "openvino"),
+        ),
+    ] = None,
+    precision: Annotated[
+        str,
+        typer.Option(help="Precision of the arithmetic.", autocompletion=words("float32", "float16", "bfloat16", "int8")),
+    ] = "float32",
+    as_json: Json = False,
+) -> None:
+    """Check that a bundle answers as its run did.
+
+    Compared are files, golden files, and every engine.
+    """
+    with showing_work("verifying") as on_event:
+        from visus.cli.show import show
+        from visus.workbench.ship.verifying import verify as check
+
+        found = check(bundle, engines=engines or (), precision=precision, on_event=on_event)
+    if as_json:
+        print_json(found.to_json())
+    else:
+        show(found.text())

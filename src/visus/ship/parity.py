@@ -1,0 +1,369 @@
+"""The parity gate: an engine must answer as the run did, for golden files and held-out samples, at every batch size.
+
+It runs in a process of its own in which PyTorch cannot be imported: ``python -m visus.ship verify BUNDLE``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.data.images import decode as images
+from visus.data.ledger import Ledger
+from visus.data.preprocessing import Pixels, Preprocessing
+from visus.errors import BundleError, ImageError, ParityError, VisusError
+from visus.evaluation.intervals import wilson_interval
+from visus.evaluation.test_time_augmentation import SURE
+from visus.ship.answers import Answerer, calibrated, shuffled
+from visus.ship.engines import ENGINES, OpenEngine, format_of, open_engine
+from visus.ship.files import BundleFiles
+from visus.ship.layers import first_difference, logits_differ
+from visus.ship.manifest import Manifest
+from visus.ship.proof import NORMALIZATION, Proof, digest_of, read_proof, traced_values
+from visus.units import write_share
+
+BATCHES: Final = (1, 2, 7, 64)
+TOLERANCES: Final = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
+"""Largest difference of a probability for each precision; int8 is judged by its accuracy."""
+_ROUNDING: Final = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.05, "int8": 1.0}
+"""A sample whose top two probabilities are within this of the threshold of unsure predictions may be averaged over views by one side only."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One engine compared with the run.
+
+    Attributes:
+        engine, version, precision: the engine, and the precision of its arithmetic.
+        optimized: whether the engine optimized the graph.
+        num_golden, num_samples: golden files and held-out samples that were compared.
+        batches: the sizes of the batches.
+        agreement: share of the samples with the run's label.
+        max_difference, mean_difference: largest and mean difference of a probability.
+        accuracy, accuracy_low, accuracy_high: accuracy on the held-out samples with its 95 % interval.
+        run_accuracy: accuracy of the run on them.
+        tolerance: largest difference that is accepted; None for int8.
+    """
+
+    engine: str
+    version: str
+    precision: str
+    optimized: bool
+    num_golden: int
+    num_samples: int
+    batches: tuple[int, ...]
+    agreement: float
+    max_difference: float
+    mean_difference: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    run_accuracy: float
+    tolerance: float | None
+
+    def title(self) -> str:
+        """The engine with its version and precision."""
+        return f"{self.engine} {self.version}, {self.precision}" + ("" if self.optimized else ", graph as it is")
+
+    def accuracy_words(self) -> str:
+        """The accuracy with its interval."""
+        return f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
+
+    def result(self) -> str:
+        """The comparison without the engine."""
+        return (
+            f"{write_share(self.agreement)} of the labels; probabilities differ by up to {self.max_difference:.1e}; accuracy {self.accuracy_words()}, "
+            f"the run {write_share(self.run_accuracy)}"
+        )
+
+    def sentence(self) -> str:
+        """The comparison in one line."""
+        return f"{self.title()}: {self.result()}"
+
+
+def check_bundle(
+    files: BundleFiles, engines: Sequence[str] = (), precision: str = "float32", batches: Sequence[int] = BATCHES
+) -> tuple[Check, ...]:
+    """Compare every file with its hash, every golden file with its sample, and every engine with the run.
+
+    Args:
+        files: the bundle.
+        engines: names of engines; default: each that is installed and whose network the bundle holds.
+        precision: of the engines' arithmetic.
+        batches: sizes of the batches.
+
+    Returns:
+        One comparison for each engine; ONNX Runtime is compared with and without its optimizations.
+
+    Raises:
+        BundleError: a file was changed, or the parts of the bundle contradict each other.
+        ParityError: something differs from the run; the message says where.
+        MissingExtraError: no engine is installed.
+    """
+    files.check()
+    manifest, proof = files.manifest, read_proof(files)
+    check_classes(files, proof)
+    check_golden_files(files, proof)
+    check_normalization(files, proof)
+    names = list(engines) or [
+        each.name for each in ENGINES if each.is_installed and not each.needs_torch and each.is_held(manifest, precision)
+    ]
+    if not names:
+        open_engine(files, precision=precision)  # says what is missing
+    checks = []
+    for name in names:
+        for optimize in (True, False) if format_of(name) == "onnx" else (True,):
+            engine = open_engine(
+                files, name, precision, 1, optimize=optimize
+            )  # one thread: most batches are too small for more
+            checks.append(
+                compare_engine(engine, manifest, proof, batches, optimize=optimize, graph=_graph(files, name, precision))
+            )
+    return tuple(checks)
+
+
+def check_classes(files: BundleFiles, proof: Proof) -> None:
+    """Compare the list of classes with the run's answers for the golden files. Its length fits, and engines compare it with their graph.
+
+    Raises:
+        BundleError: they contradict each other.
+    """
+    classes = files.manifest.classes
+    for golden, probabilities in zip(proof.golden, proof.golden_probabilities, strict=True):
+        named = classes[int(probabilities.argmax())]
+        if named != golden.label:
+            raise BundleError(
+                f"the list of classes was changed: the run called this file {golden.label}, and the list calls it {named}. Export the run again.",
+                where=f"{files.path}: {golden.path}",
+            )
+
+
+def check_golden_files(files: BundleFiles, proof: Proof) -> None:
+    """Read every golden file, and compare its pixels with those that the run reads.
+
+    Raises:
+        ParityError: decoding or resizing gives other pixels.
+    """
+    for golden, expected in zip(proof.golden, proof.golden_samples, strict=True):
+        found, decoded, actions = read_golden(files.read(golden.path), golden.path, files.manifest.preprocessing)
+        if np.array_equal(found, expected) and decoded == golden.decoded and actions == golden.actions:
+            continue
+        where = f"{files.path}: {golden.path} ({golden.kind})"
+        size = int(np.abs(found.astype(np.float64) - expected).max()) if found.shape == expected.shape else None
+        by = "" if size is None else f", by up to {size:,} levels"
+        if decoded != golden.decoded or actions != golden.actions:
+            did = (
+                f"; the export noted {_listed(golden.actions)}, and here it is {_listed(actions)}"
+                if actions != golden.actions
+                else ""
+            )
+            raise ParityError(f"decoding gives other pixels than at the export{by}{did}. {_DECODER}", where=where)
+        raise ParityError(
+            f"resizing gives other pixels than at the export{by}. Use the version of visus that wrote this bundle.",
+            where=where,
+        )
+
+
+def check_normalization(files: BundleFiles, proof: Proof) -> None:
+    """Compare the normalization that the manifest states with the values that the run's network got.
+
+    Raises:
+        ParityError: offset or divisor differs.
+    """
+    layers = list(proof.layers)
+    if NORMALIZATION not in layers:
+        return
+    preprocessing = files.manifest.preprocessing
+    samples = shuffled(proof.traced_samples(), preprocessing)
+    shape = (1, preprocessing.channels, *([1] * len(preprocessing.size)))
+    offset, divisor = (np.reshape(each, shape) for each in (preprocessing.offset, preprocessing.divisor))
+    found = traced_values(((samples - offset) / divisor).astype(np.float32))
+    expected = proof.layer_values[layers.index(NORMALIZATION)]
+    if not np.allclose(found, expected, rtol=1e-4, atol=1e-4, equal_nan=True):
+        raise ParityError(
+            "the normalization of the manifest gives other values than the run had: its offset or divisor was changed. Export the run again.",
+            where=str(files.path),
+        )
+
+
+_DECODER = "Install the versions of Pillow and simplejpeg that the model card names"
+
+
+def read_golden(content: bytes, path: str, preprocessing: Preprocessing) -> tuple[Pixels, str, tuple[str, ...]]:
+    """A golden file through the one door of visus: its sample (C, *), the SHA-256 of its decoded pixels, and the changes of the ledger.
+
+    Raises:
+        ParityError: the file cannot be read.
+    """
+    import io
+
+    ledger = Ledger()
+    try:
+        if path.endswith(".npy"):
+            row = np.load(io.BytesIO(content), allow_pickle=False)
+            sample, decoded = preprocessing.fit_row(row, ledger, path), ""
+        else:
+            sample = preprocessing.read_image(content, ledger, name=path)
+            decoded = digest_of(images.decode(content, name=path).pixels)
+    except (ImageError, ValueError, EOFError) as error:
+        said = error.message if isinstance(error, ImageError) else str(error)
+        raise ParityError(f"this golden file cannot be read here: {said}", where=path) from None
+    return sample, decoded, tuple(ledger.as_dict())
+
+
+def compare_engine(
+    engine: OpenEngine,
+    manifest: Manifest,
+    proof: Proof,
+    batches: Sequence[int] = BATCHES,
+    *,
+    optimize: bool = True,
+    graph: bytes | None = None,
+) -> Check:
+    """Compare an engine with the run.
+
+    Args:
+        engine: the engine.
+        manifest, proof: of the bundle.
+        batches: sizes of the batches.
+        optimize: whether the engine optimized the graph, for the result.
+        graph: the ONNX file, in which a difference is located.
+
+    Raises:
+        ParityError: it answers differently; the message names the part or the layer where the difference begins.
+    """
+    tolerance = manifest.tolerances.get(engine.precision)
+    differences, agreements, right = [], [], []
+    samples, expected = proof.all_samples(), proof.all_probabilities()
+    num_golden = len(proof.golden)
+    for size in batches:
+        where = f"{engine.name}, {engine.precision}, batches of {size}"
+        try:
+            _check_plain(engine, manifest, proof, size, tolerance)
+            found = Answerer(engine, manifest, size)(samples)
+        except VisusError as error:
+            raise _located(error.within(where), graph, proof, manifest, engine, optimize) from None
+        except Exception as error:  # an engine raises what its own language has
+            raise ParityError(
+                f"the engine stopped: {str(error).splitlines()[0] if str(error) else type(error).__name__}", where=where
+            ) from error
+        compared = ~_near_the_threshold(proof, manifest, engine.precision)
+        difference = np.abs(found - expected).max(axis=1)
+        same = _same_labels(found, expected, tolerance or 0.0)
+        if tolerance is not None and (difference[compared].max(initial=0) > tolerance or not same[compared].all()):
+            worst = int(np.where(compared, difference, -1).argmax())
+            sample = proof.golden[worst].path if worst < num_golden else f"sample {worst - num_golden}"
+            raise ParityError(
+                f"a probability of {sample} differs by {difference[worst]:.1e}, and at most {tolerance:.0e} is accepted, though the network's own "
+                "outputs agree: test-time augmentation or calibration differs.",
+                where=where,
+            )
+        differences.append(difference)
+        agreements.append(same)
+        right.append(found[num_golden:].argmax(axis=1) == proof.labels)
+    num_right = float(np.mean([each.sum() for each in right]))
+    low, high = wilson_interval(num_right, len(proof.labels))
+    return Check(
+        engine.name,
+        engine.version,
+        engine.precision,
+        optimize,
+        num_golden,
+        len(proof.labels),
+        tuple(batches),
+        float(np.mean(agreements)),
+        float(np.max(differences)),
+        float(np.mean(differences)),
+        num_right / len(proof.labels),
+        low,
+        high,
+        float((proof.probabilities.argmax(axis=1) == proof.labels).mean()),
+        tolerance,
+    )
+
+
+def _check_plain(engine: OpenEngine, manifest: Manifest, proof: Proof, size: int, tolerance: float | None) -> None:
+    """Compare the outputs of the graph for each sample, without test-time augmentation.
+
+    Raises:
+        ParityError: they differ.
+    """
+    samples = shuffled(proof.all_samples(), manifest.preprocessing)
+    parts = [engine.run(samples[start : start + size]) for start in range(0, len(samples), size)]
+    logits = np.concatenate([part[0] for part in parts])
+    probabilities = np.concatenate([part[1] for part in parts])
+    if logits.shape != proof.plain_logits.shape:
+        raise ParityError(f"the outputs have the shape {logits.shape}, and {proof.plain_logits.shape} is needed.")
+    if not np.isfinite(logits).all():
+        raise ParityError("an output is NaN or infinite.")
+    if tolerance is None:
+        return
+    expected = calibrated(proof.plain_logits, manifest.temperature, manifest.smoothing)
+    if (worst := float(np.abs(calibrated(logits, manifest.temperature, manifest.smoothing) - expected).max())) > tolerance:
+        raise ParityError(f"a probability differs by {worst:.1e}, and at most {tolerance:.0e} is accepted.")
+    if (worst := float(np.abs(probabilities - expected).max())) > tolerance:
+        raise ParityError(
+            f"a probability differs by {worst:.1e}, and at most {tolerance:.0e} is accepted, though the logits agree: the difference begins in "
+            "the calibration (temperature and softmax)."
+        )
+
+
+def _located(
+    error: VisusError, graph: bytes | None, proof: Proof, manifest: Manifest, engine: OpenEngine, optimize: bool
+) -> VisusError:
+    """The error with the layer where the difference begins, if a graph is given."""
+    if graph is None or "calibration" in error.message or not isinstance(error, ParityError):
+        return error
+    precision = engine.precision if engine.precision == "int8" else "float32"
+    layer = first_difference(graph, proof, manifest.preprocessing, precision=precision)
+    if layer:
+        place = f"The difference begins in {layer}."
+    elif logits_differ(graph, proof, manifest.preprocessing, precision):
+        place = "The difference is in the graph, though each of its layers agrees for the traced samples."
+    else:
+        by = "the optimizations of " if optimize else ""
+        place = f"Every layer of the graph agrees by itself, so it comes from {by}{engine.name}."
+    return ParityError(f"{error.message.rstrip('.')}. {place}", where=error.where)
+
+
+def _near_the_threshold(proof: Proof, manifest: Manifest, precision: str) -> npt.NDArray[np.bool_]:
+    """Mask (golden files, then samples) of those that rounding may give other views."""
+    if not manifest.tta.startswith("unsure:"):
+        return np.zeros(len(proof.plain_logits), dtype=np.bool_)
+    probabilities = np.sort(calibrated(proof.plain_logits, 1.0, 0.0), axis=1)
+    gap = probabilities[:, -1] - probabilities[:, -2] if probabilities.shape[1] > 1 else np.ones(len(probabilities))
+    return np.asarray(np.abs(gap - SURE) < _ROUNDING[precision])
+
+
+def _same_labels(found: npt.NDArray[Any], expected: npt.NDArray[Any], tolerance: float) -> npt.NDArray[np.bool_]:
+    """Mask of the samples with the run's label; of two labels that are equally probable up to the tolerance, either counts."""
+    chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.asarray(chosen >= expected.max(axis=1) - 2 * tolerance * (tolerance <= 1e-4))
+
+
+def _graph(files: BundleFiles, engine: str, precision: str) -> bytes | None:
+    """The ONNX file in which a difference is located."""
+    wanted = precision if precision == "int8" and format_of(engine) == "onnx" else "float32"
+    for graph in files.manifest.graphs:
+        if (graph.format, graph.precision) == ("onnx", wanted):
+            return files.read(graph.path)
+    return None
+
+
+def _listed(actions: Sequence[str]) -> str:
+    return ", ".join(actions) or "nothing"
+
+
+def checks_as_json(checks: Sequence[Check]) -> str:
+    """The comparisons as JSON."""
+    return json.dumps([asdict(each) for each in checks], allow_nan=False)
+
+
+def checks_from_json(text: str) -> tuple[Check, ...]:
+    """The inverse of ``checks_as_json``."""
+    return tuple(Check(**{**each, "batches": tuple(each["batches"])}) for each in json.loads(text))

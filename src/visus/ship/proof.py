@@ -1,0 +1,227 @@
+"""The proof that a bundle holds: golden files and held-out samples, with the answers of the run.
+
+- ``golden/``: files as people have them, and ``proof/golden.json`` with what each must become: decoded pixels, sample, label, probabilities.
+- ``proof/*.npy``: held-out samples at the network's size, their labels, and the logits and probabilities of the run.
+- ``proof/layers.json`` and ``proof/layers.npy``: values of each layer for some samples, by which a difference is located.
+
+Nothing here needs PyTorch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from visus.data.preprocessing import Pixels
+from visus.errors import BundleError
+from visus.ship.files import BundleFiles
+
+GOLDEN: Final = "proof/golden.json"
+SAMPLES, LABELS = "proof/samples.npy", "proof/labels.npy"
+PLAIN_LOGITS, PROBABILITIES = "proof/plain_logits.npy", "proof/probabilities.npy"
+GOLDEN_SAMPLES, GOLDEN_PROBABILITIES = "proof/golden_samples.npy", "proof/golden_probabilities.npy"
+LAYERS, LAYER_VALUES = "proof/layers.json", "proof/layers.npy"
+NORMALIZATION: Final = "normalization"
+"""The layer that scales the stored samples, before the network."""
+NUM_TRACED: Final = 8
+"""Samples whose layers are kept, evenly spaced among the held-out samples, which are sorted by class in many datasets."""
+MAX_TRACED_VALUES: Final = 128
+"""Values that are kept for each layer and sample; of a larger output, sums of its values under fixed random signs, so that every value counts."""
+
+
+@dataclass(frozen=True)
+class Golden:
+    """One golden file.
+
+    Args:
+        path: its file in the bundle.
+        kind: why it was chosen, such as ``16-bit`` or ``held-out``.
+        decoded: SHA-256 of the decoded pixels, before any resizing; empty for arrays.
+        actions: the changes that the ledger lists.
+        label: the most probable class.
+    """
+
+    path: str
+    kind: str
+    decoded: str
+    actions: tuple[str, ...]
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class Proof:
+    """Golden files and held-out samples with the answers of the run.
+
+    Shape letters: G golden files, N samples, C channels, K classes, L layers.
+
+    Args:
+        golden: the golden files.
+        golden_samples: what each becomes, (G, C, *).
+        golden_probabilities: the run's answers, (G, K).
+        samples: held-out samples as stored, (N, C, *).
+        labels: their class indices, (N,).
+        plain_logits: the network's logits without test-time augmentation, for the golden files and then the samples, (G + N, K).
+        probabilities: the run's answers, (N, K).
+        layers: layer -> name of its output in the ONNX graph, in the order of computing; a layer that the graph computes together with the one before
+            it has both names, such as ``conv1 and norm1``.
+        layer_values: the traced values of each layer for the traced samples, (L, samples, values); NaN where a layer has fewer.
+    """
+
+    golden: tuple[Golden, ...]
+    golden_samples: Pixels
+    golden_probabilities: npt.NDArray[np.float64]
+    samples: Pixels
+    labels: npt.NDArray[np.int64]
+    plain_logits: npt.NDArray[np.float32]
+    probabilities: npt.NDArray[np.float64]
+    layers: Mapping[str, str]
+    layer_values: npt.NDArray[np.float32]
+
+    def traced_samples(self) -> Pixels:
+        """The samples whose layers are kept, (samples, C, *)."""
+        return self.samples[traced_places(len(self.samples))]
+
+    def all_samples(self) -> Pixels:
+        """The samples of the golden files, then the held-out ones, (G + N, C, *)."""
+        return np.concatenate((self.golden_samples, self.samples))
+
+    def all_probabilities(self) -> npt.NDArray[np.float64]:
+        """The run's answers for ``all_samples``, (G + N, K)."""
+        return np.concatenate((self.golden_probabilities, self.probabilities))
+
+    def contents(self) -> dict[str, bytes]:
+        """The files of the proof, without the golden files themselves."""
+        arrays = {
+            GOLDEN_SAMPLES: self.golden_samples,
+            GOLDEN_PROBABILITIES: self.golden_probabilities,
+            SAMPLES: self.samples,
+            LABELS: self.labels,
+            PLAIN_LOGITS: self.plain_logits,
+            PROBABILITIES: self.probabilities,
+            LAYER_VALUES: self.layer_values,
+        }
+        texts = {GOLDEN: [asdict(each) for each in self.golden], LAYERS: [list(each) for each in self.layers.items()]}
+        return {
+            **{path: (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode() for path, value in texts.items()},
+            **{path: _npy(array) for path, array in arrays.items()},
+        }
+
+
+def read_proof(files: BundleFiles) -> Proof:
+    """The proof of a bundle.
+
+    Raises:
+        BundleError: a part is missing, damaged, or of another shape.
+    """
+    for path in (
+        GOLDEN,
+        LAYERS,
+        SAMPLES,
+        LABELS,
+        PLAIN_LOGITS,
+        PROBABILITIES,
+        GOLDEN_SAMPLES,
+        GOLDEN_PROBABILITIES,
+        LAYER_VALUES,
+    ):
+        if path not in files.manifest.files:
+            raise BundleError(
+                f"{path} is missing, so this bundle cannot be verified. Export the run again.", where=str(files.path)
+            )
+    try:
+        golden = tuple(Golden(**{**each, "actions": tuple(each["actions"])}) for each in json.loads(files.read(GOLDEN)))
+        layers = {str(layer): str(value) for layer, value in json.loads(files.read(LAYERS))}
+        proof = Proof(
+            golden,
+            _array(files, GOLDEN_SAMPLES),
+            _array(files, GOLDEN_PROBABILITIES),
+            _array(files, SAMPLES),
+            _array(files, LABELS),
+            _array(files, PLAIN_LOGITS),
+            _array(files, PROBABILITIES),
+            layers,
+            _array(files, LAYER_VALUES),
+        )
+    except (ValueError, TypeError, KeyError, EOFError, MemoryError) as error:
+        raise BundleError(f"the proof is not readable ({error}). Export the run again.", where=str(files.path)) from None
+    classes, shape = len(files.manifest.classes), files.manifest.preprocessing.input_shape
+    num_samples, num_golden = proof.labels.size, len(golden)
+    values_shape = (len(layers), min(NUM_TRACED, num_samples), MAX_TRACED_VALUES if layers else 0)
+    wanted: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
+        LABELS: (proof.labels, (num_samples,)),
+        LAYER_VALUES: (proof.layer_values, values_shape),
+        GOLDEN_SAMPLES: (proof.golden_samples, (num_golden, *shape)),
+        GOLDEN_PROBABILITIES: (proof.golden_probabilities, (num_golden, classes)),
+        SAMPLES: (proof.samples, (num_samples, *shape)),
+        PLAIN_LOGITS: (proof.plain_logits, (num_golden + num_samples, classes)),
+        PROBABILITIES: (proof.probabilities, (num_samples, classes)),
+    }
+    for path, (array, expected) in wanted.items():
+        if array.shape != expected:
+            raise BundleError(
+                f"this array has the shape {array.shape}, and {expected} is needed. Export the run again.",
+                where=f"{files.path}: {path}",
+            )
+    return proof
+
+
+def digest_of(pixels: Pixels) -> str:
+    """SHA-256 of an array's shape, data type and values."""
+    head = f"{pixels.dtype.str} {pixels.shape} "
+    return hashlib.sha256(head.encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
+
+
+def traced_places(num_samples: int) -> npt.NDArray[np.int64]:
+    """The places of the samples whose layers are kept.
+
+    >>> traced_places(500).tolist()
+    [0, 71, 142, 213, 285, 356, 427, 499]
+    """
+    return np.unique(np.linspace(0, num_samples - 1, min(num_samples, NUM_TRACED)).astype(np.int64))
+
+
+def traced_values(value: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """What is kept of one layer's output, (samples, ``MAX_TRACED_VALUES``); NaN where it has fewer values.
+
+    An output with more values is cut into as many parts. The values of a part are added under random signs, the same each time, and divided by the square
+    root of their number: one changed value changes its sum, and rounding hardly does.
+    """
+    flat = np.asarray(value, dtype=np.float32).reshape(len(value), -1)
+    num_values = flat.shape[1]
+    if num_values <= MAX_TRACED_VALUES:
+        return np.pad(flat, ((0, 0), (0, MAX_TRACED_VALUES - num_values)), constant_values=np.nan)
+    signs = np.random.default_rng(0).integers(0, 2, num_values, dtype=np.int8) * np.int8(2) - np.int8(1)
+    starts = np.linspace(0, num_values, MAX_TRACED_VALUES + 1).astype(np.int64)
+    sums = np.add.reduceat(flat * signs.astype(np.float64), starts[:-1], axis=1)
+    return np.asarray(sums / np.sqrt(np.diff(starts)), dtype=np.float32)
+
+
+def spread_over_classes(labels: Sequence[int] | npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Up to ``count`` places, taking the classes in turns, in the order of the samples.
+
+    >>> spread_over_classes([0, 0, 0, 1, 1, 2], 4).tolist()
+    [0, 1, 3, 5]
+    """
+    values = np.asarray(labels)
+    turns = np.zeros(len(values), dtype=np.int64)
+    for each in np.unique(values):
+        places = np.flatnonzero(values == each)
+        turns[places] = np.arange(len(places))
+    return np.sort(np.lexsort((np.arange(len(values)), turns))[:count])
+
+
+def _npy(array: npt.NDArray[Any]) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
+    return stream.getvalue()
+
+
+def _array(files: BundleFiles, path: str) -> Any:
+    return np.load(io.BytesIO(files.read(path)), allow_pickle=False)

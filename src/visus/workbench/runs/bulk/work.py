@@ -1,0 +1,133 @@
+"""The prediction of one part, in this process or in another one."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from visus.data.ledger import Ledger
+from visus.workbench.runs.bulk.inputs import Chunk, ListReader
+from visus.workbench.runs.bulk.parts import PartFacts, PartsFolder, Plan
+from visus.workbench.runs.bulk.tables import Rows, TableFormat
+from visus.workbench.runs.predict_inputs import Sample
+from visus.workbench.runs.predictions import Predictor, answer_chunk
+
+
+class BulkPredictor(Predictor, Protocol):
+    """A predictor that other processes can open as well."""
+
+    @property
+    def name(self) -> str:
+        """Its name, for messages."""
+
+    @property
+    def identity(self) -> str:
+        """A hash over all that decides its answers."""
+
+    @property
+    def num_threads(self) -> int:
+        """Threads of one prediction."""
+
+    @property
+    def reopen(self) -> Callable[[], BulkPredictor]:
+        """Opens it in another process; can be pickled."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that a process needs to predict the parts of a table, besides the network. Can be pickled.
+
+    Args:
+        out: the table.
+        plan: what all parts have in common.
+        table: writes the rows.
+    """
+
+    out: Path
+    plan: Plan
+    table: TableFormat
+
+
+OnSamples = Callable[[int], None]
+
+
+class Worker:
+    """Predicts parts; of their samples, only one batch of the predictor is decoded at a time.
+
+    Args:
+        job: what all parts have in common.
+        predictor: predicts.
+        on_samples: receives the number of samples of each batch after it was predicted.
+    """
+
+    def __init__(self, job: Job, predictor: Predictor, on_samples: OnSamples = lambda _: None) -> None:
+        self._job, self._predictor, self._on_samples = job, predictor, on_samples
+        self._folder = PartsFolder(job.out)
+        self._reader = ListReader(self._folder.list, predictor.preprocessing)
+
+    def predict(self, chunk: Chunk) -> PartFacts:
+        """Predict the samples of a chunk, and write its part.
+
+        Raises:
+            StorageError: the part cannot be written.
+        """
+        samples = self._reader.samples(chunk)
+        files: list[str] = []
+        errors: list[str | None] = []
+        labels: list[list[str | None]] = [[] for _ in range(self._job.table.columns.top)]
+        shares, probabilities = [], []
+        ledger = Ledger()
+        while batch := list(itertools.islice(samples, self._predictor.chunk)):
+            found = self._batch(batch, ledger)
+            files += found.files
+            errors += found.errors
+            for column, more in zip(labels, found.labels, strict=True):
+                column += more
+            shares.append(found.shares)
+            probabilities.append(found.probabilities)
+            self._on_samples(len(batch))
+        rows = Rows(files, labels, np.concatenate(shares), np.concatenate(probabilities), errors)
+        changes = {
+            action: {"count": facts["count"], "samples": facts["samples"]} for action, facts in ledger.as_dict().items()
+        }
+        counts = Counter(label for label in labels[0] if label is not None)
+        facts = PartFacts(
+            chunk.number, len(files), sum(error is not None for error in errors), dict(sorted(counts.items())), changes
+        )
+        self._folder.write(self._job.plan, chunk, facts, self._job.table.part(rows))
+        return facts
+
+    def _batch(self, batch: list[Sample], ledger: Ledger) -> Rows:
+        columns, classes = self._job.table.columns, self._predictor.classes
+        answers = answer_chunk(self._predictor, batch, ledger)
+        readable = [place for place, outcome in enumerate(answers.outcomes) if not isinstance(outcome, str)]
+        shares = np.full((len(batch), columns.top), np.nan, dtype=np.float32)
+        probabilities = np.full((len(batch), len(columns.classes)), np.nan, dtype=np.float32)
+        labels: list[list[str | None]] = [[None] * len(batch) for _ in range(columns.top)]
+        if answers.probabilities is not None:
+            values = np.asarray(answers.probabilities, dtype=np.float32)
+            places = np.argsort(-values, axis=1, kind="stable")[:, : columns.top]
+            shares[readable] = np.take_along_axis(values, places, axis=1)
+            if columns.classes:
+                probabilities[readable] = values
+            for rank, column in enumerate(labels):
+                for place, number in zip(readable, places[:, rank].tolist(), strict=True):
+                    column[place] = classes[number]
+        errors = [outcome if isinstance(outcome, str) else None for outcome in answers.outcomes]
+        return Rows([sample.name for sample in batch], labels, shares, probabilities, errors)
+
+
+Schedule = Callable[[Job, Any, Iterable[Chunk], OnSamples], Iterator[PartFacts]]
+"""Predicts the parts of chunks, in any order: job, predictor, chunks, and a function that receives numbers of predicted samples."""
+
+
+def predict_here(job: Job, predictor: BulkPredictor, chunks: Iterable[Chunk], on_samples: OnSamples) -> Iterator[PartFacts]:
+    """Predict the parts one after the other in this process."""
+    worker = Worker(job, predictor, on_samples)
+    return map(worker.predict, chunks)

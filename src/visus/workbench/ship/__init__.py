@@ -1,0 +1,1 @@
+"""Bundles of runs: exported, opened, verified."""

@@ -1,0 +1,282 @@
+"""The bundle of a run: what ``visus export`` and ``run.export`` do."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from visus.data.opened import Data
+from visus.data.preprocessing import Pixels
+from visus.data.samples import ImageFiles
+from visus.errors import OPTIONAL_PACKAGES, RunError, UsageError, VisusError, install_command
+from visus.networks.trace import trace
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.ship.bill_of_materials import SBOM, bill_of_materials, installed
+from visus.ship.engine_times import measure_engines
+from visus.ship.export import FORMATS, Exportable, check_target, make_bundle
+from visus.ship.files import BundleFiles
+from visus.ship.golden_files import GoldenFile, golden_images, golden_rows
+from visus.ship.manifest import FileFacts, Manifest, digest
+from visus.ship.parity import Check
+from visus.ship.proof import spread_over_classes
+from visus.ship.quantize import INT8, MAX_LOSS, Int8, check_number
+from visus.tables import Described, Table, Text
+from visus.training.runs import RunFolder
+from visus.units import write_bytes, write_number_of
+from visus.workbench.runs.saved import SavedRun
+from visus.workbench.ship.card import bundle_card
+
+NUM_GOLDEN: Final = 20
+NUM_SAMPLES: Final = 500
+NUM_CALIBRATION: Final = 500
+"""Training samples for the calibration of an int8 network; fewer if the run has fewer, and never below ``MIN_SAMPLES``."""
+OPENVINO_MISSING: Final = f"without openvino, which is not installed ({install_command(*OPTIONAL_PACKAGES['openvino'])})"
+MAX_SAMPLE_BYTES: Final = 128 * 2**20
+"""Held-out samples in a bundle have at most this size together; where 500 are larger, there are fewer."""
+_MAX_CANDIDATES: Final = 400
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Export(Described):
+    """A bundle that was written.
+
+    Attributes:
+        path: the folder or zip file.
+        manifest: what it holds.
+        sha256: the SHA-256 of its manifest, which identifies it.
+        int8_gain: samples per second of the int8 network beside float32 on this machine, with one thread; None without an int8 network.
+        checks: each engine compared with the run.
+
+    >>> exported.text()[0]
+    'Bundle levels'
+    """
+
+    path: Path
+    manifest: Manifest
+    sha256: str
+    int8_gain: float | None = None
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Each engine compared with the run.
+
+        >>> [(each.engine, each.optimized, each.agreement) for each in exported.checks]
+        [('onnxruntime', True, 1.0), ('onnxruntime', False, 1.0)]
+        """
+        return tuple(Check(**{**each, "batches": tuple(each["batches"])}) for each in self.manifest.checks)
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        size = sum(each.num_bytes for each in self.manifest.files.values())
+        formats = ", ".join(dict.fromkeys(each.format for each in self.manifest.graphs))
+        golden = sum(path.startswith("golden/") for path in self.manifest.files)
+        rows = [
+            ("network", formats),
+            *([("", OPENVINO_MISSING)] if "openvino" not in formats and "openvino" not in usual_formats() else []),
+            *((each.title(), each.result()) for each in self.checks),
+            *self._int8_rows(),
+            (
+                "your data",
+                f"{write_number_of(golden, 'file')} and {self.checks[0].num_samples:,} held-out samples are in the bundle, for the check",
+            ),
+            ("identity", f"sha256 {self.sha256}"),
+            ("bundle", f"{self.path} ({write_bytes(size)})"),
+        ]
+        return f"Bundle {self.manifest.name}", rows
+
+    def _int8_rows(self) -> list[tuple[str, str]]:
+        if INT8 not in self.manifest.facts or self.int8_gain is None:
+            return []
+        gain = f"{self.int8_gain:.3g} times as fast as float32 with one thread, medians by turns"
+        return [("int8", Int8(**self.manifest.facts[INT8]).sentence()), ("", gain)]
+
+    def text(self) -> Text:
+        """The bundle as a table of facts.
+
+        >>> exported.text()[1].rows[0]
+        ('network', 'onnx, safetensors')
+        """
+        title, rows = self._facts()
+        return Text((title, Table(tuple(rows), ("part", "result"))))
+
+    def to_json(self) -> dict[str, Any]:
+        """The bundle as plain data.
+
+        >>> exported.to_json()["manifest"]["classes"]
+        ['0', '1', '2']
+        """
+        return {
+            "bundle": str(self.path),
+            "sha256": self.sha256,
+            "manifest": json.loads(self.manifest.text()),
+            "int8_gain": self.int8_gain,
+        }
+
+
+def usual_formats() -> tuple[str, ...]:
+    """The formats that an export writes by default: all whose packages are installed.
+
+    >>> usual_formats()[0]
+    'onnx'
+    """
+    has_openvino = importlib.util.find_spec("openvino") is not None
+    return tuple(each for each in FORMATS if each != "openvino" or has_openvino)
+
+
+def export_run(
+    run: SavedRun,
+    path: str | Path | None = None,
+    *,
+    formats: Sequence[str] | None = None,
+    num_samples: int = NUM_SAMPLES,
+    num_golden: int = NUM_GOLDEN,
+    license: str = "",
+    int8: bool = False,
+    max_loss: float = MAX_LOSS,
+    force: bool = False,
+    cache_dir: str | Path | None = None,
+    on_event: OnEvent | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Export:
+    """Write the bundle of a run; the arguments are those of ``Run.export``."""
+    monitor = Monitor(on_event, should_stop)
+    target = Path(f"{run.name}-bundle" if path is None else path).expanduser()
+    check_target(target, force=force)
+    if num_samples < 1 or num_golden < 1:
+        raise UsageError("the check of a bundle needs at least one held-out sample and one golden file.")
+    facts = _facts_of(run)
+    data = run.open_data(cache_dir=cache_dir, progress=False, **monitor.keywords)
+    split = data.scored_split
+    part = data.split(split)
+    if not len(part):
+        raise RunError(
+            "the data of this run has no held-out samples, so an export cannot be checked. Train with a test split.",
+            where=str(run.folder),
+        )
+    bytes_each = max(1, part.pixels[:1].nbytes)
+    places = spread_over_classes(part.labels, min(num_samples, max(1, MAX_SAMPLE_BYTES // bytes_each)))
+    source = Exportable(
+        name=run.name,
+        network=copy.deepcopy(run.module).float().cpu().eval(),
+        preprocessing=run.preprocessing,
+        classes=run.classes,
+        calibrator=run.calibrator(),
+        tta=run.recipe.tta or "none",
+        golden=_golden_files(run, data, split, num_golden),
+        samples=np.ascontiguousarray(part.pixels[part.indices[places]]),
+        labels=part.labels[places],
+        texts=_texts(run),
+        facts=facts,
+        license=license,
+        documents=lambda manifest: _documents(run, manifest),
+        calibration=_calibration_samples(data) if int8 else None,
+        max_loss=max_loss,
+    )
+    manifest, identity = make_bundle(
+        source, target, usual_formats() if formats is None else formats, force=force, monitor=monitor
+    )
+    return Export(target, manifest, identity, _int8_gain(target, manifest, monitor) if int8 else None)
+
+
+def _calibration_samples(data: Data) -> Pixels:
+    """Training samples for the calibration of an int8 network, as stored, the classes in turns."""
+    part = data.split("train")
+    check_number(len(part))
+    return np.ascontiguousarray(part.pixels[part.indices[spread_over_classes(part.labels, NUM_CALIBRATION)]])
+
+
+def _int8_gain(bundle: Path, manifest: Manifest, monitor: Monitor) -> float:
+    """Samples per second of the int8 network beside those of float32, in the same engine with one thread, by turns."""
+    engine = str(manifest.facts[INT8]["engine"])
+    found = measure_engines(
+        BundleFiles(bundle),
+        engines=(engine,),
+        precisions=("float32", "int8"),
+        batch_sizes=(1, 8),
+        threads=(1,),
+        rounds=5,
+        monitor=monitor,
+    )
+    return found.rate(engine, "int8", 1) / found.rate(engine, "float32", 1)
+
+
+def _golden_files(run: SavedRun, data: Data, split: str, count: int) -> list[GoldenFile]:
+    """Golden files of the held-out samples."""
+    samples = data.samples
+    indices = np.flatnonzero(samples.splits == split)
+    indices = indices[spread_over_classes(samples.labels[indices], _MAX_CANDIDATES)]
+    if isinstance(samples.reader, ImageFiles):
+        noted = _noted(run)
+        return golden_images(
+            ((samples.reader.path(int(index)), noted.get(samples.names[index], ())) for index in indices),
+            count,
+            run.preprocessing.size,
+        )
+    rows = [np.asarray(samples.reader.read(int(index))) for index in indices[:count]]
+    return golden_rows(rows, count, run.preprocessing.size, are_images=run.preprocessing.is_image_like)
+
+
+def _noted(run: SavedRun) -> dict[str, list[str]]:
+    """Name of a sample -> the actions that the ledger of the run lists for it."""
+    noted: dict[str, list[str]] = {}
+    with (run.folder / "ledger.csv").open(encoding="utf-8", newline="") as file:
+        for row in csv.reader(file):
+            if len(row) >= 2:
+                noted.setdefault(row[1], []).append(row[0])
+    return noted
+
+
+def _texts(run: SavedRun) -> dict[str, str]:
+    """The files of a run that go into its bundle as they are."""
+    folder = RunFolder.open(run.folder)
+    found = {name: folder.read_text(name) for name in _COPIED if (run.folder / name).is_file()}
+    if (run.folder / _LEDGER).is_file() and (run.folder / _LEDGER).stat().st_size <= _MAX_LEDGER_BYTES:
+        found[_LEDGER] = folder.read_text(_LEDGER)
+    return found
+
+
+_COPIED: Final = ("design.txt", "ledger.json")
+_LEDGER: Final = "ledger.csv"
+_MAX_LEDGER_BYTES: Final = 2**20
+"""A ledger of files in a bundle has at most this size."""
+
+
+def _documents(run: SavedRun, manifest: Manifest) -> dict[str, str]:
+    """The model card, and the list of what is in the bundle."""
+    packages = installed()
+    card = bundle_card(run, manifest, packages)
+    files = {**manifest.files, CARD: FileFacts(digest(card), len(card.encode()))}
+    return {CARD: card, SBOM: bill_of_materials(replace(manifest, files=files), packages)}
+
+
+CARD: Final = "README.md"
+
+
+def _facts_of(run: SavedRun) -> dict[str, object]:
+    """Measurements of the run for the manifest."""
+    scores = run.scores
+    return {
+        "accuracy": scores.accuracy,
+        "accuracy_low": scores.accuracy_low,
+        "accuracy_high": scores.accuracy_high,
+        "num_scored": scores.num_samples,
+        "num_parameters": sum(each.numel() for each in run.module.parameters()),
+        **_costs_of(run),
+    }
+
+
+def _costs_of(run: SavedRun) -> dict[str, object]:
+    """Multiply-adds of one sample, and the receptive field (one length for each spatial axis) of the last map; None where it is the whole input."""
+    try:
+        account = trace(run.module, run.preprocessing.input_shape)
+    except VisusError:  # a module that only runs on real samples is exported all the same
+        return {"macs": None, "receptive_field": None}
+    fields = [row.fields for row in account.rows if row.fields and all(field.stride for field in row.fields)]
+    return {"macs": account.macs, "receptive_field": [field.size for field in fields[-1]] if fields else None}
