@@ -22,6 +22,7 @@ from torch import Tensor
 from visus.caller import for_caller
 from visus.data.splits import TEST_FRACTION, VAL_FRACTION
 from visus.errors import DataError, RunError, UsageError
+from visus.evaluation.label_smoothing import TRANSITION
 from visus.evaluation.scores import CALIBRATION_BINS, calibration_bins
 from visus.tables import Brief
 from visus.units import split_name, write_number_of
@@ -42,8 +43,6 @@ NUM_FOLDS: Final = 5
 STANDARD_ERRORS: Final = 1.0
 """A temperature is used if the cross-validated loss falls by more than this many standard errors of the paired differences."""
 
-_ROUNDING: Final = 0.1
-"""Width of the smooth transition to 0 in the inversion of label smoothing, relative to the smallest smoothed probability."""
 _MAX_VALUES: Final = 1_000_000
 """Maximum number of logits for the fit of a temperature with inverted label smoothing."""
 _TINY: Final = torch.finfo(torch.float32).tiny
@@ -83,7 +82,7 @@ class Calibrator:
         smallest = self.smoothing / probabilities.shape[-1]
         difference = probabilities - smallest
         # A smooth version of max(difference, 0) keeps the order of the classes, except for rounding far below the smallest probability.
-        positive = (difference + (difference.square() + (_ROUNDING * smallest) ** 2).sqrt()) / 2
+        positive = (difference + (difference.square() + (TRANSITION * smallest) ** 2).sqrt()) / 2
         return positive / positive.sum(dim=-1, keepdim=True)
 
 

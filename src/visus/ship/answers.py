@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.preprocessing import Pixels, Preprocessing, pixel_order
+from visus.evaluation.label_smoothing import TRANSITION
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE, SURE, stages
 from visus.ship.manifest import Manifest
 
 Logits = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float64]
 MAX_BATCH: Final = 64
-_ROUNDING: Final = 0.1  # as in ``evaluation.calibration``
 
 
 class Engine(Protocol):
@@ -117,7 +117,7 @@ def calibrated(logits: npt.NDArray[Any], temperature: float, smoothing: float) -
         return probabilities
     smallest = smoothing / probabilities.shape[-1]
     difference = probabilities - smallest
-    positive = (difference + np.sqrt(np.square(difference) + (_ROUNDING * smallest) ** 2)) / 2
+    positive = (difference + np.sqrt(np.square(difference) + (TRANSITION * smallest) ** 2)) / 2
     return np.asarray(positive / positive.sum(axis=-1, keepdims=True))
 
 

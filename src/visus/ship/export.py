@@ -236,7 +236,7 @@ def _traced_layers(
     ]
     try:
         with torch.no_grad(), evaluation_mode(network):
-            network(_shuffled(samples, preprocessing))
+            network(preprocessing.shuffled(samples))
     finally:
         for hook in hooks:
             hook.remove()
@@ -245,10 +245,6 @@ def _traced_layers(
         for layer, outputs in found.items()
         if len(outputs) == 1 and outputs[0].shape[0] == len(samples)
     }
-
-
-def _shuffled(samples: Tensor, preprocessing: Preprocessing) -> Tensor:
-    return preprocessing.shuffled(samples)
 
 
 def _write_graphs(

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from visus.data.images import decode as images
 from visus.data.images.resample import resample
 from visus.data.preprocessing import Pixels
+from visus.ship.proof import npy_bytes
 
 HUGE_PX: Final = 3_000
 """The longer side of the huge image."""
@@ -81,7 +81,7 @@ def golden_images(files: Iterable[tuple[Path, Sequence[str]]], count: int, size:
 def golden_rows(rows: Sequence[Pixels], count: int, size: tuple[int, ...], *, are_images: bool) -> list[GoldenFile]:
     """Golden files of a dataset of arrays: rows of shape (C, *) as NPY files, and odd images made of the first if an image can be a sample."""
     made = list(_made(rows[0], size)) if are_images and len(rows) and count > 1 else []
-    kept = [(_HELD_OUT, ".npy", _npy(row)) for row in rows[: max(1, count - len(made))]]
+    kept = [(_HELD_OUT, ".npy", npy_bytes(row)) for row in rows[: max(1, count - len(made))]]
     return _named([*kept, *made][:count])
 
 
@@ -126,10 +126,4 @@ def _pillow_differs(image: Image.Image, size: tuple[int, ...]) -> bool:
 def _saved(image: Image.Image, format: str, **options: object) -> bytes:
     stream = io.BytesIO()
     image.save(stream, format, **options)
-    return stream.getvalue()
-
-
-def _npy(row: npt.NDArray[np.generic]) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(row), allow_pickle=False)
     return stream.getvalue()

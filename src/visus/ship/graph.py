@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.data.preprocessing import WIDE, Preprocessing
-
-_ROUNDING = 0.1  # as in ``evaluation.calibration``
+from visus.evaluation.label_smoothing import TRANSITION
 
 
 class Normalization(nn.Module):
@@ -45,7 +44,7 @@ class Calibration(nn.Module):
             return probabilities
         smallest = self.smoothing / probabilities.shape[-1]
         difference = probabilities - smallest
-        positive = (difference + (difference * difference + (_ROUNDING * smallest) ** 2).sqrt()) / 2
+        positive = (difference + (difference * difference + (TRANSITION * smallest) ** 2).sqrt()) / 2
         return positive / positive.sum(dim=-1, keepdim=True)
 
 

@@ -110,7 +110,7 @@ class Proof:
         texts = {GOLDEN: [asdict(each) for each in self.golden], LAYERS: [list(each) for each in self.layers.items()]}
         return {
             **{path: (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode() for path, value in texts.items()},
-            **{path: _npy(array) for path, array in arrays.items()},
+            **{path: npy_bytes(array) for path, array in arrays.items()},
         }
 
 
@@ -217,7 +217,8 @@ def spread_over_classes(labels: Sequence[int] | npt.NDArray[np.int64], count: in
     return np.sort(np.lexsort((np.arange(len(values)), turns))[:count])
 
 
-def _npy(array: npt.NDArray[Any]) -> bytes:
+def npy_bytes(array: npt.NDArray[Any]) -> bytes:
+    """An array as the content of an NPY file."""
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
     return stream.getvalue()
