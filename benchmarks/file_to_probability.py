@@ -55,8 +55,8 @@ def make_images(folder: Path, count: int) -> list[Path]:
     return files
 
 
-def make_bundle_of(network: str, size: int, folder: Path, *, int8: bool) -> tuple[Path, Any]:
-    """The bundle of a network with random weights, and the network."""
+def make_bundle_of(network: str, shape: tuple[int, ...], folder: Path, *, int8: bool) -> tuple[Path, Any]:
+    """The bundle of a network with random weights for samples (C, H, W), and the network. An image file of the folder is its golden file."""
     import torch
 
     from visus.data.preprocessing import Preprocessing
@@ -65,8 +65,10 @@ def make_bundle_of(network: str, size: int, folder: Path, *, int8: bool) -> tupl
     from visus.ship.golden_files import golden_images
     from visus.workbench.modules import make_network
 
-    shape = (3, size, size)
-    preprocessing = Preprocessing("images", 3, shape[1:], "squash", "uint8", "fixed", MEAN, DEVIATION)
+    channels = shape[0]
+    preprocessing = Preprocessing(
+        "images", channels, shape[1:], "squash", "uint8", "fixed", MEAN[:channels], DEVIATION[:channels]
+    )
     module = make_network(network, shape, len(CLASSES)).module.eval()
     numbers = np.random.default_rng(1)
     samples = numbers.integers(0, 256, (16, *shape), dtype=np.uint8)
@@ -79,7 +81,7 @@ def make_bundle_of(network: str, size: int, folder: Path, *, int8: bool) -> tupl
         classes=CLASSES,
         calibrator=Calibrator(1.0, 0.0),
         tta="none",
-        golden=golden_images([(each, ()) for each in sorted(folder.glob("*.jpg"))[:1]], 1),
+        golden=golden_images([(each, ()) for each in sorted(folder.glob("*.*g"))[:1]], 1, shape[1:]),
         samples=samples,
         labels=labels,
         texts={"design.txt": network},
@@ -94,7 +96,7 @@ def make_bundle_of(network: str, size: int, folder: Path, *, int8: bool) -> tupl
 def tool_rate(bundle: Path, precision: str, shape: tuple[int, ...], seconds: float) -> float:
     """Samples per second of OpenVINO's own tool on the graph of a bundle."""
     graph = bundle / "openvino" / ("int8.xml" if precision == "int8" else "network.xml")
-    hint = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}[precision]
+    hint = {"float32": "f32", "bfloat16": "bf16", "float16": "f16", "int8": "f32"}[precision]
     options = [
         "-m",
         str(graph),
@@ -174,7 +176,9 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         )
         if options.images:
             make_images(Path(folder), 1)  # the golden file
-        path, module = make_bundle_of(options.network, options.size, Path(folder), int8=options.precision == "int8")
+        path, module = make_bundle_of(
+            options.network, (3, options.size, options.size), Path(folder), int8=options.precision == "int8"
+        )
         bundle = visus.open_bundle(path, engine="openvino", precision=options.precision, threads=1)
         preprocessing = bundle.preprocessing
         batch_size = min(bundle.chunk, len(files))
@@ -221,7 +225,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="a folder of image files, instead of made ones")
     parser.add_argument("--files", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--precision", choices=("float32", "bfloat16", "int8"), default="float32")
+    parser.add_argument("--precision", choices=("float32", "bfloat16", "float16", "int8"), default="float32")
     parser.add_argument("--tool-seconds", type=float, default=3.0, help="how long OpenVINO's tool measures in each round")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()

@@ -2,67 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as arrays
-from tests.server.conftest import IMAGES, SIGNALS, as_npy, httpx, image, npy
+from tests.server.conftest import IMAGES, SIGNALS, httpx, image
 
 from visus.data.images.decode import Limits
-from visus.errors import ImageError
-from visus.server.inputs import Source, media_type, read_npy, read_sample, read_sources
+from visus.server.inputs import Source, media_type, read_sample, read_sources
 from visus.server.problems import Problem
-
-DTYPES = st.sampled_from(("uint8", "int16", "int32", "int64", "float32", "float64", "bool"))
-
-
-@given(st.data(), st.booleans(), st.sampled_from(((1, 0), (2, 0))))
-def test_every_array_of_numbers_is_read_as_numpy_reads_it(
-    data: st.DataObject, is_column_major: bool, version: tuple[int, int]
-) -> None:
-    shape = arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
-    array = data.draw(arrays.arrays(data.draw(DTYPES), shape))
-    stream = io.BytesIO()
-    np.lib.format.write_array(
-        stream, np.array(array, order="F" if is_column_major else "C"), version=version, allow_pickle=False
-    )
-    found = read_npy(stream.getvalue())
-    assert (found.dtype, found.shape) == (array.dtype, array.shape)
-    np.testing.assert_array_equal(found, array)
-
-
-@given(st.binary(max_size=200), st.integers(0, 127), st.binary(min_size=1, max_size=4))
-@settings(max_examples=200)
-def test_damaged_bytes_are_an_image_error_or_an_array_and_nothing_else(tail: bytes, place: int, change: bytes) -> None:
-    content = bytearray(npy(1, 2))
-    content[place : place + len(change)] = change
-    for each in (bytes(content), b"\x93NUMPY" + tail):
-        with contextlib.suppress(ImageError):
-            assert read_npy(each).nbytes <= len(each)
-
-
-DAMAGED = [
-    (b"\x93NUMPY\x03\x00", "this is no NPY file of version 1 or 2. Write it with numpy.save."),
-    (npy(1)[:-1], "the header of this NPY file states another size than the file has. Write it again with numpy.save."),
-    (as_npy(np.array(["text"])), "an array of plain numbers in the byte order of this machine is needed. Convert it first."),
-    (as_npy(np.zeros(2, ">i4")), "an array of plain numbers in the byte order of this machine is needed. Convert it first."),
-    (
-        as_npy(np.zeros(2, [("a", "i4")])),
-        "an array of plain numbers in the byte order of this machine is needed. Convert it first.",
-    ),
-]
-
-
-@pytest.mark.parametrize(("content", "message"), DAMAGED)
-def test_an_npy_file_of_another_kind_is_refused(content: bytes, message: str) -> None:
-    with pytest.raises(ImageError) as caught:
-        read_npy(content)
-    assert caught.value.message == message
 
 
 @given(

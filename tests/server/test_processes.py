@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -204,6 +205,35 @@ def test_slow_clients_are_cut_and_hold_nobody_up(levels_bundle: Path) -> None:
             cut += 1
             each.close()
         assert cut == 40
+        assert server.end() == 0
+
+
+def test_more_connections_than_the_limit_hold_nobody_up(levels_bundle: Path) -> None:
+    """Open connections ate up the file descriptors, and then none was accepted."""
+    with serving(levels_bundle, "--max-connections", "8") as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        begun = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/x-npy\r\nContent-Length: 1000\r\n\r\n"
+        many = [socket.create_connection((host, int(port))) for _ in range(40)]
+        for number, each in enumerate(many):
+            with contextlib.suppress(ConnectionError):  # those of the beginning have made room for later ones
+                each.sendall(begun if number % 2 else b"POST /v1")
+        with httpx.Client(timeout=30) as client:
+            assert [server.predict(client, 20).status_code for _ in range(20)] == [200] * 20
+        for each in many:
+            each.close()
+        assert server.end() == 0
+
+
+def test_what_is_not_http_is_a_problem_too(levels_bundle: Path) -> None:
+    with serving(levels_bundle) as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=30) as connection:
+            connection.sendall(b"\x16\x03\x01 hello\r\n\r\n")
+            answer = b"".join(iter(lambda: connection.recv(65536), b""))
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request")
+        assert b"application/problem+json" in head.lower()
+        assert json.loads(body)["detail"] == "This is no valid HTTP/1.1 request."
         assert server.end() == 0
 
 

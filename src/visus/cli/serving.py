@@ -40,6 +40,7 @@ def serve(
     max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request at most.")] = 64 * 2**20,
     max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image at most.")] = 50_000_000,
     max_files: Annotated[int, typer.Option(min=1, help="Samples of a request at most.")] = 64,
+    max_connections: Annotated[int, typer.Option(min=1, help="Open connections of one process at most.")] = 1000,
     read_timeout_s: Annotated[
         float, typer.Option("--read-timeout", help="Seconds in which a request must have arrived.")
     ] = 30.0,
@@ -78,6 +79,7 @@ def serve(
         max_bytes=max_bytes,
         max_pixels=max_pixels,
         max_files=max_files,
+        max_connections=max_connections,
         read_timeout_s=read_timeout_s,
         answer_timeout_s=answer_timeout_s,
         workers=workers,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import io
 import json
 import math
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from python_multipart.multipart import parse_options_header
 
 from visus.data.images.decode import Limits, probe_image
 from visus.data.ledger import Ledger
+from visus.data.npy import from_npy_bytes
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import ImageError, UsageError, printable
 from visus.server.problems import Problem
@@ -33,7 +33,6 @@ ACCEPTED: Final = f"{MULTIPART}, image/*, {ARRAY}, {JSON}"
 _NPY: Final = b"\x93NUMPY"
 _MAX_NAME: Final = 200
 _UNLIMITED: Final = Limits(max_bytes=2**62, max_pixels=2**62)
-_KINDS: Final = "biuf"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +152,7 @@ def _rows(source: Source, preprocessing: Preprocessing, max_files: int) -> list[
     """The samples of an NPY file."""
     assert isinstance(source.content, bytes)
     try:
-        array = read_npy(source.content)
+        array = from_npy_bytes(source.content)
         if array.ndim == len(preprocessing.size) + 2:
             _refuse_many(len(array), max_files)
         rows: list[ArraySample] = []
@@ -165,34 +164,6 @@ def _rows(source: Source, preprocessing: Preprocessing, max_files: int) -> list[
     if not rows:
         return [replace(source, content=b"", problem=Problem(422, "The array has no sample."))]
     return [Source(row.name, row.row) for row in rows]
-
-
-def read_npy(content: bytes) -> Pixels:
-    """The array of an NPY file of plain numbers; nothing is unpickled, and no more memory is used than the content has.
-
-    Raises:
-        ImageError: it is damaged, or holds anything but numbers.
-
-    >>> stream = io.BytesIO()
-    >>> np.save(stream, np.arange(3, dtype=np.int16))
-    >>> read_npy(stream.getvalue()).tolist()
-    [0, 1, 2]
-    """
-    stream = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, is_column_major, dtype = read(stream)
-    except Exception as error:  # a damaged header may raise any exception
-        raise ImageError("this is no NPY file of version 1 or 2. Write it with numpy.save.") from error
-    if dtype.kind not in _KINDS or dtype.fields is not None or dtype.subdtype is not None or not dtype.isnative:
-        raise ImageError("an array of plain numbers in the byte order of this machine is needed. Convert it first.")
-    if any(length < 0 for length in shape) or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
-        raise ImageError(
-            "the header of this NPY file states another size than the file has. Write it again with numpy.save."
-        )
-    array = np.frombuffer(content, dtype, offset=stream.tell())
-    return array.reshape(shape, order="F" if is_column_major else "C")
 
 
 # ---- JSON ----

@@ -47,6 +47,7 @@ def serve(
     max_bytes: int = 64 * 2**20,
     max_pixels: int = 50_000_000,
     max_files: int = 64,
+    max_connections: int = 1000,
     read_timeout_s: float = 30.0,
     answer_timeout_s: float = 60.0,
     workers: int = 1,
@@ -68,6 +69,7 @@ def serve(
         max_wait_ms: time that a sample waits for others while the engine is free, in milliseconds.
         queue: samples that are accepted and not yet computed, at most; more are answered with 429.
         max_bytes, max_pixels, max_files: bytes of a request, pixels of an image, and samples of a request, at most.
+        max_connections: connections of one process that are open at a time, at most.
         read_timeout_s: time in which a request must have arrived, in seconds.
         answer_timeout_s: time in which it is answered, in seconds.
         workers: number of processes.
@@ -95,6 +97,7 @@ def serve(
         max_bytes=max_bytes,
         max_pixels=max_pixels,
         max_files=max_files,
+        max_connections=max_connections,
         read_timeout_s=read_timeout_s,
         answer_timeout_s=answer_timeout_s,
         workers=workers,
@@ -188,7 +191,7 @@ def _serve(
     import uvicorn
 
     from visus.server.app import Service, make_app
-    from visus.server.connections import timed_connection
+    from visus.server.connections import limited_connection
 
     service = Service(source.open(), settings, source)
     on_listening(address_of(listener))
@@ -202,7 +205,7 @@ def _serve(
 
     config = uvicorn.Config(
         make_app(service),
-        http=timed_connection(settings.read_timeout_s),
+        http=limited_connection(settings.read_timeout_s, settings.max_connections),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -30,6 +30,7 @@ class ServerSettings:
         max_bytes: bytes of a request, at most.
         max_pixels: pixels of an image by its header, at most.
         max_files: samples of a request, at most; never more than ``queue``.
+        max_connections: connections of one process that are open at a time, at most.
         read_timeout_s: time in which a request must have arrived, in seconds.
         answer_timeout_s: time in which it is answered, in seconds.
         workers: processes.
@@ -47,6 +48,7 @@ class ServerSettings:
     max_bytes: int = 64 * 2**20
     max_pixels: int = 50_000_000
     max_files: int = 64
+    max_connections: int = 1000
     read_timeout_s: float = 30.0
     answer_timeout_s: float = 60.0
     workers: int = 1
@@ -75,7 +77,7 @@ class ServerSettings:
         Traceback (most recent call last):
         visus.errors.UsageError: other machines can reach 0.0.0.0, so a token is needed. Give one with --token-file FILE or in VISUS_TOKEN, or leave --host out.
         """
-        for name in ("max_batch", "queue", "max_bytes", "max_pixels", "max_files", "workers"):
+        for name in ("max_batch", "queue", "max_bytes", "max_pixels", "max_files", "max_connections", "workers"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1.")
         for name in ("read_timeout_s", "answer_timeout_s"):

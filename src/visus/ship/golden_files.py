@@ -16,8 +16,8 @@ from PIL import Image
 
 from visus.data.images import decode as images
 from visus.data.images.resample import resample
+from visus.data.npy import npy_bytes
 from visus.data.preprocessing import Pixels
-from visus.ship.proof import npy_bytes
 
 HUGE_PX: Final = 3_000
 """The longer side of the huge image."""

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from visus.data.images import decode as images
 from visus.data.ledger import Ledger
+from visus.data.npy import from_npy_bytes
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import BundleError, ImageError, ParityError, VisusError
 from visus.evaluation.intervals import wilson_interval
@@ -200,17 +201,15 @@ def read_golden(content: bytes, path: str, preprocessing: Preprocessing) -> tupl
     Raises:
         ParityError: the file cannot be read.
     """
-    import io
-
     ledger = Ledger()
     try:
         if path.endswith(".npy"):
-            row = np.load(io.BytesIO(content), allow_pickle=False)
+            row = from_npy_bytes(content)
             sample, decoded = preprocessing.fit_row(row, ledger, path), ""
         else:
             sample = preprocessing.read_image(content, ledger, name=path)
             decoded = digest_of(images.decode(content, name=path).pixels)
-    except (ImageError, ValueError, EOFError) as error:
+    except (ImageError, ValueError) as error:
         said = error.message if isinstance(error, ImageError) else str(error)
         raise ParityError(f"this golden file cannot be read here: {said}", where=path) from None
     return sample, decoded, tuple(ledger.as_dict())

@@ -10,7 +10,6 @@ Nothing here needs PyTorch.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,8 +18,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from visus.data.npy import from_npy_bytes, npy_bytes
 from visus.data.preprocessing import Pixels
-from visus.errors import BundleError
+from visus.errors import BundleError, ImageError
 from visus.ship.files import BundleFiles
 
 GOLDEN: Final = "proof/golden.json"
@@ -149,8 +149,9 @@ def read_proof(files: BundleFiles) -> Proof:
             layers,
             _array(files, LAYER_VALUES),
         )
-    except (ValueError, TypeError, KeyError, EOFError, MemoryError) as error:
-        raise BundleError(f"the proof is not readable ({error}). Export the run again.", where=str(files.path)) from None
+    except (ImageError, ValueError, TypeError, KeyError, MemoryError) as error:
+        cause = str(error).split(". ")[0]
+        raise BundleError(f"the proof is not readable ({cause}). Export the run again.", where=str(files.path)) from None
     classes, shape = len(files.manifest.classes), files.manifest.preprocessing.input_shape
     num_samples, num_golden = proof.labels.size, len(golden)
     values_shape = (len(layers), min(NUM_TRACED, num_samples), MAX_TRACED_VALUES if layers else 0)
@@ -217,12 +218,5 @@ def spread_over_classes(labels: Sequence[int] | npt.NDArray[np.int64], count: in
     return np.sort(np.lexsort((np.arange(len(values)), turns))[:count])
 
 
-def npy_bytes(array: npt.NDArray[Any]) -> bytes:
-    """An array as the content of an NPY file."""
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(array), allow_pickle=False)
-    return stream.getvalue()
-
-
 def _array(files: BundleFiles, path: str) -> Any:
-    return np.load(io.BytesIO(files.read(path)), allow_pickle=False)
+    return from_npy_bytes(files.read(path))
