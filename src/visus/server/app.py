@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from visus.data.images.decode import Limits
+from visus.data.preprocessing import Pixels
 from visus.errors import UsageError, printable, unknown_name
 from visus.limits import usable_cores
 from visus.server.batcher import Admission, Batcher, BatcherClosedError, Compute, QueueFullError
@@ -34,6 +35,8 @@ from visus.workbench.runs.predictions import top_k
 
 MAX_HELD_BYTES: Final = 2**30
 """Bytes of all requests together that are held at a time; one request is always taken."""
+_SMALL: Final = Limits(max_bytes=2**16, max_pixels=2**14)
+"""What is read without a thread."""
 DRAINING: Final = "The server is shutting down. Send this request again, to the next one."
 
 logger = logging.getLogger("visus.server")
@@ -175,16 +178,21 @@ class Service:
 
     async def _answer(self, request: Request, model: Model, body: bytes, top: int, method: str) -> Response:
         content_type, loop = request.headers.get("content-type", ""), asyncio.get_running_loop()
-        sources = await loop.run_in_executor(
-            self._readers, read_sources, content_type, body, model.preprocessing, self.settings.num_files
-        )
+        arguments = content_type, body, model.preprocessing, self.settings.num_files
+        if len(body) <= _SMALL.max_bytes:
+            sources = read_sources(*arguments)
+        else:
+            sources = await loop.run_in_executor(self._readers, read_sources, *arguments)
         if method and len(sources) > 1:
             raise Problem(422, "One sample is explained at a time. Send one, or leave explain out.")
         compute = _explainer(model, method) if method else model.compute
         try:
             with self.batcher.admit(len(sources)) as places:
                 self.metrics.queued.set(self.batcher.num_queued)
-                outcomes = await asyncio.gather(*(self._outcome(places, model, compute, each, top) for each in sources))
+                if len(sources) == 1:
+                    outcomes = [await self._outcome(places, model, compute, sources[0], top, is_alone=True)]
+                else:
+                    outcomes = await asyncio.gather(*(self._outcome(places, model, compute, each, top) for each in sources))
         except QueueFullError as error:
             raise busy(error.retry_after_s) from None
         finally:
@@ -202,14 +210,11 @@ class Service:
         return JSONResponse({"predictions": predictions, "model": served, "request_id": request.state.request_id})
 
     async def _outcome(
-        self, places: Admission, model: Model, compute: Compute, source: Source, top: int
+        self, places: Admission, model: Model, compute: Compute, source: Source, top: int, *, is_alone: bool = False
     ) -> dict[str, Any] | Problem:
         """The prediction of one sample, or why there is none."""
         try:
-            reading = asyncio.get_running_loop().run_in_executor(
-                self._readers, read_sample, source, model.preprocessing, self._limits
-            )
-            sample, changes = await reading
+            sample, changes = await self._sample(source, model, is_alone)
             found = await places.submit(compute, sample)
         except Problem as problem:
             return problem
@@ -226,6 +231,17 @@ class Service:
         chosen = [{"label": label, "probability": share} for label, share in top_k(row[None], model.classes, top)[0]]
         answer = {**chosen[0], "top": chosen, "changes": list(changes)}
         return answer if saliency is None else {**answer, "saliency_png": saliency}
+
+    async def _sample(self, source: Source, model: Model, is_alone: bool) -> tuple[Pixels, tuple[str, ...]]:
+        """The stored sample of a source. A small one is read at once: to hand it to a thread takes longer."""
+        if is_alone and source.num_bytes <= _SMALL.max_bytes:
+            try:
+                return read_sample(source, model.preprocessing, _SMALL)
+            except Problem as problem:
+                if problem.status != 413:  # it has more pixels than bytes
+                    raise
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._readers, read_sample, source, model.preprocessing, self._limits)
 
     # ---- the rest ----
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import uuid
 from typing import Any, ClassVar, Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from visus.server.guard import new_request_id
 from visus.server.problems import Problem, unavailable
 
 _OTHER_FILES: Final = 64
@@ -79,7 +79,7 @@ class LimitedConnection(H11Protocol):
 
     def _refuse(self, problem: Problem) -> None:
         """Send a problem, and close."""
-        response = problem.response(uuid.uuid4().hex)
+        response = problem.response(new_request_id())
         headers = [*response.raw_headers, (b"connection", b"close")]
         head = h11.Response(status_code=problem.status, headers=headers, reason=problem.facts()["title"].encode())
         for event in (head, h11.Data(data=bytes(response.body)), h11.EndOfMessage()):

@@ -49,6 +49,11 @@ class Source:
     content: bytes | Pixels = b""
     problem: Problem | None = None
 
+    @property
+    def num_bytes(self) -> int:
+        """Size of the content."""
+        return len(self.content) if isinstance(self.content, bytes) else self.content.nbytes
+
 
 def media_type(content_type: str) -> str:
     """The media type of a request, in lower case.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib.util
 import logging
 import os
@@ -217,7 +218,12 @@ def _serve(
         h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
         timeout_graceful_shutdown=int(settings.read_timeout_s + settings.answer_timeout_s) + 5,
     )
-    Server(config).run(sockets=[listener])
+    gc.collect()
+    gc.freeze()  # looking through what stays until the end holds every request up for a while
+    try:
+        Server(config).run(sockets=[listener])
+    finally:
+        gc.unfreeze()
 
 
 @functools.cache

@@ -410,7 +410,10 @@ def top_k(probabilities: npt.NDArray[Any], classes: Sequence[str], k: int = 1) -
     [[('boot', 0.7), ('coat', 0.2)]]
     """
     values = np.asarray(probabilities, dtype=np.float32)
-    places = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    if k == 1 and np.isfinite(values).all():
+        places = values.argmax(axis=1, keepdims=True)
+    else:
+        places = np.argsort(-values, axis=1, kind="stable")[:, :k]
     chosen = np.take_along_axis(values, places, axis=1)
     # float32 holds seven digits: 0.7 prints as 0.7.
     return [
