@@ -7,9 +7,10 @@ import contextlib
 import io
 import json
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
@@ -194,14 +195,16 @@ def own_bundle(levels_bundle: Path, tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def replace_bundle(path: Path, **facts: Any) -> str:
-    """Replace a bundle by one with other facts, with new hashes; return its SHA-256."""
+def replace_bundle(path: Path, changed: Mapping[str, bytes] = MappingProxyType({}), **facts: Any) -> str:
+    """Replace a bundle by one with other files or facts, with new hashes; return its SHA-256."""
     from visus.ship.files import BundleFiles, write_bundle
+    from visus.ship.manifest import FileFacts, digest
 
     files = BundleFiles(path)
-    contents = {name: files.read(name) for name in files.manifest.files}
+    contents = {**{name: files.read(name) for name in files.manifest.files}, **changed}
+    listed = {**files.manifest.files, **{name: FileFacts(digest(each), len(each)) for name, each in changed.items()}}
     new = path.with_name(f"new{path.suffix}")
-    identity = write_bundle(new, replace(files.manifest, **facts), contents)
+    identity = write_bundle(new, replace(files.manifest, **{"files": listed, **facts}), contents)
     if path.is_dir():
         shutil.rmtree(path)
     new.replace(path)

@@ -270,7 +270,7 @@ BAD = {
         501,
         npy(1),
         {"Content-Type": NPY, "?": "explain=grad-cam"},
-        "This server has no saliency maps: they need a run of images, served with PyTorch.",
+        "This server has no saliency maps: they need a network of images, PyTorch, and, for a bundle, its design.",
     ),
     "another host": (
         421,

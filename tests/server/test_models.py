@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import importlib.util
 import io
 import logging
 import subprocess
@@ -97,6 +98,35 @@ def test_a_run_is_served_by_its_module_with_saliency_maps(levels_run: Path) -> N
         assert len(described["sha256"]) == 64
 
     run(work)
+
+
+def test_a_bundle_is_explained_by_its_design_and_weights_as_the_run_is(levels_run: Path, levels_bundle: Path) -> None:
+    async def maps(source: ModelSource) -> list[str]:
+        async with served(source.open(), source) as client:
+            asked = [f"/v1/predict?explain={method}" for method in (await client.http.get("/v1/model")).json()["explain"]]
+            answers = [await client.predict(image(200), "image/png", address) for address in asked]
+        return [each.json()["predictions"][0]["saliency_png"] for each in answers]
+
+    of_run, of_bundle = (
+        run(lambda path=path: maps(ModelSource(path, device="cpu"))) for path in (levels_run, levels_bundle)
+    )
+    assert len(of_run) == 2
+    assert of_bundle == of_run
+
+
+@pytest.mark.parametrize("missing", ["torch", "design", "weights"])
+def test_a_bundle_without_pytorch_design_or_weights_is_not_explained(
+    own_bundle: Path, missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if missing == "torch":
+        find = importlib.util.find_spec
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else find(name))
+    elif missing == "design":
+        replace_bundle(own_bundle, {"design.txt": b"my_networks:make"})
+    else:
+        manifest = BundleFiles(own_bundle).manifest
+        replace_bundle(own_bundle, graphs=tuple(each for each in manifest.graphs if each.format != "safetensors"))
+    assert ModelSource(own_bundle).open().explainers == {}
 
 
 def test_an_engine_cannot_be_chosen_for_a_run(levels_run: Path) -> None:

@@ -6,7 +6,9 @@ import csv
 import io
 import os
 import shutil
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ import visus
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.errors import DataError, UsageError
+from visus.workbench.runs import predictions
 
 
 @pytest.fixture
@@ -205,3 +208,29 @@ def test_a_number_among_files_is_refused_with_the_remedy(network: visus.Run) -> 
     assert str(caught.value) == (
         "files are paths, arrays or images of Pillow, and number 1 is a int. Give its file or its array."
     )
+
+
+@pytest.mark.parametrize("num_threads", [2, 5])
+def test_any_number_of_threads_reads_the_same_samples_and_notes_the_same_changes(
+    network: visus.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_threads: int
+) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (30, 9, 12, 3), dtype=np.uint8)
+    for number, image in enumerate(values):
+        Image.fromarray(image).save(tmp_path / f"{number:02}.png")
+    for number in (3, 17):
+        (tmp_path / f"{number:02}.png").write_bytes(b"damaged")
+    found, threads = {}, set()
+    read = predictions.read_sample
+
+    def noted(*given: Any) -> Any:
+        threads.add(threading.current_thread().name)
+        return read(*given)
+
+    monkeypatch.setattr(predictions, "read_sample", noted)
+    for count in (1, num_threads):
+        monkeypatch.setattr(torch, "get_num_threads", lambda count=count: count)
+        answers = network.predict(tmp_path, progress=False)
+        found[count] = [str(each) for each in answers], answers.ledger.as_dict()
+    assert found[1] == found[num_threads]
+    assert found[1][1]["unreadable"]["samples"] == [str(tmp_path / "03.png"), str(tmp_path / "17.png")]
+    assert len(threads) > 1

@@ -329,7 +329,9 @@ def _query(request: Request, model: Model) -> tuple[int, str]:
 
 def _explainer(model: Model, method: str) -> Compute:
     if not model.explainers:
-        raise Problem(501, "This server has no saliency maps: they need a run of images, served with PyTorch.")
+        raise Problem(
+            501, "This server has no saliency maps: they need a network of images, PyTorch, and, for a bundle, its design."
+        )
     try:
         return explainer(model, method)
     except UsageError as error:

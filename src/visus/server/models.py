@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import functools
 import hashlib
+import importlib.util
 import logging
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -21,10 +23,10 @@ import numpy.typing as npt
 from visus import __version__
 from visus.data.images.drawing import as_image, png
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import BundleError, UsageError, VisusError, unknown_name
+from visus.errors import BundleError, DesignError, UsageError, VisusError, unknown_name
 from visus.limits import usable_cores
 from visus.server.batcher import Compute
-from visus.ship.manifest import MANIFEST
+from visus.ship.manifest import DESIGN, MANIFEST
 
 if TYPE_CHECKING:
     from visus.workbench.ship.bundle import Bundle
@@ -175,7 +177,28 @@ def _of_bundle(bundle: Bundle) -> Model:
         "measured": {name: value for name, value in manifest.facts.items() if isinstance(value, (int, float))},
         "exported_by_visus": manifest.visus,
     }
-    return Model(manifest.name, bundle.sha256, bundle.preprocessing, bundle.classes, compute, facts=facts)
+    explainers = _explainers(bundle.preprocessing, compute, lambda: _network_of(bundle)) if _can_build(bundle) else {}
+    return Model(manifest.name, bundle.sha256, bundle.preprocessing, bundle.classes, compute, explainers, facts)
+
+
+def _can_build(bundle: Bundle) -> bool:
+    """Whether PyTorch is installed and the bundle has what it needs: a design and weights."""
+    from visus.design import parse
+
+    formats = {each.format for each in bundle.manifest.graphs}
+    if not _can_explain(bundle.preprocessing) or "safetensors" not in formats or DESIGN not in bundle.manifest.files:
+        return False
+    try:
+        parse(bundle.files.read(DESIGN).decode().strip())
+    except (DesignError, UnicodeDecodeError):
+        return False
+    return importlib.util.find_spec("torch") is not None
+
+
+def _network_of(bundle: Bundle) -> Any:
+    from visus.ship.torch_engines import network_of
+
+    return network_of(bundle.files)
 
 
 def _open_run(source: ModelSource) -> Model:
@@ -204,7 +227,7 @@ def _open_run(source: ModelSource) -> Model:
 
     weights = hashlib.sha256(RunFolder.open(run.folder).weights_file(run.which).read_bytes()).hexdigest()
     facts = {"engine": {"name": "torch", "version": torch.__version__, "precision": "float32", "num_threads": num_threads}}
-    explainers = _explainers(run, compute) if _can_explain(run.preprocessing) else {}
+    explainers = _explainers(run.preprocessing, compute, lambda: run.module) if _can_explain(run.preprocessing) else {}
     return Model(run.name, weights, run.preprocessing, run.classes, compute, explainers, facts)
 
 
@@ -212,25 +235,25 @@ def _can_explain(preprocessing: Preprocessing) -> bool:
     return len(preprocessing.size) == 2 and preprocessing.shuffle_seed is None
 
 
-def _explainers(run: Any, compute: Compute) -> dict[str, Compute]:
-    """A function for each saliency method that needs no further package."""
-    import torch
+def _explainers(preprocessing: Preprocessing, compute: Compute, open_network: Callable[[], Any]) -> dict[str, Compute]:
+    """A function for each saliency method that needs no further package. PyTorch and the network are opened by the first explanation."""
+    network = functools.cache(open_network)
 
-    from visus.examine.saliency import grad_cam, gradient_saliency
+    def explain(method: str, samples: Sequence[Pixels]) -> Sequence[tuple[Row, str]]:
+        import torch
 
-    def explain(method: Callable[..., Any], samples: Sequence[Pixels]) -> Sequence[tuple[Row, str]]:
-        rows = compute(samples)
+        from visus.examine.saliency import grad_cam, gradient_saliency
+
+        rows, module = compute(samples), network()
+        device = next((each.device for each in module.parameters()), None)
         found = []
         for sample, row in zip(samples, rows, strict=True):
-            batch = run.preprocessing.scaled(torch.from_numpy(np.stack([sample]))).to(next(run.module.parameters()).device)
-            saliency = method(run.module, batch, int(row.argmax()))
+            batch = preprocessing.scaled(torch.from_numpy(np.stack([sample]))).to(device)
+            saliency = {"grad-cam": grad_cam, "gradient": gradient_saliency}[method](module, batch, int(row.argmax()))
             found.append((row, base64.b64encode(png(as_image(np.abs(saliency.map)))).decode()))
         return found
 
-    def of(method: Callable[..., Any]) -> Compute:
-        return lambda samples: explain(method, samples)
-
-    return {"grad-cam": of(grad_cam), "gradient": of(gradient_saliency)}
+    return {method: functools.partial(explain, method) for method in ("grad-cam", "gradient")}
 
 
 def explainer(model: Model, method: str) -> Compute:

@@ -17,6 +17,8 @@ from visus.evaluation.test_time_augmentation import VIEWS
 FORMAT: Final = "visus bundle"
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "bundle.json"
+DESIGN: Final = "design.txt"
+"""The design of the network, or the callable that made it."""
 DIGEST: Final = "bundle.sha256"
 """The SHA-256 of the manifest, so that a changed byte in the manifest is found as well. It is the identity of a bundle."""
 

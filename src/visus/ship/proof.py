@@ -219,4 +219,4 @@ def spread_over_classes(labels: Sequence[int] | npt.NDArray[np.int64], count: in
 
 
 def _array(files: BundleFiles, path: str) -> Any:
-    return from_npy_bytes(files.read(path))
+    return from_npy_bytes(files.read(path)).copy()  # PyTorch takes no array that cannot be written to

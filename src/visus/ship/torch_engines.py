@@ -25,9 +25,9 @@ from visus.networks.weights import fit_weights
 from visus.ship.answers import Logits
 from visus.ship.files import BundleFiles
 from visus.ship.graph import Deployed
+from visus.ship.manifest import DESIGN
 
 _CPU: Final = torch.device("cpu")
-DESIGN: Final = "design.txt"
 
 
 class TorchEngine:
@@ -90,8 +90,12 @@ def open_torch(files: BundleFiles, name: str, precision: str, num_threads: int) 
     return TorchEngine(name, module, precision, num_threads, channels_last=channels_last)
 
 
-def _deployed(files: BundleFiles) -> nn.Module:
-    """The network of a bundle, built from its design and its weights, between its normalization and its calibration."""
+def network_of(files: BundleFiles) -> nn.Module:
+    """The network of a bundle, built from its design and its weights. It takes normalized samples, and returns logits.
+
+    Raises:
+        UsageError: the network is a module of its author's own, of which the bundle has no design.
+    """
     manifest = files.manifest
     text = files.read(DESIGN) if DESIGN in manifest.files else b""
     try:
@@ -104,4 +108,10 @@ def _deployed(files: BundleFiles) -> nn.Module:
             where=str(files.path),
         ) from None
     fit_weights(network, safetensors.torch.load(files.read(manifest.graph("safetensors").path)))
-    return Deployed(network.eval(), manifest.preprocessing, manifest.temperature, manifest.smoothing)
+    return network.eval()
+
+
+def _deployed(files: BundleFiles) -> nn.Module:
+    """The network of a bundle between its normalization and its calibration."""
+    manifest = files.manifest
+    return Deployed(network_of(files), manifest.preprocessing, manifest.temperature, manifest.smoothing)

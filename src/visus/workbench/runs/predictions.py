@@ -11,6 +11,7 @@ import itertools
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -59,6 +60,10 @@ class Predictor(Protocol):
     @property
     def chunk(self) -> int:
         """Samples that are read and predicted together."""
+
+    @property
+    def num_threads(self) -> int:
+        """Threads that read the samples, and threads of one prediction."""
 
     def probabilities(self, samples: Pixels) -> npt.NDArray[Any]:
         """Calibrated probabilities (N, K) for stored samples (N, C, *)."""
@@ -359,21 +364,13 @@ def answer_chunk(predictor: Predictor, chunk: Sequence[Sample], ledger: Ledger) 
     """Read and predict a chunk of samples; what cannot be read becomes a reason in its place."""
     rows: list[Pixels] = []
     outcomes: list[int | str] = []  # the place of a sample in the batch, or why it has none
-    for sample in chunk:
-        try:
-            rows.append(read_sample(sample, predictor.preprocessing, ledger))
-            outcomes.append(len(rows) - 1)
-            if predictor.preprocessing.shuffle_seed is not None:
-                ledger.note("shuffled", sample.name)
-        except ImageError as error:
-            ledger.note("unreadable", sample.name, error.message)
-            outcomes.append(error.message)
-        except (OSError, MemoryError) as error:
-            reason = (
-                "there is not enough memory" if isinstance(error, MemoryError) else getattr(error, "strerror", None) or error
-            )
-            outcomes.append(f"this cannot be read ({reason}).")
-            ledger.note("unreadable", sample.name, str(outcomes[-1]))
+    for found, notes in _read_all(predictor, chunk):
+        ledger.merge(notes)
+        if isinstance(found, str):
+            outcomes.append(found)
+        else:
+            outcomes.append(len(rows))
+            rows.append(found)
     if not rows:
         return Answers(rows, outcomes, None)
     batch = np.stack(rows)
@@ -381,6 +378,34 @@ def answer_chunk(predictor: Predictor, chunk: Sequence[Sample], ledger: Ledger) 
     for place in predictor.learned(batch):
         ledger.note("learned from", names[place])
     return Answers(rows, outcomes, predictor.probabilities(batch))
+
+
+def _read_all(predictor: Predictor, chunk: Sequence[Sample]) -> Iterator[tuple[Pixels | str, Ledger]]:
+    """The stored values of each sample in order, or why it cannot be read, with its changes. Decoders release the GIL, so threads help."""
+
+    def read(sample: Sample) -> tuple[Pixels | str, Ledger]:
+        notes = Ledger()
+        try:
+            pixels = read_sample(sample, predictor.preprocessing, notes)
+        except ImageError as error:
+            reason = error.message
+        except MemoryError:
+            reason = "this cannot be read (there is not enough memory)."
+        except OSError as error:
+            reason = f"this cannot be read ({error.strerror or error})."
+        else:
+            if predictor.preprocessing.shuffle_seed is not None:
+                notes.note("shuffled", sample.name)
+            return pixels, notes
+        notes.note("unreadable", sample.name, reason)
+        return reason, notes
+
+    num_readers = min(predictor.num_threads, len(chunk))
+    if num_readers < 2:
+        yield from map(read, chunk)
+        return
+    with ThreadPoolExecutor(num_readers) as pool:
+        yield from pool.map(read, chunk)
 
 
 def _predict_chunk(predictor: Predictor, chunk: Sequence[Sample], top: int, ledger: Ledger) -> Iterator[_Drawn]:

@@ -40,6 +40,15 @@ class Bundle(Described):
         self._answerer = Answerer(engine, files.manifest)
 
     @property
+    def files(self) -> BundleFiles:
+        """Its files. Each is compared with its hash when it is read.
+
+        >>> bundle.files.read("design.txt").decode()
+        'conv(4, 3), relu, globalpool, linear(classes)\\n'
+        """
+        return self._files
+
+    @property
     def manifest(self) -> Manifest:
         """What the bundle holds, as plain data.
 

@@ -24,7 +24,7 @@ from visus.ship.engine_times import measure_engines
 from visus.ship.export import FORMATS, Exportable, check_target, make_bundle
 from visus.ship.files import BundleFiles
 from visus.ship.golden_files import GoldenFile, golden_images, golden_rows
-from visus.ship.manifest import FileFacts, Manifest, digest
+from visus.ship.manifest import DESIGN, FileFacts, Manifest, digest
 from visus.ship.parity import Check
 from visus.ship.proof import spread_over_classes
 from visus.ship.quantize import INT8, MAX_LOSS, Int8, check_number
@@ -242,7 +242,7 @@ def _texts(run: SavedRun) -> dict[str, str]:
     return found
 
 
-_COPIED: Final = ("design.txt", "ledger.json")
+_COPIED: Final = (DESIGN, "ledger.json")
 _LEDGER: Final = "ledger.csv"
 _MAX_LEDGER_BYTES: Final = 2**20
 """A ledger of files in a bundle has at most this size."""

@@ -31,10 +31,6 @@ class BulkPredictor(Predictor, Protocol):
         """A hash over all that decides its answers."""
 
     @property
-    def num_threads(self) -> int:
-        """Threads of one prediction."""
-
-    @property
     def reopen(self) -> Callable[[], BulkPredictor]:
         """Opens it in another process; can be pickled."""
 
