@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -24,11 +25,11 @@ from visus.limits import usable_cores
 from visus.server.batcher import Admission, Batcher, BatcherClosedError, Compute, QueueFullError
 from visus.server.documentation import POLICY_OF_PAGE, STYLE, page
 from visus.server.guard import Guard, answer_problem, not_found
-from visus.server.inputs import Source, media_type, read_sample, read_sources
+from visus.server.inputs import Source, media_type, read_sample, read_sources, refuse_pixels
 from visus.server.metrics import CONTENT_TYPE, Metrics
 from visus.server.models import BundleWatch, Model, ModelSource, explainer
 from visus.server.openapi import openapi
-from visus.server.problems import FAILED, Problem, busy, unavailable, worst
+from visus.server.problems import FAILED, Problem, busy, of_all, unavailable
 from visus.server.settings import ServerSettings
 from visus.units import write_bytes
 from visus.workbench.runs.predictions import top_k
@@ -40,6 +41,27 @@ _SMALL: Final = Limits(max_bytes=2**16, max_pixels=2**14)
 DRAINING: Final = "The server is shutting down. Send this request again, to the next one."
 
 logger = logging.getLogger("visus.server")
+
+
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """One request for predictions.
+
+    Args:
+        request_id: its id.
+        model: the network that answers it.
+        compute: what is computed.
+        top: number of classes.
+        is_alone: whether it has one sample.
+        reading: limits how many of its samples are read at a time.
+    """
+
+    request_id: str
+    model: Model
+    compute: Compute
+    top: int
+    is_alone: bool
+    reading: asyncio.Semaphore
 
 
 class Service:
@@ -63,7 +85,8 @@ class Service:
             on_batch=self._note_batch,
         )
         self._limits = Limits(max_bytes=settings.max_bytes, max_pixels=settings.max_pixels)
-        self._readers = ThreadPoolExecutor(max(2, min(8, usable_cores())), "visus-reader")
+        num_readers = max(2, min(8, usable_cores()))
+        self._readers, self._share_of_readers = ThreadPoolExecutor(num_readers, "visus-reader"), num_readers // 2
         self._held_bytes = 0
         self.watch: BundleWatch | None = None
         if source is not None and source.is_bundle:
@@ -93,6 +116,10 @@ class Service:
                     await self.batcher.close()
             self._readers.shutdown(wait=False, cancel_futures=True)
 
+    def note_refused(self, status: int) -> None:
+        """Count an answer that was given before any request could be read."""
+        self.metrics.requests.labels("other", str(status)).inc()
+
     def _note_batch(self, num_samples: int, seconds: float) -> None:
         self.metrics.batch_samples.observe(num_samples)
         self.metrics.engine_seconds.observe(seconds)
@@ -108,7 +135,7 @@ class Service:
         model = self.model  # of the whole request, even if the bundle changes meanwhile
         top, method = _query(request, model)
         media_type(request.headers.get("content-type", ""))
-        if request.headers.get("content-encoding", "identity") != "identity":
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise Problem(415, "The body is compressed. Send it as it is.", headers={"Accept-Encoding": "identity"})
         if self.batcher.num_queued >= self.settings.queue:
             raise busy(self.batcher.retry_after_s)
@@ -127,7 +154,9 @@ class Service:
         def hold(num_bytes: int) -> None:
             nonlocal held
             if self._held_bytes > held and self._held_bytes + num_bytes > MAX_HELD_BYTES:
-                raise busy(self.batcher.retry_after_s)
+                raise Problem(
+                    429, "The server holds as many bytes as it can. Send this request again.", headers={"Retry-After": "1"}
+                )
             held += num_bytes
             self._held_bytes += num_bytes
 
@@ -153,9 +182,7 @@ class Service:
                     if len(body) > limit:
                         raise too_large
         except TimeoutError:
-            raise Problem(
-                408, f"The body has not arrived in {seconds:g} s. Send it again.", headers={"Connection": "close"}
-            ) from None
+            raise Problem(408, f"The body has not arrived in {seconds:g} s. Send it again.") from None
         return bytes(body)
 
     async def _before_deadline(self, request: Request, answering: Any) -> Response:
@@ -169,7 +196,8 @@ class Service:
             if gone.done():
                 raise ClientDisconnect
             raise unavailable(
-                f"The answer was not ready in {self.settings.answer_timeout_s:g} s.", self.batcher.retry_after_s
+                f"The answer was not ready in {self.settings.answer_timeout_s:g} s. Send fewer or smaller samples, or send this again later.",
+                self.batcher.retry_after_s,
             )
         finally:
             work.cancel()
@@ -185,14 +213,15 @@ class Service:
             sources = await loop.run_in_executor(self._readers, read_sources, *arguments)
         if method and len(sources) > 1:
             raise Problem(422, "One sample is explained at a time. Send one, or leave explain out.")
+        is_alone = len(sources) == 1
+        if not is_alone:
+            await loop.run_in_executor(self._readers, refuse_pixels, sources, self.settings.max_request_pixels)
         compute = _explainer(model, method) if method else model.compute
+        asked = _Asked(request.state.request_id, model, compute, top, is_alone, asyncio.Semaphore(self._share_of_readers))
         try:
             with self.batcher.admit(len(sources)) as places:
                 self.metrics.queued.set(self.batcher.num_queued)
-                if len(sources) == 1:
-                    outcomes = [await self._outcome(places, model, compute, sources[0], top, is_alone=True)]
-                else:
-                    outcomes = await asyncio.gather(*(self._outcome(places, model, compute, each, top) for each in sources))
+                outcomes = await asyncio.gather(*(self._outcome(asked, places, each) for each in sources))
         except QueueFullError as error:
             raise busy(error.retry_after_s) from None
         finally:
@@ -201,7 +230,7 @@ class Service:
         self.metrics.samples.labels("failed").inc(len(problems))
         self.metrics.samples.labels("answered").inc(len(outcomes) - len(problems))
         if len(problems) == len(outcomes):
-            raise worst(problems)
+            raise of_all(problems)
         predictions = [
             {"name": source.name, "error": each.facts()} if isinstance(each, Problem) else {"name": source.name, **each}
             for source, each in zip(sources, outcomes, strict=True)
@@ -209,13 +238,11 @@ class Service:
         served = {"name": model.name, "sha256": model.sha256}
         return JSONResponse({"predictions": predictions, "model": served, "request_id": request.state.request_id})
 
-    async def _outcome(
-        self, places: Admission, model: Model, compute: Compute, source: Source, top: int, *, is_alone: bool = False
-    ) -> dict[str, Any] | Problem:
+    async def _outcome(self, asked: _Asked, places: Admission, source: Source) -> dict[str, Any] | Problem:
         """The prediction of one sample, or why there is none."""
         try:
-            sample, changes = await self._sample(source, model, is_alone)
-            found = await places.submit(compute, sample)
+            sample, changes = await self._sample(asked, source)
+            found = await places.submit(asked.compute, sample)
         except Problem as problem:
             return problem
         except UsageError as error:  # of a saliency method
@@ -223,25 +250,29 @@ class Service:
         except BatcherClosedError:
             return unavailable("The server cannot answer: the batcher has stopped.", 5)
         except Exception:
-            logger.exception("a sample failed")
+            logger.exception("request %s: a sample failed", asked.request_id)
             return Problem(500, FAILED)
         row, saliency = found if isinstance(found, tuple) else (found, None)
         if not np.isfinite(row).all():
             return Problem(422, "The network's output for this sample is NaN or infinite. Check the range of its values.")
-        chosen = [{"label": label, "probability": share} for label, share in top_k(row[None], model.classes, top)[0]]
+        chosen = [
+            {"label": label, "probability": share} for label, share in top_k(row[None], asked.model.classes, asked.top)[0]
+        ]
         answer = {**chosen[0], "top": chosen, "changes": list(changes)}
         return answer if saliency is None else {**answer, "saliency_png": saliency}
 
-    async def _sample(self, source: Source, model: Model, is_alone: bool) -> tuple[Pixels, tuple[str, ...]]:
+    async def _sample(self, asked: _Asked, source: Source) -> tuple[Pixels, tuple[str, ...]]:
         """The stored sample of a source. A small one is read at once: to hand it to a thread takes longer."""
-        if is_alone and source.num_bytes <= _SMALL.max_bytes:
+        preprocessing = asked.model.preprocessing
+        if asked.is_alone and source.num_bytes <= _SMALL.max_bytes:
             try:
-                return read_sample(source, model.preprocessing, _SMALL)
+                return read_sample(source, preprocessing, _SMALL)
             except Problem as problem:
                 if problem.status != 413:  # it has more pixels than bytes
                     raise
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._readers, read_sample, source, model.preprocessing, self._limits)
+        async with asked.reading:  # some readers stay free for other requests
+            return await loop.run_in_executor(self._readers, read_sample, source, preprocessing, self._limits)
 
     # ---- the rest ----
 
@@ -269,12 +300,13 @@ class Service:
 
     async def document(self, request: Request) -> Response:
         """``GET /openapi.json``."""
-        return JSONResponse(openapi(self.settings, sorted(self.model.explainers)))
+        return JSONResponse(openapi(self.settings, self.model))
 
     async def page(self, request: Request) -> Response:
         """``GET /docs``."""
         return HTMLResponse(
-            page(self.settings, sorted(self.model.explainers)), headers={"Content-Security-Policy": POLICY_OF_PAGE}
+            page(self.settings, self.model, f"{request.url.scheme}://{request.headers['host']}"),
+            headers={"Content-Security-Policy": POLICY_OF_PAGE},
         )
 
     async def style(self, request: Request) -> Response:
@@ -299,7 +331,7 @@ def make_app(service: Service) -> Starlette:
         Route("/docs.css", service.style),
     ]
     handlers: Any = {Problem: answer_problem, HTTPException: answer_http}
-    guard = Middleware(Guard, settings=service.settings, metrics=service.metrics)
+    guard = Middleware(Guard, settings=service.settings, metrics=service.metrics, is_draining=lambda: service.is_draining)
     app = Starlette(routes=routes, middleware=[guard], exception_handlers=handlers, lifespan=service.running)
     app.router.redirect_slashes = False
     return app

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 from typing import Any, Final
 
 from visus import __version__
+from visus.server.models import Model
 from visus.server.openapi import openapi
 from visus.server.settings import ServerSettings
 
@@ -18,19 +18,20 @@ h2 { margin-top: 2.5rem; border-top: 1px solid #8888; padding-top: 1rem; }
 h2 b { font-family: ui-monospace, monospace; color: #0a7d77; margin-right: .5rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: .92em; }
 pre { overflow-x: auto; padding: .8rem; border: 1px solid #8888; border-radius: .3rem; }
-table { border-collapse: collapse; width: 100%; }
+table { border-collapse: collapse; width: 100%; margin: 1rem 0; }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8884; }
 form { padding: .8rem; border: 1px solid #8888; border-radius: .3rem; }
 """
 
 
-def page(settings: ServerSettings, methods: Sequence[str] = ()) -> str:
-    """The page as HTML, written from the OpenAPI document; the arguments are those of ``openapi``.
+def page(settings: ServerSettings, model: Model, address: str) -> str:
+    """The page as HTML, written from the OpenAPI document.
 
-    >>> "<script" in page(ServerSettings()), "https://" in page(ServerSettings())
-    (False, False)
+    Args:
+        settings, model: as for ``openapi``.
+        address: of the server, as its client names it.
     """
-    document = openapi(settings, methods)
+    document = openapi(settings, model)
     parts = [
         f"<h1>visus {html.escape(__version__)}</h1>",
         f"<p>{_text(document['info']['description'])} The OpenAPI document is <a href='openapi.json'>openapi.json</a>.</p>",
@@ -40,7 +41,8 @@ def page(settings: ServerSettings, methods: Sequence[str] = ()) -> str:
     else:
         parts.append(_FORM)
     for path, operations in document["paths"].items():
-        parts += [_operation(path, method, operation) for method, operation in operations.items()]
+        curl = _curl(settings, model, address)
+        parts += [_operation(path, method, operation, curl) for method, operation in operations.items()]
     return (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
         f"<title>visus server</title><link rel='stylesheet' href='docs.css'></head><body>{''.join(parts)}</body></html>\n"
@@ -53,12 +55,19 @@ _FORM: Final = (
 )
 
 
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
+def _curl(settings: ServerSettings, model: Model, address: str) -> str:
+    """A command that predicts one file."""
+    token = " -H 'Authorization: Bearer TOKEN'" if settings.token else ""
+    file = "image.jpg" if model.preprocessing.is_image_like else "samples.npy"
+    return f"curl{token} -F file=@{file} '{address}/v1/predict?top={min(3, len(model.classes))}'"
+
+
+def _operation(path: str, method: str, operation: dict[str, Any], curl: str) -> str:
     parts = [f"<h2><b>{method.upper()}</b><code>{_text(path)}</code></h2><p>{_text(operation['summary'])}</p>"]
     if body := operation.get("requestBody"):
         kinds = ", ".join(f"<code>{_text(kind)}</code>" for kind in body["content"])
         parts.append(f"<p>{_text(body['description'])} Content types: {kinds}.</p>")
-        parts.append("<pre>curl -F file=@image.jpg http://127.0.0.1:8000/v1/predict?top=3</pre>")
+        parts.append(f"<pre>{_text(curl)}</pre>")
     if parameters := operation.get("parameters"):
         rows = [(f"<code>{_text(each['name'])}</code>", _text(each["description"])) for each in parameters]
         parts.append(_table(("parameter", "meaning"), rows))

@@ -10,7 +10,9 @@ import logging
 import random
 import re
 import time
+from collections.abc import Callable
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -27,11 +29,13 @@ POLICY: Final = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _DISCARDED_BYTES: Final = 2**20
 _DISCARDED_S: Final = 0.5
-_HEADERS: Final = {
+COMMON_HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
+    "Content-Security-Policy": POLICY,
 }
+"""What every answer has, unless it says otherwise."""
 
 logger = logging.getLogger("visus.server")
 
@@ -52,10 +56,13 @@ class Guard:
         app: what it guards.
         settings: hosts and token.
         metrics: counts the requests.
+        is_draining: whether the server shuts down, so that each connection is closed after its answer.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServerSettings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(
+        self, app: ASGIApp, settings: ServerSettings, metrics: Metrics, is_draining: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._app, self._settings, self._metrics, self._is_draining = app, settings, metrics, is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -66,7 +73,9 @@ class Guard:
         given = headers.get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else new_request_id()
         scope.setdefault("state", {})["request_id"] = request_id
-        body, answer, start = _Body(receive), _Answer(send, request_id), time.perf_counter()
+        scope["path"] = path_of(scope["path"])
+        body, start = _Body(receive, is_complete=not _has_body(headers)), time.perf_counter()
+        answer = _Answer(send, request_id, lambda: self._is_draining() or not body.is_complete)
         try:
             if (problem := self._refused(scope, headers)) is not None:
                 await refuse(problem, scope, body, answer)
@@ -91,12 +100,28 @@ class Guard:
                 421, "The Host header names none of this server. Call it by its address, or start it with --allow-host NAME."
             )
         if (origin := headers.get("origin")) is not None and origin.lower() not in _origins(hosts[0]):
-            return Problem(403, "The request comes from a page of another site, and such requests are refused.")
+            return Problem(
+                403,
+                "The request comes from a page of another site, and such requests are refused. Send it from a program or from the server's own page.",
+            )
         token = self._settings.token
         if token and scope["path"] not in OPEN and not _has_token(headers, token):
             needed = {"WWW-Authenticate": "Bearer"}
             return Problem(401, "A token is needed. Send the header Authorization: Bearer TOKEN.", headers=needed)
         return None
+
+
+def path_of(target: str) -> str:
+    """The path of a request, which may name the whole address.
+
+    >>> path_of("http://127.0.0.1:8000/healthz"), path_of("http://127.0.0.1"), path_of("/docs")
+    ('/healthz', '/', '/docs')
+    """
+    return target if target.startswith("/") else urlsplit(target).path or "/"
+
+
+def _has_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def _has_token(headers: Headers, token: str) -> bool:
@@ -132,10 +157,7 @@ async def refuse(problem: Problem, scope: Scope, receive: Receive, send: Send) -
     body = receive if isinstance(receive, _Body) else _Body(receive)
     if not body.is_complete and "100-continue" not in Headers(scope=scope).get("expect", "").lower():
         await body.discard()
-    response = problem.response(scope["state"]["request_id"])
-    if not body.is_complete:
-        response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+    await problem.response(scope["state"]["request_id"])(scope, receive, send)
 
 
 async def answer_problem(request: Request, problem: Exception) -> _Refusal:
@@ -157,8 +179,8 @@ class _Refusal:
 class _Body:
     """The body of a request, and whether all of it has come."""
 
-    def __init__(self, receive: Receive) -> None:
-        self._receive, self.is_complete = receive, False
+    def __init__(self, receive: Receive, *, is_complete: bool = False) -> None:
+        self._receive, self.is_complete = receive, is_complete
 
     async def __call__(self) -> Message:
         message = await self._receive()
@@ -176,19 +198,20 @@ class _Body:
 
 
 class _Answer:
-    """Sends an answer with the headers that all have, and keeps its status."""
+    """Sends an answer with the headers that all have, and keeps its status. After the last one, the connection is closed."""
 
-    def __init__(self, send: Send, request_id: str) -> None:
-        self._send, self._request_id, self.status = send, request_id, 0
+    def __init__(self, send: Send, request_id: str, is_last: Callable[[], bool]) -> None:
+        self._send, self._request_id, self._is_last, self.status = send, request_id, is_last, 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self._request_id
-            for name, value in _HEADERS.items():
+            for name, value in COMMON_HEADERS.items():
                 headers.setdefault(name, value)
-            headers.setdefault("Content-Security-Policy", POLICY)
+            if self._is_last():
+                headers["Connection"] = "close"
         await self._send(message)
 
 
@@ -197,5 +220,6 @@ def not_found(error: Any) -> Problem:
     if error.status_code == 404:
         return Problem(404, "There is nothing at this address. /docs lists what there is.")
     if error.status_code == 405:
-        return Problem(405, "This address takes other methods.", headers=error.headers)
+        allowed = (error.headers or {}).get("Allow", "")
+        return Problem(405, f"This address takes other methods: {allowed}.", headers=error.headers)
     return Problem(error.status_code, "The request cannot be read.", headers=error.headers)

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -123,18 +124,29 @@ def read_sample(source: Source, preprocessing: Preprocessing, limits: Limits) ->
                 ledger.note("looks inverted", source.name)
     except ImageError as error:
         is_array = isinstance(source.content, np.ndarray)
-        too_large = not is_array and _exceeds(source.content, limits)
+        too_large = isinstance(source.content, bytes) and _num_pixels(source.content) > limits.max_pixels
         raise Problem(413 if too_large else 422 if is_array else 415, _sentence(error.message)) from None
     return sample, tuple(ledger.as_dict())
 
 
-def _exceeds(content: bytes | Pixels, limits: Limits) -> bool:
-    """Whether the header of an image states more pixels than are decoded."""
-    assert isinstance(content, bytes)
+def _num_pixels(content: bytes) -> int:
+    """The pixels of an image by its header; 0 if it has none."""
     try:
-        return math.prod(probe_image(content, limits=_UNLIMITED).size) > limits.max_pixels
+        return math.prod(probe_image(content, limits=_UNLIMITED).size)
     except ImageError:
-        return False
+        return 0
+
+
+def refuse_pixels(sources: Sequence[Source], limit: int) -> None:
+    """Compare the pixels of all images of a request, by their headers, with a limit.
+
+    Raises:
+        Problem: there are more.
+    """
+    if sum(_num_pixels(each.content) for each in sources if isinstance(each.content, bytes)) > limit:
+        raise Problem(
+            413, f"The images of this request have more than {limit:,} pixels together. Send fewer in each request."
+        )
 
 
 def _is_npy(content: bytes | Pixels) -> bool:
@@ -191,7 +203,12 @@ def _from_base64(name: str, text: str) -> Source:
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        return Source(name, problem=Problem(422, "This text is not base64. Encode the bytes of the file."))
+        return Source(
+            name,
+            problem=Problem(
+                422, "This text is not base64. Encode the bytes of the file, without line breaks and without a prefix."
+            ),
+        )
     return Source(name, content)
 
 

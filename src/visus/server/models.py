@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib.util
 import logging
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +25,7 @@ from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import BundleError, DesignError, UsageError, VisusError, unknown_name
 from visus.limits import usable_cores
 from visus.server.batcher import Compute
-from visus.ship.manifest import DESIGN, MANIFEST
+from visus.ship.manifest import DESIGN, DIGEST, MANIFEST
 
 if TYPE_CHECKING:
     from visus.workbench.ship.bundle import Bundle
@@ -113,8 +112,8 @@ class ModelSource:
 
     @property
     def is_bundle(self) -> bool:
-        """Whether the path is a bundle: a folder with a manifest, or a zip file."""
-        return (self.path / MANIFEST).is_file() or (self.path.is_file() and zipfile.is_zipfile(self.path))
+        """Whether the path is a bundle, even a damaged one: a file, or a folder with a manifest or its digest."""
+        return self.path.is_file() or any((self.path / name).is_file() for name in (MANIFEST, DIGEST))
 
     def open(self) -> Model:
         """Open the network, and compute one sample.
@@ -122,6 +121,8 @@ class ModelSource:
         Raises:
             VisusError: it cannot be opened.
         """
+        if not self.path.exists():
+            raise UsageError("there is no such bundle or run. Name a bundle or a run folder.", where=str(self.path))
         model = self._open_bundle() if self.is_bundle else _open_run(self)
         model.try_once()
         return model
@@ -156,6 +157,8 @@ class ModelSource:
     def _open_bundle(self) -> Model:
         from visus.workbench.ship.bundle import open_bundle
 
+        if self.device not in ("auto", "cpu"):
+            raise UsageError("a device is chosen for a run, and this is a bundle. Choose an engine with --engine.")
         return _of_bundle(open_bundle(self.path, engine=self.engine, precision=self.precision, threads=self.threads))
 
 

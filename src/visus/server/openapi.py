@@ -7,12 +7,13 @@ from typing import Any, Final
 
 from visus import __version__
 from visus.server.guard import OPEN
+from visus.server.models import Model
 from visus.server.problems import PROBLEM_TYPE
 from visus.server.settings import ServerSettings
 from visus.units import write_bytes
 
 PROBLEMS: Final = {
-    "400": "The body is empty or cannot be read.",
+    "400": "The request or its body cannot be read.",
     "401": "A token is needed.",
     "403": "The request comes from a page of another site.",
     "408": "The body has not arrived in time.",
@@ -22,10 +23,10 @@ PROBLEMS: Final = {
     "422": "A setting or an array cannot be used.",
     "429": "The queue is full; Retry-After has the seconds to wait.",
     "500": "The server failed.",
-    "501": "Saliency maps need a run that is served with PyTorch.",
+    "501": "explain was asked for, and this network has no saliency maps here.",
     "503": "The server shuts down or does not answer; Retry-After has the seconds to wait.",
 }
-_OF_EVERY: Final = ("400", "403", "421")
+_OF_EVERY: Final = ("400", "403", "421", "500")
 _TEXT: Final = {"type": "string"}
 _INTEGER: Final = {"type": "integer"}
 
@@ -59,6 +60,16 @@ def _schemas() -> dict[str, Any]:
             "description": "Instead of all others: why this sample has no prediction.",
         },
     }
+    given = _object(
+        {
+            "kind": _TEXT,
+            "shape": _listed(_INTEGER),
+            "dtype": _TEXT,
+            "takes_image_files": {"type": "boolean"},
+            "resize_mode": _TEXT,
+        }
+    )
+    limits = _object({"max_bytes": _INTEGER, "max_pixels": _INTEGER, "max_files": _INTEGER})
     optional = ("label", "probability", "top", "changes", "saliency_png", "error")
     served = _object({"name": _TEXT, "sha256": {"type": "string", "description": "Identity of the bundle."}})
     return {
@@ -66,21 +77,18 @@ def _schemas() -> dict[str, Any]:
         "Prediction": _object(answered, optional),
         "Predictions": _object({"predictions": _listed(_reference("Prediction")), "model": served, "request_id": _TEXT}),
         "Model": _object(
-            {"name": _TEXT, "sha256": _TEXT, "classes": _listed(_TEXT), "input": {"type": "object"}}, is_open=True
+            {"name": _TEXT, "sha256": _TEXT, "classes": _listed(_TEXT), "input": given, "limits": limits}, is_open=True
         ),
         "Status": _object({"status": _TEXT}),
     }
 
 
-def openapi(settings: ServerSettings, methods: Sequence[str] = ()) -> dict[str, Any]:
+def openapi(settings: ServerSettings, model: Model) -> dict[str, Any]:
     """The document of a server.
 
     Args:
         settings: limits and token.
-        methods: saliency methods of the network.
-
-    >>> sorted(openapi(ServerSettings())["paths"])
-    ['/healthz', '/metrics', '/openapi.json', '/readyz', '/v1/model', '/v1/predict']
+        model: the network.
     """
     limits = f"{write_bytes(settings.max_bytes)}, {settings.max_pixels:,} pixels an image, {settings.num_files:,} samples"
     found: dict[str, Any] = {
@@ -92,7 +100,7 @@ def openapi(settings: ServerSettings, methods: Sequence[str] = ()) -> dict[str, 
         },
         "servers": [{"url": "/"}],
         "paths": {
-            "/v1/predict": {"post": _predict(settings, methods)},
+            "/v1/predict": {"post": _predict(settings, sorted(model.explainers), len(model.classes))},
             "/v1/model": {"get": _get("The network: classes, input, identity.", _json("Model"))},
             "/healthz": {"get": _get("Whether the process answers.", _json("Status"))},
             "/readyz": {"get": _get("Whether predictions are answered.", _json("Status"), ("503",))},
@@ -125,7 +133,7 @@ def _get(summary: str, content: dict[str, Any], problems: tuple[str, ...] = ()) 
     return {"summary": summary, "responses": answers}
 
 
-def _predict(settings: ServerSettings, methods: Sequence[str]) -> dict[str, Any]:
+def _predict(settings: ServerSettings, methods: Sequence[str], num_classes: int) -> dict[str, Any]:
     binary = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": settings.num_files}
     form = _object({"file": files})
@@ -140,7 +148,7 @@ def _predict(settings: ServerSettings, methods: Sequence[str]) -> dict[str, Any]
             "name": "top",
             "in": "query",
             "description": "Number of classes of each prediction, the most probable first.",
-            "schema": {"type": "integer", "minimum": 1, "default": 1},
+            "schema": {"type": "integer", "minimum": 1, "maximum": num_classes, "default": 1},
         },
     ]
     if methods:

@@ -57,9 +57,9 @@ def title_of(status: int) -> str:
     return {413: "Content Too Large", 422: "Unprocessable Content"}.get(status) or HTTPStatus(status).phrase
 
 
-def worst(problems: Sequence[Problem]) -> Problem:
-    """The problem of a request of which no sample has an answer: the first one, with the others beside it."""
-    first = problems[0]
+def of_all(problems: Sequence[Problem]) -> Problem:
+    """The problem of a request of which no sample has an answer: the first one for which another try helps, or the first one; all of them beside it."""
+    first = next((each for each in problems if each.status == 503), problems[0])
     if len(problems) == 1:
         return first
     return Problem(first.status, first.detail, headers=first.headers, errors=[each.facts() for each in problems])

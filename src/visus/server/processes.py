@@ -8,17 +8,19 @@ import os
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
 from multiprocessing import connection
+from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from typing import Any, Final
 
 from visus.errors import VisusError
 
 STARTUP_FAILED: Final = 3
-"""Exit code of a worker that cannot serve. It is not started anew."""
+"""Exit code of a worker that cannot serve."""
 _MIN_LIFE_S: Final = 1.0
+_RETRY_S: Final = 5.0
+"""Seconds after which a worker is tried again that could not open the network, while others serve."""
 
 logger = logging.getLogger("visus.server")
 
@@ -29,18 +31,21 @@ def run_workers(
     arguments: tuple[Any, ...],
     listener: socket.socket,
     on_ended: Callable[[int], None],
+    on_ready: Callable[[], None],
 ) -> None:
     """Run workers until SIGTERM or SIGINT, and return after all have ended.
 
     Args:
         count: number of processes.
-        work: the function that a worker runs; it must be importable by its name.
-        arguments: of the function, after the socket.
+        work: the function that a worker runs; it must be importable by its name. It is called with the socket, a function to call once it serves,
+            and the arguments.
+        arguments: further ones.
         listener: the socket on which all listen.
         on_ended: called with the number of each process that has ended.
+        on_ready: called once, when the first worker serves.
 
     Raises:
-        VisusError: a worker could not start.
+        VisusError: a worker could not start, and none had served before.
     """
     stop = threading.Event()
     reader, writer = multiprocessing.Pipe(duplex=False)
@@ -51,11 +56,12 @@ def run_workers(
 
     earlier = {each: signal.signal(each, end) for each in (signal.SIGTERM, signal.SIGINT)}
     context = multiprocessing.get_context("spawn")
+    from_workers, to_parent = context.Pipe(duplex=False)
     workers: list[SpawnProcess] = []
-    failed = False
+    failed = is_ready = False
 
     def start() -> None:
-        process = context.Process(target=_work, args=(work, listener, *arguments))
+        process = context.Process(target=_work, args=(work, listener, to_parent, *arguments))
         process.start()
         workers.append(process)
 
@@ -63,14 +69,20 @@ def run_workers(
         for _ in range(count):
             start()
         while not stop.is_set() and not failed:
-            connection.wait([reader, *(each.sentinel for each in workers)])
+            connection.wait([reader, from_workers, *(each.sentinel for each in workers)])
+            while from_workers.poll():
+                from_workers.recv_bytes()
+                if not is_ready:
+                    is_ready = True
+                    on_ready()
             for each in [each for each in workers if not each.is_alive()]:
                 workers.remove(each)
                 on_ended(each.pid or 0)
-                failed = failed or each.exitcode == STARTUP_FAILED
+                is_unable = each.exitcode == STARTUP_FAILED
+                failed = failed or (is_unable and not is_ready)
                 if not stop.is_set() and not failed:
                     logger.error("worker %s ended with code %s; another one starts", each.pid, each.exitcode)
-                    time.sleep(_MIN_LIFE_S)
+                    stop.wait(_RETRY_S if is_unable else _MIN_LIFE_S)
                     start()
     finally:
         listener.close()  # so that new connections go to another server at once
@@ -84,9 +96,9 @@ def run_workers(
         raise VisusError("a worker of the server could not start. The lines above say why.")
 
 
-def _work(work: Callable[..., None], listener: socket.socket, *arguments: Any) -> None:
+def _work(work: Callable[..., None], listener: socket.socket, to_parent: Connection, *arguments: Any) -> None:
     threading.Thread(target=_end_with_parent, name="visus-parent", daemon=True).start()
-    work(listener, *arguments)
+    work(listener, lambda: to_parent.send_bytes(b"."), *arguments)
 
 
 def _end_with_parent() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import gc
 import importlib.util
@@ -118,14 +119,13 @@ def serve(
         if workers == 1:
             _serve(listener, settings, source, on_listening)
             return
-        on_listening(address_of(listener))
         from visus.server.processes import run_workers
 
         os.environ[_MULTIPROCESS] = open_things.enter_context(tempfile.TemporaryDirectory(prefix="visus-metrics-"))
         open_things.callback(os.environ.pop, _MULTIPROCESS)
         from visus.server.metrics import forget_process
 
-        run_workers(workers, _work, (settings, source), listener, forget_process)
+        run_workers(workers, _work, (settings, source), listener, forget_process, lambda: on_listening(address_of(listener)))
 
 
 def refuse_missing_packages() -> None:
@@ -159,9 +159,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise UsageError(
-            f"port {port} of {host} cannot be used ({error.strerror or error}). Give another one with --port."
-        ) from None
+        is_host = error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+        remedy = "Give an address of this machine with --host." if is_host else "Give another one with --port."
+        raise UsageError(f"port {port} of {host} cannot be used ({error.strerror or error}). {remedy}") from None
     return listener
 
 
@@ -171,13 +171,13 @@ def address_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def _work(listener: socket.socket, settings: ServerSettings, source: ModelSource) -> None:
+def _work(listener: socket.socket, on_ready: Callable[[], None], settings: ServerSettings, source: ModelSource) -> None:
     """What a worker process does."""
     from visus.server.processes import STARTUP_FAILED
 
     _log_to_stderr()
     try:
-        _serve(listener, settings, source)
+        _serve(listener, settings, source, lambda address: on_ready())
     except VisusError as error:
         logger.error("%s", error)
         sys.exit(STARTUP_FAILED)
@@ -206,7 +206,7 @@ def _serve(
 
     config = uvicorn.Config(
         make_app(service),
-        http=limited_connection(settings.read_timeout_s, settings.max_connections),
+        http=limited_connection(settings.read_timeout_s, settings.max_connections, service.note_refused),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -231,8 +231,17 @@ def _log_to_stderr() -> None:
     """Warnings of the server go to stderr with their time, unless the program has its own logging."""
     if not logging.getLogger().handlers:
         handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        handler.setFormatter(_OneEntry("%(asctime)s %(levelname)s %(message)s"))
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # a damaged form is its client's fault
+        logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != "Invalid HTTP request received.")
         for name in ("visus.server", "uvicorn"):
             each = logging.getLogger(name)
             each.addHandler(handler)
             each.propagate = False
+
+
+class _OneEntry(logging.Formatter):
+    """Indents further lines, so that no text of a client looks like an entry of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", "\n    ")

@@ -15,6 +15,9 @@ TOKEN_VARIABLE: Final = "VISUS_TOKEN"
 MIN_TOKEN: Final = 16
 """Characters of a token, at least."""
 _MAX_TOKEN_BYTES: Final = 4096
+_PIXELS_OF_A_REQUEST: Final = 4
+"""Images of the largest size that a request may have."""
+_MAX_S: Final = 86400
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class ServerSettings:
         max_wait_ms: time that a sample waits for others while the engine is free, in milliseconds.
         queue: samples that are accepted and not yet computed, at most; more are answered with 429.
         max_bytes: bytes of a request, at most.
-        max_pixels: pixels of an image by its header, at most.
+        max_pixels: pixels of an image by its header, at most; all images of a request have at most four times as many.
         max_files: samples of a request, at most; never more than ``queue``.
         max_connections: connections of one process that are open at a time, at most.
         read_timeout_s: time in which a request must have arrived, in seconds.
@@ -63,6 +66,11 @@ class ServerSettings:
         return min(self.max_files, self.queue)
 
     @property
+    def max_request_pixels(self) -> int:
+        """Pixels that all images of a request may have together."""
+        return _PIXELS_OF_A_REQUEST * self.max_pixels
+
+    @property
     def is_local(self) -> bool:
         """Whether only this machine can reach the server."""
         return is_loopback(self.host)
@@ -81,8 +89,10 @@ class ServerSettings:
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} is {getattr(self, name)}, and must be at least 1.")
         for name in ("read_timeout_s", "answer_timeout_s"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} is {getattr(self, name):g}, and must be more than 0 seconds.")
+            if not 0 < getattr(self, name) < _MAX_S:
+                raise UsageError(
+                    f"{name} is {getattr(self, name):g}, and must be more than 0 and less than {_MAX_S:,} seconds."
+                )
         if not 0 <= self.max_wait_ms <= 1000 * self.answer_timeout_s:
             raise UsageError(f"max_wait_ms is {self.max_wait_ms:g}, and must be between 0 and the time of an answer.")
         if not 0 <= self.port <= 65535:
