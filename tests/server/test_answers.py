@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from tests.server.conftest import IMAGES, as_npy, fake_model, image, npy, number_of, raw_request, run, served, until
 
+from visus.data.images.decode import Limits
 from visus.server import app as app_module
 from visus.server.app import make_app
+from visus.server.problems import Problem, of_all, unavailable
 
 BASE64 = base64.b64encode(npy(5)).decode()
 
@@ -228,7 +230,7 @@ BAD = {
         422,
         b'["*"]',
         {"Content-Type": "application/json"},
-        "This text is not base64. Encode the bytes of the file.",
+        "This text is not base64. Encode the bytes of the file, without line breaks and without a prefix.",
     ),
     "a form without a boundary": (400, PART, {"Content-Type": "multipart/form-data"}, "The form cannot be read."),
     "a form that is cut": (400, PART, {"Content-Type": FORM}, "The form cannot be read."),
@@ -384,6 +386,79 @@ def test_a_bug_is_a_500_with_a_request_id_and_its_cause_is_logged(
     assert "mine-7" in caplog.text
 
 
+def test_the_log_names_the_request_of_a_sample_that_failed(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(samples: Sequence[Any]) -> Sequence[Any]:
+        raise ZeroDivisionError("planted")
+
+    async def work() -> None:
+        async with served(fake_model(fail)) as client:
+            answer = await client.predict(npy(1), **{"X-Request-ID": "mine-8"})
+        assert (answer.status_code, answer.json()["request_id"]) == (500, "mine-8")
+
+    run(work)
+    assert "request mine-8: a sample failed" in caplog.text
+
+
+def test_an_answer_before_the_end_of_a_body_closes_the_connection() -> None:
+    """A client that never ended its body held the connection for ever."""
+
+    async def work() -> None:
+        async with served(fake_model()) as client:
+            unread = await client.http.request("GET", "/healthz", content=b"123")
+            read = await client.predict(npy(1))
+            plain = await client.http.get("/healthz")
+            client.service.is_draining = True
+            draining = await client.http.get("/healthz")
+        assert [each.headers.get("connection") for each in (unread, read, plain, draining)] == ["close", None, None, "close"]
+
+    run(work)
+
+
+def test_a_request_of_many_samples_leaves_a_reader_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One request with 64 large images kept all others waiting for a minute."""
+    may_go, read = threading.Event(), app_module.read_sample
+
+    def slow(source: Any, *rest: Any) -> Any:
+        if not source.name.startswith("array"):
+            assert may_go.wait(30)
+        return read(source, *rest)
+
+    monkeypatch.setattr(app_module, "read_sample", slow)
+    monkeypatch.setattr(app_module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(app_module, "_SMALL", Limits(max_bytes=0, max_pixels=0))
+
+    async def work() -> None:
+        async with served(fake_model()) as client:
+            files = [("file", (f"{number}.npy", npy(number))) for number in range(20)]
+            many = asyncio.create_task(client.http.post("/v1/predict", files=files))
+            await until(lambda: client.service.batcher._reserved == 20)
+            assert labels(await client.predict(npy(7))) == ["c7"]
+            may_go.set()
+            assert labels(await many) == [f"c{number}" for number in range(20)]
+
+    run(work)
+
+
+def test_the_images_of_a_request_have_a_limit_together() -> None:
+    async def work() -> None:
+        async with served(fake_model(preprocessing=IMAGES), max_pixels=100) as client:
+            files = [("file", (f"{number}.png", image(size=(10, 10)))) for number in range(5)]
+            few = await client.http.post("/v1/predict", files=files[:4])
+            many = await client.http.post("/v1/predict", files=files)
+        assert few.status_code == 200
+        assert (many.status_code, many.json()["detail"]) == (
+            413,
+            "The images of this request have more than 400 pixels together. Send fewer in each request.",
+        )
+
+    run(work)
+
+
+def test_of_several_problems_the_one_for_which_another_try_helps_is_the_answer() -> None:
+    found = of_all([Problem(415, "a"), unavailable("b"), Problem(422, "c")])
+    assert (found.status, [each["status"] for each in found.fields["errors"]]) == (503, [415, 503, 422])
+
+
 def test_a_request_id_that_could_forge_a_log_is_replaced() -> None:
     async def work() -> None:
         async with served(fake_model()) as client:
@@ -486,7 +561,10 @@ def test_an_answer_that_takes_too_long_is_503_and_leaves_the_queue() -> None:
         async with served(fake_model(compute), answer_timeout_s=0.1, max_wait_ms=0) as client:
             late = await client.predict(npy(1))
             assert late.status_code == 503
-            assert late.json()["detail"] == "The answer was not ready in 0.1 s."
+            assert (
+                late.json()["detail"]
+                == "The answer was not ready in 0.1 s. Send fewer or smaller samples, or send this again later."
+            )
             assert "retry-after" in late.headers
             await until(lambda: client.service.batcher.trouble != "")
             sick = await client.http.get("/readyz")

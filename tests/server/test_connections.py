@@ -33,6 +33,14 @@ class Transport:
     def close(self) -> None:
         self.closed = True
 
+    abort = close
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def is_closing(self) -> bool:
         return self.closed
 
@@ -83,7 +91,7 @@ def test_a_slow_body_gives_way_before_a_whole_request() -> None:
 
 def test_if_every_connection_is_at_work_a_further_one_is_503() -> None:
     transports = connected(limited_connection(30, 2), COMPLETE, COMPLETE, b"")
-    assert closed(transports) == [2]
+    assert not any(each.written for each in transports[:2])
     head, _, body = transports[2].written.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 503 Service Unavailable")
     assert b"retry-after: 1" in head.lower()
@@ -92,6 +100,22 @@ def test_if_every_connection_is_at_work_a_further_one_is_503() -> None:
         503,
         "The server has too many connections. Send this request again later.",
     )
+
+
+def test_what_is_no_request_after_an_answer_is_not_answered() -> None:
+    """An answer in the wrong state of the protocol raised an error of the server for its client's fault."""
+    sent = BODY_IS_COMING.replace(b"Content-Length: 9", b"Transfer-Encoding: chunked").removesuffix(b"1")
+    (transport,) = connected(limited_connection(30, 3), sent + b"no chunk\r\n")
+    assert transport.written.count(b"HTTP/1.1 4") == 1
+    assert b"400 Bad Request" in transport.written
+    (transport,) = connected(limited_connection(30, 3), b"\x16\x03 no HTTP\r\n\r\n")
+    assert b"x-request-id: " in transport.written.lower()
+
+
+def test_a_refused_connection_is_counted() -> None:
+    counted: list[int] = []
+    connected(limited_connection(30, 3, counted.append), b"\x16\x03 no HTTP\r\n\r\n", b"")
+    assert counted == [400]
 
 
 def test_there_are_no_more_connections_than_the_system_allows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,9 +199,28 @@ def test_a_bundle_in_a_zip_file_is_served_and_replaced_too(own_bundle: Path) -> 
 
 def test_what_is_neither_a_bundle_nor_a_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("text")
-    for path in (tmp_path, tmp_path / "file", tmp_path / "absent"):
-        with pytest.raises(RunError):
-            ModelSource(path).open()
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text("")
+    refused: dict[str, tuple[type[VisusError], str]] = {
+        "absent": (UsageError, "there is no such bundle or run. Name a bundle or a run folder."),
+        "file": (BundleError, ""),
+        "run": (RunError, ""),
+        ".": (
+            UsageError,
+            "this folder is neither a bundle, which has bundle.json, nor a run, which has recipe.yaml. Name one of them.",
+        ),
+    }
+    for name, (kind, message) in refused.items():
+        with pytest.raises(kind) as caught:
+            ModelSource(tmp_path / name).open()
+        assert caught.value.message == (message or caught.value.message)
+
+
+def test_a_device_cannot_be_chosen_for_a_bundle(levels_bundle: Path) -> None:
+    with pytest.raises(
+        UsageError, match=r"a device is chosen for a run, and this is a bundle. Choose an engine with --engine."
+    ):
+        ModelSource(levels_bundle, device="cuda").open()
 
 
 def test_a_request_is_answered_by_the_network_that_it_began_with() -> None:

@@ -224,6 +224,63 @@ def test_more_connections_than_the_limit_hold_nobody_up(levels_bundle: Path) -> 
         assert server.end() == 0
 
 
+def test_unfinished_bodies_and_unread_answers_hold_nobody_up(levels_bundle: Path) -> None:
+    with serving(levels_bundle, "--max-connections", "20", "--read-timeout", "2", "--answer-timeout", "2") as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        unfinished = [socket.create_connection((host, int(port)), timeout=30) for _ in range(20)]
+        for each in unfinished:
+            each.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n")
+            with contextlib.suppress(ConnectionError):
+                while each.recv(65536):
+                    pass  # the answer, and then the end
+        unread = []
+        for _ in range(20):
+            each = socket.socket()
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            each.settimeout(1)
+            each.connect((host, int(port)))
+            with contextlib.suppress(OSError):
+                for _ in range(20):
+                    each.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400)
+            unread.append(each)
+        with httpx.Client(timeout=30) as client:
+            answered, limit = 0, time.monotonic() + 20
+            while answered < 20 and time.monotonic() < limit:
+                with contextlib.suppress(httpx.TransportError):
+                    answered += server.predict(client, 20).status_code == 200
+            assert answered == 20
+        began = time.monotonic()
+        assert server.end() == 0
+        assert time.monotonic() - began < 8
+        for each in [*unfinished, *unread]:
+            each.close()
+
+
+def test_a_worker_that_dies_while_the_bundle_on_disk_is_bad_leaves_the_others_at_work(own_bundle: Path) -> None:
+    with serving(own_bundle, "--workers", "2") as server, httpx.Client(timeout=30) as client:
+        workers: set[str] = set()
+        limit = time.monotonic() + 60
+        while len(workers) < 2 and time.monotonic() < limit:
+            children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+            names = {each: Path(f"/proc/{each}/cmdline").read_bytes() for each in children}
+            workers = {each for each, name in names.items() if b"spawn_main" in name}
+            time.sleep(0.1)
+        time.sleep(5)  # both serve
+        graph = own_bundle / "network.onnx"
+        good = graph.read_bytes()
+        graph.write_bytes(bytes(len(good)))
+        os.kill(int(min(workers)), signal.SIGKILL)
+        time.sleep(4)
+        found = []
+        for _ in range(10):
+            with contextlib.suppress(httpx.TransportError):
+                found.append(server.predict(client, 20).status_code)
+        assert found
+        assert set(found) == {200}
+        assert server.process.poll() is None
+        assert server.end() == 0
+
+
 def test_what_is_not_http_is_a_problem_too(levels_bundle: Path) -> None:
     with serving(levels_bundle) as server:
         host, port = server.address.removeprefix("http://").split(":")

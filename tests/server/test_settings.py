@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.server.conftest import fake_model, run, served
+from tests.server.conftest import IMAGES, SIGNALS, fake_model, run, served
 
 import visus
 from visus.errors import MissingExtraError, UsageError
@@ -17,8 +19,10 @@ from visus.server.settings import ServerSettings, read_token
 BAD = [
     ({"max_batch": 0}, "max_batch is 0, and must be at least 1."),
     ({"workers": -1}, "workers is -1, and must be at least 1."),
-    ({"read_timeout_s": 0}, "read_timeout_s is 0, and must be more than 0 seconds."),
-    ({"answer_timeout_s": float("nan")}, "answer_timeout_s is nan, and must be more than 0 seconds."),
+    ({"read_timeout_s": 0}, "read_timeout_s is 0, and must be more than 0 and less than 86,400 seconds."),
+    ({"answer_timeout_s": float("nan")}, "answer_timeout_s is nan, and must be more than 0 and less than 86,400 seconds."),
+    ({"read_timeout_s": float("inf")}, "read_timeout_s is inf, and must be more than 0 and less than 86,400 seconds."),
+    ({"max_connections": 0}, "max_connections is 0, and must be at least 1."),
     ({"max_wait_ms": -1}, "max_wait_ms is -1, and must be between 0 and the time of an answer."),
     ({"port": 65536}, "port is 65536, and must be between 0 and 65535."),
     (
@@ -116,11 +120,11 @@ def test_the_document_lists_every_address_and_status_of_the_application() -> Non
 
 
 def test_the_document_asks_for_a_token_where_one_is_needed() -> None:
-    document = openapi(ServerSettings(token="0123456789abcdef"))
+    document = openapi(ServerSettings(token="0123456789abcdef"), fake_model())
     secured = {path for path, methods in document["paths"].items() for each in methods.values() if each["security"]}
     assert secured == {"/v1/predict", "/v1/model", "/metrics"}
     assert "401" in document["paths"]["/v1/model"]["get"]["responses"]
-    assert "security" not in openapi(ServerSettings())["paths"]["/v1/model"]["get"]
+    assert "security" not in openapi(ServerSettings(), fake_model())["paths"]["/v1/model"]["get"]
 
 
 def test_the_page_works_offline() -> None:
@@ -139,6 +143,31 @@ def test_the_page_works_offline() -> None:
             assert status == "401" or (f"<code>{status}</code>" in page.text and meaning in page.text)
 
     run(work)
+
+
+@pytest.mark.parametrize(
+    ("preprocessing", "token", "command"),
+    [
+        (IMAGES, "", "curl -F file=@image.jpg 'http://[::1]:8405/v1/predict?top=3'"),
+        (
+            SIGNALS,
+            "0123456789abcdef",
+            "curl -H 'Authorization: Bearer TOKEN' -F file=@samples.npy 'http://[::1]:8405/v1/predict?top=3'",
+        ),
+    ],
+)
+def test_the_command_on_the_page_is_for_this_server(preprocessing: Any, token: str, command: str) -> None:
+    async def work() -> None:
+        async with served(fake_model(preprocessing=preprocessing), token=token) as client:
+            page = (await client.http.get("/docs", headers={"Host": "[::1]:8405"})).text
+        assert command in html.unescape(page)
+
+    run(work)
+
+
+def test_a_text_of_a_client_makes_no_entry_of_its_own_in_the_log() -> None:
+    record = logging.LogRecord("visus.server", logging.ERROR, "", 0, "bad file a\n2026-01-01 ERROR forged", None, None)
+    assert serving._OneEntry("%(message)s").format(record) == "bad file a\n    2026-01-01 ERROR forged"
 
 
 def test_the_page_asks_for_a_token_instead_of_a_file_where_one_is_needed() -> None:

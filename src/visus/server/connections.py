@@ -122,6 +122,9 @@ class LimitedConnection(H11Protocol):
     def _refuse(self, problem: Problem) -> None:
         """Send a problem if nothing else was begun, and close after the client could read it."""
         self._is_refused = True
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # what is under way gives up, and sends nothing more
+            self.cycle.message_event.set()
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             request_id = new_request_id()
             response = problem.response(request_id)

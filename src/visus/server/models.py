@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = npt.NDArray[Any]
 """The probabilities (K,) of one sample."""
+RECIPE: Final = "recipe.yaml"
 NUM_CHECKED: Final = 2
 """Batches of a changed bundle are checked with this many samples, and with one."""
 
@@ -123,6 +124,11 @@ class ModelSource:
         """
         if not self.path.exists():
             raise UsageError("there is no such bundle or run. Name a bundle or a run folder.", where=str(self.path))
+        if not self.is_bundle and not (self.path / RECIPE).exists():
+            raise UsageError(
+                f"this folder is neither a bundle, which has {MANIFEST}, nor a run, which has {RECIPE}. Name one of them.",
+                where=str(self.path),
+            )
         model = self._open_bundle() if self.is_bundle else _open_run(self)
         model.try_once()
         return model
