@@ -12,6 +12,7 @@ import shutil
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from visus.networks.trace import trace
 from visus.ship import export as ship_export
 from visus.ship.export import check_target, make_bundle
 from visus.ship.files import BundleFiles
+from visus.ship.proof import read_proof
 from visus.tables import Table
 from visus.units import write_count
 from visus.workbench.ship import exporting
@@ -62,6 +64,65 @@ def test_what_the_gate_refuses_is_not_written(run: Path, tmp_path: Path, monkeyp
         str(error.value),
     )
     assert list(target.parent.iterdir()) == []
+
+
+def test_another_weight_in_the_file_of_weights_is_refused(
+    source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = ship_export.safetensors.torch.save
+
+    def wrong(tensors: dict[str, Tensor], *rest: Any) -> bytes:
+        return save({**tensors, "1.bias": tensors["1.bias"] + 1e-6}, *rest)
+
+    monkeypatch.setattr(ship_export.safetensors.torch, "save", wrong)
+    with pytest.raises(ParityError) as error:
+        make_bundle(source(nn.Sequential(nn.Flatten(), nn.Linear(300, 2))), tmp_path / "bundle", ONNX)
+    assert (
+        str(error.value)
+        == "weights.safetensors: 1.bias: the exported network is refused, and nothing was written: the values in the file of weights are not those of the network."
+    )
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_program_that_answers_otherwise_is_refused(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file of ``torch.export`` was written and never compared."""
+    save = torch.export.save
+
+    def wrong(program: Any, *rest: Any) -> None:
+        with torch.no_grad():
+            next(each for each in program.state_dict.values() if each.ndim == 2)[0].add_(0.01)
+        save(program, *rest)
+
+    monkeypatch.setattr(torch.export, "save", wrong)
+    with pytest.raises(ParityError) as error:
+        make_bundle(source(nn.Sequential(nn.Flatten(), nn.Linear(300, 2))), tmp_path / "bundle", ("onnx", "torch"))
+    assert re.fullmatch(
+        r"torch-program, float32, batches of 1: the exported network is refused, and nothing was written: a probability differs by \S+, and at most 1e-04 is accepted\.",
+        str(error.value),
+    )
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_export_says_how_a_run_in_bfloat16_differs(run: Path, bundle: Path) -> None:
+    trained = visus.load(run)
+    proof = read_proof(BundleFiles(bundle))
+
+    class InBfloat16:
+        machine = SimpleNamespace(precision="bfloat16")
+        preprocessing = trained.preprocessing
+
+        def logits(self, batches: list[Tensor]) -> Tensor:
+            return torch.cat(batches)
+
+        def probabilities(self, logits: Tensor) -> Tensor:
+            assert len(logits) == len(proof.samples)
+            return torch.from_numpy(proof.probabilities) + torch.tensor([0.0025, -0.0025])
+
+    assert exporting._run_difference(InBfloat16(), bundle) == (  # type: ignore[arg-type]
+        "computes in bfloat16 on this machine, and the bundle in float32: 100.0 % of the labels; probabilities differ by up to 2.5e-03"
+    )
+    InBfloat16.machine.precision = "float32"
+    assert exporting._run_difference(InBfloat16(), bundle) == ""  # type: ignore[arg-type]
 
 
 # ---- the place ----
@@ -319,7 +380,7 @@ def test_a_training_that_was_stopped_is_not_exported(run: Path, tmp_path: Path) 
     with pytest.raises(RunError) as error:
         visus.load(stopped).export(tmp_path / "bundle", formats=ONNX, progress=False)
     assert str(error.value).startswith(
-        f"{stopped}: this training was stopped before its end, so it has no scores. Resume it with "
+        f"{stopped}: this training was stopped before its end, so it cannot be exported. Resume it with "
     )
     assert not (tmp_path / "bundle").exists()
 

@@ -11,6 +11,7 @@ import pytest
 import visus
 from visus.ship.bill_of_materials import bill_of_materials, installed
 from visus.ship.files import BundleFiles
+from visus.workbench.ship.card import CardTexts, bundle_card
 
 SECTIONS = [  # Mitchell et al. 2019, figure 1, then what a bundle needs
     *("Model details", "Intended use", "Factors", "Metrics", "Evaluation data", "Training data", "Quantitative analyses"),
@@ -27,6 +28,14 @@ def card(bundle: Path) -> str:
 def test_a_model_card_has_the_sections_of_the_field(card: str) -> None:
     assert re.findall(r"^## (.+)$", card, re.M) == SECTIONS
     assert card.count("To be written by the owner of this model.") == 2
+
+
+def test_the_sections_that_only_the_owner_can_write_are_given_to_the_export(run: Path, bundle: Path) -> None:
+    texts = CardTexts("Sorting of shoes.\n", "No people are in the photos.")
+    card = bundle_card(visus.load(run), BundleFiles(bundle).manifest, {}, texts)
+    assert "To be written" not in card
+    assert re.search(r"## Intended use\n\n- It predicts .+\n\nSorting of shoes.\n\n## Factors", card)
+    assert "## Ethical considerations\n\nNo people are in the photos.\n\n" in card
 
 
 def test_a_model_card_states_the_facts_of_its_run(card: str, run: Path) -> None:

@@ -33,6 +33,8 @@ def export(
     samples: Annotated[int, typer.Option(min=1, help="Held-out samples in the bundle, for the check.")] = 500,
     golden: Annotated[int, typer.Option(min=1, help="Golden files in the bundle, for the check.")] = 20,
     license: Annotated[str, typer.Option(help="License of the network, written into the bundle.")] = "",
+    intended_use: Annotated[str, typer.Option(help="Section of the model card, as Markdown: uses, users, limits.")] = "",
+    ethical_considerations: Annotated[str, typer.Option(help="Section of the model card, as Markdown.")] = "",
     int8: Annotated[
         bool, typer.Option("--int8", help="Also an int8 network, calibrated on at least 300 training samples.")
     ] = False,
@@ -59,6 +61,8 @@ def export(
             num_samples=samples,
             num_golden=golden,
             license=license,
+            intended_use=intended_use,
+            ethical_considerations=ethical_considerations,
             int8=int8,
             max_loss=max_loss,
             force=force,

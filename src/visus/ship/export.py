@@ -27,15 +27,15 @@ from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import evaluation_mode, predict_logits
 from visus.progress import SILENT, Monitor
 from visus.ship.answers import shuffled
-from visus.ship.engines import ENGINES
+from visus.ship.engines import ENGINES, open_engine
 from visus.ship.files import BundleFiles, write_bundle
 from visus.ship.golden_files import GoldenFile
 from visus.ship.graph import Deployed
 from visus.ship.manifest import FileFacts, Graph, Manifest, digest
 from visus.ship.onnx_files import Exported, export_onnx
 from visus.ship.other_process import check_in_other_process
-from visus.ship.parity import TOLERANCES, read_golden
-from visus.ship.proof import Golden, Proof, traced_places, traced_values
+from visus.ship.parity import TOLERANCES, Check, compare_engine, read_golden
+from visus.ship.proof import Golden, Proof, read_proof, traced_places, traced_values
 from visus.ship.quantize import INT8, MAX_LOSS, judged, quantized
 
 FORMATS: Final = ("onnx", "openvino", "torch")
@@ -141,7 +141,7 @@ def make_bundle(
         trial = Path(folder, "bundle")
         write_bundle(trial, manifest, contents)
         try:
-            checks = check_in_other_process(trial)
+            checks = check_in_other_process(trial) + _check_in_pytorch(BundleFiles(trial), source.network)
             if source.calibration is not None:
                 checks += check_in_other_process(trial, precision="int8")
                 judgement = judged(BundleFiles(trial), len(source.calibration), source.max_loss)
@@ -156,6 +156,27 @@ def make_bundle(
         manifest = replace(manifest, files=_facts_of(contents))
     monitor.step("writing", 2, 3)
     return manifest, _write(path, manifest, contents)
+
+
+def _check_in_pytorch(files: BundleFiles, network: nn.Module) -> tuple[Check, ...]:
+    """Compare what only PyTorch reads: the weights with those of the network, and the program of ``torch.export`` with the run.
+
+    Raises:
+        ParityError: something differs.
+    """
+    path = files.manifest.graph("safetensors").path
+    weights, expected = safetensors.torch.load(files.read(path)), network.state_dict()
+    for name in sorted(weights.keys() ^ expected.keys()):
+        raise ParityError(
+            "this tensor is in the network or in its file of weights, and not in both.", where=f"{path}: {name}"
+        )
+    for name, tensor in expected.items():
+        if not torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(weights[name])):
+            raise ParityError("the values in the file of weights are not those of the network.", where=f"{path}: {name}")
+    if not any(each.format == "torch" for each in files.manifest.graphs):
+        return ()
+    engine = open_engine(files, "torch-program", num_threads=torch.get_num_threads())
+    return (compare_engine(engine, files.manifest, read_proof(files)),)
 
 
 def _facts_of(contents: Mapping[str, bytes]) -> dict[str, FileFacts]:

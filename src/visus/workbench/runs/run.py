@@ -181,6 +181,8 @@ class Run(SavedRun):
         num_samples: int = 500,
         num_golden: int = 20,
         license: str = "",
+        intended_use: str = "",
+        ethical_considerations: str = "",
         int8: bool = False,
         max_loss: float = 0.01,
         force: bool = False,
@@ -202,6 +204,7 @@ class Run(SavedRun):
             num_golden: golden files in the bundle: held-out files as they are, and odd ones made of one of them (turned by EXIF, 16 bits, a palette,
                 gray, transparent, CMYK, huge, noise).
             license: the license of the network; it is written into the bundle.
+            intended_use, ethical_considerations: the two sections of the model card that only you can write, as Markdown.
             int8: also an int8 network, calibrated on up to 500 training samples (at least 300). The result has its accuracy on the held-out samples with
                 the 95 % interval, its loss beside the run, and how fast it is.
             max_loss: an int8 network that loses more accuracy than this, from 0 to 1, is refused, and nothing is written.
@@ -228,6 +231,8 @@ class Run(SavedRun):
                 num_samples=num_samples,
                 num_golden=num_golden,
                 license=license,
+                intended_use=intended_use,
+                ethical_considerations=ethical_considerations,
                 int8=int8,
                 max_loss=max_loss,
                 force=force,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from visus.evaluation.scores import Scores
@@ -19,13 +20,27 @@ _LISTED_CLASSES: Final = 100
 _OWNER: Final = "*To be written by the owner of this model.*"
 
 
-def bundle_card(run: SavedRun, manifest: Manifest, packages: Mapping[str, str]) -> str:
+@dataclass(frozen=True)
+class CardTexts:
+    """What only the owner of a model knows, as Markdown; empty for a remark that it is to be written.
+
+    Args:
+        intended_use: primary uses, users, and uses that are out of scope.
+        ethical_considerations: sensitive data, human life, risks and harms, and what was done about them.
+    """
+
+    intended_use: str = ""
+    ethical_considerations: str = ""
+
+
+def bundle_card(run: SavedRun, manifest: Manifest, packages: Mapping[str, str], texts: CardTexts = CardTexts()) -> str:
     """The model card as Markdown; the same run and the same packages give the same text.
 
     Args:
         run: the run.
         manifest: of the bundle, with its checks.
         packages: package -> version, of those that exported the bundle.
+        texts: the sections that their owner writes.
     """
     scores, noun = run.scores, run.preprocessing.noun
     data = RunFolder.open(run.folder).read_json("data.json")
@@ -37,7 +52,7 @@ def bundle_card(run: SavedRun, manifest: Manifest, packages: Mapping[str, str]) 
             bullets(
                 [f"It predicts one of {len(manifest.classes):,} classes for {_article(noun)}: {_listed(manifest.classes)}."]
             ),
-            f"Primary uses, users, and uses that are out of scope: {_OWNER}",
+            texts.intended_use.strip() or f"Primary uses, users, and uses that are out of scope: {_OWNER}",
         ),
         *_section("Factors", bullets(_factors(scores, noun))),
         *_section("Metrics", bullets(_metrics(run, manifest, scores))),
@@ -46,7 +61,8 @@ def bundle_card(run: SavedRun, manifest: Manifest, packages: Mapping[str, str]) 
         *_section("Quantitative analyses", _classes(scores, noun)),
         *_section(
             "Ethical considerations",
-            f"Sensitive data, human life, risks and harms, and what was done about them: {_OWNER}",
+            texts.ethical_considerations.strip()
+            or f"Sensitive data, human life, risks and harms, and what was done about them: {_OWNER}",
             bullets(_inside(manifest, noun)),
         ),
         *_section("Caveats and recommendations", bullets(_caveats(noun))),
@@ -144,7 +160,8 @@ def _caveats(noun: str) -> list[str]:
     return [
         f"The network predicts one of its classes for every {noun}, even for one that belongs to none of them.",
         f"The metrics hold for {noun}s like those of the evaluation. They can differ for {noun}s from another source.",
-        "A bundle is data: nothing in it runs when it is opened. visus opens its ONNX, OpenVINO and safetensors files, and never network.pt2.",
+        "A bundle is data: nothing in it runs when it is opened. visus opens its ONNX, OpenVINO and safetensors files, and network.pt2 only if "
+        "the engine torch-program is asked for.",
     ]
 
 

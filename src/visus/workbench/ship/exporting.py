@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import torch
 
+from visus.caller import resume_call
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
 from visus.data.samples import ImageFiles
@@ -26,13 +28,13 @@ from visus.ship.files import BundleFiles
 from visus.ship.golden_files import GoldenFile, golden_images, golden_rows
 from visus.ship.manifest import DESIGN, FileFacts, Manifest, digest
 from visus.ship.parity import Check
-from visus.ship.proof import spread_over_classes
+from visus.ship.proof import read_proof, spread_over_classes
 from visus.ship.quantize import INT8, MAX_LOSS, Int8, check_number
 from visus.tables import Described, Table, Text
 from visus.training.runs import RunFolder
-from visus.units import write_bytes, write_number_of
-from visus.workbench.runs.saved import SavedRun
-from visus.workbench.ship.card import bundle_card
+from visus.units import write_bytes, write_number_of, write_share
+from visus.workbench.runs.saved import SavedRun, unfinished_notes
+from visus.workbench.ship.card import CardTexts, bundle_card
 
 NUM_GOLDEN: Final = 20
 NUM_SAMPLES: Final = 500
@@ -42,6 +44,7 @@ OPENVINO_MISSING: Final = f"without openvino, which is not installed ({install_c
 MAX_SAMPLE_BYTES: Final = 128 * 2**20
 """Held-out samples in a bundle have at most this size together; where 500 are larger, there are fewer."""
 _MAX_CANDIDATES: Final = 400
+_BATCH: Final = 64
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -53,6 +56,7 @@ class Export(Described):
         manifest: what it holds.
         sha256: the SHA-256 of its manifest, which identifies it.
         int8_gain: samples per second of the int8 network beside float32 on this machine, with one thread; None without an int8 network.
+        run_difference: how ``run.predict`` differs on this machine, where it does not compute in float32, in words; otherwise empty.
         checks: each engine compared with the run.
 
     >>> exported.text()[0]
@@ -63,6 +67,7 @@ class Export(Described):
     manifest: Manifest
     sha256: str
     int8_gain: float | None = None
+    run_difference: str = ""
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -81,6 +86,7 @@ class Export(Described):
             ("network", formats),
             *([("", OPENVINO_MISSING)] if "openvino" not in formats and "openvino" not in usual_formats() else []),
             *((each.title(), each.result()) for each in self.checks),
+            *([("run.predict", self.run_difference)] if self.run_difference else []),
             *self._int8_rows(),
             (
                 "your data",
@@ -117,6 +123,7 @@ class Export(Described):
             "sha256": self.sha256,
             "manifest": json.loads(self.manifest.text()),
             "int8_gain": self.int8_gain,
+            "run_difference": self.run_difference,
         }
 
 
@@ -138,6 +145,8 @@ def export_run(
     num_samples: int = NUM_SAMPLES,
     num_golden: int = NUM_GOLDEN,
     license: str = "",
+    intended_use: str = "",
+    ethical_considerations: str = "",
     int8: bool = False,
     max_loss: float = MAX_LOSS,
     force: bool = False,
@@ -151,6 +160,11 @@ def export_run(
     check_target(target, force=force)
     if num_samples < 1 or num_golden < 1:
         raise UsageError("the check of a bundle needs at least one held-out sample and one golden file.")
+    if unfinished_notes(run):
+        raise RunError(
+            f"this training was stopped before its end, so it cannot be exported. Resume it with {resume_call(run.folder)}.",
+            where=str(run.folder),
+        )
     facts = _facts_of(run)
     data = run.open_data(cache_dir=cache_dir, progress=False, **monitor.keywords)
     split = data.scored_split
@@ -175,14 +189,30 @@ def export_run(
         texts=_texts(run),
         facts=facts,
         license=license,
-        documents=lambda manifest: _documents(run, manifest),
+        documents=lambda manifest: _documents(run, manifest, CardTexts(intended_use, ethical_considerations)),
         calibration=_calibration_samples(data) if int8 else None,
         max_loss=max_loss,
     )
     manifest, identity = make_bundle(
         source, target, usual_formats() if formats is None else formats, force=force, monitor=monitor
     )
-    return Export(target, manifest, identity, _int8_gain(target, manifest, monitor) if int8 else None)
+    gain = _int8_gain(target, manifest, monitor) if int8 else None
+    return Export(target, manifest, identity, gain, _run_difference(run, target))
+
+
+def _run_difference(run: SavedRun, bundle: Path) -> str:
+    """How the probabilities of ``run.predict`` on this machine differ from those of the bundle, if they are not computed in float32."""
+    if run.machine.precision == "float32":
+        return ""
+    proof = read_proof(BundleFiles(bundle))
+    starts = range(0, len(proof.samples), _BATCH)
+    batches = [run.preprocessing.scaled(torch.from_numpy(proof.samples[start : start + _BATCH])) for start in starts]
+    found = run.probabilities(run.logits(batches)).numpy()
+    same = float((found.argmax(axis=1) == proof.probabilities.argmax(axis=1)).mean())
+    return (
+        f"computes in {run.machine.precision} on this machine, and the bundle in float32: {write_share(same)} of the labels; probabilities differ "
+        f"by up to {float(np.abs(found - proof.probabilities).max()):.1e}"
+    )
 
 
 def _calibration_samples(data: Data) -> Pixels:
@@ -248,10 +278,10 @@ _MAX_LEDGER_BYTES: Final = 2**20
 """A ledger of files in a bundle has at most this size."""
 
 
-def _documents(run: SavedRun, manifest: Manifest) -> dict[str, str]:
+def _documents(run: SavedRun, manifest: Manifest, texts: CardTexts) -> dict[str, str]:
     """The model card, and the list of what is in the bundle."""
     packages = installed()
-    card = bundle_card(run, manifest, packages)
+    card = bundle_card(run, manifest, packages, texts)
     files = {**manifest.files, CARD: FileFacts(digest(card), len(card.encode()))}
     return {CARD: card, SBOM: bill_of_materials(replace(manifest, files=files), packages)}
 

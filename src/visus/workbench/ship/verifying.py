@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.ship.engines import format_of
 from visus.ship.files import BundleFiles
 from visus.ship.other_process import check_in_other_process
 from visus.ship.parity import Check, check_bundle
@@ -26,6 +27,7 @@ class Verification(Described):
         sha256: the SHA-256 of the manifest, which identifies the bundle.
         num_files: number of its files, each of which has the hash of the manifest.
         checks: each engine compared with the run.
+        not_compared: files with the network that no engine of this check reads. Their hashes are right.
 
     >>> verified.text()[0]
     'Bundle levels: it answers as the run did'
@@ -36,6 +38,7 @@ class Verification(Described):
     sha256: str
     num_files: int
     checks: tuple[Check, ...]
+    not_compared: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         first = self.checks[0]
@@ -46,6 +49,7 @@ class Verification(Described):
                 f"{write_number_of(first.num_golden, 'golden file')} and {first.num_samples:,} held-out samples, in batches of {_listed(first.batches)}",
             ),
             *((each.title(), each.result()) for each in self.checks),
+            *([("not compared", self._left())] if self.not_compared else []),
             ("identity", f"sha256 {self.sha256}"),
         ]
         return f"Bundle {self.name}: it answers as the run did", rows
@@ -66,14 +70,12 @@ class Verification(Described):
             (each.title(), write_share(each.agreement), f"{each.max_difference:.1e}", each.accuracy_words())
             for each in self.checks
         )
-        return Text(
-            (
-                title,
-                compared,
-                Table(rows, ("engine", "same label", "largest difference", "accuracy"), (1, 2)),
-                f"sha256 {self.sha256}",
-            )
-        )
+        table = Table(rows, ("engine", "same label", "largest difference", "accuracy"), (1, 2))
+        left = (f"not compared: {self._left()}",) if self.not_compared else ()
+        return Text((title, compared, table, *left, f"sha256 {self.sha256}"))
+
+    def _left(self) -> str:
+        return f"{', '.join(self.not_compared)} (read by other engines; their SHA-256 is right)"
 
     def to_json(self) -> dict[str, Any]:
         """The comparison as plain data.
@@ -88,6 +90,7 @@ class Verification(Described):
             "sha256": self.sha256,
             "num_files": self.num_files,
             "checks": checks,
+            "not_compared": list(self.not_compared),
         }
 
 
@@ -129,7 +132,9 @@ def verify(
             checks = check_in_other_process(path, engines, precision)
         else:
             checks = check_bundle(files, engines, precision)
-    return Verification(path, files.manifest.name, files.digest, len(files.manifest.files), checks)
+    compared = {format_of(each.engine) for each in checks}
+    left = tuple(each.path for each in files.manifest.graphs if each.format not in compared and each.precision == precision)
+    return Verification(path, files.manifest.name, files.digest, len(files.manifest.files), checks, left)
 
 
 def _following(progress: bool | None, monitor: Monitor) -> Any:
