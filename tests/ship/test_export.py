@@ -84,6 +84,15 @@ def test_another_weight_in_the_file_of_weights_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
+def test_a_weight_that_is_not_in_its_file_is_refused(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = ship_export.safetensors.torch.save
+    monkeypatch.setattr(ship_export.safetensors.torch, "save", lambda tensors: save({"1.bias": tensors["1.bias"]}))
+    with pytest.raises(ParityError) as error:
+        make_bundle(source(nn.Sequential(nn.Flatten(), nn.Linear(300, 2))), tmp_path / "bundle", ONNX)
+    assert error.value.message.endswith("this tensor is in the network or in its file of weights, and not in both.")
+    assert error.value.where == "weights.safetensors: 1.weight"
+
+
 def test_a_program_that_answers_otherwise_is_refused(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file of ``torch.export`` was written and never compared."""
     save = torch.export.save
