@@ -14,7 +14,7 @@ from torch import nn
 import visus
 from visus import design
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import UsageError
+from visus.errors import ParityError, UsageError
 from visus.evaluation.calibration import Calibrator
 from visus.networks import pretrained
 from visus.ship.engines import open_engine
@@ -23,7 +23,7 @@ from visus.ship.files import BundleFiles
 from visus.ship.golden_files import golden_rows
 from visus.ship.other_process import check_in_other_process
 from visus.ship.parity import compare_engine
-from visus.ship.proof import Proof, read_proof
+from visus.ship.proof import read_proof
 
 pytestmark = pytest.mark.slow
 
@@ -42,25 +42,28 @@ FAMILIES: dict[str, tuple[design.Design, tuple[int, ...]]] = {
 }
 
 
-def check(path: Path) -> None:
-    """All three formats give 100 % of the labels and nearly the probabilities of the run; the first two were compared without PyTorch by the gate."""
+def check(path: Path, *, may_refuse: bool = False) -> None:
+    """All three formats give 100 % of the labels and nearly the probabilities of the run; the gate compared the first two without PyTorch."""
     files = BundleFiles(path)
     engines = {each["engine"] for each in files.manifest.checks}
-    assert engines == {"onnxruntime", "openvino"}
+    assert engines == {"onnxruntime", "openvino", "torch-program"}
     for each in files.manifest.checks:
         assert (each["agreement"], each["num_samples"]) == (1.0, NUM_SAMPLES), each
         assert each["max_difference"] <= TOLERANCE, each
-    check_lower_precisions(path)
-    check_program(path, read_proof(files))
+    check_lower_precisions(path, may_refuse=may_refuse)
 
 
-def check_lower_precisions(path: Path) -> None:
-    """So does OpenVINO in float16 and bfloat16 where the processor has them, to their tolerance."""
+def check_lower_precisions(path: Path, *, may_refuse: bool) -> None:
+    """So does OpenVINO in float16 and bfloat16 where the processor has them, to their tolerance; some networks may be refused in them."""
     for precision in ("float16", "bfloat16"):
         try:
             (found,) = check_in_other_process(path, ("openvino",), precision)
         except UsageError as error:
             if "on this processor" in error.message:
+                continue
+            raise
+        except ParityError as error:
+            if may_refuse and "at most 1e-02 is accepted" in error.message:
                 continue
             raise
         assert (found.precision, found.agreement, found.num_samples) == (precision, 1.0, NUM_SAMPLES)
@@ -74,17 +77,6 @@ def check_bfloat16_of_pytorch(path: Path) -> None:
     found = compare_engine(engine, files.manifest, read_proof(files))
     assert (found.precision, found.agreement) == ("bfloat16", 1.0)
     assert 0 < found.max_difference <= LOWER_TOLERANCE
-
-
-def check_program(path: Path, proof: Proof) -> None:
-    """The program of ``torch.export`` computes the logits of the run."""
-    program = torch.export.load(path / "network.pt2").module()
-    samples = proof.all_samples()
-    with torch.no_grad():
-        logits = torch.cat([program(torch.from_numpy(samples[at : at + 50]))[0] for at in range(0, len(samples), 50)])
-    expected = torch.from_numpy(proof.plain_logits)
-    assert (logits.softmax(1) - expected.softmax(1)).abs().max() <= TOLERANCE
-    assert (logits.argmax(1) == expected.argmax(1)).double().mean() == 1
 
 
 def dark_and_bright(shape: tuple[int, ...]) -> tuple[Pixels, Pixels]:
@@ -222,4 +214,4 @@ def test_a_pretrained_run_answers_in_every_format_as_in_pytorch(tmp_path: Path) 
     recipe = visus.Recipe(epochs=0, precision="float32")
     data = visus.open_data(tmp_path / "photos", img_size=64, pretrained=True, progress=False)
     run = visus.train(data, None, recipe, pretrained=True, output=tmp_path / "runs", progress=False)
-    check(exported(run, tmp_path))
+    check(exported(run, tmp_path), may_refuse=True)  # its many layers amplify rounding: 0.03 in bfloat16, on photos too
