@@ -15,6 +15,7 @@ from tests.commands import SMALL, Call, StopAfter
 import visus
 from visus.cli.training import Screen
 from visus.networks import weights
+from visus.progress import Progress
 from visus.training.events import Finished
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -84,6 +85,34 @@ def test_other_commands_say_that_they_were_stopped(
     monkeypatch.setattr(place, interrupt)
     answer = visus_command("evaluate", run)
     assert (answer.code, answer.err) == (130, "stopped. What was finished is kept; run the command again.\n")
+
+
+@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+def test_an_export_that_is_stopped_has_written_no_bundle_and_says_so(
+    name: str, run: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnxscript")
+    monkeypatch.setattr("visus.ship.export.check_in_other_process", interrupt)
+    answer = visus_command("export", run, "-o", tmp_path / name, "--format", "onnx", "--samples", 4, "--golden", 1)
+    assert (answer.code, answer.out) == (130, "")
+    assert answer.err.splitlines()[-1] == "stopped. No bundle was written; run the command again."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_that_is_stopped_while_int8_is_measured_has_its_bundle(
+    run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def export(*_: Any, on_event: Any, **__: Any) -> None:
+        for stage in ("checking", "writing", "measuring engines"):
+            on_event(Progress(stage, 0))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(visus.Run, "export", export)
+    answer = visus_command("export", run)
+    assert (answer.code, answer.err.splitlines()[-1]) == (
+        130,
+        "stopped. The bundle is checked and written; only the speed of its int8 network is not measured.",
+    )
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ IN_PYTHON = {
     "experiment task": ("visus.experiment.task",),
     "export": ("visus.Run.export",),
     "look": ("visus.look",),
-    "predict": ("visus.Run.predict", "visus.Run.predict_to"),
+    "predict": ("visus.Run.predict", "visus.Run.predict_to", "visus.open_bundle"),
     "report": ("visus.Run.report",),
     "serve": ("visus.serve",),
     "solve": ("visus.solve",),

@@ -568,3 +568,28 @@ def test_a_table_of_other_columns_is_no_prediction(tmp_path: Path) -> None:
     (tmp_path / "own.csv").write_text("\n".join(["file,label,probability,photographer", *rows]))
     with pytest.raises(DataError, match=r"to train by the table"):
         read_source(tmp_path, Ledger())
+
+
+@pytest.mark.parametrize("head", [",".join(f"t{n}" for n in range(128)), ",".join("0.5" for _ in range(128))])
+@pytest.mark.parametrize("label", ["", ",label"])
+def test_a_table_of_signals_is_told_where_signals_go(tmp_path: Path, head: str, label: str) -> None:
+    rows = [
+        ",".join(f"{(n - place) / 7:{'e' if n else '.3f'}}" for place in range(128)) + (label and ",cat") for n in range(5)
+    ]
+    file = tmp_path / "signals.csv"
+    file.write_text("\n".join([head + label, *rows]) + "\n")
+    assert message(file) == (
+        f"{file}: this table holds values, 128 columns of numbers, and names no image files. Signals go into an NPZ file: "
+        "numpy.savez('signals.npz', x=values, y=labels), with one row of values and one label for each sample."
+    )
+
+
+def test_a_long_header_is_shortened_in_messages(tmp_path: Path) -> None:
+    file = tmp_path / "wide.csv"
+    file.write_text(",".join(f"note{n}" for n in range(30)) + "\n" + ",".join("word" for _ in range(30)) + "\n")
+    found = message(file)
+    assert "The header is note0,note1,note2,note3,note4,... (30 columns); it needs path" in found
+    assert "note5" not in found
+    assert message(file, reading=Reading(path_column="zz")).endswith(
+        "there is no column 'zz' (--path-column). The columns are note0,note1,note2,note3,note4,... (30 columns)."
+    )

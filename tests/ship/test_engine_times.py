@@ -15,8 +15,9 @@ from tests.ship import tiny_bundles
 import visus
 from visus.errors import UsageError
 from visus.ship import engine_times, fastest
-from visus.ship.engine_times import EngineTime, measure_engines
+from visus.ship.engine_times import EngineBenchmark, EngineScore, EngineTime, measure_engines
 from visus.ship.engines import open_engine
+from visus.ship.parity import Check
 from visus.timing import every_call, take_turns
 
 pytest.importorskip("onnxruntime")
@@ -163,6 +164,22 @@ def test_without_an_engine_within_its_tolerance_nothing_is_the_fastest(files: An
     )
 
 
+def test_the_table_says_that_int8_is_judged_by_its_accuracy() -> None:
+    checks = [
+        Check("openvino", "1", precision, True, 2, 3, (1,), 1.0, 5e-2, 1e-2, 0.9, 0.8, 1.0, 0.9, 1e-4)
+        for precision in ("float32", "int8", "bfloat16")
+    ]
+
+    def measured(*scores: EngineScore) -> EngineBenchmark:
+        return EngineBenchmark("it", "0", (1, 4, 4), 1, (), scores, (), "a processor")
+
+    text = measured(*map(EngineScore, checks[:2]), EngineScore(checks[2], "it differs")).text()
+    assert [row[3] for row in text[3].rows] == ["yes", "by accuracy", "no"]  # type: ignore[union-attr]
+    said = "; int8 is judged by its accuracy when it is exported (--max-loss), and not by this difference"
+    assert str(text[4]).endswith(f"exempt{said}")
+    assert said not in str(measured(EngineScore(checks[0])).text())
+
+
 def test_a_bundle_is_measured_by_the_public_function(files: Any) -> None:
     found = visus.benchmark(files.path, threads=1, batch_size=2, rounds=1, engines=["onnxruntime"])
     assert (found.name, found.timings, found.input_shape) == ("tiny", (), (3, 8, 8))
@@ -183,7 +200,8 @@ def test_a_bundle_is_measured_by_the_public_function(files: Any) -> None:
 
 
 def test_the_fastest_engine_is_measured_once_and_said(files: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    times = {("onnxruntime", "float32"): 1.0, ("openvino", "float32"): 0.25, ("openvino", "bfloat16"): 0.5}
+    times = {("onnxruntime", "float32"): 1.0, ("openvino", "float32"): 0.25}
+    times |= {("openvino", "bfloat16"): 0.5, ("openvino", "float16"): 0.5}  # where the processor has them
 
     def measure(works: Any, **_: Any) -> Any:
         return [[(times[found],)] * 3 for found in chosen * 3]

@@ -15,6 +15,7 @@ from tests.ship import tiny_bundles
 from visus.errors import BundleError, MissingExtraError, ParityError, UsageError
 from visus.ship.engine_times import score
 from visus.ship.engines import ENGINES, EngineKind, check_against, check_precision, open_engine, precisions_of
+from visus.ship.manifest import Graph
 from visus.ship.proof import read_proof
 
 pytest.importorskip("onnxruntime")
@@ -208,3 +209,20 @@ def test_a_cuda_provider_that_falls_back_to_the_cpu_is_refused(files: Any, monke
     with pytest.raises(UsageError) as caught:
         KINDS["onnxruntime-cuda"].open(files, "float32", 1, True)
     assert str(caught.value) == "ONNX Runtime fell back to the CPU: its CUDA provider did not start. Use engine onnxruntime."
+
+
+def test_an_unknown_precision_is_named_with_those_of_every_installed_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = SimpleNamespace(manifest=SimpleNamespace(graphs=[Graph("onnx", "network.onnx")]))
+
+    def refusal(precision: str, installed: set[str]) -> str:
+        monkeypatch.setattr(EngineKind, "is_installed", property(lambda kind: kind.name in installed))
+        with pytest.raises(UsageError) as caught:
+            open_engine(files, precision=precision)  # type: ignore[arg-type]
+        return str(caught.value)
+
+    both = {"onnxruntime", "openvino", "torch"}
+    assert refusal("fp16", both) == "unknown precision 'fp16'. Known: bfloat16, float16, float32, int8."
+    assert refusal("fp16", {"onnxruntime"}) == "unknown precision 'fp16'. Known: float32, int8."
+    assert refusal("float16", both) == (
+        "float16 is computed by openvino, and this bundle has no network for it. Export the run again with --format openvino."
+    )

@@ -191,7 +191,7 @@ def test_what_is_no_zip_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("hello")
     assert refused(tmp_path / "text.zip") == NO_BUNDLE
     (tmp_path / "cut.zip").write_bytes(zipped(tmp_path / "whole.zip").read_bytes()[:-30])
-    assert refused(tmp_path / "cut.zip") == NO_BUNDLE
+    assert refused(tmp_path / "cut.zip") == "this zip file is damaged or cut off. Copy the bundle again."
     assert refused(tmp_path / "none.zip") == "there is no such bundle."
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as target:
         target.writestr("photo.jpg", b"")

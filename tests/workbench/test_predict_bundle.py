@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.commands import Call
 from tests.workbench.brightness import Brightness, write_images
 
 from visus.errors import CanceledError, UsageError
@@ -92,6 +93,35 @@ def test_options_of_runs_are_refused_for_a_bundle(tmp_path: Path) -> None:
     for words in (["--raw"], ["--device", "cpu"]):
         answer = visus("predict", bundle, images, *words, cwd=tmp_path)
         assert (answer.returncode, answer.stderr) == (2, f"error: {words[0]} cannot be given with a bundle. Leave it out.\n")
+
+
+def test_a_bundle_predicts_with_the_engine_the_precision_and_the_threads_that_are_named(tmp_path: Path) -> None:
+    bundle, images = brightness_bundle(tmp_path / "bundle"), write_images(tmp_path / "in", 4)
+    plain = visus("predict", bundle, images, cwd=tmp_path)
+    named = visus(
+        *("predict", bundle, images, "--engine", "onnxruntime", "--precision", "float32", "--threads", 1), cwd=tmp_path
+    )
+    assert (named.returncode, named.stdout) == (0, plain.stdout)
+    for words, message in (
+        (["--engine", "onnxruntim"], "unknown engine 'onnxruntim'. Did you mean 'onnxruntime'?"),
+        (["--precision", "int8"], "Export the run again with --int8.\n"),
+        (["--engine", "onnxruntime", "--precision", "int4"], "unknown precision of onnxruntime 'int4'."),
+        (["--out", "t.csv", "--engine", "onnx"], "unknown engine 'onnx'."),
+        (["--sort-into", "sorted", "--engine", "onnx"], "unknown engine 'onnx'."),
+    ):
+        answer = visus("predict", bundle, images, *words, cwd=tmp_path)
+        assert answer.returncode != 0
+        assert message in answer.stderr
+
+
+def test_options_of_bundles_are_refused_for_a_run(
+    visus_command: Call, run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("visus.workbench.runs.run.load", None)  # refused before it is loaded
+    for words in (["--engine", "openvino"], ["--precision", "int8"], ["--threads", "2"]):
+        answer = visus_command("predict", run, photos, *words)
+        assert (answer.code, answer.out) == (2, "")
+        assert answer.err == f"error: {words[0]} cannot be given with a run. Leave it out.\n"
 
 
 def test_the_parts_of_a_bundle_are_those_of_its_engine_and_its_bytes(

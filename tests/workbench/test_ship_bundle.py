@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from tests.commands import Call
 
 import visus
+from visus.caller import called_by_command
+from visus.cli.show import show
 from visus.errors import BundleError
 from visus.ship import other_process
 from visus.ship.files import BundleFiles
@@ -135,7 +139,43 @@ def test_the_commands_export_and_verify(visus_command: Call, run: Path, tmp_path
     assert "replace it with --force" in " ".join(again.err.split())
     checked = visus_command("verify", target, "--json")
     assert json.loads(checked.out)["sha256"] == facts["sha256"] == BundleFiles(target).digest
-    target.write_bytes(target.read_bytes()[:-1])
-    refused = visus_command("verify", target)
-    assert refused.code == 1
-    assert "this is neither the folder nor the zip file of a bundle" in " ".join(refused.err.split())
+
+
+def test_commands_for_runs_say_that_they_were_given_a_bundle(visus_command: Call, bundle: Path, tmp_path: Path) -> None:
+    packed = zipped(bundle, tmp_path / "b.zip")
+    for place, kind in ((bundle, "a bundle"), (packed, "a zip file, as bundles are")):
+        for command in ("export", "evaluate", "report"):
+            answer = visus_command(command, place)
+            assert (answer.code, answer.out) == (1, "")
+            assert answer.err == (
+                f"error: {place}: this is {kind}, and a run folder is needed. Give the run that it was exported from.\n"
+            )
+
+
+def zipped(bundle: Path, target: Path) -> Path:
+    """A zip file of a bundle's folder."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(bundle.rglob("*")):
+            if file.is_file():
+                archive.write(file, file.relative_to(bundle).as_posix())
+    return target
+
+
+def test_an_export_names_the_next_commands_and_its_whole_identity_in_80_columns(
+    visus_command: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = visus.load(run).export("a b.zip", formats=["onnx"], num_samples=4, num_golden=1, progress=False)
+    in_python = "visus.verify('a b.zip'), visus.open_bundle('a b.zip').predict(files), visus.serve('a b.zip')"
+    assert made.text()[2:] == (f"sha256 {made.sha256}", f"next: {in_python}")
+    assert dict(made._facts()[1])["next"] == in_python
+    with called_by_command():
+        steps = made.text()[3:]
+    assert steps == ("next: visus verify 'a b.zip'", "next: visus predict 'a b.zip' FILES...", "next: visus serve 'a b.zip'")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("visus.cli.show.console", lambda: Console(force_terminal=True, width=80, color_system=None))
+    for text in (made.text(), visus.verify("a b.zip").text()):
+        show(text)
+        lines = capsys.readouterr().out.splitlines()
+        assert f"sha256 {made.sha256}" in lines
+        assert all(len(line) <= 80 for line in lines)

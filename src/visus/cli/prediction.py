@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -29,36 +30,54 @@ if TYPE_CHECKING:
     from visus.workbench.ship.bundle import Bundle
 
 
-def _opened(path: Path, files: Sequence[str], device: str, *, raw: bool) -> tuple[Run | Bundle, dict[str, Any]]:
+@dataclass(frozen=True)
+class Computing:
+    """How predictions are computed.
+
+    Args:
+        device: of a run.
+        raw: of a run: the network's own probabilities.
+        engine: of a bundle; None for the first that is installed.
+        precision: of a bundle's arithmetic; None for float32.
+        threads: of one prediction of a bundle; None for one on each core.
+    """
+
+    device: str = "auto"
+    raw: bool = False
+    engine: str | None = None
+    precision: str | None = None
+    threads: int | None = None
+
+
+def _opened(path: Path, files: Sequence[str], how: Computing) -> tuple[Run | Bundle, dict[str, Any]]:
     """The run or bundle at a path, with the keywords that only a run takes; files that do not exist are refused before it is loaded.
 
     Raises:
         RunError: the run cannot be opened.
         BundleError: the bundle cannot be opened.
         DataError: none of the files exists.
-        UsageError: an option for runs is given with a bundle.
+        UsageError: an option for runs is given with a bundle, or one for bundles with a run.
     """
     if is_bundle(path):
-        refuse_with("a bundle", {"--raw": raw, "--device": None if device == "auto" else device})
+        refuse_with("a bundle", {"--raw": how.raw, "--device": None if how.device == "auto" else how.device})
         refuse_missing(files)
         from visus.workbench.ship.bundle import open_bundle
 
-        return open_bundle(path), {}
+        return open_bundle(path, engine=how.engine or "", precision=how.precision or "", threads=how.threads), {}
     from visus.training.runs import RunFolder
     from visus.workbench.runs.run import load
 
     RunFolder.open(path)
+    refuse_with("a run", {"--engine": how.engine, "--precision": how.precision, "--threads": how.threads})
     refuse_missing(files)
-    return load(path, device=device), {"raw": raw}
+    return load(path, device=how.device), {"raw": how.raw}
 
 
 def _stage(path: Path) -> str:
     return f"opening the {'bundle' if is_bundle(path) else 'run'}"
 
 
-def predict_and_print(
-    run: Path, files: Sequence[str], top: int, device: str, *, raw: bool, as_json: bool, quiet: bool
-) -> int:
+def predict_and_print(run: Path, files: Sequence[str], top: int, how: Computing, *, as_json: bool, quiet: bool) -> int:
     """Print a prediction for every sample; unreadable samples go to stderr.
 
     Returns: The exit code: 1 if any sample could not be read, else 0.
@@ -71,7 +90,7 @@ def predict_and_print(
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
         # stdout is for the result; what a person's own module prints is none
         on_event = live.enter_context(showing_work(_stage(run), quiet=quiet))
-        opened, keywords = _opened(run, files, device, raw=raw)
+        opened, keywords = _opened(run, files, how)
         predictions = opened.predict(files, top=top, on_event=on_event, **keywords)
         num_unread = _print(predictions, top, data, live, as_json=as_json)
     if not quiet:
@@ -84,9 +103,8 @@ def sort_and_print(
     files: Sequence[str],
     folder: Path,
     at_least: float | None,
-    device: str,
+    how: Computing,
     *,
-    raw: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -103,7 +121,7 @@ def sort_and_print(
     refuse_probability(at_least)
     refuse_folder(folder, [path for name in files for path in find_paths(Path(name))])
     with contextlib.redirect_stdout(sys.stderr), showing_work(_stage(run), quiet=quiet) as on_event:
-        opened, keywords = _opened(run, files, device, raw=raw)
+        opened, keywords = _opened(run, files, how)
         predictions = opened.predict(files, on_event=on_event, **keywords)
         found = predictions.sort_into(folder, at_least)
     for answer in found.failed:
@@ -122,9 +140,8 @@ def predict_to_and_print(
     files: Sequence[str],
     out: Path,
     columns: dict[str, Any],
-    device: str,
+    how: Computing,
     *,
-    raw: bool,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -135,8 +152,7 @@ def predict_to_and_print(
         files: what is predicted.
         out: the table.
         columns: ``top``, ``probabilities`` and ``cluster`` of ``Run.predict_to``.
-        device: where to compute.
-        raw: the network's own probabilities.
+        how: how they are computed.
         as_json: print JSON.
         quiet: print errors only.
 
@@ -154,7 +170,7 @@ def predict_to_and_print(
         contextlib.redirect_stdout(sys.stderr),
         showing_work(_stage(run), quiet=quiet) as on_event,
     ):
-        opened, keywords = _opened(run, files, device, raw=raw)
+        opened, keywords = _opened(run, files, how)
         found = opened.predict_to(files, out, **columns, **keywords, on_event=far.before(on_event))
     if as_json:
         print_json(found.to_json())

@@ -10,7 +10,9 @@ from typing import Annotated
 import typer
 
 from visus.cli.completion import run_folders, words
+from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
+from visus.progress import OnEvent, Progress
 from visus.workbench.live_line import showing_work
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
@@ -51,7 +53,12 @@ def export(
 
     It holds everything from a file to a probability.
     """
-    with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
+    stages = _Stages()
+    with (
+        print_when_stopped(stages.sentence),
+        contextlib.redirect_stdout(sys.stderr),
+        showing_work("loading PyTorch") as on_event,
+    ):
         from visus.cli.show import show
         from visus.workbench.runs.run import load
 
@@ -67,12 +74,35 @@ def export(
             max_loss=max_loss,
             force=force,
             cache_dir=cache_dir,
-            on_event=on_event,
+            on_event=stages.before(on_event),
         )
     if as_json:
         print_json(made.to_json())
     else:
         show(made.text())
+
+
+class _Stages:
+    """How far an export is: its bundle is written at once, and measured after that if it has an int8 network."""
+
+    def __init__(self) -> None:
+        self._seen: list[str] = []
+
+    def before(self, next_one: OnEvent) -> OnEvent:
+        """An ``on_event`` that remembers the stages and passes every event on."""
+
+        def remember_and_pass_on(event: object) -> None:
+            if isinstance(event, Progress):
+                self._seen.append(event.stage)
+            next_one(event)
+
+        return remember_and_pass_on
+
+    def sentence(self) -> str:
+        """What Ctrl-C prints."""
+        if "writing" in self._seen[:-1]:
+            return "stopped. The bundle is checked and written; only the speed of its int8 network is not measured."
+        return "stopped. No bundle was written; run the command again."
 
 
 def verify(

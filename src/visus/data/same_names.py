@@ -199,7 +199,7 @@ def _pixels(root: Path, sample: str) -> Pixels | None:
     """The pixels of an image; None if it cannot be read."""
     try:
         return decode(root / sample).pixels
-    except (ImageError, OSError):
+    except (ImageError, OSError, MemoryError):
         return None
 
 

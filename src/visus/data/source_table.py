@@ -161,7 +161,7 @@ def _check_chosen(name: str, heads: list[str], column: str, written: list[str], 
         guess = closest_name(name, heads)
         hint = f" Did you mean {guess!r}?" if guess else ""
         raise DataError(
-            f"there is no column {name!r} (--{column}-column).{hint} The columns are {','.join(written)}.",
+            f"there is no column {name!r} (--{column}-column).{hint} The columns are {_shortened(written)}.",
             where=str(file),
         )
 
@@ -180,12 +180,18 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
             f"the first row, {','.join(written)}, names a file: the table has no header. Write one above it, such as path,label.",
             where=str(file),
         )
+    if "path" in absent and (num_values := _num_value_columns(heads, records)) >= _MIN_VALUES:
+        raise DataError(
+            f"this table holds values, {num_values} columns of numbers, and names no image files. Signals go into an NPZ file: "
+            "numpy.savez('signals.npz', x=values, y=labels), with one row of values and one label for each sample.",
+            where=str(file),
+        )
     for column in _NEEDED:
         if column in absent:
             guess = closest_name(column, others)
             hint = f" Did you mean {column!r} instead of {guess!r}?" if guess else ""
             mistakes.append(
-                f"no column {column!r}.{hint} The header is {','.join(heads)}; it needs path,label[,split][,group]."
+                f"no column {column!r}.{hint} The header is {_shortened(heads)}; it needs path,label[,split][,group]."
                 f"{'' if guess else f' Rename a column, or choose it: --{column}-column {_likely_column(column, heads, written, records)}'}"
             )
     for column in absent:
@@ -195,6 +201,35 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
     mistakes += [f"the column {column!r} occurs twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
     if mistakes:
         raise DataError(join_messages(mistakes), where=str(file))
+
+
+_MAX_HEADS = 20
+"""Columns that a message lists; of more, it lists the first ones."""
+_MIN_VALUES = 12
+"""Columns of numbers from which a table without paths holds signals: other tables have fewer measurements."""
+
+
+def _shortened(heads: list[str]) -> str:
+    """The header; of a long one, the first columns and the number of all."""
+    if len(heads) <= _MAX_HEADS:
+        return ",".join(heads)
+    return f"{','.join(heads[:5])},... ({len(heads):,} columns)"
+
+
+def _num_value_columns(heads: list[str], records: list[tuple[int, list[str]]]) -> int:
+    """The number of columns that hold a number in each of the first rows; 0 if these are not most of the columns."""
+    rows = [record for _, record in records[:100]]
+    found = sum(all(place < len(row) and _is_value(row[place]) for row in rows) for place in range(len(heads)))
+    return found if rows and found > 0.8 * len(heads) else 0
+
+
+def _is_value(cell: str) -> bool:
+    """Whether a cell is a number in any notation, such as ``-1.5e-03``; NaN too."""
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
 
 
 def _likely_column(column: str, heads: list[str], written: list[str], records: list[tuple[int, list[str]]]) -> str:

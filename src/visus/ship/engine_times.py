@@ -40,6 +40,7 @@ ROUND_S: Final = 0.05
 MIN_RANKED_ROUNDS: Final = 3
 """Minimum number of rounds for a ranking, as for the ways of PyTorch."""
 COMPARED_BATCHES: Final = (64,)
+_OF_INT8: Final = "; int8 is judged by its accuracy when it is exported (--max-loss), and not by this difference"
 PERCENTILES: Final = (50, 95, 99)
 
 
@@ -127,6 +128,12 @@ class EngineScore:
         """Whether every answer is within the tolerance of its precision; int8 is judged by its accuracy, when it is made."""
         return not self.refusal
 
+    def within_words(self) -> str:
+        """The cell of the column within tolerance."""
+        if self.refusal:
+            return "no"
+        return "by accuracy" if self.check.precision == "int8" else "yes"
+
 
 @dataclass(frozen=True, repr=False)
 class EngineBenchmark(Described):
@@ -197,6 +204,7 @@ class EngineBenchmark(Described):
     def text(self) -> Text:
         """Two tables: throughput and latency of each engine, and its answers beside those of the run."""
         score = self.scores[0].check if self.scores else None
+        has_int8 = any(each.check.precision == "int8" for each in self.scores)
         compared = "" if score is None else f" for {score.num_golden + score.num_samples:,} samples of the bundle"
         return Text(
             (
@@ -206,7 +214,8 @@ class EngineBenchmark(Described):
                 "turns; of fewer than 100 calls, the 99 % is the slowest",
                 self._score_table(),
                 f"same label and largest difference of a probability: beside the run{compared}; tolerance: "
-                "1e-4 for float32, 1e-2 for float16 and bfloat16; samples at the threshold of test-time augmentation are exempt",
+                "1e-4 for float32, 1e-2 for float16 and bfloat16; samples at the threshold of test-time augmentation are exempt"
+                f"{_OF_INT8 if has_int8 else ''}",
                 *self._sentences(),
                 f"machine: {self.processor}",
             )
@@ -258,7 +267,7 @@ class EngineBenchmark(Described):
                 f"{each.check.engine} {each.check.version}, {each.check.precision}",
                 write_share(each.check.agreement),
                 f"{each.check.max_difference:.1e}",
-                "yes" if each.is_within else "no",
+                each.within_words(),
                 f"{write_share(each.check.accuracy)} ({write_share(each.check.accuracy_low)} to {write_share(each.check.accuracy_high)})",
                 write_share(each.check.run_accuracy),
             )

@@ -305,7 +305,7 @@ def open_engine(
     if not kind.is_installed:
         raise MissingExtraError(f"{kind.name} is not installed. Install it: {install_command(kind.requirement)}")
     if precision not in kind.precisions:
-        raise UsageError(unknown_name(f"precision of {kind.name}", precision, kind.precisions))
+        raise UsageError(_unknown_precision(kind if name else None, precision))
     try:
         return kind.open(files, precision, num_threads or usable_cores(), optimize)
     except VisusError:
@@ -316,6 +316,21 @@ def open_engine(
             f"{kind.name} cannot open the network of this bundle: {said.rstrip('.')}. Export the run again.",
             where=str(files.path),
         ) from error
+
+
+def _unknown_precision(kind: EngineKind | None, precision: str) -> str:
+    """The message for a precision that an engine does not have, or that no installed engine has if none was named."""
+    if kind is not None:
+        return unknown_name(f"precision of {kind.name}", precision, kind.precisions)
+    installed = [each for each in ENGINES if each.is_installed and not each.needs_torch]
+    having = [each for each in installed if precision in each.precisions]
+    if having:
+        formats = " or ".join(dict.fromkeys(f"--format {each.format}" for each in having))
+        return (
+            f"{precision} is computed by {' or '.join(each.name for each in having)}, and this bundle has no network for it. "
+            f"Export the run again with {formats}."
+        )
+    return unknown_name("precision", precision, {each for kind in installed for each in kind.precisions})
 
 
 def _preferred(manifest: Manifest, precision: str) -> EngineKind:

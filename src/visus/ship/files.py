@@ -22,6 +22,8 @@ _ZIP_DATE: Final = (1980, 1, 1, 0, 0, 0)
 _REGULAR: Final = 0o100644 << 16
 _NOT_ONE = "this is neither the folder nor the zip file of a bundle. Make one with: visus export RUN"
 
+_CUT_OFF = "this zip file is damaged or cut off. Copy the bundle again."
+
 
 class _Source(Protocol):
     """A folder or a zip file."""
@@ -160,7 +162,9 @@ class _Zip:
             self._zip = zipfile.ZipFile(io.BytesIO(path.read_bytes()) if path.is_file() else path)
         except FileNotFoundError:
             raise BundleError("there is no such bundle.") from None
-        except (OSError, zipfile.BadZipFile):
+        except zipfile.BadZipFile:
+            raise BundleError(_CUT_OFF if _begins_as_zip(path) else _NOT_ONE) from None
+        except OSError:
             raise BundleError(_NOT_ONE) from None
 
     def sizes(self) -> dict[str, int]:
@@ -194,6 +198,12 @@ class _Zip:
                 return file.read(max_bytes + 1)
         except (OSError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise BundleError(f"this file cannot be read ({error}). Copy the bundle again.", where=path) from None
+
+
+def _begins_as_zip(path: Path) -> bool:
+    """Whether a file begins as a zip file does: one that was cut off has no directory at its end."""
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
 
 
 def write_bundle(path: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> str:

@@ -95,6 +95,11 @@ class RunFolder:
             RunError: there is no such folder, it is not a run, or a file is missing.
         """
         path = _enclosing_run(path)
+        if (path / "bundle.json").is_file() or (path.suffix.lower() == ".zip" and path.is_file()):
+            kind = "a bundle" if path.is_dir() else "a zip file, as bundles are"
+            raise RunError(
+                f"this is {kind}, and a run folder is needed. Give the run that it was exported from.", where=str(path)
+            )
         if not path.is_dir():
             raise RunError(f"there is no such run folder.{_runs_hint(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")

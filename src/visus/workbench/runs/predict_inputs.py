@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import os
+import stat
 import sys
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -35,8 +36,8 @@ if TYPE_CHECKING:  # a bundle predicts without torch
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 PATH_COLUMNS = ("path", "file", "filename", "image")
-_DAMAGE = (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error)
 _DAMAGED = "this is not a readable NumPy file of plain numbers."
+_NO_SUCH_FILE = "there is no such file or folder."
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,8 @@ def find_samples(sources: Iterable[Source], preprocessing: Preprocessing, ledger
     """The samples in files, folders, patterns, tables, arrays and images of Pillow, in order.
 
     Folders are searched recursively as in training: links are followed, and system files are skipped. The ledger lists files
-    without an image, masks of other images and copies in another format. Missing or unsuitable files become unreadable
-    samples; the others follow.
+    without an image, masks of other images and copies in another format. Each missing or unsuitable file, of a folder too, becomes
+    one unreadable sample in its place; the others follow.
 
     Raises:
         UsageError: an array does not fit the network, or something is neither a path nor an array nor an image.
@@ -102,18 +103,7 @@ def find_samples(sources: Iterable[Source], preprocessing: Preprocessing, ledger
                 f"files are paths, arrays or images of Pillow, and number {number + 1} is a {type(source).__name__}. Give its file or its array."
             )
         for path in find_paths(Path(source)):
-            try:
-                if path.is_dir():
-                    yield from _in_folder(path, preprocessing, ledger)
-                else:
-                    yield from _in_file(path, preprocessing)
-            except (DataError, UsageError) as error:
-                yield UnreadSample(error.where or str(path), error.message)
-            except OSError as error:
-                yield UnreadSample(
-                    str(path),
-                    f"this cannot be read ({error.strerror or error}). Change its permissions so that you can read it.",
-                )
+            yield from _or_unread(path, partial(_in_path, path, preprocessing, ledger))
 
 
 def refuse_missing(names: Sequence[str]) -> None:
@@ -141,6 +131,23 @@ def find_paths(path: Path) -> list[Path]:
     return [Path(name) for name in sorted(glob.glob(str(path.expanduser()), recursive=True), key=natural_key)] or [path]
 
 
+def _or_unread(path: Path, read: Callable[[], Iterator[Sample]]) -> Iterator[Sample]:
+    """The samples of a file or folder. If it cannot be read, an unreadable sample follows those that were read before."""
+    try:
+        yield from read()
+    except (DataError, UsageError) as error:
+        yield UnreadSample(error.where or str(path), error.message)
+    except MemoryError:
+        yield UnreadSample(str(path), "this cannot be read (there is not enough memory).")
+    except OSError as error:
+        remedy = " Change its permissions so that you can read it." if isinstance(error, PermissionError) else ""
+        yield UnreadSample(str(path), f"this cannot be read ({error.strerror or error}).{remedy}")
+
+
+def _in_path(path: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Sample]:
+    return _in_folder(path, preprocessing, ledger) if path.is_dir() else _in_file(path, preprocessing)
+
+
 def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> Iterator[Sample]:
     found = list(walk_files(folder, ledger))
     names = {file: file.relative_to(folder).as_posix() for file in found if isinstance(file, Path)}
@@ -158,7 +165,7 @@ def _in_folder(folder: Path, preprocessing: Preprocessing, ledger: Ledger) -> It
         elif names[entry] not in excluded_images.reasons:
             if images and not is_image_name(entry.name):
                 ledger.note("read by its content", names[entry])
-            yield from _in_file(entry, preprocessing, folder)
+            yield from _or_unread(entry, partial(_in_file, entry, preprocessing, folder))
     if not chosen and len(names) == len(found):
         suffixes = IMAGE_SUFFIXES if preprocessing.kind == "images" else ARRAY_SUFFIXES
         raise UsageError(
@@ -171,7 +178,10 @@ def _in_table(table: Path) -> Iterator[Sample]:
     text = table.read_text(encoding="utf-8-sig", errors="surrogateescape")
     lines = [line for line in text.splitlines(keepends=True) if line.strip()]
     delimiter = max(",;\t", key=(lines[0] if lines else "").count)
-    rows = list(csv.reader(lines, delimiter=delimiter))
+    try:
+        rows = list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise UsageError(f"this is not a readable table ({error}). Save it again as CSV.", where=str(table)) from error
     heads = [cell.strip().lower() for cell in rows[0]] if rows else []
     columns = [heads.index(name) for name in PATH_COLUMNS if name in heads]
     if not columns:
@@ -182,7 +192,9 @@ def _in_table(table: Path) -> Iterator[Sample]:
         )
     for row in rows[1:]:
         name = row[columns[0]].strip() if len(row) > columns[0] else ""
-        if name:
+        if "\0" in name:  # no system has such a file
+            yield UnreadSample(name, _NO_SUCH_FILE)
+        elif name:
             yield ImageSample(name, table.parent / name)
 
 
@@ -198,9 +210,13 @@ def array_file_rows(file: Path, preprocessing: Preprocessing) -> Iterator[ArrayS
 
 
 def _in_file(file: Path, preprocessing: Preprocessing, folder: Path | None = None) -> Iterator[Sample]:
-    if not file.exists():
-        raise UsageError(why_missing(file), where=str(file))
-    if not file.is_file():
+    try:
+        mode = file.stat().st_mode
+    except (OSError, ValueError) as error:
+        if isinstance(error, PermissionError):
+            raise
+        raise UsageError(why_missing(file), where=str(file)) from error
+    if not stat.S_ISREG(mode):
         raise UsageError("this is a pipe, a socket or a device. Save the data as a file first.", where=str(file))
     if file.suffix.lower() in TABLE_SUFFIXES:
         yield from _in_table(file)
@@ -212,35 +228,51 @@ def _in_file(file: Path, preprocessing: Preprocessing, folder: Path | None = Non
 
 
 def _rows_of_file(file: Path, preprocessing: Preprocessing) -> Iterator[ArraySample]:
-    try:
-        found = np.load(file, allow_pickle=False)
-    except _DAMAGE as error:
-        raise ImageError(_DAMAGED, where=str(file)) from error
-    if isinstance(found, np.ndarray):
-        yield from _rows(found, str(file), preprocessing)
-        return
-    with found:
-        names = [name for name in ("x", "images", "x_test", "test_images") if name in found.files]
-        if not names:
-            raise UsageError(
-                f"this file has no array x, images, x_test or test_images; it has {', '.join(found.files)}.", where=str(file)
-            )
+    array, name = _load(file)
+    yield from _rows(array, name, preprocessing)
+
+
+def _load(file: Path) -> tuple[Pixels, str]:
+    """The array of samples in a file, and its name."""
+    with open(file, "rb") as stream:
         try:
-            rows = found[names[0]]
-        except _DAMAGE as error:
+            found = np.load(stream, allow_pickle=False)
+            if isinstance(found, np.ndarray):
+                return found, str(file)
+            names = [name for name in ("x", "images", "x_test", "test_images") if name in found.files]
+            array = found[names[0]] if names else None
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged header may raise any exception
             raise ImageError(_DAMAGED, where=str(file)) from error
-        yield from _rows(rows, f"{file}:{names[0]}", preprocessing)
+    if not names:
+        raise UsageError(
+            f"this file has no array x, images, x_test or test_images; it has {', '.join(found.files)}.", where=str(file)
+        )
+    if not isinstance(array, np.ndarray):  # NumPy returns the bytes of a member that is no array
+        raise ImageError(_DAMAGED, where=str(file))
+    return array, f"{file}:{names[0]}"
 
 
 def why_missing(file: Path) -> str:
     """Why there is nothing at a path."""
     if os.path.islink(file):
+        if _is_circular(file):
+            return "this link leads back to itself. Replace it with the file."
         return f"this link leads to {os.readlink(file)}, which does not exist."
     if str(file).startswith(("http:", "https:")):
         return NO_DOWNLOAD
     if any(sign in str(file) for sign in "*?["):
         return "no file matches this pattern."
-    return "there is no such file or folder."
+    return _NO_SUCH_FILE
+
+
+def _is_circular(link: Path) -> bool:
+    try:
+        link.stat()
+    except OSError as error:
+        return error.errno == errno.ELOOP
+    return False
 
 
 def is_array(value: object) -> bool:
@@ -325,7 +357,7 @@ def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[Ar
         array = np.moveaxis(array, -1, 1)
     if array.ndim != num_axes + 2:
         raise UsageError(
-            f"an array of {write_shape(array.shape)} does not fit a network for {write_shape(preprocessing.input_shape)}.",
+            f"an array of {write_shape(array.shape) or 'one number'} does not fit a network for {write_shape(preprocessing.input_shape)}.",
             where=name,
         )
     for index, row in enumerate(array):

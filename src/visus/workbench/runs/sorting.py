@@ -157,13 +157,14 @@ def sort_files(
             allowed.add(given)
         if answer.error is not None:
             failed.append(answer)
-            if file is None or not sorter.copy_unreadable(file, names[-1]):
+            if file is None or not sorter.copy_if_readable(file, names[-1]):
                 not_copied.append(answer.file)
             continue
         if file is None:
             raise UsageError(_NO_FILE, where=answer.file)
         is_sure = at_least is None or answer.probability >= at_least
-        sorter.copy(file, by_label[str(answer.label)] if is_sure else names[-2])
+        if not sorter.copy_if_readable(file, by_label[str(answer.label)] if is_sure else names[-2]):
+            not_copied.append(answer.file)  # it vanished after it was predicted
     labels: list[str | None] = [*classes, None, None]
     folders = [
         SortedFolder(name, label, sorter.copied.get(name, 0), sorter.there.get(name, 0))
@@ -266,8 +267,8 @@ class _Sorter:
         counts = self.copied if self._is_new(file, self.root / name) else self.there
         counts[name] = counts.get(name, 0) + 1
 
-    def copy_unreadable(self, file: Path, name: str) -> bool:
-        """Copy a file that is not readable as an image; False if it cannot be copied."""
+    def copy_if_readable(self, file: Path, name: str) -> bool:
+        """Copy a file as ``copy`` does; False if it is not there or cannot be opened."""
         if not file.is_file() or not os.access(file, os.R_OK):
             return False
         self.copy(file, name)

@@ -6,6 +6,7 @@ import copy
 import csv
 import importlib.util
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from visus.caller import resume_call
+from visus.caller import is_command, resume_call
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
 from visus.data.samples import ImageFiles
@@ -79,6 +80,10 @@ class Export(Described):
         return tuple(Check(**{**each, "batches": tuple(each["batches"])}) for each in self.manifest.checks)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        title, rows = self._parts()
+        return title, [*rows, ("identity", f"sha256 {self.sha256}"), ("next", self._next_steps()[0])]
+
+    def _parts(self) -> tuple[str, list[tuple[str, str]]]:
         size = sum(each.num_bytes for each in self.manifest.files.values())
         formats = ", ".join(dict.fromkeys(each.format for each in self.manifest.graphs))
         golden = sum(path.startswith("golden/") for path in self.manifest.files)
@@ -92,10 +97,16 @@ class Export(Described):
                 "your data",
                 f"{write_number_of(golden, 'file')} and {self.checks[0].num_samples:,} held-out samples are in the bundle, for the check",
             ),
-            ("identity", f"sha256 {self.sha256}"),
             ("bundle", f"{self.path} ({write_bytes(size)})"),
         ]
         return f"Bundle {self.manifest.name}", rows
+
+    def _next_steps(self) -> list[str]:
+        """What checks the bundle, predicts with it, and serves it."""
+        typed, place = shlex.quote(str(self.path)), repr(str(self.path))
+        commands = [f"visus verify {typed}", f"visus predict {typed} FILES...", f"visus serve {typed}"]
+        python = f"visus.verify({place}), visus.open_bundle({place}).predict(files), visus.serve({place})"
+        return commands if is_command() else [python]
 
     def _int8_rows(self) -> list[tuple[str, str]]:
         if INT8 not in self.manifest.facts or self.int8_gain is None:
@@ -104,13 +115,14 @@ class Export(Described):
         return [("int8", Int8(**self.manifest.facts[INT8]).sentence()), ("", gain)]
 
     def text(self) -> Text:
-        """The bundle as a table of facts.
+        """The bundle as a table of facts, its identity, and what to do next.
 
         >>> exported.text()[1].rows[0]
         ('network', 'onnx, safetensors')
         """
-        title, rows = self._facts()
-        return Text((title, Table(tuple(rows), ("part", "result"))))
+        title, rows = self._parts()
+        table = Table(tuple(rows), ("part", "result"))
+        return Text((title, table, f"sha256 {self.sha256}", *(f"next: {each}" for each in self._next_steps())))
 
     def to_json(self) -> dict[str, Any]:
         """The bundle as plain data.

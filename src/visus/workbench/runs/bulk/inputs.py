@@ -119,13 +119,12 @@ class ListReader:
         if self._array is None or self._array[0] != path:
             try:
                 self._array = path, list(array_file_rows(path, self._preprocessing))
-            except (VisusError, OSError) as error:
-                self._array = (
-                    path,
-                    error
-                    if isinstance(error, VisusError)
-                    else VisusError(f"this cannot be read ({error.strerror or error})."),
-                )
+            except VisusError as error:
+                self._array = path, error
+            except MemoryError:
+                self._array = path, VisusError("this cannot be read (there is not enough memory).")
+            except OSError as error:
+                self._array = path, VisusError(f"this cannot be read ({error.strerror or error}).")
         rows = self._array[1]
         if isinstance(rows, VisusError):
             return UnreadSample(name, rows.message)

@@ -82,13 +82,13 @@ class TableFormat(Protocol):
 
 @dataclass(frozen=True)
 class CsvTable:
-    """CSV; probabilities have six decimals."""
+    """CSV in UTF-8; probabilities have six decimals."""
 
     columns: Columns
 
     def part(self, rows: Rows) -> bytes:
         """Lines without a heading."""
-        return csv_text(self._cells(rows)).encode("utf-8", "surrogateescape")
+        return _utf8(csv_text(self._cells(rows))).encode()
 
     def _cells(self, rows: Rows) -> Iterator[list[str]]:
         for place, (file, error) in enumerate(zip(rows.files, rows.errors, strict=True)):
@@ -104,7 +104,7 @@ class CsvTable:
 
     def join(self, parts: Iterable[bytes]) -> Iterator[bytes]:
         """A heading, then the parts."""
-        yield csv_text([self.columns.names]).encode("utf-8", "surrogateescape")
+        yield _utf8(csv_text([self.columns.names])).encode()
         yield from parts
 
 
@@ -202,9 +202,9 @@ def _decimals(share: float) -> str:
     return f"{round(share, 7):.6f}"
 
 
-def _utf8(name: str) -> str:
-    """The text without the surrogate escapes of a file name that is not UTF-8, which Parquet cannot hold."""
-    return name if name.isprintable() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _utf8(text: str) -> str:
+    r"""The text with the bytes of file names that are not UTF-8 as escapes, such as ``\xff``: tables are UTF-8."""
+    return text if text.isprintable() else text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class _Sink(io.RawIOBase):
