@@ -137,6 +137,18 @@ def test_what_was_done_to_a_image_is_noted(tmp_path: Path) -> None:
     assert ledger.counts == {"gray made color": 1, "resized": 1}
 
 
+def test_an_impossible_value_of_the_facts_is_named() -> None:
+    for field, value, said in (
+        ("divisor", [0.0] * 3, "divisor is 0.0, and a finite number above 0 is needed"),
+        ("offset", [float("nan")] * 3, "offset is nan, and a finite number is needed"),
+        ("channels", True, "channels is true, and a whole number from 1 to 16,777,216 is needed"),
+        ("resize_mode", "stretch", "resize_mode is 'stretch', and one of squash, crop, pad is needed"),
+    ):
+        with pytest.raises(RunError) as caught:
+            Preprocessing.from_dict({**IMAGES.to_dict(), field: value})
+        assert str(caught.value) == f"the preprocessing cannot be used: {said}. Train the run anew."
+
+
 def test_the_facts_of_another_version_are_refused() -> None:
     facts = {("rule" if name == "resize_mode" else name): value for name, value in IMAGES.to_dict().items()}
     with pytest.raises(RunError) as caught:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,7 @@ from tests.ship import tiny_bundles
 from visus.errors import BundleError, MissingExtraError, ParityError, UsageError
 from visus.ship.engine_times import score
 from visus.ship.engines import ENGINES, EngineKind, check_against, check_precision, open_engine, precisions_of
+from visus.ship.files import BundleFiles, write_bundle
 from visus.ship.manifest import Graph
 from visus.ship.proof import read_proof
 
@@ -52,6 +54,16 @@ def test_every_engine_answers_as_the_run_in_float32(files: Any, name: str, threa
 def test_openvino_computes_in_float32_where_it_is_asked_to(files: Any) -> None:
     engine: Any = open_engine(files, "openvino", "float32", 1)
     assert precisions_of(engine._compiled) == {"f32"}
+
+
+def test_every_engine_refuses_a_forged_temperature_when_it_is_opened(files: Any, tmp_path: Path) -> None:
+    contents = {name: files.read(name) for name in files.manifest.files}
+    write_bundle(tmp_path / "forged", replace(files.manifest, temperature=1.7), contents)
+    for name in ("onnxruntime", "openvino", "torch", "torch-channels-last", "torch-program"):
+        with pytest.raises(
+            BundleError, match="the preprocessing, temperature, smoothing or tta of the manifest was changed"
+        ):
+            open_engine(BundleFiles(tmp_path / "forged"), name, "float32", 1)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -86,7 +86,9 @@ def test_another_weight_in_the_file_of_weights_is_refused(
 
 def test_a_weight_that_is_not_in_its_file_is_refused(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = ship_export.safetensors.torch.save
-    monkeypatch.setattr(ship_export.safetensors.torch, "save", lambda tensors: save({"1.bias": tensors["1.bias"]}))
+    monkeypatch.setattr(
+        ship_export.safetensors.torch, "save", lambda tensors, *rest: save({"1.bias": tensors["1.bias"]}, *rest)
+    )
     with pytest.raises(ParityError) as error:
         make_bundle(source(nn.Sequential(nn.Flatten(), nn.Linear(300, 2))), tmp_path / "bundle", ONNX)
     assert error.value.message.endswith("this tensor is in the network or in its file of weights, and not in both.")
@@ -97,10 +99,10 @@ def test_a_program_that_answers_otherwise_is_refused(source: Any, tmp_path: Path
     """The file of ``torch.export`` was written and never compared."""
     save = torch.export.save
 
-    def wrong(program: Any, *rest: Any) -> None:
+    def wrong(program: Any, *rest: Any, **options: Any) -> None:
         with torch.no_grad():
             next(each for each in program.state_dict.values() if each.ndim == 2)[0].add_(0.01)
-        save(program, *rest)
+        save(program, *rest, **options)
 
     monkeypatch.setattr(torch.export, "save", wrong)
     with pytest.raises(ParityError) as error:
@@ -163,6 +165,39 @@ def test_a_place_that_is_taken_is_refused_before_any_work(tmp_path: Path, bundle
     assert (tmp_path / "photos" / "dear.jpg").read_bytes() == b"photo"
 
 
+def test_force_replaces_nothing_but_a_bundle(tmp_path: Path, bundle: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "thesis.zip", "w") as thesis:
+        thesis.writestr("thesis.txt", "years of work")
+    shutil.copytree(bundle, tmp_path / "noted")
+    (tmp_path / "noted" / "notes.txt").write_text("mine")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "bundle.json").write_text("{}")
+    foreign = "this file is not of the bundle, and would be lost. Move it, or choose another path for the bundle."
+    for place, said in (
+        ("thesis.zip", "thesis.zip: this is no bundle, so it is not replaced. Choose another path."),
+        ("noted", f"noted: notes.txt: {foreign}"),
+        ("other", "other: this folder is no bundle, so it is not replaced. Choose another path."),
+    ):
+        with pytest.raises(UsageError) as error:
+            check_target(tmp_path / place, force=True)
+        assert str(error.value) == f"{tmp_path}/{said}"
+    (tmp_path / "noted" / "notes.txt").unlink()
+    (tmp_path / "noted" / "design.txt").unlink()
+    check_target(tmp_path / "noted", force=True)  # a damaged bundle is replaced
+
+
+def test_a_name_of_another_archive_is_refused(tmp_path: Path) -> None:
+    for name, ending in (("x.tar.gz", ".gz"), ("x.TGZ", ".tgz"), ("x.7z", ".7z")):
+        with pytest.raises(UsageError) as error:
+            check_target(tmp_path / name)
+        assert str(error.value) == (
+            f"{tmp_path / name}: a bundle is a folder or a zip file, and {ending} is the ending of another archive. End the name with .zip, or without "
+            "an ending."
+        )
+    for name in ("x.zip", "x", "resnet.v1"):
+        check_target(tmp_path / name)
+
+
 def test_unknown_formats_and_empty_checks_are_refused(run: Path, tmp_path: Path) -> None:
     trained = visus.load(run)
     with pytest.raises(UsageError, match=r"unknown format 'onx'\. Did you mean 'onnx'\?"):
@@ -178,7 +213,6 @@ def test_unknown_formats_and_empty_checks_are_refused(run: Path, tmp_path: Path)
 def test_a_bundle_is_replaced_as_a_whole(run: Path, bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "old"
     shutil.copytree(bundle, target)
-    (target / "left.txt").write_text("of an older export")
     made = visus.load(run).export(
         target, formats=ONNX, num_samples=5, num_golden=3, license="MIT", force=True, progress=False
     )
@@ -278,9 +312,12 @@ def source(run: Path) -> Any:
     return make
 
 
-def test_a_network_that_depends_on_values_gets_one_clear_sentence(source: Any, tmp_path: Path) -> None:
+def test_a_network_that_depends_on_values_gets_one_clear_sentence(
+    source: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(UsageError) as error:
-        make_bundle(source(Branching()), tmp_path / "own", ONNX)
+        make_bundle(source(Branching()), tmp_path / "own", "onnx")
+    assert capfd.readouterr() == ("", "")
     said = str(error.value)
     assert said.startswith("this network cannot be exported: ")
     assert said.endswith(

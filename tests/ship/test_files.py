@@ -16,6 +16,7 @@ import pytest
 
 from visus.data.preprocessing import Preprocessing
 from visus.errors import BundleError
+from visus.evaluation.test_time_augmentation import VIEWS
 from visus.ship import files as bundle_files
 from visus.ship.files import BundleFiles, write_bundle
 from visus.ship.manifest import DIGEST, MANIFEST, FileFacts, Graph, Manifest, digest, read_manifest
@@ -40,7 +41,14 @@ def manifest(**fields: Any) -> Manifest:
         "tta": "unsure:flip",
         "graphs": (Graph("onnx", "network.onnx"),),
         "files": {path: FileFacts(digest(content), len(content)) for path, content in CONTENTS.items()},
-        "facts": {"accuracy": 0.5},
+        "facts": {
+            "accuracy": 0.5,
+            "accuracy_low": 0.4,
+            "accuracy_high": 0.6,
+            "num_scored": 90,
+            "num_parameters": 70,
+            "macs": None,
+        },
         "tolerances": {"float32": 1e-4},
     }
     return Manifest(**{**plain, **fields})
@@ -233,6 +241,22 @@ def test_a_file_that_is_not_listed_is_refused(folder: Path) -> None:
     )
 
 
+def test_a_file_that_the_manifest_does_not_list_is_not_read(folder: Path) -> None:
+    with pytest.raises(BundleError) as error:
+        BundleFiles(folder).read("../../etc/passwd")
+    assert str(error.value) == (
+        f"{folder}: ../../etc/passwd: this file is not listed in the manifest. Export the run again."
+    )
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_or_a_device_in_the_place_of_a_bundle_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    (tmp_path / "link.zip").symlink_to("/dev/zero")
+    for name in ("pipe.zip", "link.zip"):
+        assert refused(tmp_path / name) == f"this is a pipe or a device. T{NO_BUNDLE[1:]}"
+
+
 def test_a_missing_file_is_refused(folder: Path) -> None:
     (folder / "golden" / "00.png").unlink()
     assert refused(folder) == "golden/00.png: this file is listed in the manifest and missing. Export the run again."
@@ -275,43 +299,81 @@ def test_a_huge_manifest_is_refused_before_it_is_read(folder: Path) -> None:
     assert refused(folder) == "bundle.json: this has 17.0 MiB, and at most 16.0 MiB are read."
 
 
-IMPOSSIBLE = "the calibration, the test-time augmentation or the list of classes is impossible. Export the run again."
 HASH = {"sha256": "0" * 64, "num_bytes": 1}
+PREPROCESSING = manifest().preprocessing.to_dict()
 
 
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
         (
-            {"format_version": 2},
-            "bundle.json: this bundle has the format 2, and this version of visus reads format 1. Export the run again, or use the version of visus "
+            {"format_version": 1},
+            "bundle.json: this bundle has the format 1, and this version of visus reads format 2. Export the run again, or use the version of visus "
             "that wrote it.",
         ),
         ({"format": "zip"}, 'bundle.json: this is not the manifest of a bundle: its field "format" is another one.'),
-        ({"more": 1}, "bundle.json: these fields are missing or unknown: more. Export the run again."),
-        ({"temperature": 0}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"temperature": -1.0}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"temperature": float("nan")}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"temperature": float("inf")}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"smoothing": 1.5}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"tta": "spin"}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"classes": ["cat", "cat"]}, f"bundle.json: {IMPOSSIBLE}"),
-        ({"classes": []}, f"bundle.json: {IMPOSSIBLE}"),
-        (
-            {"classes": "cat"},
-            "bundle.json: a field has another type than expected ('cat' is not a list). Export the run again.",
+        ({"more": 1}, "bundle.json: the manifest has the unknown 'more'. Export the run again."),
+        *(
+            ({field: value}, f"bundle.json: {field} is {shown}, and {needed} is needed. Export the run again.")
+            for field, value, shown, needed in (
+                ("temperature", 0, "0", "a finite number from 1e-06 to 1e+06"),
+                ("temperature", -1.0, "-1.0", "a finite number from 1e-06 to 1e+06"),
+                ("temperature", float("nan"), "nan", "a finite number from 1e-06 to 1e+06"),
+                ("temperature", float("inf"), "inf", "a finite number from 1e-06 to 1e+06"),
+                ("temperature", True, "true", "a finite number from 1e-06 to 1e+06"),
+                ("temperature", "warm", "'warm'", "a finite number from 1e-06 to 1e+06"),
+                ("smoothing", 1.5, "1.5", "a finite number from 0 to 1"),
+                ("tta", "spin", "'spin'", f"one of {', '.join(VIEWS)}"),
+                ("name", "a\ud800", "'a\\ud800'", "text in Unicode"),
+                ("classes", "cat", "'cat'", "a list"),
+                ("classes", [1], "1", "text in Unicode"),
+                ("facts", [], "a list of 0", "an object"),
+                ("checks", {}, "an object of 0", "a list"),
+                ("preprocessing", [], "a list of 0", "an object"),
+            )
+        ),
+        *(
+            ({"preprocessing": {**PREPROCESSING, field: value}}, f"bundle.json: {said}. Export the run again.")
+            for field, value, said in (
+                ("divisor", ["a"] * 3, "preprocessing.divisor is 'a', and a finite number above 0 is needed"),
+                ("divisor", [1] * 7, "preprocessing.divisor is a list of 7, and a list of 3 is needed"),
+                ("divisor", [0] * 3, "preprocessing.divisor is 0, and a finite number above 0 is needed"),
+                ("offset", [10**400] * 3, f"preprocessing.offset is 1{'0' * 39}..., and a finite number is needed"),
+                ("size", ["a", "b"], "preprocessing.size is 'a', and a whole number from 1 to 16,777,216 is needed"),
+                ("size", [8] * 4, "preprocessing.size is a list of 4, and 1 to 3 lengths are needed"),
+                ("dtype", "evil", "preprocessing.dtype is 'evil', and a type of numbers such as uint8 is needed"),
+                ("dtype", "int8", "preprocessing.kind is 'images', and so two lengths and uint8 are needed"),
+                ("kind", "zz", "preprocessing.kind is 'zz', and one of images, array is needed"),
+                ("normalize", "z", "preprocessing.normalize is 'z', and one of mean-deviation, min-max, fixed is needed"),
+                ("layout", 5, "preprocessing.layout is 5, and text in Unicode is needed"),
+                ("layout", "xy", "preprocessing.layout is 'xy', and letters such as NHWC are needed"),
+                ("more", 5, "preprocessing has the unknown 'more'"),
+            )
         ),
         (
-            {"classes": [1]},
-            "bundle.json: a field has another type than expected (1 is not text). Export the run again.",
+            {"classes": ["cat", "cat"]},
+            "bundle.json: classes is a list of 2, and different names, at least one, are needed. Export the run again.",
         ),
         (
-            {"temperature": "warm"},
-            "bundle.json: a field has another type than expected (could not convert string to float: 'warm'). Export the run again.",
+            {"classes": []},
+            "bundle.json: classes is a list of 0, and different names, at least one, are needed. Export the run again.",
         ),
+        ({"facts": {"accuracy": 1}}, "bundle.json: facts lacks 'accuracy_high'. Export the run again."),
         (
             {"graphs": [{"format": "onnx", "path": []}]},
-            "bundle.json: a field has another type than expected ([] is not text). Export the run again.",
+            "bundle.json: graphs.path is a list of 0, and text in Unicode is needed. Export the run again.",
+        ),
+        (
+            {"graphs": [{"format": "onnx", "path": "a", "more": ""}]},
+            "bundle.json: graphs has the unknown 'more'. Export the run again.",
+        ),
+        (
+            {"graphs": [{"format": "torch", "path": "network.onnx"}]},
+            "bundle.json: graphs has no network in onnx (float32), and every bundle has one. Export the run again.",
+        ),
+        (
+            {"tolerances": {"float32": 0}},
+            "bundle.json: tolerances.float32 is 0, and a finite number above 0 is needed. Export the run again.",
         ),
         (
             {"graphs": [{"format": "onnx", "path": "other.onnx"}]},
@@ -321,11 +383,11 @@ HASH = {"sha256": "0" * 64, "num_bytes": 1}
         ({"files": {"/etc/passwd": HASH}}, f"/etc/passwd: {OUTSIDE}"),
         ({"files": {"a\x1b[2J": HASH}}, f"a\\x1b[2J: {OUTSIDE}"),
         (
-            {"files": {"design.txt": {"sha256": "0", "num_bytes": 1}}, "graphs": []},
+            {"files": {"design.txt": {"sha256": "0", "num_bytes": 1}}},
             "design.txt: this file has no valid hash and size in the manifest. Export the run again.",
         ),
         (
-            {"files": {"design.txt": {"sha256": "0" * 64, "num_bytes": -1}}, "graphs": []},
+            {"files": {"design.txt": {"sha256": "0" * 64, "num_bytes": -1}}},
             "design.txt: this file has no valid hash and size in the manifest. Export the run again.",
         ),
     ],

@@ -74,7 +74,7 @@ def made(rank: int, *, first: bool) -> Deployed:
 def exported(deployed: Deployed, rank: int) -> Any:
     from visus.ship.onnx_files import export_onnx
 
-    return export_onnx(deployed, torch.zeros(2, 3, *SIZE[rank], dtype=torch.uint8), ["a", "b", "c", "d"]).onnx
+    return export_onnx(deployed, torch.zeros(2, 3, *SIZE[rank], dtype=torch.uint8), ["a", "b", "c", "d"], "").onnx
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,8 @@ from visus.ship.engines import open_engine
 from visus.ship.export import openvino_files
 from visus.ship.files import BundleFiles
 from visus.ship.layers import with_outputs
-from visus.ship.manifest import Graph
-from visus.ship.parity import Check, check_bundle, checks_as_json, checks_from_json
+from visus.ship.manifest import TOLERANCES, Graph
+from visus.ship.parity import Check, check_bundle, checks_as_json, checks_from_json, compare_engine
 from visus.ship.proof import MAX_TRACED_VALUES, read_proof, traced_values
 
 BATCHES = (1, 7)
@@ -138,6 +139,109 @@ def test_another_temperature_is_refused(bundle: Path, forge: Forge) -> None:
     assert said.endswith(
         " is accepted, though the logits agree: the difference begins in the calibration (temperature and softmax)."
     )
+
+
+@pytest.mark.parametrize("field", ["temperature", "smoothing", "tta", "preprocessing"])
+def test_a_forged_fact_that_decides_answers_is_refused_at_the_opening(bundle: Path, forge: Forge, field: str) -> None:
+    manifest = BundleFiles(bundle).manifest
+    swapped = dataclasses.replace(manifest.preprocessing, offset=tuple(each + 1 for each in manifest.preprocessing.offset))
+    other = {"temperature": 1.7, "smoothing": 0.3, "tta": "flip", "preprocessing": swapped}[field]
+    files = forge(signed=False, **{field: other})
+    with pytest.raises(BundleError) as error:
+        open_engine(files)
+    assert str(error.value) == (
+        f"{files.path}: the preprocessing, temperature, smoothing or tta of the manifest was changed: the network was exported with other ones. "
+        "Export the run again."
+    )
+
+
+def test_a_network_without_its_notes_or_for_other_samples_is_refused_at_the_opening(bundle: Path, forge: Forge) -> None:
+    import onnx
+
+    manifest = BundleFiles(bundle).manifest
+    wider = dataclasses.replace(manifest.preprocessing, size=(20, 30))
+    files = forge(preprocessing=wider)
+    with pytest.raises(BundleError) as error:
+        open_engine(files)
+    found = " x ".join(map(str, manifest.preprocessing.input_shape))
+    assert str(error.value) == (
+        f"{files.path}: the network reads uint8 samples of {found}, and the manifest says uint8 samples of 3 x 20 x 30. Export the run again."
+    )
+    model = onnx.load_from_string(BundleFiles(bundle).read("network.onnx"))
+    del model.metadata_props[:]
+    with pytest.raises(BundleError) as error:
+        open_engine(forge({"network.onnx": model.SerializeToString()}))
+    assert str(error.value).endswith(
+        "the network of this bundle is damaged: it does not name its classes and its calibration. Export the run again."
+    )
+
+
+def test_tolerances_of_the_bundle_are_not_believed(bundle: Path, forge: Forge) -> None:
+    needed = "bfloat16 0.01, float16 0.01, float32 0.0001"
+    for forged, found in (({}, "empty"), ({**TOLERANCES, "float32": 1.0}, "bfloat16 0.01, float16 0.01, float32 1")):
+        files = forge(tolerances=forged, temperature=BundleFiles(bundle).manifest.temperature * 1.5)
+        assert refused(files) == f"bundle.json: tolerances is {found}, and {needed} is needed. Export the run again."
+        engine = open_engine(files)
+        with pytest.raises(BundleError, match="a probability differs by"):
+            compare_engine(engine, files.manifest, read_proof(files), BATCHES)
+
+
+def test_an_engine_is_compared_with_nan_as_with_a_difference(bundle: Path) -> None:
+    files = BundleFiles(bundle)
+    proof = read_proof(files)
+    spoiled = np.full_like(proof.plain_logits, np.nan)
+    with pytest.raises(BundleError, match=r"a probability differs by nan, and at most 1e-04 is accepted\.$"):
+        compare_engine(open_engine(files), files.manifest, dataclasses.replace(proof, plain_logits=spoiled), BATCHES)
+    spoiled = np.full_like(proof.probabilities, np.nan)
+    with pytest.raises(BundleError, match="differs by nan, and at most 1e-04 is accepted"):
+        compare_engine(open_engine(files), files.manifest, dataclasses.replace(proof, probabilities=spoiled), BATCHES)
+
+
+def test_values_of_the_proof_that_no_run_has_are_refused(bundle: Path, forge: Forge) -> None:
+    proof = read_proof(BundleFiles(bundle))
+    for path, values, said in (
+        ("labels", proof.labels + 1000, "a value is not between 0 and 1. Export the run again."),
+        ("labels", proof.labels.astype(np.float64), "these values are float64, and int64 is needed. Export the run again."),
+        ("plain_logits", np.full_like(proof.plain_logits, np.nan), "a value is NaN or infinite. Export the run again."),
+        ("probabilities", proof.probabilities + 1, "a value is not between 0 and 1. Export the run again."),
+        ("samples", proof.samples.astype(np.int16), "these values are int16, and uint8 is needed. Export the run again."),
+    ):
+        assert refused(forge({f"proof/{path}.npy": npy(values)})) == f"proof/{path}.npy: {said}"
+
+
+def test_a_proof_without_samples_is_refused(forge: Forge) -> None:
+    assert refused(forge({"proof/labels.npy": npy(np.zeros(0, dtype=np.int64))})) == (
+        "proof/labels.npy: the proof has no held-out samples. Export the run again."
+    )
+
+
+def test_a_forged_list_of_layers_hides_no_difference(bundle: Path, forge: Forge) -> None:
+    files = BundleFiles(bundle)
+    layers = json.loads(files.read("proof/layers.json"))
+    layers[-1][1] = "no such value"
+    graph = edited(files.read("network.onnx"), "network.linear1.weight", change_one)
+    said = refused(forge({"network.onnx": graph, "proof/layers.json": json.dumps(layers).encode()}))
+    assert re.fullmatch(
+        r"onnxruntime, float32, batches of 1: a probability differs by \S+, and at most 1e-04 is accepted\.", said
+    )
+
+
+def test_a_forged_list_of_golden_files_is_refused(bundle: Path, forge: Forge) -> None:
+    golden = json.loads(BundleFiles(bundle).read("proof/golden.json"))
+    needed = "and a file of the bundle in golden/ is needed"
+    for forged, said in (
+        ({}, "proof/golden.json is an object of 0, and a list is needed"),
+        ([{**golden[0], "path": 5}], "proof/golden.json: path is 5, and text in Unicode is needed"),
+        (
+            [{**golden[0], "path": "../../etc/passwd"}],
+            f"proof/golden.json: path is '../../etc/passwd', {needed}",
+        ),
+        ([{**golden[0], "path": "design.txt"}], f"proof/golden.json: path is 'design.txt', {needed}"),
+        ([{**golden[0], "more": 1}], "proof/golden.json has the unknown 'more'"),
+    ):
+        text = json.dumps(forged).encode()
+        assert refused(forge({"proof/golden.json": text})) == f"the proof is not readable ({said}). Export the run again."
+    assert refused(forge({"proof/golden.json": b"[" * 200_000})).startswith("the proof is not readable (")
 
 
 def test_another_label_smoothing_is_refused(forge: Forge) -> None:
@@ -372,6 +476,13 @@ def test_unknown_engines_and_precisions_are_answered(bundle: Path) -> None:
     files = BundleFiles(bundle)
     with pytest.raises(UsageError, match=r"unknown engine 'onxruntime'\. Did you mean 'onnxruntime'\?"):
         open_engine(files, "onxruntime")
+    for name in ("onnx", "fastest"):
+        with pytest.raises(UsageError, match=f"unknown engine '{name}'.* Known: onnxruntime, onnxruntime-cuda, openvino"):
+            check_bundle(files, [name])
+    for size in (0, -3):
+        with pytest.raises(UsageError) as error:
+            check_bundle(files, batches=(7, size))
+        assert str(error.value) == f"a batch of {size} samples cannot be computed. Use --batch with at least 1."
     with pytest.raises(UsageError, match="unknown precision of onnxruntime 'float8'"):
         open_engine(files, "onnxruntime", "float8")
     with pytest.raises(BundleError, match=r"this bundle has no network in onnx \(int8\)"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -15,8 +16,9 @@ from tests.commands import Call
 from tests.workbench.brightness import Brightness, write_images
 
 from visus.errors import CanceledError, UsageError
+from visus.ship.engines import CLASSES
 from visus.ship.files import is_bundle, write_bundle
-from visus.ship.manifest import FileFacts, Graph, Manifest, digest
+from visus.ship.manifest import ANSWERS, FileFacts, Graph, Manifest, answers_digest, digest
 from visus.workbench.runs.bulk.predicting import predict_to
 from visus.workbench.ship.bundle import open_bundle
 
@@ -54,7 +56,10 @@ def brightness_bundle(path: Path) -> Path:
     graph = helper.make_graph(
         nodes, "brightness", [samples], of_floats, [make(np.asarray(value), name) for name, value in constants.items()]
     )
-    content = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9).SerializeToString()
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    answers = answers_digest(Brightness.preprocessing, 1.0, 0.0, "none")
+    helper.set_model_props(model, {CLASSES: json.dumps(Brightness.classes), ANSWERS: answers})
+    content = model.SerializeToString()
     facts = {"network.onnx": FileFacts(digest(content), len(content))}
     graphs = (Graph("onnx", "network.onnx"),)
     manifest = Manifest("brightness", "0", Brightness.classes, Brightness.preprocessing, 1.0, 0.0, "none", graphs, facts)

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from visus.data.images.decode import DEFAULT_LIMITS, Limits
 from visus.data.images.fit import ResizeMode
 from visus.data.images.modes import blended_on_white
 from visus.data.ledger import Ledger
+from visus.data.plain_values import items, number, positive, record, shown, text, whole
 from visus.errors import ImageError, RunError
 from visus.units import rank_words, write_shape
 
@@ -34,6 +36,16 @@ NORMALIZATIONS: tuple[Normalize, ...] = ("mean-deviation", "min-max")  # with st
 Pixels = npt.NDArray[Any]
 WIDE = ("float64", "int32", "int64", "uint32", "uint64")
 """Data types with values that float32 cannot represent exactly. They are normalized in float64."""
+_DTYPES: Final = frozenset(
+    {
+        *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+        *(f"float{bits}" for bits in (16, 32, 64)),
+        *(f"{order}{kind}{size}" for order in "<>" for kind in "iuf" for size in (2, 4, 8)),
+    }
+)
+_LAYOUT: Final = re.compile("[NCLDHW]{2,5}")
+_MAX_LENGTH: Final = 2**24
+"""Channels, and values along one axis of a sample, at most."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,7 @@ class Preprocessing:
         """The inverse of ``to_dict``.
 
         Raises:
-            RunError: the facts are those of another version of visus.
+            RunError: the facts are those of another version of visus, or a value is impossible.
         """
         needed = {field.name for field in fields(cls) if field.default is MISSING}
         odd = (facts.keys() - {field.name for field in fields(cls)}) | (needed - facts.keys())
@@ -99,8 +111,42 @@ class Preprocessing:
             raise RunError(
                 f"the preprocessing was written by another version of visus: it differs in {listed}. Train the run anew."
             )
-        sequences = {name: tuple(facts[name]) for name in ("size", "offset", "divisor")}
-        return cls(**{**facts, **sequences})
+        try:
+            return cls.from_plain(facts)
+        except ValueError as error:
+            raise RunError(f"the preprocessing cannot be used: {error}. Train the run anew.") from None
+
+    @classmethod
+    def from_plain(cls, facts: Any, where: str = "") -> Preprocessing:
+        """Preprocessing from plain data that may hold anything.
+
+        Args:
+            facts: as ``to_dict`` makes them.
+            where: put before the names of fields in messages, such as ``preprocessing.``.
+
+        Raises:
+            ValueError: a field is missing or unknown, or a value is impossible; the message names it.
+        """
+        needed = [field.name for field in fields(cls) if field.default is MISSING]
+        optional = [field.name for field in fields(cls) if field.default is not MISSING]
+        plain = record(facts, where.rstrip(".") or "the preprocessing", needed, optional)
+        for name, known in _WORDS.items():
+            text(plain[name], where + name, known)
+        channels = whole(plain["channels"], f"{where}channels", 1, _MAX_LENGTH)
+        size = tuple(whole(each, f"{where}size", 1, _MAX_LENGTH) for each in items(plain["size"], f"{where}size"))
+        if not 1 <= len(size) <= 3:
+            raise ValueError(f"{where}size is {shown(plain['size'])}, and 1 to 3 lengths are needed")
+        if text(plain["dtype"], f"{where}dtype") not in _DTYPES:
+            raise ValueError(f"{where}dtype is {shown(plain['dtype'])}, and a type of numbers such as uint8 is needed")
+        if plain["kind"] == "images" and (len(size), plain["dtype"]) != (2, "uint8"):
+            raise ValueError(f"{where}kind is 'images', and so two lengths and uint8 are needed")
+        offset = tuple(number(each, f"{where}offset") for each in items(plain["offset"], f"{where}offset", channels))
+        divisor = tuple(positive(each, f"{where}divisor") for each in items(plain["divisor"], f"{where}divisor", channels))
+        if (seed := plain.get("shuffle_seed")) is not None:
+            whole(seed, f"{where}shuffle_seed", -(2**63), 2**64)
+        if (layout := plain.get("layout")) is not None and not _LAYOUT.fullmatch(text(layout, f"{where}layout")):
+            raise ValueError(f"{where}layout is {shown(layout)}, and letters such as NHWC are needed")
+        return cls(**{**plain, "size": size, "offset": offset, "divisor": divisor})
 
     def scaled(self, batch: torch.Tensor) -> torch.Tensor:
         """Stored values (N, C, *) as network inputs: float32 on the same device, normalized, and shuffled if ``shuffle_seed`` is set."""
@@ -254,6 +300,14 @@ class Preprocessing:
 
     def _decode_size(self) -> tuple[int, int] | None:
         return (self.size[0], self.size[1]) if len(self.size) == 2 else None
+
+
+_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "kind": ("images", "array"),
+    "resize_mode": get_args(ResizeMode),
+    "normalize": get_args(Normalize),
+}
+"""Fields of ``Preprocessing`` with their known words."""
 
 
 @functools.lru_cache(maxsize=8)

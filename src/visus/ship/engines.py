@@ -17,7 +17,7 @@ from visus.errors import BundleError, MissingExtraError, ParityError, UsageError
 from visus.limits import usable_cores
 from visus.ship.answers import Logits
 from visus.ship.files import BundleFiles
-from visus.ship.manifest import Manifest
+from visus.ship.manifest import ANSWERS, TOLERANCES, Manifest
 
 INPUT: Final = "samples"
 LOGITS, PROBABILITIES = "logits", "probabilities"
@@ -25,6 +25,8 @@ FASTEST: Final = "fastest"
 """The name of the engine that was measured to be the fastest on this machine."""
 CLASSES: Final = "visus.classes"
 """The field of a graph's metadata that lists its classes."""
+_DTYPE_OF: Final = {"tensor(float)": "float32", "tensor(double)": "float64"}
+"""Types whose names differ between ONNX Runtime and NumPy."""
 
 
 class OpenEngine(Protocol):
@@ -93,7 +95,10 @@ class _OnnxRuntime:
         self.precision, self.num_threads = precision, num_threads
         graph = files.manifest.graph("onnx", precision)
         self._session = onnx_session(files.read(graph.path), num_threads, optimize=optimize)
-        _compare_classes(self._session.get_modelmeta().custom_metadata_map.get(CLASSES), files)
+        notes = self._session.get_modelmeta().custom_metadata_map
+        _compare_notes(notes.get(CLASSES), notes.get(ANSWERS), files)
+        (read,) = (each for each in self._session.get_inputs() if each.name == INPUT)
+        _compare_input(read.shape, _DTYPE_OF.get(read.type, read.type[len("tensor(") : -1]), files)
         self.version = _version("onnxruntime")
 
     def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[np.float32]]:
@@ -159,7 +164,7 @@ def check_against(engine: OpenEngine, reference: OpenEngine, manifest: Manifest,
     """Compare an engine with another one on random samples of a shape (N, C, *).
 
     Raises:
-        ParityError: a probability differs by more than the bundle's tolerance.
+        ParityError: a probability differs by more than the tolerance.
     """
     dtype = np.dtype(manifest.preprocessing.dtype)
     numbers = np.random.default_rng(0)
@@ -169,7 +174,7 @@ def check_against(engine: OpenEngine, reference: OpenEngine, manifest: Manifest,
         else numbers.standard_normal(shape).astype(dtype)
     )
     found, expected = engine.run(samples)[1], reference.run(samples)[1]
-    accepted = manifest.tolerances.get(engine.precision, 1.0)
+    accepted = TOLERANCES.get(engine.precision, 1.0)
     worst = float(np.abs(found - expected).max())
     if not worst <= accepted:  # NaN too
         raise ParityError(
@@ -197,8 +202,15 @@ class _OpenVino:
             "PERFORMANCE_HINT": "LATENCY",
         }
         model = core.read_model(files.read(graph.path), files.read(graph.path.removesuffix(".xml") + ".bin"))
-        if model.has_rt_info(["framework", CLASSES]):
-            _compare_classes(model.get_rt_info(["framework", CLASSES]).astype(str), files)
+        notes = {
+            name: model.get_rt_info(["framework", name]).astype(str)
+            for name in (CLASSES, ANSWERS)
+            if model.has_rt_info(["framework", name])
+        }
+        _compare_notes(notes.get(CLASSES), notes.get(ANSWERS), files)
+        read = model.input(INPUT)
+        sizes = [each.get_length() if each.is_static else None for each in read.get_partial_shape()]
+        _compare_input(sizes, read.get_element_type().to_dtype().name, files)
         self._compiled = core.compile_model(model, "CPU", settings)
         self._request = self._compiled.create_infer_request()
         check_precision(self._compiled, precision)
@@ -213,16 +225,37 @@ class _OpenVino:
         return self.run(samples)[0]
 
 
-def _compare_classes(in_graph: str | None, files: BundleFiles) -> None:
-    """Compare the classes that a graph names, if it names any, with those of the manifest.
+def _compare_notes(classes: str | None, answers: str | None, files: BundleFiles) -> None:
+    """Compare what a graph notes of its classes, preprocessing and calibration with the manifest.
 
     Raises:
-        BundleError: they differ.
+        BundleError: they differ, or the graph has no such notes.
     """
-    if in_graph is None or json.loads(in_graph) == list(files.manifest.classes):
+    if classes is None or answers is None:
+        raise BundleError(
+            "the network of this bundle is damaged: it does not name its classes and its calibration. Export the run again.",
+            where=str(files.path),
+        )
+    if json.loads(classes) != list(files.manifest.classes):
+        raise BundleError(
+            "the list of classes was changed: the network names other classes than the manifest. Export the run again.",
+            where=str(files.path),
+        )
+    files.check_answers(answers)
+
+
+def _compare_input(shape: Sequence[Any], dtype: str, files: BundleFiles) -> None:
+    """Compare the samples that a graph reads, (N, C, *), with those of the manifest.
+
+    Raises:
+        BundleError: their shape or type differs.
+    """
+    expected = files.manifest.preprocessing
+    if tuple(shape[1:]) == expected.input_shape and np.dtype(dtype) == np.dtype(expected.dtype):
         return
     raise BundleError(
-        "the list of classes was changed: the network names other classes than the manifest. Export the run again.",
+        f"the network reads {dtype} samples of {' x '.join(map(str, shape[1:]))}, and the manifest says {expected.dtype} samples of "
+        f"{' x '.join(map(str, expected.input_shape))}. Export the run again.",
         where=str(files.path),
     )
 
@@ -346,8 +379,15 @@ def _preferred(manifest: Manifest, precision: str) -> EngineKind:
 
 
 def format_of(engine: str) -> str:
-    """The format that an engine reads."""
-    return next(each.format for each in ENGINES if each.name == engine)
+    """The format that an engine reads.
+
+    Raises:
+        UsageError: the engine is unknown.
+    """
+    formats = {each.name: each.format for each in ENGINES}
+    if engine not in formats:
+        raise UsageError(unknown_name("engine", engine, formats))
+    return formats[engine]
 
 
 def _version(package: str) -> str:

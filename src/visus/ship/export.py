@@ -22,21 +22,30 @@ from torch import Tensor, nn
 
 from visus import __version__
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import BundleError, MissingExtraError, ParityError, StorageError, UsageError, install_command, unknown_name
+from visus.errors import (
+    BundleError,
+    MissingExtraError,
+    ParityError,
+    StorageError,
+    UsageError,
+    install_command,
+    printable,
+    unknown_name,
+)
 from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import evaluation_mode, predict_logits
 from visus.progress import SILENT, Monitor
 from visus.ship.answers import shuffled
 from visus.ship.engines import ENGINES, open_engine
-from visus.ship.files import BundleFiles, write_bundle
+from visus.ship.files import BundleFiles, foreign_file, write_bundle
 from visus.ship.golden_files import GoldenFile
 from visus.ship.graph import Deployed
-from visus.ship.manifest import FileFacts, Graph, Manifest, digest
+from visus.ship.manifest import ANSWERS, TOLERANCES, FileFacts, Graph, Manifest, answers_digest, digest
 from visus.ship.onnx_files import Exported, export_onnx
 from visus.ship.other_process import check_in_other_process
-from visus.ship.parity import TOLERANCES, Check, compare_engine, read_golden
+from visus.ship.parity import Check, compare_engine, read_golden
 from visus.ship.proof import Golden, Proof, read_proof, traced_places, traced_values
-from visus.ship.quantize import INT8, MAX_LOSS, judged, quantized
+from visus.ship.quantize import INT8, MAX_LOSS, check_judgement, judged, quantized
 
 FORMATS: Final = ("onnx", "openvino", "torch")
 """What can be exported beside the weights and the design, which are always there."""
@@ -90,7 +99,7 @@ def make_bundle(
     Args:
         source: the network and its proof.
         path: a folder that does not exist yet, or a file that ends with ``.zip``.
-        formats: of ``FORMATS``; ``onnx`` is always there, since the gate needs it.
+        formats: one or several of ``FORMATS``; ``onnx`` is always there, since the gate needs it.
         force: replace a bundle that is there.
         monitor: follows the work.
 
@@ -103,20 +112,24 @@ def make_bundle(
         ParityError: an engine answers differently, or a part does not fit; nothing is written.
     """
     check_target(path, force=force)
+    formats = (formats,) if isinstance(formats, str) else formats
     for each in formats:
         if each not in FORMATS:
             raise UsageError(unknown_name("format", each, FORMATS))
+    if source.calibration is not None:
+        check_judgement(len(source.samples), source.max_loss)
     monitor.step("exporting", 0, 3)
     network = Deployed(source.network, source.preprocessing, source.calibrator.temperature, source.calibrator.smoothing)
     example = torch.from_numpy(np.ascontiguousarray(source.samples[:1])).repeat(
         2, *([1] * len(source.preprocessing.input_shape))
     )
-    exported = export_onnx(network, example, source.classes)
+    answers = answers_digest(source.preprocessing, source.calibrator.temperature, source.calibrator.smoothing, source.tta)
+    exported = export_onnx(network, example, source.classes, answers)
     proof = make_proof(source, network, exported)
     contents = {f"golden/{each.name}": each.content for each in source.golden}
     contents |= {name: text.encode() for name, text in source.texts.items()}
     contents |= proof.contents()
-    graphs = list(_write_graphs(source, exported, formats, contents))
+    graphs = list(_write_graphs(source, exported, formats, contents, answers))
     if source.calibration is not None:
         monitor.step("quantizing", 0, 3)
         graph, made = quantized(exported.onnx, contents, shuffled(source.calibration, source.preprocessing))
@@ -187,19 +200,36 @@ def check_target(path: Path, *, force: bool = False) -> None:
     """Refuse a path where a bundle cannot be written.
 
     Raises:
-        UsageError: something is there that is no bundle, or that may not be replaced.
+        UsageError: its ending is that of another archive, something is there that is no bundle or may not be replaced, or a file in the bundle there is
+            not of the bundle.
     """
+    if (ending := path.suffix.lower()) in _OTHER_ARCHIVES:
+        raise UsageError(
+            f"a bundle is a folder or a zip file, and {ending} is the ending of another archive. End the name with .zip, or without an ending.",
+            where=str(path),
+        )
     if not os.path.lexists(path):
         return
     if not force:
         raise UsageError(
             "there is something at this path already. Choose another path, or replace it with --force.", where=str(path)
         )
-    if path.is_dir() and not path.is_symlink():
-        if any(path.iterdir()) and not (path / "bundle.json").is_file():
-            raise UsageError("this folder is no bundle, so it is not replaced. Choose another path.", where=str(path))
-    elif path.suffix.lower() != ".zip" or path.is_symlink():
-        raise UsageError("this is no bundle, so it is not replaced. Choose another path.", where=str(path))
+    is_folder = path.is_dir() and not path.is_symlink()
+    if is_folder and not any(path.iterdir()):
+        return
+    try:
+        foreign = foreign_file(path)
+    except BundleError:
+        what = "this folder is no bundle" if is_folder else "this is no bundle"
+        raise UsageError(f"{what}, so it is not replaced. Choose another path.", where=str(path)) from None
+    if foreign is not None:
+        raise UsageError(
+            "this file is not of the bundle, and would be lost. Move it, or choose another path for the bundle.",
+            where=f"{path}: {printable(foreign)}",
+        )
+
+
+_OTHER_ARCHIVES: Final = (".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
 
 
 def make_proof(source: Exportable, network: Deployed, exported: Exported) -> Proof:
@@ -269,20 +299,20 @@ def _traced_layers(
 
 
 def _write_graphs(
-    source: Exportable, exported: Exported, formats: Sequence[str], contents: dict[str, bytes]
+    source: Exportable, exported: Exported, formats: Sequence[str], contents: dict[str, bytes], answers: str
 ) -> Iterator[Graph]:
-    """Add the files of the network to ``contents``; yields each form."""
+    """Add the files of the network to ``contents``, each with the digest ``answers`` in it; yields each form."""
     writers: dict[str, Callable[[], dict[str, bytes]]] = {
         "onnx": lambda: {"network.onnx": exported.onnx},
         "openvino": lambda: openvino_files(exported.onnx),
-        "torch": lambda: {"network.pt2": _program(exported)},
+        "torch": lambda: {"network.pt2": _program(exported, answers)},
     }
     for format in dict.fromkeys(("onnx", *formats)):
         made = writers[format]()
         contents |= made
         yield Graph(format, next(iter(made)))
     tensors = {name: tensor.detach().contiguous() for name, tensor in source.network.state_dict().items()}
-    contents["weights.safetensors"] = safetensors.torch.save(_unshared(tensors))
+    contents["weights.safetensors"] = safetensors.torch.save(_unshared(tensors), {ANSWERS: answers})
     yield Graph("safetensors", "weights.safetensors")
 
 
@@ -291,7 +321,7 @@ def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
-def _program(exported: Exported) -> bytes:
+def _program(exported: Exported, answers: str) -> bytes:
     """A program of ``torch.export`` as a file, without lines and paths of source code, and without the example of a sample."""
     program = exported.program
     for module in program.graph_module.modules():
@@ -299,7 +329,7 @@ def _program(exported: Exported) -> bytes:
             node.meta.pop("stack_trace", None)
     program._example_inputs = None
     stream = io.BytesIO()
-    torch.export.save(program, stream)
+    torch.export.save(program, stream, extra_files={ANSWERS: answers})
     return stream.getvalue()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import stat
 import zipfile
@@ -13,7 +14,7 @@ from typing import Final, Protocol
 
 from visus.errors import BundleError, printable
 from visus.files import write_file
-from visus.ship.manifest import DIGEST, MANIFEST, Manifest, digest, is_inner_path, read_manifest
+from visus.ship.manifest import DIGEST, FORMAT, MANIFEST, Manifest, answers_digest, digest, is_inner_path, read_manifest
 from visus.units import write_bytes
 
 MAX_MANIFEST_BYTES: Final = 16 * 2**20
@@ -66,9 +67,13 @@ class BundleFiles:
         """The content of a file that the manifest lists.
 
         Raises:
-            BundleError: the file was changed.
+            BundleError: the manifest does not list the file, or it was changed.
         """
-        facts = self.manifest.files[path]
+        facts = self.manifest.files.get(path)
+        if facts is None:
+            raise BundleError(
+                "this file is not listed in the manifest. Export the run again.", where=f"{self.path}: {printable(path)}"
+            )
         try:
             content = self._source.read(path, facts.num_bytes)
         except BundleError as error:
@@ -88,6 +93,23 @@ class BundleFiles:
         """
         for path in self.manifest.files:
             self.read(path)
+
+    def check_answers(self, noted: str | None) -> None:
+        """Compare the digest that a network notes of its preprocessing, calibration and test-time augmentation with the manifest.
+
+        Args:
+            noted: the field ``ANSWERS`` of its metadata.
+
+        Raises:
+            BundleError: they differ.
+        """
+        of = self.manifest
+        if noted != answers_digest(of.preprocessing, of.temperature, of.smoothing, of.tta):
+            raise BundleError(
+                "the preprocessing, temperature, smoothing or tta of the manifest was changed: the network was exported with other ones. Export the "
+                "run again.",
+                where=str(self.path),
+            )
 
     def _read_manifest(self, sizes: Mapping[str, int]) -> str:
         for name, limit in ((MANIFEST, MAX_MANIFEST_BYTES), (DIGEST, 1024)):
@@ -121,6 +143,27 @@ class BundleFiles:
                     f"this file has {write_bytes(size)}, and the manifest says {write_bytes(listed[path])}. Export the run again.",
                     where=path,
                 )
+
+
+def foreign_file(path: Path) -> str | None:
+    """What would be lost if a bundle at this path were replaced: a file that its manifest does not list; None if there is none.
+
+    The bundle may be damaged or of another version: its files are compared by name alone.
+
+    Raises:
+        BundleError: it is no bundle, or a link to one.
+    """
+    try:
+        if path.is_symlink():
+            raise BundleError(_NOT_ONE)
+        source: _Source = _Folder(path) if path.is_dir() else _Zip(path)
+        sizes = source.sizes()
+        plain = json.loads(source.read(MANIFEST, MAX_MANIFEST_BYTES)) if MANIFEST in sizes else None
+        if not isinstance(plain, dict) or plain.get("format") != FORMAT or not isinstance(plain.get("files"), dict):
+            raise BundleError(_NOT_ONE)
+    except (BundleError, ValueError, RecursionError):
+        raise BundleError(_NOT_ONE, where=str(path)) from None
+    return min(sizes.keys() - plain["files"].keys() - {MANIFEST, DIGEST}, default=None)
 
 
 class _Folder:
@@ -159,12 +202,14 @@ class _Folder:
 class _Zip:
     def __init__(self, path: Path) -> None:
         try:
-            self._zip = zipfile.ZipFile(io.BytesIO(path.read_bytes()) if path.is_file() else path)
+            if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe or a device may never end
+                raise BundleError(f"this is a pipe or a device. {_NOT_ONE[0].upper()}{_NOT_ONE[1:]}")
+            self._zip = zipfile.ZipFile(io.BytesIO(path.read_bytes()))
         except FileNotFoundError:
             raise BundleError("there is no such bundle.") from None
         except zipfile.BadZipFile:
             raise BundleError(_CUT_OFF if _begins_as_zip(path) else _NOT_ONE) from None
-        except OSError:
+        except (OSError, NotImplementedError):
             raise BundleError(_NOT_ONE) from None
 
     def sizes(self) -> dict[str, int]:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
+from visus.data.plain_values import items, number, positive, record, shown, text, whole
 from visus.data.preprocessing import Preprocessing
-from visus.errors import BundleError, RunError, printable
+from visus.errors import BundleError, printable
 from visus.evaluation.test_time_augmentation import VIEWS
 
 FORMAT: Final = "visus bundle"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 MANIFEST: Final = "bundle.json"
 DESIGN: Final = "design.txt"
 """The design of the network, or the callable that made it."""
 DIGEST: Final = "bundle.sha256"
 """The SHA-256 of the manifest, so that a changed byte in the manifest is found as well. It is the identity of a bundle."""
+
+ANSWERS: Final = "visus.answers"
+"""The field of a network's metadata with its ``answers_digest``."""
+TOLERANCES: Final = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
+"""Largest difference of a probability for each precision; int8 is judged by its accuracy."""
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -104,14 +109,14 @@ class Manifest:
         return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_manifest(text: str) -> Manifest:
+def read_manifest(content: str) -> Manifest:
     """The manifest of ``bundle.json``.
 
     Raises:
         BundleError: the text is not the manifest of a bundle, or of a newer version.
     """
     try:
-        plain = json.loads(text)
+        plain = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"this is not JSON ({error}). Export the run again.", where=MANIFEST) from None
     if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
@@ -119,59 +124,134 @@ def read_manifest(text: str) -> Manifest:
     version = plain.pop("format_version", None)
     if version != FORMAT_VERSION:
         raise BundleError(
-            f"this bundle has the format {version!r}, and this version of visus reads format {FORMAT_VERSION}. Export the run again, or use "
+            f"this bundle has the format {shown(version)}, and this version of visus reads format {FORMAT_VERSION}. Export the run again, or use "
             "the version of visus that wrote it.",
             where=MANIFEST,
         )
-    known = {each.name for each in fields(Manifest)}
-    if plain.keys() != known:
-        odd = ", ".join(sorted(plain.keys() ^ known))
-        raise BundleError(f"these fields are missing or unknown: {odd}. Export the run again.", where=MANIFEST)
     try:
-        manifest = Manifest(
-            name=_text(plain["name"]),
-            visus=_text(plain["visus"]),
-            classes=tuple(map(_text, _list(plain["classes"]))),
-            preprocessing=Preprocessing.from_dict(plain["preprocessing"]),
-            temperature=float(plain["temperature"]),
-            smoothing=float(plain["smoothing"]),
-            tta=_text(plain["tta"]),
-            graphs=tuple(Graph(**{key: _text(value) for key, value in each.items()}) for each in _list(plain["graphs"])),
-            files={_path(path): FileFacts(**facts) for path, facts in plain["files"].items()},
-            license=_text(plain["license"]),
-            facts=dict(plain["facts"]),
-            checks=tuple(dict(each) for each in _list(plain["checks"])),
-            tolerances={name: float(value) for name, value in plain["tolerances"].items()},
-        )
-    except (TypeError, ValueError, OverflowError, AttributeError, KeyError, RunError) as error:
-        raise BundleError(
-            f"a field has another type than expected ({error}). Export the run again.", where=MANIFEST
-        ) from None
-    for path, facts in manifest.files.items():
-        if not (
-            isinstance(facts.sha256, str)
-            and _SHA256.fullmatch(facts.sha256)
-            and type(facts.num_bytes) is int
-            and facts.num_bytes >= 0
-        ):
-            raise BundleError("this file has no valid hash and size in the manifest. Export the run again.", where=path)
+        return _manifest(plain)
+    except ValueError as error:
+        raise BundleError(f"{error}. Export the run again.", where=MANIFEST) from None
+
+
+def _manifest(plain: dict[str, Any]) -> Manifest:
+    """The manifest of plain data that may hold anything.
+
+    Raises:
+        BundleError: a path leads out of the bundle, or a file has no valid hash.
+        ValueError: a field is missing, unknown or impossible; the message names it.
+    """
+    record(plain, "the manifest", [each.name for each in fields(Manifest)])
+    classes = tuple(text(each, "classes") for each in items(plain["classes"], "classes"))
+    if not classes or len(set(classes)) != len(classes):
+        raise ValueError(f"classes is {shown(classes)}, and different names, at least one, are needed")
+    manifest = Manifest(
+        name=text(plain["name"], "name"),
+        visus=text(plain["visus"], "visus"),
+        classes=classes,
+        preprocessing=Preprocessing.from_plain(plain["preprocessing"], "preprocessing."),
+        temperature=float(number(plain["temperature"], "temperature", *_TEMPERATURES)),
+        smoothing=float(number(plain["smoothing"], "smoothing", 0, 1)),
+        tta=text(plain["tta"], "tta", VIEWS),
+        graphs=tuple(map(_graph, items(plain["graphs"], "graphs"))),
+        files={_path(path): _file(path, each) for path, each in record(plain["files"], "files", (), None).items()},
+        license=text(plain["license"], "license"),
+        facts=_facts(plain["facts"]),
+        checks=tuple(_check(each) for each in items(plain["checks"], "checks")),
+        tolerances={
+            text(name, "tolerances", PRECISIONS): float(positive(value, f"tolerances.{name}"))
+            for name, value in record(plain["tolerances"], "tolerances", (), PRECISIONS).items()
+        },
+    )
+    if not any((each.format, each.precision) == ("onnx", "float32") for each in manifest.graphs):
+        raise ValueError("graphs has no network in onnx (float32), and every bundle has one")
     for graph in manifest.graphs:
         if graph.path not in manifest.files:
             raise BundleError(
                 "the manifest lists this network, and not its file. Export the run again.", where=printable(graph.path)
             )
-    if (
-        not 0 < manifest.temperature < math.inf
-        or not 0 <= manifest.smoothing <= 1
-        or manifest.tta not in VIEWS
-        or not manifest.classes
-        or len(set(manifest.classes)) != len(manifest.classes)
-    ):
-        raise BundleError(
-            "the calibration, the test-time augmentation or the list of classes is impossible. Export the run again.",
-            where=MANIFEST,
-        )
     return manifest
+
+
+FORMATS: Final = ("onnx", "openvino", "torch", "safetensors")
+PRECISIONS: Final = ("float32", "float16", "bfloat16", "int8")
+_TEMPERATURES: Final = (1e-6, 1e6)
+_SHARES: Final = ("accuracy", "accuracy_low", "accuracy_high")
+_INT8: Final = ("accuracy", "accuracy_low", "accuracy_high", "run_accuracy", "loss", "loss_low", "loss_high", "max_loss")
+_CHECK: Final = ("agreement", "max_difference", "mean_difference", *_SHARES, "run_accuracy")
+"""Fields of ``parity.Check`` that are finite numbers."""
+
+
+def _graph(value: Any) -> Graph:
+    plain = record(value, "graphs", ("format", "path"), ("precision",))
+    return Graph(
+        text(plain["format"], "graphs.format", FORMATS),
+        text(plain["path"], "graphs.path"),
+        text(plain.get("precision", "float32"), "graphs.precision", PRECISIONS),
+    )
+
+
+def _file(path: str, value: Any) -> FileFacts:
+    if isinstance(value, dict) and value.keys() == {"sha256", "num_bytes"}:
+        sha256, num_bytes = value["sha256"], value["num_bytes"]
+        if isinstance(sha256, str) and _SHA256.fullmatch(sha256) and type(num_bytes) is int and 0 <= num_bytes < 2**63:
+            return FileFacts(sha256, num_bytes)
+    raise BundleError("this file has no valid hash and size in the manifest. Export the run again.", where=path)
+
+
+def _facts(value: Any) -> dict[str, Any]:
+    """The measurements of a run, all of them or none."""
+    needed = (*_SHARES, "num_scored", "num_parameters") if value else ()
+    plain = record(value, "facts", needed, ("macs", "receptive_field", "int8"))
+    for name in needed[:3]:
+        number(plain[name], f"facts.{name}", 0, 1)
+    for name in needed[3:]:
+        whole(plain[name], f"facts.{name}")
+    if plain.get("macs") is not None:
+        whole(plain["macs"], "facts.macs")
+    if plain.get("receptive_field") is not None:
+        for each in items(plain["receptive_field"], "facts.receptive_field"):
+            number(each, "facts.receptive_field", 0)
+    if "int8" in plain:
+        int8 = record(plain["int8"], "facts.int8", ("engine", "num_calibration", "num_samples", *_INT8))
+        text(int8["engine"], "facts.int8.engine")
+        for name in ("num_calibration", "num_samples"):
+            whole(int8[name], f"facts.int8.{name}")
+        for name in _INT8:
+            number(int8[name], f"facts.int8.{name}")
+    return plain
+
+
+def _check(value: Any) -> dict[str, Any]:
+    """One result of a check: the fields of ``parity.Check``."""
+    texts, wholes = ("engine", "version", "precision"), ("num_golden", "num_samples")
+    plain = record(value, "checks", (*texts, *wholes, *_CHECK, "optimized", "batches", "tolerance"))
+    for name in texts:
+        text(plain[name], f"checks.{name}")
+    for name in wholes:
+        whole(plain[name], f"checks.{name}")
+    for name in _CHECK:
+        number(plain[name], f"checks.{name}")
+    for each in items(plain["batches"], "checks.batches"):
+        whole(each, "checks.batches", 1)
+    if not isinstance(plain["optimized"], bool):
+        raise ValueError(f"checks.optimized is {shown(plain['optimized'])}, and true or false is needed")
+    if plain["tolerance"] is not None:
+        number(plain["tolerance"], "checks.tolerance", 0)
+    return plain
+
+
+def answers_digest(preprocessing: Preprocessing, temperature: float, smoothing: float, tta: str) -> str:
+    """The SHA-256 of the facts that decide the answers beside the network. The network names it, so that a change of the manifest is found."""
+    plain = {
+        **preprocessing.to_dict(),
+        "offset": [float(each) for each in preprocessing.offset],
+        "divisor": [float(each) for each in preprocessing.divisor],
+        "temperature": float(temperature),
+        "smoothing": float(smoothing),
+        "tta": tta,
+    }
+    return digest(json.dumps(plain, sort_keys=True))
 
 
 def digest(content: bytes | str) -> str:
@@ -186,18 +266,6 @@ def is_inner_path(path: str) -> bool:
     (True, False, False, False)
     """
     return _PATH.fullmatch(path) is not None
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not text")
-    return value
-
-
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise TypeError(f"{value!r} is not a list")
-    return value
 
 
 def _path(path: str) -> str:

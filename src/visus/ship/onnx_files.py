@@ -17,6 +17,7 @@ from torch import Tensor
 from visus.errors import MissingExtraError, UsageError, install_command
 from visus.ship.engines import CLASSES, INPUT, LOGITS, PROBABILITIES
 from visus.ship.graph import Deployed
+from visus.ship.manifest import ANSWERS
 
 OPSET: Final = 18
 LAYER: Final = "visus.layer"
@@ -41,13 +42,14 @@ class Exported:
     joined: dict[str, str]
 
 
-def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str]) -> Exported:
+def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str], answers: str) -> Exported:
     """Export a network to ONNX.
 
     Args:
         deployed: the network.
         example: stored samples (2, C, *): with one, the exporter would take the batch for a constant.
         classes: class names, stored in the graph.
+        answers: ``manifest.answers_digest`` of the bundle, stored in the graph.
 
     Raises:
         MissingExtraError: ``onnx`` or ``onnxscript`` is not installed.
@@ -88,6 +90,7 @@ def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str]) -> 
     del model.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "visus", "", ""
     model.metadata_props.add(key=CLASSES, value=json.dumps(list(classes), ensure_ascii=False))
+    model.metadata_props.add(key=ANSWERS, value=answers)
     return Exported(program, model.SerializeToString(deterministic=True), values, joined)
 
 
@@ -156,13 +159,12 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """A block without the exporter's warnings and log lines; errors are raised."""
-    logger = logging.getLogger("torch.onnx")
-    before = logger.level
-    logger.setLevel(logging.ERROR)
+    """A block without the exporter's warnings, log lines and listings of the graph; errors are raised."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(before)
+        logging.disable(before)

@@ -12,13 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from visus.data.npy import from_npy_bytes, npy_bytes
+from visus.data.plain_values import items, record, shown, text
 from visus.data.preprocessing import Pixels
 from visus.errors import BundleError, ImageError
 from visus.ship.files import BundleFiles
@@ -136,8 +137,11 @@ def read_proof(files: BundleFiles) -> Proof:
                 f"{path} is missing, so this bundle cannot be verified. Export the run again.", where=str(files.path)
             )
     try:
-        golden = tuple(Golden(**{**each, "actions": tuple(each["actions"])}) for each in json.loads(files.read(GOLDEN)))
-        layers = {str(layer): str(value) for layer, value in json.loads(files.read(LAYERS))}
+        golden = tuple(_golden(files, each) for each in items(json.loads(files.read(GOLDEN)), GOLDEN))
+        layers = {}
+        for each in items(json.loads(files.read(LAYERS)), LAYERS):
+            layer, value = items(each, LAYERS, 2)
+            layers[text(layer, LAYERS)] = text(value, LAYERS)
         proof = Proof(
             golden,
             _array(files, GOLDEN_SAMPLES),
@@ -149,11 +153,13 @@ def read_proof(files: BundleFiles) -> Proof:
             layers,
             _array(files, LAYER_VALUES),
         )
-    except (ImageError, ValueError, TypeError, KeyError, MemoryError) as error:
+    except (ImageError, ValueError, MemoryError, RecursionError) as error:
         cause = str(error).split(". ")[0]
         raise BundleError(f"the proof is not readable ({cause}). Export the run again.", where=str(files.path)) from None
     classes, shape = len(files.manifest.classes), files.manifest.preprocessing.input_shape
     num_samples, num_golden = proof.labels.size, len(golden)
+    if not num_samples:
+        raise BundleError("the proof has no held-out samples. Export the run again.", where=f"{files.path}: {LABELS}")
     values_shape = (len(layers), min(NUM_TRACED, num_samples), MAX_TRACED_VALUES if layers else 0)
     wanted: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
         LABELS: (proof.labels, (num_samples,)),
@@ -170,7 +176,48 @@ def read_proof(files: BundleFiles) -> Proof:
                 f"this array has the shape {array.shape}, and {expected} is needed. Export the run again.",
                 where=f"{files.path}: {path}",
             )
+    _check_values(files, proof)
     return proof
+
+
+def _golden(files: BundleFiles, value: Any) -> Golden:
+    """One entry of ``GOLDEN``.
+
+    Raises:
+        ValueError: a field is missing, unknown or impossible; the message names it.
+    """
+    plain = record(value, GOLDEN, [each.name for each in fields(Golden)])
+    texts = {name: text(plain[name], f"{GOLDEN}: {name}") for name in ("path", "kind", "decoded", "label")}
+    actions = tuple(text(each, f"{GOLDEN}: actions") for each in items(plain["actions"], f"{GOLDEN}: actions"))
+    if texts["path"] not in files.manifest.files or not texts["path"].startswith("golden/"):
+        raise ValueError(f"{GOLDEN}: path is {shown(texts['path'])}, and a file of the bundle in golden/ is needed")
+    return Golden(**texts, actions=actions)
+
+
+def _check_values(files: BundleFiles, proof: Proof) -> None:
+    """Refuse arrays whose values no run has.
+
+    Raises:
+        BundleError: a type is another one, a number is NaN, or a label or probability is out of range.
+    """
+    stored = files.manifest.preprocessing.dtype
+    for path, array, dtype in (
+        (LABELS, proof.labels, "int64"),
+        (SAMPLES, proof.samples, stored),
+        (GOLDEN_SAMPLES, proof.golden_samples, stored),
+        (PLAIN_LOGITS, proof.plain_logits, "float32"),
+        (PROBABILITIES, proof.probabilities, "float64"),
+        (GOLDEN_PROBABILITIES, proof.golden_probabilities, "float64"),
+        (LAYER_VALUES, proof.layer_values, "float32"),
+    ):
+        where = f"{files.path}: {path}"
+        if array.dtype != np.dtype(dtype):
+            raise BundleError(f"these values are {array.dtype}, and {dtype} is needed. Export the run again.", where=where)
+        if path != LAYER_VALUES and not np.isfinite(array).all():
+            raise BundleError("a value is NaN or infinite. Export the run again.", where=where)
+        high = {LABELS: len(files.manifest.classes) - 1, PROBABILITIES: 1, GOLDEN_PROBABILITIES: 1}.get(path)
+        if high is not None and array.size and not (array.min() >= 0 and array.max() <= high):
+            raise BundleError(f"a value is not between 0 and {high:,}. Export the run again.", where=where)
 
 
 def digest_of(pixels: Pixels) -> str:

@@ -33,6 +33,8 @@ from visus.units import write_share
 
 MIN_SAMPLES: Final = 300
 """Training samples that a calibration needs at least."""
+MIN_JUDGED: Final = 100
+"""Held-out samples that an int8 network is judged on at least: with fewer, a loss of a point cannot be seen."""
 MAX_LOSS: Final = 0.01
 INT8: Final = "int8"
 """Where the facts of the manifest have the comparison of the int8 network."""
@@ -99,6 +101,21 @@ def check_number(num_samples: int) -> None:
         )
 
 
+def check_judgement(num_samples: int, max_loss: float) -> None:
+    """Refuse to judge an int8 network on too few held-out samples, or by a loss that is no share.
+
+    Raises:
+        UsageError: there are fewer than ``MIN_JUDGED``, or ``max_loss`` is not from 0 to 1.
+    """
+    if not 0 <= max_loss <= 1:
+        raise UsageError(f"max_loss is {max_loss:g}, and a share of the samples from 0 to 1 is needed, such as 0.01.")
+    if num_samples < MIN_JUDGED:
+        raise UsageError(
+            f"an int8 network is judged on at least {MIN_JUDGED} held-out samples, and there are {num_samples:,}. Use --samples {MIN_JUDGED} or more, "
+            "hold out more data, or export without --int8."
+        )
+
+
 def quantized(
     onnx: bytes, openvino: Mapping[str, bytes], samples: Pixels, method: str = ""
 ) -> tuple[Graph, dict[str, bytes]]:
@@ -145,8 +162,10 @@ def judged(files: BundleFiles, num_calibration: int, max_loss: float = MAX_LOSS)
 
     Raises:
         ParityError: the loss is larger.
+        UsageError: there are fewer than ``MIN_JUDGED`` held-out samples, or ``max_loss`` is not from 0 to 1.
     """
     proof, manifest = read_proof(files), files.manifest
+    check_judgement(len(proof.labels), max_loss)
     engine = open_engine(files, precision="int8")
     found = Answerer(engine, manifest)(proof.samples).argmax(axis=1)
     run = proof.probabilities.argmax(axis=1)
@@ -167,7 +186,7 @@ def judged(files: BundleFiles, num_calibration: int, max_loss: float = MAX_LOSS)
         _negated(paired.difference_low),
         max_loss,
     )
-    if result.loss > max_loss:
+    if not result.loss <= max_loss:
         raise ParityError(
             f"the int8 network loses too much accuracy, so nothing was written. {result.sentence()}. {_REMEDY}"
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import io
+import json
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +26,7 @@ from visus.networks.weights import fit_weights
 from visus.ship.answers import Logits
 from visus.ship.files import BundleFiles
 from visus.ship.graph import Deployed
-from visus.ship.manifest import DESIGN
+from visus.ship.manifest import ANSWERS, DESIGN
 
 _CPU: Final = torch.device("cpu")
 
@@ -79,7 +80,9 @@ def open_torch(files: BundleFiles, name: str, precision: str, num_threads: int) 
     """
     if name == "torch-program":
         graph = files.manifest.graph("torch")
-        program = torch.export.load(io.BytesIO(files.read(graph.path)))
+        notes = {ANSWERS: ""}
+        program = torch.export.load(io.BytesIO(files.read(graph.path)), extra_files=notes)
+        files.check_answers(notes[ANSWERS])
         return TorchEngine(name, program.module(), precision, num_threads)
     module: Any = _deployed(files)
     if name == "torch-compiled":
@@ -114,4 +117,13 @@ def network_of(files: BundleFiles) -> nn.Module:
 def _deployed(files: BundleFiles) -> nn.Module:
     """The network of a bundle between its normalization and its calibration."""
     manifest = files.manifest
+    weights = files.read(manifest.graph("safetensors").path)
+    files.check_answers(_noted(weights))
     return Deployed(network_of(files), manifest.preprocessing, manifest.temperature, manifest.smoothing)
+
+
+def _noted(weights: bytes) -> str | None:
+    """The digest in the header of a file of safetensors: 8 bytes with the length of the JSON that follows."""
+    header = json.loads(weights[8 : 8 + int.from_bytes(weights[:8], "little")])
+    noted = header.get("__metadata__", {}).get(ANSWERS)
+    return noted if isinstance(noted, str) else None

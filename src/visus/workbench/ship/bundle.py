@@ -244,12 +244,8 @@ class Bundle(Described):
         facts, manifest = self.manifest.facts, self.manifest
         formats = ", ".join(dict.fromkeys(each.format for each in manifest.graphs))
         rows = [
-            ("network", f"{write_count(facts['num_parameters'])} parameters{_costs(facts)}; {formats}"),
-            (
-                "accuracy",
-                f"{write_share(facts['accuracy'])} ({write_share(facts['accuracy_low'])} to {write_share(facts['accuracy_high'])}) on "
-                f"{facts['num_scored']:,} samples",
-            ),
+            ("network", f"{_costs(facts)}{formats}"),
+            *([("accuracy", _accuracy(facts))] if "accuracy" in facts else []),
             (
                 "engine",
                 f"{self.engine.name} {self.engine.version}, {self.engine.precision}, {write_number_of(self.engine.num_threads, 'thread')}",
@@ -292,5 +288,15 @@ def open_bundle(path: str | Path, *, engine: str = "", precision: str = "", thre
 
 
 def _costs(facts: Mapping[str, Any]) -> str:
-    """The multiply-adds of one sample, where the export could count them."""
-    return f", {write_count(facts['macs'])} multiply-adds" if facts.get("macs") is not None else ""
+    """The parameters, and the multiply-adds of one sample where the export could count them; empty if nothing was measured."""
+    if "num_parameters" not in facts:
+        return ""
+    macs = f", {write_count(facts['macs'])} multiply-adds" if facts.get("macs") is not None else ""
+    return f"{write_count(facts['num_parameters'])} parameters{macs}; "
+
+
+def _accuracy(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{write_share(facts['accuracy'])} ({write_share(facts['accuracy_low'])} to {write_share(facts['accuracy_high'])}) on "
+        f"{facts['num_scored']:,} samples"
+    )
