@@ -273,7 +273,7 @@ def test_a_module_without_numbers_is_not_looked_into() -> None:
         ({"recipe": {"epochs": 1}}, "the recipe must be a visus.Recipe, and not a dict. Write visus.Recipe(epochs=3)."),
         (
             {"data": ["photos"]},
-            "the data must be one folder or file, not a list. Save arrays as x.npz with the names x and y (np.savez), and give its path.",
+            "the data must be one folder or file, not a list. For arrays: visus.open_data(x=x, y=y).",
         ),
     ],
 )

@@ -81,6 +81,13 @@ def cache_folder(chosen: Path | None = None) -> Path:
     return usual_folder(lambda: platformdirs.user_cache_dir("visus", appauthor=False))
 
 
+def given_folder(chosen: str | Path | None = None) -> Path:
+    """The folder for samples that a program gave: the chosen one, else ``VISUS_CACHE``, else the user's data folder of this system; nothing removes them."""
+    if chosen is not None:
+        return expand_home(Path(chosen))
+    return usual_folder(lambda: platformdirs.user_data_dir("visus", appauthor=False)) / "given"
+
+
 def cache_bound() -> int:
     """Maximum size of the cache folder in bytes: ``VISUS_CACHE_SIZE``, such as ``50GiB``, else 20 GiB.
 

@@ -300,7 +300,7 @@ def open_data(
     """
     if path is not None and not isinstance(path, (str, os.PathLike)):
         raise UsageError(
-            f"the data must be one folder or file, not a {type(path).__name__}. Save arrays as x.npz with the names x and y (np.savez), and give its path."
+            f"the data must be one folder or file, not a {type(path).__name__}. For arrays: visus.open_data(x=x, y=y)."
         )
     _check_settings(img_size, channels, resize_mode, normalize, max_unreadable)
     if split and split_seed is not None:

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from visus.data import opened
+from visus.data.cache import given_folder
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data
 from visus.data.preprocessing import Normalize
 from visus.data.store import MAX_UNREADABLE
+from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.workbench.given_samples import is_dataset, save_arrays, save_dataset
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
 
 def open_data(
-    path: str | Path | None = None,
+    path: Any = None,
     *,
+    x: Any = None,
+    y: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    groups: Sequence[Any] | None = None,
+    class_names: Sequence[str] | None = None,
+    keep_in: str | Path | None = None,
     img_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     resize_mode: ResizeMode = "squash",
@@ -38,10 +49,17 @@ def open_data(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Data:
-    """Open a dataset: a folder for each class, split folders, a table, or array files.
+    """Open a dataset: a folder for each class, split folders, a table, array files, arrays, or a dataset of PyTorch or Hugging Face.
 
     Args:
-        path: folder or file; None for the images that come with visus.
+        path: folder or file; or a dataset that returns (sample, label), or the images and labels of Hugging Face; or a mapping of ``train``, ``validation``
+            and ``test`` to such datasets; None for the images that come with visus.
+        x, y: samples (N, ...) and their labels, in arrays, tensors or lists; the test set as well with ``x_test`` and ``y_test``.
+        x_test, y_test: samples of the test set, and their labels; default: a split of ``x``.
+        groups: with ``x`` alone, the group of each sample, such as a patient: groups are not split.
+        class_names: class names in the order of the labels 0, 1, ... of ``y``; default: the labels.
+        keep_in: folder in which arrays and datasets are saved as they are, since later steps read them again (resuming, evaluating, exporting); default:
+            the user's data folder of this system. ``data.given`` is the place.
         img_size: side in pixels, or one length per axis; default: chosen by the sizes of the images.
         channels: 1 for gray, 3 for color; default: color if any image is in color.
         resize_mode: how images are resized: ``squash``, ``crop`` (short side, then center) or ``pad``.
@@ -75,6 +93,9 @@ def open_data(
     ('T-shirt/top', 'Trouser', 'Pullover')
     """
     choice = choice_of(pretrained, channels=channels, normalize=normalize)
+    path = _given(
+        path, x, y, x_test, y_test, groups, class_names, given_folder(keep_in), Monitor(on_event, should_stop), progress
+    )
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
         data = opened.open_data(
             path,
@@ -97,3 +118,40 @@ def open_data(
             **monitor.keywords,
         )
     return suited_data(data) if pretrained else noted(data, choice)
+
+
+def _given(
+    path: Any,
+    x: Any,
+    y: Any,
+    x_test: Any,
+    y_test: Any,
+    groups: Sequence[Any] | None,
+    class_names: Sequence[str] | None,
+    folder: Path,
+    monitor: Monitor,
+    progress: bool | None,
+) -> Any:
+    """The path of the data: the given one, or where arrays or a dataset were saved.
+
+    Raises:
+        UsageError: several are given, or arrays that do not fit together.
+    """
+    arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "groups": groups, "classes": class_names}
+    named = [name for name, value in arrays.items() if value is not None]
+    if path is not None and named:
+        raise UsageError(f"data is given twice: as the first argument, and as {', '.join(named)}. Give one of them.")
+    if named:
+        if x is None:
+            raise UsageError(f"{named[0]} is given without x. Give x and y.")
+        if x_test is not None or y_test is not None:
+            if groups is not None:
+                raise UsageError(
+                    "groups are for data without a test set of its own. Leave out groups, or x_test and y_test."
+                )
+            arrays = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test, "classes": class_names}
+        return save_arrays(arrays, folder)
+    if is_dataset(path):
+        with following("reading the dataset", monitor, progress) as followed:
+            return save_dataset(path, folder, followed)
+    return path

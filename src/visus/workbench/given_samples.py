@@ -1,0 +1,236 @@
+"""Samples that a program holds: arrays, and datasets of PyTorch or Hugging Face.
+
+They are saved as files, unchanged, so that every later step reads them again by the rules for files: a resumed training, an evaluation, an export.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from visus.errors import StorageError, UsageError
+from visus.progress import Monitor
+from visus.units import write_shape
+
+_SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+_PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
+
+
+def save_arrays(arrays: Mapping[str, Any], folder: Path) -> Path:
+    """Save arrays as a folder of NPY files that is named by their content. Equal arrays are saved once.
+
+    Args:
+        arrays: name -> array, tensor or list; the names are those of ``visus.data.source_npz``. None is left out.
+        folder: in which the folder is made.
+
+    Raises:
+        UsageError: an array holds objects, such as samples of several shapes; or there are no labels.
+        StorageError: it cannot be written.
+    """
+    values = {name: _as_array(value, name) for name, value in arrays.items() if value is not None}
+    for samples, labels in (("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")):
+        for given, missing in ((samples, labels), (labels, samples)):
+            if given in values and missing not in values:
+                raise UsageError(f"{given} is given without {missing}. Give both.")
+        if samples in values and len(values[samples]) != len(values[labels]):
+            raise UsageError(
+                f"{samples} has {len(values[samples]):,} samples, and {labels} has {len(values[labels]):,} labels. Give one label for each sample."
+            )
+    content = hashlib.sha256()
+    for name, value in sorted(values.items()):
+        content.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
+        content.update(
+            np.ascontiguousarray(value).tobytes() if value.dtype.kind == "U" else np.ascontiguousarray(value).data
+        )
+
+    def write(part: Path) -> str:
+        for name, value in values.items():
+            np.save(part / f"{name}.npy", value, allow_pickle=False)
+        return content.hexdigest()
+
+    return _saved(folder, "arrays", write)
+
+
+def _as_array(value: Any, name: str) -> NDArray[Any]:
+    if hasattr(value, "detach"):
+        value = value.detach().cpu().numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.array([None])
+    if array.dtype.kind == "O" and array.ndim == 1 and all(isinstance(each, str) for each in array):
+        array = array.astype(str)
+    if array.dtype.kind not in "biufU" or array.ndim == 0:
+        raise UsageError(
+            f"{name} is no array of numbers or texts. Samples of several shapes cannot be stacked: save images as files, or give a dataset that "
+            "returns images of Pillow."
+        )
+    return array
+
+
+# ---- datasets ----
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One dataset, which is a split or all.
+
+    Args:
+        dataset: has a length, and returns a sample with its label for a place.
+        split: ``train``, ``val`` or ``test``; empty for data without splits.
+        names: class names in the order of the labels; empty where labels are names.
+        columns: the keys of sample and label, for a dataset that returns mappings.
+    """
+
+    dataset: Any
+    split: str
+    names: tuple[str, ...]
+    columns: tuple[str, str] | None
+
+    def rows(self) -> Iterator[tuple[Any, str]]:
+        """Samples with the names of their classes."""
+        for place in range(len(self.dataset)):
+            found = self.dataset[place]
+            try:
+                sample, label = (found[each] for each in self.columns) if self.columns else found
+            except (TypeError, ValueError, KeyError):
+                raise UsageError(
+                    f"item {place} of the dataset is no pair of a sample and its label, but a {type(found).__name__}. Return (sample, label)."
+                ) from None
+            yield sample, self._name(label)
+
+    def _name(self, label: Any) -> str:
+        value = label.item() if hasattr(label, "item") else label
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and self.names:
+            if not 0 <= value < len(self.names):
+                raise UsageError(f"the label {value} has no class name: the dataset has {len(self.names):,} classes.")
+            return self.names[value]
+        if not isinstance(value, (str, int)):
+            raise UsageError(f"a label is a whole number or a text, and not a {type(label).__name__}.")
+        return str(value)
+
+
+def is_dataset(value: object) -> bool:
+    """Whether a value is a dataset of PyTorch or Hugging Face, or a mapping of splits to such datasets."""
+    if isinstance(value, Mapping):
+        return bool(value) and all(map(is_dataset, value.values()))
+    is_plain = isinstance(value, (str, bytes, os.PathLike, Sequence, np.ndarray)) or hasattr(value, "detach")
+    return not is_plain and hasattr(value, "__getitem__") and hasattr(value, "__len__")
+
+
+def save_dataset(dataset: Any, folder: Path, monitor: Monitor) -> Path:
+    """Save each sample of a dataset once, as the dataset returns it: images of Pillow as PNG files with a table, arrays and tensors as NPY files.
+
+    Args:
+        dataset: returns (sample, label) for each place below its length, or a mapping with an image and a label (Hugging Face). A mapping of ``train``,
+            ``validation`` and ``test`` to datasets defines the split.
+        folder: in which a folder is made that is named by the content.
+        monitor: follows the work.
+
+    Raises:
+        UsageError: the dataset is empty, or returns something else.
+        StorageError: it cannot be written.
+    """
+    parts = _parts(dataset)
+    total = sum(len(each.dataset) for each in parts)
+    if not total:
+        raise UsageError("the dataset is empty. Give one with samples.")
+    first, _ = next(iter(next(each for each in parts if len(each.dataset)).rows()))
+    if isinstance(first, Image.Image):
+        return _saved(folder, "images", lambda part: _write_images(parts, part, total, monitor))
+    samples: list[NDArray[Any]] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    for part in parts:
+        for sample, label in part.rows():
+            samples.append(_as_array(sample, f"sample {len(samples)}"))
+            labels.append(label)
+            splits.append(part.split)
+            if samples[-1].shape != samples[0].shape:
+                raise UsageError(
+                    f"sample {len(samples) - 1} has the shape {write_shape(samples[-1].shape)}, and sample 0 {write_shape(samples[0].shape)}. "
+                    "Return samples of one shape, or images of Pillow."
+                )
+            monitor.step("reading the dataset", len(samples), total)
+    named: dict[str, Any] = {"x": np.stack(samples), "y": labels}
+    return save_arrays({**named, "splits": splits} if any(splits) else named, folder)
+
+
+def _parts(dataset: Any) -> list[_Part]:
+    if not isinstance(dataset, Mapping):
+        return [_part(dataset, "")]
+    for name in dataset:
+        if name not in _SPLITS:
+            raise UsageError(
+                f"the dataset has a part {name!r}, and a split is train, validation or test. Leave the part out."
+            )
+    return [_part(each, _SPLITS[name]) for name, each in dataset.items()]
+
+
+def _part(dataset: Any, split: str) -> _Part:
+    features = getattr(dataset, "features", None)
+    if isinstance(features, Mapping):
+        kinds = {name: type(kind).__name__ for name, kind in features.items()}
+        images = [name for name, kind in kinds.items() if kind == "Image"]
+        labels = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [
+            each for each in ("label", "labels") if each in kinds
+        ]
+        if len(images) != 1 or len(labels) != 1:
+            raise UsageError(
+                f"one column of images and one of labels are needed, and the dataset has {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}. "
+                "Select them with dataset.select_columns([image, label])."
+            )
+        names = getattr(features[labels[0]], "names", None) or ()
+        return _Part(dataset, split, tuple(map(str, names)), (images[0], labels[0]))
+    names = getattr(dataset, "classes", None)
+    return _Part(dataset, split, tuple(map(str, names)) if isinstance(names, (list, tuple)) else (), None)
+
+
+def _write_images(parts: Sequence[_Part], folder: Path, total: int, monitor: Monitor) -> str:
+    content, number = hashlib.sha256(), 0
+    with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
+        table = csv.writer(stream)
+        table.writerow(("path", "label", *(("split",) if any(each.split for each in parts) else ())))
+        for part in parts:
+            for image, label in part.rows():
+                if not isinstance(image, Image.Image):
+                    raise UsageError(
+                        f"sample {number} is a {type(image).__name__}, and those before are images. Return images of Pillow."
+                    )
+                name = f"{number:06}.{'png' if image.mode in _PNG_MODES else 'tiff'}"
+                image.save(folder / name)
+                table.writerow((name, label, *((part.split,) if part.split else ())))
+                content.update(f"{label} {part.split} {image.mode} {image.size}\n".encode())
+                content.update(image.tobytes())
+                number += 1
+                monitor.step("reading the dataset", number, total)
+    return content.hexdigest()
+
+
+def _saved(folder: Path, kind: str, write: Any) -> Path:
+    """The folder that ``write`` fills, named by the digest that it returns; one that is there already is kept."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder))
+    except OSError as error:
+        raise StorageError(f"the samples cannot be saved here ({error.strerror or error}).", where=str(folder)) from None
+    try:
+        target = folder / f"{kind}-{write(part)[:16]}"
+        if not target.exists():
+            part.replace(target)
+        return target
+    except OSError as error:
+        raise StorageError(f"the samples cannot be saved here ({error.strerror or error}).", where=str(folder)) from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,245 @@
+"""Arrays and datasets that a program holds are read as the same samples in files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
+
+import visus
+from visus.errors import StorageError, UsageError
+from visus.progress import Monitor
+from visus.workbench.given_samples import is_dataset, save_dataset
+
+NAMES = ["ant", "bee", "cat", "dog"]
+
+
+@pytest.fixture
+def x() -> Any:
+    """Forty color images of 12 x 10 pixels in memory, each another one."""
+    return np.random.default_rng(0).integers(0, 256, (40, 12, 10, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def y() -> Any:
+    return np.arange(40) % 4
+
+
+def opened(tmp_path: Path, *given: Any, **options: Any) -> visus.Data:
+    return visus.open_data(*given, keep_in=tmp_path / "kept", progress=False, **options)
+
+
+def samples(data: visus.Data) -> dict[str, tuple[list[str], Any]]:
+    """Class names and stored values of each split, in an order that does not depend on the names of the samples."""
+    found = {}
+    for split in ("train", "val", "test"):
+        part = data.split(split)
+        values = part.pixels[part.indices]
+        order = np.lexsort(values.reshape(len(values), -1).T)
+        found[split] = [data.classes[label] for label in part.labels[order]], values[order]
+    return found
+
+
+def assert_same(first: visus.Data, second: visus.Data, splits: tuple[str, ...] = ("train", "val", "test")) -> None:
+    one, two = samples(first), samples(second)
+    for split in splits:
+        assert one[split][0] == two[split][0]
+        np.testing.assert_array_equal(one[split][1], two[split][1])
+
+
+@pytest.mark.parametrize("convert", [np.asarray, torch.as_tensor, list], ids=["arrays", "tensors", "lists"])
+def test_arrays_are_read_as_the_same_arrays_in_a_file(convert: Callable[[Any], Any], x: Any, y: Any, tmp_path: Path) -> None:
+    np.savez(tmp_path / "same.npz", x=x, y=y, classes=NAMES)
+    in_file = visus.open_data(tmp_path / "same.npz", progress=False)
+    assert_same(opened(tmp_path, x=convert(x), y=convert(y), class_names=NAMES), in_file)
+
+
+def test_a_test_set_and_groups_of_arrays_are_kept(x: Any, y: Any, tmp_path: Path) -> None:
+    split = opened(tmp_path, x=x[:30], y=y[:30], x_test=x[30:], y_test=y[30:])
+    assert len(split.split("test")) == 10
+    np.testing.assert_array_equal(np.sort(samples(split)["test"][1], axis=None), np.sort(x[30:], axis=None))
+    grouped = opened(tmp_path, x=x, y=y, groups=[f"p{number // 4}" for number in range(40)])
+    assert {len(grouped.split(each)) % 4 for each in ("train", "val", "test")} == {0}
+
+
+def test_equal_arrays_are_saved_once_and_later_steps_read_them_again(x: Any, y: Any, tmp_path: Path) -> None:
+    first, second = opened(tmp_path, x=x, y=y), opened(tmp_path, x=x, y=y)
+    assert first.given == second.given
+    assert [each.name for each in (tmp_path / "kept").iterdir()] == [Path(str(first.given)).name]
+    recipe = visus.Recipe(epochs=1, device="cpu", precision="float32")
+    run = visus.train(first, "conv(4, 3), relu, globalpool, linear(classes)", recipe, output=tmp_path, progress=False)
+    assert run.evaluate(progress=False).accuracy == run.scores.accuracy
+
+
+class Images(Dataset[Any]):
+    """A dataset of Pillow images, as torchvision's folders are."""
+
+    classes = NAMES
+
+    def __init__(self, x: Any, y: Any) -> None:
+        self.x, self.y = x, y
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, place: int) -> Any:
+        return Image.fromarray(self.x[place]), int(self.y[place])
+
+
+def test_a_dataset_of_tensors_is_read_as_its_arrays(x: Any, y: Any, tmp_path: Path) -> None:
+    given = TensorDataset(torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(y))
+    assert_same(opened(tmp_path, given, layout="NCHW"), opened(tmp_path, x=x, y=y))
+
+
+def test_a_dataset_of_images_is_read_pixel_by_pixel(x: Any, y: Any, tmp_path: Path) -> None:
+    data = opened(tmp_path, Images(x, y), img_size=(12, 10))
+    assert data.classes == tuple(NAMES)
+    stored = np.concatenate([samples(data)[each][1] for each in ("train", "val", "test")])
+    expected = x.transpose(0, 3, 1, 2)
+    assert sorted(each.tobytes() for each in stored) == sorted(each.tobytes() for each in expected)
+
+
+def test_a_mapping_of_splits_keeps_them(x: Any, y: Any, tmp_path: Path) -> None:
+    parts = {"train": Images(x[:24], y[:24]), "validation": Images(x[24:32], y[24:32]), "test": Images(x[32:], y[32:])}
+    images = opened(tmp_path, parts)
+    tensors = opened(
+        tmp_path,
+        {
+            name: TensorDataset(torch.from_numpy(each.x).permute(0, 3, 1, 2), torch.from_numpy(each.y))
+            for name, each in parts.items()
+        },
+        layout="NCHW",
+    )
+    for data in (images, tensors):
+        assert [len(data.split(each)) for each in ("train", "val", "test")] == [24, 8, 8]
+
+
+class ClassLabel:
+    names = NAMES
+
+
+class HuggingFace:
+    """What ``datasets.Dataset`` is for visus: features, a length, and a mapping for each place."""
+
+    def __init__(self, x: Any, y: Any, **more: Any) -> None:
+        image = type("Image", (), {})()
+        self.x, self.y, self.features = x, y, {"picture": image, "kind": ClassLabel(), **more}
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, place: int) -> Any:
+        return {"picture": Image.fromarray(self.x[place]), "kind": int(self.y[place])}
+
+
+def test_images_and_labels_of_hugging_face_are_found_by_their_features(x: Any, y: Any, tmp_path: Path) -> None:
+    assert_same(opened(tmp_path, HuggingFace(x, y)), opened(tmp_path, Images(x, y)))
+
+
+def test_a_real_dataset_of_hugging_face_is_read(x: Any, y: Any, tmp_path: Path) -> None:
+    library = pytest.importorskip("datasets", reason="the package datasets is not installed")
+    features = library.Features({"image": library.Image(), "label": library.ClassLabel(names=NAMES)})
+    rows = {"image": [Image.fromarray(each) for each in x], "label": y.tolist()}
+    given = library.Dataset.from_dict(rows, features=features)
+    assert_same(opened(tmp_path, given), opened(tmp_path, Images(x, y)))
+
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no labels", {"x": np.zeros((4, 3))}, "x is given without y. Give both."),
+    ("no samples", {"y": [0, 1]}, "y is given without x. Give x and y."),
+    (
+        "too few labels",
+        {"x": np.zeros((4, 3)), "y": [0, 1]},
+        "x has 4 samples, and y has 2 labels. Give one label for each sample.",
+    ),
+    (
+        "several shapes",
+        {"x": [np.zeros(3), np.zeros(4)], "y": [0, 1]},
+        "x is no array of numbers or texts. Samples of several shapes cannot be stacked: save images as files, or give a dataset that returns "
+        "images of Pillow.",
+    ),
+    (
+        "groups beside a test set",
+        {"x": np.zeros((2, 3)), "y": [0, 1], "x_test": np.zeros((2, 3)), "y_test": [0, 1], "groups": [0, 1]},
+        "groups are for data without a test set of its own. Leave out groups, or x_test and y_test.",
+    ),
+    ("an empty dataset", {"path": Images([], [])}, "the dataset is empty. Give one with samples."),
+    (
+        "no pairs",
+        {"path": TensorDataset(torch.zeros(3, 4))},
+        "item 0 of the dataset is no pair of a sample and its label, but a tuple. Return (sample, label).",
+    ),
+    (
+        "a label without a name",
+        {"path": Images(np.zeros((2, 4, 4), np.uint8), [0, 7])},
+        "the label 7 has no class name: the dataset has 4 classes.",
+    ),
+    (
+        "labels that are no classes",
+        {"path": TensorDataset(torch.zeros(2, 4), torch.zeros(2))},
+        "a label is a whole number or a text, and not a Tensor.",
+    ),
+    (
+        "a split of another name",
+        {"path": {"train": Images([1], [0]), "unsupervised": Images([1], [0])}},
+        "the dataset has a part 'unsupervised', and a split is train, validation or test. Leave the part out.",
+    ),
+    (
+        "two columns of images",
+        {"path": HuggingFace([1], [0], mask=type("Image", (), {})())},
+        "one column of images and one of labels are needed, and the dataset has picture (Image), kind (ClassLabel), mask (Image). Select them with "
+        "dataset.select_columns([image, label]).",
+    ),
+    (
+        "twice",
+        {"path": ".", "x": [1], "y": [2]},
+        "data is given twice: as the first argument, and as x, y. Give one of them.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
+def test_what_cannot_be_used_is_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        opened(tmp_path, **given)
+    assert str(caught.value) == message
+    assert not any((tmp_path / "kept").glob("*")), "nothing is left behind"
+
+
+def test_samples_of_several_shapes_in_a_dataset_are_named(tmp_path: Path) -> None:
+    class Mixed(Images):
+        def __getitem__(self, place: int) -> Any:
+            return np.zeros(3 + place), 0
+
+    with pytest.raises(UsageError) as caught:
+        opened(tmp_path, Mixed([1, 2], [0, 0]))
+    assert str(caught.value) == "sample 1 has the shape 4, and sample 0 3. Return samples of one shape, or images of Pillow."
+
+    class Changing(Images):
+        def __getitem__(self, place: int) -> Any:
+            return (np.zeros(3) if place else Image.new("L", (4, 4))), 0
+
+    with pytest.raises(UsageError) as caught:
+        opened(tmp_path, Changing([1, 2], [0, 0]))
+    assert str(caught.value) == "sample 1 is a ndarray, and those before are images. Return images of Pillow."
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a file is no folder")
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, x: Any, y: Any) -> None:
+    (tmp_path / "kept").write_text("a file")
+    with pytest.raises(StorageError) as caught:
+        opened(tmp_path, x=x, y=y)
+    assert str(caught.value) == f"{tmp_path / 'kept'}: the samples cannot be saved here (File exists)."
+    with pytest.raises(StorageError, match="the samples cannot be saved here"):
+        save_dataset(Images(x, y), tmp_path / "kept", Monitor())
+
+
+def test_paths_lists_and_arrays_are_no_datasets(x: Any) -> None:
+    assert not any(map(is_dataset, ("folder", Path("folder"), [1], x, torch.zeros(2), None, {}, {"train": "folder"})))
