@@ -80,7 +80,7 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             {"epochs": 3, "arch": 2},
             f"2 mistakes:\n  - train has no argument 'epochs': {SETTING}(epochs=3)).\n  - train has no argument 'arch'. Did you mean 'network'?",
         ),
-        (visus.doctor, {"x": 1}, "doctor has no argument 'x'. Known: progress, seconds."),
+        (visus.doctor, {"q": 1}, "doctor has no argument 'q'. Known: progress, seconds."),
         (
             visus.resume,
             {},
