@@ -106,6 +106,18 @@ def test_a_dataset_of_images_is_read_pixel_by_pixel(x: Any, y: Any, tmp_path: Pa
     assert sorted(each.tobytes() for each in stored) == sorted(each.tobytes() for each in expected)
 
 
+def test_each_sample_of_a_dataset_is_read_once(x: Any, y: Any, tmp_path: Path) -> None:
+    read: list[int] = []
+
+    class Counted(Images):
+        def __getitem__(self, place: int) -> Any:
+            read.append(place)
+            return super().__getitem__(place)
+
+    opened(tmp_path, Counted(x, y))
+    assert read == list(range(40))
+
+
 def test_a_mapping_of_splits_keeps_them(x: Any, y: Any, tmp_path: Path) -> None:
     parts = {"train": Images(x[:24], y[:24]), "validation": Images(x[24:32], y[24:32]), "test": Images(x[32:], y[32:])}
     images = opened(tmp_path, parts)

@@ -13,6 +13,7 @@ import typer
 
 from visus.cli import benchmark, cache, comparison, design, experiment, look, predict, serving, settings, shipping
 from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, run_folders, words
+from visus.cli.options import Json, Quiet, Raw
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json
 from visus.cli.words import whole_numbers
@@ -30,10 +31,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Also print details.")]
-Raw = Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")]
 SplitSeed = Annotated[
     int | None,
     typer.Option(

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from visus.cli.options import Json
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 from visus.errors import UsageError, refuse_with
@@ -49,7 +50,7 @@ def benchmark(
         str | None, typer.Option(help="Begin no further round after this time, such as 90s or 5m; default: none.")
     ] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Also measure torch.compile.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Measure predictions and training steps per second.
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from visus.cli.options import Json
 from visus.cli.streams import print_json
 
 
@@ -17,7 +18,7 @@ def cache(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """List the decoded data that is stored, or remove it."""
     from visus.cli.show import show

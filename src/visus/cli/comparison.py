@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from visus.cli.completion import DEVICES, SPLITS, run_folders, words
+from visus.cli.options import Json
 from visus.cli.streams import print_json
 from visus.workbench.live_line import showing_work
 
@@ -38,7 +39,7 @@ def compare(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Compare runs on the same samples, each with the first."""
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli.completion import words
+from visus.cli.options import Json
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of
 from visus.errors import refuse_with
@@ -19,7 +20,6 @@ from visus.workbench.live_line import showing_work
 if TYPE_CHECKING:
     from visus.workbench.summaries import Summary
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Network = Annotated[str, typer.Argument(help="A family, a design or its file, or package.module:callable.")]
 Input = Annotated[str, typer.Option("--input", help="Channels and lengths, such as 3,224,224.")]
 Inputs = Annotated[

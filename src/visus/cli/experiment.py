@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli.completion import DEVICES, run_folders, words
+from visus.cli.options import Json
 from visus.cli.settings import GroupedCommand
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of
@@ -45,7 +46,6 @@ Device = Annotated[
 ]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Show no training progress.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 
 
 @app.command(cls=GroupedCommand)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from visus.cli.completion import SALIENCY, run_folders, words
+from visus.cli.options import Json
 from visus.cli.streams import print_json
 from visus.cli.words import shape_of, whole_numbers
 from visus.errors import UsageError, refuse_with
@@ -68,7 +69,7 @@ def look(
     cache_dir: Annotated[
         Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
+    as_json: Json = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print only the path of the page.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print a row for every layer.")] = False,
 ) -> None:

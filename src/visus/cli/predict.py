@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from visus.cli.completion import DEVICES, run_folders, words
+from visus.cli.options import Json, Quiet, Raw
 from visus.cli.streams import read_names
 from visus.errors import UsageError, refuse_with
 
@@ -38,7 +39,7 @@ def predict(
     cluster: Annotated[
         str | None, typer.Option(help="With --out: compute on Ray: local, or the address of a cluster.")
     ] = None,
-    raw: Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")] = False,
+    raw: Raw = False,
     device: Annotated[
         str, typer.Option(help="Of a run: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
     ] = "auto",
@@ -66,8 +67,8 @@ def predict(
             rich_help_panel="Machine",
         ),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
 ) -> None:
     """Label files: print, write a table, or sort into folders."""
     if out is None and (probabilities or cluster is not None):

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from visus.cli.completion import DEVICES, run_folders, words
+from visus.cli.options import Quiet
 from visus.workbench.live_line import showing_work
 
 
@@ -51,7 +52,7 @@ def serve(
     allow_hosts: Annotated[
         list[str] | None, typer.Option("--allow-host", help="A name by which clients may call the server; may be repeated.")
     ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Serve predictions over HTTP until SIGTERM or Ctrl-C.
 

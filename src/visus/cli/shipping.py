@@ -10,12 +10,11 @@ from typing import Annotated
 import typer
 
 from visus.cli.completion import run_folders, words
+from visus.cli.options import Json
 from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
 from visus.progress import OnEvent, Progress
 from visus.workbench.live_line import showing_work
-
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 
 
 def export(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from visus.errors import ImageError
 
 _KINDS: Final = "biuf"
+_VERSIONS: Final = (b"\x01\x00", b"\x02\x00")
 _TRIES: Final = 10
 
 
@@ -33,7 +34,9 @@ def from_npy_bytes(content: bytes) -> npt.NDArray[Any]:
     """
     stream = io.BytesIO(content)
     try:
-        shape, is_column_major, dtype = _header(stream)
+        if content[6:8] not in _VERSIONS:
+            raise ValueError("another version")
+        shape, is_column_major, dtype = npy_header(stream)
     except Exception as error:  # a damaged header may raise any exception
         raise ImageError("this is no NPY file of version 1 or 2. Write it with numpy.save.") from error
     if dtype.kind not in _KINDS or dtype.fields is not None or dtype.subdtype is not None or not dtype.isnative:
@@ -46,12 +49,16 @@ def from_npy_bytes(content: bytes) -> npt.NDArray[Any]:
     return array.reshape(shape, order="F" if is_column_major else "C")
 
 
-def _header(stream: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, order and dtype. NumPy parses them as Python, which CPython 3.11 lets fail by chance where several threads do so (gh-106905)."""
+def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether it is column-major, and dtype of an NPY file, from its start; the stream is at its values afterwards.
+
+    NumPy parses them as Python, which CPython 3.11 lets fail by chance where several threads do so (gh-106905); then it is tried again.
+    """
+    start = stream.tell()
     for tries in range(_TRIES):
-        stream.seek(0)
+        stream.seek(start)
         version = np.lib.format.read_magic(stream)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         try:
             return read(stream)
         except SystemError:

@@ -21,11 +21,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.data.npy import npy_header
 from visus.data.source_arrays import ArrayPart, TrainedLayout, class_values, labels_to_names, samples_in_arrays
 from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.errors import DataError, unknown_name
@@ -197,9 +198,7 @@ def _texts(array: _Stored, root: Path) -> list[str]:
 def _npz_member(file: Path, archive: zipfile.ZipFile, member: str) -> _Stored:
     name = member.removesuffix(".npy")
     with archive.open(member) as stream:
-        version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(stream)
+        shape, _, dtype = npy_header(cast("BinaryIO", stream))
     _refuse_objects(dtype, f"{file}: {name}")
     return _Stored(name, shape, dtype, partial(_load_npz, file, name))
 
@@ -219,9 +218,7 @@ def _load_npz(file: Path, name: str) -> NDArray[Any]:
 def _load_npy(file: Path) -> NDArray[Any]:
     try:
         with file.open("rb") as stream:
-            version = np.lib.format.read_magic(stream)
-            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            dtype = read(stream)[2]
+            dtype = npy_header(stream)[2]
         _refuse_objects(dtype, str(file))
         array: NDArray[Any] = np.load(file, mmap_mode="r", allow_pickle=False)
         return array

@@ -19,6 +19,32 @@ _LINGER_S: Final = 0.5
 """Seconds in which a client can read a last answer, or send a last request, before its connection is closed."""
 
 
+class _Deadline:
+    """Calls a function once, some seconds after it was set, unless it was dropped before."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, on_late: Callable[[], None]) -> None:
+        self._loop, self._seconds, self._on_late = loop, seconds, on_late
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_set(self) -> bool:
+        return self._timer is not None
+
+    def set(self) -> None:
+        """Start it; one that was set before stays."""
+        if self._timer is None:
+            self._timer = self._loop.call_later(self._seconds, self._ring)
+
+    def drop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._on_late()
+
+
 class LimitedConnection(H11Protocol):
     """uvicorn's HTTP/1.1 with limits.
 
@@ -35,15 +61,15 @@ class LimitedConnection(H11Protocol):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        self._deadline: asyncio.TimerHandle | None = None
-        self._reading_deadline: asyncio.TimerHandle | None = None
+        self._headers_deadline = _Deadline(self.loop, self.read_timeout_s, self._close_late)
+        self._reading_deadline = _Deadline(self.loop, self.read_timeout_s, self._abort_unread)
         self._idle_since = self.loop.time()
         self._is_refused = False
 
     def connection_made(self, transport: Any) -> None:
         """Start the deadline, and make room."""
         super().connection_made(transport)
-        self._set_deadline()
+        self._headers_deadline.set()
         if len(self.connections) > self.max_connections:
             self._make_room()
 
@@ -53,24 +79,24 @@ class LimitedConnection(H11Protocol):
             return
         super().data_received(data)
         if self.conn.their_state is h11.IDLE:
-            self._set_deadline()
+            self._headers_deadline.set()
         else:
-            self._drop_deadline()
+            self._headers_deadline.drop()
 
     def pause_writing(self) -> None:
         """The client does not read as fast as it is answered."""
         super().pause_writing()
-        self._set_reading_deadline()
+        self._reading_deadline.set()
 
     def resume_writing(self) -> None:
         """The client reads."""
         super().resume_writing()
-        self._drop_reading_deadline()
+        self._reading_deadline.drop()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
-        self._drop_deadline()
-        self._drop_reading_deadline()
+        self._headers_deadline.drop()
+        self._reading_deadline.drop()
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
@@ -78,7 +104,7 @@ class LimitedConnection(H11Protocol):
         super().on_response_complete()
         self._idle_since = self.loop.time()
         if self.transport.get_write_buffer_size():
-            self._set_reading_deadline()
+            self._reading_deadline.set()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP with a problem, as every other bad request."""
@@ -95,7 +121,7 @@ class LimitedConnection(H11Protocol):
     def is_waiting(self) -> bool:
         """Whether its client has yet to send something (headers, or the rest of a body) or to read its answer."""
         is_sending = self._is_idle or self.conn.their_state is h11.SEND_BODY
-        return (is_sending or self._reading_deadline is not None) and not self._is_refused
+        return (is_sending or self._reading_deadline.is_set) and not self._is_refused
 
     @property
     def _is_idle(self) -> bool:
@@ -140,31 +166,11 @@ class LimitedConnection(H11Protocol):
         else:
             self.transport.close()
 
-    def _set_deadline(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self.read_timeout_s, self._close_late)
-
-    def _drop_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
     def _close_late(self) -> None:
-        self._deadline = None
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
 
-    def _set_reading_deadline(self) -> None:
-        if self._reading_deadline is None:
-            self._reading_deadline = self.loop.call_later(self.read_timeout_s, self._abort_unread)
-
-    def _drop_reading_deadline(self) -> None:
-        if self._reading_deadline is not None:
-            self._reading_deadline.cancel()
-            self._reading_deadline = None
-
     def _abort_unread(self) -> None:
-        self._reading_deadline = None
         if self.transport.get_write_buffer_size():
             self.transport.abort()
 

@@ -97,9 +97,12 @@ def network_of(files: BundleFiles) -> nn.Module:
     """The network of a bundle, built from its design and its weights. It takes normalized samples, and returns logits.
 
     Raises:
+        BundleError: the manifest states another preprocessing or calibration than the weights.
         UsageError: the network is a module of its author's own, of which the bundle has no design.
     """
     manifest = files.manifest
+    weights = files.read(manifest.graph("safetensors").path)
+    files.check_answers(_noted(weights))
     text = files.read(DESIGN) if DESIGN in manifest.files else b""
     try:
         design = parse(text.decode().strip())
@@ -110,15 +113,13 @@ def network_of(files: BundleFiles) -> nn.Module:
             "openvino; or torch-program, if you trust the bundle.",
             where=str(files.path),
         ) from None
-    fit_weights(network, safetensors.torch.load(files.read(manifest.graph("safetensors").path)))
+    fit_weights(network, safetensors.torch.load(weights))
     return network.eval()
 
 
 def _deployed(files: BundleFiles) -> nn.Module:
     """The network of a bundle between its normalization and its calibration."""
     manifest = files.manifest
-    weights = files.read(manifest.graph("safetensors").path)
-    files.check_answers(_noted(weights))
     return Deployed(network_of(files), manifest.preprocessing, manifest.temperature, manifest.smoothing)
 
 

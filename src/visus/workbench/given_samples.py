@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -146,25 +147,26 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor) -> Path:
     total = sum(len(each.dataset) for each in parts)
     if not total:
         raise UsageError("the dataset is empty. Give one with samples.")
-    first, _ = next(iter(next(each for each in parts if len(each.dataset)).rows()))
-    if isinstance(first, Image.Image):
-        return _saved(folder, "images", lambda part: _write_images(parts, part, total, monitor))
+    rows = ((sample, label, part.split) for part in parts for sample, label in part.rows())
+    first = next(rows)
+    every_row = itertools.chain((first,), rows)
+    has_splits = any(each.split for each in parts)
+    if isinstance(first[0], Image.Image):
+        return _saved(folder, "images", lambda part: _write_images(every_row, part, total, monitor, has_splits=has_splits))
     samples: list[NDArray[Any]] = []
     labels: list[str] = []
     splits: list[str] = []
-    for part in parts:
-        for sample, label in part.rows():
-            samples.append(_as_array(sample, f"sample {len(samples)}"))
-            labels.append(label)
-            splits.append(part.split)
-            if samples[-1].shape != samples[0].shape:
-                raise UsageError(
-                    f"sample {len(samples) - 1} has the shape {write_shape(samples[-1].shape)}, and sample 0 {write_shape(samples[0].shape)}. "
-                    "Return samples of one shape, or images of Pillow."
-                )
-            monitor.step("reading the dataset", len(samples), total)
-    named: dict[str, Any] = {"x": np.stack(samples), "y": labels}
-    return save_arrays({**named, "splits": splits} if any(splits) else named, folder)
+    for sample, label, split in every_row:
+        samples.append(_as_array(sample, f"sample {len(samples)}"))
+        labels.append(label)
+        splits.append(split)
+        if samples[-1].shape != samples[0].shape:
+            raise UsageError(
+                f"sample {len(samples) - 1} has the shape {write_shape(samples[-1].shape)}, and sample 0 {write_shape(samples[0].shape)}. "
+                "Return samples of one shape, or images of Pillow."
+            )
+        monitor.step("reading the dataset", len(samples), total)
+    return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder)
 
 
 def _parts(dataset: Any) -> list[_Part]:
@@ -197,24 +199,25 @@ def _part(dataset: Any, split: str) -> _Part:
     return _Part(dataset, split, tuple(map(str, names)) if isinstance(names, (list, tuple)) else (), None)
 
 
-def _write_images(parts: Sequence[_Part], folder: Path, total: int, monitor: Monitor) -> str:
-    content, number = hashlib.sha256(), 0
+def _write_images(
+    rows: Iterable[tuple[Any, str, str]], folder: Path, total: int, monitor: Monitor, *, has_splits: bool
+) -> str:
+    """Write images and their table; returns the digest of their content."""
+    content = hashlib.sha256()
     with (folder / "labels.csv").open("w", encoding="utf-8", newline="") as stream:
         table = csv.writer(stream)
-        table.writerow(("path", "label", *(("split",) if any(each.split for each in parts) else ())))
-        for part in parts:
-            for image, label in part.rows():
-                if not isinstance(image, Image.Image):
-                    raise UsageError(
-                        f"sample {number} is a {type(image).__name__}, and those before are images. Return images of Pillow."
-                    )
-                name = f"{number:06}.{'png' if image.mode in _PNG_MODES else 'tiff'}"
-                image.save(folder / name)
-                table.writerow((name, label, *((part.split,) if part.split else ())))
-                content.update(f"{label} {part.split} {image.mode} {image.size}\n".encode())
-                content.update(image.tobytes())
-                number += 1
-                monitor.step("reading the dataset", number, total)
+        table.writerow(("path", "label", *(("split",) if has_splits else ())))
+        for number, (image, label, split) in enumerate(rows):
+            if not isinstance(image, Image.Image):
+                raise UsageError(
+                    f"sample {number} is a {type(image).__name__}, and those before are images. Return images of Pillow."
+                )
+            name = f"{number:06}.{'png' if image.mode in _PNG_MODES else 'tiff'}"
+            image.save(folder / name)
+            table.writerow((name, label, *((split,) if has_splits else ())))
+            content.update(f"{label} {split} {image.mode} {image.size}\n".encode())
+            content.update(image.tobytes())
+            monitor.step("reading the dataset", number + 1, total)
     return content.hexdigest()
 
 

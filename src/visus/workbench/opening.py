@@ -93,9 +93,8 @@ def open_data(
     ('T-shirt/top', 'Trouser', 'Pullover')
     """
     choice = choice_of(pretrained, channels=channels, normalize=normalize)
-    path = _given(
-        path, x, y, x_test, y_test, groups, class_names, given_folder(keep_in), Monitor(on_event, should_stop), progress
-    )
+    arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "groups": groups, "classes": class_names}
+    path = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress)
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
         data = opened.open_data(
             path,
@@ -120,38 +119,26 @@ def open_data(
     return suited_data(data) if pretrained else noted(data, choice)
 
 
-def _given(
-    path: Any,
-    x: Any,
-    y: Any,
-    x_test: Any,
-    y_test: Any,
-    groups: Sequence[Any] | None,
-    class_names: Sequence[str] | None,
-    folder: Path,
-    monitor: Monitor,
-    progress: bool | None,
-) -> Any:
+def _given(path: Any, arrays: dict[str, Any], keep_in: str | Path | None, monitor: Monitor, progress: bool | None) -> Any:
     """The path of the data: the given one, or where arrays or a dataset were saved.
 
     Raises:
         UsageError: several are given, or arrays that do not fit together.
     """
-    arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "groups": groups, "classes": class_names}
     named = [name for name, value in arrays.items() if value is not None]
     if path is not None and named:
         raise UsageError(f"data is given twice: as the first argument, and as {', '.join(named)}. Give one of them.")
     if named:
-        if x is None:
+        if "x" not in named:
             raise UsageError(f"{named[0]} is given without x. Give x and y.")
-        if x_test is not None or y_test is not None:
-            if groups is not None:
+        if "x_test" in named or "y_test" in named:
+            if "groups" in named:
                 raise UsageError(
                     "groups are for data without a test set of its own. Leave out groups, or x_test and y_test."
                 )
-            arrays = {"x_train": x, "y_train": y, "x_test": x_test, "y_test": y_test, "classes": class_names}
-        return save_arrays(arrays, folder)
+            arrays = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in arrays.items()}
+        return save_arrays(arrays, given_folder(keep_in))
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
-            return save_dataset(path, folder, followed)
+            return save_dataset(path, given_folder(keep_in), followed)
     return path

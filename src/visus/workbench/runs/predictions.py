@@ -421,6 +421,19 @@ def _predict_chunk(predictor: Predictor, chunk: Sequence[Sample], top: int, ledg
             yield Prediction(sample.name, labels, probabilities), rows[outcome], sample
 
 
+def ranked(probabilities: npt.NDArray[Any], k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
+    """Columns of the ``k`` largest probabilities of each sample, the largest first, and these probabilities, both (N, k).
+
+    Equal probabilities keep the order of the columns.
+    """
+    values = np.asarray(probabilities, dtype=np.float32)
+    if k == 1 and np.isfinite(values).all():
+        places = values.argmax(axis=1, keepdims=True)
+    else:
+        places = np.argsort(-values, axis=1, kind="stable")[:, :k]
+    return places, np.take_along_axis(values, places, axis=1)
+
+
 def top_k(probabilities: npt.NDArray[Any], classes: Sequence[str], k: int = 1) -> list[list[tuple[str, float]]]:
     """The ``k`` most probable classes of each sample, the most probable first; all classes if there are fewer.
 
@@ -434,12 +447,7 @@ def top_k(probabilities: npt.NDArray[Any], classes: Sequence[str], k: int = 1) -
     >>> top_k(np.array([[0.1, 0.7, 0.2]]), ["bag", "boot", "coat"], k=2)
     [[('boot', 0.7), ('coat', 0.2)]]
     """
-    values = np.asarray(probabilities, dtype=np.float32)
-    if k == 1 and np.isfinite(values).all():
-        places = values.argmax(axis=1, keepdims=True)
-    else:
-        places = np.argsort(-values, axis=1, kind="stable")[:, :k]
-    chosen = np.take_along_axis(values, places, axis=1)
+    places, chosen = ranked(probabilities, k)
     # float32 holds seven digits: 0.7 prints as 0.7.
     return [
         [(classes[place], round(value, 7)) for place, value in zip(*row, strict=True)]

@@ -16,7 +16,7 @@ from visus.workbench.runs.bulk.inputs import Chunk, ListReader
 from visus.workbench.runs.bulk.parts import PartFacts, PartsFolder, Plan
 from visus.workbench.runs.bulk.tables import Rows, TableFormat
 from visus.workbench.runs.predict_inputs import Sample
-from visus.workbench.runs.predictions import Predictor, answer_chunk
+from visus.workbench.runs.predictions import Predictor, answer_chunk, ranked
 
 
 class BulkPredictor(Predictor, Protocol):
@@ -107,11 +107,9 @@ class Worker:
         probabilities = np.full((len(batch), len(columns.classes)), np.nan, dtype=np.float32)
         labels: list[list[str | None]] = [[None] * len(batch) for _ in range(columns.top)]
         if answers.probabilities is not None:
-            values = np.asarray(answers.probabilities, dtype=np.float32)
-            places = np.argsort(-values, axis=1, kind="stable")[:, : columns.top]
-            shares[readable] = np.take_along_axis(values, places, axis=1)
+            places, shares[readable] = ranked(answers.probabilities, columns.top)
             if columns.classes:
-                probabilities[readable] = values
+                probabilities[readable] = answers.probabilities
             for rank, column in enumerate(labels):
                 for place, number in zip(readable, places[:, rank].tolist(), strict=True):
                     column[place] = classes[number]
