@@ -86,7 +86,7 @@ class FittedStart:
         row: dict[str, Any] = {"accuracy": [], "loss": []}
         for event in training.events():
             if isinstance(event, StartScored):
-                row |= {"head_accuracy": event.val_accuracy, "head_loss": event.val_loss}
+                row |= {"head_accuracy": event.val_score, "head_loss": event.val_loss}
             if isinstance(event, EpochDone):
                 row["accuracy"].append(event.row["val_accuracy"])
                 row["loss"].append(event.row["val_loss"])

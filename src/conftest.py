@@ -100,6 +100,37 @@ class Objects:
         return self.run.scores
 
     @cached_property
+    def set_scores(self) -> Any:
+        """Scores of sets of two classes."""
+        import torch
+
+        from visus.evaluation.tasks.label_thresholds import ThresholdFit
+        from visus.evaluation.tasks.multi_label_scores import score_sets
+
+        logits, labels = torch.tensor([[2.0, -1.0], [1.0, 3.0], [-2.0, 1.0]]), torch.tensor([[1.0, 0], [1, 1], [0, 0]])
+        return score_sets(logits, labels, ["cat", "dog"], ThresholdFit(thresholds=(0.5, 0.5)), split="test")
+
+    @cached_property
+    def number_scores(self) -> Any:
+        """Scores of one target."""
+        import torch
+
+        from visus.evaluation.tasks.prediction_intervals import IntervalFit
+        from visus.evaluation.tasks.regression import Regression
+        from visus.evaluation.tasks.regression_scores import score_numbers
+
+        task = Regression(("age",), mean=(40.0,), std=(10.0,))
+        outputs, labels = torch.tensor([[0.0], [1.0], [-1.0]]), torch.tensor([[42.0], [49.0], [30.0]])
+        return score_numbers(task, outputs, labels, IntervalFit((5.0,), "", 30, ("age",)), split="test")
+
+    @cached_property
+    def largest_errors(self) -> Any:
+        """The largest errors of one target."""
+        from visus.examine.largest_errors import LargestErrors, SampleError
+
+        return LargestErrors("regression", "test", 3, 0, (SampleError(0, "a.png", "42", "40", 2.0),))
+
+    @cached_property
     def looked(self) -> Any:
         """A look at one sample."""
         return self.run.look("test:0", progress=False)
@@ -164,7 +195,16 @@ def _short_reports() -> Iterator[None]:
 
 
 NAMES = {name for name in vars(Objects) if not name.startswith("_")}
-LIGHT = {"account", "folder", "images", "file", "visus"}  # made without a training
+LIGHT = {
+    "account",
+    "folder",
+    "images",
+    "file",
+    "visus",
+    "set_scores",
+    "number_scores",
+    "largest_errors",
+}  # made without a training
 
 
 def names_used(sources: list[str]) -> set[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 
 _IS_COMMAND: ContextVar[bool] = ContextVar("is_command", default=False)
@@ -74,21 +74,30 @@ def evaluate_call(folder: str | os.PathLike[str], data: str) -> str:
     return for_caller(f"visus evaluate {_quoted(folder)} {_quoted(data)}", f"visus.load({str(folder)!r}).evaluate({data!r})")
 
 
-def train_call(data: str | None = None, split_file: str | os.PathLike[str] | None = None) -> str:
-    """The call that trains on data, with the split of an earlier run if its file is named.
+def train_call(
+    data: str | None = None,
+    split_file: str | os.PathLike[str] | None = None,
+    options: Mapping[str, object] | None = None,
+) -> str:
+    """The call that trains on data, with the split of an earlier run if its file is named, and with options of reading.
 
     >>> train_call(), train_call("photos")
     ('visus.train()', "visus.train('photos')")
     >>> train_call("photos", "runs/cats/split.csv")
     "visus.train(visus.open_data('photos', split='runs/cats/split.csv'))"
+    >>> train_call("t.csv", options={"task": "regression"})
+    "visus.train(visus.open_data('t.csv', task='regression'))"
     """
     words = ["visus", "train", *([data] if data is not None else [])]
-    if split_file is None:
+    named: dict[str, object] = {} if split_file is None else {"split": str(split_file)}
+    for name, value in (options or {}).items():
+        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+        named[name] = value
+    words += [] if split_file is None else ["--split-file", str(split_file)]
+    if not named:
         return for_caller(shlex.join(words), f"visus.train({'' if data is None else repr(data)})")
-    return for_caller(
-        shlex.join([*words, "--split-file", str(split_file)]),
-        f"visus.train(visus.open_data({data!r}, split={str(split_file)!r}))",
-    )
+    arguments = ", ".join([repr(data), *(f"{name}={value!r}" for name, value in named.items())])
+    return for_caller(shlex.join(words), f"visus.train(visus.open_data({arguments}))")
 
 
 def option(name: str, value: object = None) -> str:

@@ -20,6 +20,8 @@ RESULTS = (
     *("visus.data.batches:Part", "visus.design.account:Account", "visus.design.account:Row"),
     *("visus.design.advice.pieces:Advice", "visus.design.mlp_equivalents:Twins", "visus.design.wider_fields:Ways"),
     *("visus.evaluation.scores:Scores", "visus.examine.mistake_report:MistakeReport"),
+    *("visus.evaluation.tasks.multi_label_scores:MultiLabelScores", "visus.examine.largest_errors:LargestErrors"),
+    "visus.evaluation.tasks.regression_scores:RegressionScores",
     *("visus.geometry:Solution", "visus.geometry:Solutions", "visus.workbench.benchmark.result:Agreement"),
     *("visus.workbench.benchmark.result:Benchmark", "visus.workbench.benchmark.result:Timing"),
     *("visus.workbench.cached_data:CachedData", "visus.workbench.cached_data:RemovedData"),
@@ -36,7 +38,7 @@ RESULTS = (
 
 OTHER_RETURNS = {
     *("Any", "Calibrator", "Iterable", "Manifest", "Marks", "Module", "NDArray", "Node", "None", "Preprocessing", "Self"),
-    *("Shape", "TemperatureFit", "Tensor", "Text"),
+    *("AnyScores", "Fit", "Numbers", "Shape", "Sigmoid", "TemperatureFit", "Tensor", "Text"),
 }
 """Returned too, and described where they are defined."""
 

@@ -20,6 +20,7 @@ GROUND = (
     "progress",
     "other_libraries",
     "tables",
+    "own_callables",
 )  # each may import those before it
 FLOORS = (
     set(GROUND),

@@ -32,6 +32,7 @@ LONG = {
     "visus.workbench.look.opening": ("open_look",),
     "visus.workbench.report.reports": ("rewrite_report",),
     "visus.workbench.runs.evaluate": ("evaluate",),
+    "visus.workbench.runs.largest_errors": ("find_run_errors",),
     "visus.workbench.runs.mistakes": ("find_run_mistakes",),
     "visus.workbench.runs.own_data": ("open_own_data", "open_under_labels"),
     "visus.workbench.runs.bulk.predicting": ("predict_to",),

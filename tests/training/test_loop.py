@@ -229,7 +229,7 @@ def test_early_stopping_ends_after_so_many_epochs_without_a_better_accuracy(
     frozen = quick.replace(epochs=50, learning_rate=1e-12, ema_decay=0.0, patience=4, weight_decay=0.0)
     visus.train(squares, "flatten, linear(classes)", frozen, output=tmp_path, on_event=events.append)
     end = next(event for event in events if isinstance(event, Finished))
-    assert end.reason == "no better validation accuracy"
+    assert end.reason == "no better validation score"
     assert end.num_epochs == 1 + 4
     assert end.best_epoch == end.num_epochs, "of equal epochs the last is kept"
 

@@ -81,9 +81,9 @@ def test_yaml_reports_the_meaning_of_every_setting() -> None:
         ({"bs": 8}, "unknown setting 'bs'. Did you mean 'batch_size'?"),
         ({"earlystopping": 3}, "unknown setting 'earlystopping'. Did you mean 'patience'?"),
         (
-            {"loss": "focal", "callbacks": [], "dropout": 0.2, "mixup": True},
-            "4 mistakes:\n  - a recipe has no setting 'loss': the loss is cross-entropy, with label smoothing and class weights as settings. "
-            "See \"Own augmentation or loss\" in the documentation for the ways around.\n  - a recipe has no setting 'callbacks': on_event and should_stop of visus.train are called during the training."
+            {"criterion": "focal", "callbacks": [], "dropout": 0.2, "mixup": True},
+            "4 mistakes:\n  - a recipe has no setting 'criterion': loss is, as loss='mylosses:focal' or the function itself."
+            "\n  - a recipe has no setting 'callbacks': on_event and should_stop of visus.train are called during the training."
             "\n  - a recipe has no setting 'dropout': dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'."
             "\n  - a recipe has no setting 'mixup': the augmentations are flip, translate, zoom and cutout. See \"Own augmentation or loss\" in the "
             "documentation for the ways around.",
@@ -91,7 +91,7 @@ def test_yaml_reports_the_meaning_of_every_setting() -> None:
         (
             {"verbose": 1, "metrics": ["f1"]},
             "2 mistakes:\n  - a recipe has no setting 'verbose': progress=False of visus.train shows nothing.\n  - a recipe has no setting "
-            "'metrics': run.evaluate() has accuracy, precision, recall and F1 of each class.",
+            "'metrics': select is the metric that decides which epoch is kept; run.evaluate() has all of them.",
         ),
         ({"weights": "x.pt"}, "a recipe has no setting 'weights': weights is an argument of visus.train."),
         ({"optimizer": "adamv"}, "unknown optimizer 'adamv'. Did you mean 'adamw'? Known: adamw, muon, sgd."),
@@ -147,16 +147,44 @@ def test_recipe_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert str(caught.value) == f"{tmp_path / 'none.yaml'}: there is no such file. Give the path of a text file."
 
 
-def test_the_size_of_images_and_a_loss_are_no_settings_and_it_is_said_where_they_belong() -> None:
+def test_the_size_of_images_is_no_setting_and_it_is_said_where_it_belongs() -> None:
     with pytest.raises(RecipeError) as caught:
         Recipe(image_size=64)  # type: ignore[call-arg]
     assert str(caught.value) == "a recipe has no setting 'image_size': img_size is an argument of visus.open_data."
-    with pytest.raises(RecipeError) as caught:
-        Recipe(loss="focal")  # type: ignore[call-arg]
-    assert str(caught.value) == (
-        "a recipe has no setting 'loss': the loss is cross-entropy, with label smoothing and class weights as settings. "
-        'See "Own augmentation or loss" in the documentation for the ways around.'
-    )
+
+
+def own_loss(outputs: object, labels: object) -> object:
+    return outputs
+
+
+def test_an_own_loss_and_metric_are_kept_by_their_names() -> None:
+    assert Recipe(loss=own_loss, select=own_loss).loss == f"{__name__}:own_loss"  # type: ignore[arg-type]
+    assert Recipe.from_yaml(Recipe(loss="a.b:c", select="a.b:d").to_yaml()) == Recipe(loss="a.b:c", select="a.b:d")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"loss": "focal"},
+            "loss must be the name of a function, such as mylosses:focal (module, colon, function), not 'focal'.",
+        ),
+        (
+            {"loss": lambda outputs, labels: outputs},
+            "loss is <lambda>, which cannot be found again by its name, as a resumed training has to. Write it as a function with def at the top of "
+            "a module or a notebook.",
+        ),
+        (
+            {"select": "acuracy"},
+            "unknown metric 'acuracy'. Did you mean 'accuracy'? Known: accuracy, auroc, average_precision, balanced_accuracy, exact_match, log_loss, "
+            "macro_f1, mae, r2, rmse, top5_accuracy.",
+        ),
+    ],
+)
+def test_a_loss_or_metric_that_cannot_be_found_is_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Recipe(**settings)  # type: ignore[arg-type]
+    assert str(caught.value).replace("test_a_loss_or_metric_that_cannot_be_found_is_refused.<locals>.", "") == message
 
 
 def test_the_words_of_other_libraries_name_settings() -> None:

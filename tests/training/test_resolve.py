@@ -189,6 +189,7 @@ def test_given_settings_are_never_overruled() -> None:
         "patience": 3,
         "time_limit_s": 60.0,
         "clip_norm": 1.0,
+        "select": "auroc",
     }
     recipe = Recipe(**given_settings)
     decided = resolve(recipe, PHOTOS, NETWORK)

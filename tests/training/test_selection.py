@@ -46,7 +46,7 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(num_righ
 def test_epochs_are_compared_within_one_phase_alone(change: Phase) -> None:
     selection = Selection(num_samples=1000)
     assert judged(selection, [change, change, FULL, FULL], [0.95, 0.90, 0.70, 0.72]) == [True, False, True, True]
-    assert (selection.best_epoch, selection.best_accuracy) == (3, 0.72)
+    assert (selection.best_epoch, selection.best_score) == (3, 0.72)
 
 
 def test_patience_counts_at_the_full_size_alone() -> None:

@@ -225,7 +225,7 @@ def test_a_file_of_weights_is_what_the_training_begins_with(photos: Path, run: P
     start = next(event for event in seen if isinstance(event, StartScored))
     before = visus.load(run)
     data = before.open_data()
-    assert start.val_accuracy == pytest.approx(before.evaluate(data, split="val").accuracy)
+    assert start.val_score == pytest.approx(before.evaluate(data, split="val").accuracy)
     assert next(event for event in seen if isinstance(event, HeadFitted)).keeps_own
     facts = json.loads((again.folder / "start.json").read_text())
     assert (facts["file"], facts["left_new"]) == (str(file), [])
@@ -294,7 +294,7 @@ def test_a_head_for_other_classes_is_fitted_first(tmp_path: Path, photos: Path) 
     ]
     kept = made.module.state_dict()["conv1.weight"]
     assert torch.allclose(kept, given.state_dict()["conv1.weight"], atol=1e-6)
-    assert next(event for event in seen if isinstance(event, StartScored)).val_accuracy > 0.9
+    assert next(event for event in seen if isinstance(event, StartScored)).val_score > 0.9
 
 
 def test_weights_that_do_not_fit_are_reported_with_their_file(

@@ -7,18 +7,21 @@ import dataclasses
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from visus.cli import benchmark, cache, comparison, design, experiment, look, predict, serving, settings, shipping
-from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, run_folders, words
+from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, TASKS, run_folders, words
 from visus.cli.options import Json, Quiet, Raw
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json
 from visus.cli.words import whole_numbers
 from visus.errors import UsageError
 from visus.workbench.live_line import showing_work, speaks
+
+if TYPE_CHECKING:
+    from visus.workbench.runs.run import Run
 
 app = typer.Typer(
     name="visus",
@@ -42,7 +45,17 @@ Device = Annotated[
     str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
 ]
 PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of a table with the classes; default: label.")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        help="What a label is: single-label (one class), multi-label (a set of classes) or regression (numbers).",
+        autocompletion=words(*TASKS),
+    ),
+]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
 ClassDepth = Annotated[
     int | None,
@@ -90,6 +103,14 @@ def train(
     img_size: Annotated[
         str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="What a label is: single-label (one class), multi-label (a set of classes) or regression (numbers).",
+            rich_help_panel="Data",
+            autocompletion=words(*TASKS),
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -120,7 +141,10 @@ def train(
     path_column: Annotated[
         str | None, _expert("Data", help="Column of a table with the image files; default: path.")
     ] = None,
-    label_column: Annotated[str | None, _expert("Data", help="Column of a table with the classes; default: label.")] = None,
+    label_column: Annotated[
+        str | None,
+        _expert("Data", help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
+    ] = None,
     skip_missing: Annotated[
         bool, _expert("Data", "--skip-missing", help="Skip rows of a table whose file does not exist.")
     ] = False,
@@ -226,7 +250,7 @@ def train(
         from visus.cli.training import DataOptions, StartOptions, train_and_print
     from visus.data.reading import Reading
 
-    reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+    reading = Reading(path_column, label_column, skip_missing, class_depth, layout, task)
     options = DataOptions(
         data,
         _size(img_size),
@@ -286,9 +310,10 @@ def evaluate(
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
         # stdout is for the result; what a person's own module prints is none
         from visus.cli.show import show, warn
+        from visus.evaluation.scores import Scores
         from visus.workbench.data_check import data_notes
         from visus.workbench.runs.run import load
-        from visus.workbench.runs.saved import calibration_sentence
+        from visus.workbench.runs.saved import calibration_sentence, needs_single_label
 
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -311,18 +336,28 @@ def evaluate(
         warn([str(note) for note in data_notes(opened)], "")
         warn(opened.warnings)
     if confusion_png:
+        needs_single_label(loaded, "A confusion matrix")
         from visus.pages.parts.confusion import draw_confusion
 
+        assert isinstance(scores, Scores), "other runs were refused"
         draw_confusion(scores, confusion_png)
     if as_json:
         found = ({"shifts": moved.to_json()} if moved else {}) | ({"mistakes": wrong.to_json()} if wrong else {})
-        print_json(scores.to_json() | dataclasses.asdict(loaded.calibrator(raw=raw)) | found)
+        print_json(scores.to_json() | _calibration_facts(loaded, raw=raw) | found)
     else:
         show((*scores.text(), f"note: {calibration_sentence(loaded, raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
-        if wrong is None and scores.num_right < scores.num_samples:
+        if wrong is None and not (isinstance(scores, Scores) and scores.num_right == scores.num_samples):
             words = [str(run), *([str(data)] if data is not None else []), *(["--split", split] if split else [])]
             show((f"next: visus evaluate {shlex.join(words)} --mistakes",))
+
+
+def _calibration_facts(run: Run, *, raw: bool) -> dict[str, Any]:
+    """What turns outputs into answers, as plain data."""
+    fit = run.calibration.to_json()
+    if run.task.name == "single-label":
+        return dataclasses.asdict(run.calibrator(raw=raw))
+    return {"calibration": fit}
 
 
 def _num_shown(limit: int | None, *, mistakes: bool) -> int:
@@ -382,6 +417,7 @@ def check(
             help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders."
         ),
     ] = None,
+    task: Task = None,
     path_column: PathColumn = None,
     label_column: LabelColumn = None,
     skip_missing: SkipMissing = False,
@@ -412,6 +448,7 @@ def check(
             labels=labels,
             split=split,
             split_seed=split_seed,
+            task=task,
             layout=layout,
             max_unreadable=max_unreadable,
             cache_dir=cache_dir,

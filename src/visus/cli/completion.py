@@ -12,6 +12,7 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 SPLITS = ("train", "val", "test")
 RESIZE_MODES = ("squash", "crop", "pad")
 NORMALIZE = ("mean-deviation", "min-max")
+TASKS = ("single-label", "multi-label", "regression")
 SALIENCY = ("grad-cam", "gradient", "integrated-gradients", "occlusion", "all")
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from visus.cli.show import show, warn
 from visus.cli.stopping import SENTENCE, print_when_stopped
 from visus.cli.streams import print_json
+from visus.data.tasks import SEPARATOR
 from visus.errors import printable, refuse_with
 from visus.files import csv_text
 from visus.progress import OnEvent, Progress
@@ -212,7 +213,8 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
     """
     num_unread = 0
     listed: list[dict[str, Any]] = []
-    header = ["file", *(name for rank in range(1, top + 1) for name in _columns(rank)), "error"]
+    header = ["file", *_heads(predictions, top), "error"]
+    num_cells = len(header) - 2
     for answer in predictions:
         if (not as_json and data.isatty()) or answer.error:
             live.close()
@@ -220,17 +222,13 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
             num_unread += 1
             sys.stderr.write(f"error: {printable(answer.file)}: {answer.error}\n")
         if as_json:
-            listed.append(_as_dict(answer, top))
+            listed.append(_as_dict(answer, top, predictions.task))
         else:
             if header:
                 data.write(csv_text([header]))
                 header = []
-            cells = [
-                cell
-                for pair in zip(answer.labels, answer.probabilities, strict=True)
-                for cell in (pair[0], f"{pair[1]:.6f}")
-            ]
-            data.write(csv_text([[answer.file, *(cells or [""] * (2 * top)), answer.error or ""]]))
+            cells = [] if answer.error else _cells(answer, predictions.task)
+            data.write(csv_text([[answer.file, *(cells or [""] * num_cells), answer.error or ""]]))
     live.close()
     if header and not as_json:
         data.write(csv_text([header]))
@@ -239,11 +237,40 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
     return num_unread
 
 
+def _heads(predictions: Predictions, top: int) -> list[str]:
+    """The columns between the file and the error."""
+    if predictions.task == "regression":
+        return [head for name in predictions.classes for head in (name, f"{name}_low", f"{name}_high")]
+    if predictions.task == "multi-label":
+        return ["labels", "probabilities"]
+    return [name for rank in range(1, top + 1) for name in _columns(rank)]
+
+
+def _cells(answer: Prediction, task: str) -> list[str]:
+    """The cells of these columns."""
+    if task == "regression":
+        return [
+            "" if value is None else f"{value:.9g}" for each in answer.numbers for value in (each.value, each.low, each.high)
+        ]
+    if task == "multi-label":
+        return [SEPARATOR.join(answer.labels), SEPARATOR.join(f"{share:.6f}" for share in answer.probabilities)]
+    pairs = zip(answer.labels, answer.probabilities, strict=True)
+    return [cell for label, share in pairs for cell in (label, f"{share:.6f}")]
+
+
 def _columns(rank: int) -> tuple[str, str]:
     return ("label", "probability") if rank == 1 else (f"label_{rank}", f"probability_{rank}")
 
 
-def _as_dict(answer: Prediction, top: int) -> dict[str, Any]:
+def _as_dict(answer: Prediction, top: int, task: str) -> dict[str, Any]:
+    if task == "regression":
+        numbers = [{"target": each.name, "value": each.value, "low": each.low, "high": each.high} for each in answer.numbers]
+        return {"file": answer.file, "numbers": numbers, "error": answer.error}
+    if task == "multi-label":
+        labels = [
+            {"label": label, "probability": share} for label, share in zip(answer.labels, answer.probabilities, strict=True)
+        ]
+        return {"file": answer.file, "labels": labels, "error": answer.error}
     facts: dict[str, Any] = {
         "file": answer.file,
         "label": answer.label,

@@ -27,7 +27,17 @@ OPTIONS: Final = "Options"
 """Heading of what belongs to one command alone; it comes first."""
 _GROUP_OF: Final = {
     **dict.fromkeys(
-        ("path_column", "label_column", "skip_missing", "class_depth", "layout", "max_unreadable", "split", "split_seed"),
+        (
+            "path_column",
+            "label_column",
+            "skip_missing",
+            "class_depth",
+            "layout",
+            "max_unreadable",
+            "split",
+            "split_seed",
+            "task",
+        ),
         "Data",
     ),
     **dict.fromkeys(("device", "cache_dir", "workers"), "Machine"),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ class Part(Brief):
         name: ``train``, ``val`` or ``test``.
         pixels: the whole store, shape (N, C, *).
         indices: rows of the store that belong to this split.
-        labels: class index of each sample.
+        labels: label of each sample, in the array of the task (``visus.data.tasks``).
         names: name of each sample.
 
     >>> data.split("train")
@@ -42,7 +43,7 @@ class Part(Brief):
     name: str
     pixels: Pixels
     indices: npt.NDArray[np.int64]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
     names: tuple[str, ...]
 
     def _words(self) -> str:
@@ -95,9 +96,9 @@ class Batch(ShortFields):
 
     Args:
         inputs: normalized inputs (N, C, *).
-        labels: class indices (N,).
+        labels: labels (N,) or (N, outputs), in the array of the task.
         step: number of the batch within the epoch, from 0.
-        all_labels: class indices of the whole batch if this is a shard of it, else None.
+        all_labels: labels of the whole batch if this is a shard of it, else None.
     """
 
     inputs: torch.Tensor

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from visus.data.samples import UNASSIGNED, Samples
 from visus.data.source_rules import write_names
-from visus.data.splits import SplitRow, assign, split_warnings, units_of
+from visus.data.splits import SplitRow, assign, split_warnings, strata, units_of
 from visus.errors import DataError
 from visus.files import csv_text
 from visus.units import write_number_of
@@ -119,7 +119,7 @@ def _split_new(samples: Samples, is_new: NDArray[np.bool_], rows: Sequence[Split
     chosen = np.flatnonzero(is_new)
     counts = Counter(row.split for row in rows)
     return assign(
-        samples.labels[chosen],
+        strata(samples)[chosen],
         seed=_SEED,
         official=samples.splits[chosen] if samples.official else None,
         test_fraction=counts["test"] / len(rows),

@@ -11,6 +11,7 @@ import numpy as np
 from visus.data.folder_names import is_empty_value, is_leftover_class, is_placeholder
 from visus.data.samples import Samples
 from visus.data.source_rules import write_names
+from visus.data.tasks import same_kind
 from visus.units import write_number_of
 
 _REST = frozenset(("other", "others"))
@@ -22,9 +23,9 @@ _MAX_PLACEHOLDERS = 0.1  # fraction of all samples; if more files have such name
 
 def label_warnings(samples: Samples) -> list[str]:
     """Warnings about suspicious class names, and about placeholder images."""
+    names = [] if samples.task == "regression" else [*_leftover_classes(samples), *_similar_names(samples.classes)]
     return [
-        *_leftover_classes(samples),
-        *_similar_names(samples.classes),
+        *names,
         *_placeholder_names(samples),
         *_repeated_images(samples),
     ]
@@ -82,21 +83,21 @@ def _repeated_images(samples: Samples) -> list[str]:
     """A warning about an image that occurs many times under different names, as "image not found" does after a download."""
     if samples.reader.kind != "images":
         return []
-    counts = np.bincount(samples.contents)
+    counts, kinds = np.bincount(samples.contents), same_kind(samples.labels)
     median = float(np.median(counts[counts > 0]))
     repeated = []
     for content in np.argsort(-counts, kind="stable").tolist():
         if counts[content] < _MIN_CLASSES_WITH_COPY or counts[content] < _MIN_CLASSES_WITH_COPY * median:
             break
         copies = np.flatnonzero(samples.contents == content)
-        num_classes = len(set(samples.labels[copies].tolist()))
+        num_classes = len(set(kinds[copies].tolist()))
         if counts[content] >= _MIN_COPIES or num_classes >= _MIN_CLASSES_WITH_COPY:
             repeated.append((copies, num_classes))
     if not repeated or (len(repeated) > 0.05 * len(counts) and all(num_classes == 1 for _, num_classes in repeated)):
         return []  # whole classes were copied to balance their sizes
     copies, num_classes = repeated[0]
     more = f"; so do {write_number_of(len(repeated) - 1, 'more image')}" if len(repeated) > 1 else ""
-    classes = f" in {num_classes} classes" if num_classes > 1 else ""
+    classes = f" in {num_classes} classes" if num_classes > 1 and samples.task == "single-label" else ""
     return [
         f"one image occurs {len(copies):,} times under different names{classes} ({write_names(samples.names[index] for index in copies)}){more}. "
         "If it is a placeholder, such as 'image not found', delete these files."

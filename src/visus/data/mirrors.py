@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visus.data.batches import Part, random_stream
+from visus.data.tasks import same_kind
 
 NUM_QUERIES: Final = 2_000
 NUM_NEIGHBORS: Final = 8_000
@@ -133,7 +134,7 @@ def mirror_test(part: Part, seed: int, groups: Sequence[str] | None = None) -> M
     num_rows = max(1, min(CHUNK, CHUNK_VALUES // math.prod(part.pixels.shape[1:])))  # samples may be large
     chunks = range(0, len(drawn), num_rows)
     samples = torch.cat([_shrink(part.rows(drawn[start : start + num_rows])) for start in chunks])
-    labels = torch.from_numpy(part.labels[drawn])
+    labels = torch.from_numpy(same_kind(part.labels)[drawn])
     queries = torch.randperm(len(drawn), generator=random_stream(seed, "mirrors asked"))[:NUM_QUERIES]
     directions = _unit_vectors(samples)
     plain, mirrored = (_unit_vectors(values[queries]) @ directions.T for values in (samples, samples.flip(-1)))

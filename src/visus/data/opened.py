@@ -27,6 +27,7 @@ from visus.data.sources import read_source
 from visus.data.splits import SplitRow, apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Store, blank_rows, open_store, refuse_unreadable
 from visus.data.survey import InputChooser, Survey, suitable_size, survey_images
+from visus.data.tasks import TaskName, count_labels, label_text, strata
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
 from visus.tables import Described, Table, listed
@@ -85,13 +86,14 @@ class Data(Described):
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
         rows = [
             ("samples", f"{counts}; each {write_shape(self.input_shape)}, {self.preprocessing.dtype}"),
-            ("classes", f"{len(self.classes):,}: {listed(self.classes)}"),
+            ("targets" if self.task == "regression" else "classes", f"{len(self.classes):,}: {listed(self.classes)}"),
+            *([("task", self.task)] if self.task != "single-label" else []),
             ("source", "included in visus" if self.given is None else str(self.given)),
         ]
         return f"Data {self.name}", rows
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
-        if len(self.classes) > MAX_ROWS:
+        if len(self.classes) > MAX_ROWS or self.task == "regression":
             return ()
         counts = [self.class_counts(split) for split in SPLITS]
         rows = tuple((name, *(f"{each[name]:,}" for each in counts)) for name in self.classes)
@@ -100,9 +102,9 @@ class Data(Described):
     def _sheet(self) -> str:
         name = next((each for each in SPLITS if len(self.split(each))), SPLITS[0])
         part = self.split(name)
-        places = spread(part.labels)
+        places = spread(strata(part.labels))
         samples = [
-            Captioned(values, self.classes[part.labels[place]], part.names[place])
+            Captioned(values, label_text(part.labels[place], self.task, self.classes, separator=", "), part.names[place])
             for place, values in zip(places, part.rows(places).numpy(), strict=True)
         ]
         shown = f"{len(samples):,} of " if len(samples) < len(part) else ""
@@ -155,12 +157,21 @@ class Data(Described):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the network's outputs.
+        """Class names in the order of the network's outputs; of regression, the names of the targets.
 
         >>> data.classes
         ('0', '1', '2')
         """
         return self.samples.classes
+
+    @property
+    def task(self) -> TaskName:
+        """What a label is: ``single-label`` (one class), ``multi-label`` (a set of classes) or ``regression`` (numbers).
+
+        >>> data.task
+        'single-label'
+        """
+        return self.samples.task
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -231,12 +242,12 @@ class Data(Described):
         return tuple(self.samples.groups[index] for index in np.flatnonzero(self.samples.splits == split))
 
     def class_counts(self, split: str) -> dict[str, int]:
-        """Number of samples of each class in one split.
+        """Number of samples of each class in one split; of regression, the number of samples for each target.
 
         >>> data.class_counts("test")
         {'0': 4, '1': 4, '2': 4}
         """
-        counts = np.bincount(self.split(split).labels, minlength=len(self.classes))
+        counts = count_labels(self.split(split).labels, len(self.classes))
         return {name: int(count) for name, count in zip(self.classes, counts, strict=True)}
 
 
@@ -262,6 +273,7 @@ def open_data(
     skip_missing: bool = False,
     class_depth: int | None = None,
     layout: str | None = None,
+    task: str | None = None,
 ) -> Data:
     """Open a dataset: class folders, split folders, a table, or array files.
 
@@ -291,6 +303,7 @@ def open_data(
             first level, unless the folders are ambiguous.
         layout: axes of the arrays in an NPZ or NPY file, in letters such as ``NLC`` (samples, length, channels) or ``NHWC``; default:
             inferred from their shape, or an error if the shape is ambiguous.
+        task: ``single-label``, ``multi-label`` or ``regression`` (``Reading.task``).
 
     Raises:
         DataError: the data cannot be used; the message says what to do.
@@ -306,7 +319,7 @@ def open_data(
     if split and split_seed is not None:
         raise UsageError("a split.csv defines the whole split, so a split seed would have no effect. Omit one of them.")
     ledger = Ledger()
-    reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+    reading = Reading(path_column, label_column, skip_missing, class_depth, layout, task)
     samples = read_source(path, ledger, labels=labels, reading=reading)
     is_cut = not split and "val" not in samples.official
     if split_seed is not None and not is_cut:
@@ -483,7 +496,7 @@ def _large_offset_warning(plan: Preprocessing) -> list[str]:
 
 def _imbalance_warning(data: Data) -> list[str]:
     """A warning if the largest class has many times the training samples of the smallest."""
-    counts = data.class_counts("train")
+    counts = data.class_counts("train") if data.task == "single-label" else {}
     if not counts or min(counts.values()) == 0:
         return []
     largest, smallest = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
@@ -617,6 +630,10 @@ def _refuse_empty_classes(samples: Samples) -> None:
     Raises:
         DataError: a class has no readable training samples.
     """
+    if samples.task == "regression" and not len(samples.indices("train")):
+        raise DataError(
+            "no readable training samples are left. Repair the files that were left out.", where=str(samples.root)
+        )
     empty = [samples.classes[index] for index in np.flatnonzero(samples.class_counts("train") == 0)]
     if empty:
         raise DataError(

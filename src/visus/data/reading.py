@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from visus.caller import for_caller
+from visus.data.tasks import check_task
 from visus.errors import UsageError
 
 
@@ -19,14 +20,16 @@ class Reading:
 
     Args:
         path_column: the column of a table that names the image files; default: ``path``.
-        label_column: the column of a table that names the classes; default: ``label``.
+        label_column: the column of a table that names the classes, or several, as ``cat,dog`` (see ``task``); default: ``label``.
         skip_missing: skip rows of a table whose file does not exist, instead of raising an error.
         class_depth: level of the folders that name the classes: 1 for the first level below the dataset (below its split folders, if
             any), 2 for the next, and so on; default: inferred from the folders.
         layout: axes of the arrays in an NPZ or NPY file, such as ``NLC``, in any case; default: inferred from their shape.
+        task: what a label is, one of ``visus.data.tasks.TASKS``; default: ``single-label``, or ``multi-label`` for arrays of 0 and 1 in which a
+            row has several ones or none.
 
     Raises:
-        UsageError: ``class_depth`` is below 1.
+        UsageError: ``class_depth`` is below 1, or the task is unknown.
     """
 
     path_column: str | None = None
@@ -34,11 +37,14 @@ class Reading:
     skip_missing: bool = False
     class_depth: int | None = None
     layout: str | None = None
+    task: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layout", self.layout.upper() if self.layout else None)
         if self.class_depth is not None and self.class_depth < 1:
             raise UsageError(f"the class depth must be at least 1, not {self.class_depth}.")
+        if self.task is not None:
+            check_task(self.task)
 
     def to_json(self) -> dict[str, Any]:
         """The options that differ from the default, as plain data.

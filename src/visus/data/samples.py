@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.data.tasks import TaskName, count_labels, label_text
 from visus.tables import Brief
 from visus.units import write_number_of
 
@@ -182,8 +183,8 @@ class Samples(Brief):
         kind: "folder", "split folders", "table", "idx", "cifar", "npz" or "npy".
         name: name of the dataset.
         names: path relative to ``root`` (or to the table), in natural order; or ``train[17]`` for a row of an array file.
-        labels: int64, index into ``classes``.
-        classes: class names, from the training split alone.
+        labels: the array of the task (``visus.data.tasks``): of single labels int64, index into ``classes``.
+        classes: class names, from the training split alone; of regression, the names of the targets.
         splits: "train", "val" or "test"; "" if the source does not say (``visus.data.splits.split_samples`` decides then).
         groups: samples that must stay in the same split, such as a patient or a speaker; None if the source has no groups.
         contents: int64; equal for samples with identical bytes.
@@ -193,13 +194,14 @@ class Samples(Brief):
         warnings: sentences about possible mistakes in the data.
         notes: sentences about how the source was read.
         digests: SHA-256 of each sample's bytes.
+        task: what a label is, one of ``visus.data.tasks.TASKS``.
     """
 
     root: Path
     kind: str
     name: str
     names: tuple[str, ...]
-    labels: NDArray[np.int64]
+    labels: NDArray[Any]
     classes: tuple[str, ...]
     splits: NDArray[np.str_]
     groups: tuple[str, ...] | None
@@ -210,6 +212,7 @@ class Samples(Brief):
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     digests: tuple[bytes, ...] = ()
+    task: TaskName = "single-label"
 
     def _words(self) -> str:
         return f"{self.name}: {write_number_of(len(self.names), 'sample')} of {write_number_of(len(self.classes), 'class', 'classes')}"
@@ -227,9 +230,13 @@ class Samples(Brief):
         return np.flatnonzero(self.splits == split).astype(np.int64)
 
     def class_counts(self, split: str | None = None) -> NDArray[np.int64]:
-        """Number of samples of each class, in one split or in all splits."""
+        """Number of samples of each class, in one split or in all splits; of regression, the number of samples for each target."""
         labels = self.labels if split is None else self.labels[self.splits == split]
-        return np.bincount(labels, minlength=len(self.classes)).astype(np.int64)
+        return count_labels(labels, len(self.classes))
+
+    def label_texts(self) -> list[str]:
+        """The text of each label."""
+        return [label_text(label, self.task, self.classes) for label in self.labels]
 
     def select(self, indices: NDArray[np.int64]) -> Samples:
         """The table of these samples only. Classes and fingerprint remain those of the whole dataset."""

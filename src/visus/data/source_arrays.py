@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from visus.caller import option
 from visus.data.samples import ArrayRows
 from visus.data.source_rules import FoundSamples
+from visus.data.tasks import SEPARATOR, TaskName
 from visus.errors import DataError, unknown_name
 from visus.units import write_number_of, write_shape
 
@@ -120,6 +121,7 @@ def samples_in_arrays(
     groups: Sequence[str] | None = None,
     splits: Sequence[str] | None = None,
     notes: tuple[str, ...] = (),
+    task: TaskName = "single-label",
 ) -> FoundSamples:
     """The rows of all parts as samples, in the order of the parts. All parts have the layout of the first.
 
@@ -128,13 +130,14 @@ def samples_in_arrays(
         kind: ``Samples.kind``.
         name: name of the dataset.
         parts: the arrays.
-        labels: class name of each row, through all parts.
+        labels: text of the label of each row, through all parts.
         style: which column of the table at the top of this file applies.
         layout: layout letters; None follows the table.
         declared: class names in the published order.
         groups: group of each row.
         splits: split of each row; default: the splits of the parts.
         notes: further notes for the user.
+        task: what a label is.
 
     Raises:
         DataError: a dtype or a number of axes is not supported, or the shapes of the parts differ.
@@ -155,8 +158,10 @@ def samples_in_arrays(
         splits=splits if splits is not None else [part.split for part in parts for _ in range(part.shape[0])],
         reader=reader,
         groups=groups,
-        declared=declared,
+        declared=() if task == "regression" else declared,
         notes=notes,
+        task=task,
+        targets=declared if task == "regression" else (),
     )
 
 
@@ -170,8 +175,8 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
         values = values[:, 0]
     if values.ndim == 2 and (num_multi := _num_multi_label(values)):
         raise DataError(
-            f"{num_multi:,} of {len(values):,} rows of the labels name no class or several classes; visus needs exactly one class per "
-            f"sample. Remove those rows, or save a single column of labels.",
+            f"{num_multi:,} of {len(values):,} rows of the labels name no class or several classes, and single-label needs exactly one. "
+            f"Remove those rows, or leave out {option('task', 'single-label')}.",
             where=str(where),
         )
     if values.ndim != 1:
@@ -184,7 +189,10 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
         is_integer = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
         if not is_integer.all():
             first = int(np.argmin(is_integer))
-            raise DataError(f"the label of row {first} is {values[first]}, which is not an integer.", where=str(where))
+            raise DataError(
+                f"the label of row {first} is {values[first]}, which is not an integer. For numbers that are no classes: {option('task', 'regression')}.",
+                where=str(where),
+            )
         values = values.astype(np.int64)
     if values.dtype.kind not in "biuUS":
         raise DataError(f"labels of type {values.dtype} are not supported. Save them as integers or text.", where=str(where))
@@ -201,6 +209,50 @@ def _num_multi_label(values: NDArray[Any]) -> int:
     if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
         return 0
     return int((values.sum(axis=1) != 1).sum())
+
+
+def is_multi_hot(values: NDArray[Any]) -> bool:
+    """Whether labels are rows of 0 and 1, some of which have several ones or none.
+
+    >>> is_multi_hot(np.array([[1, 1], [0, 1]])), is_multi_hot(np.array([[1, 0], [0, 1]]))
+    (True, False)
+    """
+    return values.ndim == 2 and values.shape[1] > 1 and _num_multi_label(values) > 0
+
+
+def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str] = ()) -> list[str]:
+    """The text of each label in an array.
+
+    Args:
+        values: single labels (n,); 0 and 1 for each class (n, classes) of multi-label; numbers (n,) or (n, targets) of regression.
+        task: one of ``visus.data.tasks.TASKS``.
+        where: the array, for errors.
+        names: the classes of multi-label; default: their numbers.
+
+    Raises:
+        DataError: the array does not fit the task.
+    """
+    if task == "single-label":
+        return class_values(values, where)
+    if task == "regression":
+        columns = values.reshape(len(values), -1) if values.ndim else values
+        if values.dtype.kind not in "biuf" or columns.ndim != 2 or values.ndim > 2:
+            raise DataError(
+                f"the labels are {values.dtype} of the shape {write_shape(values.shape) or '()'}; regression needs numbers, (n,) or (n, targets).",
+                where=where,
+            )
+        return [SEPARATOR.join(repr(float(value)) for value in row) for row in columns]
+    if values.dtype.kind in "US" and values.ndim == 1:
+        return [_text(value) for value in values]
+    if values.ndim != 2 or values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
+        raise DataError(
+            f"the labels are {values.dtype} of the shape {write_shape(values.shape) or '()'}; multi-label needs 0 and 1 for each class, (n, classes).",
+            where=where,
+        )
+    if names and len(names) != values.shape[1]:
+        raise DataError(f"there are {len(names):,} class names for {values.shape[1]:,} columns of labels.", where=where)
+    columns_of = list(names) or [str(place) for place in range(values.shape[1])]
+    return [SEPARATOR.join(columns_of[place] for place in np.flatnonzero(row)) for row in values]
 
 
 def labels_to_names(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:

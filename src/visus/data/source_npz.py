@@ -27,8 +27,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.data.npy import npy_header
-from visus.data.source_arrays import ArrayPart, TrainedLayout, class_values, labels_to_names, samples_in_arrays
+from visus.data.source_arrays import (
+    ArrayPart,
+    TrainedLayout,
+    class_values,
+    is_multi_hot,
+    label_texts,
+    labels_to_names,
+    samples_in_arrays,
+)
 from visus.data.source_rules import FoundSamples, parse_split, write_names
+from visus.data.tasks import check_task
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
 
@@ -47,8 +56,8 @@ class _Stored:
     load: Callable[[], NDArray[Any]]
 
 
-def read_npz(file: Path, name: str, layout: str | None = None) -> FoundSamples:
-    """Read the samples of an NPZ file with one of the sets of names at the top of this file.
+def read_npz(file: Path, name: str, layout: str | None = None, task: str | None = None) -> FoundSamples:
+    """Read the samples of an NPZ file with one of the sets of names at the top of this file; ``task`` as for ``Reading``.
 
     Raises:
         DataError: the file is damaged, holds Python objects, or has other names.
@@ -62,11 +71,11 @@ def read_npz(file: Path, name: str, layout: str | None = None) -> FoundSamples:
         ) from error
     except OSError as error:
         raise DataError(f"the file cannot be read ({error.strerror or error}).", where=str(file)) from error
-    return _found(file, "npz", name, stored, layout)
+    return _found(file, "npz", name, stored, layout, task)
 
 
-def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None) -> FoundSamples:
-    """Read the samples of a folder of NPY files such as ``x.npy`` and ``y.npy``. The files are memory-mapped.
+def read_npy(folder: Path, names: list[str], name: str, layout: str | None = None, task: str | None = None) -> FoundSamples:
+    """Read the samples of a folder of NPY files such as ``x.npy`` and ``y.npy``; ``task`` as for ``Reading``. The files are memory-mapped.
 
     Raises:
         DataError: a file is damaged or holds Python objects, or the names do not form pairs.
@@ -75,7 +84,7 @@ def read_npy(folder: Path, names: list[str], name: str, layout: str | None = Non
     for file in [folder / file_name for file_name in names]:
         array = _load_npy(file)
         stored.append(_Stored(file.stem, array.shape, array.dtype, partial(_load_npy, file)))
-    return _found(folder, "npy", name, stored, layout)
+    return _found(folder, "npy", name, stored, layout, task)
 
 
 def is_pair(stems: list[str]) -> bool:
@@ -95,16 +104,23 @@ def _candidates() -> list[tuple[str, str, str, bool]]:
     return pairs + [(images, labels, "", False) for images, labels in _PLAIN]
 
 
-def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None) -> FoundSamples:
+def _found(
+    root: Path, kind: str, name: str, stored: list[_Stored], layout: str | None, asked_task: str | None
+) -> FoundSamples:
     arrays = {array.name.lower(): array for array in stored}
     if len(arrays) < len(stored):
         raise DataError("the names of two arrays differ only in case. Rename one.", where=str(root))
     pairs = _pairs(root, arrays)
     used = {key for images, labels, *_ in pairs for key in (images, labels)}
+    given = {labels: arrays[labels].load() for _, labels, *_ in pairs}
+    declared = _texts(arrays["classes"], root) if "classes" in arrays else []
+    task = (
+        check_task(asked_task) if asked_task else "multi-label" if any(map(is_multi_hot, given.values())) else "single-label"
+    )
     parts, labels = [], []
     for images_key, labels_key, split, _ in pairs:
         images = arrays[images_key]
-        values = class_values(arrays[labels_key].load(), f"{root}: {arrays[labels_key].name}")
+        values = label_texts(given[labels_key], task, f"{root}: {arrays[labels_key].name}", declared)
         if not images.shape or images.shape[0] != len(values):
             raise DataError(
                 f"{images.name} has the shape {write_shape(images.shape) or '()'} but {arrays[labels_key].name} has "
@@ -113,11 +129,10 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
             )
         parts.append(ArrayPart(split or images.name, split, images.shape, images.dtype, images.load))
         labels += values
-    declared: list[str] = []
     if "classes" in arrays:
         used.add("classes")
-        declared = _texts(arrays["classes"], root)
-        labels = labels_to_names(labels, declared, root)
+        if task == "single-label":
+            labels = labels_to_names(labels, declared, root)
     if "layout" in arrays:
         used.add("layout")
         stored_layout = "".join(_texts(arrays["layout"], root)).upper()
@@ -138,8 +153,18 @@ def _found(root: Path, kind: str, name: str, stored: list[_Stored], layout: str 
         declared=declared,
         groups=groups,
         splits=splits,
-        notes=(f"unused arrays: {write_names(unused)}.",) if unused else (),
+        notes=(*_task_notes(task, asked_task), *([f"unused arrays: {write_names(unused)}."] if unused else [])),
+        task=task,
     )
+
+
+def _task_notes(task: str, asked: str | None) -> list[str]:
+    """A note on labels that were taken for sets of classes."""
+    if task != "multi-label" or asked:
+        return []
+    return [
+        "the labels are 0 or 1 for each class, with several ones or none in a row, so each sample has a set of classes (multi-label)."
+    ]
 
 
 def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, bool]]:

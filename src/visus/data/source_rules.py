@@ -13,13 +13,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.caller import option
 from visus.data.ledger import Ledger
 from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
+from visus.data.tasks import TaskName, encode_sets, label_text, parse_numbers, split_sets
 from visus.errors import DataError, closest_name, join_messages, printable
 from visus.units import write_number_of
 
@@ -36,7 +38,7 @@ class FoundSamples:
         kind: ``Samples.kind``.
         name: name of the dataset.
         names: name of each sample.
-        labels: class name of each sample.
+        labels: label of each sample as text (``visus.data.tasks``): the class name of single labels.
         splits: split of each sample, "" for none.
         reader: reads the pixels.
         groups: group of each sample, "" for none; None if the source has no groups.
@@ -44,6 +46,8 @@ class FoundSamples:
         declared: class names in the published order; empty for natural sorting.
         notes: sentences about how the source was read.
         warnings: sentences about possible mistakes in the data.
+        task: what a label is.
+        targets: names of the numbers of a label in regression; empty for ``label``, or ``label 1``, ``label 2``, ...
     """
 
     root: Path
@@ -58,6 +62,8 @@ class FoundSamples:
     declared: Sequence[str] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    task: TaskName = "single-label"
+    targets: Sequence[str] = ()
 
 
 def parse_split(name: str) -> str | None:
@@ -99,29 +105,28 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
     Args:
         found: what the source found.
         ledger: receives duplicates and contradicting labels.
-        classes: the classes of a trained network; default: the classes of the training split.
+        classes: the classes of a trained network, or its targets; default: the classes of the training split.
 
     Raises:
-        DataError: there are no samples, there is only one class, or a class is not among those of training.
+        DataError: there are no samples, there is only one class, or a class is not among those of training; or a label is no number.
     """
     place = str(found.root)
     if not found.names:
         raise DataError("no samples found.", where=place)
     found = _in_order(found)
-    labels = _clean_names(found.labels, place)
     splits, official, notes = _official_splits(found, classes)
-    class_names, warnings = _class_list(found, labels, splits, official, classes, place)
-    number = {name: index for index, name in enumerate(class_names)}
-    numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
+    encoded = _encoded(found, splits, official, classes, place)
+    class_names, warnings = encoded.classes, encoded.warnings
+    labels = [label_text(label, found.task, class_names) for label in encoded.labels]
     digests = _digests(found.reader, place, found.names)
     contents = _numbered(digests)
-    copies = _note_copies(found, numbers, class_names, splits, contents, ledger)
+    copies = _note_copies(found, labels, splits, contents, ledger)
     return Samples(
         root=found.root,
         kind=found.kind,
         name=found.name,
         names=tuple(found.names),
-        labels=numbers,
+        labels=encoded.labels,
         classes=class_names,
         splits=np.array(splits, dtype="<U5"),
         groups=None if found.groups is None else tuple(found.groups),
@@ -132,7 +137,62 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
         warnings=(*found.warnings, *warnings, *copies),
         notes=(*found.notes, *_unused(found), *notes),
         digests=tuple(digests),
+        task=found.task,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class _Encoded:
+    """The label array of a task, the classes or targets, and warnings."""
+
+    labels: NDArray[Any]
+    classes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def _encoded(
+    found: FoundSamples, splits: list[str], official: frozenset[str], classes: Sequence[str] | None, place: str
+) -> _Encoded:
+    """The labels of a task as an array."""
+    if found.task == "regression":
+        numbers = parse_numbers(found.labels, found.names, place)
+        targets = tuple(found.targets) or _target_names(numbers.shape[1])
+        if classes is not None and len(classes) != len(targets):
+            needed, given = write_number_of(len(classes), "number"), write_number_of(len(targets), "number")
+            raise DataError(f"a label has {given}, and the network predicts {needed}: {write_names(classes)}.", where=place)
+        return _Encoded(numbers, tuple(classes or targets), ())
+    if found.task == "multi-label":
+        sets = [tuple(_clean_names(each, place)) for each in split_sets(found.labels)]
+        flat = [(name, split) for names, split in zip(sets, splits, strict=True) for name in names]
+        if not flat:
+            raise DataError("no sample has a label. Give at least two classes.", where=place)
+        class_names, warnings = _class_list(
+            found, [each for each, _ in flat], [each for _, each in flat], official, classes, place
+        )
+        return _Encoded(encode_sets(sets, class_names), class_names, warnings)
+    labels = _clean_names(found.labels, place)
+    class_names, warnings = _class_list(found, labels, splits, official, classes, place)
+    number = {name: index for index, name in enumerate(class_names)}
+    numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
+    return _Encoded(numbers, class_names, (*warnings, *_sets_warning(class_names, classes)))
+
+
+def _target_names(count: int) -> tuple[str, ...]:
+    return ("label",) if count == 1 else tuple(f"label {number}" for number in range(1, count + 1))
+
+
+def _sets_warning(class_names: Sequence[str], given: Sequence[str] | None) -> list[str]:
+    """A warning where class names look like sets of classes."""
+    sets = [names for names in split_sets(class_names) if len(names) > 1]
+    alone = {name for names in split_sets(class_names) if len(names) == 1 for name in names}
+    seen = Counter(name for names in sets for name in names)
+    shared = [names for names in sets if all(name in alone or seen[name] > 1 for name in names)]
+    if given is not None or not shared:
+        return []
+    example = next(name for name in class_names if split_sets([*class_names, name])[-1] == shared[0])
+    return [
+        f"class names such as {example!r} may be sets of classes. {option('task', 'multi-label')} reads them as sets, so that a sample can have several classes."
+    ]
 
 
 def _unused(found: FoundSamples) -> tuple[str, ...]:
@@ -327,8 +387,7 @@ def _numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
 
 def _note_copies(
     found: FoundSamples,
-    labels: NDArray[np.int64],
-    classes: Sequence[str],
+    labels: Sequence[str],
     splits: Sequence[str],
     contents: NDArray[np.int64],
     ledger: Ledger,
@@ -347,14 +406,14 @@ def _note_copies(
             crossing.append(sample)
         if labels[first] != labels[index]:
             conflicts.append(sample)
-            reason = f"{classes[labels[first]]!r} as {found.names[first]}, {classes[labels[index]]!r} here"
+            reason = f"{labels[first]!r} as {found.names[first]}, {labels[index]!r} here"
             ledger.note("conflict", sample, reason)
         elif first != index and not crosses:
             ledger.note("duplicate", sample, f"same bytes as {found.names[first]}")
     warnings = []
     if conflicts:
         warnings.append(
-            f"{write_number_of(len(conflicts), 'sample has', 'samples have')} the same bytes as another sample but another class: "
+            f"{write_number_of(len(conflicts), 'sample has', 'samples have')} the same bytes as another sample but another {'class' if found.task == 'single-label' else 'label'}: "
             f"{write_names(conflicts)}."
         )
     if crossing:

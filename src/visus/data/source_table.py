@@ -16,6 +16,7 @@ from visus.data.samples import UNASSIGNED, ImageFiles
 from visus.data.source_rules import FoundSamples, parse_split, write_names
 from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
 from visus.data.table_text import TEXT_SUFFIXES, are_predictions, lenient_text, rows_of, strict_text
+from visus.data.tasks import SEPARATOR, check_task
 from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
@@ -80,7 +81,7 @@ def read_table(
         DataError: the header has mistakes, or else the rows have; the message lists all of them.
     """
     heads, records = _records(file, _character(delimiter, file), reading)
-    rows, mistakes = _parse_rows(heads, records)
+    rows, mistakes = _parse_rows(heads, records, may_lack_label=reading.task == "multi-label")
     rows, notes, unclear = _resolve_paths(rows, file, is_foreign=reading.path_column is not None)
     kept, contradictions = _without_duplicates(rows, file, ledger)
     mistakes += unclear + contradictions
@@ -112,9 +113,15 @@ def read_table(
         splits=[row.split for row in kept],
         reader=ImageFiles(file.parent, tuple(samples)),
         groups=[row.group for row in kept] if "group" in heads else None,
-        columns={head or "(without a name)": [row.others[head] for row in kept] for head in heads if head not in _COLUMNS},
+        columns={
+            head or "(without a name)": [row.others[head] for row in kept]
+            for head in heads
+            if head not in (*_COLUMNS, *(name.lower() for name in _label_columns(reading, heads)))
+        },
         notes=notes,
         warnings=warnings,
+        task=check_task(reading.task or "single-label"),
+        targets=_label_columns(reading, heads) if reading.task == "regression" else (),
     )
 
 
@@ -136,6 +143,12 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
     if rows is None:
         raise DataError("the table is empty. It needs the columns path,label and one row per image.", where=str(file))
     heads = [head.lower() for head in rows.heads]
+    if len(columns := _label_columns(reading, heads)) > 1:
+        for name in columns:
+            _check_chosen(name, heads, "label", rows.heads, file)
+        heads, records = _joined_labels(heads, rows.records, columns, reading.task, file)
+        rows = replace(rows, heads=[*rows.heads, "label"], records=records)
+        wanted[1] = "label"
     if are_predictions(heads) and reading.label_column is None:
         raise DataError(
             "this table has predictions of visus, not labels: a network would be trained on its own answers. Give the folder of the images, "
@@ -149,6 +162,39 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
             heads[heads.index(name)] = column
     _check_heads(heads, file, rows.heads, rows.records)
     return heads, rows.records
+
+
+def _label_columns(reading: Reading, heads: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the labels: one, or those of a list such as ``cat,dog``."""
+    chosen = (reading.label_column or "label").strip()
+    if reading.task in (None, "single-label") or "," not in chosen or chosen.lower() in heads:
+        return (chosen,)
+    return tuple(name.strip() for name in chosen.split(","))
+
+
+_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
+
+
+def _joined_labels(
+    heads: list[str], records: list[tuple[int, list[str]]], columns: Sequence[str], task: str | None, file: Path
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The table with a column ``label`` made of several: the classes with a 1, or the numbers.
+
+    Raises:
+        DataError: a cell is neither 0 nor 1, for sets of classes.
+    """
+    places = [heads.index(name.lower()) for name in columns]
+    joined = []
+    for number, record in records:
+        cells = [record[place].strip() if place < len(record) else "" for place in places]
+        if task == "multi-label":
+            odd = next((cell for cell in cells if cell.lower() not in (*_YES, *_NO)), None)
+            if odd is not None:
+                raise DataError(f"row {number} has {odd!r} in a column of a class; 0 or 1 is needed.", where=str(file))
+            cells = [name for name, cell in zip(columns, cells, strict=True) if cell.lower() in _YES]
+        joined.append((number, [*record, SEPARATOR.join(cells)]))
+    old = [f"{head} (as written)" if head == "label" else head for head in heads]
+    return [*old, "label"], joined
 
 
 def _check_chosen(name: str, heads: list[str], column: str, written: list[str], file: Path) -> None:
@@ -311,7 +357,9 @@ def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
     return by_name or [head for head, has_few in candidates.items() if has_few and not head.lower().endswith("id")]
 
 
-def _parse_rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple[list[_Row], list[str]]:
+def _parse_rows(
+    heads: list[str], records: list[tuple[int, list[str]]], *, may_lack_label: bool = False
+) -> tuple[list[_Row], list[str]]:
     """The valid rows, and one sentence for each kind of mistake in the others."""
     rows: list[_Row] = []
     wrong: dict[str, list[int]] = {}
@@ -321,7 +369,7 @@ def _parse_rows(heads: list[str], records: list[tuple[int, list[str]]]) -> tuple
             wrong.setdefault(f"{len(record)} cells where the header has {len(heads)}", []).append(number)
             continue
         split = parse_split(cells["split"]) if cells.get("split") else UNASSIGNED
-        empty = [column for column in _NEEDED if not cells[column]]
+        empty = [column for column in _NEEDED if not cells[column] and not (column == "label" and may_lack_label)]
         for column in empty:
             wrong.setdefault(f"no {column}", []).append(number)
         if split is None:

@@ -42,6 +42,7 @@ from visus.data.table_search import (
     unused_table_warning,
 )
 from visus.data.table_text import RECORD_SUFFIXES
+from visus.data.tasks import check_task
 from visus.errors import DataError
 from visus.files import closest_path
 from visus.units import write_number_of
@@ -105,11 +106,30 @@ def read_source(
         raise DataError(
             f"a layout was given, but this is not an NPZ or NPY file: it was read as {found.kind}.", where=str(path)
         )
-    samples = assemble_samples(found if labels is None else with_other_labels(found, labels), ledger, classes)
+    found = found if labels is None else with_other_labels(found, labels)
+    samples = assemble_samples(_as_task(found, reading, path), ledger, classes)
     warnings = label_warnings(samples) if classes is None else []
     return dataclasses.replace(
         samples, warnings=(*samples.warnings, *warnings), notes=(*samples.notes, *_group_notes(samples))
     )
+
+
+def _as_task(found: FoundSamples, reading: Reading, path: str | Path) -> FoundSamples:
+    """The labels as those of the requested task.
+
+    Raises:
+        DataError: labels are the names of folders, and regression needs numbers.
+    """
+    if reading.task is None or reading.task == found.task:
+        return found
+    task = check_task(reading.task)
+    if task == "multi-label" and found.kind in ("folder", "split folders"):
+        raise DataError(
+            "multi-label needs several classes for a sample, and a folder names one. Write a table with the columns path and label, such as "
+            "1.jpg,cat|dog.",
+            where=str(path),
+        )
+    return dataclasses.replace(found, task=task, declared=() if task == "regression" else found.declared)
 
 
 def _group_notes(samples: Samples) -> list[str]:
@@ -166,7 +186,7 @@ def _read_folder(given: Path, request: _Request) -> FoundSamples:
     folder, notes, warnings = unwrap(given, is_dataset=lambda place: uses_tables and bool(_tables(place)))
     name = given.resolve().name
     files = [name for name in list_folder(folder)[1] if not is_ignored(name)]
-    found = _read_data_files(folder, files, request.ledger, name, request.layout)
+    found = _read_data_files(folder, files, request.ledger, name, request.layout, request.reading.task)
     if found is None:
         found = _read_images(given, folder, files, name, request)
         if request.classes is None:
@@ -207,7 +227,9 @@ def _sibling_split_warning(given: Path, found: FoundSamples) -> list[str]:
     ]
 
 
-def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None) -> FoundSamples | None:
+def _read_data_files(
+    folder: Path, files: list[str], ledger: Ledger, name: str, layout: str | None, task: str | None
+) -> FoundSamples | None:
     """The dataset in IDX, CIFAR or NPY files, or None. Other files in the folder are noted on the ledger."""
     arrays = [file for file in files if file.lower().endswith(".npy")]
     if any(is_idx(file) for file in files):
@@ -215,7 +237,7 @@ def _read_data_files(folder: Path, files: list[str], ledger: Ledger, name: str, 
     elif is_cifar(files):
         used, found = files, read_cifar(folder, files)
     elif is_pair([Path(file).stem for file in arrays]):
-        used, found = arrays, read_npy(folder, arrays, name, layout)
+        used, found = arrays, read_npy(folder, arrays, name, layout, task)
     else:
         return None
     for file in sorted(set(files) - set(used)):
@@ -237,7 +259,7 @@ def _read_images(given: Path, folder: Path, files: list[str], name: str, request
         return dataclasses.replace(found, notes=(note, *found.notes))
     bundles = [file for file in files if file.lower().endswith(".npz")]
     if len(bundles) == 1 and not any(is_image_name(file) for file in files):
-        return read_npz(folder / bundles[0], name, request.layout)
+        return read_npz(folder / bundles[0], name, request.layout, request.reading.task)
     try:
         found = read_folders(folder, request.ledger, name, request.reading, request.classes)
     except DataError as error:
@@ -393,7 +415,7 @@ def _read_file(file: Path, request: _Request) -> FoundSamples:
             where=str(file),
         )
     if suffix == ".npz":
-        return read_npz(file, name, request.layout)
+        return read_npz(file, name, request.layout, request.reading.task)
     siblings = [name for name in list_folder(file.parent)[1] if not is_ignored(name)]
     if suffix == ".npy":
         arrays = [name for name in siblings if name.lower().endswith(".npy")]
@@ -402,7 +424,7 @@ def _read_file(file: Path, request: _Request) -> FoundSamples:
                 "an NPY file needs a file of labels in the same folder: x.npy with y.npy, or train_images.npy with train_labels.npy.",
                 where=str(file),
             )
-        return read_npy(file.parent, arrays, file.parent.resolve().name, request.layout)
+        return read_npy(file.parent, arrays, file.parent.resolve().name, request.layout, request.reading.task)
     if is_idx(file.name):
         return read_idx(file.parent, siblings, file.parent.resolve().name)
     if is_image_name(file.name):

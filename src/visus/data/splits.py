@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.caller import option
+from visus.data import tasks
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.source_rules import write_names
 from visus.errors import DataError, UsageError, join_messages, unknown_name
@@ -61,7 +63,7 @@ def split_samples(
     if not samples.official and test_fraction != 0:
         _check_splittable(samples)
     splits = assign(
-        samples.labels,
+        strata(samples),
         seed=seed,
         official=samples.splits,
         val_fraction=val_fraction,
@@ -73,6 +75,11 @@ def split_samples(
     return dataclasses.replace(
         assigned, warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction))
     )
+
+
+def strata(samples: Samples) -> NDArray[np.int64]:
+    """A number for each sample; the split keeps the proportions of these numbers."""
+    return tasks.strata(samples.labels)
 
 
 def assign(
@@ -130,14 +137,20 @@ def _check_splittable(samples: Samples) -> None:
     Raises:
         DataError: a class has only one sample, or all samples are of one group.
     """
-    single = [samples.classes[index] for index, count in enumerate(samples.class_counts()) if count == 1]
+    if samples.task == "regression":
+        single = []
+    else:
+        single = [samples.classes[index] for index, count in enumerate(samples.class_counts()) if count == 1]
     if single:
         subject = (
             f"the class {single[0]!r} has" if len(single) == 1 else f"{len(single)} classes ({write_names(single)}) have"
         )
+        numbers = ""
+        if samples.task == "single-label" and tasks.looks_numeric(samples.label_texts()):
+            numbers = f" The labels look like numbers: {option('task', 'regression')} predicts them as numbers."
         raise DataError(
             f"{subject} 1 sample; at least 2 are needed, one for training and one for testing. "
-            "Add samples of that class, or remove the class.",
+            f"Add samples of that class, or remove the class.{numbers}",
             where=str(samples.root),
         )
     if samples.groups is not None and len(set(samples.groups)) == 1 and samples.groups[0]:
@@ -263,8 +276,7 @@ def write_split_csv(samples: Samples, file: Path) -> None:
         StorageError: the disk is full or the folder cannot be written.
     """
     groups = samples.groups if samples.groups is not None else [""] * len(samples)
-    columns = zip(samples.names, samples.labels.tolist(), samples.splits.tolist(), groups, strict=True)
-    rows = [(sample, samples.classes[label], split, group) for sample, label, split, group in columns]
+    rows = list(zip(samples.names, samples.label_texts(), samples.splits.tolist(), groups, strict=True))
     write_file(file, csv_text([_HEADER, *rows]))
 
 
@@ -311,7 +323,7 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
     known = set(samples.names)
     only_file = [row.sample for row in rows if row.sample not in known]
     only_data = [sample for sample in samples.names if sample not in by_sample]
-    names = [samples.classes[label] for label in samples.labels.tolist()]
+    names = samples.label_texts()
     differ = [
         sample
         for sample, name in zip(samples.names, names, strict=True)

@@ -86,14 +86,15 @@ def survey_images(samples: Samples, ledger: Ledger) -> Survey:
         sizes.append(header.size)
         names.append(sample)
         has_color = has_color or header.channels == 3
-        headers.append((int(samples.labels[index]), header))
+        if samples.task == "single-label":
+            headers.append((int(samples.labels[index]), header))
     if sizes:
         areas = [height * width for height, width in sizes]
         median = sorted(areas)[len(areas) // 2]
         for name, area in zip(names, areas, strict=True):
             if area > 4 * median or 4 * area < median:
                 ledger.note("outsized", name)
-    warnings = tuple(header_clues(samples.classes, headers))
+    warnings = tuple(header_clues(samples.classes, headers)) if headers else ()
     return Survey(int((samples.splits == "train").sum()), tuple(sizes), has_color, warnings=warnings)
 
 

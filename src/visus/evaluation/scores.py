@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
 from visus.evaluation.intervals import wilson_interval
+from visus.evaluation.ranking import Ranking
+from visus.evaluation.tasks.task import Headline
 from visus.tables import Described, Table, Text, notes
 from visus.units import write_number_of, write_share
 
@@ -29,6 +32,7 @@ CALIBRATION_BINS = 15
 MAX_CLASSES_SHOWN = 20  # of more, the confusion matrix is not printed
 MAX_ROWS = 200  # classes that a notebook shows at most
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
+_TOP = 5
 _FEW = 100  # samples below which the intervals of thresholds say little
 _HALF_DIGIT = 5e-8  # predictions are rounded to seven digits: 0.9 in float32 counts as 0.9
 _TINY = torch.finfo(torch.float32).tiny
@@ -91,6 +95,10 @@ class Scores(Described):
         thresholds: accuracy of the predictions with at least a probability of 50, 70, 80, 90, 95 and 99 %; a threshold with the same
             samples as a lower one is left out.
         plain_accuracy: accuracy without test-time augmentation; None if there is none, or unknown.
+        balanced_accuracy: mean recall of the classes with samples; None in scores of an earlier version, as are the next three.
+        top5_accuracy: fraction of the samples whose label is among the five most probable classes; None for up to five classes.
+        mean_auroc: mean area under the ROC curve of each class against the others; None if no class has one.
+        mean_average_precision: mean area under the precision-recall curve of each class against the others.
 
     >>> score([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
     Scores on 3 samples, 2 classes
@@ -118,6 +126,10 @@ class Scores(Described):
     num_right_new: int | None = None
     thresholds: tuple[ThresholdScore, ...] = ()
     plain_accuracy: float | None = None
+    balanced_accuracy: float | None = None
+    top5_accuracy: float | None = None
+    mean_auroc: float | None = None
+    mean_average_precision: float | None = None
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         accuracy = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
@@ -140,6 +152,16 @@ class Scores(Described):
         classes = (("classes", _class_table(self.per_class)), *matrix) if len(self.per_class) <= MAX_ROWS else ()
         sure = (("accuracy by probability", self._threshold_table()),) if self.thresholds else ()
         return (*classes, *sure)
+
+    @property
+    def headline(self) -> Headline:
+        """The accuracy, with its interval and the baseline.
+
+        >>> scores.headline.metric
+        'accuracy'
+        """
+        words = f"always guessing {self.baseline_class!r}"
+        return Headline("accuracy", self.accuracy, self.accuracy_low, self.accuracy_high, self.baseline, words)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -234,11 +256,23 @@ class Scores(Described):
             f"baseline, always guessing {self.baseline_class}: {write_share(self.baseline)}",
             f"calibration error: {write_share(self.calibration_error)} (mean confidence {write_share(self.confidence)}); "
             f"loss {self.loss:.4f}; macro F1 {self.macro_f1:.4f}",
+            *self._other_metrics(),
             _class_table(self.per_class),
         )
         confused = (f"{count} x {true} predicted as {predicted}" for true, predicted, count in self.most_confused(5))
         blocks = (*head, *self._confusion_matrix(), *confused, *self._threshold_text(), *notes(self.notes))
         return Text((learned, *blocks) if learned else blocks)
+
+    def _other_metrics(self) -> list[str]:
+        """Balanced accuracy, top-5 accuracy, AUROC and average precision in a line; nothing for scores of an earlier version."""
+        values = {
+            "balanced accuracy": self.balanced_accuracy,
+            "top-5 accuracy": self.top5_accuracy,
+            "AUROC": self.mean_auroc,
+            "average precision": self.mean_average_precision,
+        }
+        known = [f"{name} {write_share(value)}" for name, value in values.items() if value is not None]
+        return ["; ".join(known)] if known else []
 
     def _threshold_text(self) -> Text:
         """The accuracy of the predictions with at least a probability; nothing for scores without it."""
@@ -360,6 +394,7 @@ def score(
     low, high = wilson_interval(num_right, num_samples)
     supports = confusion.sum(dim=1)
     defined = [row.f1 for row in per_class if row.f1 is not None]
+    ranked = [Ranking(rows[:, place].numpy(), (truth == place).numpy()) for place in range(len(classes))]
     return Scores(
         split=split,
         num_samples=num_samples,
@@ -376,8 +411,29 @@ def score(
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         notes=tuple(notes),
         thresholds=_threshold_scores(confidence, predicted == truth),
+        balanced_accuracy=statistics.fmean(row.recall for row in per_class if row.recall is not None),
+        top5_accuracy=_top_accuracy(rows, truth),
+        mean_auroc=_mean(each.auroc() for each in ranked),
+        mean_average_precision=_mean(each.average_precision() for each in ranked),
         **_known_counts(known, predicted == truth),
     )
+
+
+def _top_accuracy(probabilities: Tensor, truth: Tensor) -> float | None:
+    """The share of samples whose label is among the five most probable classes; None for up to five classes."""
+    num_classes = probabilities.shape[1]
+    if num_classes <= _TOP:
+        return None
+    own = probabilities.gather(1, truth[:, None])
+    is_first = torch.arange(num_classes) < truth[:, None]  # of equal probabilities, the first class counts as more probable
+    ahead = ((probabilities > own) | ((probabilities == own) & is_first)).sum(1)
+    return float((ahead < _TOP).double().mean())
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    """The mean of the values that are not NaN; None without any."""
+    known = [value for value in values if not math.isnan(value)]
+    return statistics.fmean(known) if known else None
 
 
 def _threshold_scores(confidence: Tensor, is_right: Tensor) -> tuple[ThresholdScore, ...]:

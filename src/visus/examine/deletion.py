@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.evaluation.tasks.label_thresholds import Sigmoid
 from visus.examine.layer_calls import Array, eval_mode
 from visus.examine.saliency_types import TargetScores, Unit, class_scores
 
@@ -53,7 +54,7 @@ def masked_scores(
     orders: Sequence[Array],
     counts: Array,
     fill: float | Tensor = 0.0,
-    calibrator: Calibrator = UNCALIBRATED,
+    calibrator: Calibrator | Sigmoid = UNCALIBRATED,
 ) -> Array:
     """The score of each sample while pixels are removed, and while they are added: (K, 2, S, N).
 
@@ -96,7 +97,9 @@ def masked_scores(
     return found
 
 
-def _scores(module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, samples: Array, calibrator: Calibrator) -> Array:
+def _scores(
+    module: nn.Module, x: Tensor, target: tuple[int, ...] | Unit, samples: Array, calibrator: Calibrator | Sigmoid
+) -> Array:
     """The probability of each row's class, or the value of the unit."""
     if isinstance(target, Unit):
         values: Any = TargetScores(module, x, target).scores(x)

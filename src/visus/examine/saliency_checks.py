@@ -13,6 +13,7 @@ from torch import nn
 
 from visus.errors import UsageError
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.evaluation.tasks.label_thresholds import Sigmoid
 from visus.examine.deletion import masked_scores, orders_of, random_orders, step_counts
 from visus.examine.layer_calls import Array, Inputs, as_batch, called_layers, plain_module, read_only
 from visus.examine.saliency import gradient_saliency
@@ -220,7 +221,7 @@ def deletion_and_insertion(
     seed: int = 0,
     num_random: int = NUM_RANDOM,
     random_from: Curves | None = None,
-    calibrator: Calibrator = UNCALIBRATED,
+    calibrator: Calibrator | Sigmoid = UNCALIBRATED,
 ) -> Curves:
     """Deletion and insertion curves (Petsiuk et al. 2018, arXiv:1806.07421, section 3.3) of a map.
 

@@ -6,9 +6,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.files import write_file
 from visus.pages.report.cost import without_figures
 from visus.pages.report.facts import ReportFacts
+from visus.pages.report.other_tasks import is_other_task, task_result_sentences
 from visus.pages.report.sentences import (
     calibration_sentences,
     cost_rows,
@@ -38,10 +41,10 @@ def card_text(facts: ReportFacts) -> str:
         f"# {plain(facts.name)}",
         f"{plain(network_sentence(facts))} {' '.join(plain(without_figures(each)) for each in facts.computed)}".strip()
         + f" Trained on {plain(facts.data_name)}, {plain(facts.created)}.",
-        *_section("Result", [" ".join(plain(sentence) for sentence in result_sentences(facts))]),
-        *([bullets(facts.scores.notes)] if facts.scores.notes else []),
-        " ".join(plain(sentence) for sentence in calibration_sentences(facts)),
-        *_section("Classes", [_classes(facts)]),
+        *_section("Result", [" ".join(plain(sentence) for sentence in _result(facts))]),
+        *([bullets(facts.result.notes)] if facts.result.notes else []),
+        plain(facts.fit_sentence) if is_other_task(facts) else " ".join(map(plain, calibration_sentences(facts))),
+        *_section("Targets" if facts.task == "regression" else "Classes", [_classes(facts)]),
         *_section("Data", [bullets(_data_lines(facts))]),
         *_section("Limitations", [bullets(_limitations(facts))]),
     ]
@@ -54,7 +57,15 @@ def card_text(facts: ReportFacts) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def _result(facts: ReportFacts) -> list[str]:
+    return task_result_sentences(facts) if is_other_task(facts) else result_sentences(facts)
+
+
 def _classes(facts: ReportFacts) -> str:
+    if not isinstance(facts.result, Scores):
+        found = facts.result.target_table() if isinstance(facts.result, RegressionScores) else facts.result.class_table()
+        cells = [found.headings, tuple("---:" if place in found.numbers else "---" for place in range(found.num_columns))]
+        return "\n".join(f"| {' | '.join(plain(cell) for cell in row)} |" for row in (*cells, *found.rows))
     rows = facts.scores.per_class
     if len(rows) > _LISTED_CLASSES:
         classes = write_number_of(len(rows), "class", "classes")
@@ -70,18 +81,21 @@ def _classes(facts: ReportFacts) -> str:
 
 def _data_lines(facts: ReportFacts) -> list[str]:
     lines = [f"{key}: {value}" for key, value in facts.data.items()]
-    for split, counts in facts.class_counts.items():
-        lines.append(f"{split_name(split)}: {write_number_of(sum(counts), facts.noun)}")
+    for split, count in facts.split_totals.items():
+        lines.append(f"{split_name(split)}: {write_number_of(count, facts.noun)}")
     changes = [*facts.ledger_sentences, *facts.routine_sentences]
     return [*lines, *(changes or ["Nothing in the data was changed."])]
 
 
 def _limitations(facts: ReportFacts) -> list[str]:
+    holds = f"The metrics hold for {facts.nouns} like those of this evaluation. They can differ for {facts.nouns} from another source."
+    if is_other_task(facts):
+        return [holds, *facts.warnings]
     scores = facts.scores
     known = write_number_of(len(facts.classes), "class", "classes")
     lines = [
         f"The network predicts one of these {known} for every {facts.noun}, even for one that belongs to none of them.",
-        f"The metrics hold for {facts.nouns} like those of this evaluation. They can differ for {facts.nouns} from another source.",
+        holds,
     ]
     found = [row for row in scores.per_class if row.recall is not None]
     weakest = min(found, key=lambda row: row.recall or 0.0)

@@ -225,8 +225,10 @@ def _open_run(source: ModelSource) -> Model:
 
     from visus.training.runs import RunFolder
     from visus.workbench.runs.run import load
+    from visus.workbench.runs.saved import needs_single_label
 
     run = load(source.path, device=source.device)
+    needs_single_label(run, "A server")
     num_threads = source.threads or usable_cores()
 
     def compute(samples: Sequence[Any]) -> Sequence[Row]:

@@ -55,16 +55,17 @@ class HeadFitted:
 
 @dataclass(frozen=True)
 class StartScored:
-    """A pretrained network was validated before its first step; ``num_epochs`` follow."""
+    """A pretrained network was validated before its first step; ``num_epochs`` follow. ``metric`` is the name of that of ``val_score``."""
 
     val_loss: float
-    val_accuracy: float
+    val_score: float
     num_epochs: int = 1
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)
 class StepDone:
-    """One step is done. ``progress`` is the fraction of the whole training, 0 to 1; ``loss`` and ``accuracy`` are running means."""
+    """One step is done. ``progress`` is the fraction of the whole training, 0 to 1; ``loss`` and ``accuracy`` are running means; the accuracy is NaN for a task without one."""
 
     epoch: int
     step: int
@@ -101,11 +102,11 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class Finished:
-    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation accuracy``.
+    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation score``.
 
     ``num_epochs`` is the number of validated epochs. ``epochs_trained`` counts steps, so it has a fraction if the time limit ended the last epoch.
-    ``start_accuracy`` is the validation accuracy of the pretrained network before its first step, NaN for a new one; ``best_accuracy`` is that of the
-    kept epoch, or the highest of any epoch if none is kept.
+    ``start_score`` is the validation score of the pretrained network before its first step, NaN for a new one; ``best_score`` is that of the
+    kept epoch, or the best of any epoch if none is kept. ``metric`` is the name of the score.
     """
 
     reason: str
@@ -113,8 +114,9 @@ class Finished:
     best_epoch: int
     seconds: float
     epochs_trained: float
-    start_accuracy: float = math.nan
-    best_accuracy: float = math.nan
+    start_score: float = math.nan
+    best_score: float = math.nan
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)

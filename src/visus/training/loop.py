@@ -10,7 +10,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -19,7 +19,10 @@ from visus.caller import resume_call
 from visus.data.augment import shrink
 from visus.data.batches import Batch, Batches, BatchShard, Part, batches_in_order
 from visus.errors import StorageError, TrainingError, VisusError
+from visus.evaluation.metrics import METRICS, Metric, jackknife_error
 from visus.evaluation.predictions import predict_logits
+from visus.evaluation.tasks.single_label import SingleLabel
+from visus.evaluation.tasks.task import Task
 from visus.networks.fast import is_sped_up, slow_down, speed_up, unoptimized
 from visus.networks.fast.autotuner import TUNING_SHARE
 from visus.networks.float32_layers import float32_where_needed
@@ -33,7 +36,7 @@ from visus.training.events import CheckpointWritten, EpochDone, Event, Finished,
 from visus.training.forecast import Forecast
 from visus.training.frozen import keep_statistics
 from visus.training.gradients import average_gradients, seed_step
-from visus.training.loss import Loss, calibrated_losses
+from visus.training.loss import Loss, OwnLoss
 from visus.training.norms import synchronize_batch_norms
 from visus.training.optimizers import make_optimizer, raise_bn_momentum, set_rates
 from visus.training.resolve import ResolvedRecipe
@@ -75,6 +78,9 @@ class Training:
             significantly better.
         group: the processes of this training. Each gets its slice of every batch; the first one decides and writes.
         budget_s: time limit from now, in seconds; infinity for no limit, None for the limit in the checkpoint.
+        task: the task, with its loss.
+        metric: the metric that selects the epoch.
+        own_loss: a person's own loss, in place of that of the task.
     """
 
     module: nn.Module
@@ -89,6 +95,9 @@ class Training:
     has_trained_head: bool = False
     group: Group = ALONE
     budget_s: float | None = math.inf
+    task: Task = field(default_factory=lambda: SingleLabel(()))
+    metric: Metric = METRICS["accuracy"]
+    own_loss: OwnLoss | None = None
 
     def __post_init__(self) -> None:
         self._network = average_gradients(self.module, self.group)
@@ -98,13 +107,12 @@ class Training:
             raise_bn_momentum(self.module, self.recipe.batch_size)
         is_averaged = bool(self.recipe.ema_decay or self.recipe.final_ema)
         self.average = WeightAverage(self.module, self.recipe.ema_decay, self.recipe.final_ema) if is_averaged else None
-        self.loss = Loss(self.recipe.label_smoothing, self.class_weights)
+        self.loss = Loss(self.recipe.label_smoothing, self.class_weights, self.task, self.own_loss)
         self.position = Position(selection=Selection(self.recipe.patience, len(self.validation)))
         num_steps = self.recipe.epochs * self.batches.num_steps
         self.forecast = Forecast(num_steps, self.recipe.epochs, self.recipe.sides, len(shape) - 1)
         self._since_checkpoint = 0.0
         self._pending: list[_PendingMetrics] = []
-        self._num_classes = 2
 
     @property
     def scored_module(self) -> nn.Module:
@@ -191,15 +199,17 @@ class Training:
         """The end of the training, with what was kept."""
         at = self.position
         start = at.selection.start
-        accuracies = [row["val_accuracy"] for row in at.history]
+        scores = [row["val_score"] for row in at.history]
+        best = min if self.metric.is_error else max
         return Finished(
             reason,
             at.epoch,
             at.best_epoch + 1,
             at.elapsed_s,
             at.num_steps / self.batches.num_steps,
-            math.nan if start is None else start.accuracy,
-            accuracies[at.best_epoch] if at.best_epoch >= 0 else max(accuracies, default=math.nan),
+            math.nan if start is None else self._score(start),
+            scores[at.best_epoch] if at.best_epoch >= 0 else best(scores, default=math.nan),
+            self.metric.name,
         )
 
     def _read_checkpoint(self) -> None:
@@ -223,7 +233,7 @@ class Training:
         if at.step == 0 and self._progress() >= 1:
             return "time limit"
         if at.step == 0 and at.selection.is_over(at.epoch - 1):
-            return "no better validation accuracy"
+            return "no better validation score"
         return ""
 
     def _score_start(self) -> StartScored:
@@ -236,7 +246,7 @@ class Training:
         for name in ("best", "last"):
             self.folder.write_weights(name, self.scored_module)
         (at.elapsed_s,) = self.group.broadcast([at.elapsed_s + time.perf_counter() - began])
-        return StartScored(val_loss, predictions.accuracy, self.recipe.epochs)
+        return StartScored(val_loss, self._score(predictions), self.recipe.epochs, self.metric.name)
 
     def _train_epoch(self) -> Iterator[Event]:
         """Run the remaining steps of the current epoch."""
@@ -297,8 +307,8 @@ class Training:
         with self.machine.autocast():
             logits = self._network(batch.inputs).float()
         loss = self.loss.mean(logits, batch.labels, batch.all_labels)
-        num_right = (logits.detach().argmax(1) == batch.labels).sum()
-        self._num_classes = logits.shape[1]
+        is_right = self.task.is_right(logits.detach(), batch.labels)
+        num_right = torch.zeros((), device=loss.device) if is_right is None else is_right.sum()
         self._pending.append(_PendingMetrics(self.position.step, batch.num_samples, loss.detach(), num_right))
         if not self.is_async:
             self._read_metrics()  # before the weights change
@@ -347,14 +357,15 @@ class Training:
             "epoch": at.epoch + 1 if share == 1 else round(at.epoch + max(share, 0.01), 2),
             "img_size": round(phase.size * (self.batches.preprocessing.input_shape[1:] or (1,))[-1]),
             "train_loss": at.loss_sum / max(1, at.num_seen),
-            "train_accuracy": at.num_right / max(1, at.num_seen),
+            "train_accuracy": at.num_right / max(1, at.num_seen) if self._has_accuracy else math.nan,
             "val_loss": val_loss,
-            "val_accuracy": predictions.accuracy,
+            "val_accuracy": predictions.accuracy if self._has_accuracy else math.nan,
+            "val_score": self._score(predictions),
             "learning_rate": self._learning_rate(),
             "elapsed_seconds": at.elapsed_s,
             "samples_per_second": at.num_seen / max(at.epoch_s, 1e-9),
         }
-        is_kept = at.selection.judge(at.epoch, phase, predictions.accuracy, predictions)
+        is_kept = at.selection.judge(at.epoch, phase, predictions.selected, predictions, predictions.error)
         if is_kept:
             self.folder.write_weights("best", self.scored_module)
         self.folder.write_weights("last", self.scored_module)
@@ -388,12 +399,30 @@ class Training:
             )
         if shard.count > 1:
             logits = self.group.all_gather(logits, shard.of(num_samples), num_samples)
-        self._num_classes = logits.shape[1]
         labels = torch.from_numpy(self.validation.labels)
-        is_right = logits.argmax(1) == labels
-        return float(self.loss.mean(logits, labels)), SampleResults(
-            tuple(is_right.tolist()), tuple(calibrated_losses(logits, labels).tolist())
+        return float(self.loss.mean(logits, labels)), self._results(logits, labels)
+
+    def _results(self, outputs: torch.Tensor, labels: torch.Tensor) -> SampleResults:
+        """The result of each validation sample, and the score that selects the epoch."""
+        is_right = self.task.is_right(outputs, labels)
+        found = () if is_right is None else tuple(is_right.tolist())
+        losses = self.loss.per_sample(outputs, labels) if self.own_loss else self.task.fair_losses(outputs, labels)
+        if self.metric.name == "accuracy":
+            return SampleResults(found, tuple(losses.tolist()))
+        value, error = (
+            self.metric.compute(self.task, outputs, labels),
+            jackknife_error(self.metric, self.task, outputs, labels),
         )
+        return SampleResults(found, tuple(losses.tolist()), -value if self.metric.is_error else value, error)
+
+    def _score(self, results: SampleResults) -> float:
+        """The metric that selects the epoch, in its own direction."""
+        return -results.selected if self.metric.is_error else results.selected
+
+    @property
+    def _has_accuracy(self) -> bool:
+        """Whether an accuracy says how good the predictions are."""
+        return self.task.name == "single-label"
 
     def _measure_step_times(self, *, can_skip: bool) -> Iterator[Progress]:
         """Time two steps at every size on a copy of the network, for a forecast before the first epoch.
@@ -480,7 +509,7 @@ class Training:
             at.epoch,
             batch.step,
             at.loss_sum / num_seen,
-            at.num_right / num_seen,
+            at.num_right / num_seen if self._has_accuracy else math.nan,
             progress,
             samples_per_second,
             self._seconds_left(),
@@ -488,7 +517,7 @@ class Training:
 
     def _check_divergence(self, loss: float, step: int) -> None:
         """Raise if the loss is infinite, NaN, or far above that of guessing, before such weights are kept."""
-        at, rate, num_classes = self.position, self._learning_rate(), self._num_classes
+        at, rate, guess = self.position, self._learning_rate(), self.task.guess_loss
         place = f"in epoch {at.epoch + 1}, step {step + 1}"
         if not math.isfinite(loss) and at.epoch == 0 and step == 0:
             raise TrainingError(
@@ -498,10 +527,9 @@ class Training:
         if not math.isfinite(loss):
             raise self._divergence_error(f"the loss became {loss} {place}", rate)
         at.smooth_loss = loss if at.smooth_loss is None else _SMOOTHING * at.smooth_loss + (1 - _SMOOTHING) * loss
-        bound = 3 * math.log(max(2, num_classes)) + 3
-        if at.num_steps >= 50 and at.smooth_loss > bound:
+        if self.own_loss is None and at.num_steps >= 50 and at.smooth_loss > 3 * guess + 3:
             raise self._divergence_error(
-                f"the loss diverged {place}: its running mean is {at.smooth_loss:.3g}, and guessing has {math.log(num_classes):.3g}",
+                f"the loss diverged {place}: its running mean is {at.smooth_loss:.3g}, and guessing has {guess:.3g}",
                 rate,
             )
 

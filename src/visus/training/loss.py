@@ -1,16 +1,25 @@
-"""Cross-entropy with label smoothing and class weights."""
+"""The training loss: that of the task with label smoothing and class weights, or a person's own."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
-import torch.nn.functional as F
+
+from visus.errors import UsageError
+from visus.evaluation.tasks.single_label import SingleLabel
+from visus.evaluation.tasks.task import Task
+from visus.networks.own_code import place_in_code
+from visus.units import write_shape
+
+OwnLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""From outputs (N, K) and labels to the loss of each sample (N,), or to their mean."""
 
 
 @dataclass(frozen=True, eq=False)
 class Loss:
-    """Mean smoothed cross-entropy, weighted by the class of each sample.
+    """The mean loss of a batch, weighted by the class of each sample.
 
     PyTorch's ``cross_entropy`` also weights the smoothed targets, so a large weight draws every sample toward a rare class. With 99 samples to 1 and
     a smoothing of 0.1, its minimum predicts the rare class always (pytorch#104776). Here the weight belongs to the sample, so the best prediction
@@ -19,6 +28,8 @@ class Loss:
     Args:
         smoothing: probability spread over all classes in the target, 0 to 1.
         class_weights: (classes,) weight of the samples of each class; None for equal weights.
+        task: the task, whose loss it is.
+        own: a person's own loss, in place of that of the task; smoothing and class weights do not apply.
 
     >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
     >>> weighted = Loss(class_weights=torch.tensor([1.0, 3.0]))
@@ -28,37 +39,38 @@ class Loss:
 
     smoothing: float = 0.0
     class_weights: torch.Tensor | None = None
+    task: Task = field(default_factory=lambda: SingleLabel(()))
+    own: OwnLoss | None = None
 
-    def per_sample(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Smoothed cross-entropy (N,) of each sample, without class weights."""
-        return F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
+    def per_sample(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss (N,) of each sample, without class weights; the same for all where an own loss returns their mean.
 
-    def mean(self, logits: torch.Tensor, labels: torch.Tensor, all_labels: torch.Tensor | None = None) -> torch.Tensor:
+        Raises:
+            UsageError: an own loss returns something else.
+        """
+        if self.own is None:
+            return self.task.losses(outputs, labels, self.smoothing)
+        try:
+            found = self.own(outputs, labels)
+        except Exception as error:  # whatever a person's own code raises
+            raise UsageError(f"the own loss failed with {type(error).__name__}: {error}{place_in_code(error)}.") from error
+        if not isinstance(found, torch.Tensor) or found.shape not in ((), (len(labels),)):
+            what = write_shape(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
+            raise UsageError(
+                f"the own loss returned {what} for {len(labels)} samples. Return a tensor with the loss of each sample, ({len(labels)},), or their mean, ()."
+            )
+        return found.expand(len(labels))
+
+    def mean(self, outputs: torch.Tensor, labels: torch.Tensor, all_labels: torch.Tensor | None = None) -> torch.Tensor:
         """The weighted mean over the samples.
 
         Args:
-            logits: (N, classes).
-            labels: (N,) class indices.
+            outputs: (N, K).
+            labels: the labels, as in ``visus.data.tasks``.
             all_labels: labels of the whole batch if these samples are a slice of it; the result is then their part of the batch's mean.
         """
-        losses, whole = self.per_sample(logits, labels), labels if all_labels is None else all_labels
+        losses, whole = self.per_sample(outputs, labels), labels if all_labels is None else all_labels
         if self.class_weights is None:
             return losses.sum() / len(whole)
         weights = self.class_weights.to(labels.device)
         return (losses * weights[labels]).sum() / weights[whole].sum()
-
-
-TEMPERATURES = tuple(2.0 ** (step / 4) for step in range(-10, 11))
-
-
-def calibrated_losses(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy (N,) of each sample after temperature scaling; the temperature (0.18 to 5.7) minimizes the mean.
-
-    This compares two networks independently of their confidence, which is lower for equal predictions after label smoothing.
-
-    >>> logits, labels = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]]), torch.tensor([0, 1, 1])
-    >>> bool(torch.allclose(calibrated_losses(logits, labels), calibrated_losses(2 * logits, labels)))
-    True
-    """
-    losses = [F.cross_entropy(logits / temperature, labels, reduction="none") for temperature in TEMPERATURES]
-    return min(losses, key=lambda loss: float(loss.mean()))

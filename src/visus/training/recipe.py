@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from visus.errors import RecipeError, UsageError, closest_name, join_messages, unknown_name
+from visus.evaluation.metric_names import METRIC_NAMES
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
+from visus.own_callables import callable_name, is_callable_name
 from visus.training.update_rules import UPDATE_RULES
 from visus.units import read_duration
 
@@ -214,6 +216,14 @@ class Recipe:
         low=0.0,
         high=0.3,
     )
+    loss: str | None = _setting(
+        None,
+        "your own loss, a function of outputs (N, K) and labels that returns the loss of each sample (N,) or their mean, as package.module:function; default: cross-entropy; binary cross-entropy for multi-label, Huber loss of standardized targets for regression",
+    )
+    select: str | None = _setting(
+        None,
+        "metric of the validation set that decides which epoch is kept and when patience ends: accuracy, balanced_accuracy, top5_accuracy, average_precision, auroc, macro_f1, log_loss; exact_match (multi-label); mae, rmse, r2 (regression); or your own as package.module:function of outputs and labels, of which more is better; default: accuracy, for multi-label average_precision, for regression mae",
+    )
     class_weights: str = _setting(
         "none", "class weights in the loss: none, or balanced (inverse to the class frequencies)", known=CLASS_WEIGHTS
     )
@@ -271,7 +281,7 @@ class Recipe:
     )
     patience: int | None = _setting(
         None,
-        "early stopping: ends the training after so many epochs without a better validation accuracy; default: never",
+        "early stopping: ends the training after so many epochs without a better validation score (see select); default: never",
         low=1,
         is_basic=True,
     )
@@ -302,6 +312,9 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
+        for name in ("loss", "select"):
+            if callable(getattr(self, name)):
+                object.__setattr__(self, name, callable_name(getattr(self, name), name))
         if isinstance(self.time_limit_s, str):
             with contextlib.suppress(UsageError):  # then it is refused below
                 object.__setattr__(self, "time_limit_s", read_duration(self.time_limit_s))
@@ -433,10 +446,6 @@ ELSEWHERE = {
 _OWN = 'See "Own augmentation or loss" in the documentation for the ways around.'
 NOT_SETTABLE = {
     **dict.fromkeys(
-        ("loss", "loss_func", "loss_fn", "criterion"),
-        f"the loss is cross-entropy, with label smoothing and class weights as settings. {_OWN}",
-    ),
-    **dict.fromkeys(
         ("mixup", "cutmix", "rotate", "rotation", "degrees", "color_jitter"),
         f"the augmentations are flip, translate, zoom and cutout. {_OWN}",
     ),
@@ -446,7 +455,10 @@ NOT_SETTABLE = {
 OTHER_WAYS = {
     "callbacks": "on_event and should_stop of visus.train are called during the training.",
     "verbose": "progress=False of visus.train shows nothing.",
-    **dict.fromkeys(("metrics", "metric"), "run.evaluate() has accuracy, precision, recall and F1 of each class."),
+    **dict.fromkeys(("loss_func", "loss_fn", "criterion"), "loss is, as loss='mylosses:focal' or the function itself."),
+    **dict.fromkeys(
+        ("metrics", "metric"), "select is the metric that decides which epoch is kept; run.evaluate() has all of them."
+    ),
     **NOT_SETTABLE,
 }
 """What is no setting, and the way to it in Python."""
@@ -485,7 +497,13 @@ def _described() -> str:
     """The docstring of ``Recipe`` with the meaning of every setting."""
     summary, raises, others = inspect.cleandoc(Recipe.__doc__ or "").partition("Raises:\n")
     lines = [
-        textwrap.fill(f"{name}: {rule.metadata['describe']}.", 100, initial_indent="    ", subsequent_indent="        ")
+        textwrap.fill(
+            f"{name}: {rule.metadata['describe']}.",
+            100,
+            initial_indent="    ",
+            subsequent_indent="        ",
+            break_on_hyphens=False,
+        )
         for name, rule in FIELDS.items()
     ]
     return "\n".join([f"{summary}Args:", *lines, "", f"{raises}{others}"])
@@ -515,6 +533,10 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         return [unknown_name(name, str(value), rule["known"])]
     if name == "progressive_resize":
         return _progressive_resize_mistakes(str(value))
+    if name == "loss" and not is_callable_name(str(value)):
+        return [f"loss must be the name of a function, such as mylosses:focal (module, colon, function), not {value!r}."]
+    if name == "select" and value not in METRIC_NAMES and not is_callable_name(str(value)):
+        return [unknown_name("metric", str(value), sorted(METRIC_NAMES))]
     low, high = rule["low"], rule["high"]
     if wanted in (int, float) and not (
         (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)

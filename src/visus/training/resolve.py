@@ -12,7 +12,9 @@ from typing import Any, Final
 
 import yaml
 
+from visus.data.tasks import TaskName
 from visus.errors import RecipeError, join_messages
+from visus.evaluation.metric_names import DEFAULT_METRICS, METRIC_NAMES, names_for
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.update_rules import UPDATE_RULES
@@ -25,6 +27,7 @@ OFF_VALUES: Final[dict[str, Any]] = {
     "bias_lr": 0.0,
     "norm_lr": 0.0,
     "matrix_lr": 0.0,
+    "loss": "",
 }
 """Value that turns a setting off; ``recipe.yaml`` writes null for it."""
 MANY_SAMPLES: Final = 20_000
@@ -51,6 +54,7 @@ class DataFacts:
         is_shuffled: whether one random permutation reorders the positions of every sample, so that shifting or mirroring makes no sense.
         keeps_class_mirrored: whether a mirrored sample keeps its class; None if the data leaves it open.
         mirroring: evidence for ``keeps_class_mirrored``, as text.
+        task: what a label is, one of ``visus.data.tasks.TASKS``.
     """
 
     num_training: int
@@ -60,6 +64,7 @@ class DataFacts:
     is_shuffled: bool = False
     keeps_class_mirrored: bool | None = None
     mirroring: str = ""
+    task: TaskName = "single-label"
 
     @property
     def num_axes(self) -> int:
@@ -150,6 +155,8 @@ class ResolvedRecipe:
     warmup: float
     min_lr_ratio: float
     label_smoothing: float
+    loss: str
+    select: str
     clip_norm: float
     ema_decay: float
     final_ema: float
@@ -258,6 +265,7 @@ def resolve(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: Start
     if mistakes:
         raise RecipeError(join_messages(mistakes))
     decided = _Decided(recipe)
+    _decide_task(decided, data)
     _decide_optimizer(decided, data, network, start)
     _decide_augmentation(decided, data, network, start)
     if "flip" in decided["tta"] and decided["flip"] == "none":  # the data decided flip
@@ -285,6 +293,22 @@ class _Decided:
         """Set a setting that is still None."""
         if self.values[name] is None:
             self.values[name], self.reasons[name] = value, reason
+
+
+def _decide_task(decided: _Decided, data: DataFacts) -> None:
+    """Decide what follows from what a label is."""
+    if data.task != "single-label" or decided["loss"]:
+        why = "your own loss decides" if decided["loss"] else f"measured with cross-entropy only, and this is {data.task}"
+        decided.choose("label_smoothing", 0.0, why)
+    decided.choose("select", DEFAULT_METRICS[data.task], f"usual for {data.task}")
+    if data.task != "single-label":
+        decided.choose("tta", "none", "chosen by the two most probable classes, of which one is right")
+    if data.task == "regression":
+        for name in ("zoom", "translate", "cutout"):
+            decided.choose(name, 0.0, "it may change a number, such as a size or a place")
+        if data.keeps_class_mirrored is None:
+            decided.choose("flip", "none", "it may change a number, such as a place")
+        decided.choose("progressive_resize", "1", "another size may change a number")
 
 
 def _decide_optimizer(decided: _Decided, data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> None:
@@ -486,7 +510,7 @@ def _contradictions_with_start(recipe: Recipe, network: NetworkFacts, start: Sta
 
 def _contradictions_with_data(recipe: Recipe, data: DataFacts, network: NetworkFacts) -> list[str]:
     """Settings that do not suit the axes, the sizes or the splits of the data."""
-    found = []
+    found = _contradictions_with_task(recipe, data)
     if data.num_axes == 1 and recipe.zoom:
         found.append("zoom stretches a signal, which changes its pitch. Leave it out.")
     if data.num_axes == 1 and min(recipe.sides) < 1:
@@ -508,6 +532,32 @@ def _contradictions_with_data(recipe: Recipe, data: DataFacts, network: NetworkF
         found.append(f"tta={tta} shifts samples, and these have a single position. Leave it out.")
     if tta != "none" and data.is_shuffled:
         found.append(f"tta={tta} needs samples whose positions are in order, and these are shuffled. Leave it out.")
+    return found
+
+
+def _contradictions_with_task(recipe: Recipe, data: DataFacts) -> list[str]:
+    """Settings that do not suit what a label is."""
+    found = []
+    if recipe.select in METRIC_NAMES and data.task not in METRIC_NAMES[recipe.select].tasks:
+        found.append(f"select={recipe.select} is no metric of {data.task}. Known: {', '.join(names_for(data.task))}.")
+    if data.task != "single-label":
+        if (recipe.tta or "").startswith("unsure:"):
+            found.append(f"tta={recipe.tta} needs two most probable classes, and this is {data.task}. Leave out unsure:.")
+        found += [
+            f"{name}=balanced needs one class for each sample, and this is {data.task}. Leave it out."
+            for name in ("class_weights", "sampling")
+            if getattr(recipe, name) == "balanced"
+        ]
+    if data.task != "single-label" and recipe.epochs == 0:
+        found.append(
+            f"epochs=0 fits the head alone, which needs one class for each sample, and this is {data.task}. Leave it out."
+        )
+    if data.task == "regression" and recipe.label_smoothing:
+        found.append("label_smoothing needs classes, and this is regression. Leave it out.")
+    if recipe.loss and (recipe.label_smoothing or recipe.class_weights == "balanced"):
+        found.append(
+            "label_smoothing and class_weights belong to the loss of the task, and loss replaces it. Leave them out."
+        )
     return found
 
 

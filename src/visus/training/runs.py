@@ -34,6 +34,7 @@ RESULT_COLUMNS = (
     "train_accuracy",
     "val_loss",
     "val_accuracy",
+    "val_score",
     "learning_rate",
     "elapsed_seconds",
     "samples_per_second",
@@ -47,7 +48,10 @@ def current_columns(row: Mapping[str, float]) -> dict[str, float]:
     >>> current_columns({"epoch": 1.0, "seconds": 20.0})
     {'epoch': 1.0, 'elapsed_seconds': 20.0}
     """
-    return {_FORMER_COLUMNS.get(name, name): value for name, value in row.items()}
+    named = {_FORMER_COLUMNS.get(name, name): value for name, value in row.items()}
+    if "val_accuracy" in named:
+        named.setdefault("val_score", named["val_accuracy"])
+    return named
 
 
 @dataclass(frozen=True)

@@ -34,34 +34,44 @@ class SampleResults:
     """Results of a network for each validation sample, in order.
 
     Args:
-        is_right: whether the prediction is correct, for each sample.
-        losses: loss of each sample after temperature scaling (``training.loss.calibrated_losses``).
+        is_right: whether the prediction is correct, for each sample; empty where the task has no right predictions.
+        losses: loss of each sample after calibration (``Task.fair_losses``).
+        score: the metric that selects the epoch; for an error its negative, so that more is better. None for the accuracy.
+        error: standard error of ``score``; None for that of a proportion.
     """
 
     is_right: tuple[bool, ...]
     losses: tuple[float, ...]
+    score: float | None = None
+    error: float | None = None
 
     @property
     def accuracy(self) -> float:
         """Fraction of correct predictions; NaN without samples."""
         return sum(self.is_right) / len(self.is_right) if self.is_right else math.nan
 
+    @property
+    def selected(self) -> float:
+        """What selects the epoch: ``score``, else the accuracy."""
+        return self.accuracy if self.score is None else self.score
+
 
 @dataclass
 class Selection:
-    """Keeps the latest epoch of the last phase whose accuracy is within one standard error of that phase's best.
+    """Keeps the latest epoch of the last phase whose score is within one standard error of that phase's best.
 
     It is the latest, not the best (Breiman et al. 1984, section 3.4.3): the learning rate has decayed since, and with a few hundred validation samples
     the best epoch is best by chance. A pretrained network is kept until a paired test favors an epoch.
 
     Args:
-        patience: number of epochs at full input size without a better accuracy after which to stop; 0 for never.
+        patience: number of epochs at full input size without a better score after which to stop; 0 for never.
         num_samples: number of validation samples; with 0, every epoch replaces the previous one.
 
     Attributes:
         best_epoch: epoch whose weights are kept, from 0; -1 for none, or for the starting weights.
-        best_accuracy: highest accuracy of the phase; -1 before its first epoch.
-        improved_epoch: epoch that last raised ``best_accuracy``; -1 before the first.
+        best_score: highest score of the phase, such as the accuracy; minus infinity before its first epoch.
+        best_error: standard error of ``best_score``; None for that of a proportion.
+        improved_epoch: epoch that last raised ``best_score``; -1 before the first.
         phase: phase of the last epoch.
         start: results of the pretrained network before its first step; None for a new network.
 
@@ -75,7 +85,8 @@ class Selection:
     patience: int = 0
     num_samples: int = 0
     best_epoch: int = -1
-    best_accuracy: float = -1.0
+    best_score: float = -math.inf
+    best_error: float | None = None
     improved_epoch: int = -1
     phase: Phase | None = None
     start: SampleResults | None = field(default=None, repr=False)
@@ -83,38 +94,52 @@ class Selection:
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Selection:
         """The inverse of ``dataclasses.asdict``, after a round trip through JSON."""
+        facts = dict(facts)
+        if "best_accuracy" in facts:  # of a checkpoint before there were other metrics
+            facts["best_score"] = facts.pop("best_accuracy")
         phase, start = facts["phase"], facts["start"]
         return cls(
             **facts
             | {
                 "phase": None if phase is None else Phase(**phase),
-                "start": None if start is None else SampleResults(tuple(start["is_right"]), tuple(start["losses"])),
+                "start": None
+                if start is None
+                else SampleResults(**{**start, "is_right": tuple(start["is_right"]), "losses": tuple(start["losses"])}),
             }
         )
 
-    def judge(self, epoch: int, phase: Phase, accuracy: float, results: SampleResults | None = None) -> bool:
+    def judge(
+        self, epoch: int, phase: Phase, score: float, results: SampleResults | None = None, error: float | None = None
+    ) -> bool:
         """Whether the weights of an epoch replace those that are kept.
 
         Args:
             epoch: number of the epoch that was just validated, from 0.
             phase: input size and kind of weights of its validation.
-            accuracy: validation accuracy, 0 to 1.
+            score: validation accuracy, 0 to 1, or another metric of which more is better; NaN, an undefined metric, is never near the best.
             results: results of each sample; needed only if ``start`` is set.
+            error: standard error of the score; None for that of a proportion.
         """
         if not self.num_samples:
             self.best_epoch = self.improved_epoch = epoch
             return True
         if phase != self.phase:
-            self.phase, self.best_accuracy = phase, -1.0
+            self.phase, self.best_score, self.best_error = phase, -math.inf, None
             if self.start is not None and phase.size == 1:
-                self.best_accuracy = self.start.accuracy
-        if accuracy > self.best_accuracy:
-            self.best_accuracy, self.improved_epoch = accuracy, epoch
-        is_near = accuracy >= self.best_accuracy - standard_error(self.best_accuracy, self.num_samples)
+                self.best_score, self.best_error = self.start.selected, self.start.error
+        if score > self.best_score:
+            self.best_score, self.best_error, self.improved_epoch = score, error, epoch
+        is_near = score >= self.best_score - self._best_error()
         is_kept = is_near and self._beats_start(phase, results)
         if is_kept:
             self.best_epoch = epoch
         return is_kept
+
+    def _best_error(self) -> float:
+        """The standard error of the best score; 0 where it is unknown."""
+        if self.best_error is None:
+            return standard_error(self.best_score, self.num_samples) if self.best_score >= 0 else 0.0
+        return 0.0 if math.isnan(self.best_error) else self.best_error
 
     def is_over(self, epoch: int) -> bool:
         """Whether early stopping ends the training after ``epoch``. Epochs at a smaller input size do not count."""
@@ -132,7 +157,7 @@ class Selection:
 def is_better(before: SampleResults, after: SampleResults) -> bool:
     """Whether ``after`` is significantly better than ``before`` on the same samples.
 
-    ``after`` needs at least as many correct predictions, and p <= 0.05 in one of two one-sided paired tests: McNemar's exact test on the samples that
+    ``after`` needs at least as many correct predictions, or without right predictions a score as high, and p <= 0.05 in one of two one-sided paired tests: McNemar's exact test on the samples that
     only one of them predicts correctly, or a z-test on the differences of the losses.
 
     >>> right, wrong = (True,) * 90 + (False,) * 10, (True,) * 80 + (False,) * 20
@@ -142,7 +167,7 @@ def is_better(before: SampleResults, after: SampleResults) -> bool:
     False
     """
     gained, lost = _count_changes(before, after)
-    if gained < lost or not after.is_right:
+    if gained < lost or not after.losses or (not after.is_right and not after.selected >= before.selected):
         return False
     return is_more_often_right(before, after) or paired_z(before.losses, after.losses) <= SIGNIFICANCE
 

@@ -48,7 +48,7 @@ class DataCheck(Described):
         counts = ", ".join(f"{len(data.split(split)):,} {split}" for split in SPLITS)
         rows = [
             ("samples", f"{counts}; each {write_shape(data.input_shape)}"),
-            ("classes", f"{len(data.classes):,}: {listed(data.classes)}"),
+            ("targets" if data.task == "regression" else "classes", f"{len(data.classes):,}: {listed(data.classes)}"),
             ("warnings", write_number_of(len(data.warnings), "warning") if data.warnings else "none"),
             ("ledger", ledger_entries(data.ledger)),
             ("next", ".warnings, .data; .text() has all of it, and visus.train(check.data) trains"),
@@ -69,18 +69,20 @@ class DataCheck(Described):
         samples = f"{data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}"
         return Text(
             (
-                f"{found}: {data.name} ({data.samples.kind}), {samples}, {write_number_of(len(data.classes), 'class', 'classes')}",
+                f"{found}: {data.name} ({data.samples.kind}), {samples}, {_outputs(data)}",
                 *(f"warning: {warning}" for warning in data.warnings),
                 self._class_table(),
                 *data_notes(data),
                 f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
                 self.begins,
-                f"next: {train_call(data.typed)}",
+                f"next: {train_call(data.typed, options=data.reading.to_json())}",
             )
         )
 
     def _class_table(self) -> Table:
         data = self.data
+        if data.task == "regression":
+            return _target_table(data)
         counts = [data.class_counts(split) for split in SPLITS]
         rows = [(name, *(f"{each[name]:,}" for each in counts)) for name in data.classes]
         rows.append(("all", *(f"{len(data.split(split)):,}" for split in SPLITS)))
@@ -99,6 +101,7 @@ class DataCheck(Described):
             "input_shape": list(data.input_shape),
             "normalize": data.preprocessing.normalize,
             "begins": self.begins,
+            "task": data.task,
             "classes": list(data.classes),
             "num_samples": {split: len(data.split(split)) for split in SPLITS},
             "class_counts": {split: data.class_counts(split) for split in SPLITS},
@@ -108,6 +111,27 @@ class DataCheck(Described):
             "fingerprint": data.fingerprint,
             "cache": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
         }
+
+
+def _outputs(data: Data) -> str:
+    """The number of classes or targets, with the task where it is not that of single labels."""
+    if data.task == "regression":
+        return f"{write_number_of(len(data.classes), 'target')} (regression)"
+    return (
+        f"{write_number_of(len(data.classes), 'class', 'classes')}{' (multi-label)' if data.task == 'multi-label' else ''}"
+    )
+
+
+def _target_table(data: Data) -> Table:
+    """The mean of each target in each split, with its smallest and largest number."""
+    rows = []
+    for place, name in enumerate(data.classes):
+        columns = [data.split(split).labels[:, place] for split in SPLITS]
+        rows.append(
+            (name, *(f"{each.mean():.4g} ({each.min():.4g} to {each.max():.4g})" if len(each) else "-" for each in columns))
+        )
+    rows.append(("samples", *(f"{len(data.split(split)):,}" for split in SPLITS)))
+    return Table(tuple(rows), ("target", *SPLITS), (1, 2, 3))
 
 
 def check(

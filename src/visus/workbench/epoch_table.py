@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from visus.evaluation.metric_names import metric_words, write_metric
 from visus.training.events import EpochDone
 from visus.units import write_duration, write_share
 
@@ -32,11 +33,14 @@ class EpochTable:
         unit: unit of lengths along its axes.
         is_augmented: whether training samples are changed at random.
         width: columns of the terminal; None for a log.
+        metric: name of the metric that selects the epoch.
     """
 
-    def __init__(self, num_epochs: int, noun: str, unit: str, *, is_augmented: bool, width: int | None) -> None:
+    def __init__(
+        self, num_epochs: int, noun: str, unit: str, *, is_augmented: bool, width: int | None, metric: str = "accuracy"
+    ) -> None:
         self._num_epochs, self._noun, self._unit, self._is_augmented = num_epochs, noun, unit, is_augmented
-        self._width = width
+        self._width, self._metric = width, metric
         self._columns: tuple[_Column, ...] = ()
         self._size: float | None = None
         self._is_averaged = False
@@ -54,7 +58,12 @@ class EpochTable:
         """What the columns are measured on."""
         of = f"augmented {self._noun}s" if self._is_augmented else f"{self._noun}s"
         validation = f"validation: plain {self._noun}s after the epoch; " if has_validation else ""
+        if has_validation and self._metric != "accuracy":
+            validation = f"validation: {metric_words(self._metric)} of plain {self._noun}s after the epoch; "
         return f"{validation}training: {of} during it; {_MARK}: kept so far"
+
+    def _score(self, event: EpochDone) -> str:
+        return write_metric(self._metric, event.row["val_score"])
 
     def _heading(self, event: EpochDone) -> list[str]:
         has_validation = not math.isnan(event.row["val_loss"])
@@ -73,15 +82,15 @@ class EpochTable:
     def _fitting(self, *, has_validation: bool) -> tuple[_Column, ...]:
         """The columns that fit."""
         columns = [
-            _Column("validation", 11, _share("val_accuracy"), 5),
+            _Column("validation", 11, self._score, 5),
             _Column("loss", 8, _loss("val_loss"), 4),
-            _Column("training", 10, _share("train_accuracy"), 3),
+            *([_Column("training", 10, _share("train_accuracy"), 3)] if self._metric == "accuracy" else []),
             _Column("loss", 8, _loss("train_loss"), 2),
             _Column(f"{self._noun}s/s", max(10, len(self._noun) + 5), _rate, 1),
             _Column("left", 12, _left),
         ]
         if not has_validation:
-            columns = columns[2:]
+            columns = [each for each in columns if each.heading != "validation"][1:]
         while self._width is not None and 8 + sum(each.width for each in columns) + 2 > self._width:
             going = min((each for each in columns if each.turn), key=lambda each: each.turn, default=None)
             if going is None:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from visus.data.tasks import SEPARATOR
 from visus.errors import StorageError, UsageError
 from visus.progress import Monitor
 from visus.units import write_shape
@@ -99,8 +100,8 @@ class _Part:
     names: tuple[str, ...]
     columns: tuple[str, str] | None
 
-    def rows(self) -> Iterator[tuple[Any, str]]:
-        """Samples with the names of their classes."""
+    def rows(self, task: str | None) -> Iterator[tuple[Any, str]]:
+        """Samples with the text of their labels (``visus.data.tasks``)."""
         for place in range(len(self.dataset)):
             found = self.dataset[place]
             try:
@@ -109,7 +110,37 @@ class _Part:
                 raise UsageError(
                     f"item {place} of the dataset is no pair of a sample and its label, but a {type(found).__name__}. Return (sample, label)."
                 ) from None
-            yield sample, self._name(label)
+            yield sample, self._text(label, task)
+
+    def first_label(self) -> Any:
+        """The label of the first sample; None where there is none."""
+        if not len(self.dataset):
+            return None
+        found = self.dataset[0]
+        try:
+            return found[self.columns[1]] if self.columns else found[1]
+        except (TypeError, ValueError, KeyError, IndexError):
+            return None  # reading the rows explains it
+
+    def _text(self, label: Any, task: str | None) -> str:
+        if task == "regression":
+            return SEPARATOR.join(repr(number) for number in _numbers(label))
+        if task == "multi-label":
+            return SEPARATOR.join(self._names_in(label))
+        return self._name(label)
+
+    def _names_in(self, label: Any) -> list[str]:
+        """The classes of a label: of names, of places in the class list, or of 0 and 1 for each class."""
+        if isinstance(label, str):
+            return [label]
+        values = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
+        is_hot = (values.ndim == 1 and not isinstance(label, (list, tuple))) or (
+            len(values) == len(self.names) and np.isin(values, (0, 1)).all()
+        )
+        if values.dtype.kind in "biuf" and is_hot:
+            places = np.flatnonzero(values)
+            return [self.names[place] if self.names else str(place) for place in places.tolist()]
+        return [self._name(each) for each in values.tolist()]
 
     def _name(self, label: Any) -> str:
         value = label.item() if hasattr(label, "item") else label
@@ -130,7 +161,29 @@ def is_dataset(value: object) -> bool:
     return not is_plain and hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
 
-def save_dataset(dataset: Any, folder: Path, monitor: Monitor) -> Path:
+def _numbers(label: Any) -> list[float]:
+    """The numbers of a label of regression.
+
+    Raises:
+        UsageError: it is no number and no list of numbers.
+    """
+    values = label.detach().cpu().tolist() if hasattr(label, "detach") else label
+    try:
+        return [float(each) for each in np.asarray(values, dtype=np.float64).reshape(-1)]
+    except (TypeError, ValueError):
+        raise UsageError(f"a label of regression is a number or a list of numbers, and not {label!r}.") from None
+
+
+def task_of_labels(dataset: Any, task: str | None) -> str | None:
+    """The task of a dataset: the given one, ``multi-label`` where labels are lists or vectors, else None for the default."""
+    if task is not None:
+        return task
+    label = next((each for part in _parts(dataset) if (each := part.first_label()) is not None), None)
+    is_vector = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
+    return "multi-label" if is_vector else None
+
+
+def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None = None) -> Path:
     """Save each sample of a dataset once, as the dataset returns it: images of Pillow as PNG files with a table, arrays and tensors as NPY files.
 
     Args:
@@ -138,6 +191,7 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor) -> Path:
             ``validation`` and ``test`` to datasets defines the split.
         folder: in which a folder is made that is named by the content.
         monitor: follows the work.
+        task: what a label is; default: one class.
 
     Raises:
         UsageError: the dataset is empty, or returns something else.
@@ -147,7 +201,7 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor) -> Path:
     total = sum(len(each.dataset) for each in parts)
     if not total:
         raise UsageError("the dataset is empty. Give one with samples.")
-    rows = ((sample, label, part.split) for part in parts for sample, label in part.rows())
+    rows = ((sample, label, part.split) for part in parts for sample, label in part.rows(task))
     first = next(rows)
     every_row = itertools.chain((first,), rows)
     has_splits = any(each.split for each in parts)
@@ -166,6 +220,9 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor) -> Path:
                 "Return samples of one shape, or images of Pillow."
             )
         monitor.step("reading the dataset", len(samples), total)
+    if task == "regression":
+        numbers = np.array([[float(part) for part in label.split(SEPARATOR)] for label in labels])
+        return save_arrays({"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}, folder)
     return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder)
 
 
@@ -193,7 +250,8 @@ def _part(dataset: Any, split: str) -> _Part:
                 f"one column of images and one of labels are needed, and the dataset has {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}. "
                 "Select them with dataset.select_columns([image, label])."
             )
-        names = getattr(features[labels[0]], "names", None) or ()
+        kind = features[labels[0]]
+        names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None) or ()
         return _Part(dataset, split, tuple(map(str, names)), (images[0], labels[0]))
     names = getattr(dataset, "classes", None)
     return _Part(dataset, split, tuple(map(str, names)) if isinstance(names, (list, tuple)) else (), None)

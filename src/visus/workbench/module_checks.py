@@ -6,11 +6,10 @@ import inspect
 from collections.abc import Collection, Mapping
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from visus.data.batches import Batch
-from visus.errors import UsageError
+from visus.errors import UsageError, VisusError
 from visus.evaluation.predictions import evaluation_mode
 from visus.networks.failures import flattened_batch, remedy_for
 from visus.networks.float32_layers import float32_where_needed
@@ -26,6 +25,7 @@ from visus.networks.own_code import (
 )
 from visus.networks.states import state_of
 from visus.tables import listed
+from visus.training.loss import Loss
 from visus.units import write_number_of, write_shape
 
 SOFTMAX = "the network ends with a softmax, and the loss applies another one, which slows down learning. Leave it out; predictions are probabilities anyway."
@@ -95,7 +95,9 @@ def check_module(
     return tuple(warnings)
 
 
-def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str) -> tuple[str, ...]:
+def try_training(
+    module: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str, loss: Loss
+) -> tuple[str, ...]:
     """Run the forward and backward pass of a training step on a copy, so that errors appear before a run folder exists.
 
     Args:
@@ -105,6 +107,7 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
         num_classes: number of logits.
         machine: device and precision of the training.
         name: name of the module, for messages.
+        loss: the loss of the training.
 
     Returns:
         Warnings for the user before training.
@@ -127,7 +130,7 @@ def try_training(module: nn.Module, batch: Batch, num_classes: int, machine: Mac
     before, known = set(twin.state_dict()), _parameters_of(twin)
     with torch.random.fork_rng(devices=[]), float32_where_needed(twin, machine.precision):
         torch.manual_seed(0)
-        has_other_outputs, warnings = _try_passes(twin, batch, num_classes, machine, name)
+        has_other_outputs, warnings = _try_passes(twin, batch, num_classes, machine, name, loss)
     _refuse_made_in_forward(twin, known, name)
     if appeared := sorted(set(twin.state_dict()) - before):
         more = ", ..." if len(appeared) > 3 else ""
@@ -198,7 +201,7 @@ def _refuse_made_in_forward(module: nn.Module, known: Mapping[str, nn.Parameter]
 
 
 def _try_passes(
-    twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str
+    twin: nn.Module, batch: Batch, num_classes: int, machine: Machine, name: str, loss: Loss
 ) -> tuple[bool, tuple[str, ...]]:
     """Run one step; whether the module returns more than its logits, and the warnings."""
     num_samples = len(batch.labels)
@@ -231,7 +234,9 @@ def _try_passes(
             where=name,
         )
     try:
-        F.cross_entropy(answers.float(), batch.labels).backward()  # type: ignore[no-untyped-call]
+        loss.mean(answers.float(), batch.labels).backward()  # type: ignore[no-untyped-call]
+    except VisusError:
+        raise
     except Exception as error:  # whatever a person's own code raises
         if _is_about_memory_or_batch(error):
             return False, ()

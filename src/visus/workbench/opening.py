@@ -12,9 +12,10 @@ from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data
 from visus.data.preprocessing import Normalize
 from visus.data.store import MAX_UNREADABLE
+from visus.data.tasks import check_task
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.given_samples import is_dataset, save_arrays, save_dataset
+from visus.workbench.given_samples import is_dataset, save_arrays, save_dataset, task_of_labels
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
@@ -34,6 +35,7 @@ def open_data(
     resize_mode: ResizeMode = "squash",
     normalize: Normalize | None = None,
     pretrained: bool | None = None,
+    task: str | None = None,
     labels: str | Path | None = None,
     split: str | Path | None = None,
     split_seed: int | None = None,
@@ -66,13 +68,17 @@ def open_data(
         normalize: ``mean-deviation`` or ``min-max``, with the statistics of the training split; default: ``mean-deviation``.
         pretrained: True reads images as ImageNet weights need them, at their size and scaling; False does not. None does so for
             photos (see ``BackboneChoice``), so ``visus.train(visus.open_data(path))`` trains as ``visus.train(path)`` does.
+        task: what a label is: ``single-label`` (one class), ``multi-label`` (a set of classes: a cell such as ``cat|dog``, several columns of 0 and 1, or
+            an array of 0 and 1) or ``regression`` (numbers: one column or several, or an array). Default: ``multi-label`` for arrays of 0 and 1 in
+            which a row has several ones or none, and for datasets whose labels are lists; else ``single-label``.
         labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` per sample;
             "folders" for the names of the folders, even if there is a table; default: the data's own labels.
         split: a ``split.csv`` of an earlier run, for the same split.
         split_seed: seed of the split, if the data does not define it; default: 0. It is independent of the training seed.
         max_unreadable: largest share of files that may be unreadable, 0 to 1.
         path_column: the column of a table that names the image files; default: ``path``.
-        label_column: the column of a table that names the classes; default: ``label``.
+        label_column: the column of a table that names the classes or numbers, or several for ``multi-label`` and ``regression``, such as ``cat,dog``;
+            default: ``label``.
         skip_missing: skip rows of a table whose file does not exist.
         class_depth: level of the folders that name the classes, counted from 1; default: the first level, unless the folders
             are ambiguous.
@@ -94,7 +100,11 @@ def open_data(
     """
     choice = choice_of(pretrained, channels=channels, normalize=normalize)
     arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "groups": groups, "classes": class_names}
-    path = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress)
+    if task is not None:
+        check_task(task)
+    if is_dataset(path):
+        task = task_of_labels(path, task)
+    path = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task)
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
         data = opened.open_data(
             path,
@@ -114,12 +124,20 @@ def open_data(
             skip_missing=skip_missing,
             class_depth=class_depth,
             layout=layout,
+            task=task,
             **monitor.keywords,
         )
     return suited_data(data) if pretrained else noted(data, choice)
 
 
-def _given(path: Any, arrays: dict[str, Any], keep_in: str | Path | None, monitor: Monitor, progress: bool | None) -> Any:
+def _given(
+    path: Any,
+    arrays: dict[str, Any],
+    keep_in: str | Path | None,
+    monitor: Monitor,
+    progress: bool | None,
+    task: str | None,
+) -> Any:
     """The path of the data: the given one, or where arrays or a dataset were saved.
 
     Raises:
@@ -140,5 +158,5 @@ def _given(path: Any, arrays: dict[str, Any], keep_in: str | Path | None, monito
         return save_arrays(arrays, given_folder(keep_in))
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
-            return save_dataset(path, given_folder(keep_in), followed)
+            return save_dataset(path, given_folder(keep_in), followed, task)
     return path

@@ -158,8 +158,8 @@ class Screen:
     def _show_first_loss(self, event: FirstLoss) -> None:
         self._first_loss = f"loss {event.loss:.3f} before the first step"
         if self.is_verbose:
-            of = f"on the first {event.num_samples:,} training samples, {write_share(event.accuracy)} of them correct"
-            self.say("start", f"{self._first_loss}, {of}")
+            right = "" if math.isnan(event.accuracy) else f", {write_share(event.accuracy)} of them correct"
+            self.say("start", f"{self._first_loss}, on the first {event.num_samples:,} training samples{right}")
         self._live.show([self._first_loss])
         self._live.refresh()
 
@@ -197,6 +197,7 @@ class Screen:
             rank_words(len(data.input_shape) - 1).unit if len(data.input_shape) > 1 else "values",
             is_augmented=bool(plan.short_changes),
             width=self._live.width,
+            metric=plan.recipe.select,
         )
         if event.num_epochs and not is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))
@@ -216,7 +217,7 @@ class Screen:
                 f"epoch {event.epoch + 1}/{self._num_epochs}",
                 f"{event.progress:.0%} of the training".replace("%", " %"),
                 f"loss {event.loss:.3f}",
-                f"accuracy {write_share(event.accuracy)}",
+                *([] if math.isnan(event.accuracy) else [f"accuracy {write_share(event.accuracy)}"]),
                 f"{write_duration(event.seconds_left)} left",
                 f"{event.samples_per_second:,.0f}/s",
                 bar,

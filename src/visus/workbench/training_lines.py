@@ -14,7 +14,9 @@ from visus.caller import for_caller
 from visus.data.ledger import WARNED_OF
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
+from visus.evaluation.metric_names import write_metric
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.examine.mistake_report import LabelCount, label_sentence
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
@@ -22,6 +24,7 @@ from visus.networks.weights import head_of
 from visus.training.arithmetic import uses_kernels
 from visus.training.events import Finished, HeadFitted, Started, StartScored
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share, write_size
+from visus.workbench.runs.calibration import Fit
 from visus.workbench.train.events import DataOpened, Planned
 
 MAX_WORDS = 60  # a longer design is not repeated on the screen
@@ -43,7 +46,8 @@ def data_fact(data: Data) -> Fact:
     names = {"train": "training", "val": "validation", "test": "test"}
     parts = ", ".join(f"{len(data.split(name)):,} {word}" for name, word in names.items() if len(data.split(name)))
     shape = write_shape(data.input_shape)
-    classes = write_number_of(len(data.classes), "class", "classes")
+    nouns = ("target",) if data.task == "regression" else ("class", "classes")
+    classes = write_number_of(len(data.classes), *nouns)
     return "data", f"{data.name}: {classes}; {shape} {data.noun}s: {parts}"
 
 
@@ -181,7 +185,7 @@ def weights_facts(event: DataOpened) -> list[Fact]:
     if event.resumed_at:
         return [("weights", f"those of the checkpoint {event.resumed_at}; it started from {event.start.source}")]
     facts = [("weights", sentence) for sentence in event.start.sentences()]
-    if math.isnan(event.start.accuracy) and head_of(event.network.module):
+    if event.data.task == "single-label" and math.isnan(event.start.accuracy) and head_of(event.network.module):
         own = "next: its last layer (the head) is compared with one fitted on the training samples"
         new = "next: a last layer (the head) is fitted for these classes, while the other layers stay as they are"
         facts.append(("", new if event.start.left_new else own))
@@ -205,7 +209,7 @@ def head_fact(event: HeadFitted) -> Fact:
 
 def start_fact(event: StartScored) -> Fact:
     """How good a pretrained network is before its first step, and what becomes of its weights."""
-    measured = f"validation {write_share(event.val_accuracy)}, loss {event.val_loss:.4f}"
+    measured = f"validation {write_metric(event.metric, event.val_score)}, loss {event.val_loss:.4f}"
     if not event.num_epochs:
         return "start", f"{measured} with these weights, which are the result"
     return "start", (
@@ -221,9 +225,9 @@ def finished_fact(event: Finished) -> Fact:
 
 def _kept(event: Finished) -> str:
     """Which weights are kept, and for a pretrained network why."""
-    if math.isnan(event.start_accuracy):
+    if math.isnan(event.start_score):
         return f"the weights {_when(event)}" if event.best_epoch else "the initial weights"
-    start, best = write_share(event.start_accuracy), write_share(event.best_accuracy)
+    start, best = write_metric(event.metric, event.start_score), write_metric(event.metric, event.best_score)
     if event.best_epoch:
         return f"the fine-tuned weights {_when(event)} (validation {best}), significantly better than before ({start})"
     return f"the weights before fine-tuning (validation {start}), since no epoch is significantly better (best: {best})"
@@ -242,10 +246,12 @@ def _epochs(event: Finished) -> str:
     return f"{event.epochs_trained:.{1 if event.epochs_trained >= 0.1 else 3}f} epochs"
 
 
-def result_fact(scores: Scores, noun: str) -> Fact:
-    """The accuracy with its interval, and what guessing has."""
+def result_fact(scores: AnyScores, noun: str) -> Fact:
+    """The accuracy with its interval, and what guessing has; of other tasks their main metric."""
     words = {"test": f"test {noun}s", "val": f"validation {noun}s"}
     bias = "; there is no test set, and these chose the weights" if scores.split == "val" else ""
+    if not isinstance(scores, Scores):
+        return "result", f"{scores.headline.sentence(f'{scores.num_samples:,} {words.get(scores.split, noun)}')}{bias}"
     plain = f"; {phrase}" if (phrase := scores.plain_phrase()) else ""
     return "result", (
         f"{write_share(scores.accuracy)} of {scores.num_samples:,} {words.get(scores.split, f'{scores.split} {noun}s')} are correct "
@@ -254,8 +260,10 @@ def result_fact(scores: Scores, noun: str) -> Fact:
     )
 
 
-def trust_fact(fit: TemperatureFit, noun: str) -> Fact:
+def trust_fact(fit: Fit, noun: str) -> Fact:
     """Whether probabilities can be believed."""
+    if not isinstance(fit, TemperatureFit):
+        return "trust", fit.sentence(noun)
     if not fit.is_used or fit.error_before is None or fit.error_after is None:
         return "trust", f"probabilities are not calibrated, so use them as an order, not as percentages: {fit.reason}"
     return "trust", (
@@ -271,9 +279,9 @@ def _fitted_on(fit: TemperatureFit, noun: str) -> str:
     return describe_fit_samples(fit.fitted_on, fit.num_samples, fit.num_out_of_fold, noun)
 
 
-def calibration_fact(fit: TemperatureFit, noun: str) -> Fact | None:
+def calibration_fact(fit: Fit, noun: str) -> Fact | None:
     """How the probabilities were calibrated; None if they were not."""
-    if not fit.is_used or fit.error_before is None or fit.error_after is None:
+    if not isinstance(fit, TemperatureFit) or not fit.is_used or fit.error_before is None or fit.error_after is None:
         return None
     back = f" and the label smoothing of {fit.smoothing:g} inverted" if fit.smoothing else ""
     return "calibrated", (

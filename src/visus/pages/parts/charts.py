@@ -244,6 +244,39 @@ def _thin_heat(heat: npt.NDArray[Any]) -> list[float]:
     return [float(part.max()) / float(heat.max()) for part in parts]
 
 
+def scatter(title: str, description: str, points: Points, across: str, up: str, *, size: int = 300) -> str:
+    """Points in a square with equal axes and its diagonal, as one ``<svg>``.
+
+    Args:
+        title, description: the text for screen readers.
+        points: pairs of numbers; not empty.
+        across, up: names of the axes; escaped.
+        size: side of the square with its labels, in pixels.
+    """
+    values = [value for pair in points for value in pair]
+    low, high, step = _scale(values, None, None)
+    left, bottom = 52, 40
+    side = size - left - _RIGHT
+
+    def place(value: float) -> float:
+        return side * (value - low) / (high - low)
+
+    parts = [f'<line class="grid" x1="{left}" y1="{_TOP + side}" x2="{left + side}" y2="{_TOP}"/>']
+    ticks = [low + step * number for number in range(round((high - low) / step) + 1)]
+    for tick in ticks:
+        words = escape(f"{tick:.4g}")
+        parts.append(f'<text x="{left - 6}" y="{_TOP + side - place(tick) + 4:.1f}" text-anchor="end">{words}</text>')
+        parts.append(f'<text x="{left + place(tick):.1f}" y="{_TOP + side + 16}" text-anchor="middle">{words}</text>')
+    parts += [
+        f'<circle class="val" cx="{left + place(x):.1f}" cy="{_TOP + side - place(y):.1f}" r="2.5"/>' for x, y in points
+    ]
+    parts.append(f'<text x="{left + side / 2}" y="{_TOP + side + bottom - 6}" text-anchor="middle">{escape(across)}</text>')
+    parts.append(
+        f'<text x="14" y="{_TOP + side / 2}" text-anchor="middle" transform="rotate(-90 14 {_TOP + side / 2})">{escape(up)}</text>'
+    )
+    return svg(title, description, size, _TOP + side + bottom, "".join(parts))
+
+
 def svg(title: str, description: str, width: int, height: int, inside: str) -> str:
     """An ``<svg>`` with its title and its description for a screen reader."""
     label = escape(title, quote=True)

@@ -64,9 +64,15 @@ def training_curves(rows: Rows, best_epoch: int | None, *, floor: float = 0.0, u
         floor: the lowest possible loss, which is drawn if it is above 0.
         unit: of the image sizes, such as ``px``.
     """
-    figures = [_chart(rows, "loss", best_epoch, floor, unit), _chart(rows, "accuracy", best_epoch, 0.0, unit)]
+    what = _second_chart(rows)
+    figures = [_chart(rows, "loss", best_epoch, floor, unit), _chart(rows, what, best_epoch, 0.0, unit)]
     drawn = "".join(figures)
     return f'<div class="pair">{drawn}</div>' if drawn else ""
+
+
+def _second_chart(rows: Rows) -> str:
+    """What is drawn beside the loss: the accuracy, or where a task has none, the score that selects the epoch."""
+    return "accuracy" if history_points(rows, "train_accuracy") or history_points(rows, "val_accuracy") else "score"
 
 
 def _chart(rows: Rows, what: str, best_epoch: int | None, floor: float, unit: str) -> str:
@@ -90,7 +96,7 @@ def _chart(rows: Rows, what: str, best_epoch: int | None, floor: float, unit: st
         f"{label}.",
         lines,
         _write_accuracy_tick if is_share else _write_loss,
-        lowest=None if floor else 0.0,
+        lowest=None if floor or what == "score" else 0.0,
         highest=1.0 if is_share else None,
         mark=best_epoch,
         bands=stages_of(rows, unit),
@@ -122,7 +128,7 @@ def draw_curves(rows: Rows, path: Path) -> None:
     if not any(number(row.get("epoch")) is not None for row in rows):
         raise DataError("there are no curves to draw: no epoch was finished.")
     figure = new_figure(9.6, 3.6)
-    for axes, what in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+    for axes, what in zip(figure.subplots(1, 2), ("loss", _second_chart(rows)), strict=True):
         for split, label, color, style in (("train", "training", TRAIN, "--"), ("val", "validation", VALIDATION, "-")):
             points = history_points(rows, f"{split}_{what}")
             if points:
@@ -141,6 +147,6 @@ def draw_curves(rows: Rows, path: Path) -> None:
             axes.legend(frameon=False, fontsize=9)
         if what == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(xmax=1, decimals=None, symbol=" %"))
-        else:
+        elif what == "loss":
             axes.set_ylim(0, 1.05 * axes.dataLim.y1 if axes.lines and axes.dataLim.y1 > 0 else 1)
     save_figure(figure, path)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.pages.parts.table import number
 from visus.pages.parts.training_curves import history_points
 from visus.pages.report.measurements import ReportMeasurements
@@ -20,7 +21,7 @@ class ReportFacts:
         created: time of the training as text, such as ``2031-05-04 14:05``.
         command: the command that made it, without options of names and printing; empty if it was made from Python.
         data_name: name of the dataset.
-        scores: its metrics; ``scores.split`` says on which split.
+        result: its metrics; ``result.split`` says on which split.
         classes: in the order of the network's outputs.
         class_counts: for each split, the number of samples of each class, in the order of ``classes``.
         input_shape: (channels, *spatial).
@@ -48,6 +49,9 @@ class ReportFacts:
         exact_command: the command that trains it again, with its own network, split and recipe; empty if no command can.
         interruptions: a sentence on the time limit and the resumes of the training; empty for neither.
         is_cut: whether a time limit ended the training or an epoch of it, so that no command trains the same weights.
+        task: what the network predicts, one of ``visus.data.tasks.TASKS``.
+        fit_sentence: how probabilities, thresholds or intervals were fitted, as a sentence.
+        num_samples: number of samples of each split; empty to add up ``class_counts``.
         data_path: the path of the data; empty for data in memory and the images that come with visus.
     """
 
@@ -55,7 +59,7 @@ class ReportFacts:
     created: str
     command: str
     data_name: str
-    scores: Scores
+    result: AnyScores
     classes: Sequence[str]
     class_counts: Mapping[str, Sequence[int]]
     input_shape: Sequence[int]
@@ -85,6 +89,21 @@ class ReportFacts:
     data_path: str = ""
     interruptions: str = ""
     is_cut: bool = False
+    task: str = "single-label"
+    fit_sentence: str = ""
+    num_samples: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def split_totals(self) -> dict[str, int]:
+        """Number of samples of each split that has any."""
+        totals = self.num_samples or {split: sum(counts) for split, counts in self.class_counts.items()}
+        return {split: count for split, count in totals.items() if count}
+
+    @property
+    def scores(self) -> Scores:
+        """The scores of a network that predicts one class for each sample; other reports have no part that reads them."""
+        assert isinstance(self.result, Scores), "these parts are of single labels"
+        return self.result
 
     @property
     def label_smoothing(self) -> float:

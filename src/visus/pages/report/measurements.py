@@ -13,6 +13,7 @@ from typing import Any
 from visus.evaluation.calibration import Calibration
 from visus.evaluation.equivariance import Equivariance
 from visus.evaluation.shifts import ShiftFigures
+from visus.examine.largest_errors import LargestErrors
 from visus.examine.layer_calls import Array, Box
 from visus.examine.mistake_report import MistakeReport
 
@@ -148,6 +149,7 @@ class ReportMeasurements:
     Attributes:
         calibration: reliability of the probabilities before and after calibration.
         shifts: how predictions change under shifts.
+        largest_errors: the largest errors of a network that predicts sets of classes or numbers.
         mistakes: misclassified samples, uncertain ones, confusions and possible label errors.
         saliency: saliency maps of the samples that are shown.
         samples: the samples that are shown, in the units in which they are stored, (C, *), by index in the evaluated split.
@@ -172,6 +174,7 @@ class ReportMeasurements:
     costs: tuple[tuple[str, str], ...] = ()
     advice: tuple[str, ...] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
+    largest_errors: LargestErrors | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The measurements as plain data, without samples, maps and filters."""
@@ -194,5 +197,6 @@ class ReportMeasurements:
             "sight": self.field_growth.to_json() if self.field_growth else None,
             "costs": dict(self.costs),
             "advice": list(self.advice),
+            **({"largest_errors": self.largest_errors.to_json()} if self.largest_errors else {}),
             "missing": dict(self.missing),
         }

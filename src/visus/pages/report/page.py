@@ -29,6 +29,17 @@ from visus.pages.report.cost import cost_part, curves_part, files_part, recipe_p
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.mistakes import confident_mistakes_part, label_errors_part, unsure_part
 from visus.pages.report.network import first_layer_part, network_part, receptive_field_part, saliency_part
+from visus.pages.report.other_tasks import (
+    error_actions,
+    is_other_task,
+    largest_errors_part,
+    metrics_part,
+    no_actions,
+    task_actions,
+    task_answer_panel,
+    task_calibration_part,
+    task_missing_part,
+)
 from visus.pages.report.shifts import shift_part
 from visus.pages.report.trust import calibration_part, changes_part, held_out_part, outside_part
 
@@ -97,7 +108,30 @@ SECTIONS: Final = (
         "files", "Files", (("Training it again", run_again_part), ("In the run folder", files_part)), files_actions
     ),
 )
-"""The sections of the report: the answer first, then the mistakes, then trust, the network, its cost, and the files."""
+"""The sections of the report of one class for each sample: the answer first, then the mistakes, then trust, the network, its cost, and the files."""
+
+
+TASK_SECTIONS: Final = (
+    ReportSection("answer", "Answer", (("", task_answer_panel), ("", warning_panel)), task_actions),
+    ReportSection(
+        "mistakes", "Mistakes", (("Metrics", metrics_part), ("Largest errors", largest_errors_part)), error_actions
+    ),
+    ReportSection(
+        "trust",
+        "Trust",
+        (
+            ("How it was measured", held_out_part),
+            ("Calibration", task_calibration_part),
+            ("Not measured", task_missing_part),
+            ("Changes to the data", changes_part),
+        ),
+        no_actions,
+    ),
+    ReportSection("inside", "Inside", (*SECTIONS[3].parts[:3],), inside_actions),
+    ReportSection("cost", "Cost", SECTIONS[4].parts, no_actions),
+    SECTIONS[5],
+)
+"""The sections of the report of a network that predicts sets of classes or numbers."""
 
 
 def write_report(path: Path, facts: ReportFacts) -> None:
@@ -114,7 +148,7 @@ def report_page(facts: ReportFacts) -> str:
     return page(
         facts.name,
         header("Training report", facts.name, (facts.created, f"trained on {facts.data_name}")),
-        [_section(each, facts) for each in SECTIONS],
+        [_section(each, facts) for each in (TASK_SECTIONS if is_other_task(facts) else SECTIONS)],
         kind="report",
         made_with=str(facts.environment.get("visus", "")),
     )

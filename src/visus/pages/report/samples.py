@@ -29,7 +29,7 @@ def shown_sample(facts: ReportFacts, each: ShownSample) -> str:
         return ""
     label = f"{facts.noun} {short_name(each.sample)}: {short_name(each.label)}"
     label = label if each.answer == each.label else f"{label}, predicted as {short_name(each.answer)}"
-    return sample_image(values, *facts.measured.value_range, label, _side(values.ndim))
+    return sample_image(values, *facts.measured.value_range, label, side_of(values.ndim))
 
 
 def training_sample(facts: ReportFacts, each: ShownSample) -> str:
@@ -38,7 +38,7 @@ def training_sample(facts: ReportFacts, each: ShownSample) -> str:
     if values is None:
         return ""
     label = f"training {facts.noun} {short_name(each.sample)}: {short_name(each.label)}, or {short_name(each.answer)}?"
-    return sample_image(values, *facts.measured.value_range, label, _side(values.ndim))
+    return sample_image(values, *facts.measured.value_range, label, side_of(values.ndim))
 
 
 def saliency_map(facts: ReportFacts, each: ShownSample) -> str:
@@ -49,7 +49,7 @@ def saliency_map(facts: ReportFacts, each: ShownSample) -> str:
     if heat is None or values is None:
         return ""
     label = f"Saliency map of {short_name(each.sample)}"
-    return map_over_sample(values, *measured.value_range, heat, label, _side(values.ndim))
+    return map_over_sample(values, *measured.value_range, heat, label, side_of(values.ndim))
 
 
 def similar_samples(facts: ReportFacts, similar: Sequence[SimilarSample]) -> str:
@@ -68,5 +68,6 @@ def _similar(facts: ReportFacts, near: SimilarSample) -> str:
     return "" if values is None else sample_image(values, *facts.measured.value_range, label, _SMALL)
 
 
-def _side(num_dims: int) -> int:
+def side_of(num_dims: int) -> int:
+    """Side of a drawn sample with so many axes, in pixels."""
     return _VOLUME_SIDE if num_dims == 4 else _SIDE

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from visus.evaluation.calibration import Calibration, describe_calibrator, describe_fit_samples
+from visus.evaluation.metric_names import metric_words, write_metric
 from visus.evaluation.shifts import WAYS, ShiftFigures
 from visus.pages.parts.table import number
 from visus.pages.report.facts import ReportFacts
@@ -24,6 +25,11 @@ from visus.units import (
 _MAX_NETWORK_LENGTH: Final = 48
 NUM_FINAL_HORIZONS: Final = 3
 """Horizons of ``final_ema`` before the end of the training at which its average starts, as in ``training.weight_average``."""
+_LOSSES: Final = {
+    "single-label": "cross-entropy",
+    "multi-label": "binary cross-entropy",
+    "regression": "Huber loss of standardized targets",
+}
 _RESIZE_MODES: Final = {
     "squash": "resized without keeping its aspect ratio",
     "crop": "resized and cropped",
@@ -229,12 +235,18 @@ def network_sentence(facts: ReportFacts) -> str:
     chosen = [f"Its width was chosen for the time limit: {facts.network_reason}"] if facts.network_reason else []
     sentences = [
         f"{kind}{asked} with {facts.num_parameters:,} parameters.",
-        f"It reads samples of {write_shape(facts.input_shape)} and returns a probability for each of "
-        f"{write_number_of(len(facts.classes), 'class', 'classes')}.",
+        f"It reads samples of {write_shape(facts.input_shape)} and returns {_outputs(facts)}.",
         *chosen,
         *start_sentences(facts),
     ]
     return " ".join(sentences)
+
+
+def _outputs(facts: ReportFacts) -> str:
+    """What the network returns for a sample."""
+    if facts.task == "regression":
+        return write_number_of(len(facts.classes), "number")
+    return f"a probability for each of {write_number_of(len(facts.classes), 'class', 'classes')}"
 
 
 def start_sentences(facts: ReportFacts) -> list[str]:
@@ -246,14 +258,15 @@ def start_sentences(facts: ReportFacts) -> list[str]:
     if before is None:
         return sentences
     fitted = "with only its head fitted" if facts.start.get("left_new") else "unchanged"
-    start = f"Its validation accuracy was {write_share(before)} before fine-tuning ({fitted})"
-    kept = [value for epoch, value in facts.series("val_accuracy") if epoch == facts.best_epoch]
+    metric = str(facts.start.get("metric") or "accuracy")
+    start = f"Its validation {metric_words(metric)} was {write_metric(metric, before)} before fine-tuning ({fitted})"
+    kept = [value for epoch, value in facts.series("val_score") if epoch == facts.best_epoch]
     if kept:
         return [
             *sentences,
-            f"{start} and {write_share(kept[0])} after it (epoch {facts.best_epoch}, whose weights were kept).",
+            f"{start} and {write_metric(metric, kept[0])} after it (epoch {facts.best_epoch}, whose weights were kept).",
         ]
-    if not facts.series("val_accuracy"):
+    if not facts.series("val_score"):
         return [*sentences, f"{start}. It was not fine-tuned."]
     return [*sentences, f"{start}. Fine-tuning did not improve it, so the initial weights were kept."]
 
@@ -261,7 +274,8 @@ def start_sentences(facts: ReportFacts) -> list[str]:
 def curve_sentences(facts: ReportFacts) -> list[str]:
     """What the loss is, and on which samples and with which weights the training and the validation are measured."""
     smoothing, recipe = facts.label_smoothing, facts.recipe
-    loss = f"cross-entropy with label smoothing {smoothing:g}" if smoothing else "cross-entropy"
+    kind = str(recipe.get("loss") or _LOSSES[facts.task])
+    loss = f"{kind} with label smoothing {smoothing:g}" if smoothing else kind
     loss += ", weighted by class" if recipe.get("class_weights") == "balanced" else ""
     sizes = {number(row.get("img_size")) for row in facts.history}
     at_size = f", at the size of the stage: the {facts.nouns} grow during the training" if len(sizes) > 1 else ""
@@ -272,7 +286,7 @@ def curve_sentences(facts: ReportFacts) -> list[str]:
         f"Both losses are {loss}{at_size}.",
         f"Training: the mean over each epoch, {training}{dropout}, with the weights of the moment.",
     ]
-    if facts.series("val_loss") or facts.series("val_accuracy"):
+    if facts.series("val_loss") or facts.series("val_score"):
         sentences.append(f"Validation: after each epoch, on unchanged {facts.nouns}{_averaged(recipe)}.")
     if recipe.get("sampling") == "balanced":
         sentences.append("The training draws every class equally often, the validation does not.")

@@ -25,7 +25,7 @@ def held_out_part(facts: ReportFacts) -> str:
     """The use of each split, and the notes on how the metrics were measured."""
     kind = str(facts.recipe.get("tta") or "none")
     brief = describe_views(kind, facts.noun)
-    notes = [describe_views(kind, facts.noun, in_full=True) if note == brief else note for note in facts.scores.notes]
+    notes = [describe_views(kind, facts.noun, in_full=True) if note == brief else note for note in facts.result.notes]
     return paragraphs([_splits_sentence(facts), *notes])
 
 
@@ -45,10 +45,11 @@ def outside_part(facts: ReportFacts) -> str:
 
 def _splits_sentence(facts: ReportFacts) -> str:
     """The use of each split; empty if the training set is not known."""
-    totals = {split: sum(counts) for split, counts in facts.class_counts.items() if sum(counts)}
+    totals = facts.split_totals
     if "train" not in totals:
         return ""
-    classes = write_number_of(len(facts.classes), "class", "classes")
+    is_regression = facts.task == "regression"
+    classes = write_number_of(len(facts.classes), *(("target",) if is_regression else ("class", "classes")))
     words = f"{totals['train']:,} training {facts.nouns} of {classes}"
     selected = " selected the weights" if facts.series("val_accuracy") else ""
     words += f"; {totals['val']:,} validation {facts.nouns}{selected}" if "val" in totals else ""

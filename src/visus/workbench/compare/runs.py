@@ -23,7 +23,7 @@ from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
 from visus.workbench.runs.own_command import near_path
 from visus.workbench.runs.own_data import common_tested, open_own_data
-from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sentence
+from visus.workbench.runs.saved import SavedRun, needs_single_label, notes_on, read_run, views_sentence
 
 
 def compare(
@@ -160,6 +160,8 @@ def _check_pair(first: SavedRun, other: SavedRun, *, has_data: bool) -> None:
         UsageError: they know different classes.
         DataError: they were trained on different data, and no other is given.
     """
+    for run in (first, other):
+        needs_single_label(run, "A comparison")
     if set(first.classes) != set(other.classes):
         unknown = sorted(set(first.classes) ^ set(other.classes))
         raise UsageError(

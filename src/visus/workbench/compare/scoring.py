@@ -22,7 +22,7 @@ from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder, training_seconds
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, known_among, network_name, unfinished_notes
+from visus.workbench.runs.saved import SavedRun, class_calibrator, known_among, network_name, unfinished_notes
 from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
 
 SHIFT_WAY: Final = "roll"
@@ -60,7 +60,7 @@ def compare_entries(
         logits = _plain_logits(run, batches) if is_plain else run.logits(batches)
         order = np.argsort([places[sample] for sample in part.names])
         logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
-        calibrator = run.calibrator(raw=is_plain)  # it belongs to the answers that the run gives
+        calibrator = class_calibrator(run, raw=is_plain)  # it belongs to the answers that the run gives
         probabilities, labels = calibrator(logits), torch.from_numpy(first_part.labels)
         known, unknown = known_among(run, part, data)
         in_order = None if known is None else (known[0][order], known[1][order])

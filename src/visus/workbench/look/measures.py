@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from visus.data.batches import Part
 from visus.errors import UsageError, closest_name, unknown_layer, unknown_name
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.evaluation.tasks.label_thresholds import Sigmoid
 from visus.examine.activation_maps import Activation, activations
 from visus.examine.dot_products import OutputTerms, output_terms
 from visus.examine.effective_fields import EffectiveField, effective_field, effective_field_sampled
@@ -60,12 +61,14 @@ class Probe:
         macs: multiply-adds of one sample; at least 1.
         calibrator: calibrator of a run, whose outputs are logits; None for a module, whose outputs may already be
             probabilities.
+        has_classes: whether the outputs are those of classes; False for numbers.
     """
 
     module: nn.Module
     x: Tensor
     macs: int
-    calibrator: Calibrator | None = None
+    calibrator: Calibrator | Sigmoid | None = None
+    has_classes: bool = True
 
     @property
     def is_costly(self) -> bool:
@@ -125,6 +128,8 @@ def answer_of(probe: Probe, classes: Sequence[str], target: str | int | None) ->
     Raises:
         UsageError: the class does not exist.
     """
+    if not probe.has_classes:
+        return None
     with eval_mode(probe.module):
         output, note = class_scores(probe.module(probe.x))
     if output is None:

@@ -18,6 +18,8 @@ from visus.design import Design
 from visus.design.notation import read
 from visus.errors import CanceledError, UsageError, VisusError
 from visus.evaluation.calibration import Calibrator
+from visus.evaluation.tasks.label_thresholds import Sigmoid
+from visus.evaluation.tasks.prediction_intervals import Numbers
 from visus.examine.layer_calls import eval_mode
 from visus.files import text_or_file
 from visus.networks.own_code import copied, shaped
@@ -78,6 +80,7 @@ class OpenedLook:
         num_classes: requested number of classes; None if the network determines it.
         calibrator: calibrator of a run; None for other networks.
         answer_notes: notes on a run's predictions, such as test-time augmentation.
+        has_classes: whether the outputs are those of classes; False for numbers.
     """
 
     name: str
@@ -90,8 +93,9 @@ class OpenedLook:
     no_pool: str = ""
     before: nn.Module | None = None
     num_classes: int | None = None
-    calibrator: Calibrator | None = None
+    calibrator: Calibrator | Sigmoid | None = None
     answer_notes: tuple[str, ...] = ()
+    has_classes: bool = True
 
     def with_sample(self, sample: NamedSample) -> OpenedLook:
         """The same network and pool with another sample, named as for ``visus.look``.
@@ -287,7 +291,8 @@ def _open_run(
         pool=_pool_of(opened) if opened is not None else None,
         no_pool=no_pool,
         before=_before_training(run),
-        calibrator=run.calibrator(raw=raw),
+        calibrator=None if isinstance(to_answers := run.calibrator(raw=raw), Numbers) else to_answers,
+        has_classes=run.task.name != "regression",
         answer_notes=tuple(note for note in notes if note),
     )
 

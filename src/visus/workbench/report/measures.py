@@ -22,7 +22,7 @@ from visus.data.batches import Part
 from visus.data.opened import Data
 from visus.design import Account
 from visus.errors import CanceledError, DesignError, UsageError, VisusError
-from visus.evaluation.calibration import Calibration, calibrate
+from visus.evaluation.calibration import Calibration, TemperatureFit, calibrate
 from visus.evaluation.equivariance import measure_equivariance
 from visus.evaluation.shifts import WAYS, measure_shifts
 from visus.examine.layer_calls import Array, called_layers
@@ -41,6 +41,7 @@ from visus.units import write_bytes, write_count, write_duration
 from visus.workbench.look.measures import kernels_of
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.saliency import saliencies_of
+from visus.workbench.runs.largest_errors import run_errors
 from visus.workbench.runs.mistakes import MAX_TRAINING, AnsweringNetwork, may_gain, named_mistakes, with_training_labels
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.runs.shift_remedies import remedies, shift_trade_off
@@ -105,6 +106,7 @@ class FinishedRun:
 
 
 _LONG: Final = ("alike", "shifts", "saliency")
+_OF_CLASSES: Final = ("mistakes", "alike", "calibration", "shifts", "saliency")
 LATE: Final = "the time limit left no time for it; visus report measures it"
 
 
@@ -117,6 +119,11 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMe
     monitor = Monitor(asked.on_event, lambda: finished.is_late or (asked.should_stop is not None and asked.should_stop()))
 
     def part(name: str, make: Callable[[], Found]) -> Found | None:
+        if name in _OF_CLASSES and finished.run.task.name != "single-label":
+            missing[name] = (
+                f"this part compares one class for each sample, and this network predicts {finished.run.task.name}"
+            )
+            return None
         if name in _LONG and finished.is_late:
             missing[name] = LATE
             return None
@@ -146,7 +153,12 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMe
     mistakes = part("mistakes", lambda: _mistakes(finished, 0, asked))
     if mistakes is not None:
         mistakes = part("alike", lambda: _mistakes(finished, budget, monitor)) or mistakes
-    places = _imaged(mistakes) if mistakes else []
+    errors = (
+        None
+        if run.task.name == "single-label"
+        else part("largest errors", lambda: run_errors(finished.run, finished.part, finished.answers, _SHOWN))
+    )
+    places = _imaged(mistakes) if mistakes else [each.place for each in errors.errors] if errors else []
     shown = {place: finished.part.rows(np.array([place]))[0].numpy() for place in places}
     near = sorted({each.place for sample in mistakes.shown() for each in sample.alike}) if mistakes else []
     if mistakes is not None and mistakes.training_labels is not None:
@@ -165,6 +177,7 @@ def measure_inside(finished: FinishedRun, monitor: Monitor = SILENT) -> ReportMe
         costs=_costs(finished, costs),
         advice=tuple(each.text for each in summary.advice) if summary else (),
         missing=missing,
+        largest_errors=errors,
     )
 
 
@@ -176,8 +189,9 @@ def _summary(made: BuiltNetwork, module: nn.Module, shape: tuple[int, ...], num_
 
 
 def _calibration(finished: FinishedRun) -> Calibration:
-    labels = torch.from_numpy(finished.part.labels)
-    return calibrate(finished.answers, labels, finished.data.scored_split, finished.run.calibration)
+    labels, fit = torch.from_numpy(finished.part.labels), finished.run.calibration
+    assert isinstance(fit, TemperatureFit), "this part is measured of single labels"
+    return calibrate(finished.answers, labels, finished.data.scored_split, fit)
 
 
 def _moves(finished: FinishedRun, costs: Account | None, budget: int, monitor: Monitor) -> ShiftResults:

@@ -19,6 +19,7 @@ from visus.data.samples import SPLITS
 from visus.errors import RunError, UsageError, VisusError
 from visus.evaluation.calibration import ENOUGH_SAMPLES
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.pages.report.facts import ReportFacts
 from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
@@ -31,11 +32,11 @@ from visus.training.runs import RunFolder, training_seconds
 from visus.units import write_number_of
 from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs
 from visus.workbench.report.measures import FinishedRun, measure_inside
-from visus.workbench.runs.calibration import write_calibration
+from visus.workbench.runs.calibration import read_calibration, write_calibration
 from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.own_command import exact_command, near_path, typed_command
 from visus.workbench.runs.own_data import is_own, open_own_data
-from visus.workbench.runs.saved import SavedRun, answers_with_plain, opened
+from visus.workbench.runs.saved import SavedRun, answers_with_plain, opened, with_plain_accuracy
 from visus.workbench.runs.shift_remedies import own_design
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.mirroring import read_mirroring
@@ -79,7 +80,7 @@ def report_facts(
     data: Data,
     made: BuiltNetwork,
     recipe: ResolvedRecipe,
-    scores: Scores,
+    scores: AnyScores,
     course: Course,
     inside: ReportMeasurements,
 ) -> ReportFacts:
@@ -106,7 +107,10 @@ def report_facts(
         command=typed_command(started["command"]),
         exact_command=exact_command(folder, data.preprocessing),
         data_name=data.name,
-        scores=scores,
+        result=scores,
+        task=data.task,
+        fit_sentence=read_calibration(folder, "best", recipe.tta, data.task).sentence(data.noun),
+        num_samples={name: len(data.split(name)) for name in SPLITS},
         classes=data.classes,
         class_counts={name: list(data.class_counts(name).values()) for name in SPLITS},
         input_shape=data.input_shape,
@@ -170,7 +174,8 @@ def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     labels, recipe, folder = torch.from_numpy(part.labels), run.recipe, RunFolder.open(run.folder)
     kept = read_out_of_fold(folder) if len(part) < ENOUGH_SAMPLES else None
     out_of_fold = (kept.logits, kept.labels) if kept is not None and kept.are_of(run.module) else None
-    write_calibration(folder, logits, labels, recipe.tta or "none", recipe.label_smoothing or 0.0, out_of_fold)
+    smoothing = recipe.label_smoothing or 0.0
+    write_calibration(folder, logits, labels, recipe.tta or "none", smoothing, out_of_fold, run.task)
 
 
 @dataclass(frozen=True, repr=False)
@@ -192,7 +197,7 @@ class Report(Described):
         return str(self.path)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        rows = [("result", self.facts.scores.sentence(self.facts.noun)), ("file", str(self.path))]
+        rows = [("result", self.facts.result.sentence(self.facts.noun)), ("file", str(self.path))]
         return f"Report of {self.facts.name}", [*rows, ("next", "open the file in a browser; .facts has all that it shows")]
 
     def to_json(self) -> dict[str, Any]:
@@ -243,9 +248,7 @@ def rewrite_report(
     answers, plain = answers_with_plain(run, samples, samples.scored_split, monitor)
     scoring_s = time.perf_counter() - began
     fit_calibration(run, samples, answers)
-    scores = dataclasses.replace(
-        _recalibrated(scores, run.score(samples, samples.scored_split, answers)), plain_accuracy=plain
-    )
+    scores = with_plain_accuracy(_recalibrated(scores, run.score(samples, samples.scored_split, answers)), plain)
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
     finished = FinishedRun(run, samples, made, answers, num_epochs, batch_size, scoring_s)
@@ -269,8 +272,10 @@ def _own_samples(run: SavedRun, data: str | Path | Data | None, cache_dir: str |
     return samples
 
 
-def _recalibrated(scores: Scores, anew: Scores) -> Scores:
+def _recalibrated(scores: AnyScores, anew: AnyScores) -> AnyScores:
     """Scores with the figures of calibrated probabilities, and the counts of known samples, taken from new ones."""
+    if not isinstance(scores, Scores):
+        return anew
     renewed = ("loss", "confidence", "calibration_error", "num_learned", "num_chose", "num_right_new")
     return dataclasses.replace(scores, **{name: getattr(anew, name) for name in renewed})
 
@@ -290,7 +295,8 @@ def _interruptions(position: Position, num_epochs: float) -> str:
     trained = f"{position.epochs_trained:,.1f} of {num_epochs:,.0f} epochs"
     endings = {
         "time limit": f"stopped by the time limit after {trained}",
-        "no better validation accuracy": f"stopped after {trained}, without a better validation accuracy",
+        "no better validation accuracy": f"stopped after {trained}, without a better validation accuracy",  # of earlier runs
+        "no better validation score": f"stopped after {trained}, without a better validation score",
     }
     facts = [endings[position.ended]] if position.ended in endings else []
     if not facts and 0 < position.epochs_trained < position.epoch:

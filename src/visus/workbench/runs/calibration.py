@@ -5,16 +5,29 @@ from __future__ import annotations
 import functools
 import hashlib
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from torch import Tensor
 
 from visus.caller import report_call, resume_call
+from visus.data.tasks import TaskName
 from visus.errors import RunError
 from visus.evaluation.calibration import TemperatureFit, choose_temperature
+from visus.evaluation.tasks.label_thresholds import ThresholdFit, fit_thresholds
+from visus.evaluation.tasks.multi_label import MultiLabel
+from visus.evaluation.tasks.prediction_intervals import IntervalFit, fit_intervals
+from visus.evaluation.tasks.regression import Regression
+from visus.evaluation.tasks.task import Task
 from visus.training.runs import RunFolder
 
 FILE: Final = "calibration.json"
+Fit: TypeAlias = TemperatureFit | ThresholdFit | IntervalFit
+"""What is fitted on the validation set: a temperature; for multi-label thresholds too; for regression intervals."""
+_FITS: Final[dict[TaskName, type[TemperatureFit] | type[ThresholdFit] | type[IntervalFit]]] = {
+    "single-label": TemperatureFit,
+    "multi-label": ThresholdFit,
+    "regression": IntervalFit,
+}
 
 
 def write_calibration(
@@ -24,51 +37,61 @@ def write_calibration(
     tta: str,
     smoothing: float = 0.0,
     out_of_fold: tuple[Tensor, Tensor] | None = None,
-) -> TemperatureFit:
-    """Fit a temperature on the logits of the validation split and save it in the run.
+    task: Task | None = None,
+) -> Fit:
+    """Fit a temperature on the logits of the validation split and save it in the run; thresholds or intervals of other tasks too.
 
     Args:
         folder: the run folder.
         logits: (samples, classes) of the best weights, computed as in prediction; empty if there is no validation split.
-        labels: (samples,) class indices.
+        labels: labels of these samples.
         tta: the test-time augmentation of these logits.
         smoothing: label smoothing of the training.
         out_of_fold: logits and labels of the training samples, out of fold, for a small validation split; None for none.
+        task: the task; None for single labels.
     """
-    found = choose_temperature(logits, labels, "val", smoothing, out_of_fold=out_of_fold)
+    found: Fit
+    if isinstance(task, MultiLabel):
+        found = fit_thresholds(logits, labels)
+    elif isinstance(task, Regression):
+        found = fit_intervals(task, logits, labels)
+    else:
+        found = choose_temperature(logits, labels, "val", smoothing, out_of_fold=out_of_fold)
     belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}
     folder.write_json(FILE, found.to_json() | {"belongs_to": belongs_to})
     return found
 
 
-def read_calibration(folder: RunFolder, which: str, tta: str) -> TemperatureFit:
-    """The temperature of a run; 1, with the reason, if the run has no matching temperature.
+def read_calibration(folder: RunFolder, which: str, tta: str, task: TaskName = "single-label") -> Fit:
+    """The temperature of a run; 1, with the reason, if the run has no matching temperature. Of other tasks, thresholds or intervals.
 
     Args:
         folder: the run.
         which: weights in use, ``best`` or ``last``.
         tta: test-time augmentation in use.
+        task: the task of the run.
 
     Raises:
         RunError: the file is damaged.
     """
+    kind = _FITS[task]
     renew = resume_call(folder.path) if folder.is_unfinished else report_call(folder.path)
     if not (folder.path / FILE).is_file():
-        return TemperatureFit(reason=f"this run keeps no temperature ({renew} fits one)")
+        return kind(reason=f"this run keeps no {'interval' if task == 'regression' else 'temperature'} ({renew} fits one)")
     facts = folder.read_json(FILE)
     belongs_to = facts.pop("belongs_to", None) if isinstance(facts, dict) else None
     if not isinstance(belongs_to, dict) or set(belongs_to) != {"tta", "weights"}:
         raise RunError(f"{FILE} is damaged. Renew it with: {renew}", where=str(folder.path))
     try:
-        found = TemperatureFit.from_json(facts)
+        found = kind.from_json(facts)
     except RunError as error:
         raise error.within(str(folder.path / FILE)) from error
     if belongs_to["tta"] != tta:
-        return TemperatureFit(
+        return kind(
             reason=f"the temperature was fitted with tta {belongs_to['tta']}, and this run now has {tta} ({renew} fits one)"
         )
     if belongs_to["weights"] != _digest(folder.weights_file(which)):
-        return TemperatureFit(reason=f"the temperature was fitted for other weights than these ({renew} fits one)")
+        return kind(reason=f"the temperature was fitted for other weights than these ({renew} fits one)")
     return found
 
 

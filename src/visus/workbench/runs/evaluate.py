@@ -13,13 +13,13 @@ from visus.data.contents import hash_rows
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
 from visus.errors import UsageError
-from visus.evaluation.scores import Scores, score
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
 from visus.workbench.runs.learned_samples import read_known
-from visus.workbench.runs.predict_inputs import array_rows, numbers_of
-from visus.workbench.runs.saved import SavedRun, unfinished_notes, views_sentence
+from visus.workbench.runs.predict_inputs import array_rows, labels_of
+from visus.workbench.runs.saved import SavedRun, score_logits, unfinished_notes, views_sentence
 from visus.workbench.runs.saved import opened as opened_data
 
 LabeledArrays = tuple[Any, Any]
@@ -35,7 +35,7 @@ def evaluate(
     cache_dir: str | Path | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
-) -> Scores:
+) -> AnyScores:
     """Score a run; the arguments are those of ``Run.evaluate``.
 
     Raises:
@@ -53,9 +53,9 @@ def evaluate(
     return dataclasses.replace(scores, notes=(*scores.notes, *unfinished_notes(run)))
 
 
-def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> Scores:
+def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> AnyScores:
     rows = [run.preprocessing.fit_array(sample.row[None])[0] for sample in array_rows(samples, "samples", run.preprocessing)]
-    truth = numbers_of(labels, run.classes)
+    truth = labels_of(labels, run.task.name, run.classes)
     if len(rows) != len(truth):
         raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
     chunks = [rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]
@@ -63,6 +63,6 @@ def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *,
         run.preprocessing.scaled(torch.from_numpy(np.stack(chunk))) for chunk in monitor.over(chunks, "scoring", len(rows))
     )
     notes = [sentence] if (sentence := views_sentence(run)) else []
-    probabilities, learned = run.probabilities(run.logits(batches), raw=raw), read_known(RunFolder.open(run.folder))
+    logits, learned = run.logits(batches), read_known(RunFolder.open(run.folder))
     known = learned.marks(hash_rows(rows)) if learned is not None else None
-    return score(probabilities, torch.from_numpy(truth), run.classes, split="", notes=notes, known=known)
+    return score_logits(run, logits, torch.from_numpy(truth), notes=notes, known=known, raw=raw)

@@ -64,8 +64,8 @@ class History(Described):
         first, last = self.rows[0], self.rows[-1]
         rows = [
             (name, f"{_written(name, first)} to {_written(name, last)}")
-            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-            if not math.isnan(last[name])
+            for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_score")
+            if not (name == "val_score" and last["val_score"] == last["val_accuracy"]) and not math.isnan(last[name])
         ]
         others = [name for name in self.columns if name not in dict(rows)]
         return title, [*rows, ("also", f'{", ".join(others)}; history["epoch"] is a column, .rows has all')]

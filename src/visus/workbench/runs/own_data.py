@@ -271,7 +271,7 @@ def _changes(run: RunFolder, facts: dict[str, Any], place: str | Path | None) ->
         return []
     digests = dict(zip(now.names, digits_of(now), strict=False))
     rows = {row.sample: row for row in read_split_csv(run.path / "split.csv")}
-    labels = {sample: now.classes[label] for sample, label in zip(now.names, now.labels.tolist(), strict=True)}
+    labels = dict(zip(now.names, now.label_texts(), strict=True))
     parts = {
         "missing": [sample for sample in rows if sample not in digests],
         "new": [sample for sample in digests if sample not in rows],

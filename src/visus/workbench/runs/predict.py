@@ -15,12 +15,16 @@ import torch
 from visus.data.batches import MAX_VALUES
 from visus.data.contents import hash_rows
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.errors import UsageError
+from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
+from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.progress import OnEvent, ShouldStop
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.learned_samples import Known, read_known
+from visus.workbench.runs.prediction import Decision
 from visus.workbench.runs.predictions import Files, Predictions, predict_with
 from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, unfinished_notes, views_sentence
 
@@ -40,6 +44,15 @@ class _RunPredictor:
     @property
     def preprocessing(self) -> Preprocessing:
         return self._run.preprocessing
+
+    @cached_property
+    def decision(self) -> Decision:
+        fit = self._run.calibration
+        if isinstance(fit, ThresholdFit):
+            return Decision("multi-label", fit.thresholds or (DEFAULT_THRESHOLD,) * len(self.classes))
+        if isinstance(fit, IntervalFit):
+            return Decision("regression", half_widths=fit.half_widths)
+        return Decision()
 
     @property
     def chunk(self) -> int:
@@ -63,6 +76,7 @@ class _RunPredictor:
             run.classes,
             run.preprocessing,
             self._calibrator,
+            self.decision,
             run.recipe.tta,
             run.machine.device.type,
             run.machine.precision,
@@ -138,6 +152,10 @@ def predict_run_to(
         DataError: none of the paths exists.
         StorageError: the disk is full; a further call continues.
     """
+    if run.task.name != "single-label":
+        raise UsageError(
+            f"a table in parts has one class for each sample, and this network predicts {run.task.name}. Use run.predict, or visus predict without --out."
+        )
     predictor, notes = _RunPredictor(run, raw=raw), _notes(run, raw=raw)
     columns = {"top": top, "probabilities": probabilities, "cluster": cluster}
     long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}

@@ -1,13 +1,81 @@
-"""The prediction for one sample."""
+"""The prediction for one sample, and how it follows from the numbers that a network answers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from visus.errors import printable
 from visus.units import write_share
+
+
+@dataclass(frozen=True)
+class PredictedNumber:
+    """A predicted number of regression.
+
+    Args:
+        name: the target.
+        value: the number, in the units of the labels.
+        low, high: ends of its 90 % prediction interval; None where the validation set was too small for one.
+    """
+
+    name: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        """The number with its interval.
+
+        >>> str(PredictedNumber("age", 41.2, 38.0, 44.4))
+        'age 41.2 (38 to 44.4)'
+        """
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.name} {self.value:.4g}{interval}"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How the numbers that a network answers for a sample become its prediction.
+
+    Args:
+        task: one of ``visus.data.tasks.TASKS``: the numbers are probabilities of classes, of which one or any number holds, or values of targets.
+        thresholds: of multi-label, for each class the probability from which on a sample has it.
+        half_widths: of regression, the half width of each target's interval; empty for none.
+    """
+
+    task: str = "single-label"
+    thresholds: tuple[float, ...] = ()
+    half_widths: tuple[float, ...] = ()
+
+    def labels_of(self, file: str, probabilities: Sequence[float], classes: Sequence[str]) -> Prediction:
+        """The classes above their thresholds, the most probable first.
+
+        >>> Decision("multi-label", (0.5, 0.3)).labels_of("new.jpg", (0.4, 0.35), ("cat", "dog"))
+        Prediction(new.jpg: dog, 35.0 %)
+        """
+        found = [
+            (round(float(probability), 7), name)
+            for probability, name, threshold in zip(probabilities, classes, self.thresholds, strict=True)
+            if probability >= threshold
+        ]
+        found.sort(key=lambda pair: -pair[0])
+        return Prediction(file, tuple(name for _, name in found), tuple(probability for probability, _ in found))
+
+    def numbers_of(self, file: str, values: Sequence[float], targets: Sequence[str]) -> Prediction:
+        """The numbers with their intervals.
+
+        >>> Decision("regression", half_widths=(2.0,)).numbers_of("new.jpg", (40.0,), ("age",))
+        Prediction(new.jpg: age 40 (38 to 42))
+        """
+        widths = self.half_widths or (None,) * len(targets)
+        numbers = tuple(
+            PredictedNumber(name, float(value), *(() if width is None else (float(value) - width, float(value) + width)))
+            for name, value, width in zip(targets, values, widths, strict=True)
+        )
+        return Prediction(file, numbers=numbers)
 
 
 @dataclass(frozen=True, repr=False)
@@ -16,9 +84,10 @@ class Prediction:
 
     Args:
         file: the file, with the row in brackets if it has several samples.
-        labels: class names, the most probable first; empty if there is no prediction.
+        labels: class names, the most probable first; empty if there is no prediction. Of multi-label, the classes above their thresholds, maybe none.
         probabilities: their probabilities, 0 to 1.
         error: why there is no prediction; None if there is one.
+        numbers: the predicted numbers of regression.
 
     >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1))
     Prediction(new.jpg: cat, 90.0 %; dog, 10.0 %)
@@ -30,14 +99,19 @@ class Prediction:
     labels: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: str | None = None
+    numbers: tuple[PredictedNumber, ...] = ()
 
     def __repr__(self) -> str:
         return f"Prediction({printable(self.file)}: {self._words()})"
 
     def _words(self) -> str:
-        """The most probable classes with their probabilities, or why there are none."""
-        if not self.labels:
+        """The most probable classes with their probabilities, or the numbers, or why there are none."""
+        if self.error is not None:
             return f"no prediction: {self.error}"
+        if self.numbers:
+            return "; ".join(map(str, self.numbers))
+        if not self.labels:
+            return "no class reaches its threshold"
         pairs = list(zip(self.labels, self.probabilities, strict=True))
         words = [f"{label}, {write_share(probability)}" for label, probability in pairs[:_MAX_SHOWN]]
         more = len(pairs) - len(words)
@@ -45,7 +119,7 @@ class Prediction:
 
     @property
     def label(self) -> str | None:
-        """The most probable class; None if there is no prediction.
+        """The most probable class; None if there is no prediction, or no class of a set.
 
         >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1)).label
         'cat'
@@ -64,6 +138,15 @@ class Prediction:
         nan
         """
         return self.probabilities[0] if self.probabilities else math.nan
+
+    @property
+    def value(self) -> float:
+        """The first predicted number of regression; NaN if there is none.
+
+        >>> Prediction("new.jpg", numbers=(PredictedNumber("age", 41.2),)).value
+        41.2
+        """
+        return self.numbers[0].value if self.numbers else math.nan
 
 
 _MAX_SHOWN: Final = 5

@@ -39,7 +39,7 @@ from visus.workbench.runs.predict_inputs import (
     is_array,
     refuse_missing,
 )
-from visus.workbench.runs.prediction import Prediction
+from visus.workbench.runs.prediction import Decision, Prediction
 from visus.workbench.runs.sorting import SortedFiles, refuse_probability, sort_files
 
 if TYPE_CHECKING:  # a bundle is used where rich may be missing
@@ -58,6 +58,10 @@ class Predictor(Protocol):
         """How every sample is converted."""
 
     @property
+    def decision(self) -> Decision:
+        """How the numbers that it answers become a prediction."""
+
+    @property
     def chunk(self) -> int:
         """Samples that are read and predicted together."""
 
@@ -66,7 +70,7 @@ class Predictor(Protocol):
         """Threads that read the samples, and threads of one prediction."""
 
     def probabilities(self, samples: Pixels) -> npt.NDArray[Any]:
-        """Calibrated probabilities (N, K) for stored samples (N, C, *)."""
+        """Calibrated probabilities (N, K) for stored samples (N, C, *); of regression the numbers."""
 
     def learned(self, samples: Pixels) -> Iterable[int]:
         """Places of the samples with the content of one that the network learned from."""
@@ -94,6 +98,7 @@ class Predictions(Iterator[Prediction]):
         ledger: changes made to the samples; complete after the last prediction.
         notes: remarks on the probabilities.
         classes: the classes of the network.
+        task: what the network predicts.
         line: shows the progress; None shows nothing.
         count: counts the samples without predicting them; None where they can be read only once.
 
@@ -113,9 +118,11 @@ class Predictions(Iterator[Prediction]):
         classes: Sequence[str],
         line: LiveLine | None = None,
         count: Callable[[], int] | None = None,
+        task: str = "single-label",
     ) -> None:
+        self.classes, self.task = tuple(classes), task
         self._count, self._num_taken = count, 0
-        self._found, self.ledger, self.notes, self._classes, self._line = found, ledger, tuple(notes), tuple(classes), line
+        self._found, self.ledger, self.notes, self._line = found, ledger, tuple(notes), line
         self._shown: deque[_Drawn] = deque()  # computed to be shown, and not yet returned
         self._failed: VisusError | None = None  # raised while showing, and not yet by iterating
 
@@ -133,19 +140,41 @@ class Predictions(Iterator[Prediction]):
         """
         self._compute_shown(_MAX_PRINTED)
         shown = [answer for answer, _, _ in itertools.islice(self._shown, _MAX_PRINTED)]
-        rows = tuple(
-            (
-                printable(each.file),
-                each.label or f"no prediction: {each.error}",
-                write_share(each.probability) if each.labels else "",
-            )
-            for each in shown
-        )
+        heads, numbers = self._headings()
+        rows = tuple((printable(each.file), *self._cells(each)) for each in shown)
         error = (f"error: {self._failed}",) if self._failed is not None else ()
         if not rows:
             return Text(error or ("no predictions are left",))
         more = self._words_of_more() if len(self._shown) > len(rows) else ""
-        return Text((Table(rows, ("file", "label", "probability"), (2,)), *([more] if more else []), *error))
+        return Text((Table(rows, heads, numbers), *([more] if more else []), *error))
+
+    def _headings(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
+        """The headings of the printed table, and the places of its columns of numbers."""
+        if self.task == "regression":
+            heads = ("file", *(head for name in self.classes for head in (name, "90 % interval")))
+            return heads, tuple(range(1, len(heads)))
+        return (
+            (("file", "label", "probability"), (2,))
+            if self.task == "single-label"
+            else (("file", "labels", "probability"), ())
+        )
+
+    def _cells(self, answer: Prediction) -> tuple[str, ...]:
+        """The cells of a prediction behind its file."""
+        if answer.error is not None:
+            return (f"no prediction: {answer.error}", *([""] * (len(self._headings()[0]) - 2)))
+        if self.task == "regression":
+            return tuple(
+                cell
+                for each in answer.numbers
+                for cell in (
+                    f"{each.value:.4g}",
+                    "-" if each.low is None or each.high is None else f"{each.low:.4g} to {each.high:.4g}",
+                )
+            )
+        if self.task == "multi-label":
+            return ", ".join(answer.labels) or "-", ", ".join(map(write_share, answer.probabilities))
+        return str(answer.label), write_share(answer.probability)
 
     def _words_of_more(self) -> str:
         """How many predictions follow those that are printed."""
@@ -212,8 +241,12 @@ class Predictions(Iterator[Prediction]):
         >>> sorting.folders
         ()
         """
+        if self.task != "single-label":
+            raise UsageError(
+                f"a folder for each label needs one class for each sample, and this network predicts {self.task}."
+            )
         refuse_probability(at_least)
-        return sort_files(self._with_files(), folder, self._classes, at_least)
+        return sort_files(self._with_files(), folder, self.classes, at_least)
 
     def _with_files(self) -> Iterator[tuple[Prediction, Path | None, Path | None]]:
         """Each prediction with its file, and with the folder that was given for it."""
@@ -274,7 +307,7 @@ def predict_with(
         UsageError: an array does not fit the network, no array can be used, or ``top`` exceeds the number of classes.
         DataError: none of the paths exists.
     """
-    refuse_top(top, predictor.classes)
+    refuse_top(top, predictor.classes, predictor.decision.task)
     is_single = isinstance(files, (str, os.PathLike, Image.Image)) or is_array(files)
     given = cast("Iterable[Source]", [files] if is_single else files)
     if not isinstance(given, Iterable):
@@ -290,10 +323,10 @@ def predict_with(
     followed = monitor if line is None else line.followed(monitor)
     found = _predict(predictor, given, top, ledger, followed)
     count = functools.partial(_num_samples, given, predictor.preprocessing) if isinstance(given, (list, tuple)) else None
-    return Predictions(found, ledger, notes, predictor.classes, line, count)
+    return Predictions(found, ledger, notes, predictor.classes, line, count, predictor.decision.task)
 
 
-def refuse_top(top: int, classes: Sequence[str]) -> None:
+def refuse_top(top: int, classes: Sequence[str], task: str = "single-label") -> None:
     """Raise an error for a number of classes that no prediction can have.
 
     Raises:
@@ -301,6 +334,9 @@ def refuse_top(top: int, classes: Sequence[str]) -> None:
     """
     if top < 1:
         raise UsageError(f"top must be at least 1, not {top}.")
+    if top > 1 and task != "single-label":
+        all_of = "all numbers" if task == "regression" else "all classes that reach their threshold"
+        raise UsageError(f"a prediction of {task} has {all_of}, so top has no effect. Leave it out.")
     if top > len(classes):
         raise UsageError(f"top is {top}, and this network has {len(classes)} classes.")
 
@@ -410,12 +446,17 @@ def _read_all(predictor: Predictor, chunk: Sequence[Sample]) -> Iterator[tuple[P
 
 def _predict_chunk(predictor: Predictor, chunk: Sequence[Sample], top: int, ledger: Ledger) -> Iterator[_Drawn]:
     found = answer_chunk(predictor, chunk, ledger)
-    rows, answers = found.rows, []
-    if found.probabilities is not None:
-        answers = top_k(found.probabilities, predictor.classes, top)
+    rows, decision, classes = found.rows, predictor.decision, predictor.classes
+    answers: list[list[tuple[str, float]]] = []
+    if found.probabilities is not None and decision.task == "single-label":
+        answers = top_k(found.probabilities, classes, top)
     for sample, outcome in zip(chunk, found.outcomes, strict=True):
         if isinstance(outcome, str):
             yield Prediction(sample.name, error=outcome), None, sample
+        elif decision.task != "single-label":
+            assert found.probabilities is not None, "there are rows"
+            decide = decision.numbers_of if decision.task == "regression" else decision.labels_of
+            yield decide(sample.name, found.probabilities[outcome].tolist(), classes), rows[outcome], sample
         else:
             labels, probabilities = zip(*answers[outcome], strict=True)
             yield Prediction(sample.name, labels, probabilities), rows[outcome], sample

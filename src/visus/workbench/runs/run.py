@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from visus.data.opened import Data
-from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
@@ -22,6 +22,7 @@ from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, read_run
 
 if TYPE_CHECKING:
+    from visus.examine.largest_errors import LargestErrors
     from visus.examine.mistake_report import MistakeReport
     from visus.workbench.compare.comparison import Comparison
     from visus.workbench.look.inputs import NamedSample
@@ -64,7 +65,7 @@ class Run(SavedRun):
         progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> Scores:
+    ) -> AnyScores:
         """Score the network.
 
         Args:
@@ -251,13 +252,14 @@ class Run(SavedRun):
         progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> MistakeReport:
+    ) -> MistakeReport | LargestErrors:
         """The predictions to review: the most confident wrong ones, the least confident correct ones, confusions, and labels
         that may be wrong.
 
         Each is listed with the training samples of the most similar features; at most 5,000 are compared. The result's ``training_labels``
         has labels of the training set that may be wrong, by the cross-validated predictions of the head, if the run started from trained weights and the data is its own.
-        Its ``validation_labels`` has those of the validation set, beside the test set.
+        Its ``validation_labels`` has those of the validation set, beside the test set. Of a network that predicts sets of classes or numbers, the
+        samples with the largest errors.
 
         Args:
             data: other data; default: the run's own data with its original split.
@@ -274,9 +276,12 @@ class Run(SavedRun):
         >>> run.mistakes(limit=1).num_samples
         12
         """
-        from visus.workbench.runs.mistakes import find_run_mistakes  # a prediction does not need it
+        from visus.workbench.runs.largest_errors import find_run_errors  # a prediction does not need these
+        from visus.workbench.runs.mistakes import find_run_mistakes
 
         with following("looking for mistakes", Monitor(on_event, should_stop), progress) as monitor:
+            if self.task.name != "single-label":
+                return find_run_errors(self, data, split=split, limit=limit, cache_dir=cache_dir, **monitor.keywords)
             return find_run_mistakes(self, data, split=split, limit=limit, raw=raw, cache_dir=cache_dir, **monitor.keywords)
 
     def shifts(

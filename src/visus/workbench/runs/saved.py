@@ -7,8 +7,8 @@ import dataclasses
 import json
 import shlex
 import weakref
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,9 +24,18 @@ from visus.data.reading import Reading
 from visus.data.samples import SPLITS
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, RunError, UsageError
-from visus.evaluation.calibration import UNCALIBRATED, Calibrator, TemperatureFit
+from visus.evaluation.calibration import UNCALIBRATED, Calibrator
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import Scores, score
+from visus.evaluation.tasks.all_scores import AnyScores, scores_from_json
+from visus.evaluation.tasks.label_thresholds import Sigmoid, ThresholdFit
+from visus.evaluation.tasks.multi_label_scores import score_sets
+from visus.evaluation.tasks.prediction_intervals import IntervalFit, Numbers
+from visus.evaluation.tasks.registry import task_from_json
+from visus.evaluation.tasks.regression import Regression
+from visus.evaluation.tasks.regression_scores import score_numbers
+from visus.evaluation.tasks.single_label import SingleLabel
+from visus.evaluation.tasks.task import Task
 from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
 from visus.networks.machine import Machine, choose, freed_memory_kept, suited
@@ -40,11 +49,11 @@ from visus.training.checkpoints import read_position
 from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.units import rank_words, write_count, write_number_of, write_shape, write_share
+from visus.units import rank_words, write_count, write_number_of, write_shape
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
-from visus.workbench.runs.calibration import read_calibration
+from visus.workbench.runs.calibration import Fit, read_calibration
 from visus.workbench.runs.history import History, read_history
 from visus.workbench.runs.learned_samples import Marks, known_samples
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
@@ -66,6 +75,7 @@ class SavedRun(Described):
         preprocessing: preprocessing of every sample.
         machine: device and precision.
         which: the loaded weights, ``best`` or ``last``.
+        task: what it predicts.
     """
 
     folder: Path
@@ -74,6 +84,7 @@ class SavedRun(Described):
     preprocessing: Preprocessing
     machine: Machine
     which: str = "best"
+    task: Task = field(default_factory=lambda: SingleLabel(()))
 
     @property
     def name(self) -> str:
@@ -89,15 +100,16 @@ class SavedRun(Described):
         start = f", {words}" if (words := self._start()) else ""
         rows = [("network", f"{network_name(self)}, {write_count(num_parameters)} parameters{start}")]
         try:
-            scores = self.scores
-            low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
-            rows.append(("accuracy", f"{write_share(scores.accuracy)} ({low} to {high}) on {scores.num_samples:,} samples"))
+            found = self.scores.headline
+            interval = f"({found.write(found.low)} to {found.write(found.high)})"
+            rows.append((found.metric, f"{found.write(found.value)} {interval} on {self.scores.num_samples:,} samples"))
         except RunError:
             rows.append(("accuracy", "unknown: the training was not finished"))
         rows.append(("folder", str(self.folder)))
-        return f"Run {self.name}: {len(self.classes):,} classes", rows
+        nouns = ("target",) if self.task.name == "regression" else ("class", "classes")
+        return f"Run {self.name}: {write_number_of(len(self.classes), *nouns)}", rows
 
-    def _scores(self) -> Scores | None:
+    def _scores(self) -> AnyScores | None:
         """The scores; None if the training was not finished."""
         try:
             return self.scores
@@ -110,11 +122,14 @@ class SavedRun(Described):
         except RunError:
             rows = ()
         size = self.preprocessing.size
+        scores = self._scores()
         return run_preview(
             rows,
             _best_epoch(RunFolder.open(self.folder)),
-            self._scores(),
-            floor=lowest_loss(self.recipe.label_smoothing or 0.0, len(self.classes)),
+            scores if isinstance(scores, Scores) else None,
+            floor=lowest_loss(self.recipe.label_smoothing or 0.0, len(self.classes))
+            if self.task.name == "single-label"
+            else 0.0,
             unit=rank_words(len(size)).unit if size else "",
             nouns=f"{self.preprocessing.noun}s",
         )
@@ -123,7 +138,8 @@ class SavedRun(Described):
         scores = self._scores()
         if scores is None:
             return ()
-        drawn = ("classes", "confusion matrix") if len(self.classes) <= COUNTED_CLASSES else ()  # those are on the sheet
+        is_drawn = isinstance(scores, Scores) and len(self.classes) <= COUNTED_CLASSES
+        drawn = ("classes", "confusion matrix") if is_drawn else ()  # those are on the sheet
         return tuple((name, table) for name, table in scores._tables() if name not in drawn)
 
     def text(self) -> Text:
@@ -180,8 +196,8 @@ class SavedRun(Described):
         return read_history(RunFolder.open(self.folder))
 
     @property
-    def calibration(self) -> TemperatureFit:
-        """The temperature that calibrates its probabilities; 1, with the reason, if none is used.
+    def calibration(self) -> Fit:
+        """The temperature that calibrates its probabilities; 1, with the reason, if none is used. Of other tasks, thresholds or intervals.
 
         Raises:
             RunError: ``calibration.json`` is damaged.
@@ -189,10 +205,10 @@ class SavedRun(Described):
         >>> run.calibration.reason
         '5 samples of the validation set are too few to fit a temperature on; about 570 more samples in the data allow it'
         """
-        return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none")
+        return read_calibration(RunFolder.open(self.folder), self.which, self.recipe.tta or "none", self.task.name)
 
-    def calibrator(self, *, raw: bool = False) -> Calibrator:
-        """Turns the network's outputs into probabilities.
+    def calibrator(self, *, raw: bool = False) -> Calibrator | Sigmoid | Numbers:
+        """Turns the network's outputs into probabilities; of regression, into numbers in the units of the labels.
 
         Args:
             raw: use the network's own softmax.
@@ -200,7 +216,13 @@ class SavedRun(Described):
         >>> run.calibrator().temperature
         1.0
         """
-        return UNCALIBRATED if raw else self.calibration.calibrator
+        if isinstance(self.task, Regression):
+            return Numbers(self.task)
+        fit = self.calibration
+        assert not isinstance(fit, IntervalFit), "this is no regression"
+        if raw:
+            return Sigmoid() if isinstance(fit, ThresholdFit) else UNCALIBRATED
+        return fit.calibrator
 
     def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
         """The probabilities (samples, classes) for the outputs of ``logits`` or ``answers``.
@@ -224,7 +246,7 @@ class SavedRun(Described):
         return self.calibrator(raw=raw)(logits)
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> AnyScores:
         """The scores written at the end of the training.
 
         Raises:
@@ -239,7 +261,7 @@ class SavedRun(Described):
                 f"it as it is with {for_caller(f'visus evaluate {shlex.quote(str(self.folder))}', 'run.evaluate()')}.",
                 where=str(self.folder),
             )
-        return Scores.from_json(RunFolder.open(self.folder).read_json("scores.json"))
+        return scores_from_json(RunFolder.open(self.folder).read_json("scores.json"))
 
     def logits(self, batches: Iterable[torch.Tensor] | torch.Tensor) -> torch.Tensor:
         """The logits (samples, classes) for one batch or several batches of scaled inputs, with the test-time augmentation of the recipe.
@@ -288,7 +310,7 @@ class SavedRun(Described):
         raw: bool = False,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> Scores:
+    ) -> AnyScores:
         """Score the network on one split of opened data.
 
         Args:
@@ -309,11 +331,12 @@ class SavedRun(Described):
         )
         shown = "all" if data.is_whole else split
         labels = torch.from_numpy(data.split(split).labels)
-        probabilities = self.probabilities(logits, raw=raw)
         known, notes = known_among(self, data.split(split), data)
         notes = [*notes_on(self, data, split), *notes]
-        scores = score(probabilities, labels, self.classes, split=shown, notes=notes, known=known)
-        return dataclasses.replace(scores, plain_accuracy=plain)
+        scores = score_logits(
+            self, logits, labels, split=shown, notes=notes, known=known, groups=data.groups_of(split), raw=raw
+        )
+        return with_plain_accuracy(scores, plain)
 
     def open_data(
         self,
@@ -366,6 +389,7 @@ class SavedRun(Described):
         if reading == Reading() and (facts.get("labels") or facts.get("reading")):
             with contextlib.suppress(DataError):  # other data then, or without these labels
                 return self._remembered(open_own_data(self.folder, self.preprocessing, data, **long))
+        reading = dataclasses.replace(reading, task=self.task.name)
         opened = open_scoring_data(
             data, self.preprocessing, self.classes, max_unreadable=max_unreadable, reading=reading, **long
         )
@@ -443,7 +467,98 @@ def answers_with_plain(run: SavedRun, data: Data, split: str, monitor: Monitor) 
         batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
         logits = _logits(run, monitor.over(batches, "scoring", len(part)), plain.append)
     labels = torch.from_numpy(part.labels)
+    if run.task.name != "single-label":
+        return logits, None
     return logits, next((int((each.argmax(1) == labels).sum()) / len(labels) for each in plain), None)
+
+
+def with_plain_accuracy(scores: AnyScores, plain: float | None) -> AnyScores:
+    """The scores of single labels with the accuracy without test-time augmentation; others as they are.
+
+    >>> with_plain_accuracy(scores, 0.5).plain_accuracy
+    0.5
+    """
+    return dataclasses.replace(scores, plain_accuracy=plain) if isinstance(scores, Scores) else scores
+
+
+def score_logits(
+    run: SavedRun,
+    logits: torch.Tensor,
+    labels: torch.Tensor,
+    *,
+    split: str = "",
+    notes: Sequence[str] = (),
+    known: Marks | None = None,
+    groups: Sequence[str] | None = None,
+    raw: bool = False,
+) -> AnyScores:
+    """Score outputs of the network of a run.
+
+    Args:
+        run: the run.
+        logits: (samples, classes), as from ``logits`` and ``answers``.
+        labels: the labels, as in ``visus.data.tasks``.
+        split: name of the split, stored in the result.
+        notes: remarks for the reader.
+        known: whether each sample is in the training set, and whether it is in the validation set; None if unknown.
+        groups: the group of each sample, for intervals.
+        raw: score the network's own probabilities, not calibrated.
+
+    >>> score_logits(run, run.answers(data, "test"), torch.from_numpy(data.split("test").labels)).num_samples
+    12
+    """
+    if run.task.name == "single-label":
+        return score(run.probabilities(logits, raw=raw), labels, run.classes, split=split, notes=notes, known=known)
+    counts = {} if known is None else {"num_learned": int(known[0].sum()), "num_chose": int(known[1].sum())}
+    fit = run.calibration
+    found: AnyScores
+    if isinstance(run.task, Regression):
+        assert isinstance(fit, IntervalFit), "regression has intervals"
+        found = score_numbers(run.task, logits, labels, fit, split=split, notes=notes, groups=groups)
+    else:
+        assert isinstance(fit, ThresholdFit), "multi-label has thresholds"
+        fit = dataclasses.replace(fit, temperature=1.0) if raw else fit
+        found = score_sets(logits, labels, run.classes, fit, split=split, notes=notes, groups=groups)
+    return dataclasses.replace(found, **counts)  # type: ignore[arg-type]
+
+
+def needs_single_label(run: SavedRun, what: str) -> None:
+    """Raise an error for a run that does not predict one class for each sample.
+
+    Args:
+        run: the run.
+        what: what cannot be done with it, such as ``An export``.
+
+    Raises:
+        UsageError: it predicts sets of classes or numbers.
+    """
+    if run.task.name != "single-label":
+        raise UsageError(
+            f"{what} is for networks that predict one class for each sample, and this run predicts {run.task.name}.",
+            where=run.name,
+        )
+
+
+def class_scores(run: SavedRun) -> Scores:
+    """The scores of a run that predicts one class for each sample.
+
+    >>> class_scores(run).num_samples
+    12
+    """
+    scores = run.scores
+    assert isinstance(scores, Scores), "other runs were refused"
+    return scores
+
+
+def class_calibrator(run: SavedRun, *, raw: bool = False) -> Calibrator:
+    """The calibrator of a run that predicts one class for each sample.
+
+    >>> class_calibrator(run).temperature
+    1.0
+    """
+    found = run.calibrator(raw=raw)
+    assert isinstance(found, Calibrator), "other runs were refused"
+    return found
 
 
 def _logits(
@@ -468,7 +583,7 @@ def calibration_sentence(run: SavedRun, *, raw: bool = False) -> str:
     >>> calibration_sentence(run).startswith("Probabilities are not calibrated: ")
     True
     """
-    if raw and run.calibration.is_used:
+    if raw and run.calibration.is_used and run.task.name != "regression":
         return "Probabilities are the network's own (raw), not calibrated."
     return run.calibration.sentence(run.preprocessing.noun)
 
@@ -571,4 +686,5 @@ def read_run(
     _OF_RUNS[module] = run.path
     precision = Recipe.read(run.path / "recipe.yaml").precision
     machine = suited(choose(device, precision), module)
-    return kind(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which)
+    task = task_from_json(facts.get("task"), classes)
+    return kind(run.path, module.to(machine.device).eval(), classes, preprocessing, machine, which, task)

@@ -26,7 +26,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, grid, notes
 from visus.units import write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, opened, views_sentence
+from visus.workbench.runs.saved import SavedRun, needs_single_label, opened, views_sentence
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
 
 NUM_SHIFTS: Final = 49
@@ -221,6 +221,7 @@ def report_shifts(
     Raises:
         DataError: the split is empty.
     """
+    needs_single_label(run, "Consistency under shifts")
     monitor = Monitor(on_event, should_stop)
     data = opened(run, data, cache_dir=cache_dir, monitor=monitor)
     part = data.split(split or data.scored_split)

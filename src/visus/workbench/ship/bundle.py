@@ -19,6 +19,7 @@ from visus.tables import Described
 from visus.units import write_bytes, write_count, write_number_of, write_share
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
+from visus.workbench.runs.prediction import Decision
 from visus.workbench.runs.predictions import Files, Predictions, predict_with
 from visus.workbench.ship.verifying import Verification, verify
 
@@ -92,6 +93,11 @@ class Bundle(Described):
         (3, 8, 8)
         """
         return self.manifest.preprocessing
+
+    @property
+    def decision(self) -> Decision:
+        """One class for each sample."""
+        return Decision()
 
     @cached_property
     def chunk(self) -> int:

@@ -14,7 +14,7 @@ from visus.ship.manifest import Manifest
 from visus.ship.parity import Check
 from visus.training.runs import RunFolder
 from visus.units import split_name, write_count, write_number_of, write_share, write_split
-from visus.workbench.runs.saved import SavedRun, network_name
+from visus.workbench.runs.saved import SavedRun, class_scores, network_name
 
 _LISTED_CLASSES: Final = 100
 _OWNER: Final = "*To be written by the owner of this model.*"
@@ -42,7 +42,7 @@ def bundle_card(run: SavedRun, manifest: Manifest, packages: Mapping[str, str], 
         packages: package -> version, of those that exported the bundle.
         texts: the sections that their owner writes.
     """
-    scores, noun = run.scores, run.preprocessing.noun
+    scores, noun = class_scores(run), run.preprocessing.noun
     data = RunFolder.open(run.folder).read_json("data.json")
     parts = [
         f"# Model card: {plain(manifest.name)}",

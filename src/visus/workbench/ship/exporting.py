@@ -34,7 +34,7 @@ from visus.ship.quantize import INT8, MAX_LOSS, Int8, check_number
 from visus.tables import Described, Table, Text
 from visus.training.runs import RunFolder
 from visus.units import write_bytes, write_number_of, write_share
-from visus.workbench.runs.saved import SavedRun, unfinished_notes
+from visus.workbench.runs.saved import SavedRun, class_calibrator, class_scores, needs_single_label, unfinished_notes
 from visus.workbench.ship.card import CardTexts, bundle_card
 
 NUM_GOLDEN: Final = 20
@@ -167,6 +167,7 @@ def export_run(
     should_stop: ShouldStop | None = None,
 ) -> Export:
     """Write the bundle of a run; the arguments are those of ``Run.export``."""
+    needs_single_label(run, "An export")
     monitor = Monitor(on_event, should_stop)
     target = Path(f"{run.name}-bundle" if path is None else path).expanduser()
     check_target(target, force=force)
@@ -193,7 +194,7 @@ def export_run(
         network=copy.deepcopy(run.module).float().cpu().eval(),
         preprocessing=run.preprocessing,
         classes=run.classes,
-        calibrator=run.calibrator(),
+        calibrator=class_calibrator(run),
         tta=run.recipe.tta or "none",
         golden=_golden_files(run, data, split, num_golden),
         samples=np.ascontiguousarray(part.pixels[part.indices[places]]),
@@ -303,7 +304,7 @@ CARD: Final = "README.md"
 
 def _facts_of(run: SavedRun) -> dict[str, object]:
     """Measurements of the run for the manifest."""
-    scores = run.scores
+    scores = class_scores(run)
     return {
         "accuracy": scores.accuracy,
         "accuracy_low": scores.accuracy_low,

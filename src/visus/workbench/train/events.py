@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visus.data.opened import Data
-from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.examine.mistake_report import LabelCount
 from visus.networks.machine import Machine
 from visus.training.recipe import Recipe
@@ -107,7 +107,7 @@ class Scored:
     """The trained network was scored; the last event of a training. ``labels``: how many labels may be wrong."""
 
     run: Run
-    scores: Scores
+    scores: AnyScores
     warnings: tuple[str, ...] = ()
     labels: tuple[LabelCount, ...] = ()
     times: CommandTimes | None = None

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 
 from visus.data.opened import Data
+from visus.evaluation.tasks.registry import task_of
 from visus.networks.machine import Machine
 from visus.training.loss import Loss
 from visus.training.resolve import ResolvedRecipe
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.train.events import FirstLoss
-from visus.workbench.train.preparing import class_weights, prepare
+from visus.workbench.train.preparing import class_weights, own_loss, prepare
 
 
 def first_loss(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> FirstLoss | None:
@@ -27,8 +29,10 @@ def first_loss(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: 
             with machine.autocast():
                 logits = module.train()(batch.inputs).float()
             weights = class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
-            loss = Loss(recipe.label_smoothing, weights).mean(logits, batch.labels, batch.all_labels)
-            accuracy = (logits.argmax(1) == batch.labels).float().mean()
-            return FirstLoss(float(loss), float(accuracy), batch.num_samples)
+            task = task_of(data)
+            loss = Loss(recipe.label_smoothing, weights, task, own_loss(recipe)).mean(logits, batch.labels, batch.all_labels)
+            is_right = task.is_right(logits, batch.labels)
+            accuracy = math.nan if is_right is None else float(is_right.float().mean())
+            return FirstLoss(float(loss), accuracy, batch.num_samples)
     except Exception:  # whatever a person's own module raises; its first step reports it
         return None

@@ -19,6 +19,7 @@ from visus.data.batches import Part, batches_in_order, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
 from visus.evaluation.predictions import evaluation_mode
+from visus.evaluation.tasks.single_label import SingleLabel
 from visus.networks import weights
 from visus.networks.fast import Autotuner, is_sped_up, slow_down, speed_up
 from visus.networks.fast.autotuner import TUNING_SHARE
@@ -32,7 +33,6 @@ from visus.training.events import HeadFitted
 from visus.training.fine_tuning import plan
 from visus.training.frozen import keep_statistics
 from visus.training.heads import cross_validate, fit_head, set_head
-from visus.training.loss import calibrated_losses
 from visus.training.recipe import Recipe
 from visus.training.resolve import FINE_TUNING_BATCH, StartFacts
 from visus.training.selection import SampleResults, is_more_often_right
@@ -181,7 +181,7 @@ def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> SampleRe
     """How training and validation samples are answered, in this order."""
     rows = torch.cat(logits)
     whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
-    losses = calibrated_losses(rows, whole)
+    losses = SingleLabel(()).fair_losses(rows, whole)
     return SampleResults(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
 
 

@@ -11,6 +11,7 @@ import torch
 
 from visus.data.opened import Data
 from visus.errors import ProcessLostError
+from visus.evaluation.tasks.registry import task_of
 from visus.networks.machine import Machine
 from visus.progress import SILENT, Monitor, Progress
 from visus.training.distribution import Group
@@ -25,12 +26,12 @@ from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.run import Run, load
-from visus.workbench.runs.saved import answers_with_plain
+from visus.workbench.runs.saved import answers_with_plain, with_plain_accuracy
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
 from visus.workbench.train.mirroring import read_mirroring
-from visus.workbench.train.preparing import class_weights, prepare, whiten
+from visus.workbench.train.preparing import class_weights, own_loss, prepare, selecting_metric, whiten
 from visus.workbench.train.processes import share_of
 from visus.workbench.train.run_files import write_end
 from visus.workbench.train.starts import Start
@@ -120,7 +121,7 @@ class TrainingJob:
                     remember_training(self.network.module, self.folder.path)
                 self.monitor.emit(event)
                 if self.start is not None and isinstance(event, StartScored):
-                    facts = self.start.to_json() | {"val_accuracy": event.val_accuracy}
+                    facts = self.start.to_json() | {"val_accuracy": event.val_score, "metric": event.metric}
                     self.folder.write_json("start.json", facts)
                 last = event
         return training, last
@@ -149,9 +150,12 @@ class TrainingJob:
             identity,
             class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None,
             self.monitor.should_stop or (lambda: False),
-            has_trained_head=self.start is not None,
+            has_trained_head=self.start is not None and self.start.can_predict,
             group=self.group,
             budget_s=self._budget_s(),
+            task=task_of(data),
+            metric=selecting_metric(recipe, data.task),
+            own_loss=own_loss(recipe),
         )
 
     def _score(self, run: Run, training: Training) -> Run:
@@ -162,7 +166,7 @@ class TrainingJob:
             answers, plain = answers_with_plain(run, data, data.scored_split, SILENT)
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
-            scores = dataclasses.replace(run.score(data, data.scored_split, answers), plain_accuracy=plain)
+            scores = with_plain_accuracy(run.score(data, data.scored_split, answers), plain)
             self.times.mark("scoring")
             num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
             until = math.inf if self.limit is None else self.limit.end - PAGE_S

@@ -12,9 +12,15 @@ from visus.data.augment import Augmentation
 from visus.data.batches import Batches, random_stream
 from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
+from visus.data.tasks import TaskName
+from visus.evaluation.metric_names import check_metric
+from visus.evaluation.metrics import METRICS, Metric
+from visus.evaluation.tasks.task import Task
 from visus.networks.machine import Machine, memory_format
 from visus.networks.roles import accepts, other_norms, weight_roles
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
+from visus.own_callables import is_callable_name, load_callable
+from visus.training.loss import OwnLoss
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve
 
@@ -34,6 +40,7 @@ def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
         is_shuffled=data.preprocessing.shuffle_seed is not None,
         keeps_class_mirrored=mirrors.keeps_class if mirrors else None,
         mirroring=mirrors.sentence(data.noun) if mirrors else "",
+        task=data.task,
     )
 
 
@@ -91,6 +98,31 @@ def class_weights(data: Data) -> torch.Tensor:
     """Weights (classes,) in inverse proportion to the numbers of training samples, with a mean over the samples of 1."""
     counts = np.array(list(data.class_counts("train").values()), dtype=np.float64)
     return torch.tensor(counts.sum() / (len(counts) * np.maximum(counts, 1)), dtype=torch.float32)
+
+
+def own_loss(recipe: ResolvedRecipe) -> OwnLoss | None:
+    """The person's own loss; None for that of the task.
+
+    Raises:
+        UsageError: it cannot be found.
+    """
+    return load_callable(recipe.loss, "loss") if recipe.loss else None
+
+
+def selecting_metric(recipe: ResolvedRecipe, task: TaskName) -> Metric:
+    """The metric that selects the epoch.
+
+    Raises:
+        UsageError: a person's own one cannot be found.
+    """
+    if not is_callable_name(recipe.select):
+        return METRICS[check_metric(recipe.select, task).name]
+    own = load_callable(recipe.select, "select")
+
+    def compute(_: Task, outputs: torch.Tensor, labels: torch.Tensor) -> float:
+        return float(own(outputs, labels))
+
+    return Metric(recipe.select, compute)
 
 
 def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:

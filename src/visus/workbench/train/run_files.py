@@ -15,6 +15,8 @@ from visus.data.samples import SPLITS
 from visus.data.splits import write_split_csv
 from visus.errors import StorageError
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
+from visus.evaluation.tasks.registry import task_of
 from visus.networks.machine import Machine, describe
 from visus.pages.card import write_card
 from visus.pages.parts.confusion import draw_confusion
@@ -42,6 +44,7 @@ def metadata(data: Data, made: BuiltNetwork) -> dict[str, str]:
         "classes": list(data.classes),
         "design": made.text.strip(),
         "preprocessing": data.preprocessing.to_dict(),
+        **({} if data.task == "single-label" else {"task": task_of(data).to_json()}),
     }
     return {"visus": json.dumps(facts)}
 
@@ -103,7 +106,7 @@ def write_end(
     data: Data,
     made: BuiltNetwork,
     recipe: ResolvedRecipe,
-    scores: Scores,
+    scores: AnyScores,
     training: Training,
     scoring: FinishedRun,
     times: CommandTimes,
@@ -114,7 +117,8 @@ def write_end(
         StorageError: the disk is full.
     """
     folder.write_json("scores.json", scores.to_json())
-    folder.write_text("confusion.csv", scores.confusion_csv())
+    if isinstance(scores, Scores):
+        folder.write_text("confusion.csv", scores.confusion_csv())
     inside = measure_inside(scoring)
     folder.write_json("inside.json", inside.to_json())
     times.write(folder)
@@ -122,7 +126,9 @@ def write_end(
     facts = report_facts(folder, data, made, recipe, scores, course, inside)
     write_report(folder.path / "report.html", facts)
     write_card(folder.path / "README.md", facts)
-    images = {"confusion.png": lambda path: draw_confusion(scores, path)}
+    images: dict[str, Callable[[Path], None]] = {}
+    if isinstance(scores, Scores):
+        images["confusion.png"] = lambda path: draw_confusion(scores, path)
     if training.position.history:  # else the head alone was fitted
         images["curves.png"] = lambda path: draw_curves(training.position.history, path)
     return inside, tuple(why for name, draw in images.items() if (why := _drawn(folder.path / name, draw)))

@@ -211,6 +211,7 @@ class Start:
         num_samples: number of samples behind this accuracy.
         head_order: classes in output order, if the last layer comes from a file and other programs may sort such names
             differently; else empty.
+        can_predict: whether the network can predict before its first step; a head that is new and was not fitted cannot.
     """
 
     source: str
@@ -221,6 +222,7 @@ class Start:
     accuracy: float = float("nan")
     num_samples: int = 0
     head_order: tuple[str, ...] = ()
+    can_predict: bool = True
 
     def sentences(self) -> list[str]:
         """The sentences printed before the first step."""

@@ -17,6 +17,7 @@ from torch import nn
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError, WeightsError
+from visus.evaluation.tasks.registry import task_of
 from visus.networks.fast.compiler import allow_compiling
 from visus.networks.initial_weights import InitialWeights
 from visus.networks.machine import Machine, choose, suited
@@ -26,6 +27,7 @@ from visus.training.arithmetic import uses_kernels
 from visus.training.checkpoints import Position, read_position
 from visus.training.distribution import Group, join_group
 from visus.training.frozen import matching
+from visus.training.loss import Loss
 from visus.training.recipe import CHANGEABLE_ON_RESUME, Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
 from visus.training.run_lock import training_lock
@@ -50,7 +52,7 @@ from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
 from visus.workbench.train.kernels_in_time import compile_in_time, compile_kernels, kernels_in_time
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.network_advice import RESUMED_KINDS, advised
-from visus.workbench.train.preparing import prepare, resolved
+from visus.workbench.train.preparing import own_loss, prepare, resolved, selecting_metric
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
 from visus.workbench.train.starts import (
@@ -233,6 +235,8 @@ def _prepare_new(
     monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start, told))
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None)
+    selecting_metric(recipe, data.task)  # a name that cannot be found is refused before anything is computed
+    own_loss(recipe)
     made = _tried(made, data, recipe, machine)
     if start is not None:
         times.mark("preparation")
@@ -240,9 +244,12 @@ def _prepare_new(
         is_mirrored = recipe.flip != "none"
         if uses_kernels(machine, recipe.kernels):
             compile_kernels(group, monitor, can_skip=True)
-        start, facts, out_of_fold = _probe(
-            start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s
-        )
+        if data.task == "single-label":
+            start, facts, out_of_fold = _probe(
+                start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s
+            )
+        else:
+            start, facts = dataclasses.replace(start, can_predict=not start.left_new), StartFacts()
         recipe, note = resolved(given, data, made.module, mirrors, facts), facts.note
         times.mark("head")
     refuse_too_many(group, recipe, machine)
@@ -467,7 +474,8 @@ def _tried(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Mach
     if made.design is not None:
         return made
     module, batches = prepare(made.module, data, recipe, machine)
-    warnings = try_training(module, next(batches.epoch(0)), len(data.classes), machine, made.asked)
+    loss = Loss(task=task_of(data), own=own_loss(recipe))
+    warnings = try_training(module, next(batches.epoch(0)), len(data.classes), machine, made.asked, loss)
     return dataclasses.replace(made, module=module, warnings=(*made.warnings, *warnings))
 
 
@@ -480,6 +488,8 @@ def _start_again(
     if initial is not None:
         begin(made.module, initial)
     module = made.module.to(machine.device)
+    if data.task != "single-label":
+        return
     with torch.random.fork_rng(devices=[]):
         refit(module, start, data, recipe.request, machine, is_mirrored=recipe.flip != "none")
 

@@ -1,0 +1,346 @@
+"""Networks that predict sets of classes or numbers, from the first step to a prediction; own losses and metrics."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import visus
+from visus.errors import DataError, RecipeError, UsageError
+from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
+from visus.evaluation.tasks.regression_scores import RegressionScores
+from visus.training.events import EpochDone, StepDone
+from visus.workbench.runs.prediction import Decision
+
+NETWORK = "conv(8, 3), relu, globalpool, linear(classes)"
+COUNT = 160
+
+
+def bars(random: np.random.Generator) -> tuple[Any, Any, Any]:
+    """Images with a bright column, a bright row, both or neither; the sets of both; and the brightness of a square."""
+    x = random.integers(0, 40, (COUNT, 10, 10)).astype(np.uint8)
+    sets, numbers = random.integers(0, 2, (COUNT, 2)), random.uniform(20, 200, COUNT)
+    for image, (has_column, has_row), value in zip(x, sets, numbers, strict=True):
+        image[:, 7] += np.uint8(200 * has_column)
+        image[7] = np.minimum(255, image[7].astype(int) + 150 * has_row)
+        image[1:5, 1:5] = value
+    return x, sets, numbers
+
+
+@pytest.fixture
+def data_of(tmp_path: Path) -> Callable[..., visus.Data]:
+    def open_task(task: str, **options: Any) -> visus.Data:
+        x, sets, numbers = bars(np.random.default_rng(0))
+        keep = {"keep_in": tmp_path / "kept", "progress": False, **options}
+        if task == "multi-label":
+            return visus.open_data(x=x, y=sets, class_names=["column", "row"], **keep)
+        return visus.open_data(x=x, y=numbers, task="regression", **keep)
+
+    return open_task
+
+
+@pytest.fixture
+def train_task(tmp_path: Path, data_of: Callable[..., visus.Data], light_pages: None) -> Callable[..., visus.Run]:
+    def train(task: str, epochs: int = 2, **settings: Any) -> visus.Run:
+        own = {name: settings.pop(name) for name in ("on_event", "should_stop") if name in settings}
+        recipe = visus.Recipe(epochs=epochs, batch_size=16, **settings)
+        return visus.train(data_of(task), NETWORK, recipe, output=tmp_path / "runs", name=task, progress=False, **own)
+
+    return train
+
+
+TASKS = ["multi-label", "regression"]
+
+
+@pytest.mark.parametrize(("task", "kind"), [("multi-label", MultiLabelScores), ("regression", RegressionScores)])
+def test_a_run_of_every_task_is_loaded_and_scored_as_it_was_trained(
+    train_task: Callable[..., visus.Run], task: str, kind: type
+) -> None:
+    run = train_task(task)
+    again = visus.load(run.folder)
+    assert isinstance(again.scores, kind)
+    assert again.task == run.task
+    assert again.evaluate().to_json() == run.scores.to_json()
+    assert {"val_score", "val_loss"} <= set(run.history.columns)
+    assert np.isfinite(run.history["val_score"]).all()
+    assert (run.folder / "report.html").is_file()
+    assert not (run.folder / "confusion.csv").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_stopped_training_goes_on_bit_for_bit(task: str, train_task: Callable[..., visus.Run]) -> None:
+    whole = train_task(task, epochs=3)
+    seen: list[object] = []
+    stopped = train_task(
+        task, epochs=3, on_event=seen.append, should_stop=lambda: sum(isinstance(each, StepDone) for each in seen) >= 10
+    )
+    resumed = visus.resume(stopped.folder, progress=False)
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, resumed.module.state_dict()[name]), name
+    assert resumed.scores == whole.scores
+
+
+def test_a_set_is_predicted_by_the_thresholds_of_its_classes(train_task: Callable[..., visus.Run]) -> None:
+    run = train_task("multi-label", epochs=4)
+    x, _, _ = bars(np.random.default_rng(1))
+    shares = run.calibrator()(run.logits(run.preprocessing.scaled(torch.from_numpy(x[:, None])))).numpy()
+    thresholds = run.calibration.thresholds  # type: ignore[union-attr]
+    for answer, row in zip(run.predict(x, progress=False), shares, strict=True):
+        wanted = {name for name, share, least in zip(run.classes, row, thresholds, strict=True) if share >= least}
+        assert set(answer.labels) == wanted
+        assert list(answer.probabilities) == sorted(answer.probabilities, reverse=True)
+
+
+def test_a_number_is_predicted_in_its_units_with_its_interval(train_task: Callable[..., visus.Run]) -> None:
+    run = train_task("regression", epochs=6)
+    x, _, numbers = bars(np.random.default_rng(1))
+    answers = list(run.predict(x, progress=False))
+    scores = run.evaluate((x, numbers), progress=False)
+    found = np.array([answer.value for answer in answers])
+    assert np.abs(found - numbers).mean() == pytest.approx(scores.targets[0].mae, rel=1e-5)  # type: ignore[union-attr]
+    (width,) = run.calibration.half_widths  # type: ignore[union-attr]
+    for answer in answers:
+        (number,) = answer.numbers
+        assert (number.low, number.high) == pytest.approx((number.value - width, number.value + width))
+
+
+def own_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Half of the loss of the task, as a mean."""
+    return torch.nn.functional.cross_entropy(outputs, labels) / 2
+
+
+def wrong_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return outputs
+
+
+def broken_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    raise ValueError("no such thing")
+
+
+def own_metric(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    """The share of right answers, negated: the worst epoch is the best."""
+    return -float((outputs.argmax(1) == labels).float().mean())
+
+
+def single(tmp_path: Path, **settings: Any) -> visus.Run:
+    x, sets, _ = bars(np.random.default_rng(0))
+    data = visus.open_data(x=x, y=sets[:, 0], keep_in=tmp_path / "kept", progress=False)
+    recipe = visus.Recipe(epochs=3, batch_size=16, label_smoothing=None, **settings)
+    return visus.train(data, NETWORK, recipe, output=tmp_path / "runs", progress=False)
+
+
+def test_an_own_loss_of_the_same_value_trains_the_same_weights(tmp_path: Path, light_pages: None) -> None:
+    settings = {"optimizer": "sgd", "weight_decay": 0.0, "warmup": 0.0}
+    x, sets, _ = bars(np.random.default_rng(0))
+    data = visus.open_data(x=x, y=sets[:, 0], keep_in=tmp_path / "kept", progress=False)
+    runs = []
+    for more in ({"learning_rate": 0.1, "label_smoothing": 0.0}, {"learning_rate": 0.2, "loss": own_loss}):
+        recipe = visus.Recipe(epochs=2, batch_size=16, momentum=0.0, **settings, **more)  # type: ignore[arg-type]
+        runs.append(visus.train(data, NETWORK, recipe, output=tmp_path / "runs", progress=False))
+    for name, value in runs[0].module.state_dict().items():
+        torch.testing.assert_close(runs[1].module.state_dict()[name], value, rtol=1e-4, atol=1e-5)
+    assert runs[1].recipe.loss == f"{__name__}:own_loss"
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        (
+            wrong_loss,
+            "the own loss returned 16 x 2 for 16 samples. Return a tensor with the loss of each sample, (16,), or their mean, ().",
+        ),
+        (broken_loss, "the own loss failed with ValueError: no such thing"),
+    ],
+)
+def test_an_own_loss_that_fails_is_named_with_the_reason(
+    tmp_path: Path, loss: Callable[..., Any], message: str, light_pages: None
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=loss)
+    assert str(caught.value).startswith(message)
+    assert not list((tmp_path / "runs").glob("*/weights/*"))
+
+
+def test_an_own_metric_selects_the_epoch(tmp_path: Path, light_pages: None) -> None:
+    seen: list[EpochDone] = []
+    x, sets, _ = bars(np.random.default_rng(0))
+    data = visus.open_data(x=x, y=sets[:, 0], keep_in=tmp_path / "kept", progress=False)
+    recipe = visus.Recipe(epochs=3, batch_size=16, select=own_metric)  # type: ignore[arg-type]
+    visus.train(
+        data,
+        NETWORK,
+        recipe,
+        output=tmp_path / "runs",
+        progress=False,
+        on_event=lambda event: seen.append(event) if isinstance(event, EpochDone) else None,
+    )
+    for event in seen:
+        assert event.row["val_score"] == pytest.approx(-event.row["val_accuracy"])
+
+
+def test_the_metric_of_the_selection_is_that_of_the_kept_epoch(train_task: Callable[..., visus.Run], tmp_path: Path) -> None:
+    run = train_task("regression", select="r2", epochs=3)
+    assert run.recipe.select == "r2"
+    assert max(run.history["val_score"]) <= 1
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, select="no_such_module:metric")
+    assert str(caught.value) == (
+        "no_such_module:metric: select: the module no_such_module cannot be imported: No module named 'no_such_module'."
+    )
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=f"{__name__}:own_los")
+    assert str(caught.value) == f"{__name__}:own_los: loss: {__name__} has no own_los. Did you mean 'own_loss'?"
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=f"{__name__}:COUNT")
+    assert str(caught.value) == f"{__name__}:COUNT: loss: COUNT is a int, and a function is needed."
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_needs_one_class_says_so(task: str, train_task: Callable[..., visus.Run], tmp_path: Path) -> None:
+    run = train_task(task, epochs=1)
+    calls: dict[str, Callable[[], object]] = {
+        "Consistency under shifts": run.shifts,
+        "An export": lambda: run.export(tmp_path / "bundle"),
+        "A comparison": lambda: visus.compare(run, run),
+        "An experiment": lambda: visus.experiment.shuffle(run),
+    }
+    for what, call in calls.items():
+        with pytest.raises(UsageError) as caught:
+            call()
+        assert str(caught.value) == (
+            f"{task}: {what} is for networks that predict one class for each sample, and this run predicts {task}."
+        )
+    predictions = run.predict(np.zeros((2, 10, 10), np.uint8), progress=False)
+    with pytest.raises(UsageError) as caught:
+        predictions.sort_into(tmp_path / "sorted")
+    assert str(caught.value) == f"a folder for each label needs one class for each sample, and this network predicts {task}."
+    with pytest.raises(UsageError) as caught:
+        run.predict_to(tmp_path, tmp_path / "table.csv")
+    assert str(caught.value) == (
+        f"a table in parts has one class for each sample, and this network predicts {task}. Use run.predict, or visus predict without --out."
+    )
+    with pytest.raises(UsageError) as caught:
+        run.predict(np.zeros((2, 10, 10), np.uint8), top=2)
+    all_of = "all numbers" if task == "regression" else "all classes that reach their threshold"
+    if task == "multi-label":
+        assert str(caught.value) == f"a prediction of {task} has {all_of}, so top has no effect. Leave it out."
+
+
+@pytest.mark.parametrize(
+    ("task", "settings", "message"),
+    [
+        ("regression", {"select": "accuracy"}, "select=accuracy is no metric of regression. Known: mae, r2, rmse."),
+        ("regression", {"label_smoothing": 0.1}, "label_smoothing needs classes, and this is regression. Leave it out."),
+        (
+            "multi-label",
+            {"class_weights": "balanced"},
+            "class_weights=balanced needs one class for each sample, and this is multi-label. Leave it out.",
+        ),
+        (
+            "multi-label",
+            {"tta": "unsure:shift"},
+            "tta=unsure:shift needs two most probable classes, and this is multi-label. Leave out unsure:.",
+        ),
+        (
+            "multi-label",
+            {"loss": "a:b", "label_smoothing": 0.1},
+            "label_smoothing and class_weights belong to the loss of the task, and loss replaces it. Leave them out.",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_the_task_are_refused(
+    task: str, settings: dict[str, Any], message: str, train_task: Callable[..., visus.Run]
+) -> None:
+    with pytest.raises(RecipeError) as caught:
+        train_task(task, **settings)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_largest_errors_are_listed_first(task: str, train_task: Callable[..., visus.Run]) -> None:
+    run = train_task(task)
+    found = run.mistakes(limit=5, progress=False)
+    sizes = [each.error for each in found.errors]  # type: ignore[union-attr]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(sizes) <= 5
+    assert json.loads(json.dumps(found.to_json()))["task"] == task
+    assert str(found.text()).count("\n") >= len(sizes)
+    with pytest.raises(UsageError) as caught:
+        run.mistakes(limit=0)
+    assert str(caught.value) == "limit must be at least 1, not 0."
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_look_names_the_label_of_every_task(task: str, train_task: Callable[..., visus.Run]) -> None:
+    run = train_task(task, epochs=1)
+    looked = run.look("test:0", progress=False)
+    part = run.open_data(progress=False).split("test")
+    wanted = f"{part.labels[0, 0]!r}" if task == "regression" else "column"
+    assert (looked.facts.answer is None) == (task == "regression")
+    assert wanted.split("(")[-1].rstrip(")") in looked.facts.sample.truth or task == "multi-label"
+
+
+def test_labels_of_other_data_must_fit_the_task(train_task: Callable[..., visus.Run]) -> None:
+    run = train_task("multi-label", epochs=1)
+    x, sets, _ = bars(np.random.default_rng(2))
+    names = [[name for name, is_there in zip(run.classes, row, strict=True) if is_there] for row in sets]
+    by_name, by_number = run.evaluate((x, names), progress=False), run.evaluate((x, sets), progress=False)
+    assert by_name == by_number
+    for labels, message in (
+        ([["rows"]] * COUNT, "unknown class 'rows'. Did you mean 'row'? Known: column, row."),
+        (np.zeros((COUNT, 3)), f"labels of {COUNT} x 3 cannot be used: multi-label needs numbers (samples, 2)."),
+        (np.full((COUNT, 2), 0.5), "labels of multi-label are 0 or 1 for each class, and these hold other numbers."),
+    ):
+        with pytest.raises(UsageError) as caught:
+            run.evaluate((x, labels), progress=False)
+        assert str(caught.value) == message
+
+
+def test_a_decision_needs_no_network() -> None:
+    answer = Decision("multi-label", (0.9, 0.9)).labels_of("a.png", (0.5, 0.6), ("cat", "dog"))
+    assert repr(answer) == "Prediction(a.png: no class reaches its threshold)"
+    assert answer.label is None
+
+
+def test_a_command_trains_and_predicts_numbers(tmp_path: Path, visus_command: Callable[..., Any], light_pages: None) -> None:
+    random = np.random.default_rng(0)
+    rows = ["path,age"]
+    for place in range(60):
+        Image.fromarray(random.integers(0, 2 + 4 * place, (12, 12, 3), dtype=np.uint8)).save(tmp_path / f"{place}.png")
+        rows.append(f"{place}.png,{place}")
+    (tmp_path / "ages.csv").write_text("\n".join(rows))
+    options = ["--task", "regression", "--label-column", "age"]
+    checked = visus_command("check", str(tmp_path / "ages.csv"), *options)
+    assert "1 target (regression)" in checked.out
+    assert checked.out.rstrip().endswith(f"next: visus train {tmp_path / 'ages.csv'} --label-column age --task regression")
+    trained = visus_command(
+        *["train", str(tmp_path / "ages.csv"), *options, "-m", NETWORK, "--epochs", "1", "-b", "16"],
+        *["-o", str(tmp_path / "runs"), "-q"],
+    )
+    folder = trained.out.strip()
+    answer = visus_command("predict", folder, str(tmp_path / "3.png"), "-q")
+    (row,) = csv.DictReader(io.StringIO(answer.out))
+    assert list(row) == ["file", "age", "age_low", "age_high", "error"]
+    assert float(row["age"]) == pytest.approx(visus.load(folder).predict(tmp_path / "3.png").__next__().value, rel=1e-4)
+    as_json = json.loads(visus_command("predict", folder, str(tmp_path / "3.png"), "-q", "--json").out)
+    assert as_json[0]["numbers"][0]["target"] == "age"
+    scored = visus_command("evaluate", folder, "--json")
+    assert json.loads(scored.out)["task"] == "regression"
+
+
+def test_data_of_another_number_of_targets_is_refused(train_task: Callable[..., visus.Run], tmp_path: Path) -> None:
+    run = train_task("regression", epochs=1)
+    x, sets, _ = bars(np.random.default_rng(2))
+    np.savez(tmp_path / "two.npz", x=x, y=sets.astype(float))
+    with pytest.raises(DataError) as caught:
+        run.evaluate(tmp_path / "two.npz", progress=False)
+    assert caught.value.message == "a label has 2 numbers, and the network predicts 1 number: label."
