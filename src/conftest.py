@@ -75,6 +75,26 @@ class Objects:
         return self.visus.train(self.file, design, recipe, output=self.root / "runs", progress=False)
 
     @cached_property
+    def crossed(self) -> Any:
+        """A cross-validation of three folds."""
+        recipe = self.visus.Recipe(epochs=2, batch_size=8, learning_rate=0.02, precision="float32", device="cpu")
+        return self.visus.cross_validate(self.file, DESIGN, recipe, folds=3, output=self.root / "crossed", progress=False)
+
+    @cached_property
+    def both(self) -> Any:
+        """Two runs that answer together."""
+        return self.visus.ensemble([self.run, self._trained(DESIGN, 3)])
+
+    @cached_property
+    def tuned(self) -> Any:
+        """A search of three trials."""
+        recipe = self.visus.Recipe(epochs=2, batch_size=8, precision="float32", device="cpu")
+        space = {"learning_rate": (0.01, 0.3)}
+        return self.visus.tune(
+            self.file, DESIGN, recipe, space=space, trials=3, output=self.root / "searches", progress=False
+        )
+
+    @cached_property
     def account(self) -> Any:
         """The account of its network."""
         return self.visus.summary(DESIGN, (3, 8, 8), 3)

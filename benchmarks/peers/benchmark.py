@@ -27,7 +27,7 @@ from peers.entries import PEERS, VISUS, Contestant
 from peers.process import Limits, timed_run
 from visus.data.opened import Data, open_data
 from visus.data.splits import write_split_csv
-from visus.data.survey import InputSpec, Survey
+from visus.data.survey import InputChooser, InputSpec, Survey
 from visus.errors import DataError, StorageError, UsageError, join_messages
 from visus.files import write_json
 from visus.limits import usable_cores
@@ -35,7 +35,7 @@ from visus.networks.machine import describe
 from visus.networks.pretrained import DEFAULT
 from visus.training.recipe import Recipe
 from visus.units import write_shape
-from visus.workbench.train.starts import BackboneChoice, choice_of, read_for
+from visus.workbench.train.starts import choice_of, read_for
 
 SAMPLE_TARGET: Final = 0.88
 DEFAULT_TIME_LIMIT_S: Final = 600.0
@@ -243,7 +243,7 @@ def benchmark(
 class _Seen:
     """Notes whether ``visus train`` would begin with pretrained weights, and has the images read for new ones all the same."""
 
-    def __init__(self, choice: BackboneChoice | None) -> None:
+    def __init__(self, choice: InputChooser | None) -> None:
         self._choice = choice
         self._suited: InputSpec | None = None
 

@@ -24,7 +24,7 @@ from . import GENERATORS
 from .markdown import code, escape, summary_of, table
 
 _PROPERTIES = (property, functools.cached_property)
-MADE_BY_VISUS = ("Data", "Run")
+MADE_BY_VISUS = ("CrossValidation", "Data", "Ensemble", "Run")
 """Public classes that functions of visus make, and people do not: their pages list attributes and no constructor."""
 READ_BY_PEOPLE = ("Ledger", "Machine", "Preprocessing")
 """The classes of their fields that have pages; the others are of use within visus only."""

@@ -31,8 +31,15 @@ Design
 Train
     train        train a network, and write a run folder
     Recipe       the settings of a training
+    cross_validate   train a network for each fold: out-of-fold predictions, mean and spread
+    CrossValidation  scores, folds, runs, ensemble
     resume       continue a stopped training
+    Training     a training as a loop over its events, which can be answered
+    events       the events and the answers: help("visus.events")
+    tune         search the settings of a training, on validation samples only
     load         load a run from its folder
+    ensemble     several networks as one: the mean of their probabilities
+    Ensemble     predict, predict_to, evaluate
 
 Look inside and measure
     Run          evaluate, predict, mistakes, shifts, look, report, compare, export
@@ -69,49 +76,61 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Bundle": "visus.workbench.ship.bundle",
+    "CrossValidation": "visus.workbench.folds.result",
     "Data": "visus.data.opened",
     "Design": "visus.design",
+    "Ensemble": "visus.workbench.ensembles",
     "Recipe": "visus.training.recipe",
     "Run": "visus.workbench.runs.run",
+    "Training": "visus.workbench.train.answerable",
     "VisusError": "visus.errors",
     "benchmark": "visus.workbench.benchmark.measuring",
     "cached_data": "visus.workbench.cached_data",
     "check": "visus.workbench.data_check",
     "compare": "visus.workbench.compare.runs",
+    "cross_validate": "visus.workbench.folds.cross_validation",
     "diff": "visus.workbench.differences",
     "doctor": "visus.workbench.doctor",
+    "ensemble": "visus.workbench.ensembles",
     "load": "visus.workbench.runs.run",
     "look": "visus.workbench.look.looking",
     "network": "visus.workbench.modules",
     "open_bundle": "visus.workbench.ship.bundle",
     "open_data": "visus.workbench.opening",
     "parse": "visus.design",
-    "resume": "visus.workbench.train.training",
+    "resume": "visus.workbench.resuming",
     "serve": "visus.server.serving",
     "slow_down": "visus.networks.fast",
     "solve": "visus.workbench.solving",
     "speed_up": "visus.networks.fast",
     "summary": "visus.workbench.summaries",
     "train": "visus.workbench.train.training",
+    "tune": "visus.workbench.tune.tuning",
     "verify": "visus.workbench.ship.verifying",
 }
-_PACKAGES = ("design", "examine", "experiment")
+_PACKAGES = ("design", "events", "examine", "experiment")
 
 __all__ = [
     "Bundle",
+    "CrossValidation",
     "Data",
     "Design",
+    "Ensemble",
     "Recipe",
     "Run",
+    "Training",
     "VisusError",
     "__version__",
     "benchmark",
     "cached_data",
     "check",
     "compare",
+    "cross_validate",
     "design",
     "diff",
     "doctor",
+    "ensemble",
+    "events",
     "examine",
     "experiment",
     "load",
@@ -127,11 +146,12 @@ __all__ = [
     "speed_up",
     "summary",
     "train",
+    "tune",
     "verify",
 ]
 
 if TYPE_CHECKING:
-    from visus import design, examine, experiment
+    from visus import design, events, examine, experiment
     from visus.data.opened import Data
     from visus.design import Design, parse
     from visus.errors import VisusError
@@ -144,15 +164,21 @@ if TYPE_CHECKING:
     from visus.workbench.data_check import check
     from visus.workbench.differences import diff
     from visus.workbench.doctor import doctor
+    from visus.workbench.ensembles import Ensemble, ensemble
+    from visus.workbench.folds.cross_validation import cross_validate
+    from visus.workbench.folds.result import CrossValidation
     from visus.workbench.look.looking import look
     from visus.workbench.modules import network
     from visus.workbench.opening import open_data
+    from visus.workbench.resuming import resume
     from visus.workbench.runs.run import Run, load
     from visus.workbench.ship.bundle import Bundle, open_bundle
     from visus.workbench.ship.verifying import verify
     from visus.workbench.solving import solve
     from visus.workbench.summaries import summary
-    from visus.workbench.train.training import resume, train
+    from visus.workbench.train.answerable import Training
+    from visus.workbench.train.training import train
+    from visus.workbench.tune.tuning import tune
 
 
 def __getattr__(name: str) -> Any:

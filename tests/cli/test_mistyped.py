@@ -61,15 +61,13 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
             "train",
         ),
         (
-            ["train", "pets", "--loss", "focal"],
-            "No such option: --loss. The loss is cross-entropy, with label smoothing and class weights as settings. "
-            'See "Own augmentation or loss" in the documentation for the ways around.',
+            ["train", "pets", "--criterion", "focal"],
+            "No such option: --criterion. The setting is loss, as mylosses:focal (module, colon, function).",
             "train",
         ),
         (
             ["train", "pets", "mixup=0.2"],
-            "mixup=0.2: there is no --mixup. The augmentations are flip, translate, zoom and cutout. "
-            'See "Own augmentation or loss" in the documentation for the ways around.',
+            f"mixup=0.2: {OPTIONS} Write: visus train pets --mixup 0.2",
             "train",
         ),
         (["check", "--data=pets"], "No such option: --data. Write: visus check pets", "check"),

@@ -23,6 +23,12 @@ VALUES: dict[str, str] = {
     "progressive_resize": "0.5, 1",
     "tta": "flip",
     "frozen": "stage1",
+    "vertical_flip": "random",
+    "rotate90": "random",
+    "policy": "2x9",
+    "transform": "own.changes:darker",
+    "loss": "own.losses:focal",
+    "select": "auroc",
     "norm_statistics": "stored",
     "kernels": "pytorch",
     "precision": "float32",
@@ -94,7 +100,7 @@ def test_a_wrong_word_of_set_is_reported(words: list[str], message: str) -> None
 
 def test_unknown_names_and_values_out_of_range_are_reported(visus_command: Call, tmp_path: Path) -> None:
     for words, message in {
-        ("--set", "epoch=3"): "unknown setting 'epoch'. Did you mean 'epochs'? Known: batch_size, bias_lr, ",
+        ("--set", "epoch=3"): "unknown setting 'epoch'. Did you mean 'epochs'? Known: accumulate, batch_size, bias_lr, ",
         ("--set", "epochs=x"): "--epochs must be a whole number, not 'x'.",
         ("--set", "label_smoothing=2"): "--label-smoothing must be between 0 and 0.9, not 2.",
         ("--set", "epochs=3", "--epochs", "2"): "--epochs is also given by --set. Give it once.",

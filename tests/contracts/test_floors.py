@@ -36,7 +36,12 @@ FLOORS = (
 DOORS = ("server", "cli")  # as on the ground: the second may import the first
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 TOP = len(FLOORS)
-ABOVE = {"visus", "__main__", "experiment"}  # `visus`, `python -m visus`, `visus.experiment`: no room may open them
+ABOVE = {
+    "visus",
+    "__main__",
+    "events",
+    "experiment",
+}  # `visus`, `python -m visus`, `visus.events`, ...: no room may open them
 
 
 def room_of(module: str) -> str:

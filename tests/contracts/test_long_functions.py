@@ -17,19 +17,22 @@ Tree = Any  # the fixture of conftest.py
 
 KEYWORDS = ("on_event", "should_stop")
 LONG = {
-    "visus": ("benchmark", "check", "compare", "look", "open_data", "resume", "train", "verify"),
-    "visus.data.opened": ("open_data", "open_scoring_data"),
+    "visus": ("benchmark", "check", "compare", "cross_validate", "look", "open_data", "resume", "train", "tune", "verify"),
+    "visus.data.opened": ("Data.split_at", "open_data", "open_scoring_data"),
     "visus.data.store": ("open_store",),
     "visus.workbench.benchmark.measuring": ("benchmark",),
     "visus.workbench.compare.runs": ("compare", "compare_runs"),
     "visus.workbench.data_check": ("check",),
+    "visus.workbench.ensembles": ("Ensemble.evaluate", "Ensemble.predict", "Ensemble.predict_to"),
     "visus.workbench.experiment.antialias": ("compare_with_antialiased",),
     "visus.workbench.experiment.experiments": ("antialias", "mlp", "shuffle", "task"),
     "visus.workbench.experiment.mlp": ("compare_with_mlps",),
     "visus.workbench.experiment.shuffle": ("compare_with_shuffled",),
     "visus.workbench.experiment.task": ("compare_tasks",),
+    "visus.workbench.folds.cross_validation": ("cross_validate",),
     "visus.workbench.look.looking": ("look", "measure_look"),
     "visus.workbench.look.opening": ("open_look",),
+    "visus.workbench.resuming": ("resume",),
     "visus.workbench.report.reports": ("rewrite_report",),
     "visus.workbench.runs.evaluate": ("evaluate",),
     "visus.workbench.runs.largest_errors": ("find_run_errors",),
@@ -47,10 +50,12 @@ LONG = {
     "visus.workbench.ship.exporting": ("export_run",),
     "visus.workbench.ship.verifying": ("verify",),
     "visus.workbench.train.training": ("resume", "train"),
+    "visus.workbench.tune.tuning": ("tune",),
 }
 SHOWN = (
     *("visus:benchmark", "visus:check", "visus:compare", "visus:diff", "visus:doctor", "visus:look", "visus:open_data"),
-    *("visus:resume", "visus:solve", "visus:summary", "visus:train", "visus:verify"),
+    *("visus:cross_validate", "visus:Ensemble.evaluate", "visus:Ensemble.predict", "visus:Ensemble.predict_to"),
+    *("visus:resume", "visus:solve", "visus:summary", "visus:train", "visus:tune", "visus:verify"),
     *("visus.experiment:antialias", "visus.experiment:mlp", "visus.experiment:shuffle", "visus.experiment:task"),
     *("visus:Bundle.predict", "visus:Run.compare", "visus:Run.evaluate", "visus:Run.export", "visus:Run.look"),
     *("visus:Run.mistakes", "visus:Run.open_data", "visus:Run.predict", "visus:Run.predict_to", "visus:Run.report"),

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.data import batches as batches_room
-from visus.data.augment import Augmentation
+from visus.data.augment import Augmentation, Cutout, Flip, Shift, Zoom
 from visus.data.batches import Batches, BatchShard, Part, batches_in_order, in_memory_format, random_stream
 from visus.data.preprocessing import Preprocessing
 
@@ -85,7 +85,7 @@ def test_alternating_flips_show_every_sample_both_ways_in_two_epochs() -> None:
     pixels = np.arange(60, dtype=np.uint8).reshape(30, 1, 2)
     split = Part("train", pixels, np.arange(30), np.arange(30), tuple(map(str, range(30))))
     plain = Preprocessing("array", 1, (2,), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
-    order = Batches(split, plain, 10, 0, Augmentation("alternating"), torch.device("cpu"), False)
+    order = Batches(split, plain, 10, 0, Augmentation((Flip("alternating"),)), torch.device("cpu"), False)
 
     def mirrored(epoch: int) -> list[bool]:
         found = {
@@ -104,7 +104,7 @@ def test_the_side_is_requested_for_each_batch() -> None:
     sides = iter([0.5, 0.75, 1.0])
     split = Part("train", np.zeros((6, 1, 8, 8), np.uint8), np.arange(6), np.arange(6), tuple("abcdef"))
     plain = Preprocessing("array", 1, (8, 8), "squash", "uint8", "mean-deviation", (0.0,), (1.0,))
-    order = Batches(split, plain, 2, 0, Augmentation(translate=0.2), torch.device("cpu"), True)
+    order = Batches(split, plain, 2, 0, Augmentation((Shift(0.2),)), torch.device("cpu"), True)
     found = list(order.epoch(0, side=lambda: next(sides)))
     assert [each.inputs.shape[2:] for each in found] == [(4, 4), (6, 6), (8, 8)]
     assert all(each.inputs.is_contiguous(memory_format=torch.channels_last) for each in found)
@@ -114,8 +114,8 @@ def test_the_side_is_requested_for_each_batch() -> None:
 @pytest.mark.parametrize(
     "changes",
     [
-        Augmentation("random", translate=0.2, cutout=0.4),
-        Augmentation("alternating", translate=0.1, zoom=0.3, cutout=0.3),
+        Augmentation((Flip("random"), Shift(0.2), Cutout(0.4))),
+        Augmentation((Flip("alternating"), Zoom(0.3, 0.1), Cutout(0.3))),
         Augmentation(),
     ],
 )

@@ -96,8 +96,8 @@ def test_rows_with_several_classes_are_refused_with_their_own_message() -> None:
     with pytest.raises(DataError) as caught:
         class_values(labels, "chest.npz")
     assert str(caught.value) == (
-        "chest.npz: 4 of 9 rows of the labels name no class or several classes; visus needs exactly one class per sample. Remove those rows, or "
-        "save a single column of labels."
+        "chest.npz: 4 of 9 rows of the labels name no class or several classes, and single-label needs exactly one. Remove those rows, or leave out "
+        "task='single-label'."
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from visus.data.augment import Augmentation
+from visus.data.augment import Augmentation, Cutout, Flip, Shift
 from visus.data.batches import Batches, Part, batches_in_order
 from visus.data.opened import open_data, open_scoring_data
 from visus.data.preprocessing import Preprocessing, pixel_order
@@ -63,7 +63,7 @@ def test_a_perceptron_with_its_first_weights_shuffled_alike_answers_the_same() -
 def test_training_samples_are_shuffled_after_all_other_changes() -> None:
     pixels = np.random.default_rng(0).normal(size=(8, 2, 4, 6)).astype(np.float32)
     part = Part("train", pixels, np.arange(8), np.arange(8), tuple("abcdefgh"))
-    changes = Augmentation("random", translate=0.3, cutout=0.4)
+    changes = Augmentation((Flip("random"), Shift(0.3), Cutout(0.4)))
     of = {each: Batches(part, each, 4, 0, changes, torch.device("cpu"), False) for each in (PLAIN, MIXED)}
     for plain, mixed in zip(of[PLAIN].epoch(0), of[MIXED].epoch(0), strict=True):
         assert torch.equal(MIXED.shuffled(plain.inputs), mixed.inputs)

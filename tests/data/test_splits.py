@@ -145,14 +145,30 @@ def test_a_class_that_cannot_be_on_two_sides_is_a_warning(tmp_path: Path) -> Non
 def test_a_fraction_out_of_range_is_an_error(tmp_path: Path, name: str, fraction: float) -> None:
     with pytest.raises(UsageError) as caught:
         split_samples(plain(tmp_path, [0, 1] * 5), 0, **{f"{name}_fraction": fraction})  # type: ignore[arg-type]
-    assert str(caught.value) == f"the {name} fraction is {fraction}; it must be at least 0 and below 1."
+    assert str(caught.value) == f"{name}={fraction}: a fraction is at least 0 and below 1, such as {name}=0.2."
 
 
 def test_a_fraction_for_an_official_split_is_refused(tmp_path: Path) -> None:
     samples = plain(tmp_path, [0, 1, 0, 1], splits=["train", "train", "test", "test"])
     with pytest.raises(UsageError) as caught:
         split_samples(samples, 0, test_fraction=0.5)
-    assert str(caught.value) == "a test fraction was given, but the data defines its own splits. Omit the fraction."
+    assert str(caught.value) == (
+        f"{tmp_path / 'data.npz'}: test=0.5: this data defines its own split (training, test), which visus never changes. Leave it out."
+    )
+
+
+def test_a_note_says_which_fractions_were_asked_for(tmp_path: Path) -> None:
+    samples = plain(tmp_path, [0, 1] * 50)
+    asked = {
+        (0.1, 0.2): (
+            "split as asked: 20.0 % of all samples are the test set, and 10.0 % of the others are the validation set.",
+        ),
+        (0.25, None): ("split as asked: 25.0 % of the training samples are the validation set.",),
+        (None, 0.0): ("split as asked: no test set.",),
+        (None, None): (),
+    }
+    for (val, test), notes in asked.items():
+        assert split_samples(samples, 0, val_fraction=val, test_fraction=test).notes[len(samples.notes) :] == notes
 
 
 def test_fractions_are_kept(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ WORDS, COLUMNS = re.split(r"^## .*$", TEXT, flags=re.M)[1:]
 ENTRIES = dict(zip(*[iter(text.strip() for text in re.split(r"^### (.*)$", WORDS, flags=re.M)[1:])] * 2, strict=True))
 OWN_WORDS = ("account", "advice", "compact", "ledger")
 """The words that the style of the project has besides those of the field."""
-HEADINGS = {"headings", "HEADINGS", "COLUMNS"}
+HEADINGS = {"headings", "HEADINGS", "COLUMNS", "_LABEL_COLUMNS", "_SET_COLUMNS"}
 """Names of the tuples that hold the headings of a table."""
 
 
@@ -42,6 +42,8 @@ def headings_in_code() -> Iterator[str]:
             match node:
                 case ast.Assign(targets=[ast.Name(id=name)], value=value) if name in HEADINGS:
                     found: list[ast.expr] = [value]
+                case ast.AnnAssign(target=ast.Name(id=name), value=ast.Tuple() as value) if name in HEADINGS:
+                    found = [value]
                 case ast.Call(func=ast.Name(id="Table"), args=[_, *others]):
                     found = others[:1]
                 case ast.Call(func=ast.Name(id="_Column"), args=[first, *_]):

@@ -178,7 +178,7 @@ def test_every_setting_has_its_meaning_option_type_and_default(field: Any) -> No
     text = section("reference/settings.md", field.name)
     described = field.metadata["describe"]
     assert described.split()[1] in text
-    assert re.search(r"^- \*\*option\*\*: `--[a-z-]+`", text, re.M)
+    assert re.search(r"^- \*\*option\*\*: `--[a-z0-9-]+`", text, re.M)
     assert re.search(r"^- \*\*type\*\*: \S", text, re.M)
     default = re.search(r"^- \*\*default\*\*: (.+)", text, re.M)
     if field.default is not None:
@@ -191,7 +191,7 @@ def test_every_setting_has_its_meaning_option_type_and_default(field: Any) -> No
 
 
 def test_options_of_settings_on_the_page_parse() -> None:
-    options = re.findall(r"^- \*\*option\*\*: `(--[a-z-]+)`", pages()["reference/settings.md"], re.M)
+    options = re.findall(r"^- \*\*option\*\*: `(--[a-z0-9-]+)`", pages()["reference/settings.md"], re.M)
     assert len(options) == len(dataclasses.fields(visus.Recipe))
     parse_call(["train", *[word for option in options for word in (option, "1")]])
 

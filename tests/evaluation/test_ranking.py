@@ -1,4 +1,4 @@
-"""Average precision and AUROC against torchmetrics, and their weights against repeated samples; bootstrap intervals."""
+"""Average precision and AUROC against torchmetrics, and their weights against repeated samples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
 from visus.evaluation.ranking import Ranking
-from visus.evaluation.resampling import bootstrap_interval, units
 
 
 @settings(max_examples=50)
@@ -38,33 +37,3 @@ def test_a_weight_counts_as_a_repeated_sample(count: int, seed: int) -> None:
 def test_areas_without_samples_of_both_kinds_are_undefined() -> None:
     assert np.isnan(Ranking(np.array([0.1, 0.2]), np.array([0, 0])).average_precision())
     assert np.isnan(Ranking(np.array([0.1, 0.2]), np.array([1, 1])).auroc())
-
-
-def mean_of(values: np.ndarray) -> object:
-    return lambda weights: weights @ values / weights.sum(1)
-
-
-def test_the_interval_of_a_mean_is_about_two_standard_errors_wide() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    low, high = bootstrap_interval(mean_of(values), 400)  # type: ignore[arg-type]
-    assert high - low == pytest.approx(2 * 1.96 * values.std() / 20, rel=0.1)
-    assert low < values.mean() < high
-
-
-def test_groups_of_copies_widen_the_interval_as_fewer_samples_do() -> None:
-    values = np.random.default_rng(0).normal(size=100)
-    single = bootstrap_interval(mean_of(values), 100)  # type: ignore[arg-type]
-    groups = [f"patient {place}" for place in np.repeat(np.arange(100), 9)]
-    grouped = bootstrap_interval(mean_of(np.repeat(values, 9)), 900, groups)  # type: ignore[arg-type]
-    assert grouped == pytest.approx(single)
-    ungrouped = bootstrap_interval(mean_of(np.repeat(values, 9)), 900)  # type: ignore[arg-type]
-    assert ungrouped[1] - ungrouped[0] < 0.5 * (grouped[1] - grouped[0])
-
-
-def test_samples_without_a_group_are_drawn_by_themselves() -> None:
-    assert units(5, ["a", "", "", "a", "b"]).tolist() == [0, 1, 2, 0, 3]
-
-
-def test_the_interval_is_the_same_each_time() -> None:
-    values = np.arange(50.0)
-    assert bootstrap_interval(mean_of(values), 50) == bootstrap_interval(mean_of(values), 50)  # type: ignore[arg-type]

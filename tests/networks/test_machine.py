@@ -58,7 +58,8 @@ def test_a_pytorch_without_the_private_questions_means_float32(plain_machine: py
     ("capability", "precision", "reason"),
     [
         ((9, 0), "bfloat16", "bfloat16: Some GPU has compute capability 9.0"),
-        ((7, 5), "float32", "float32: Some GPU has compute capability 7.5, and bfloat16 needs 8.0"),
+        ((7, 5), "float16", "float16: Some GPU has compute capability 7.5, and bfloat16 needs 8.0"),
+        ((6, 1), "float32", "float32: Some GPU has compute capability 6.1, and bfloat16 needs 8.0"),
     ],
 )
 def test_a_gpu_is_taken_first_and_its_capability_decides(
@@ -66,7 +67,7 @@ def test_a_gpu_is_taken_first_and_its_capability_decides(
 ) -> None:
     give_cuda(plain_machine, capability)
     chosen = choose()
-    assert (str(chosen.device), chosen.precision, chosen.channels_last) == ("cuda:0", precision, precision == "bfloat16")
+    assert (str(chosen.device), chosen.precision, chosen.channels_last) == ("cuda:0", precision, precision != "float32")
     assert chosen.reason == reason
     assert choose("cuda").device == chosen.device
     assert choose("cpu").device.type == "cpu"
@@ -83,6 +84,9 @@ def test_apples_gpu_computes_in_float32(plain_machine: pytest.MonkeyPatch) -> No
 
 
 def test_a_precision_that_is_asked_for_is_used(plain_machine: pytest.MonkeyPatch) -> None:
+    assert choose("cpu", "float16").reason == (
+        "float16: asked for, though this device has no fast float16, so it may be slower than float32"
+    )
     assert choose("cpu", "bfloat16").reason == (
         "bfloat16: asked for, though this processor has neither AMX nor AVX-512 BF16, so it may be slower than float32"
     )
@@ -108,7 +112,8 @@ def test_unknown_and_absent_devices_are_refused_in_words(plain_machine: pytest.M
     )
     assert refusal("mps") == "the device 'mps' is not available. Available: cpu. Use one of these, or auto."
     assert (
-        refusal("auto", "bfloat") == "unknown precision 'bfloat'. Did you mean 'bfloat16'? Known: auto, bfloat16, float32."
+        refusal("auto", "bfloat")
+        == "unknown precision 'bfloat'. Did you mean 'bfloat16'? Known: auto, bfloat16, float16, float32."
     )
     plain_machine.setattr(torch.version, "cuda", "12.6")
     assert refusal("cuda") == (
@@ -122,14 +127,14 @@ def test_unknown_and_absent_devices_are_refused_in_words(plain_machine: pytest.M
     )
 
 
-def test_autocast_lowers_a_convolution_only_for_bfloat16() -> None:
+def test_autocast_lowers_a_convolution_to_the_precision() -> None:
     conv, batch = torch.nn.Conv2d(1, 1, 3), torch.zeros(1, 1, 5, 5)
-    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16)):
+    for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.bfloat16), ("float16", torch.float16)):
         with autocast(torch.device("cpu"), precision):
             assert conv(batch).dtype == dtype
     with pytest.raises(UsageError) as caught:
-        autocast(torch.device("cpu"), "float16")
-    assert str(caught.value) == "unknown precision 'float16'. Did you mean 'bfloat16'? Known: bfloat16, float32."
+        autocast(torch.device("cpu"), "float64")
+    assert str(caught.value) == "unknown precision 'float64'. Did you mean 'float16'? Known: bfloat16, float16, float32."
 
 
 def test_the_description_is_plain_data_about_this_machine(tmp_path: Path) -> None:

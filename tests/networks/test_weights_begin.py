@@ -15,6 +15,7 @@ from torch import nn
 from visus.design import parse
 from visus.errors import WeightsError
 from visus.networks import build, weights
+from visus.networks.initial_weights import from_file
 
 DESIGN = "conv(4, 3), norm, relu, globalpool, linear(classes)"
 
@@ -35,11 +36,46 @@ def test_files_of_pytorch_and_safetensors_give_the_same_tensors(tmp_path: Path) 
     torch.save(state, tmp_path / "b.pt")
     torch.save(state, tmp_path / "c.pth", _use_new_zipfile_serialization=False)
     torch.save({"epoch": 3, "state_dict": state}, tmp_path / "d.pt")
-    torch.save({f"module.{name}": values for name, values in state.items()}, tmp_path / "e.pt")
+    torch.save({"model": {"state_dict": state}}, tmp_path / "e.pt")
     for name in ("a.safetensors", "b.pt", "c.pth", "d.pt", "e.pt"):
         module = network(seed=2)
         assert weights.load_initial_weights(module, weights.read_weights(tmp_path / name)) == ()
         assert same(given, module), name
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "_orig_mod.", "module.model."])
+def test_a_prefix_of_all_names_is_dropped_and_said(tmp_path: Path, prefix: str) -> None:
+    given, module = network(seed=1), network(seed=2)
+    torch.save({f"{prefix}{name}": values for name, values in given.state_dict().items()}, tmp_path / "w.pt")
+    found = from_file(tmp_path / "w.pt").named_as(module)
+    assert found.load_into(module) == ()
+    assert same(given, module)
+    assert found.source == f"the weights in w.pt (names without their prefix {prefix})"
+
+
+def test_names_that_fit_no_layer_keep_their_prefix(tmp_path: Path) -> None:
+    torch.save({"model.other": torch.zeros(1)}, tmp_path / "w.pt")
+    found = from_file(tmp_path / "w.pt").named_as(network(seed=1))
+    assert found.tensors is not None
+    assert list(found.tensors) == ["model.other"]
+    assert found.source == "the weights in w.pt"
+
+
+class Headed(nn.Module):
+    """A network with two heads, of which one is a convolution."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.body, self.side, self.head = nn.Conv2d(1, 4, 3), nn.Linear(4, num_classes), nn.Conv2d(4, num_classes, 1)
+
+
+def test_every_head_for_another_number_of_classes_is_new() -> None:
+    given, module = Headed(9), Headed(5)
+    before = module.side.weight.clone()
+    found = weights.load_initial_weights(module, given.state_dict(), 5)
+    assert set(found) == {"side.weight", "side.bias", "head.weight", "head.bias"}
+    assert torch.equal(module.side.weight, before)
+    assert torch.equal(module.body.weight, given.body.weight)
 
 
 class Harm:

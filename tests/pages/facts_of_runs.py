@@ -43,14 +43,14 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "command": "visus train shoes --seed 7",
         "data_name": "shoes",
         "data": {"Kind": "a folder for each class"},
-        "scores": scores,
+        "result": scores,
         "classes": scores.classes,
         "class_counts": {"train": [100] * len(scores.classes), "test": [row.num_samples for row in scores.per_class]},
         "input_shape": (1, 28, 28),
         "num_parameters": 12_345,
         "macs": 9_633_856,
         "history": [
-            {"epoch": str(e), "train_loss": str(1 / e), "val_loss": "", "train_accuracy": 1 - 0.5 / e, "val_accuracy": 1 - 0.6 / e}
+            {"epoch": str(e), "train_loss": str(1 / e), "val_loss": "", "train_accuracy": 1 - 0.5 / e, "val_accuracy": 1 - 0.6 / e, "val_score": 1 - 0.6 / e}
             | {"samples_per_second": 1000 * e}
             for e in epochs
         ],

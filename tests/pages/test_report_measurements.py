@@ -58,7 +58,7 @@ def test_the_parts_say_what_was_measured() -> None:
 def test_report_and_card_say_the_accuracy_without_test_time_augmentation_where_it_is_another() -> None:
     scores = made_up_scores()
     for plain, expected in ((None, False), (scores.accuracy, False), (0.25, True)):
-        facts = made_up_facts(scores=dataclasses.replace(scores, plain_accuracy=plain))
+        facts = made_up_facts(result=dataclasses.replace(scores, plain_accuracy=plain))
         for text in (Page(report_page(facts)).text, card_text(facts)):
             assert ("The accuracy is 25.0 % without test-time augmentation." in text) == expected
 

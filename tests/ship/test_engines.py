@@ -151,7 +151,11 @@ def test_a_network_of_the_authors_own_code_is_never_built_from_a_bundle(tmp_path
 
 def test_without_a_name_the_first_engine_without_torch_is_opened(files: Any) -> None:
     assert open_engine(files, num_threads=1).name == "onnxruntime"
-    assert open_engine(files, precision="bfloat16", num_threads=1).name == "openvino"
+    try:
+        found = open_engine(files, precision="bfloat16", num_threads=1).name
+    except UsageError as error:  # on a processor on which OpenVINO computes in float32 whatever is asked
+        found = str(error)
+    assert found in ("openvino", "OpenVINO computes in f32 on this processor, and not in bfloat16. Use another precision.")
 
 
 def test_int8_needs_a_network_of_its_own(files: Any) -> None:

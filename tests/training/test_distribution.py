@@ -177,6 +177,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
     ("num", "settings", "network"),
     [
         (2, {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.2, "clip_norm": 0.5}, NETWORK),
+        (2, {"optimizer": "sgd", "class_weights": "balanced", "mixup": 0.4, "cutmix": 1.0, "color": 0.2}, NETWORK),
         pytest.param(
             3, {"optimizer": "muon", "flip": "random", "translate": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
         ),

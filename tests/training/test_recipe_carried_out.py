@@ -13,7 +13,7 @@ import torch
 
 import visus
 from visus.data.opened import open_data
-from visus.errors import RecipeError
+from visus.errors import RecipeError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.predictions import predict_logits
 from visus.training.recipe import Recipe
@@ -75,6 +75,59 @@ def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
         first, second = weights_of(unbroken, name), weights_of(resumed, name)
         assert all(torch.equal(first[key], second[key]) for key in first)
     assert resumed.scores == unbroken.scores
+
+
+def noisy(batch: torch.Tensor) -> torch.Tensor:
+    """A person's own transform with random numbers of PyTorch and NumPy."""
+    return batch + 0.1 * torch.randn_like(batch) + 0.1 * float(np.random.rand())
+
+
+def test_every_augmentation_at_once_goes_on_with_the_same_bits_after_a_stop(
+    colored: Path, whole: Recipe, tmp_path: Path
+) -> None:
+    recipe = whole.replace(
+        vertical_flip="random",
+        rotate90="random",
+        rotate=10,
+        crop=0.5,
+        color=0.2,
+        policy="2x9",
+        mixup=0.2,
+        cutmix=1.0,
+        cutout=0.2,
+        transform=noisy,
+        tta="flip",
+        progressive_resize="1",
+    )
+    unbroken = visus.train(colored, NETWORK, recipe, output=tmp_path, name="unbroken")
+    visus.train(colored, NETWORK, recipe, output=tmp_path, name="stopped", should_stop=stop_after(9))
+    resumed = visus.resume(tmp_path / "stopped")
+    for name in ("best", "last"):
+        first, second = weights_of(unbroken, name), weights_of(resumed, name)
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    other = visus.train(colored, NETWORK, recipe.replace(mixup=0.4), output=tmp_path, name="other")
+    assert not torch.equal(weights_of(other, "last")["conv1.weight"], weights_of(unbroken, "last")["conv1.weight"])
+
+
+def narrower(batch: torch.Tensor) -> torch.Tensor:
+    """A transform with a mistake: it changes the shape."""
+    return batch[..., 1:]
+
+
+@pytest.mark.parametrize(
+    ("transform", "message"),
+    [
+        (narrower, "it returned a shape of 16 x 3 x 12 x 11, at "),
+        ("no_such_module:changed", "no_such_module:changed: the module no_such_module cannot be imported: "),
+    ],
+)
+def test_a_transform_that_fails_ends_the_training_and_leaves_no_run(
+    colored: Path, whole: Recipe, tmp_path: Path, transform: object, message: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.train(colored, NETWORK, whole.replace(transform=transform), output=tmp_path / "runs", progress=False)
+    assert message in str(caught.value)
+    assert not (tmp_path / "runs").exists() or list((tmp_path / "runs").iterdir()) == []
 
 
 def test_what_was_done_is_reported_in_the_files_of_the_run(colored: Path, whole: Recipe, tmp_path: Path) -> None:

@@ -281,6 +281,43 @@ def test_given_settings_are_never_overruled() -> None:
             "tta=flip mirrors samples, and this training does not (flip=none). Leave it out, or train with flips.",
         ),
         (
+            Recipe(rotate=10),
+            SIGNALS,
+            None,
+            "rotate=10 turns samples in a plane: it is made for images and volumes, and these are signals. Leave it out.",
+        ),
+        (
+            Recipe(crop=0.5),
+            SIGNALS,
+            None,
+            "crop=0.5 enlarges a window, which changes the pitch of a signal: it is made for images and volumes, and these are signals. Leave it out.",
+        ),
+        (
+            Recipe(cutmix=1.0),
+            DataFacts(100, (8,)),
+            None,
+            "cutmix=1.0 replaces a part of the positions of a sample: it is made for samples with positions, and these are vectors. Leave it out.",
+        ),
+        (
+            Recipe(policy="2x9"),
+            DataFacts(100, (1, 8, 8, 8)),
+            None,
+            "policy=2x9 turns, shears and recolors images: it is made for images, and these are volumes. Leave it out.",
+        ),
+        (
+            Recipe(policy="2x9"),
+            DataFacts(100, (2, 8, 8)),
+            None,
+            "policy=2x9 needs 8-bit images, gray or in color, and these samples are none. Leave it out, or use rotate and color.",
+        ),
+        (
+            Recipe(rotate90="random"),
+            DataFacts(100, (3, 8, 9)),
+            None,
+            "rotate90=random turns samples by 90 degrees: the last two axes must be equally long, and these samples are 8 x 9. "
+            "Leave it out, or set a square img_size.",
+        ),
+        (
             Recipe(tta="shift"),
             DataFacts(9, (3, 1)),
             None,
@@ -300,6 +337,31 @@ def test_a_setting_that_could_only_be_ignored_is_refused(
     with pytest.raises(RecipeError) as caught:
         resolve(recipe, data, NETWORK, start)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("name", ["vertical_flip", "rotate90", "rotate", "color", "policy"])
+def test_what_moves_or_colors_images_is_refused_for_signals_and_vectors(name: str) -> None:
+    value = {"rotate": 5.0, "color": 0.3, "policy": "2x9"}.get(name, "random")
+    for shape in ((1, 256), (8,)):
+        with pytest.raises(RecipeError, match=f"^{name}={value} "):
+            resolve(Recipe(**{name: value}), DataFacts(100, shape), NETWORK)  # type: ignore[arg-type]
+    assert getattr(resolve(Recipe(**{name: value}), DataFacts(100, (3, 8, 8)), NETWORK), name) == value  # type: ignore[arg-type]
+
+
+def test_mixup_is_for_every_sample_and_cutmix_for_all_with_positions() -> None:
+    for shape in ((8,), (1, 256), (3, 8, 8), (1, 8, 8, 8)):
+        assert resolve(Recipe(mixup=0.2), DataFacts(100, shape), NETWORK).mixup == 0.2
+        assert len(shape) == 1 or resolve(Recipe(cutmix=1.0), DataFacts(100, shape), NETWORK).cutmix == 1
+
+
+def test_a_random_crop_takes_the_place_of_zoom_and_translation_and_cutmix_that_of_cutout() -> None:
+    cropped = resolve(Recipe(crop=0.35), PHOTOS, NETWORK)
+    assert (cropped.zoom, cropped.translate, cropped.cutout) == (0, 0, 0.3)
+    assert cropped.reasons["zoom"] == "random crops enlarge and move the samples already"
+    assert cropped.epochs == resolve(Recipe(), PHOTOS, NETWORK).epochs, "as many as with zoom"
+    assert resolve(Recipe(crop=0.35, translate=0.1), PHOTOS, NETWORK).translate == 0.1
+    mixed = resolve(Recipe(cutmix=1.0), PHOTOS, NETWORK)
+    assert (mixed.cutout, mixed.reasons["cutout"]) == (0, "CutMix covers a part of each sample already")
 
 
 def test_a_network_that_takes_one_size_alone_is_not_given_smaller_samples() -> None:

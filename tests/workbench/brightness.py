@@ -16,6 +16,7 @@ from PIL import Image
 
 from visus.data.preprocessing import Preprocessing
 from visus.workbench.runs.bulk.predicting import predict_to
+from visus.workbench.runs.prediction import Decision
 
 
 class Brightness:
@@ -24,6 +25,7 @@ class Brightness:
     classes = ("dark", "middle", "light")
     preprocessing = Preprocessing("images", 1, (4, 4), "squash", "uint8", "mean-deviation", (0.0,), (255.0,))
     num_threads = 1
+    decision = Decision()
 
     def __init__(self, chunk: int = 16, name: str = "the run brightness", identity: str = "1", seconds: float = 0.0) -> None:
         self.chunk, self.name, self.identity, self.seconds = chunk, name, identity, seconds

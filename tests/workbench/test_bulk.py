@@ -609,7 +609,7 @@ def test_ctrl_c_names_what_is_kept_and_the_same_command_continues(
     from visus.workbench.runs import predict as runs_predict
 
     monkeypatch.setattr(predicting, "PART_SIZE", 16)
-    monkeypatch.setattr(runs_predict._RunPredictor, "chunk", 16)
+    monkeypatch.setattr(runs_predict.RunPredictor, "chunk", 16)
     answer_chunk, left = work.answer_chunk, 2
 
     def interrupted(*given_to: Any) -> Any:
@@ -645,15 +645,15 @@ def test_another_calibration_or_other_weights_are_another_network(run: Path) -> 
     import torch
 
     import visus
-    from visus.workbench.runs.predict import _RunPredictor
+    from visus.workbench.runs.predict import RunPredictor
 
     loaded = visus.load(run)
-    identity = _RunPredictor(loaded, raw=False).identity
-    again = _RunPredictor(loaded, raw=False).reopen()
+    identity = RunPredictor(loaded, raw=False).identity
+    again = RunPredictor(loaded, raw=False).reopen()
     assert again.identity == identity
     with torch.no_grad():
         next(loaded.module.parameters())[0] += 1
-    assert _RunPredictor(loaded, raw=False).identity != identity
+    assert RunPredictor(loaded, raw=False).identity != identity
 
 
 # ---- a cluster ----

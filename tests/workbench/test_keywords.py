@@ -57,7 +57,18 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
         (
             visus.open_data,
             {"valid_pct": 0.2},
-            "open_data has no argument 'valid_pct': visus splits the data itself. For another split, give the folders train, val and test, or split=, a split.csv.",
+            "open_data has no argument 'valid_pct'. Did you mean 'val'?",
+        ),
+        (
+            visus.train,
+            {"test_size": 0.2},
+            "train has no argument 'test_size': test is an argument of visus.open_data. Write visus.train(visus.open_data(path, test=0.2)).",
+        ),
+        (
+            visus.open_data,
+            {"train_size": 0.7},
+            "open_data has no argument 'train_size': the training set is what validation and test set leave. "
+            "Write visus.open_data(path, val=0.1, test=0.2).",
         ),
         (visus.check, {"path": "x"}, "check has no argument 'path'. Did you mean 'data'?"),
         (visus.check, {"size": 224}, "check has no argument 'size'. Did you mean 'img_size'?"),
@@ -84,7 +95,7 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
         (
             visus.resume,
             {},
-            "resume: missing a required argument: 'folder'. Its arguments are folder, data, network, changes, cache_dir, num_workers, on_event, should_stop, progress.",
+            "resume: missing a required argument: 'folder'. Its arguments are folder, data, network, changes, cache_dir, num_workers, track, on_event, should_stop, progress.",
         ),
     ],
 )
@@ -200,7 +211,7 @@ def test_signature_and_docstring_are_kept() -> None:
 def test_the_words_of_other_libraries_name_arguments() -> None:
     known = {
         name
-        for each in (visus.train, visus.open_data, visus.resume, visus.summary, visus.Run.predict)
+        for each in (visus.train, visus.cross_validate, visus.open_data, visus.resume, visus.summary, visus.Run.predict)
         for name in inspect.signature(each).parameters
     }
     assert {word for words in ARGUMENTS.values() for word in words} <= known
@@ -248,3 +259,11 @@ def test_a_wrong_layer_to_freeze_is_refused_before_anything_is_computed(
         visus.train(photos, module, recipe, output=tmp_path, on_event=seen.append, progress=False)
     assert str(caught.value) == "unknown layer to freeze 'nolayer.*'. Known: 0, 1."
     assert {type(event).__name__ for event in seen} == {"Progress"}
+
+
+def test_a_setting_of_a_search_goes_into_its_recipe() -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.tune("photos", epochs=3)  # type: ignore[call-arg]
+    assert str(caught.value) == (
+        "tune has no argument 'epochs': it is a setting of the training. Write visus.tune(data, recipe=visus.Recipe(epochs=3))."
+    )

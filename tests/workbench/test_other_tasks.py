@@ -194,14 +194,14 @@ def test_the_metric_of_the_selection_is_that_of_the_kept_epoch(train_task: Calla
     with pytest.raises(UsageError) as caught:
         single(tmp_path, select="no_such_module:metric")
     assert str(caught.value) == (
-        "no_such_module:metric: select: the module no_such_module cannot be imported: No module named 'no_such_module'."
+        "no_such_module:metric: the module no_such_module cannot be imported: No module named 'no_such_module'."
     )
     with pytest.raises(UsageError) as caught:
         single(tmp_path, loss=f"{__name__}:own_los")
-    assert str(caught.value) == f"{__name__}:own_los: loss: {__name__} has no own_los. Did you mean 'own_loss'?"
+    assert str(caught.value) == f"{__name__}:own_los: {__name__} has no own_los. Did you mean 'own_loss'?"
     with pytest.raises(UsageError) as caught:
         single(tmp_path, loss=f"{__name__}:COUNT")
-    assert str(caught.value) == f"{__name__}:COUNT: loss: COUNT is a int, and a function is needed."
+    assert str(caught.value) == f"{__name__}:COUNT: COUNT is not callable: it is int."
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -344,3 +344,23 @@ def test_data_of_another_number_of_targets_is_refused(train_task: Callable[..., 
     with pytest.raises(DataError) as caught:
         run.evaluate(tmp_path / "two.npz", progress=False)
     assert caught.value.message == "a label has 2 numbers, and the network predicts 1 number: label."
+
+
+def test_folds_and_searches_need_one_class(data_of: Callable[..., visus.Data], tmp_path: Path) -> None:
+    data = data_of("regression")
+    with pytest.raises(UsageError) as caught:
+        visus.cross_validate(data, NETWORK, folds=2, output=tmp_path, progress=False)
+    assert str(caught.value) == "folds predict one class for each sample, and this data is regression. Leave folds out."
+    with pytest.raises(UsageError) as caught:
+        visus.tune(data, NETWORK, visus.Recipe(epochs=1), trials=1, output=tmp_path, progress=False)
+    assert str(caught.value) == (
+        "a search compares accuracies, which need one class for each sample, and this data is regression."
+    )
+
+
+def test_folds_are_not_tracked(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.cross_validate(None, NETWORK, folds=2, output=tmp_path, track="tensorboard", progress=False)
+    assert str(caught.value) == (
+        "a tracker follows one training, and folds are several. Leave track or folds out; results.csv of each fold has its epochs."
+    )

@@ -20,6 +20,7 @@ from visus.errors import RecipeError, RunError, UsageError, WeightsError
 from visus.networks import initial_weights, pretrained, weights
 from visus.training.checkpoints import Position, read_position
 from visus.training.events import HeadFitted, StartScored, StepDone
+from visus.training.runs import RunFolder
 from visus.training.selection import Selection
 from visus.workbench.screen import Screen
 from visus.workbench.train import starts
@@ -376,8 +377,10 @@ def test_a_training_killed_before_its_first_checkpoint_begins_again(photos: Path
         if isinstance(event, Prepared):
             raise KilledError
 
-    with pytest.raises(KilledError):
-        train(photos, DESIGN, recipe, name="killed", on_event=kill, **begin)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunFolder, "remove", lambda folder: None)  # nothing is removed where a process is killed
+        with pytest.raises(KilledError):
+            train(photos, DESIGN, recipe, name="killed", on_event=kill, **begin)
     visus.resume(tmp_path / "killed")
     assert_same(train(photos, DESIGN, recipe, **begin).folder, tmp_path / "killed")
     (tmp_path / "killed" / "checkpoint" / "last.safetensors").unlink()

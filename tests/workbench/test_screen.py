@@ -29,6 +29,7 @@ def epoch(number: int, size: int = 28, *, is_averaged: bool = False, is_best: bo
         "train_accuracy": 0.699,
         "val_loss": 1.2684 if val == val else math.nan,
         "val_accuracy": val,
+        "val_score": val,
         "samples_per_second": 7169.4,
         "elapsed_seconds": 1.0,
     }

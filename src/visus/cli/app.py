@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from visus.cli import benchmark, cache, comparison, design, experiment, look, predict, serving, settings, shipping
+from visus.cli import benchmark, cache, comparison, design, experiment, look, predict, serving, settings, shipping, tuning
 from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, TASKS, run_folders, words
 from visus.cli.options import Json, Quiet, Raw
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json
-from visus.cli.words import whole_numbers
+from visus.cli.words import image_size
 from visus.errors import UsageError
+from visus.training.recipe import Recipe
 from visus.workbench.live_line import showing_work, speaks
 
 if TYPE_CHECKING:
@@ -40,6 +41,16 @@ SplitSeed = Annotated[
     typer.Option(
         min=0, help="Seed of the split into training, validation and test set, where the data has none; default: 0."
     ),
+]
+ValFraction = Annotated[
+    float | None,
+    typer.Option(
+        help="Fraction of the training samples for the validation set, where the data has none; 0 for none; default: 0.1."
+    ),
+]
+TestFraction = Annotated[
+    float | None,
+    typer.Option(help="Fraction of all samples for the test set, where the data has no split; 0 for none; default: 0.2."),
 ]
 Device = Annotated[
     str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
@@ -113,9 +124,8 @@ def train(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(
-            help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders.",
-            rich_help_panel="Data",
+        _expert(
+            "Data", help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders."
         ),
     ] = None,
     channels: Annotated[
@@ -179,6 +189,28 @@ def train(
             help="Seed of the split into training, validation and test set, where the data has none; default: 0.",
         ),
     ] = None,
+    val: Annotated[
+        float | None,
+        _expert(
+            "Data",
+            help="Fraction of the training samples for the validation set, where the data has none; 0 for none; default: 0.1.",
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        _expert(
+            "Data",
+            help="Fraction of all samples for the test set, where the data has no split; 0 for none; default: 0.2.",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        _expert(
+            "Data",
+            min=2,
+            help="Cross-validate: train a network for each of so many folds, and predict each sample by one that did not learn from it.",
+        ),
+    ] = None,
     max_unreadable: Annotated[
         float | None, _expert("Data", help="Largest share of files that may be unreadable; default: 0.05.")
     ] = None,
@@ -190,14 +222,14 @@ def train(
         typer.Option(
             "--model",
             "-m",
-            help="Network: a family, a design or its file, or package.module:callable.",
+            help="Network: a family, a design or its file, timm:NAME, torchvision:NAME, hf:FOLDER, or package.module:callable.",
             rich_help_panel="Model",
         ),
     ] = None,
     pretrained: Annotated[
         bool | None,
         typer.Option(
-            help="Start from ImageNet weights, or do not; default: for photos of at least 128 px, if the weights are installed (extra pretrained).",
+            help="Start from ImageNet weights, or from those of timm, torchvision or the hub; default: ImageNet weights for photos of at least 128 px, if they are installed (extra pretrained).",
             rich_help_panel="Model",
         ),
     ] = None,
@@ -234,6 +266,15 @@ def train(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
     name: Annotated[str | None, _expert("Output", help="Name of the run; default: the name of the data.")] = None,
+    track: Annotated[
+        list[str] | None,
+        _expert(
+            "Output",
+            metavar="TRACKER",
+            help="Track the run with tensorboard, mlflow or wandb; may be repeated. Each writes to the run folder, unless it has a server.",
+            autocompletion=words("mlflow", "tensorboard", "wandb"),
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -243,7 +284,7 @@ def train(
     ] = False,
     given: dict[str, Any],
 ) -> None:
-    """Train a network; print its run folder."""
+    """Train a network, or one for each fold; print the run folder."""
     if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other. Leave one of them out.")
     with showing_work("loading PyTorch", quiet=quiet):
@@ -253,13 +294,15 @@ def train(
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout, task)
     options = DataOptions(
         data,
-        _size(img_size),
+        image_size(img_size),
         channels,
         resize_mode,
         normalize,
         labels,
         split,
         split_seed,
+        val,
+        test,
         max_unreadable,
         cache_dir,
         workers,
@@ -267,7 +310,19 @@ def train(
     )
     start = StartOptions(pretrained, weights)
     train_and_print(
-        options, model, start, given, recipe, resume, output, name, as_json=as_json, quiet=quiet, verbose=verbose
+        options,
+        model,
+        start,
+        given,
+        recipe,
+        resume,
+        output,
+        name,
+        track or [],
+        folds,
+        as_json=as_json,
+        quiet=quiet,
+        verbose=verbose,
     )
 
 
@@ -427,14 +482,30 @@ def check(
         Path | None, typer.Option("--split-file", help="Split as the split.csv of an earlier run does.")
     ] = None,
     split_seed: SplitSeed = None,
+    val: ValFraction = None,
+    test: TestFraction = None,
     workers: Annotated[
         int, typer.Option("--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
     ] = 0,
     max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
+    augment: Annotated[
+        bool, typer.Option("--augment", help="Also write a contact sheet of samples and their augmented versions.")
+    ] = False,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Set a setting of the training for --augment; may be repeated."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="PNG file of the contact sheet; default: augmentation.png."),
+    ] = None,
     cache_dir: CacheDir = None,
     as_json: Json = False,
 ) -> None:
     """Check a dataset before training: classes, splits, problems."""
+    if not augment and (assignments or output):
+        raise UsageError("--set and --output belong to the contact sheet. Add --augment, or leave them out.")
+    recipe = Recipe(**settings.read_assignments(assignments or ()))
     with showing_work("loading PyTorch") as on_event:
         from visus.cli.show import show
         from visus.workbench.data_check import check as check_data
@@ -442,13 +513,15 @@ def check(
         found = check_data(
             data,
             pretrained=pretrained,
-            img_size=_size(img_size),
+            img_size=image_size(img_size),
             channels=channels,
             resize_mode=resize_mode,
             labels=labels,
             split=split,
             split_seed=split_seed,
             task=task,
+            val=val,
+            test=test,
             layout=layout,
             max_unreadable=max_unreadable,
             cache_dir=cache_dir,
@@ -457,6 +530,8 @@ def check(
             label_column=label_column,
             skip_missing=skip_missing,
             class_depth=class_depth,
+            augment=recipe if augment else False,
+            output=output,
             on_event=on_event,
         )
     if as_json:
@@ -466,6 +541,7 @@ def check(
 
 
 for command in (
+    tuning.tune,
     design.summary,
     design.diff,
     design.solve,
@@ -492,14 +568,6 @@ def doctor(as_json: Json = False) -> None:
         print_json(found.to_json())
     else:
         show(found.text())
-
-
-def _size(text: str | None) -> tuple[int, ...] | int | None:
-    """An image size such as ``96`` or ``96x128``."""
-    if text is None:
-        return None
-    lengths = whole_numbers(text, "--img-size", "96 or 96x128")
-    return lengths[0] if len(lengths) == 1 else lengths
 
 
 app.add_typer(experiment.app, name="experiment")

@@ -6,12 +6,16 @@ from typing import Final
 
 EXAMPLES: Final[dict[str, tuple[str, ...]]] = {
     "train": ("visus train photos", 'visus train photos -m "resnet(18)" --epochs 20 --name first'),
+    "tune": (
+        "visus tune photos --time-limit 1h",
+        "visus tune photos --trials 20 --search lr=0.01..0.3",
+    ),
     "evaluate": ("visus evaluate runs/first --shifts --mistakes", "visus evaluate runs/first newer-photos"),
     "predict": (
         "visus predict runs/first new-photos --out labels.csv",
         "visus predict runs/first new-photos --sort-into sorted --at-least 0.9",
     ),
-    "check": ("visus check photos", "visus check table.csv --labels species"),
+    "check": ("visus check photos --augment --set color=0.3", "visus check table.csv --labels species"),
     "summary": (
         'visus summary "resnet(18)" --input 3,64,64 --classes 10 --object-size 40',
         'visus summary "conv(32, 3), relu, globalpool, linear(classes)" --input 1,28,28',

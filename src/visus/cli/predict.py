@@ -14,8 +14,15 @@ from visus.errors import UsageError, refuse_with
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(help="Run folder, or a bundle.", autocompletion=run_folders)],
-    files: Annotated[list[str], typer.Argument(help="Files, folders and tables; - reads a list from stdin, one per line.")],
+    run: Annotated[
+        Path,
+        typer.Argument(
+            help="Run folder, or a bundle; several are averaged, as are the folds of --folds.", autocompletion=run_folders
+        ),
+    ],
+    files: Annotated[
+        list[str], typer.Argument(help="More runs, then files, folders and tables; - reads a list from stdin, one per line.")
+    ],
     top: Annotated[int | None, typer.Option("--top", "-k", help="Number of classes for each sample; default: 1.")] = None,
     sort_into: Annotated[
         Path | None,
@@ -79,9 +86,10 @@ def predict(
         raise UsageError("--at-least needs --sort-into. Add it, or leave --at-least out.")
     if top is not None and sort_into is not None:
         raise UsageError("--top cannot be given with --sort-into, which copies each file once. Leave one of them out.")
-    from visus.cli.prediction import Computing, predict_and_print, predict_to_and_print, sort_and_print
+    from visus.cli.prediction import Computing, members_among, predict_and_print, predict_to_and_print, sort_and_print
 
-    named = [name for word in files for name in (read_names() if word == "-" else [word]) if name.strip()]
+    runs, words_of_files = members_among(run, files)
+    named = [name for word in words_of_files for name in (read_names() if word == "-" else [word]) if name.strip()]
     if not named:
         raise UsageError(
             "no file is named: the list on stdin is empty. Give files or folders, or a list with a name on each line."
@@ -89,7 +97,7 @@ def predict(
     how = Computing(device, raw, engine, precision, threads)
     if out is not None:
         columns: dict[str, Any] = {"top": top or 1, "probabilities": probabilities, "cluster": cluster}
-        raise typer.Exit(predict_to_and_print(run, named, out, columns, how, as_json=as_json, quiet=quiet))
+        raise typer.Exit(predict_to_and_print(runs, named, out, columns, how, as_json=as_json, quiet=quiet))
     if sort_into is not None:
-        raise typer.Exit(sort_and_print(run, named, sort_into, at_least, how, as_json=as_json, quiet=quiet))
-    raise typer.Exit(predict_and_print(run, named, 1 if top is None else top, how, as_json=as_json, quiet=quiet))
+        raise typer.Exit(sort_and_print(runs, named, sort_into, at_least, how, as_json=as_json, quiet=quiet))
+    raise typer.Exit(predict_and_print(runs, named, 1 if top is None else top, how, as_json=as_json, quiet=quiet))

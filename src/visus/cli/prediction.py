@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,20 @@ from visus.cli.show import show, warn
 from visus.cli.stopping import SENTENCE, print_when_stopped
 from visus.cli.streams import print_json
 from visus.data.tasks import SEPARATOR
-from visus.errors import printable, refuse_with
+from visus.errors import UsageError, printable, refuse_with
 from visus.files import csv_text
 from visus.progress import OnEvent, Progress
 from visus.ship.files import is_bundle
+from visus.ship.manifest import MANIFEST
 from visus.workbench.live_line import showing_work
+from visus.workbench.runs.fold_folders import fold_folders, is_folds_folder
 from visus.workbench.runs.predict_inputs import find_paths, refuse_missing
 from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.predictions import Predictions
 from visus.workbench.runs.sorting import refuse_folder, refuse_probability
 
 if TYPE_CHECKING:
+    from visus.workbench.ensembles import Ensemble
     from visus.workbench.runs.run import Run
     from visus.workbench.ship.bundle import Bundle
 
@@ -50,35 +54,80 @@ class Computing:
     threads: int | None = None
 
 
-def _opened(path: Path, files: Sequence[str], how: Computing) -> tuple[Run | Bundle, dict[str, Any]]:
-    """The run or bundle at a path, with the keywords that only a run takes; files that do not exist are refused before it is loaded.
+def members_among(run: Path, files: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """The networks that are named, and the files: runs and bundles right after the first one are averaged with it.
 
     Raises:
-        RunError: the run cannot be opened.
-        BundleError: the bundle cannot be opened.
-        DataError: none of the files exists.
-        UsageError: an option for runs is given with a bundle, or one for bundles with a run.
+        UsageError: only networks are named.
     """
+    count = next((place for place, name in enumerate(files) if not _is_network(Path(name))), len(files))
+    if files and count == len(files):
+        raise UsageError(
+            f"no file is named: {', '.join(map(str, (run, *files)))} are runs or bundles, whose answers are averaged. Name the files behind them."
+        )
+    return [run, *map(Path, files[:count])], list(files[count:])
+
+
+def _is_network(path: Path) -> bool:
+    """Whether a path is a run, the folder of a cross-validation, or a bundle."""
+    if path.suffix.lower() == ".zip" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            return MANIFEST in archive.namelist()
+    return path.is_dir() and ((path / "recipe.yaml").is_file() or is_folds_folder(path) or is_bundle(path))
+
+
+def _opened(paths: Sequence[Path], files: Sequence[str], how: Computing) -> tuple[Run | Bundle | Ensemble, dict[str, Any]]:
+    """The network or networks at these paths, with the keywords that only runs take; files that do not exist are refused before they are loaded.
+
+    Raises:
+        RunError: a run cannot be opened.
+        BundleError: a bundle cannot be opened.
+        DataError: none of the files exists.
+        UsageError: an option for runs is given with a bundle, or one for bundles with a run, or the networks cannot be averaged.
+    """
+    has_bundles = any(map(is_bundle, paths))
+    has_runs = not all(map(is_bundle, paths))
+    if has_bundles:
+        has_device = how.device != "auto" and not has_runs
+        refuse_with("a bundle", {"--raw": how.raw, "--device": how.device if has_device else None})
+    if has_runs:
+        from visus.training.runs import RunFolder
+
+        for path in paths:
+            if not is_bundle(path) and not is_folds_folder(path):
+                RunFolder.open(path)
+    if not has_bundles:
+        refuse_with("a run", {"--engine": how.engine, "--precision": how.precision, "--threads": how.threads})
+    refuse_missing(files)
+    found = [_open(path, how) for each in paths for path in (fold_folders(each) if is_folds_folder(each) else [each])]
+    keywords = {} if has_bundles else {"raw": how.raw}
+    if len(found) == 1:
+        return found[0], keywords
+    from visus.workbench.ensembles import ensemble
+
+    return ensemble(found), keywords
+
+
+def _open(path: Path, how: Computing) -> Run | Bundle:
     if is_bundle(path):
-        refuse_with("a bundle", {"--raw": how.raw, "--device": None if how.device == "auto" else how.device})
-        refuse_missing(files)
         from visus.workbench.ship.bundle import open_bundle
 
-        return open_bundle(path, engine=how.engine or "", precision=how.precision or "", threads=how.threads), {}
-    from visus.training.runs import RunFolder
+        return open_bundle(path, engine=how.engine or "", precision=how.precision or "", threads=how.threads)
     from visus.workbench.runs.run import load
 
-    RunFolder.open(path)
-    refuse_with("a run", {"--engine": how.engine, "--precision": how.precision, "--threads": how.threads})
-    refuse_missing(files)
-    return load(path, device=how.device), {"raw": how.raw}
+    return load(path, device=how.device)
 
 
-def _stage(path: Path) -> str:
-    return f"opening the {'bundle' if is_bundle(path) else 'run'}"
+def _stage(paths: Sequence[Path]) -> str:
+    """What is done first."""
+    if len(paths) > 1 or is_folds_folder(paths[0]):
+        return "opening the runs"
+    return f"opening the {'bundle' if is_bundle(paths[0]) else 'run'}"
 
 
-def predict_and_print(run: Path, files: Sequence[str], top: int, how: Computing, *, as_json: bool, quiet: bool) -> int:
+def predict_and_print(
+    runs: Sequence[Path], files: Sequence[str], top: int, how: Computing, *, as_json: bool, quiet: bool
+) -> int:
     """Print a prediction for every sample; unreadable samples go to stderr.
 
     Returns: The exit code: 1 if any sample could not be read, else 0.
@@ -90,8 +139,8 @@ def predict_and_print(run: Path, files: Sequence[str], top: int, how: Computing,
     data = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
         # stdout is for the result; what a person's own module prints is none
-        on_event = live.enter_context(showing_work(_stage(run), quiet=quiet))
-        opened, keywords = _opened(run, files, how)
+        on_event = live.enter_context(showing_work(_stage(runs), quiet=quiet))
+        opened, keywords = _opened(runs, files, how)
         predictions = opened.predict(files, top=top, on_event=on_event, **keywords)
         num_unread = _print(predictions, top, data, live, as_json=as_json)
     if not quiet:
@@ -100,7 +149,7 @@ def predict_and_print(run: Path, files: Sequence[str], top: int, how: Computing,
 
 
 def sort_and_print(
-    run: Path,
+    runs: Sequence[Path],
     files: Sequence[str],
     folder: Path,
     at_least: float | None,
@@ -121,8 +170,8 @@ def sort_and_print(
     """
     refuse_probability(at_least)
     refuse_folder(folder, [path for name in files for path in find_paths(Path(name))])
-    with contextlib.redirect_stdout(sys.stderr), showing_work(_stage(run), quiet=quiet) as on_event:
-        opened, keywords = _opened(run, files, how)
+    with contextlib.redirect_stdout(sys.stderr), showing_work(_stage(runs), quiet=quiet) as on_event:
+        opened, keywords = _opened(runs, files, how)
         predictions = opened.predict(files, on_event=on_event, **keywords)
         found = predictions.sort_into(folder, at_least)
     for answer in found.failed:
@@ -137,7 +186,7 @@ def sort_and_print(
 
 
 def predict_to_and_print(
-    run: Path,
+    runs: Sequence[Path],
     files: Sequence[str],
     out: Path,
     columns: dict[str, Any],
@@ -149,7 +198,7 @@ def predict_to_and_print(
     """Write the predictions to a table, and print the number of rows of each label.
 
     Args:
-        run: run or bundle.
+        runs: runs and bundles; several are averaged.
         files: what is predicted.
         out: the table.
         columns: ``top``, ``probabilities`` and ``cluster`` of ``Run.predict_to``.
@@ -169,9 +218,9 @@ def predict_to_and_print(
     with (
         print_when_stopped(far.sentence),
         contextlib.redirect_stdout(sys.stderr),
-        showing_work(_stage(run), quiet=quiet) as on_event,
+        showing_work(_stage(runs), quiet=quiet) as on_event,
     ):
-        opened, keywords = _opened(run, files, how)
+        opened, keywords = _opened(runs, files, how)
         found = opened.predict_to(files, out, **columns, **keywords, on_event=far.before(on_event))
     if as_json:
         print_json(found.to_json())

@@ -37,6 +37,8 @@ _GROUP_OF: Final = {
             "split",
             "split_seed",
             "task",
+            "val",
+            "test",
         ),
         "Data",
     ),

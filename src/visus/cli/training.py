@@ -24,15 +24,20 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
 from visus.networks.machine import choose
-from visus.training.distribution import Group, join_group, report_first_error
+from visus.training.distribution import ALONE, Group, join_group, report_first_error
 from visus.training.recipe import Recipe
 from visus.workbench.callable_names import refuse_nearly_callable
+from visus.workbench.folds.cross_validation import cross_validate
+from visus.workbench.folds.result import CrossValidation
+from visus.workbench.resuming import resume
 from visus.workbench.running_command import running
+from visus.workbench.runs.fold_folders import is_folds_folder
+from visus.workbench.runs.run import Run
 from visus.workbench.screen import Screen
 from visus.workbench.train.earlier_runs import EarlierRun
 from visus.workbench.train.starts import choice_of, noted
 from visus.workbench.train.stop_on_signal import StopOnSignal
-from visus.workbench.train.training import resume, train
+from visus.workbench.train.training import train
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,17 @@ class DataOptions:
     labels: str | None
     split: Path | None
     split_seed: int | None
+    val: float | None
+    test: float | None
     max_unreadable: float | None
     cache_dir: Path | None
     num_workers: int
     reading: Reading = DEFAULT_READING
+
+    @property
+    def has_split(self) -> bool:
+        """Whether an option asks for a split."""
+        return any(each is not None for each in (self.split, self.split_seed, self.val, self.test))
 
     def input_of(self, earlier: EarlierRun) -> InputChooser | None:
         """The input of an earlier run, as far as no option asks for another."""
@@ -71,6 +83,8 @@ class DataOptions:
             labels=self.labels,
             split=self.split,
             split_seed=self.split_seed,
+            val=self.val,
+            test=self.test,
             max_unreadable=MAX_UNREADABLE if self.max_unreadable is None else self.max_unreadable,
             cache_dir=self.cache_dir,
             num_workers=self.num_workers,
@@ -97,12 +111,14 @@ def train_and_print(
     resumed: Path | None,
     output: Path | None,
     name: str | None,
+    track: list[str],
+    folds: int | None,
     *,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Train or resume; print the run folder, or with ``as_json`` its scores.
+    """Train or resume, one run or those of all folds; print the folder, or with ``as_json`` its scores.
 
     Raises:
         UsageError: the options contradict each other.
@@ -114,7 +130,9 @@ def train_and_print(
     # Stdout is for the run folder alone: what a person's own module prints goes to stderr.
     group = join_group()
     on_stop = print_when_stopped(stop.sentence if group.is_first else str, lambda: stop.exit_code)
-    screen = Screen(quiet or not group.is_first, verbose=verbose)
+    is_crossed = folds is not None or (resumed is not None and is_folds_folder(resumed))
+    screen = Screen(quiet or not group.is_first, verbose=verbose, has_next=not is_crossed)
+    run: Run | CrossValidation
     command = running(shlex.join([*_launched(group), "visus", *sys.argv[1:]]), CLOCK.began)
     with on_stop, report_first_error(group), contextlib.redirect_stdout(sys.stderr), screen, stop, command:
 
@@ -126,28 +144,23 @@ def train_and_print(
         if model is not None:
             refuse_nearly_callable(model.strip())
         if resumed is not None:
-            _refuse_with_resume(options, model, start, config, name, output)
+            _refuse_with_resume(options, model, start, config, name, output, folds)
             run = resume(
                 resumed,
                 options.path,
                 changes=given,
                 cache_dir=options.cache_dir,
                 num_workers=options.num_workers,
+                track=track,
                 on_event=follow,
                 should_stop=stop,
             )
         else:
             recipe = _recipe(config, given, screen)
             choose(recipe.device, recipe.precision)
-            choice = choice_of(
-                start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
-            )
-            earlier = EarlierRun.of(start.weights)
-            with group.local_first():
-                data = noted(options.open(screen, choice if earlier is None else options.input_of(earlier)), choice)
-            if earlier is not None and options.split is None and options.split_seed is None:
-                data = earlier.in_its_split(data)
-            run = train(
+            data = open_for_training(options, model, start, screen, group, folds=folds)
+            train_it = train if folds is None else partial(cross_validate, folds=folds)
+            run = train_it(
                 data,
                 model,
                 recipe,
@@ -155,6 +168,7 @@ def train_and_print(
                 weights=start.weights,
                 output=output or Path("runs"),
                 name=name,
+                track=track,
                 on_event=follow,
                 should_stop=stop,
             )
@@ -163,9 +177,31 @@ def train_and_print(
     if stop.is_asked:
         raise typer.Exit(stop.exit_code)
     if as_json:
-        print_json({"run": str(run.folder)} | run.scores.to_json())
+        scores = run if isinstance(run, CrossValidation) else run.scores
+        print_json({"run": str(run.folder)} | scores.to_json())
     else:
         print(run.folder)
+
+
+def open_for_training(
+    options: DataOptions,
+    model: str | None,
+    start: StartOptions,
+    screen: Screen,
+    group: Group = ALONE,
+    *,
+    folds: int | None = None,
+) -> Data:
+    """The data of a new training, or of folds, read as its initial weights need it."""
+    choice = choice_of(
+        start.pretrained, network=model, file=start.weights, channels=options.channels, normalize=options.normalize
+    )
+    earlier = EarlierRun.of(start.weights)
+    with group.local_first():
+        data = noted(options.open(screen, choice if earlier is None else options.input_of(earlier)), choice)
+    if earlier is not None and not options.has_split and folds is None:
+        data = earlier.in_its_split(data)
+    return data
 
 
 def _launched(group: Group) -> list[str]:
@@ -191,7 +227,13 @@ def _recipe(config: Path | None, given: dict[str, Any], screen: Screen) -> Recip
 
 
 def _refuse_with_resume(
-    options: DataOptions, model: str | None, start: StartOptions, config: Path | None, name: str | None, output: Path | None
+    options: DataOptions,
+    model: str | None,
+    start: StartOptions,
+    config: Path | None,
+    name: str | None,
+    output: Path | None,
+    folds: int | None,
 ) -> None:
     """Refuse options that would be ignored, since the run has its own."""
     words = {
@@ -200,11 +242,14 @@ def _refuse_with_resume(
         "--weights": start.weights,
         "--recipe": config,
         "--name": name,
+        "--folds": folds,
         "--img-size": options.img_size,
         "--channels": options.channels,
         "--labels": options.labels,
         "--split-file": options.split,
         "--split-seed": options.split_seed,
+        "--val": options.val,
+        "--test": options.test,
         "--resize-mode": options.resize_mode,
         "--normalize": options.normalize,
         "--max-unreadable": options.max_unreadable,

@@ -29,6 +29,21 @@ def whole_numbers(text: str, option: str, example: str) -> tuple[int, ...]:
         raise UsageError(f"{option} takes whole numbers such as {example}, not {text!r}.{written_out(text)}") from error
 
 
+def image_size(text: str | None) -> tuple[int, ...] | int | None:
+    """An image size such as ``96`` or ``96x128``; None if none is given.
+
+    Raises:
+        UsageError: the text has something else.
+
+    >>> image_size("96"), image_size("96x128"), image_size(None)
+    (96, (96, 128), None)
+    """
+    if text is None:
+        return None
+    lengths = whole_numbers(text, "--img-size", "96 or 96x128")
+    return lengths[0] if len(lengths) == 1 else lengths
+
+
 def written_out(text: str) -> str:
     """A hint that writes out the integers that a text has in scientific notation; empty if there are none.
 

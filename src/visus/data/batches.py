@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from visus.data.augment import Augmentation, BatchRandom, shrink
+from visus.data.augment import Augmentation, BatchRandom, Pairs, UnitScale, shrink
 from visus.data.preprocessing import Pixels, Preprocessing
+from visus.data.rows_ahead import RowsAhead
 from visus.tables import Brief, ShortFields
 from visus.units import write_number_of
 
@@ -99,17 +100,62 @@ class Batch(ShortFields):
         labels: labels (N,) or (N, outputs), in the array of the task.
         step: number of the batch within the epoch, from 0.
         all_labels: labels of the whole batch if this is a shard of it, else None.
+        other_labels: labels of the samples that these are mixed with, as ``labels``; None if samples are not mixed.
+        share: (N,) share of each sample's own label, 0 to 1; that of the other label is the rest. None if samples are not mixed.
     """
 
     inputs: torch.Tensor
     labels: torch.Tensor
     step: int
     all_labels: torch.Tensor | None = None
+    other_labels: torch.Tensor | None = None
+    share: torch.Tensor | None = None
 
     @property
     def num_samples(self) -> int:
         """Number of samples of the whole batch."""
         return len(self.labels if self.all_labels is None else self.all_labels)
+
+    def slices(self, count: int) -> list[Batch]:
+        """The batch in ``count`` slices of equal size, or one sample more, which know the labels of the whole batch.
+
+        Every tensor with a value for each sample is sliced. There are at most as many slices as samples.
+
+        >>> batch = Batch(torch.zeros(5, 1), torch.arange(5), 0)
+        >>> [part.labels.tolist() for part in batch.slices(2)]
+        [[0, 1], [2, 3, 4]]
+        """
+        num, count = len(self.labels), max(1, min(count, len(self.labels)))
+        if count == 1:
+            return [self]
+        whole = self.labels if self.all_labels is None else self.all_labels
+        found: dict[str, object] = {
+            each.name: getattr(self, each.name) for each in fields(self) if each.name != "all_labels"
+        }
+        parts = {name: value for name, value in found.items() if isinstance(value, torch.Tensor) and len(value) == num}
+        shards = [BatchShard(number, count).of(num) for number in range(count)]
+        return [
+            replace(self, all_labels=whole, **{name: value[shard] for name, value in parts.items()})  # type: ignore[arg-type]
+            for shard in shards
+        ]
+
+    @property
+    def main_labels(self) -> torch.Tensor:
+        """The label of each sample; of a mixed one, the label with the larger share."""
+        if self.share is None or self.other_labels is None:
+            return self.labels
+        is_own = (self.share >= 0.5).reshape(-1, *[1] * (self.labels.ndim - 1))
+        return torch.where(is_own, self.labels, self.other_labels)
+
+    def mean_loss(self, loss: Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]) -> torch.Tensor:
+        """The loss of the batch: of the labels, or of both labels of mixed samples by their shares.
+
+        Args:
+            loss: function of labels and of the weight (N,) of each sample's loss, or None for equal weights, which returns the mean loss.
+        """
+        if self.share is None or self.other_labels is None:
+            return loss(self.labels, None)
+        return loss(self.labels, self.share) + loss(self.other_labels, 1 - self.share)
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,13 +201,21 @@ class Batches:
             side: called before each batch; returns the side length of its samples as a fraction of the full side.
         """
         order = self._balanced_order(epoch) if self.is_balanced else self._order(epoch)
+        of_step = [order[step * self.batch_size : (step + 1) * self.batch_size] for step in range(self.num_steps)]
         for step in range(first_step, self.num_steps):
-            places = order[step * self.batch_size : (step + 1) * self.batch_size]
-            inputs = self._inputs(places, epoch, step, side())
+            places = of_step[step]
+            inputs, pairs = self._inputs(places, epoch, step, side())
             labels = torch.from_numpy(self.part.labels[places]).to(self.device)
             shard_slice, is_whole = self.shard.of(len(places)), self.shard.count == 1
+            if step + 1 < self.num_steps and self._resident_samples is None:
+                self._rows.start(of_step[step + 1][self.shard.of(len(of_step[step + 1]))])
             yield Batch(
-                in_memory_format(inputs, self.channels_last), labels[shard_slice], step, None if is_whole else labels
+                in_memory_format(inputs, self.channels_last),
+                labels[shard_slice],
+                step,
+                None if is_whole else labels,
+                None if pairs is None else labels[pairs.other.to(self.device)],
+                None if pairs is None else pairs.share.to(self.device),
             )
 
     def _order(self, epoch: int) -> npt.NDArray[np.int64]:
@@ -189,17 +243,47 @@ class Batches:
         class_order = torch.rand(rows.shape, generator=random_stream(self.seed, "order", epoch)).argsort(1).numpy()
         return np.take_along_axis(rows, class_order, 1).flatten()[: len(labels)]
 
-    def _inputs(self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float) -> torch.Tensor:
-        """The samples of this process's shard: augmented, normalized and resized."""
-        shard_slice = self.shard.of(len(places))
-        stream = BatchRandom(random_stream(self.seed, "augmentation", epoch, step), len(places), shard_slice)
-        places = places[shard_slice]
-        mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.flip == "alternating" else None
-        resident = self._resident_samples
-        rows = self.part.rows(places).to(self.device) if resident is None else resident[torch.from_numpy(places)]
-        inputs = self.augmentation(rows, stream, scale=self.preprocessing.scale_values, mirrored=mirrored)
+    def _inputs(
+        self, places: npt.NDArray[np.int64], epoch: int, step: int, side: float
+    ) -> tuple[torch.Tensor, Pairs | None]:
+        """The samples of this process's shard: augmented, normalized, mixed and resized; and how they are mixed."""
+        num_samples, augmentation = len(places), self.augmentation
+        mixing = random_stream(self.seed, "mixing", epoch, step)
+        pairs = augmentation.pairs(mixing, num_samples, self.preprocessing.size)
+        own = torch.arange(num_samples)[self.shard.of(num_samples)]
+        pairs = None if pairs is None else pairs.of(own)
+        needed = own  # a process augments its shard, and the samples that this is mixed with
+        if self.shard.count > 1 and augmentation.needs_whole_batch:
+            needed = torch.arange(num_samples)
+        elif self.shard.count > 1 and pairs is not None:
+            needed = torch.from_numpy(np.union1d(own.numpy(), pairs.other.numpy()))
+        inputs = self._augmented(places, needed, epoch, step)
+        if len(needed) != len(own) or pairs is not None:
+            place_of = torch.full((num_samples,), -1).scatter(0, needed, torch.arange(len(needed)))
+            chosen = inputs if len(needed) == len(own) else inputs[place_of[own].to(self.device)]
+            inputs = chosen if pairs is None else pairs.mix(chosen, inputs[place_of[pairs.other].to(self.device)])
         inputs = self.preprocessing.shuffled(inputs)  # last, so that augmentation applies to the unshuffled image
-        return shrink(inputs, side) if side < 1 else inputs
+        return shrink(inputs, side) if side < 1 else inputs, pairs
+
+    def _augmented(self, places: npt.NDArray[np.int64], needed: torch.Tensor, epoch: int, step: int) -> torch.Tensor:
+        """The ``needed`` samples of a whole batch, augmented and normalized."""
+        stream = BatchRandom(random_stream(self.seed, "augmentation", epoch, step), len(places), needed)
+        places = places[needed.numpy()]
+        mirrored = self._first_mirrored[places] ^ bool(epoch % 2) if self.augmentation.alternates else None
+        resident = self._resident_samples
+        rows = self._rows.get(places) if resident is None else resident[torch.from_numpy(places)]
+        scale = self.preprocessing.scale_values
+        return self.augmentation(rows, stream, scale=scale, mirrored=mirrored, unit=self._unit)
+
+    @cached_property
+    def _unit(self) -> UnitScale:
+        """How normalized values become values from 0 to 1, for transforms of colors."""
+        return unit_scale(self.preprocessing)
+
+    @cached_property
+    def _rows(self) -> RowsAhead:
+        """Where rows come from if the split is not on the device."""
+        return RowsAhead(self.part.rows, self.device)
 
     @cached_property
     def _resident_samples(self) -> torch.Tensor | None:
@@ -214,6 +298,20 @@ class Batches:
     def _first_mirrored(self) -> torch.Tensor:
         """Which samples are mirrored in even epochs; the others are mirrored in odd epochs."""
         return torch.rand(len(self.part), generator=random_stream(self.seed, "mirrored")) < 0.5
+
+
+def unit_scale(preprocessing: Preprocessing) -> UnitScale:
+    """How the network's inputs become values from 0 (black) to 1 (white).
+
+    8-bit samples are divided by 255. Others are from 0 to 1 with min-max normalization; with mean and deviation, two standard deviations below the mean
+    are 0, and two above it are 1.
+    """
+    if preprocessing.dtype == "uint8":
+        divisor, offset = (torch.tensor(values) / 255 for values in (preprocessing.divisor, preprocessing.offset))
+        return UnitScale(divisor, offset)
+    if preprocessing.normalize == "min-max":
+        return UnitScale(torch.tensor(1.0), torch.tensor(0.0))
+    return UnitScale(torch.tensor(0.25), torch.tensor(0.5))
 
 
 def free_bytes(device: torch.device) -> int:

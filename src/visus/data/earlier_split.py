@@ -51,7 +51,7 @@ def read_contents(split_file: Path) -> dict[str, str]:
 
 
 def known_splits(samples: Samples, rows: Sequence[SplitRow], contents: Mapping[str, str]) -> list[str | None]:
-    """The split that each sample had in an earlier training; None for a new sample.
+    """The split that each sample had in an earlier training, "" where that left it out; None for a new sample.
 
     A sample is found by its name where its bytes are those of the training, else by its bytes, else by its name.
 
@@ -87,15 +87,16 @@ def extend_split(samples: Samples, rows: Sequence[SplitRow], contents: Mapping[s
         DataError: the file lists none of the samples.
     """
     known = known_splits(samples, rows, contents)
-    if not any(known):
+    if all(split is None for split in known):
         raise DataError(
             f"none of the {write_number_of(len(known), 'sample')} is in {where}, by name or by content. Give the split.csv of a run that "
             "was trained on this data, or omit it.",
             where=str(samples.root),
         )
     splits = np.array([split or UNASSIGNED for split in known], dtype="<U5")
-    _join_units(splits, units_of(samples))
-    is_new = splits == UNASSIGNED
+    is_new = np.array([split is None for split in known])
+    _join_units(splits, units_of(samples), is_new)
+    is_new &= splits == UNASSIGNED
     splits[is_new] = _split_new(samples, is_new, rows)
     notes = _notes(samples, known, splits, rows, contents, where)
     warnings = split_warnings(samples, splits)
@@ -104,13 +105,13 @@ def extend_split(samples: Samples, rows: Sequence[SplitRow], contents: Mapping[s
     )
 
 
-def _join_units(splits: NDArray[np.str_], units: NDArray[np.int64]) -> None:
+def _join_units(splits: NDArray[np.str_], units: NDArray[np.int64], is_new: NDArray[np.bool_]) -> None:
     """Give new samples the split of a known sample that is a copy or of their group."""
     split_of_unit: dict[int, str] = {}
     for unit, split in zip(units.tolist(), splits.tolist(), strict=True):
         if split != UNASSIGNED:
             split_of_unit.setdefault(unit, split)
-    for index in np.flatnonzero(splits == UNASSIGNED):
+    for index in np.flatnonzero(is_new):
         splits[index] = split_of_unit.get(int(units[index]), UNASSIGNED)
 
 
@@ -142,10 +143,13 @@ def _notes(
     here = set(samples.names)
     digits = set(digits_of(samples))
     gone = [row.sample for row in rows if row.sample not in here and contents.get(row.sample) not in digits]
-    if not added and not gone:
+    num_apart = sum(split == UNASSIGNED for split in known)
+    if not added and not gone and not num_apart:
         return []
     num_new = sum(added.values())
-    parts = [f"{write_number_of(len(known) - num_new, 'sample')} as in {where}"]
+    parts = [f"{write_number_of(len(known) - num_new - num_apart, 'sample')} as in {where}"]
+    if num_apart:
+        parts.append(f"{num_apart:,} left out as there")
     if num_new:
         into = ", ".join(f"{added[split]:,} {word}" for split, word in _WORDS.items() if added[split])
         parts.append(f"{num_new:,} new ({into})")

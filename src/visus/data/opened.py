@@ -22,7 +22,7 @@ from visus.data.images.fit import RESIZE_MODES, ResizeMode
 from visus.data.ledger import Ledger, write_examples
 from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
 from visus.data.reading import DEFAULT_READING, Reading
-from visus.data.samples import SPLITS, Samples
+from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.sources import read_source
 from visus.data.splits import SplitRow, apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Store, blank_rows, open_store, refuse_unreadable
@@ -56,10 +56,12 @@ class Data(Described):
         labels: the column or file of other labels; None for the data's own labels.
         is_whole: whether all samples are in the test split, to be scored together.
         split_seed: seed of the split; None if the data or a ``split.csv`` defines the whole split.
+        val_fraction, test_fraction: the fractions of the split that were asked for; None for the default, and for a split that is defined.
         reading: options for reading the source.
         typed: the path as the user wrote it, for commands that are printed; None for the images that come with visus.
         short_side_px: median of the short sides of the image files; 0 for arrays.
         note: a remark on the choice of pretrained weights; may be empty.
+        fold: the number of the fold whose data this is, and the number of folds; None for data that is no fold of a cross-validation.
 
     >>> data.num_samples, data.classes, data.input_shape
     (60, ('0', '1', '2'), (3, 8, 8))
@@ -77,10 +79,13 @@ class Data(Described):
     labels: str | None = None
     is_whole: bool = False
     split_seed: int | None = None
+    val_fraction: float | None = None
+    test_fraction: float | None = None
     reading: Reading = DEFAULT_READING
     typed: str | None = None
     short_side_px: int = 0
     note: str = ""
+    fold: tuple[int, int] | None = None
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         counts = ", ".join(f"{len(self.split(name)):,} {name}" for name in SPLITS if len(self.split(name)))
@@ -231,6 +236,29 @@ class Data(Described):
             raise UsageError(unknown_name("split", name, SPLITS))
         return self._parts[name]
 
+    def split_at(
+        self, name: str, size: tuple[int, ...], *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
+    ) -> Part:
+        """The samples of a split, decoded from their files at another size. The cache keeps them.
+
+        Args:
+            name: ``train``, ``val`` or ``test``.
+            size: lengths of the spatial axes; larger images than the input's are what random crops are cut from.
+            on_event: receives a ``Progress`` for each decoded sample.
+            should_stop: called after each decoded sample; True raises ``CanceledError``.
+
+        Raises:
+            StorageError: the cache folder cannot be written, or the disk is full.
+            CanceledError: ``should_stop`` returned True.
+
+        >>> data.split_at("train", (4, 4)).pixels.shape
+        (60, 3, 4, 4)
+        """
+        plan, part = dataclasses.replace(self.preprocessing, size=size), self.split(name)
+        folder = self.store.folder.parent
+        store = open_store(self.table, plan, cache_dir=folder, on_event=on_event, should_stop=should_stop)
+        return Part(part.name, store.pixels, part.indices, part.labels, part.names)
+
     def groups_of(self, split: str) -> tuple[str, ...] | None:
         """The group of each sample of a split, in order; None if the source has no groups.
 
@@ -261,6 +289,8 @@ def open_data(
     labels: str | Path | None = None,
     split: str | Path | Sequence[SplitRow] | None = None,
     split_seed: int | None = None,
+    val: float | None = None,
+    test: float | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
@@ -288,6 +318,8 @@ def open_data(
         split: a ``split.csv`` of an earlier run: the samples that it knows, by content or name, keep their split, and new ones are split in
             addition. Or the rows of one, which must list exactly these samples; with ``labels``, their labels may differ.
         split_seed: seed of the split, if the data does not define it; default: 0. It is independent of the training seed.
+        val: fraction of the training samples that become the validation set, 0 for none, if the data does not define one; default: 0.1.
+        test: fraction of all samples that become the test set, 0 for none, if the data defines no split; default: 0.2.
         max_unreadable: maximum fraction of files that may be left out because they are unreadable, 0 to 1.
         cache_dir: folder for the decoded samples; default: the cache folder.
         num_workers: number of decoding threads; 0 for one per usable core.
@@ -318,6 +350,10 @@ def open_data(
     _check_settings(img_size, channels, resize_mode, normalize, max_unreadable)
     if split and split_seed is not None:
         raise UsageError("a split.csv defines the whole split, so a split seed would have no effect. Omit one of them.")
+    if split and (val is not None or test is not None):
+        raise UsageError(
+            "a split.csv defines the whole split, so fractions of it would have no effect. Leave one of them out."
+        )
     ledger = Ledger()
     reading = Reading(path_column, label_column, skip_missing, class_depth, layout, task)
     samples = read_source(path, ledger, labels=labels, reading=reading)
@@ -327,7 +363,7 @@ def open_data(
             "this data defines its own splits, including validation, so a split seed would have no effect. Omit it.",
             where=str(samples.root),
         )
-    samples = _split(samples, split, split_seed or 0, same_labels=labels is None)
+    samples = _split(samples, split, split_seed or 0, val, test, same_labels=labels is None)
     survey = None
     if preprocessing is None:
         plan, survey = _plan(samples, ledger, img_size, channels, resize_mode, normalize, choose_input)
@@ -343,28 +379,49 @@ def open_data(
         given=None if path is None else Path(path).resolve(),
         labels=None if kept is None else str(kept),
         split_seed=(split_seed or 0) if is_cut else None,
+        val_fraction=val,
+        test_fraction=test,
         reading=reading,
         typed=None if path is None else str(path),
         short_side_px=survey.short_side_px if survey else 0,
     )
     _refuse_empty_classes(data.samples)
+    if val == 0 and not len(data.split("test")):
+        raise UsageError(
+            "with neither a validation nor a test set, nothing is left to score the network on. Give one of them a fraction above 0.",
+            where=str(data.samples.root),
+        )
     if not len(data.split("val")) and not len(data.split("test")):
         raise DataError(
             "no samples are left for validation and testing: copies and groups stay in one split, and here each class is a single "
             "group or copies of one sample. Add samples, or define other groups.",
             where=str(data.samples.root),
         )
-    if preprocessing is None and plan.normalize != "fixed":
-        training = data.split("train")
-        offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.normalize)
-        data = dataclasses.replace(data, preprocessing=dataclasses.replace(plan, offset=offset, divisor=divisor))
-    return data
+    return normalized_by_training(data) if preprocessing is None else data
 
 
-def _split(samples: Samples, split: str | Path | Sequence[SplitRow] | None, seed: int, *, same_labels: bool) -> Samples:
-    """The samples in splits: those of a file or its rows, else by the seed."""
+def normalized_by_training(data: Data) -> Data:
+    """Data with the statistics of its own training samples; unchanged where the numbers are those of pretrained weights."""
+    plan = data.preprocessing
+    if plan.normalize == "fixed":
+        return data
+    training = data.split("train")
+    offset, divisor = measure_scale(_Rows(training.pixels, training.indices), plan.normalize)
+    return dataclasses.replace(data, preprocessing=dataclasses.replace(plan, offset=offset, divisor=divisor))
+
+
+def _split(
+    samples: Samples,
+    split: str | Path | Sequence[SplitRow] | None,
+    seed: int,
+    val: float | None,
+    test: float | None,
+    *,
+    same_labels: bool,
+) -> Samples:
+    """The samples in splits: those of a file or its rows, else by seed and fractions."""
     if not split:
-        return split_samples(samples, seed)
+        return split_samples(samples, seed, val_fraction=val, test_fraction=test)
     if isinstance(split, (str, Path)):
         return extend_split(samples, read_split_csv(Path(split)), read_contents(Path(split)), str(split))
     return apply_split(samples, split, same_labels=same_labels)
@@ -435,7 +492,8 @@ def _decoded(
     refuse_unreadable(store, samples, max_unreadable)
     samples.reader.release()
     ledger.merge(store.ledger)
-    rows = np.flatnonzero(store.readable).astype(np.int64)
+    is_used = np.ones(len(samples), dtype=bool) if (samples.splits == UNASSIGNED).all() else samples.splits != UNASSIGNED
+    rows = np.flatnonzero(store.readable & is_used).astype(np.int64)
     readable = samples if len(rows) == len(samples.names) else samples.select(rows)
     if plan.shuffle_seed is not None:
         for sample in readable.names:
@@ -587,9 +645,9 @@ def _plan(
             chosen.size,
             chosen.resize_mode or resize_mode,
             "uint8",
-            "fixed",
-            chosen.offset,
-            chosen.divisor,
+            "fixed" if chosen.offset else normalize,
+            chosen.offset or (0.0,) * chosen.channels,
+            chosen.divisor or (1.0,) * chosen.channels,
         )
         return plan, survey
     num_channels = channels or (3 if survey.has_color else 1)

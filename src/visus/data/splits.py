@@ -23,7 +23,7 @@ from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.source_rules import write_names
 from visus.errors import DataError, UsageError, join_messages, unknown_name
 from visus.files import csv_text, write_file
-from visus.units import write_number_of
+from visus.units import split_name, write_number_of, write_share
 
 TEST_FRACTION = 0.2
 VAL_FRACTION = 0.1
@@ -32,12 +32,18 @@ _HEADER = ["sample", "label", "split", "group"]
 
 
 class SplitRow(NamedTuple):
-    """One row of ``split.csv``: the sample, its class name, its split, and its group ("" for none)."""
+    """One row of ``split.csv``: the sample, its class name, its split ("" where it is left out), and its group ("" for none)."""
 
     sample: str
     label: str
     split: str
     group: str
+
+
+class FoldRows(tuple[SplitRow, ...]):
+    """The rows of a fold's ``split.csv``, which deviate from the split of the data on purpose."""
+
+    __slots__ = ()
 
 
 def split_samples(
@@ -55,11 +61,7 @@ def split_samples(
         DataError: a class has only one sample, or all samples are of one group.
         UsageError: a fraction is not in [0, 1), or is for a split that the source defines.
     """
-    for name, fraction in (("val", val_fraction), ("test", test_fraction)):
-        if fraction is not None and not 0 <= fraction < 1:
-            raise UsageError(f"the {name} fraction is {fraction}; it must be at least 0 and below 1.")
-        if fraction is not None and samples.official and (name in samples.official or name == "test"):
-            raise UsageError(f"a {name} fraction was given, but the data defines its own splits. Omit the fraction.")
+    _check_fractions(samples, val_fraction, test_fraction)
     if not samples.official and test_fraction != 0:
         _check_splittable(samples)
     splits = assign(
@@ -73,7 +75,9 @@ def split_samples(
     )
     assigned = dataclasses.replace(samples, splits=splits)
     return dataclasses.replace(
-        assigned, warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction))
+        assigned,
+        warnings=(*samples.warnings, *_absent_class_warnings(assigned, val_fraction, test_fraction)),
+        notes=(*samples.notes, *_fraction_notes(val_fraction, test_fraction)),
     )
 
 
@@ -129,6 +133,36 @@ def assign(
         )
         splits[_cut(pool, labels, units, target, at_least, random)] = "val"
     return splits
+
+
+def _check_fractions(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> None:
+    """Check the fractions of a split.
+
+    Raises:
+        UsageError: one is not in [0, 1), or is for a split that the source defines.
+    """
+    for name, fraction in (("val", val_fraction), ("test", test_fraction)):
+        if fraction is not None and not 0 <= fraction < 1:
+            raise UsageError(f"{option(name, fraction)}: a fraction is at least 0 and below 1, such as {option(name, 0.2)}.")
+        if fraction is not None and samples.official and (name in samples.official or name == "test"):
+            own = ", ".join(split_name(each) for each in SPLITS if each in samples.official)
+            raise UsageError(
+                f"{option(name, fraction)}: this data defines its own split ({own}), which visus never changes. Leave it out.",
+                where=str(samples.root),
+            )
+
+
+def _fraction_notes(val_fraction: float | None, test_fraction: float | None) -> list[str]:
+    """A note on the fractions that were asked for; none where none was."""
+    parts = []
+    if test_fraction is not None:
+        parts.append(f"{write_share(test_fraction)} of all samples are the test set" if test_fraction else "no test set")
+    if val_fraction is not None:
+        whole = "the training samples" if test_fraction is None else "the others"
+        parts.append(
+            f"{write_share(val_fraction)} of {whole} are the validation set" if val_fraction else "no validation set"
+        )
+    return [f"split as asked: {', and '.join(parts)}."] if parts else []
 
 
 def _check_splittable(samples: Samples) -> None:
@@ -300,7 +334,7 @@ def read_split_csv(file: Path) -> tuple[SplitRow, ...]:
         if len(record) != len(_HEADER):
             raise DataError(f"row {number} has {len(record)} cells instead of {len(_HEADER)}.", where=str(file))
         row = SplitRow(*record)
-        if row.split not in SPLITS:
+        if row.split not in (*SPLITS, UNASSIGNED):
             raise DataError(f"row {number}: {unknown_name('split', row.split, SPLITS)}", where=str(file))
         if row.sample in rows:
             raise DataError(f"row {number}: {row.sample} occurs twice.", where=str(file))
@@ -341,7 +375,8 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
     if mistakes:
         raise DataError(join_messages(mistakes), where=str(samples.root))
     splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
-    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *split_warnings(samples, splits)))
+    warnings = () if isinstance(rows, FoldRows) else split_warnings(samples, splits)
+    return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *warnings))
 
 
 def split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
@@ -349,6 +384,7 @@ def split_warnings(samples: Samples, splits: NDArray[np.str_]) -> list[str]:
     warnings = []
     # Validation samples from the official training split are no contradiction.
     moved = (samples.splits != UNASSIGNED) & (samples.splits != splits) & ~((samples.splits == "train") & (splits == "val"))
+    moved &= splits != UNASSIGNED
     if moved.any():
         names = [samples.names[index] for index in np.flatnonzero(moved)]
         warnings.append(

@@ -60,7 +60,7 @@ class InputSpec:
     Args:
         channels: 1 or 3.
         size: (height, width) in pixels.
-        offset, divisor: one number per channel; a value v becomes ``(v - offset) / divisor``.
+        offset, divisor: one number per channel; a value v becomes ``(v - offset) / divisor``. Empty: measured on the training set.
         resize_mode: how images are resized; None as asked for.
     """
 

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
+from visus.evaluation.cluster_bootstrap import group_numbers, proportion_interval
 from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.ranking import Ranking
 from visus.evaluation.tasks.task import Headline
@@ -60,7 +61,7 @@ class ThresholdScore:
         num_samples: number of them.
         num_right: number of correct ones.
         accuracy: fraction of correct ones; None if there are no predictions.
-        accuracy_low, accuracy_high: its 95 % Wilson confidence interval; None if there are no predictions.
+        accuracy_low, accuracy_high: its 95 % confidence interval, as that of all samples; None if there are no predictions.
     """
 
     probability: float
@@ -79,7 +80,8 @@ class Scores(Described):
         split: name of the split, such as ``test``; may be empty.
         num_samples: number of samples.
         accuracy: fraction of the samples whose most probable class is their label.
-        accuracy_low, accuracy_high: 95 % Wilson confidence interval of the accuracy on samples of the same kind.
+        accuracy_low, accuracy_high: 95 % confidence interval of the accuracy on samples of the same kind: Wilson's, or the cluster
+            bootstrap's where several samples are of one group, such as a patient.
         baseline: accuracy of always predicting the most frequent class of these samples.
         baseline_class: that class; of several, the first in the class list.
         loss: mean cross-entropy in nats; a probability of 0 counts as the smallest float32.
@@ -99,6 +101,7 @@ class Scores(Described):
         top5_accuracy: fraction of the samples whose label is among the five most probable classes; None for up to five classes.
         mean_auroc: mean area under the ROC curve of each class against the others; None if no class has one.
         mean_average_precision: mean area under the precision-recall curve of each class against the others.
+        num_groups: number of groups that the interval is over; None where each sample is independent.
 
     >>> score([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]], [0, 1, 1], ["cat", "dog"])
     Scores on 3 samples, 2 classes
@@ -130,9 +133,10 @@ class Scores(Described):
     top5_accuracy: float | None = None
     mean_auroc: float | None = None
     mean_average_precision: float | None = None
+    num_groups: int | None = None
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        accuracy = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
+        accuracy = f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)}{self.over_groups()})"
         rows = [
             ("accuracy", f"{accuracy}{f'; {plain}' if (plain := self.plain_phrase()) else ''}"),
             ("baseline", f"{write_share(self.baseline)}, always {self.baseline_class!r}"),
@@ -189,9 +193,17 @@ class Scores(Described):
         """
         return (
             f"{write_share(self.accuracy)} of {write_number_of(self.num_samples, noun)} correct "
-            f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}); "
+            f"(95 % interval {100 * self.accuracy_low:.1f} to {write_share(self.accuracy_high)}{self.over_groups()}); "
             f"always guessing '{self.baseline_class}' gives {write_share(self.baseline)}"
         )
+
+    def over_groups(self) -> str:
+        """What the interval is over, as a phrase that follows it; empty where each sample is independent.
+
+        >>> scores.over_groups()
+        ''
+        """
+        return "" if self.num_groups is None else f" over {write_number_of(self.num_groups, 'group')}"
 
     def plain_phrase(self) -> str:
         """The accuracy without test-time augmentation, as a phrase; empty if it is the same or unknown.
@@ -251,7 +263,7 @@ class Scores(Described):
         low, high = write_share(self.accuracy_low), write_share(self.accuracy_high)
         learned, plain = self.learned_sentence(), self.plain_phrase()
         head = (
-            f"accuracy on {self.num_samples:,} samples ({self.split}): {write_share(self.accuracy)} (95 % interval {low} to {high})"
+            f"accuracy on {self.num_samples:,} samples ({self.split}): {write_share(self.accuracy)} (95 % interval {low} to {high}{self.over_groups()})"
             f"{f'; {plain}' if plain else ''}",
             f"baseline, always guessing {self.baseline_class}: {write_share(self.baseline)}",
             f"calibration error: {write_share(self.calibration_error)} (mean confidence {write_share(self.confidence)}); "
@@ -369,6 +381,7 @@ def score(
     split: str = "",
     notes: Sequence[str] = (),
     known: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None = None,
+    groups: Sequence[str] | None = None,
 ) -> Scores:
     """Compute all metrics from probabilities and labels.
 
@@ -379,6 +392,7 @@ def score(
         split: name of the split, stored in the result.
         notes: remarks for the reader, stored in the result.
         known: two boolean arrays (samples,): whether each sample is in the training set, and whether it is in the validation set; None if unknown.
+        groups: the group of each sample, such as a patient, and "" for none: intervals are over groups. None for independent samples.
 
     Raises:
         DataError: there is no sample, or a label is outside the classes.
@@ -391,7 +405,9 @@ def score(
     confidence, predicted = rows.max(dim=1)
     confusion, per_class = _count(predicted, truth, classes)
     num_samples, num_right = len(truth), int(confusion.trace())
-    low, high = wilson_interval(num_right, num_samples)
+    numbers = None if groups is None else group_numbers(groups)
+    num_groups = None if numbers is None or int(numbers.max()) + 1 == num_samples else int(numbers.max()) + 1
+    low, high = proportion_interval((predicted == truth).numpy(), numbers)
     supports = confusion.sum(dim=1)
     defined = [row.f1 for row in per_class if row.f1 is not None]
     ranked = [Ranking(rows[:, place].numpy(), (truth == place).numpy()) for place in range(len(classes))]
@@ -410,11 +426,12 @@ def score(
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
         notes=tuple(notes),
-        thresholds=_threshold_scores(confidence, predicted == truth),
+        thresholds=_threshold_scores(confidence, predicted == truth, numbers),
         balanced_accuracy=statistics.fmean(row.recall for row in per_class if row.recall is not None),
         top5_accuracy=_top_accuracy(rows, truth),
         mean_auroc=_mean(each.auroc() for each in ranked),
         mean_average_precision=_mean(each.average_precision() for each in ranked),
+        num_groups=num_groups,
         **_known_counts(known, predicted == truth),
     )
 
@@ -436,7 +453,9 @@ def _mean(values: Iterable[float]) -> float | None:
     return statistics.fmean(known) if known else None
 
 
-def _threshold_scores(confidence: Tensor, is_right: Tensor) -> tuple[ThresholdScore, ...]:
+def _threshold_scores(
+    confidence: Tensor, is_right: Tensor, groups: np.ndarray[Any, Any] | None
+) -> tuple[ThresholdScore, ...]:
     """The accuracy above each threshold. One with the same samples as a lower one is left out."""
     found: list[ThresholdScore] = []
     for threshold in THRESHOLDS:
@@ -444,7 +463,9 @@ def _threshold_scores(confidence: Tensor, is_right: Tensor) -> tuple[ThresholdSc
         num_samples, num_right = int(is_above.sum()), int((is_above & is_right).sum())
         if found and num_samples == found[-1].num_samples:
             continue
-        interval = (num_right / num_samples, *wilson_interval(num_right, num_samples)) if num_samples else ()
+        own = None if groups is None else groups[is_above.numpy()]
+        bounds = proportion_interval(is_right[is_above].numpy(), own) if num_samples else ()
+        interval = (num_right / num_samples, *bounds) if num_samples else ()
         found.append(ThresholdScore(threshold, num_samples, num_right, *interval))
     return tuple(found)
 

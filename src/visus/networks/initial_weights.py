@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Mapping
@@ -60,8 +61,20 @@ class InitialWeights:
     file: str | None = None
     sha256: str = ""
 
-    def load_into(self, module: nn.Module) -> tuple[str, ...]:
+    def named_as(self, module: nn.Module) -> InitialWeights:
+        """The weights without a prefix that all of their names have and those of the module do not have; the source says so."""
+        if self.tensors is None:
+            return self
+        tensors, prefix = weights.without_prefix(module, self.tensors)
+        source = f"{self.source} (names without their prefix {prefix})" if prefix else self.source
+        return dataclasses.replace(self, source=source, tensors=tensors)
+
+    def load_into(self, module: nn.Module, num_classes: int | None = None) -> tuple[str, ...]:
         """Load the weights into a module; a head for another number of classes keeps its new weights.
+
+        Args:
+            module: the network, changed in place.
+            num_classes: number of its outputs, if it may have heads that are not its last linear layer.
 
         Returns:
             Names of the tensors that were not loaded.
@@ -72,7 +85,7 @@ class InitialWeights:
         if self.tensors is None:
             return ()
         try:
-            return weights.load_initial_weights(module, self.tensors)
+            return weights.load_initial_weights(module, self.tensors, num_classes)
         except WeightsError as error:
             raise error.within(self.file) if self.file and not error.where else error from None
 

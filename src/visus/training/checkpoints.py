@@ -50,6 +50,12 @@ class Position:
         num_resumed: how often the training was resumed.
         epochs_trained: number of trained epochs; an epoch that a time limit cut counts as a part.
         ended: why the training ended; empty before its end.
+        lr_scale: factor of every learning rate, by answers of a person.
+        is_finishing: whether a person asked for the end of the training.
+        changes: what was changed while the training ran, for ``changes.json``.
+        num_slices: number of slices in which each step is computed, where memory needs more than the recipe says; else 0.
+        loss_scale: state of the scaling of float16 gradients; empty in other precisions.
+        num_skipped: number of steps that were skipped because float16 gradients were infinite.
     """
 
     epoch: int = 0
@@ -69,6 +75,12 @@ class Position:
     num_resumed: int = 0
     epochs_trained: float = 0.0
     ended: str = ""
+    lr_scale: float = 1.0
+    is_finishing: bool = False
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    num_slices: int = 0
+    loss_scale: dict[str, Any] = field(default_factory=dict)
+    num_skipped: int = 0
 
     @property
     def best_epoch(self) -> int:

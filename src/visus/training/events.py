@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visus.progress import Progress
+from visus.training.answers import Answer
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,12 @@ class CheckpointWritten:
 
 @dataclass(frozen=True)
 class Finished:
-    """The training is over: ``reason`` is ``all epochs``, ``time limit`` or ``no better validation score``.
+    """The training is over: ``reason`` is ``all epochs``, ``time limit``, ``no better validation score`` or ``on request``.
 
     ``num_epochs`` is the number of validated epochs. ``epochs_trained`` counts steps, so it has a fraction if the time limit ended the last epoch.
     ``start_score`` is the validation score of the pretrained network before its first step, NaN for a new one; ``best_score`` is that of the
-    kept epoch, or the best of any epoch if none is kept. ``metric`` is the name of the score.
+    kept epoch, or the best of any epoch if none is kept. ``metric`` is the name of the score. ``num_skipped`` steps were skipped because float16
+    gradients were infinite.
     """
 
     reason: str
@@ -117,6 +119,60 @@ class Finished:
     start_score: float = math.nan
     best_score: float = math.nan
     metric: str = "accuracy"
+    num_skipped: int = 0
+
+
+def place_of(epoch: int, step: int) -> str:
+    """Where a training is if ``epoch`` and ``step`` are the next ones, from 0, as a phrase.
+
+    >>> place_of(2, 0), place_of(2, 7), place_of(0, 0)
+    ('after epoch 2', 'in epoch 3 after step 7', 'before the first step')
+    """
+    if step:
+        return f"in epoch {epoch + 1} after step {step}"
+    return f"after epoch {epoch}" if epoch else "before the first step"
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The answer to an earlier event was carried out. ``epoch`` and ``step`` are the next ones, from 0; ``learning_rate`` is that of the next step."""
+
+    answer: Answer
+    epoch: int
+    step: int
+    learning_rate: float
+
+    @property
+    def place(self) -> str:
+        """Where in the training it was, as a phrase."""
+        return place_of(self.epoch, self.step)
+
+
+@dataclass(frozen=True)
+class StepDivided:
+    """A step did not fit into memory. It was computed in ``num_slices`` slices, and so is each step from now on.
+
+    ``has_batch_norms``: the network has batch norms, which use the statistics of a slice. ``epoch`` and ``step`` count from 0.
+    """
+
+    num_slices: int
+    batch_size: int
+    has_batch_norms: bool
+    epoch: int
+    step: int
+
+    @property
+    def sentence(self) -> str:
+        """What happened, as a sentence.
+
+        >>> StepDivided(2, 64, False, 0, 0).sentence
+        'a step of 64 samples does not fit into memory, so each step is computed in 2 slices; the gradients are those of the whole batch'
+        """
+        norms = ", except that batch norms use the statistics of a slice" if self.has_batch_norms else ""
+        return (
+            f"a step of {self.batch_size} samples does not fit into memory, so each step is computed in {self.num_slices} slices; "
+            f"the gradients are those of the whole batch{norms}"
+        )
 
 
 @dataclass(frozen=True)
@@ -151,6 +207,8 @@ Event = (
     | StepDone
     | EpochDone
     | CheckpointWritten
+    | Answered
+    | StepDivided
     | Finished
     | Stopped
     | ReconstructionEpochDone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 
 import torch
@@ -45,6 +46,13 @@ class _WithUnusedParameter(nn.Module):
         """Output of the network."""
         out: torch.Tensor = self.module(batch)
         return out
+
+
+def gradients_kept_apart(network: nn.Module, *, is_last: bool) -> contextlib.AbstractContextManager[None]:
+    """A block for one of several backward passes of a step; only the last one averages gradients over all processes."""
+    if is_last or not isinstance(network, DistributedDataParallel):
+        return contextlib.nullcontext()
+    return network.no_sync()
 
 
 def seed_step(group: Group, seed: int, step: int) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -23,20 +25,46 @@ from visus.evaluation.metrics import METRICS, Metric, jackknife_error
 from visus.evaluation.predictions import predict_logits
 from visus.evaluation.tasks.single_label import SingleLabel
 from visus.evaluation.tasks.task import Task
+from visus.networks import weights
 from visus.networks.fast import is_sped_up, slow_down, speed_up, unoptimized
 from visus.networks.fast.autotuner import TUNING_SHARE
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine, freed_memory_kept
 from visus.networks.own_code import place_in_module
 from visus.progress import Progress
+from visus.training.answers import (
+    CHANGING,
+    Answer,
+    Finish,
+    KeepWeights,
+    SaveWeights,
+    ScaleLearningRate,
+    Stop,
+    from_text,
+    to_text,
+)
 from visus.training.arithmetic import WITHOUT_KERNELS, make_autotuner, uses_kernels
 from visus.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from visus.training.distribution import ALONE, Group, is_lost_process, process_lost_error
-from visus.training.events import CheckpointWritten, EpochDone, Event, Finished, Started, StartScored, StepDone, Stopped
+from visus.training.events import (
+    Answered,
+    CheckpointWritten,
+    EpochDone,
+    Event,
+    Finished,
+    Started,
+    StartScored,
+    StepDivided,
+    StepDone,
+    Stopped,
+    place_of,
+)
 from visus.training.forecast import Forecast
 from visus.training.frozen import keep_statistics
-from visus.training.gradients import average_gradients, seed_step
+from visus.training.gradients import average_gradients, gradients_kept_apart, seed_step
+from visus.training.inbox import Inbox
 from visus.training.loss import Loss, OwnLoss
+from visus.training.memory import MIN_SLICE, StateBefore, has_batch_norms, is_out_of_memory
 from visus.training.norms import synchronize_batch_norms
 from visus.training.optimizers import make_optimizer, raise_bn_momentum, set_rates
 from visus.training.resolve import ResolvedRecipe
@@ -81,6 +109,7 @@ class Training:
         task: the task, with its loss.
         metric: the metric that selects the epoch.
         own_loss: a person's own loss, in place of that of the task.
+        inbox: answers to the events. Those of the first process hold for all.
     """
 
     module: nn.Module
@@ -98,6 +127,7 @@ class Training:
     task: Task = field(default_factory=lambda: SingleLabel(()))
     metric: Metric = METRICS["accuracy"]
     own_loss: OwnLoss | None = None
+    inbox: Inbox = field(default_factory=Inbox)
 
     def __post_init__(self) -> None:
         self._network = average_gradients(self.module, self.group)
@@ -113,6 +143,11 @@ class Training:
         self.forecast = Forecast(num_steps, self.recipe.epochs, self.recipe.sides, len(shape) - 1)
         self._since_checkpoint = 0.0
         self._pending: list[_PendingMetrics] = []
+        self._is_stopping = False
+        self._sizes_done: set[float] = set()
+        self._divided: StepDivided | None = None
+        is_scaled = self.machine.precision == "float16"
+        self.scaler = torch.amp.GradScaler(self.machine.device.type, enabled=is_scaled)
 
     @property
     def scored_module(self) -> nn.Module:
@@ -129,8 +164,10 @@ class Training:
         """Whether the device computes asynchronously, so that reading a loss would make it wait."""
         return self.machine.device.type != "cpu"
 
-    def events(self, *, resume: bool = False) -> Iterator[Event]:
-        """Train, and yield an event for everything that happens.
+    def events(self, *, resume: bool = False) -> Generator[Event, None, None]:
+        """Train, and yield an event for everything that happens. Answers are carried out when the next event is asked for.
+
+        If a single process leaves the events before their end, a checkpoint is written.
 
         Args:
             resume: whether to continue from the folder's checkpoint.
@@ -148,6 +185,9 @@ class Training:
             try:
                 with float32_where_needed(self.module, self.machine.precision):
                     yield from self._events(resume)
+            except GeneratorExit:
+                self._leave()
+                raise
             finally:
                 self._network = self.module
                 if not was_fast:
@@ -180,14 +220,28 @@ class Training:
             if self.has_trained_head:
                 yield self._score_start()
             yield self._write_checkpoint()
-        while not (reason := self._reason_to_end()):
-            for event in self._train_epoch():
-                yield event
-                if isinstance(event, Stopped):
-                    return
+        yield from self._take_answers(self._agreed_answers())
+        while not self._is_stopping and not self._reason_to_end():
+            yield from self._train_epoch()
+            if self._is_stopping:
+                break
             yield self._finish_epoch()
+            yield from self._take_answers(self._agreed_answers(), is_written=False)
             yield self._write_checkpoint()
-        yield self._finished(reason)
+        if self._is_stopping and not at.num_steps:
+            self.folder.write_weights("last", self.scored_module)
+        yield (
+            Stopped(self.folder.checkpoint, at.epoch, at.step)
+            if self._is_stopping
+            else self._finished(self._reason_to_end())
+        )
+
+    def _leave(self) -> None:
+        """Write a checkpoint where the events are left before their end; of several processes, others may be waiting, so the last one counts."""
+        if self._since_checkpoint and self.group.is_alone:
+            self._read_metrics()
+            self.folder.write_weights("last", self.scored_module)
+            self._write_checkpoint()
 
     def _steps_budget_s(self, passed_s: float) -> float:
         """Seconds for the steps: the time limit without what has passed and without the last validation; at least one."""
@@ -210,6 +264,7 @@ class Training:
             math.nan if start is None else self._score(start),
             scores[at.best_epoch] if at.best_epoch >= 0 else best(scores, default=math.nan),
             self.metric.name,
+            at.num_skipped,
         )
 
     def _read_checkpoint(self) -> None:
@@ -220,6 +275,8 @@ class Training:
             self.folder.checkpoint, self.module, average, self.optimizer, self.identity, self.group.size
         )
         self.position.selection.patience = patience
+        if self.position.loss_scale:
+            self.scaler.load_state_dict(self.position.loss_scale)
         if self.average:
             self.average.num_steps = self.position.num_averaged
 
@@ -234,6 +291,8 @@ class Training:
             return "time limit"
         if at.step == 0 and at.selection.is_over(at.epoch - 1):
             return "no better validation score"
+        if at.step == 0 and at.is_finishing and (at.num_steps or self.has_trained_head):
+            return "on request"
         return ""
 
     def _score_start(self) -> StartScored:
@@ -256,7 +315,7 @@ class Training:
             keep_statistics(self.module)
         began = time.perf_counter()
         for batch in self.batches.epoch(at.epoch, at.step, self._current_size):
-            if self._progress() >= 1:
+            if self._progress() >= 1 or (at.is_finishing and at.step):
                 break
             try:
                 self._take_step(batch)
@@ -276,47 +335,154 @@ class Training:
             at.elapsed_s += seconds
             at.epoch_s += seconds
             self._since_checkpoint += seconds
+            if self._divided is not None:
+                event, self._divided = self._divided, None
+                self.folder.write_json("changes.json", at.changes)
+                yield event
             yield self._step_done(batch)
-            if self._is_stop_agreed():
+            yield from self._take_answers(self._agreed_answers(is_step=True))
+            if self._is_stopping:
                 self._read_metrics()
                 self.folder.write_weights("last", self.scored_module)
-                written = self._write_checkpoint()
-                yield written
-                yield Stopped(written.path, at.epoch, at.step)
+                yield self._write_checkpoint()
                 return
             if self._since_checkpoint >= self.recipe.checkpoint_every_s and at.step < self.batches.num_steps:
                 self._read_metrics()
                 yield self._write_checkpoint()
             began = time.perf_counter()
 
-    def _is_stop_agreed(self) -> bool:
-        """Whether to end after this step. All processes adopt the first one's answer and clock, so that they never diverge."""
+    def _agreed_answers(self, *, is_step: bool = False) -> list[Answer]:
+        """The answers to the last event. All processes adopt the first one's answers and clock, so that they never diverge.
+
+        Args:
+            is_step: whether this is the end of a step, where ``should_stop`` is asked too.
+        """
         at = self.position
-        own = [float(self.should_stop()), at.elapsed_s, at.epoch_s, self._since_checkpoint]
-        stops, at.elapsed_s, at.epoch_s, self._since_checkpoint = self.group.broadcast(own)
-        return bool(stops)
+        own = [float(is_step and self.should_stop()), len(self.inbox), at.elapsed_s, at.epoch_s, self._since_checkpoint]
+        stops, num, at.elapsed_s, at.epoch_s, self._since_checkpoint = self.group.broadcast(own)
+        self._is_stopping |= bool(stops)
+        answers = self.inbox.take()
+        if self.group.is_alone:
+            return answers
+        return from_text(self.group.broadcast_text(to_text(answers))) if num else []
+
+    def _take_answers(self, answers: list[Answer], *, is_written: bool = True) -> Iterator[Event]:
+        """Carry the answers out. Those that change what follows are in a checkpoint at once, so that a resumed training knows them.
+
+        Args:
+            answers: the answers to the last event.
+            is_written: whether to write that checkpoint.
+        """
+        at = self.position
+        for answer in answers:
+            match answer:
+                case Stop():
+                    self._is_stopping = True
+                case Finish():
+                    at.is_finishing = True
+                    at.ended = self._reason_to_end()
+                case ScaleLearningRate(factor):
+                    at.lr_scale *= factor
+                case KeepWeights():
+                    at.selection.choose(at.epoch - 1)
+                    self.folder.write_weights("best", self.scored_module)
+                case SaveWeights(file) if self.group.is_first:
+                    Path(file).parent.mkdir(parents=True, exist_ok=True)
+                    weights.save(self.scored_module, file, self.folder.metadata)
+            event = Answered(answer, at.epoch, at.step, self._learning_rate())
+            facts = {"what": answer.sentence, "place": self._place(), "learning_rate": event.learning_rate}
+            facts |= {"answer": type(answer).__name__}
+            at.changes.append(
+                facts | {name: str(value) if isinstance(value, Path) else value for name, value in asdict(answer).items()}
+            )
+            yield event
+        if is_written and any(isinstance(answer, CHANGING) for answer in answers):
+            self._read_metrics()
+            yield self._write_checkpoint()
+        if answers:
+            self.folder.write_json("changes.json", at.changes)
 
     def _take_step(self, batch: Batch) -> None:
         """Run one optimizer step. On an asynchronous device, its loss stays there until ``_read_metrics``."""
-        seed_step(self.group, self.recipe.seed, self.position.num_steps)
-        self.position.size = self._current_size()
-        set_rates(self.optimizer, self._rate_factor(), self._progress())
-        self.optimizer.zero_grad(
-            set_to_none=True
-        )  # before the forward pass, so that old gradients and its maps share no peak
-        with self.machine.autocast():
-            logits = self._network(batch.inputs).float()
-        loss = self.loss.mean(logits, batch.labels, batch.all_labels)
-        is_right = self.task.is_right(logits.detach(), batch.labels)
-        num_right = torch.zeros((), device=loss.device) if is_right is None else is_right.sum()
-        self._pending.append(_PendingMetrics(self.position.step, batch.num_samples, loss.detach(), num_right))
+        at = self.position
+        seed_step(self.group, self.recipe.seed, at.num_steps)
+        at.size = self._current_size()
+        set_rates(self.optimizer, self._rate_factor(), self._progress(), at.lr_scale)
+        while (metrics := self._try_gradients(batch)) is None:
+            self._divide_steps(batch)
+        self._pending.append(metrics)
         if not self.is_async:
             self._read_metrics()  # before the weights change
-        (loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # gradients are averaged over the processes
         if self.recipe.clip_norm:
+            self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.clip_norm)
-        self.optimizer.step()
+        scale = self.scaler.get_scale()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        at.num_skipped += self.scaler.get_scale() < scale
         self._update_average()
+
+    def _place(self) -> str:
+        """Where the training is, as a phrase."""
+        return place_of(self.position.epoch, self.position.step)
+
+    @property
+    def num_slices(self) -> int:
+        """Number of slices in which each step is computed."""
+        return max(self.recipe.accumulate, self.position.num_slices)
+
+    def _try_gradients(self, batch: Batch) -> _PendingMetrics | None:
+        """The gradients of a batch; None if they do not fit into memory and smaller slices can be tried, from the state before."""
+        is_first_of_size = self.position.size not in self._sizes_done
+        before = StateBefore(self.module) if is_first_of_size and self.group.is_alone else None
+        try:
+            found = self._add_gradients(batch)
+        except Exception as error:
+            is_divisible = self.group.is_alone and len(batch.labels) >= 2 * MIN_SLICE * self.num_slices
+            if not (is_out_of_memory(error) and is_divisible):
+                raise
+        else:
+            self._sizes_done.add(self.position.size)
+            return found
+        if before is not None:  # after the error, which holds the tensors of the step
+            before.restore()
+        return None
+
+    def _divide_steps(self, batch: Batch) -> None:
+        """Compute this step and the following ones in twice as many slices."""
+        at = self.position
+        at.num_slices = 2 * self.num_slices
+        event = StepDivided(at.num_slices, batch.num_samples, has_batch_norms(self.module), at.epoch, at.step)
+        at.changes = [each for each in at.changes if (each.get("epoch"), each.get("step")) != (at.epoch, at.step)]
+        at.changes.append(
+            {"what": f"steps computed in {at.num_slices} slices, as memory needs", "place": self._place()} | asdict(event)
+        )
+        self._divided = event
+
+    def _add_gradients(self, batch: Batch) -> _PendingMetrics:
+        """Compute the gradients of a batch, slice by slice, and its metrics."""
+        # Before the forward pass, so that old gradients and its maps share no peak.
+        self.optimizer.zero_grad(set_to_none=True)
+        num_samples = batch.num_samples
+        slices = batch.slices(self.num_slices)
+        losses, rights = [], []
+        for number, batch in enumerate(slices, 1):
+            with gradients_kept_apart(self._network, is_last=number == len(slices)):
+                with self.machine.autocast():
+                    logits = self._network(batch.inputs).float()
+                loss = batch.mean_loss(partial(self._mean_loss, logits, batch))
+                is_right = self.task.is_right(logits.detach(), batch.main_labels)
+                rights.append(torch.zeros((), device=loss.device) if is_right is None else is_right.sum())
+                losses.append(loss.detach())
+                self.scaler.scale(loss * self.group.size).backward()  # type: ignore[no-untyped-call]  # averaged over the processes
+        total, num_right = (torch.stack(each).sum() if len(each) > 1 else each[0] for each in (losses, rights))
+        return _PendingMetrics(self.position.step, num_samples, total, num_right)
+
+    def _mean_loss(
+        self, outputs: torch.Tensor, batch: Batch, labels: torch.Tensor, share: torch.Tensor | None
+    ) -> torch.Tensor:
+        """The mean loss of a batch for some labels; ``share`` as for ``Loss.mean``."""
+        return self.loss.mean(outputs, labels, batch.all_labels, share)
 
     def _read_metrics(self) -> None:
         """Add the pending losses and correct predictions to the epoch's sums; raise if a loss shows divergence."""
@@ -451,9 +617,10 @@ class Training:
             for _ in range(2):
                 began = time.perf_counter()
                 batch = next(self.batches.epoch(0, 0, lambda: size))
-                with self.machine.autocast():
-                    logits = twin(batch.inputs).float()
-                self.loss.mean(logits, batch.labels, batch.all_labels).backward()  # type: ignore[no-untyped-call]
+                for part in batch.slices(self.num_slices):
+                    with self.machine.autocast():
+                        logits = twin(part.inputs).float()
+                    self.loss.mean(logits, part.labels, part.all_labels).backward()  # type: ignore[no-untyped-call]
                 self.machine.wait()
                 seconds = time.perf_counter() - began
         return seconds
@@ -488,7 +655,7 @@ class Training:
 
     def _learning_rate(self) -> float:
         """Learning rate of the next step; with muon, that of filters before a norm."""
-        return self.recipe.learning_rate * self._rate_factor()
+        return self.recipe.learning_rate * self._rate_factor() * self.position.lr_scale
 
     def _rate_factor(self) -> float:
         """Learning rate of the next step as a fraction of the highest; neither the first nor the last step has 0."""
@@ -558,7 +725,7 @@ class Training:
         what = f"PyTorch stopped with: {text}."
         if place := place_in_module(error, self.module):
             what = f"the network stopped with {type(error).__name__}: {text.rstrip('.')}{place}."
-        if isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in text:
+        if is_out_of_memory(error):
             what = "it does not fit into memory. Use a smaller --batch-size, a smaller --img-size or a smaller network."
         elif "more than 1 value per channel" in text:
             what = (
@@ -580,8 +747,9 @@ class Training:
     def _write_checkpoint(self) -> CheckpointWritten:
         at = self.position
         average = self.average.module if self.average else None
+        at.loss_scale = self.scaler.state_dict()
         try:
-            if self.group.is_first:
+            if self.group.is_first and self.folder.is_ours:
                 write_checkpoint(
                     self.folder.checkpoint, at, self.module, average, self.optimizer, self.identity, self.group.size
                 )

@@ -61,15 +61,23 @@ class Loss:
             )
         return found.expand(len(labels))
 
-    def mean(self, outputs: torch.Tensor, labels: torch.Tensor, all_labels: torch.Tensor | None = None) -> torch.Tensor:
+    def mean(
+        self,
+        outputs: torch.Tensor,
+        labels: torch.Tensor,
+        all_labels: torch.Tensor | None = None,
+        share: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """The weighted mean over the samples.
 
         Args:
             outputs: (N, K).
             labels: the labels, as in ``visus.data.tasks``.
             all_labels: labels of the whole batch if these samples are a slice of it; the result is then their part of the batch's mean.
+            share: (N,) factor of each sample's loss, for samples that are mixed with others (``Batch.mean_loss``); None for 1.
         """
         losses, whole = self.per_sample(outputs, labels), labels if all_labels is None else all_labels
+        losses = losses if share is None else share * losses
         if self.class_weights is None:
             return losses.sum() / len(whole)
         weights = self.class_weights.to(labels.device)

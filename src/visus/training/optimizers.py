@@ -74,20 +74,21 @@ def layer_factors(module: nn.Module, layer_decay: float) -> dict[str, float]:
     }
 
 
-def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float = 0.0) -> None:
+def set_rates(optimizer: torch.optim.Optimizer, factor: float, progress: float = 0.0, scale: float = 1.0) -> None:
     """Set the learning rate of every group to ``factor`` times its highest. A group with ``until`` < 1 decays linearly to 0 there and is then frozen.
 
     Args:
         optimizer: an optimizer of ``make_optimizer``.
         factor: fraction of the highest learning rate, 0 to 1.
         progress: fraction of the training that is done, 0 to 1.
+        scale: another factor, of all groups.
     """
     for group in optimizer.param_groups:
         if group["until"] == 1:
-            group["lr"] = group["peak"] * factor
+            group["lr"] = group["peak"] * factor * scale
             continue
         left = max(0.0, 1 - progress / group["until"])
-        group["lr"] = group["peak"] * left
+        group["lr"] = group["peak"] * left * scale
         for parameter in group["params"]:
             parameter.requires_grad_(left > 0)
 

@@ -17,19 +17,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
+from visus.data.policy_text import MAX_MAGNITUDE, MAX_OPERATIONS, read_policy
 from visus.errors import RecipeError, UsageError, closest_name, join_messages, unknown_name
 from visus.evaluation.metric_names import METRIC_NAMES
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.files import read_text
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
-from visus.own_callables import callable_name, is_callable_name
+from visus.own_callables import NAME, FunctionName
 from visus.training.update_rules import UPDATE_RULES
 from visus.units import read_duration
 
 OPTIMIZERS = tuple(sorted({*UPDATE_RULES, "muon"}))
 SCHEDULES = ("cosine", "linear")
 CLASS_WEIGHTS = ("none", "balanced")
-PRECISIONS = ("auto", "bfloat16", "float32")
+PRECISIONS = ("auto", "bfloat16", "float16", "float32")
 CONVOLUTIONS = ("auto", "pytorch")
 FLIPS = ("alternating", "none", "random")
 NORM_STATISTICS = ("batch", "stored")
@@ -259,6 +260,59 @@ class Recipe:
         high=0.9,
         group="Augmentation",
     )
+    vertical_flip: str = _setting(
+        "none",
+        "vertical flip of images and volumes: none, or random (half of the samples); default: none, since most photos have a top",
+        known=("none", "random"),
+        group="Augmentation",
+    )
+    rotate90: str = _setting(
+        "none",
+        "quarter turns of square samples: none, or random (by 0, 90, 180 or 270 degrees)",
+        known=("none", "random"),
+        group="Augmentation",
+    )
+    rotate: float = _setting(
+        0.0, "largest rotation in degrees, in both directions; 0: none", low=0.0, high=180.0, group="Augmentation"
+    )
+    crop: float = _setting(
+        0.0,
+        "random resized crop: smallest area of the window that is cut out, as a fraction of the image, such as 0.35; photos are then stored at up to twice the size, so that a window keeps their detail; 0: none",
+        low=0.0,
+        high=1.0,
+        group="Augmentation",
+    )
+    color: float = _setting(
+        0.0,
+        "color jitter: largest change of brightness, contrast and saturation, as a fraction, such as 0.3; the hue turns by up to a quarter of it; 0: none",
+        low=0.0,
+        high=1.0,
+        group="Augmentation",
+    )
+    policy: str | None = _setting(
+        None,
+        "random policy after RandAugment: operations for each image x their magnitude (0 to 30), such as 2x9; needs kornia; default: none",
+        group="Augmentation",
+    )
+    mixup: float = _setting(
+        0.0,
+        "mixup, which blends samples and their labels in pairs by shares from Beta(mixup, mixup), such as 0.2; 0: none",
+        low=0.0,
+        high=100.0,
+        group="Augmentation",
+    )
+    cutmix: float = _setting(
+        0.0,
+        "CutMix, which replaces a box of a sample with that of another by shares from Beta(cutmix, cutmix), such as 1; with mixup, each batch uses one of them; 0: none",
+        low=0.0,
+        high=100.0,
+        group="Augmentation",
+    )
+    transform: str | None = _setting(
+        None,
+        "own transform of whole batches, as package.module:callable (in Python also the function itself): it gets (samples, channels, *axes) as float32 from 0 to 1, and returns the same shape; default: none",
+        group="Augmentation",
+    )
     progressive_resize: str | None = _setting(
         None,
         "input sizes over the course of the training, as fractions of the full side, for equally long phases, such as 0.75, 0.875, 1; default: 0.75, 0.75, 0.875, 0.875, 1 with muon if the network accepts any size; else 1",
@@ -294,7 +348,16 @@ class Recipe:
     )
     checkpoint_every_s: float = _setting(30.0, "seconds between checkpoints within an epoch", low=0.0, group="Machine")
     precision: str = _setting(
-        "auto", "dtype of the arithmetic: auto, bfloat16 or float32", known=PRECISIONS, group="Machine"
+        "auto",
+        "dtype of the arithmetic: auto, bfloat16, float16 (with scaled gradients) or float32",
+        known=PRECISIONS,
+        group="Machine",
+    )
+    accumulate: int | None = _setting(
+        None,
+        "gradient accumulation: number of slices in which each step is computed, which takes less memory; batch norms use the statistics of a slice; default: 1, or as many as the memory needs",
+        low=1,
+        group="Machine",
     )
     kernels: str = _setting(
         "auto",
@@ -312,9 +375,9 @@ class Recipe:
     )
 
     def __post_init__(self) -> None:
-        for name in ("loss", "select"):
+        for name in ("loss", "select", "transform"):
             if callable(getattr(self, name)):
-                object.__setattr__(self, name, callable_name(getattr(self, name), name))
+                object.__setattr__(self, name, FunctionName.of(getattr(self, name)))
         if isinstance(self.time_limit_s, str):
             with contextlib.suppress(UsageError):  # then it is refused below
                 object.__setattr__(self, "time_limit_s", read_duration(self.time_limit_s))
@@ -383,7 +446,9 @@ class Recipe:
 
         lines = []
         for name, rule in FIELDS.items():
-            value = yaml.safe_dump(getattr(self, name), default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            value = (
+                yaml.safe_dump(plain(getattr(self, name)), default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            )
             lines.append(f"{name}: {value}  # {rule.metadata['describe']}")
         return "\n".join(lines) + "\n"
 
@@ -426,6 +491,11 @@ class Recipe:
         return cls.from_yaml(read_text(Path(file)), where=str(file))
 
 
+def plain(value: Any) -> Any:
+    """A value as YAML writes it: the name of a function as plain text."""
+    return str(value) if isinstance(value, str) else value
+
+
 def _as_number(value: Any) -> Any:
     """Parse a number that YAML reads as text, such as 1e-3; return any other value unchanged."""
     return float(value) if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value) else value
@@ -437,25 +507,25 @@ CHANGEABLE_ON_RESUME = ("device", "time_limit_s", "checkpoint_every_s")
 _TYPES = get_type_hints(Recipe)
 ELSEWHERE = {
     **dict.fromkeys(
-        ("img_size", "channels", "resize_mode", "normalize", "labels", "split", "split_seed", "num_workers"),
+        ("img_size", "channels", "resize_mode", "normalize", "labels", "split", "split_seed", "val", "test", "num_workers"),
         "visus.open_data",
     ),
-    **dict.fromkeys(("data", "network", "pretrained", "weights", "output", "name", "on_event", "progress"), "visus.train"),
+    **dict.fromkeys(
+        ("data", "network", "pretrained", "weights", "output", "name", "track", "on_event", "progress"), "visus.train"
+    ),
 }
 """What is no setting, and the function that has it as an argument."""
 _OWN = 'See "Own augmentation or loss" in the documentation for the ways around.'
 NOT_SETTABLE = {
     **dict.fromkeys(
-        ("mixup", "cutmix", "rotate", "rotation", "degrees", "color_jitter"),
-        f"the augmentations are flip, translate, zoom and cutout. {_OWN}",
+        ("loss_func", "loss_fn", "criterion"), "the setting is loss, as mylosses:focal (module, colon, function)."
     ),
     "dropout": "dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'.",
 }
 """What no setting and no option changes, and the way around."""
 OTHER_WAYS = {
-    "callbacks": "on_event and should_stop of visus.train are called during the training.",
+    "callbacks": "loop over the events of visus.Training and answer them, or give on_event to visus.train.",
     "verbose": "progress=False of visus.train shows nothing.",
-    **dict.fromkeys(("loss_func", "loss_fn", "criterion"), "loss is, as loss='mylosses:focal' or the function itself."),
     **dict.fromkeys(
         ("metrics", "metric"), "select is the metric that decides which epoch is kept; run.evaluate() has all of them."
     ),
@@ -533,10 +603,16 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         return [unknown_name(name, str(value), rule["known"])]
     if name == "progressive_resize":
         return _progressive_resize_mistakes(str(value))
-    if name == "loss" and not is_callable_name(str(value)):
+    if name == "loss" and not NAME.fullmatch(str(value)):
         return [f"loss must be the name of a function, such as mylosses:focal (module, colon, function), not {value!r}."]
-    if name == "select" and value not in METRIC_NAMES and not is_callable_name(str(value)):
+    if name == "select" and value not in METRIC_NAMES and not NAME.fullmatch(str(value)):
         return [unknown_name("metric", str(value), sorted(METRIC_NAMES))]
+    if name == "policy" and value and read_policy(str(value)) is None:
+        return [
+            f"policy must be a number of operations (1 to {MAX_OPERATIONS}) x a magnitude (0 to {MAX_MAGNITUDE}), such as 2x9, not {value!r}."
+        ]
+    if name == "transform" and value and not NAME.fullmatch(str(value)):
+        return [f"transform must be the name of a function, package.module:callable, not {str(value)!r}."]
     low, high = rule["low"], rule["high"]
     if wanted in (int, float) and not (
         (low is None or value >= low) and (high is None or value <= high) and math.isfinite(value)

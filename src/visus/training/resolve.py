@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,8 +17,9 @@ from visus.data.tasks import TaskName
 from visus.errors import RecipeError, join_messages
 from visus.evaluation.metric_names import DEFAULT_METRICS, METRIC_NAMES, names_for
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
-from visus.training.recipe import FIELDS, Recipe
+from visus.training.recipe import FIELDS, Recipe, plain
 from visus.training.update_rules import UPDATE_RULES
+from visus.units import write_bytes, write_shape
 
 OFF_VALUES: Final[dict[str, Any]] = {
     "clip_norm": 0.0,
@@ -28,8 +30,13 @@ OFF_VALUES: Final[dict[str, Any]] = {
     "norm_lr": 0.0,
     "matrix_lr": 0.0,
     "loss": "",
+    "accumulate": 1,
+    "policy": "",
+    "transform": "",
 }
 """Value that turns a setting off; ``recipe.yaml`` writes null for it."""
+FORMER_VALUES: Final[dict[str, Any]] = {"select": "accuracy"}
+"""What runs did before there was the setting."""
 MANY_SAMPLES: Final = 20_000
 SMALL_PX: Final = 40
 FILTER_RATE: Final = 0.16  # muon, batches of 2,000; Jordan uses 0.24, and batches of 500 to 1,000 did better with less
@@ -55,6 +62,7 @@ class DataFacts:
         keeps_class_mirrored: whether a mirrored sample keeps its class; None if the data leaves it open.
         mirroring: evidence for ``keeps_class_mirrored``, as text.
         task: what a label is, one of ``visus.data.tasks.TASKS``.
+        is_8_bit: whether the stored values are 8-bit.
     """
 
     num_training: int
@@ -65,6 +73,7 @@ class DataFacts:
     keeps_class_mirrored: bool | None = None
     mirroring: str = ""
     task: TaskName = "single-label"
+    is_8_bit: bool = True
 
     @property
     def num_axes(self) -> int:
@@ -92,12 +101,16 @@ class NetworkFacts:
         unknown_matrices: names of trained tensors with two or more axes that are neither filters nor the head, such as embeddings.
         other_norms: paths of norms that do not use batch statistics, such as layer norms.
         takes_smaller: whether it accepts every size of the requested (or default) progressive resizing.
+        step_bytes: memory of a step of ``num_samples``, at most, as ``step_bytes(num_samples, optimizer)``; None if unknown.
+        memory_bytes: memory for it; None if unknown.
     """
 
     has_filters: bool = True
     unknown_matrices: tuple[str, ...] = ()
     other_norms: tuple[str, ...] = ()
     takes_smaller: bool = True
+    step_bytes: Callable[[int, str], int] | None = None
+    memory_bytes: int | None = None
 
     @property
     def obstacle_to_muon(self) -> str:
@@ -166,6 +179,15 @@ class ResolvedRecipe:
     translate: float
     zoom: float
     cutout: float
+    vertical_flip: str
+    rotate90: str
+    rotate: float
+    crop: float
+    color: float
+    policy: str
+    mixup: float
+    cutmix: float
+    transform: str
     progressive_resize: str
     tta: str
     frozen: str
@@ -174,6 +196,7 @@ class ResolvedRecipe:
     time_limit_s: float
     checkpoint_every_s: float
     precision: str
+    accumulate: int
     kernels: str
     device: str
     seed: int
@@ -207,7 +230,8 @@ class ResolvedRecipe:
             RecipeError: a setting is None.
         """
         values = {name: getattr(recipe, name) for name in FIELDS}
-        values = {name: OFF_VALUES.get(name) if value is None else value for name, value in values.items()}
+        known = OFF_VALUES | FORMER_VALUES
+        values = {name: known.get(name) if value is None else value for name, value in values.items()}
         if missing := [name for name, value in values.items() if value is None]:
             raise RecipeError(
                 f"this recipe does not set {_list_names(missing, len(missing))}. Use the recipe.yaml of a run, which holds every setting."
@@ -231,7 +255,7 @@ class ResolvedRecipe:
         """YAML with the meaning of each setting, and the reason if ``resolve`` decided it; ``Recipe.from_yaml`` reads it back."""
         lines = []
         for name, value in ((name, getattr(self.request, name)) for name in FIELDS):
-            text = yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("...\n").strip()
+            text = yaml.safe_dump(plain(value), default_flow_style=True, width=1000).removesuffix("...\n").strip()
             reason = f"; here: {self.reasons[name]}" if name in self.reasons else ""
             lines.append(f"{name}: {text}  # {FIELDS[name].metadata['describe']}{reason}")
         return "\n".join(lines) + "\n"
@@ -275,6 +299,7 @@ def resolve(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: Start
     _decide_rates(decided, data, start)
     is_resized, why = _progressive(decided, data, network, is_pretrained=start is not None)
     decided.choose("progressive_resize", PROGRESSIVE_SIZES if is_resized else "1", why)
+    _decide_slices(decided, network)
     values: dict[str, Any] = {name: OFF_VALUES[name] if value is None else value for name, value in decided.values.items()}
     return ResolvedRecipe(**values, reasons=decided.reasons)
 
@@ -341,6 +366,32 @@ def _decide_optimizer(decided: _Decided, data: DataFacts, network: NetworkFacts,
     )
 
 
+def _decide_slices(decided: _Decided, network: NetworkFacts) -> None:
+    """Decide in how many slices a step is computed: 1, 2, 4, ... until a slice of at least two samples surely fits into memory.
+
+    Raises:
+        RecipeError: more slices than samples are asked for.
+    """
+    batch_size = decided["batch_size"]
+    if (asked := decided["accumulate"]) is not None and asked > batch_size:
+        raise RecipeError(
+            f"accumulate={asked} divides batches of {batch_size} into more slices than samples. Take at most {batch_size}, or larger batches."
+        )
+    if network.step_bytes is None or network.memory_bytes is None:
+        return
+    num_slices, optimizer = 1, decided["optimizer"] if decided["optimizer"] in UPDATE_RULES else "adamw"
+    while (
+        num_slices * 4 <= batch_size and network.step_bytes(-(-batch_size // num_slices), optimizer) > network.memory_bytes
+    ):
+        num_slices *= 2
+    if num_slices > 1:
+        decided.choose(
+            "accumulate",
+            num_slices,
+            f"a step of {batch_size} samples may need more than the {write_bytes(network.memory_bytes)} of memory",
+        )
+
+
 def _decide_augmentation(decided: _Decided, data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> None:
     """Decide augmentation and test-time augmentation."""
     is_muon, is_image = decided["optimizer"] == "muon", data.num_axes >= 2
@@ -356,6 +407,11 @@ def _decide_augmentation(decided: _Decided, data: DataFacts, network: NetworkFac
     if data.num_axes == 0:
         for name in ("zoom", "translate", "cutout"):
             decided.choose(name, 0.0, "vectors have no positions")
+    if decided["crop"]:
+        for name in ("zoom", "translate"):
+            decided.choose(name, 0.0, "random crops enlarge and move the samples already")
+    if decided["cutmix"]:
+        decided.choose("cutout", 0.0, "CutMix covers a part of each sample already")
     decided.choose("zoom", (0.2 if start else 0.4) if data.is_varied and is_image else 0.0, many_sizes)
     decided.choose("translate", 0.1 if data.is_varied or (start and is_image) else 0.05, many_sizes)
     few = f"{'fewer' if data.is_small else 'no fewer'} than {MANY_SAMPLES:,} training samples"
@@ -412,7 +468,10 @@ def _decide_rates(decided: _Decided, data: DataFacts, start: StartFacts | None) 
     decided.choose(
         "epochs",
         default_epochs(
-            data.num_training, is_zoomed=bool(decided["zoom"]), is_muon=is_muon, is_small_gray=data.is_small_gray
+            data.num_training,
+            is_zoomed=bool(decided["zoom"] or decided["crop"]),
+            is_muon=is_muon,
+            is_small_gray=data.is_small_gray,
         ),
         "from the number of training samples",
     )
@@ -521,6 +580,7 @@ def _contradictions_with_data(recipe: Recipe, data: DataFacts, network: NetworkF
         )
     if data.num_axes == 0 and (recipe.zoom or recipe.translate or recipe.cutout):
         found.append("zoom, translate and cutout need samples with positions, and these are vectors. Leave them out.")
+    found += _augmentation_contradictions(recipe, data)
     if recipe.patience and not data.num_validation:
         found.append("patience needs a validation set, and this data has none. Leave it out.")
     tta = recipe.tta or "none"
@@ -557,6 +617,41 @@ def _contradictions_with_task(recipe: Recipe, data: DataFacts) -> list[str]:
     if recipe.loss and (recipe.label_smoothing or recipe.class_weights == "balanced"):
         found.append(
             "label_smoothing and class_weights belong to the loss of the task, and loss replaces it. Leave them out."
+        )
+    return found
+
+
+_IMAGES_ONLY: Final = {
+    "vertical_flip": ("mirrors samples top to bottom", (2, 3)),
+    "rotate90": ("turns samples in a plane", (2, 3)),
+    "rotate": ("turns samples in a plane", (2, 3)),
+    "crop": ("enlarges a window, which changes the pitch of a signal", (2, 3)),
+    "color": ("changes brightness and contrast", (2, 3)),
+    "policy": ("turns, shears and recolors images", (2,)),
+    "cutmix": ("replaces a part of the positions of a sample", (1, 2, 3)),
+}
+"""Settings of the augmentation that do not suit every sample: what they do, and the numbers of axes that they suit."""
+
+
+def _augmentation_contradictions(recipe: Recipe, data: DataFacts) -> list[str]:
+    """Settings of the augmentation that mean nothing for samples with these axes."""
+    found, kinds = [], {0: "vectors", 1: "signals", 2: "images", 3: "volumes"}
+    for name, (what, axes) in _IMAGES_ONLY.items():
+        value = getattr(recipe, name)
+        if value not in (None, "", "none", 0) and data.num_axes not in axes:
+            suited = " and ".join(kinds[each] for each in axes) if len(axes) < 3 else "samples with positions"
+            found.append(
+                f"{name}={value} {what}: it is made for {suited}, and these are {kinds[data.num_axes]}. Leave it out."
+            )
+    if recipe.rotate90 != "none" and data.num_axes >= 2 and data.input_shape[-1] != data.input_shape[-2]:
+        size = write_shape(data.input_shape[1:])
+        found.append(
+            f"rotate90={recipe.rotate90} turns samples by 90 degrees: the last two axes must be equally long, and these samples are {size}. "
+            "Leave it out, or set a square img_size."
+        )
+    if recipe.policy and data.num_axes == 2 and not (data.is_8_bit and data.input_shape[0] in (1, 3)):
+        found.append(
+            f"policy={recipe.policy} needs 8-bit images, gray or in color, and these samples are none. Leave it out, or use rotate and color."
         )
     return found
 

@@ -39,6 +39,11 @@ RUN_FILES: Final = (
     RunFile("contents.npz", "hashes of the training samples, by which visus finds copies of them in other data"),
     RunFile("contents.csv", "the SHA-256 of each sample, by which visus recognizes data that was moved"),
     RunFile("results.csv", "loss, accuracy, learning rate and time of each epoch", "if at least one epoch was trained"),
+    RunFile(
+        "changes.json",
+        "what was changed while the training ran: answers to its events, steps that were divided because of memory",
+        "if anything was",
+    ),
     RunFile("times.json", "seconds of each part of the command: start and data, head, training, scoring, report"),
     RunFile("curves.png", "the same as a chart", "if at least one epoch was trained"),
     RunFile("scores.json", "the scores on the held-out samples, with confidence intervals"),
@@ -62,6 +67,8 @@ RUN_FILES: Final = (
         "if the head of trained weights was fitted, for up to 16.8 million values",
     ),
     RunFile("whitening.json", "the filters that were computed from the training data", "if the network has a whiten layer"),
+    RunFile("trackers.json", "the experiment trackers of the run, with their own names of it", "if the run is tracked"),
+    RunFile("trackers/*", "what TensorBoard, MLflow and Weights & Biases wrote", "if the run is tracked"),
     RunFile("arithmetic.json", "the kernel that was chosen for each shape", "if visus compiled kernels of its own"),
     RunFile("look-*.html", "the page of visus look, one for each sample", "after visus look"),
     RunFile(
@@ -73,6 +80,10 @@ RUN_FILES: Final = (
     ),
 )
 """Every file that visus writes to a run folder."""
+
+
+FOLDS_FILE: Final = "folds.json"
+"""The file that marks the folder of a cross-validation, which has a run for each fold."""
 
 
 def is_run_file(path: str) -> bool:

@@ -24,7 +24,7 @@ from visus.caller import for_caller, resume_call
 from visus.errors import RunError, StorageError, closest_name, printable
 from visus.files import remove_parts, write_csv, write_file, write_json
 from visus.networks import weights
-from visus.training.run_files import is_run_file
+from visus.training.run_files import FOLDS_FILE, is_run_file
 
 _MAX_NAME_BYTES = 200  # file systems allow 255, and a number may follow
 RESULT_COLUMNS = (
@@ -77,18 +77,12 @@ class RunFolder:
         Raises:
             StorageError: the folder cannot be created.
         """
-        plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
-        plain = plain.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip("-.") or "run"
-        path = root / plain
+        path = new_folder(root, name)
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            path = _create_free_folder(path)
             (path / "weights").mkdir()
             (path / "checkpoint").mkdir()
         except OSError as error:
-            raise StorageError(
-                f"the run folder cannot be created: {error.strerror}. Choose another place with --output.", where=str(path)
-            ) from error
+            raise _not_created(path, error) from error
         return cls(path, metadata)
 
     @classmethod
@@ -108,6 +102,12 @@ class RunFolder:
             raise RunError(f"there is no such run folder.{_runs_hint(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")
         missing = [name for name in needed if not (path / name).is_file()]
+        if (path / FOLDS_FILE).is_file():
+            raise RunError(
+                f"this is a cross-validation, with a run for each fold in fold1, fold2 and so on. Give one of these"
+                f"{for_caller('; visus predict takes all', f', or all together: visus.ensemble({str(path)!r})')}.",
+                where=str(path),
+            )
         if len(missing) == len(needed):
             raise RunError(f"this is not a run folder of visus: it has no {needed[0]}.{_runs_hint(path)}", where=str(path))
         if missing:
@@ -267,6 +267,28 @@ class RunFolder:
         """Remove the temporary files of a process that was killed while it wrote."""
         for folder in (self.path, self.path / "weights", self.path / "checkpoint") if self.is_ours else ():
             remove_parts(folder)
+
+
+def new_folder(root: Path, name: str) -> Path:
+    """Create the folder ``root/name``, or ``name-2``, ``name-3`` ... if it exists; no folder is ever overwritten.
+
+    Raises:
+        StorageError: the folder cannot be created.
+    """
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    plain = plain.encode()[:_MAX_NAME_BYTES].decode(errors="ignore").strip("-.") or "run"
+    path = root / plain
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        return _create_free_folder(path)
+    except OSError as error:
+        raise _not_created(path, error) from error
+
+
+def _not_created(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"the run folder cannot be created: {error.strerror}. Choose another place with --output.", where=str(path)
+    )
 
 
 def training_seconds(history: Sequence[Mapping[str, float]]) -> float:

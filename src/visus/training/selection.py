@@ -74,6 +74,7 @@ class Selection:
         improved_epoch: epoch that last raised ``best_score``; -1 before the first.
         phase: phase of the last epoch.
         start: results of the pretrained network before its first step; None for a new network.
+        is_chosen: whether a person chose ``best_epoch``, so that no later epoch replaces it.
 
     >>> selection = Selection(num_samples=100)
     >>> [selection.judge(epoch, Phase(), accuracy) for epoch, accuracy in enumerate([0.80, 0.90, 0.89, 0.70])]
@@ -90,6 +91,7 @@ class Selection:
     improved_epoch: int = -1
     phase: Phase | None = None
     start: SampleResults | None = field(default=None, repr=False)
+    is_chosen: bool = False
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Selection:
@@ -121,8 +123,9 @@ class Selection:
             error: standard error of the score; None for that of a proportion.
         """
         if not self.num_samples:
-            self.best_epoch = self.improved_epoch = epoch
-            return True
+            self.improved_epoch = epoch
+            self.best_epoch = self.best_epoch if self.is_chosen else epoch
+            return not self.is_chosen
         if phase != self.phase:
             self.phase, self.best_score, self.best_error = phase, -math.inf, None
             if self.start is not None and phase.size == 1:
@@ -130,10 +133,20 @@ class Selection:
         if score > self.best_score:
             self.best_score, self.best_error, self.improved_epoch = score, error, epoch
         is_near = score >= self.best_score - self._best_error()
-        is_kept = is_near and self._beats_start(phase, results)
+        is_kept = is_near and not self.is_chosen and self._beats_start(phase, results)
         if is_kept:
             self.best_epoch = epoch
         return is_kept
+
+    def choose(self, epoch: int) -> None:
+        """Keep the weights of ``epoch``, whatever later epochs reach.
+
+        >>> selection = Selection(num_samples=100)
+        >>> selection.choose(0)
+        >>> selection.judge(1, Phase(), 1.0), selection.best_epoch
+        (False, 0)
+        """
+        self.best_epoch, self.is_chosen = epoch, True
 
     def _best_error(self) -> float:
         """The standard error of the best score; 0 where it is unknown."""

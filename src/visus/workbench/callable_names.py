@@ -11,18 +11,22 @@ from visus.design.families.registry import FAMILIES
 from visus.design.layers.registry import LAYERS
 from visus.errors import UsageError
 
+_LIBRARIES = ("timm:", "torchvision:", "hf:")  # the prefixes of networks.libraries.registry, which loads torch
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 _MAX_NAME = 255  # of a file, in characters, on most systems
 
 
 def is_callable_name(words: str) -> bool:
-    """Whether the text names a Python callable; a file with a class, ``models.py:Net``, does not.
+    """Whether the text names a Python callable, or a network of another library; a file with a class, ``models.py:Net``, does not.
 
     >>> is_callable_name("my.models:Net"), is_callable_name("resnet(18)"), is_callable_name("models.py:Net")
     (True, False, False)
+    >>> is_callable_name("hf:microsoft/resnet-18")
+    True
     """
-    return _CALLABLE.fullmatch(words.strip()) is not None and ".py:" not in words
+    is_callable = _CALLABLE.fullmatch(words.strip()) is not None and ".py:" not in words
+    return is_callable or words.strip().startswith(_LIBRARIES)
 
 
 def refuse_nearly_callable(words: str) -> None:

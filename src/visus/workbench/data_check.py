@@ -13,9 +13,12 @@ from visus.data.samples import SPLITS
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, listed, notes
+from visus.training.recipe import Recipe
 from visus.units import write_bytes, write_number_of, write_shape
+from visus.workbench.augmented_samples import SHEET, AugmentedSamples, draw_augmented
 from visus.workbench.live_line import following
-from visus.workbench.train.starts import choice_of, noted, read_for, start_of, suited_data
+from visus.workbench.train.library_starts import LibraryChoice
+from visus.workbench.train.starts import BackboneChoice, choice_of, noted, read_for, start_of, suited_data
 from visus.workbench.training_lines import scaling
 
 
@@ -26,6 +29,7 @@ class DataCheck(Described):
     Args:
         data: the opened data.
         begins: a sentence that names the initial weights of a training.
+        augmented: the contact sheet of augmented samples; None if it was not asked for.
 
     >>> visus.check(data).begins
     'a training would start from a new network.'
@@ -33,6 +37,7 @@ class DataCheck(Described):
 
     data: Data
     begins: str
+    augmented: AugmentedSamples | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -51,6 +56,7 @@ class DataCheck(Described):
             ("targets" if data.task == "regression" else "classes", f"{len(data.classes):,}: {listed(data.classes)}"),
             ("warnings", write_number_of(len(data.warnings), "warning") if data.warnings else "none"),
             ("ledger", ledger_entries(data.ledger)),
+            *([("augmented", str(self.augmented.file))] if self.augmented else []),
             ("next", ".warnings, .data; .text() has all of it, and visus.train(check.data) trains"),
         ]
         return f"Check of {data.name} ({data.samples.kind})", rows
@@ -75,6 +81,7 @@ class DataCheck(Described):
                 *data_notes(data),
                 f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
                 self.begins,
+                *([self.augmented.sentence] if self.augmented else []),
                 f"next: {train_call(data.typed, options=data.reading.to_json())}",
             )
         )
@@ -110,6 +117,7 @@ class DataCheck(Described):
             "notes": list(data.samples.notes),
             "fingerprint": data.fingerprint,
             "cache": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},
+            **({"augmentation": self.augmented.to_json()} if self.augmented else {}),
         }
 
 
@@ -138,6 +146,8 @@ def check(
     data: Data | str | Path | None = None,
     *,
     pretrained: bool | None = None,
+    augment: bool | Recipe = False,
+    output: str | Path | None = None,
     progress: bool | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -148,6 +158,9 @@ def check(
     Args:
         data: opened data, or its path; None for the images that come with visus.
         pretrained: read images as ImageNet weights need them, or do not; default: as ``visus.train`` does.
+        augment: True writes a contact sheet of training samples and their augmented versions, as a training with all defaults would see them; a
+            recipe, as one with these settings would.
+        output: the PNG file of the contact sheet, which is replaced; default: ``augmentation.png``.
         progress: False shows nothing on stderr.
         on_event: receives a ``Progress`` for each decoded sample.
         should_stop: called after each decoded sample; True raises ``CanceledError``.
@@ -156,6 +169,7 @@ def check(
     Raises:
         DataError: the data is unusable; the message names the remedy.
         UsageError: a setting is invalid, or the data is opened already.
+        RecipeError: a setting of the augmentation does not suit the data.
 
     >>> import visus
     >>> visus.check(data)
@@ -166,17 +180,35 @@ def check(
       ledger    empty: no sample was changed or left out
       next      .warnings, .data; .text() has all of it, and visus.train(check.data) trains
     """
+    if output is not None and augment is False:
+        raise UsageError(
+            "output is the file of the contact sheet of augmented samples. Give augment=True too, or leave it out."
+        )
+    sheet = None if augment is False else Path(output or SHEET)
+    recipe = augment if isinstance(augment, Recipe) else Recipe()
     if isinstance(data, Data):
         given = sorted(settings if pretrained is None else [*settings, "pretrained"])
         if given:
             raise UsageError(f"{', '.join(given)} cannot be given with opened data. Give its path, or leave it out.")
-        return DataCheck(data, start_of(data, choice_of(None) if read_for(data) else None))
+        monitor = Monitor(on_event, should_stop)
+        return _checked(data, choice_of(None) if read_for(data) else None, recipe, sheet, monitor)
     choice = choice_of(pretrained, channels=settings.get("channels"), normalize=settings.get("normalize"))
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
         opened = noted(open_data(data, choose_input=choice, **settings, **monitor.keywords), choice)
-    if pretrained:
-        opened = suited_data(opened)
-    return DataCheck(opened, start_of(opened, choice))
+        if pretrained:
+            opened = suited_data(opened)
+        return _checked(opened, choice, recipe, sheet, monitor)
+
+
+def _checked(
+    data: Data, choice: BackboneChoice | LibraryChoice | None, recipe: Recipe, sheet: Path | None, monitor: Monitor
+) -> DataCheck:
+    """The check of opened data, with a contact sheet of its augmentation if a file is given for it."""
+    begins = start_of(data, choice)
+    if sheet is None:
+        return DataCheck(data, begins)
+    is_pretrained = choice is not None and read_for(data)
+    return DataCheck(data, begins, draw_augmented(data, recipe, sheet, is_pretrained=is_pretrained, monitor=monitor))
 
 
 def ledger_entries(ledger: Ledger) -> str:

@@ -100,8 +100,8 @@ class _Part:
     names: tuple[str, ...]
     columns: tuple[str, str] | None
 
-    def rows(self, task: str | None) -> Iterator[tuple[Any, str]]:
-        """Samples with the text of their labels (``visus.data.tasks``)."""
+    def rows(self) -> Iterator[tuple[Any, Any]]:
+        """Samples with their labels."""
         for place in range(len(self.dataset)):
             found = self.dataset[place]
             try:
@@ -110,19 +110,10 @@ class _Part:
                 raise UsageError(
                     f"item {place} of the dataset is no pair of a sample and its label, but a {type(found).__name__}. Return (sample, label)."
                 ) from None
-            yield sample, self._text(label, task)
+            yield sample, label
 
-    def first_label(self) -> Any:
-        """The label of the first sample; None where there is none."""
-        if not len(self.dataset):
-            return None
-        found = self.dataset[0]
-        try:
-            return found[self.columns[1]] if self.columns else found[1]
-        except (TypeError, ValueError, KeyError, IndexError):
-            return None  # reading the rows explains it
-
-    def _text(self, label: Any, task: str | None) -> str:
+    def label_text(self, label: Any, task: str | None) -> str:
+        """The text of a label (``visus.data.tasks``)."""
         if task == "regression":
             return SEPARATOR.join(repr(number) for number in _numbers(label))
         if task == "multi-label":
@@ -174,16 +165,13 @@ def _numbers(label: Any) -> list[float]:
         raise UsageError(f"a label of regression is a number or a list of numbers, and not {label!r}.") from None
 
 
-def task_of_labels(dataset: Any, task: str | None) -> str | None:
-    """The task of a dataset: the given one, ``multi-label`` where labels are lists or vectors, else None for the default."""
-    if task is not None:
-        return task
-    label = next((each for part in _parts(dataset) if (each := part.first_label()) is not None), None)
+def _task_of(label: Any, task: str | None) -> str | None:
+    """The given task, ``multi-label`` where a label is a list or a vector, else None for the default."""
     is_vector = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
-    return "multi-label" if is_vector else None
+    return "multi-label" if task is None and is_vector else task
 
 
-def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None = None) -> Path:
+def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None = None) -> tuple[Path, str | None]:
     """Save each sample of a dataset once, as the dataset returns it: images of Pillow as PNG files with a table, arrays and tensors as NPY files.
 
     Args:
@@ -191,7 +179,10 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
             ``validation`` and ``test`` to datasets defines the split.
         folder: in which a folder is made that is named by the content.
         monitor: follows the work.
-        task: what a label is; default: one class.
+        task: what a label is; default: a set of classes where the first label is a list or a vector, else one class.
+
+    Returns:
+        The folder, and the task; None for one class.
 
     Raises:
         UsageError: the dataset is empty, or returns something else.
@@ -201,12 +192,19 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
     total = sum(len(each.dataset) for each in parts)
     if not total:
         raise UsageError("the dataset is empty. Give one with samples.")
-    rows = ((sample, label, part.split) for part in parts for sample, label in part.rows(task))
-    first = next(rows)
-    every_row = itertools.chain((first,), rows)
+    found = ((part, sample, label) for part in parts for sample, label in part.rows())
+    first = next(found)
+    task = _task_of(first[2], task)
+    every_row = (
+        (sample, part.label_text(label, task), part.split) for part, sample, label in itertools.chain((first,), found)
+    )
     has_splits = any(each.split for each in parts)
-    if isinstance(first[0], Image.Image):
-        return _saved(folder, "images", lambda part: _write_images(every_row, part, total, monitor, has_splits=has_splits))
+    if isinstance(first[1], Image.Image):
+
+        def write(part: Path) -> str:
+            return _write_images(every_row, part, total, monitor, has_splits=has_splits)
+
+        return _saved(folder, "images", write), task
     samples: list[NDArray[Any]] = []
     labels: list[str] = []
     splits: list[str] = []
@@ -222,8 +220,8 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
         monitor.step("reading the dataset", len(samples), total)
     if task == "regression":
         numbers = np.array([[float(part) for part in label.split(SEPARATOR)] for label in labels])
-        return save_arrays({"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}, folder)
-    return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder)
+        return save_arrays({"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}, folder), task
+    return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder), task
 
 
 def _parts(dataset: Any) -> list[_Part]:

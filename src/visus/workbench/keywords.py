@@ -80,7 +80,7 @@ def _unknown(function: str, known: list[str], name: str, value: object) -> str:
         what = "it is a setting of the training" if meant == name else f"{meant} is a setting of the training"
         return f"{found}: {what}. {_place_of_setting(known, meant, value)}"
     if name in _SHARES:
-        return f"{found}: visus splits the data itself. For another split, give the folders train, val and test, or split=, a split.csv."
+        return f"{found}: the training set is what validation and test set leave. Write visus.open_data(path, val=0.1, test=0.2)."
     guess = closest_name(name, known)
     if guess is not None:
         return f"{found}. Did you mean {guess!r}?"
@@ -132,11 +132,12 @@ def _place_of_setting(known: list[str], setting: str, value: Any) -> str:
     if "changes" not in known:
         from visus.training.recipe import Recipe
 
+        function = "tune" if "trials" in known else "train"
         try:
             Recipe(**{setting: value})
         except RecipeError as error:
-            return f"Write visus.train(data, recipe=visus.Recipe({setting}=...)), where {error}"
-        return f"Write visus.train(data, recipe=visus.Recipe({setting}={value!r}))."
+            return f"Write visus.{function}(data, recipe=visus.Recipe({setting}=...)), where {error}"
+        return f"Write visus.{function}(data, recipe=visus.Recipe({setting}={value!r}))."
     from visus.training.recipe import CHANGEABLE_ON_RESUME
 
     if setting in CHANGEABLE_ON_RESUME:
@@ -144,4 +145,4 @@ def _place_of_setting(known: list[str], setting: str, value: Any) -> str:
     return "A resumed training keeps its recipe. Leave it out, or start a new run with visus.train."
 
 
-_SHARES = ("valid_pct", "validation_split", "test_size", "val_size", "train_size")
+_SHARES = ("train_size", "train_split")

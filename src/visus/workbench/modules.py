@@ -22,6 +22,7 @@ from visus.evaluation.predictions import evaluation_mode
 from visus.examine.layer_calls import first_weights
 from visus.files import text_or_file
 from visus.networks.build import build
+from visus.networks.libraries.registry import library_network
 from visus.networks.own_code import place_in_code
 from visus.units import write_shape
 from visus.workbench.callable_names import is_callable_name, refuse_nearly_callable, refuse_other_kind
@@ -62,7 +63,7 @@ class BuiltNetwork:
 def make_network(
     network: Network | None, input_shape: tuple[int, ...], num_classes: int, *, num_samples: int | None = None, seed: int = 0
 ) -> BuiltNetwork:
-    """The module for a design, its text, a design file, a family call, ``package.module:callable`` or a module.
+    """The module for a design, its text, a design file, a family call, a network of another library, ``package.module:callable`` or a module.
 
     Args:
         network: None for ``compact``.
@@ -81,6 +82,14 @@ def make_network(
         name = type(network).__qualname__
         warnings = check_module(network, input_shape, num_classes, name, seed)
         return BuiltNetwork(network, f"{OBJECT_PREFIX}{type(network).__module__}.{name}\n", name, None, warnings)
+    if isinstance(network, str):
+        network = _library_text(network)
+    if (library := library_network(network)) is not None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            module = library.make(input_shape, num_classes)
+        warnings = check_module(module, input_shape, num_classes, library.asked, seed)
+        return BuiltNetwork(module, library.text + "\n", library.asked, None, warnings)
     if isinstance(network, str) and is_callable_name(network):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -133,6 +142,14 @@ def network(network: Network, input_shape: tuple[int, ...], num_classes: int) ->
     return make_network(network, input_shape, num_classes).module
 
 
+def _library_text(network: str) -> str:
+    """The content of a file that names a network of another library, such as the ``design.txt`` of a run; any other text unchanged."""
+    if is_callable_name(network) or "\n" in network or not network.endswith("design.txt") or not Path(network).is_file():
+        return network
+    content = Path(network).read_text(encoding="utf-8", errors="replace")
+    return content if library_network(content) is not None else network
+
+
 def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
     """Multiply-adds of one sample: half the FLOPs that PyTorch's counter returns for convolutions and matrix products."""
     values = first_weights(module)
@@ -143,11 +160,13 @@ def count_macs(module: nn.Module, input_shape: tuple[int, ...]) -> int:
 
 
 def call_by_name(reference: str, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-    """The module that ``package.module:callable`` returns; the current folder is searched for packages too.
+    """The module that ``package.module:callable`` returns, or the network of another library; the current folder is searched for packages too.
 
     Raises:
         UsageError: the callable cannot be found or called, or does not return a module.
     """
+    if (library := library_network(reference)) is not None:
+        return library.make(input_shape, num_classes)
     module_name, _, attribute = reference.partition(":")
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))

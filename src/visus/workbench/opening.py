@@ -15,7 +15,7 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.given_samples import is_dataset, save_arrays, save_dataset, task_of_labels
+from visus.workbench.given_samples import is_dataset, save_arrays, save_dataset
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
@@ -39,6 +39,8 @@ def open_data(
     labels: str | Path | None = None,
     split: str | Path | None = None,
     split_seed: int | None = None,
+    val: float | None = None,
+    test: float | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     path_column: str | None = None,
     label_column: str | None = None,
@@ -75,6 +77,10 @@ def open_data(
             "folders" for the names of the folders, even if there is a table; default: the data's own labels.
         split: a ``split.csv`` of an earlier run, for the same split.
         split_seed: seed of the split, if the data does not define it; default: 0. It is independent of the training seed.
+        val: fraction of the training samples that become the validation set, 0 for none, if the data does not define one; default: 0.1, at most
+            2,000 samples.
+        test: fraction of all samples that become the test set, 0 for none, if the data defines no split; default: 0.2. Without a test set, the
+            network is scored on the validation set, and the result says so.
         max_unreadable: largest share of files that may be unreadable, 0 to 1.
         path_column: the column of a table that names the image files; default: ``path``.
         label_column: the column of a table that names the classes or numbers, or several for ``multi-label`` and ``regression``, such as ``cat,dog``;
@@ -102,9 +108,7 @@ def open_data(
     arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "groups": groups, "classes": class_names}
     if task is not None:
         check_task(task)
-    if is_dataset(path):
-        task = task_of_labels(path, task)
-    path = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task)
+    path, task = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task)
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
         data = opened.open_data(
             path,
@@ -115,6 +119,8 @@ def open_data(
             labels=labels,
             split=split,
             split_seed=split_seed,
+            val=val,
+            test=test,
             max_unreadable=max_unreadable,
             cache_dir=cache_dir,
             num_workers=num_workers,
@@ -137,8 +143,8 @@ def _given(
     monitor: Monitor,
     progress: bool | None,
     task: str | None,
-) -> Any:
-    """The path of the data: the given one, or where arrays or a dataset were saved.
+) -> tuple[Any, str | None]:
+    """The path of the data, the given one or where arrays or a dataset were saved; and the task.
 
     Raises:
         UsageError: several are given, or arrays that do not fit together.
@@ -155,8 +161,8 @@ def _given(
                     "groups are for data without a test set of its own. Leave out groups, or x_test and y_test."
                 )
             arrays = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in arrays.items()}
-        return save_arrays(arrays, given_folder(keep_in))
+        return save_arrays(arrays, given_folder(keep_in)), task
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
             return save_dataset(path, given_folder(keep_in), followed, task)
-    return path
+    return path, task

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from visus.caller import is_command, recipe_setting, resume_call
 from visus.progress import Monitor, Progress
 from visus.training.events import (
+    Answered,
     CheckpointWritten,
     EpochDone,
     Finished,
@@ -17,6 +19,7 @@ from visus.training.events import (
     ReconstructionEpochDone,
     Started,
     StartScored,
+    StepDivided,
     StepDone,
     Stopped,
 )
@@ -25,29 +28,41 @@ from visus.workbench import training_lines as lines
 from visus.workbench.epoch_table import EpochTable
 from visus.workbench.live_line import LiveLine, counted, error_console, is_shown, speaks
 from visus.workbench.runs.reuse import reuse_sentence
-from visus.workbench.train.events import DataOpened, FirstLoss, Planned, Prepared, Scored
+from visus.workbench.train.events import (
+    DataOpened,
+    FirstLoss,
+    FoldBegun,
+    FoldsBegun,
+    FoldsScored,
+    Planned,
+    Prepared,
+    Scored,
+    Tracked,
+)
+from visus.workbench.tune.events import SearchStarted, TrialDone
 from visus.workbench.wrapping import LABEL_WIDTH, labeled, wrapped
 
 _BAR_WIDTH = 20
 
 
 @contextlib.contextmanager
-def showing(monitor: Monitor, progress: bool | None, *, is_first: bool) -> Iterator[Monitor]:
+def showing(monitor: Monitor, progress: bool | None, *, is_first: bool, has_next: bool = True) -> Iterator[Monitor]:
     """A context that shows a training; its monitor shows each event and passes it on.
 
     Args:
         monitor: monitor of the caller.
         progress: False shows nothing; None shows it unless ``speaks`` is False.
         is_first: whether this is the process that prints.
+        has_next: whether a training ends with what to type next.
     """
     is_quiet = not (is_first and is_shown(progress))
     token = speaks.set(False)
     try:
-        with Screen(is_quiet) as screen:
+        with Screen(is_quiet, has_next=has_next) as screen:
 
-            def show_and_pass_on(event: object) -> None:
+            def show_and_pass_on(event: object) -> object:
                 screen.show(event)
-                monitor.emit(event)
+                return monitor.emit(event)
 
             yield Monitor(show_and_pass_on, monitor.should_stop)
     finally:
@@ -72,6 +87,7 @@ class Screen:
         self._num_epochs = 0
         self._first_loss = ""
         self._warned: set[str] = set()
+        self._folds: Path | None = None  # the cross-validation that is shown
 
     def __enter__(self) -> Screen:
         self._live.__enter__()
@@ -120,14 +136,31 @@ class Screen:
                 self._show_reconstruction(event)
             case CheckpointWritten():
                 pass
+            case Answered():
+                self.say("answer", f"{event.answer.sentence}, {event.place}")
             case Stopped():
                 self.say("stopped", f"in epoch {event.epoch + 1} after step {event.step}; everything up to here is safe")
-                self.say("next", resume_call(event.path.parent.parent))
+                self.say("next", resume_call(self._folds or event.path.parent.parent))
             case Finished():
                 if event.num_epochs:
                     self.say(*lines.finished_fact(event))
+            case StepDivided():
+                self._warn([event.sentence])
+            case Tracked():
+                if event.problem:
+                    self._warn([event.problem])
+                else:
+                    self.say("tracked", f"{event.tracker}: {event.place}")
             case Scored():
                 self._show_scored(event)
+            case FoldsBegun():
+                self._show_folds(event)
+            case FoldBegun():
+                self.say("fold", f"{event.number} of {event.num_folds}{f': {event.share}' if event.share else ''}", "bold")
+            case FoldsScored():
+                self._show_folds_scored(event)
+            case SearchStarted() | TrialDone():
+                self._say_all(event.facts())
 
     def _show_opened(self, event: DataOpened) -> None:
         self._plan, self._table, self._first_loss = None, None, ""
@@ -237,6 +270,18 @@ class Screen:
         )
         name = f"{event.epoch}/{event.num_epochs}"
         self._print(wrapped(f"epoch {name:<9} squared error {event.loss:.3g}{share}", self._live.width, 16))
+
+    def _show_folds(self, event: FoldsBegun) -> None:
+        self._folds = event.folder
+        done = f"; {event.num_done} of {event.num_folds} folds are trained already" if event.num_done else ""
+        self.say("folds", f"{event.folder}{done}")
+        for note in event.notes:
+            self.say("", note)
+
+    def _show_folds_scored(self, event: FoldsScored) -> None:
+        self.say("result", f"out of fold: {event.result}", "bold")
+        self.say("folds", event.spread)
+        self.say("report", str(event.folder / "report.html"))
 
     def _show_scored(self, event: Scored) -> None:
         noun = event.run.preprocessing.noun

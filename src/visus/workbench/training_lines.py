@@ -220,7 +220,12 @@ def start_fact(event: StartScored) -> Fact:
 def finished_fact(event: Finished) -> Fact:
     """How long it was trained, and what is kept."""
     why = "" if event.reason == "all epochs" else f" ({event.reason})"
-    return "trained", f"{_epochs(event)} in {write_duration(event.seconds)}{why}; kept: {_kept(event)}"
+    skipped = (
+        f"; {write_number_of(event.num_skipped, 'step')} skipped (infinite gradients in float16)"
+        if event.num_skipped
+        else ""
+    )
+    return "trained", f"{_epochs(event)} in {write_duration(event.seconds)}{why}{skipped}; kept: {_kept(event)}"
 
 
 def _kept(event: Finished) -> str:
@@ -255,7 +260,7 @@ def result_fact(scores: AnyScores, noun: str) -> Fact:
     plain = f"; {phrase}" if (phrase := scores.plain_phrase()) else ""
     return "result", (
         f"{write_share(scores.accuracy)} of {scores.num_samples:,} {words.get(scores.split, f'{scores.split} {noun}s')} are correct "
-        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}{plain}); "
+        f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}{scores.over_groups()}{plain}); "
         f"always guessing {scores.baseline_class}: {write_share(scores.baseline)}{bias}"
     )
 

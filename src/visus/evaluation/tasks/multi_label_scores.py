@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError
+from visus.evaluation.cluster_bootstrap import group_numbers, metric_interval
 from visus.evaluation.metrics import nan_mean
 from visus.evaluation.ranking import Ranking
-from visus.evaluation.resampling import bootstrap_interval
 from visus.evaluation.tasks.label_thresholds import ThresholdFit
 from visus.evaluation.tasks.task import Headline
 from visus.tables import Described, Table, Text, notes
@@ -135,6 +135,14 @@ class MultiLabelScores(Described):
         """
         return learned_sentence(self.num_learned, self.num_chose, self.num_samples, self.split, noun)
 
+    def over_groups(self) -> str:
+        """How many groups the intervals are over, as the end of a phrase; empty for independent samples.
+
+        >>> set_scores.over_groups()
+        ''
+        """
+        return "" if self.num_groups is None else f", over {self.num_groups:,} groups"
+
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         found = self.headline
         rows = [
@@ -171,8 +179,8 @@ class MultiLabelScores(Described):
             )
             for row in self.per_class
         )
-        heads = ("class", "samples", "AP", "AUROC", "threshold", "precision", "recall", "F1")
-        return Table(rows, heads, tuple(range(1, 8)))
+        headings = ("class", "samples", "AP", "AUROC", "threshold", "precision", "recall", "F1")
+        return Table(rows, headings, tuple(range(1, 8)))
 
     def text(self) -> Text:
         """The main metric, the sets, and every class.
@@ -181,9 +189,8 @@ class MultiLabelScores(Described):
         'baseline, the same probability for every sample: 50.0 %'
         """
         f1 = "-" if self.macro_f1 is None else f"{self.macro_f1:.4f}"
-        groups = "" if self.num_groups is None else f", over {self.num_groups:,} groups"
         head = (
-            f"mean average precision on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}{groups}",
+            f"mean average precision on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}{self.over_groups()}",
             f"baseline, the same probability for every sample: {write_share(self.baseline)}",
             f"exact match: {write_share(self.exact_match)} of the sets; label accuracy {write_share(self.label_accuracy)}; macro F1 {f1}; loss {self.loss:.4f}",
             self.class_table(),
@@ -281,7 +288,7 @@ def score_sets(
         found: NDArray[np.float64] = np.where(known, every, 0).sum(0) / np.maximum(1, known.sum(0))
         return found
 
-    low, high = bootstrap_interval(mean_precision, len(labels), groups)
+    low, high = metric_interval(mean_precision, np.arange(len(labels)) if groups is None else groups)
     hits, marked, positive = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     f1s = [row.f1 for row in rows if row.f1 is not None]
     aurocs = [row.auroc for row in rows if row.auroc is not None]
@@ -302,7 +309,7 @@ def score_sets(
         loss=float(loss),
         per_class=rows,
         notes=tuple(notes),
-        num_groups=None if groups is None else len({group or place for place, group in enumerate(groups)}),
+        num_groups=None if groups is None else len(set(group_numbers(groups).tolist())),
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError
-from visus.evaluation.resampling import bootstrap_interval
+from visus.evaluation.cluster_bootstrap import group_numbers, metric_interval
 from visus.evaluation.tasks.multi_label_scores import learned_sentence
 from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.evaluation.tasks.regression import Regression
@@ -113,6 +113,14 @@ class RegressionScores(Described):
         """
         return learned_sentence(self.num_learned, self.num_chose, self.num_samples, self.split, noun)
 
+    def over_groups(self) -> str:
+        """How many groups the intervals are over, as the end of a phrase; empty for independent samples.
+
+        >>> number_scores.over_groups()
+        ''
+        """
+        return "" if self.num_groups is None else f", over {self.num_groups:,} groups"
+
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         found = self.headline
         rows = [(found.metric, found.phrase()), ("baseline", f"{found.write(found.baseline)}, {found.baseline_words}")]
@@ -153,8 +161,8 @@ class RegressionScores(Described):
             )
             for row in self.targets
         )
-        heads = ("target", "MAE", "95 % interval", "mean predictor", "RMSE", "R2", "95 % interval", "in interval")
-        return Table(rows, heads, tuple(range(1, 8)))
+        headings = ("target", "MAE", "95 % interval", "mean predictor", "RMSE", "R2", "95 % interval", "in interval")
+        return Table(rows, headings, tuple(range(1, 8)))
 
     def text(self) -> Text:
         """The main metric, and every target.
@@ -162,9 +170,8 @@ class RegressionScores(Described):
         >>> number_scores.text()[1]
         'baseline, always predicting the training mean: 7'
         """
-        groups = "" if self.num_groups is None else f", over {self.num_groups:,} groups"
         head = (
-            f"{self.headline.metric} on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}{groups}",
+            f"{self.headline.metric} on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}{self.over_groups()}",
             f"baseline, {self.headline.baseline_words}: {self.headline.write(self.headline.baseline)}",
             self.target_table(),
         )
@@ -238,7 +245,7 @@ def score_numbers(
         for place, name in enumerate(task.outputs)
     )
     loss = float(task.losses(outputs, labels).double().mean())
-    num_groups = None if groups is None else len({group or place for place, group in enumerate(groups)})
+    num_groups = None if groups is None else len(set(group_numbers(groups).tolist()))
     return RegressionScores(split, len(labels), rows, loss, tuple(notes), num_groups)
 
 
@@ -271,8 +278,8 @@ def _target_score(
 
     own = float(r2(np.ones((1, len(truth))))[0])
     has_r2 = bool(np.isfinite(own))
-    r2_low, r2_high = bootstrap_interval(r2, len(truth), groups) if has_r2 else (None, None)
-    low, high = bootstrap_interval(mae, len(truth), groups)
+    r2_low, r2_high = metric_interval(r2, np.arange(len(truth)) if groups is None else groups) if has_r2 else (None, None)
+    low, high = metric_interval(mae, np.arange(len(truth)) if groups is None else groups)
     return TargetScore(
         name,
         float(absolute.mean()),

@@ -47,11 +47,12 @@ class ReportFacts:
         computed: sentences on what was computed from the training samples before the first step.
         folder: the run folder as a command takes it; empty if none does, as where the network was a Python object.
         exact_command: the command that trains it again, with its own network, split and recipe; empty if no command can.
-        interruptions: a sentence on the time limit and the resumes of the training; empty for neither.
+        interruptions: sentences on the end, the resumes and the changes of the training; empty for none.
         is_cut: whether a time limit ended the training or an epoch of it, so that no command trains the same weights.
         task: what the network predicts, one of ``visus.data.tasks.TASKS``.
         fit_sentence: how probabilities, thresholds or intervals were fitted, as a sentence.
         num_samples: number of samples of each split; empty to add up ``class_counts``.
+        is_changed: whether answers to events changed the training, so that no command trains the same weights.
         data_path: the path of the data; empty for data in memory and the images that come with visus.
     """
 
@@ -89,6 +90,7 @@ class ReportFacts:
     data_path: str = ""
     interruptions: str = ""
     is_cut: bool = False
+    is_changed: bool = False
     task: str = "single-label"
     fit_sentence: str = ""
     num_samples: Mapping[str, int] = field(default_factory=dict)

@@ -45,7 +45,7 @@ def result_sentences(facts: ReportFacts) -> list[str]:
         f"The network classifies {scores.num_right:,} of {write_number_of(scores.num_samples, facts.noun)}{of_split} correctly: an accuracy "
         f"of {write_share(scores.accuracy)}.",
         f"On more {facts.nouns} like these, expect an accuracy between {write_share(scores.accuracy_low)} and "
-        f"{write_share(scores.accuracy_high)} (95 % confidence interval).",
+        f"{write_share(scores.accuracy_high)} (95 % confidence interval{scores.over_groups()}).",
         f"The baseline, always predicting \u201c{scores.baseline_class}\u201d, has an accuracy of {write_share(scores.baseline)}.",
     ]
     sentences += _plain_sentences(facts)
@@ -62,7 +62,7 @@ def answer_sentences(facts: ReportFacts) -> list[str]:
     scores = facts.scores
     sentences = [
         f"On more {facts.nouns} like these, expect {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)} (95 % confidence "
-        "interval)."
+        f"interval{scores.over_groups()})."
     ]
     if scores.accuracy_low <= scores.baseline:
         samples = write_number_of(scores.num_samples, facts.noun)
@@ -293,10 +293,20 @@ def curve_sentences(facts: ReportFacts) -> list[str]:
     return sentences
 
 
+_AUGMENTATIONS: Final = (
+    *("flip", "vertical_flip", "translate", "zoom", "crop", "rotate90", "rotate", "color", "policy", "transform"),
+    *("cutout", "mixup", "cutmix"),
+)
+"""The settings of the augmentation, in the order of the report."""
+
+
 def augmentations(recipe: Mapping[str, object]) -> list[str]:
     """The augmentations of a recipe that are on, with their strength."""
-    found = [f"flip {recipe['flip']}"] if recipe.get("flip") not in (None, "none") else []
-    return found + [f"{name} {value:g}" for name in ("translate", "zoom", "cutout") if (value := number(recipe.get(name)))]
+    words = {name: str(recipe.get(name) or "none") for name in ("flip", "vertical_flip", "rotate90", "policy", "transform")}
+    found = {name: value for name, value in words.items() if value != "none"}
+    names = ("translate", "zoom", "crop", "rotate", "color", "cutout", "mixup", "cutmix")
+    found |= {name: f"{value:g}" for name in names if (value := number(recipe.get(name)))}
+    return [f"{name} {found[name]}" for name in _AUGMENTATIONS if name in found]
 
 
 def _averaged(recipe: Mapping[str, object]) -> str:
@@ -329,7 +339,11 @@ def recipe_sentence(facts: ReportFacts) -> str:
 
 def not_the_same_sentence(facts: ReportFacts) -> str:
     """Why the command that trains a run again trains other weights; empty if it trains the same."""
-    return "This command is not the same training: a time limit cut this one." if facts.is_cut else ""
+    whys = [
+        *(["a time limit cut this one"] if facts.is_cut else []),
+        *(["this one was changed while it ran"] if facts.is_changed else []),
+    ]
+    return f"This command is not the same training: {', and '.join(whys)}." if whys else ""
 
 
 def preprocessing_sentences(facts: ReportFacts, *, with_storage: bool = True) -> list[str]:

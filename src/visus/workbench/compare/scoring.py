@@ -51,7 +51,10 @@ def compare_entries(
         is_plain: score without test-time augmentation, whatever the recipe.
         monitor: receives the progress, and can cancel.
     """
-    first_run, _, first_part, _ = entries[0]
+    first_run, _, first_part, first_data = entries[0]
+    own_groups = first_data.samples.groups
+    group_of = dict(zip(first_data.samples.names, own_groups, strict=True)) if own_groups is not None else {}
+    groups = [group_of[name] for name in first_part.names] if group_of else None
     places = {sample: index for index, sample in enumerate(first_part.names)}
     answers: list[list[int]] = []
     contenders = []
@@ -65,7 +68,7 @@ def compare_entries(
         known, unknown = known_among(run, part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
         notes = [*notes, *(f"{run.name}: {note}" for note in (*unfinished_notes(run), *unknown))]
-        found = score(probabilities, labels, first_run.classes, split=split, known=in_order)
+        found = score(probabilities, labels, first_run.classes, split=split, known=in_order, groups=groups)
         answers.append(logits.argmax(dim=1).tolist())
         contenders.append(_contender(run, kind, found, _shifts(run, part, monitor) if shifts else None, calibrator))
     if len({each.name for each in contenders}) < len(contenders):

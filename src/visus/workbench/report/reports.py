@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
@@ -41,6 +41,8 @@ from visus.workbench.runs.shift_remedies import own_design
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.mirroring import read_mirroring
 
+MAX_CHANGES_TOLD: Final = 6
+
 
 @dataclass(frozen=True)
 class Course:
@@ -50,8 +52,9 @@ class Course:
         history: its epochs, one row of ``results.csv`` each.
         seconds: its duration.
         best_epoch: epoch of the kept weights, from 1; None if unknown.
-        interruptions: a sentence on its time limit and its resumes; empty for a training without.
+        interruptions: sentences on its end before all epochs, its resumes and what was changed while it ran; empty for a training without.
         is_cut: whether a time limit ended it, or an epoch of it.
+        is_changed: whether anything was changed while it ran.
     """
 
     history: Sequence[Mapping[str, float]]
@@ -59,6 +62,7 @@ class Course:
     best_epoch: int | None
     interruptions: str = ""
     is_cut: bool = False
+    is_changed: bool = False
 
     @classmethod
     def of(cls, position: Position, history: Sequence[Mapping[str, float]], num_epochs: float) -> Course:
@@ -71,7 +75,8 @@ class Course:
         """
         best = position.best_epoch + 1
         is_cut = position.ended == "time limit" or 0 < position.epochs_trained < position.epoch
-        return cls(history, position.elapsed_s, best if best > 0 else None, _interruptions(position, num_epochs), is_cut)
+        interruptions = " ".join(filter(None, (_interruptions(position, num_epochs), _changes(position))))
+        return cls(history, position.elapsed_s, best if best > 0 else None, interruptions, is_cut, bool(position.changes))
 
 
 @called_by_command()  # a page names commands, whoever has it written
@@ -133,6 +138,7 @@ def report_facts(
         best_epoch=course.best_epoch,
         interruptions=course.interruptions,
         is_cut=course.is_cut,
+        is_changed=course.is_changed,
         noun=data.noun,
         measured=inside,
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
@@ -297,10 +303,21 @@ def _interruptions(position: Position, num_epochs: float) -> str:
         "time limit": f"stopped by the time limit after {trained}",
         "no better validation accuracy": f"stopped after {trained}, without a better validation accuracy",  # of earlier runs
         "no better validation score": f"stopped after {trained}, without a better validation score",
+        "on request": f"ended on request after {trained}",
     }
     facts = [endings[position.ended]] if position.ended in endings else []
     if not facts and 0 < position.epochs_trained < position.epoch:
         facts.append(f"cut by an earlier time limit: {trained} were trained")
+    if position.num_skipped:
+        skipped = write_number_of(position.num_skipped, "step")
+        facts.append(f"computed in float16, with {skipped} skipped because gradients were infinite")
     if position.num_resumed:
         facts.append(f"resumed {write_number_of(position.num_resumed, 'time')}")
     return f"The training was {'; '.join(facts)}." if facts else ""
+
+
+def _changes(position: Position) -> str:
+    """A sentence on what was changed while the training ran; empty for nothing."""
+    told = [f"{change['what']} {change['place']}" for change in position.changes]
+    more = [f"{len(told) - MAX_CHANGES_TOLD:,} more"] if len(told) > MAX_CHANGES_TOLD else []
+    return f"Changed while it ran (changes.json): {'; '.join([*told[:MAX_CHANGES_TOLD], *more])}." if told else ""

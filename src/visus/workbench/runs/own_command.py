@@ -124,7 +124,7 @@ def _network_options(run: RunFolder, with_start: bool) -> list[str]:
     text = run.read_text("design.txt").strip()
     if text.startswith(OBJECT_PREFIX):
         return []
-    design = ["-m", text if is_callable_name(text) else near_path(run.path / "design.txt")]
+    design = ["-m", text if is_callable_name(text) and "\n" not in text else near_path(run.path / "design.txt")]
     if not with_start or not (run.path / "start.json").is_file():
         return design
     start = run.read_json("start.json")

@@ -9,18 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from visus.caller import evaluate_call, for_caller, train_call
 from visus.data.earlier_split import CONTENTS_FILE, contents_text, digits_of, known_splits, parse_contents
 from visus.data.ledger import Ledger
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
+from visus.data.resplit import in_splits
 from visus.data.samples import Samples
 from visus.data.source_rules import write_names
 from visus.data.sources import read_source
-from visus.data.splits import SplitRow, read_split_csv
+from visus.data.splits import FoldRows, SplitRow, read_split_csv
 from visus.errors import DataError, StorageError
 from visus.progress import OnEvent, ShouldStop
 from visus.training.runs import RunFolder
@@ -113,7 +112,7 @@ def open_under_labels(
         there,
         preprocessing=preprocessing,
         labels=_labels_at(labels, facts["path"], there),
-        split=read_split_csv(folder / "split.csv"),
+        split=_rows_of(folder, facts),
         max_unreadable=facts["max_unreadable"],
         cache_dir=cache_dir,
         num_workers=num_workers,
@@ -121,6 +120,12 @@ def open_under_labels(
         should_stop=should_stop,
         **Reading.from_json(facts.get("reading")).to_json(),
     )
+
+
+def _rows_of(folder: Path, facts: dict[str, Any]) -> Sequence[SplitRow]:
+    """The rows of a run's ``split.csv``; those of a fold may contradict the split that the data itself defines."""
+    rows = read_split_csv(folder / "split.csv")
+    return FoldRows(rows) if facts.get("fold") else rows
 
 
 def as_own(folder: Path, data: Data) -> Data | None:
@@ -135,7 +140,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
     table = data.table
     if is_own(run.path, data):
         splits: list[str | None] = [rows[sample].split for sample in table.names]
-        return _in_splits(data, splits, ())
+        return in_splits(data, splits, ())
     by_content = {content: rows[sample].split for sample, content in contents.items() if sample in rows}
     own = digits_of(table)
     known = [content in by_content for content in own]
@@ -159,7 +164,7 @@ def as_own(folder: Path, data: Data) -> Data | None:
         lines.append(f"{write_number_of(len(new), 'sample')} that the run does not know, dropped: {write_names(new)}.")
     if missing:
         lines.append(f"{write_number_of(len(missing), 'sample')} of the run not here: {write_names(missing)}.")
-    return _in_splits(data, splits, tuple(lines))
+    return in_splits(data, splits, tuple(lines))
 
 
 def is_own(folder: Path, data: Data) -> bool:
@@ -177,7 +182,12 @@ def in_own_split(folder: Path, data: Data) -> Data:
     plan, own = data.preprocessing, Preprocessing.from_dict(facts["preprocessing"])
     if plan.normalize == own.normalize and plan.input_shape == own.input_shape:
         plan = dataclasses.replace(plan, offset=own.offset, divisor=own.divisor)
-    return dataclasses.replace(_in_splits(data, splits, ()), preprocessing=plan, split_seed=facts["split_seed"])
+    return dataclasses.replace(in_splits(data, splits, ()), preprocessing=plan, **_asked_split(facts))
+
+
+def _asked_split(facts: dict[str, Any]) -> dict[str, Any]:
+    """What was asked for the split of a run: fields of ``Data``."""
+    return {name: facts.get(name) for name in ("split_seed", "val_fraction", "test_fraction")}
 
 
 def num_learned(folder: Path, data: Data) -> int:
@@ -225,18 +235,6 @@ def remember_place(folder: Path, data: Data) -> str:
     except StorageError:
         return ""
     return f"the run {run.path.name} now looks for its data at {data.given}; it was at {known}."
-
-
-def _in_splits(data: Data, splits: Sequence[str | None], notes: tuple[str, ...]) -> Data:
-    """The readable samples that have a split, in it."""
-    named = np.array([split or "" for split in splits], dtype="<U5")
-    table = dataclasses.replace(data.table, splits=named)
-    rows = data.rows[named[data.rows] != ""]
-    samples = table.select(rows)
-    samples = dataclasses.replace(
-        samples, notes=(*data.samples.notes, *notes), warnings=data.samples.warnings if not notes else samples.warnings
-    )
-    return dataclasses.replace(data, table=table, samples=samples, rows=rows, is_whole=False)
 
 
 def _labels_at(labels: str | None, before: str | None, now: str | Path | None) -> str | None:

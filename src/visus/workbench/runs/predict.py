@@ -31,18 +31,25 @@ from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run,
 __all__ = ["Files", "Predictions", "predict", "predict_run_to"]
 
 
-class _RunPredictor:
-    """A run as a predictor."""
+class RunPredictor:
+    """A run as a predictor.
+
+    Args:
+        run: the run.
+        raw: return the network's own probabilities, not calibrated.
+    """
 
     def __init__(self, run: SavedRun, *, raw: bool) -> None:
         self._run, self._raw, self._calibrator = run, raw, run.calibrator(raw=raw)
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the network's outputs."""
         return self._run.classes
 
     @property
     def preprocessing(self) -> Preprocessing:
+        """How every sample is converted."""
         return self._run.preprocessing
 
     @cached_property
@@ -56,21 +63,26 @@ class _RunPredictor:
 
     @property
     def chunk(self) -> int:
+        """Samples that are read and predicted together."""
         return max(16, min(EVALUATION_BATCH, MAX_VALUES // math.prod(self.preprocessing.input_shape)))
 
     def probabilities(self, samples: Pixels) -> npt.NDArray[np.float32]:
+        """Probabilities (samples, classes) for stored samples (samples, channels, *spatial)."""
         batch = self.preprocessing.scaled(torch.from_numpy(samples))
         return self._calibrator(self._run.logits([batch])).numpy()
 
     def learned(self, samples: Pixels) -> Iterable[int]:
+        """Places of the samples with the content of one that the network learned from."""
         return () if self._known is None else np.flatnonzero(self._known.marks(hash_rows(samples))[0]).tolist()
 
     @property
     def name(self) -> str:
+        """Its name, for messages."""
         return f"the run {self._run.name}"
 
     @cached_property
     def identity(self) -> str:
+        """A hash over all that decides its answers."""
         run = self._run
         facts = [
             run.classes,
@@ -92,10 +104,12 @@ class _RunPredictor:
 
     @property
     def num_threads(self) -> int:
+        """Threads of one prediction."""
         return torch.get_num_threads()
 
     @property
-    def reopen(self) -> Callable[[], _RunPredictor]:
+    def reopen(self) -> Callable[[], RunPredictor]:
+        """Opens it in another process."""
         run = self._run
         return partial(
             _reopen, run.folder.absolute(), run.which, str(run.machine.device), raw=self._raw, num_threads=self.num_threads
@@ -106,10 +120,10 @@ class _RunPredictor:
         return read_known(RunFolder.open(self._run.folder))
 
 
-def _reopen(folder: Path, which: str, device: str, *, raw: bool, num_threads: int) -> _RunPredictor:
+def _reopen(folder: Path, which: str, device: str, *, raw: bool, num_threads: int) -> RunPredictor:
     """The predictor of a run in a new process."""
     torch.set_num_threads(num_threads)
-    return _RunPredictor(read_run(SavedRun, folder, device=device, which=which), raw=raw)
+    return RunPredictor(read_run(SavedRun, folder, device=device, which=which), raw=raw)
 
 
 def predict(
@@ -129,7 +143,7 @@ def predict(
         DataError: none of the paths exists.
     """
     long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
-    return predict_with(_RunPredictor(run, raw=raw), files, _notes(run, raw=raw), top=top, **long)  # type: ignore[arg-type]
+    return predict_with(RunPredictor(run, raw=raw), files, prediction_notes(run, raw=raw), top=top, **long)  # type: ignore[arg-type]
 
 
 def predict_run_to(
@@ -156,12 +170,13 @@ def predict_run_to(
         raise UsageError(
             f"a table in parts has one class for each sample, and this network predicts {run.task.name}. Use run.predict, or visus predict without --out."
         )
-    predictor, notes = _RunPredictor(run, raw=raw), _notes(run, raw=raw)
+    predictor, notes = RunPredictor(run, raw=raw), prediction_notes(run, raw=raw)
     columns = {"top": top, "probabilities": probabilities, "cluster": cluster}
     long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
     return predict_to(predictor, files, out, notes, **columns, **long)  # type: ignore[arg-type]
 
 
-def _notes(run: SavedRun, *, raw: bool) -> list[str]:
+def prediction_notes(run: SavedRun, *, raw: bool) -> list[str]:
+    """What must be known of the predictions of a run."""
     views = [sentence] if (sentence := views_sentence(run)) else []
     return [*unfinished_notes(run), calibration_sentence(run, raw=raw), *views]

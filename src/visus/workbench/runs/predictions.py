@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Never, Protocol, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Final, Never, Protocol, TypeAlias, cast, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +79,8 @@ class Predictor(Protocol):
 Files: TypeAlias = "Source | Iterable[Source]"
 
 
+_LABEL_COLUMNS: Final = ("file", "label", "probability")
+_SET_COLUMNS: Final = ("file", "labels", "probability")
 _MAX_PRINTED: Final = 10
 """Predictions that ``print`` shows."""
 
@@ -151,13 +153,12 @@ class Predictions(Iterator[Prediction]):
     def _headings(self) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """The headings of the printed table, and the places of its columns of numbers."""
         if self.task == "regression":
-            heads = ("file", *(head for name in self.classes for head in (name, "90 % interval")))
-            return heads, tuple(range(1, len(heads)))
-        return (
-            (("file", "label", "probability"), (2,))
-            if self.task == "single-label"
-            else (("file", "labels", "probability"), ())
-        )
+            headings = ("90 % interval",)
+            every = ("file", *(head for name in self.classes for head in (name, *headings)))
+            return every, tuple(range(1, len(every)))
+        if self.task == "multi-label":
+            return _SET_COLUMNS, ()
+        return _LABEL_COLUMNS, (2,)
 
     def _cells(self, answer: Prediction) -> tuple[str, ...]:
         """The cells of a prediction behind its file."""
@@ -396,17 +397,19 @@ class Answers:
     probabilities: npt.NDArray[Any] | None
 
 
+@runtime_checkable
+class AnswersChunks(Protocol):
+    """A predictor that reads the samples by itself, since they are read in several ways."""
+
+    def answer(self, chunk: Sequence[Sample], ledger: Ledger) -> Answers:
+        """The answers for a chunk of samples."""
+
+
 def answer_chunk(predictor: Predictor, chunk: Sequence[Sample], ledger: Ledger) -> Answers:
     """Read and predict a chunk of samples; what cannot be read becomes a reason in its place."""
-    rows: list[Pixels] = []
-    outcomes: list[int | str] = []  # the place of a sample in the batch, or why it has none
-    for found, notes in _read_all(predictor, chunk):
-        ledger.merge(notes)
-        if isinstance(found, str):
-            outcomes.append(found)
-        else:
-            outcomes.append(len(rows))
-            rows.append(found)
+    if isinstance(predictor, AnswersChunks):
+        return predictor.answer(chunk, ledger)
+    rows, outcomes = read_chunk(predictor, chunk, ledger)
     if not rows:
         return Answers(rows, outcomes, None)
     batch = np.stack(rows)
@@ -414,6 +417,20 @@ def answer_chunk(predictor: Predictor, chunk: Sequence[Sample], ledger: Ledger) 
     for place in predictor.learned(batch):
         ledger.note("learned from", names[place])
     return Answers(rows, outcomes, predictor.probabilities(batch))
+
+
+def read_chunk(predictor: Predictor, chunk: Sequence[Sample], ledger: Ledger) -> tuple[list[Pixels], list[int | str]]:
+    """The stored values of the samples that can be read, and for each sample its place among them, or why it cannot be read."""
+    rows: list[Pixels] = []
+    outcomes: list[int | str] = []
+    for found, notes in _read_all(predictor, chunk):
+        ledger.merge(notes)
+        if isinstance(found, str):
+            outcomes.append(found)
+        else:
+            outcomes.append(len(rows))
+            rows.append(found)
+    return rows, outcomes
 
 
 def _read_all(predictor: Predictor, chunk: Sequence[Sample]) -> Iterator[tuple[Pixels | str, Ledger]]:

@@ -101,7 +101,7 @@ class SavedRun(Described):
         rows = [("network", f"{network_name(self)}, {write_count(num_parameters)} parameters{start}")]
         try:
             found = self.scores.headline
-            interval = f"({found.write(found.low)} to {found.write(found.high)})"
+            interval = f"({found.write(found.low)} to {found.write(found.high)}{self.scores.over_groups()})"
             rows.append((found.metric, f"{found.write(found.value)} {interval} on {self.scores.num_samples:,} samples"))
         except RunError:
             rows.append(("accuracy", "unknown: the training was not finished"))
@@ -508,7 +508,8 @@ def score_logits(
     12
     """
     if run.task.name == "single-label":
-        return score(run.probabilities(logits, raw=raw), labels, run.classes, split=split, notes=notes, known=known)
+        shares = run.probabilities(logits, raw=raw)
+        return score(shares, labels, run.classes, split=split, notes=notes, known=known, groups=groups)
     counts = {} if known is None else {"num_learned": int(known[0].sum()), "num_chose": int(known[1].sum())}
     fit = run.calibration
     found: AnyScores

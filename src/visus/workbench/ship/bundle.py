@@ -96,7 +96,11 @@ class Bundle(Described):
 
     @property
     def decision(self) -> Decision:
-        """One class for each sample."""
+        """How its probabilities become a prediction: one class for each sample.
+
+        >>> bundle.decision.task
+        'single-label'
+        """
         return Decision()
 
     @cached_property

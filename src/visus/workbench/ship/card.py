@@ -108,7 +108,7 @@ def _factors(scores: Scores, noun: str) -> list[str]:
 def _metrics(run: SavedRun, manifest: Manifest, scores: Scores) -> list[str]:
     low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
     lines = [
-        f"Accuracy: {write_share(scores.accuracy)} (95 % confidence interval {low} to {high}).",
+        f"Accuracy: {write_share(scores.accuracy)} (95 % confidence interval {low} to {high}{scores.over_groups()}).",
         f"Baseline, always predicting \u201c{scores.baseline_class}\u201d: {write_share(scores.baseline)}.",
         f"Macro F1: {scores.macro_f1:.3f}. Loss: {scores.loss:.3f} nats.",
         f"Expected calibration error: {100 * scores.calibration_error:.1f} percentage points. {run.calibration.sentence()}",

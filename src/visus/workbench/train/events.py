@@ -44,12 +44,12 @@ class _Plan:
     @property
     def short_changes(self) -> list[str]:
         """The augmentation of the training samples, a word for each change."""
-        return augmentation(self.recipe).words(self.data.input_shape[1:])
+        return augmentation(self.recipe, self.data).words(self.data.input_shape[1:])
 
     @property
     def changes(self) -> list[str]:
         """The augmentation of the training samples, in whole pixels."""
-        changes = augmentation(self.recipe).sentences(self.data.input_shape[1:])
+        changes = augmentation(self.recipe, self.data).sentences(self.data.input_shape[1:])
         sides = self.recipe.sides
         if min(sides) < 1:
             sizes = [write_shape(max(1, round(side * length)) for length in self.data.input_shape[1:]) for side in sides]
@@ -100,6 +100,43 @@ class Prepared(_Plan):
     warnings: tuple[str, ...]
     start: Start | None = None
     mirroring: str = ""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A tracker wrote its last line: ``place`` says where the run is. ``problem`` says why it stopped, if it did; then there is no place."""
+
+    tracker: str
+    place: str
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class FoldsBegun:
+    """The folder of a cross-validation exists, or it is resumed. ``num_done``: folds that are trained already."""
+
+    folder: Path
+    num_folds: int
+    notes: tuple[str, ...] = ()
+    num_done: int = 0
+
+
+@dataclass(frozen=True)
+class FoldBegun:
+    """The training of a fold begins. ``share``: its part of the time limit, in words; empty without one."""
+
+    number: int
+    num_folds: int
+    share: str = ""
+
+
+@dataclass(frozen=True)
+class FoldsScored:
+    """All folds are trained and scored; the last event of a cross-validation, with its result in words."""
+
+    folder: Path
+    result: str
+    spread: str
 
 
 @dataclass(frozen=True)

@@ -30,8 +30,9 @@ def first_loss(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: 
                 logits = module.train()(batch.inputs).float()
             weights = class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None
             task = task_of(data)
-            loss = Loss(recipe.label_smoothing, weights, task, own_loss(recipe)).mean(logits, batch.labels, batch.all_labels)
-            is_right = task.is_right(logits, batch.labels)
+            criterion = Loss(recipe.label_smoothing, weights, task, own_loss(recipe))
+            loss = batch.mean_loss(lambda labels, share: criterion.mean(logits, labels, batch.all_labels, share))
+            is_right = task.is_right(logits, batch.main_labels)
             accuracy = math.nan if is_right is None else float(is_right.float().mean())
             return FirstLoss(float(loss), accuracy, batch.num_samples)
     except Exception:  # whatever a person's own module raises; its first step reports it

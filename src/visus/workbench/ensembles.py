@@ -1,0 +1,359 @@
+"""Ensembles: the mean of the calibrated probabilities of several networks, for files and for labeled data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visus.caller import option
+from visus.data.batches import Part, batches_in_order
+from visus.data.opened import Data
+from visus.errors import DataError, UsageError
+from visus.evaluation.scores import Scores, score
+from visus.progress import Monitor, OnEvent, ShouldStop
+from visus.ship.files import is_bundle
+from visus.tables import Described, listed
+from visus.training.loop import EVALUATION_BATCH
+from visus.units import write_number_of, write_share
+from visus.workbench.keywords import checked_methods
+from visus.workbench.live_line import following
+from visus.workbench.runs.bulk.predicting import Paths, predict_to
+from visus.workbench.runs.bulk.result import BulkPredictions
+from visus.workbench.runs.bulk.work import BulkPredictor
+from visus.workbench.runs.fold_folders import fold_folders, is_folds_folder
+from visus.workbench.runs.learned_samples import Marks
+from visus.workbench.runs.mean_predictor import MeanPredictor, mean_probabilities
+from visus.workbench.runs.predict import Files, Predictions, RunPredictor, prediction_notes
+from visus.workbench.runs.predictions import predict_with
+from visus.workbench.runs.run import Run, load
+from visus.workbench.runs.saved import class_scores, known_among, needs_single_label, notes_on, opened
+
+if TYPE_CHECKING:
+    from visus.workbench.ship.bundle import Bundle
+
+
+@checked_methods
+class Ensemble(Described):
+    """Several networks that answer together: the mean of their calibrated probabilities. ``visus.ensemble`` makes one.
+
+    Each network reads and scales a sample in its own way. Classes are matched by name.
+
+    Args:
+        members: runs and bundles with the same classes, at least two.
+
+    Raises:
+        UsageError: the members cannot be averaged.
+
+    >>> both.classes, len(both.members)
+    (('0', '1', '2'), 2)
+    """
+
+    def __init__(self, members: Sequence[Run | Bundle]) -> None:
+        self._members = tuple(members)
+        self._predictor(raw=False)  # refuses members that do not fit
+
+    @property
+    def members(self) -> tuple[Run | Bundle, ...]:
+        """The runs and bundles, in the order that was given.
+
+        >>> [type(each).__name__ for each in both.members]
+        ['Run', 'Run']
+        """
+        return self._members
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names in the order of the first member.
+
+        >>> both.classes
+        ('0', '1', '2')
+        """
+        return self._members[0].classes
+
+    def _facts(self) -> tuple[str, list[tuple[str, str]]]:
+        rows = [("members", listed([_name(each) for each in self._members])), ("answer", "mean of calibrated probabilities")]
+        known = [class_scores(each) for each in self._members if isinstance(each, Run) and each._scores() is not None]
+        if known:
+            rows.insert(
+                1, ("accuracy", f"{', '.join(write_share(each.accuracy) for each in known)} of the members, each by itself")
+            )
+        return f"Ensemble of {write_number_of(len(self._members), 'network')}: {len(self.classes):,} classes", rows
+
+    def predict(
+        self,
+        files: Files,
+        *,
+        top: int = 1,
+        raw: bool = False,
+        progress: bool | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Predictions:
+        """Labels for files, folders of files, images of Pillow, or arrays, as ``Run.predict``: one prediction for each sample, in order.
+
+        A sample that a member cannot read has an ``error``. The ledger names samples that any member learned from.
+
+        Args:
+            files: as for ``Run.predict``.
+            top: number of classes of each prediction, the most probable first.
+            raw: average the networks' own probabilities, not calibrated.
+            progress, on_event, should_stop: see ``Run``.
+
+        Raises:
+            UsageError: an array does not fit the networks, ``top`` exceeds the number of classes, or ``raw`` is asked of a bundle.
+            DataError: none of the paths exists.
+
+        >>> len(list(both.predict(images)))
+        6
+        """
+        long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
+        return predict_with(self._predictor(raw=raw), files, self._notes(raw=raw), top=top, **long)  # type: ignore[arg-type]
+
+    def predict_to(
+        self,
+        files: Paths,
+        out: str | Path,
+        *,
+        top: int = 1,
+        probabilities: bool = False,
+        raw: bool = False,
+        cluster: str | None = None,
+        progress: bool | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> BulkPredictions:
+        """Write predictions for any number of samples to a table, as ``Run.predict_to``: a stopped or killed call continues.
+
+        Args:
+            files, out, top, probabilities, cluster: as for ``Run.predict_to``.
+            raw: average the networks' own probabilities, not calibrated.
+            progress, on_event, should_stop: see ``Run``.
+
+        Raises:
+            UsageError: an argument cannot be used, the table exists, or the parts of an earlier call are of other networks or samples.
+            DataError: none of the paths exists.
+            StorageError: the disk is full; a further call continues.
+            MissingExtraError: pyarrow or ray is not installed.
+
+        >>> both.predict_to(file, folder / "both.csv", progress=False).num_samples
+        60
+        """
+        columns = {"top": top, "probabilities": probabilities, "cluster": cluster}
+        long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
+        return predict_to(self._predictor(raw=raw), files, out, self._notes(raw=raw), **columns, **long)  # type: ignore[arg-type]
+
+    def evaluate(
+        self,
+        data: str | Path | Data | None = None,
+        *,
+        split: str | None = None,
+        raw: bool = False,
+        cache_dir: str | Path | None = None,
+        progress: bool | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Scores:
+        """Score the ensemble on the samples that all members hold out, or on other data.
+
+        A note says how many samples were in the training set of a member, and the accuracy on the others.
+
+        Args:
+            data: other data: a path, or opened data of the members' size; default: the members' own data.
+            split: ``train``, ``val`` or ``test``; default: the held-out one.
+            raw: score the networks' own probabilities, not calibrated.
+            cache_dir: another folder for the decoded samples.
+            progress, on_event, should_stop: see ``Run``.
+
+        Raises:
+            UsageError: a member is a bundle, which does not know its data; or opened data has another size.
+            DataError: no sample is held out by all members, or the data cannot be used.
+
+        >>> both.evaluate().num_samples
+        12
+        """
+        runs = [each for each in self._members if isinstance(each, Run)]
+        if others := [_name(each) for each in self._members if not isinstance(each, Run)]:
+            raise UsageError(
+                f"{listed(others)}: a bundle does not know what its network learned from, so it is not scored here. Give the run that it was "
+                "exported from."
+            )
+        with following("scoring", Monitor(on_event, should_stop), progress) as monitor:
+            own = [opened(run, data, cache_dir=cache_dir, monitor=monitor) for run in runs]
+            if isinstance(data, Data):
+                _check_size(runs, data)
+            return score_together(runs, own, split or own[0].scored_split, raw=raw, monitor=monitor)
+
+    def _predictor(self, *, raw: bool) -> MeanPredictor:
+        members: list[BulkPredictor] = []
+        for each in self._members:
+            if isinstance(each, Run):
+                members.append(RunPredictor(each, raw=raw))
+            elif raw:
+                raise UsageError(
+                    f"raw: the bundle {_name(each)} has calibrated probabilities only. Leave raw out, or give its run."
+                )
+            else:
+                members.append(each)
+        return MeanPredictor(members)
+
+    def _notes(self, *, raw: bool) -> list[str]:
+        own = [prediction_notes(each, raw=raw) if isinstance(each, Run) else each._notes() for each in self._members]
+        return [f"Probabilities are the mean over {_members_phrase(self._members)}.", *_joint_notes(self._members, own)]
+
+
+def ensemble(members: Sequence[Run | Bundle | str | Path] | str | Path, *, device: str = "auto") -> Ensemble:
+    """Several networks as one: the mean of their calibrated probabilities.
+
+    Args:
+        members: runs and bundles, opened or as paths, with the same classes in any order. The folder of a cross-validation stands for the runs
+            of its folds.
+        device: device of runs that are given as paths; see ``Recipe.device``.
+
+    Raises:
+        UsageError: fewer than two networks are given, one is given twice, or they cannot be averaged.
+        RunError: a folder is no run, or a fold is not trained yet.
+        BundleError: a bundle is damaged.
+
+    >>> import visus
+    >>> again = visus.ensemble([both.members[0], both.members[1].folder])
+    >>> [each.label for each in again.predict(images)] == [each.label for each in both.predict(images)]
+    True
+    """
+    given: list[Any] = [members] if isinstance(members, (str, os.PathLike)) else list(members)
+    found: list[Run | Bundle] = []
+    for each in given:
+        is_path = isinstance(each, (str, os.PathLike))
+        found += [_open(path, device) for path in _paths(Path(each))] if is_path else [each]
+    if len(found) < 2:
+        raise UsageError("an ensemble needs at least two networks. Give several runs, or the folder of a cross-validation.")
+    for each in found:
+        if isinstance(each, Run):
+            needs_single_label(each, "An ensemble")
+    places = [(each.folder if isinstance(each, Run) else each.path).resolve() for each in found]
+    if twice := [str(place) for number, place in enumerate(places) if place in places[:number]]:
+        raise UsageError(f"{listed(twice)}: this network is given twice, so it would count twice. Leave one out.")
+    return Ensemble(found)
+
+
+def _paths(path: Path) -> list[Path]:
+    """A path, or the runs of a cross-validation."""
+    return fold_folders(path) if is_folds_folder(path) else [path]
+
+
+def _open(path: Path, device: str) -> Run | Bundle:
+    if is_bundle(path):
+        from visus.workbench.ship.bundle import open_bundle
+
+        return open_bundle(path)
+    return load(path, device=device)
+
+
+def score_together(runs: Sequence[Run], own: Sequence[Data], split: str, *, raw: bool, monitor: Monitor) -> Scores:
+    """The scores of the mean probabilities of runs, on the samples that are in this split for all of them.
+
+    Args:
+        runs: the runs.
+        own: the data as each run reads it.
+        split: name of the split.
+        raw: average the networks' own probabilities, not calibrated.
+        monitor: receives the progress, and can cancel.
+
+    Raises:
+        DataError: no sample is in this split for all.
+    """
+    parts = [data.split(split) for data in own]
+    shared = set(parts[0].names).intersection(*(part.names for part in parts[1:]))
+    names = [name for name in parts[0].names if name in shared]
+    if not names:
+        raise DataError(
+            f"no sample is in the {split} split of all members: {listed([run.name for run in runs])}. Give other data, or name another split with "
+            f"{option('split')}."
+        )
+    answers, marks, notes = [], [], []
+    for run, data, part in zip(runs, own, parts, strict=True):
+        places = {name: place for place, name in enumerate(part.names)}
+        chosen = _chosen(part, np.array([places[name] for name in names], dtype=np.int64))
+        batches = monitor.over(
+            batches_in_order(chosen, run.preprocessing, EVALUATION_BATCH), f"scoring {run.name}", len(names)
+        )
+        answers.append(run.probabilities(run.logits(batches), raw=raw).numpy())
+        known, unknown = known_among(run, chosen, data)
+        marks.append(known)
+        notes.append([*notes_on(run, data, split), *unknown])
+    first = _chosen(parts[0], np.flatnonzero(np.isin(parts[0].names, names)))
+    all_notes = [f"Probabilities are the mean over {_members_phrase(runs)}.", *_joint_notes(runs, notes)]
+    if len(names) < len(parts[0]):
+        all_notes.append(
+            f"{len(parts[0]) - len(names):,} of the {len(parts[0]):,} samples in the {split} split of {runs[0].name} are not in that of all members, "
+            "and are dropped."
+        )
+    return score(
+        mean_probabilities(answers, [run.classes for run in runs]),
+        [runs[0].classes.index(own[0].classes[label]) for label in first.labels.tolist()],
+        runs[0].classes,
+        split="all" if own[0].is_whole else split,
+        notes=all_notes,
+        known=_known_to_any(marks),
+        groups=_groups_of(own[0], names),
+    )
+
+
+def _chosen(part: Part, places: np.ndarray[Any, np.dtype[np.int64]]) -> Part:
+    """Some samples of a part, in this order."""
+    names = tuple(part.names[place] for place in places)
+    return Part(part.name, part.pixels, part.indices[places], part.labels[places], names)
+
+
+def _groups_of(data: Data, names: Sequence[str]) -> list[str] | None:
+    """The groups of samples; None if the source has no groups."""
+    if data.samples.groups is None:
+        return None
+    group_of = dict(zip(data.samples.names, data.samples.groups, strict=True))
+    return [group_of[name] for name in names]
+
+
+def _known_to_any(marks: Sequence[Marks | None]) -> Marks | None:
+    """Whether each sample is in the training set of any run, and whether it is only in a validation set; None if unknown for one."""
+    known = [each for each in marks if each is not None]
+    if len(known) < len(marks):
+        return None
+    learned = np.logical_or.reduce([each[0] for each in known])
+    return learned, np.logical_or.reduce([each[1] for each in known]) & ~learned
+
+
+def _check_size(runs: Sequence[Run], data: Data) -> None:
+    """Refuse opened data that a run would have to read at another size.
+
+    Raises:
+        UsageError: the size differs.
+    """
+    if odd := [run.name for run in runs if run.preprocessing.input_shape != data.input_shape]:
+        raise UsageError(
+            f"{listed(odd)}: this data is opened at another size than the run reads. Give its path: each run reads it for itself."
+        )
+
+
+def _joint_notes(members: Sequence[Run | Bundle], own: Sequence[Sequence[str]]) -> list[str]:
+    """The notes of all members once, then those of some, with their names."""
+    shared = [note for note in own[0] if all(note in notes for notes in own)]
+    return [
+        *shared,
+        *(
+            f"{_name(each)}: {note}"
+            for each, notes in zip(members, own, strict=True)
+            for note in notes
+            if note not in shared
+        ),
+    ]
+
+
+def _members_phrase(members: Sequence[Run | Bundle]) -> str:
+    return f"{write_number_of(len(members), 'network')}: {listed([_name(each) for each in members])}"
+
+
+def _name(member: Run | Bundle) -> str:
+    return member.name if isinstance(member, Run) else member.manifest.name

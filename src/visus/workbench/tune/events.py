@@ -1,0 +1,57 @@
+"""The events of a search: what is searched, and each trial that has ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from visus.units import write_duration, write_number_of, write_share
+from visus.workbench.tune.space import written
+from visus.workbench.tune.trial import FINISHED, Trial
+
+
+@dataclass(frozen=True)
+class SearchStarted:
+    """A search starts, or goes on after ``num_trials`` trials.
+
+    ``space`` has name, values, scale and default of each searched setting; ``notes`` are for the person who searches.
+    """
+
+    folder: Path
+    space: tuple[tuple[str, str, str, str], ...]
+    num_trials: int = 0
+    notes: tuple[str, ...] = ()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What is printed, each with its label."""
+        spaces = [("space", f"{name} {values}, {scale} (default: {default})") for name, values, scale, default in self.space]
+        more = f", after {write_number_of(self.num_trials, 'trial')}" if self.num_trials else ""
+        return [*spaces, *(("note", note) for note in self.notes), ("search", f"{self.folder}{more}")]
+
+
+@dataclass(frozen=True)
+class TrialDone:
+    """A trial has ended; ``is_best``: whether it is the best so far."""
+
+    trial: Trial
+    is_best: bool
+
+    def facts(self) -> list[tuple[str, str]]:
+        """What is printed, with its label."""
+        trial = self.trial
+        found = "no epoch" if trial.accuracy != trial.accuracy else f"validation {write_share(trial.accuracy)}"
+        state = "" if trial.state == FINISHED else f" ({trial.state}: {trial.reason.rstrip('.')})"
+        best = ", the best so far" if self.is_best and trial.number else ""
+        named = settings_sentence(trial)
+        sentence = f"{trial.number}: {found}{best}{state} in {write_duration(trial.seconds)}; {named}"
+        return [("trial", sentence)]
+
+
+def settings_sentence(trial: Trial) -> str:
+    """The settings of a trial, as text."""
+    if not trial.number:
+        return "the default recipe"
+    return ", ".join(f"{name} {written(value)}" for name, value in trial.settings.items())
+
+
+Event = SearchStarted | TrialDone

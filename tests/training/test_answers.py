@@ -1,0 +1,305 @@
+"""Answers to events: what each does to the training, what a resumed one knows of them, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import visus
+from visus.errors import UsageError
+from visus.events import (
+    Answered,
+    CheckpointWritten,
+    EpochDone,
+    Finish,
+    Finished,
+    KeepWeights,
+    SaveWeights,
+    ScaleLearningRate,
+    Started,
+    StepDone,
+    Stop,
+    Stopped,
+)
+from visus.training.answers import Answer, from_text, to_text
+from visus.training.checkpoints import read_position
+from visus.training.inbox import Inbox
+from visus.training.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("light_pages")
+
+NETWORK = "conv(4, 3, padding=1), norm, relu, dropout(0.2), globalpool, linear(classes)"
+InProcesses = Callable[..., list[Any]]
+
+
+def weights_of(folder: Path, which: str = "last") -> dict[str, torch.Tensor]:
+    return safetensors.torch.load_file(folder / "weights" / f"{which}.safetensors")
+
+
+def same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def rates(run: visus.Run) -> list[float]:
+    return [row["learning_rate"] for row in run.history]
+
+
+factors = st.floats(1e-3, 1e3)
+answers = st.lists(
+    st.one_of(
+        st.just(Stop()),
+        st.just(Finish()),
+        st.just(KeepWeights()),
+        st.builds(ScaleLearningRate, factors),
+        st.just(SaveWeights("a.safetensors")),
+    )
+)
+
+
+@given(answers)
+def test_answers_survive_their_text(given: list[Answer]) -> None:
+    assert from_text(to_text(given)) == given
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ScaleLearningRate(0), "the factor of a learning rate must be a number above 0, such as 0.5, and not 0."),
+        (
+            lambda: ScaleLearningRate(float("nan")),
+            "the factor of a learning rate must be a number above 0, such as 0.5, and not nan.",
+        ),
+        (
+            lambda: ScaleLearningRate(True),
+            "the factor of a learning rate must be a number above 0, such as 0.5, and not True.",
+        ),
+        (
+            lambda: SaveWeights("a/b.pt"),
+            "weights are saved as a safetensors file, and not as 'b.pt'. Name it b.safetensors.",
+        ),
+        (
+            lambda: Inbox().put_returned(Stop),
+            "on_event returned the class Stop. Return an answer: visus.events.Stop(...).",
+        ),
+        (
+            lambda: put_at(Finished("all epochs", 1, 1, 1.0, 1.0), Stop()),
+            "this training is over, so Stop comes too late. Answer an earlier event.",
+        ),
+        (
+            lambda: put_at(StepDone(0, 0, 1.0, 0.5, 0.1, 1.0, 1.0), KeepWeights()),
+            "KeepWeights answers EpochDone alone, and this is an answer to StepDone. Use SaveWeights for a file.",
+        ),
+    ],
+)
+def test_a_wrong_answer_is_refused_in_one_sentence(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{re.escape(message)}$"):
+        make()
+
+
+def put_at(event: object, answer: Answer) -> None:
+    inbox = Inbox()
+    inbox.event = event
+    inbox.put(answer)
+
+
+def test_values_that_are_no_answers_are_not_taken_for_some() -> None:
+    inbox = Inbox()
+    for value in (None, True, "stop", 3):
+        inbox.put_returned(value)
+    assert inbox.take() == []
+
+
+def test_factors_multiply_and_hold_from_the_next_step_on(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    plain = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False)
+    half = visus.train(
+        squares,
+        NETWORK,
+        quick,
+        output=tmp_path,
+        progress=False,
+        on_event=lambda event: ScaleLearningRate(0.5) if isinstance(event, EpochDone) else None,
+    )
+    assert np.allclose(np.array(rates(half)) / rates(plain), [1, 0.5, 0.25], rtol=1e-5)
+    assert not same(weights_of(plain.folder), weights_of(half.folder))
+    changes = json.loads((half.folder / "changes.json").read_text())
+    assert [(each["answer"], each["place"], each["factor"]) for each in changes] == [
+        ("ScaleLearningRate", f"after epoch {epoch}", 0.5) for epoch in (1, 2, 3)
+    ]
+    assert (
+        "Changed while it ran (changes.json): learning rate times 0.5 after epoch 1; "
+        in (half.folder / "report.html").read_text()
+    )
+    assert not (plain.folder / "changes.json").exists()
+
+
+def test_a_factor_of_one_changes_no_bit(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    plain = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False)
+    answered = visus.train(
+        squares,
+        NETWORK,
+        quick,
+        output=tmp_path,
+        progress=False,
+        on_event=lambda event: ScaleLearningRate(1.0) if isinstance(event, StepDone) else None,
+    )
+    assert same(weights_of(plain.folder), weights_of(answered.folder))
+
+
+@pytest.mark.parametrize("stop_at", [6, 8])
+def test_a_resumed_training_goes_on_with_the_factor_bit_for_bit(
+    stop_at: int, squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    def answers_until(last: int | None) -> Callable[[object], list[Answer] | Answer | None]:
+        seen = 0
+
+        def answer(event: object) -> Answer | None:
+            nonlocal seen
+            seen += isinstance(event, StepDone)
+            if isinstance(event, StepDone) and seen == 6:
+                return ScaleLearningRate(0.3)
+            return Stop() if isinstance(event, StepDone) and seen == last else None
+
+        return answer
+
+    whole = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answers_until(None))
+    cut = (
+        {"on_event": answers_until(stop_at)}
+        if stop_at > 6
+        else {"on_event": answers_until(None), "should_stop": stops_after(6)}
+    )
+    stopped = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, **cut)
+    assert read_position(stopped.folder / "checkpoint" / "last.safetensors").lr_scale == 0.3
+    resumed = visus.resume(stopped.folder, progress=False)
+    assert same(weights_of(whole.folder), weights_of(resumed.folder))
+    assert rates(whole) == rates(resumed)
+
+
+def stops_after(num: int) -> Callable[[], bool]:
+    asked = iter(range(1, 1000))
+    return lambda: next(asked) >= num
+
+
+def test_an_answer_is_in_a_checkpoint_at_once(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    scales = []
+
+    def answer(event: object) -> Answer | None:
+        if isinstance(event, CheckpointWritten):
+            scales.append(read_position(event.path).lr_scale)
+        return ScaleLearningRate(0.5) if isinstance(event, StepDone) and event.epoch == event.step == 1 else None
+
+    visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answer)
+    assert scales == [1, 1, 0.5, 0.5, 0.5]  # the start, epoch 1, the answer, epochs 2 and 3
+
+
+def test_stop_ends_at_once_and_resume_goes_on_bit_for_bit(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    events: list[object] = []
+
+    def answer(event: object) -> Answer | None:
+        events.append(event)
+        return Stop() if isinstance(event, EpochDone) else None
+
+    whole = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False)
+    stopped = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answer)
+    assert isinstance(events[-1], Stopped)
+    assert (events[-1].epoch, events[-1].step) == (1, 0)
+    assert not (stopped.folder / "scores.json").exists()
+    assert same(weights_of(whole.folder), weights_of(visus.resume(stopped.folder, progress=False).folder))
+
+
+def test_stop_before_the_first_step_leaves_a_run_that_resumes(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    whole = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False)
+    stopped = visus.train(
+        squares,
+        NETWORK,
+        quick,
+        output=tmp_path,
+        progress=False,
+        on_event=lambda event: Stop() if isinstance(event, Started) else None,
+    )
+    assert same(weights_of(whole.folder), weights_of(visus.resume(stopped.folder, progress=False).folder))
+
+
+@pytest.mark.parametrize(("kind", "trained"), [(EpochDone, [1]), (StepDone, [0.2]), (Started, [0.2])])
+def test_finish_validates_scores_and_reports(
+    kind: type, trained: list[float], squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    events: list[object] = []
+
+    def answer(event: object) -> Answer | None:
+        events.append(event)
+        return Finish() if isinstance(event, kind) else None
+
+    run = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answer)
+    assert [event.reason for event in events if isinstance(event, Finished)] == ["on request"]
+    assert [row["epoch"] for row in run.history] == trained
+    assert run.scores.num_samples == 24
+    report = (run.folder / "report.html").read_text()
+    assert f"The training was ended on request after {trained[0]:.1f} of 3 epochs." in report
+    again = visus.resume(run.folder, progress=False)
+    assert [row["epoch"] for row in again.history] == trained
+
+
+def test_kept_weights_stay_whatever_later_epochs_reach(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    kept: list[dict[str, torch.Tensor]] = []
+
+    def answer(event: object) -> Answer | None:
+        if isinstance(event, Answered):
+            kept.append(weights_of(tmp_path / "squares", "best"))
+        return KeepWeights() if isinstance(event, EpochDone) and event.epoch == 0 else None
+
+    run = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answer)
+    assert same(kept[0], weights_of(run.folder, "best"))
+    assert not same(kept[0], weights_of(run.folder, "last"))
+    assert read_position(run.folder / "checkpoint" / "last.safetensors").best_epoch == 0
+
+
+def test_saved_weights_are_those_of_that_moment_and_start_another_training(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    file = tmp_path / "new" / "middle.safetensors"
+    found: list[dict[str, torch.Tensor]] = []
+
+    def answer(event: object) -> Answer | None:
+        if isinstance(event, EpochDone) and event.epoch == 1:
+            found.append(weights_of(tmp_path / "squares", "last"))
+            return SaveWeights(file)
+        return None
+
+    visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answer)
+    assert same(found[0], safetensors.torch.load_file(file))
+    further = visus.train(squares, NETWORK, Recipe(epochs=1, device="cpu"), weights=file, output=tmp_path, progress=False)
+    assert further.scores.num_samples == 24
+
+
+@pytest.mark.slow
+def test_the_answers_of_the_first_process_hold_for_all(
+    in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    def train() -> list[float]:
+        from visus.training.distribution import join_group
+
+        first = join_group().is_first
+
+        def answer(event: object) -> Answer | None:
+            if isinstance(event, EpochDone):
+                return ScaleLearningRate(0.5 if first else 7.0)
+            return Finish() if first and isinstance(event, StepDone) and event.epoch == 2 else None
+
+        run = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False, on_event=answer)
+        return [row["learning_rate"] for row in run.history]
+
+    first, second = in_processes(2, train)
+    assert first == second
+    assert len(first) == 3
+    changes = json.loads((tmp_path / "squares" / "changes.json").read_text())
+    assert [each.get("factor") for each in changes] == [0.5, 0.5, None, 0.5]
