@@ -27,7 +27,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MPLBACKEND"] = "Agg"
 atexit.register(shutil.rmtree, os.environ["VISUS_CACHE"], ignore_errors=True)
 
-settings.register_profile("visus", deadline=None, derandomize=True, max_examples=60)
+# VISUS_EXAMPLES asks for more examples of each law than the default run has time for.
+settings.register_profile("visus", deadline=None, derandomize=True, max_examples=int(os.environ.get("VISUS_EXAMPLES", "30")))
 settings.load_profile("visus")
 
 _BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"

@@ -350,8 +350,8 @@ def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy
         seconds, printed = cpu_seconds(script)
         spent.append(seconds)
         assert printed.splitlines()[-1] == "0 []"
-    slow_machine = min(cpu_seconds("import typer, rich.console")[0] for _ in range(3)) / 0.2  # 0.2 s where the limit was set
-    assert min(spent) < max(1.0, slow_machine)
+    known = min(cpu_seconds("import typer, rich.console")[0] for _ in range(3))  # about 0.2 s on a machine that is not busy
+    assert min(spent) < max(1.0, 12 * known)
 
 
 @pytest.mark.parametrize(

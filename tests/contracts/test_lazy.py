@@ -80,13 +80,14 @@ def test_an_unknown_public_name_is_an_attribute_error() -> None:
     assert loaded_by("import visus\nassert not hasattr(visus, 'no_such_name')") == set()
 
 
-def test_help_comes_within_half_a_second_of_processor_time() -> None:
-    command = [str(Path(sys.executable).with_name("visus")), "--help"]
-    spent = []
-    for _ in range(3):
+def test_help_comes_within_a_few_times_the_processor_time_of_the_packages_that_it_needs() -> None:
+    def seconds(*command: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         answer = subprocess.run(command, capture_output=True, text=True, check=False)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert answer.returncode == 0, answer.stderr
-        spent.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
-    assert min(spent) < 0.5
+        return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+    spent = min(seconds(str(Path(sys.executable).with_name("visus")), "--help") for _ in range(3))
+    known = min(seconds(sys.executable, "-c", "import typer, rich.console") for _ in range(3))
+    assert spent < max(0.5, 4 * known)

@@ -33,7 +33,9 @@ PAGE = (
 )
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "train" else name for name in FIGURES]
+)
 def test_a_figure_is_fresh(name: str) -> None:
     entry = read_manifest().get(name)
     assert entry is not None, f"docs/pictures/{name}.png was never made. Make it: scripts/pictures {name}"

@@ -234,6 +234,7 @@ def test_one_sample_without_its_samples_axis_is_refused() -> None:
     assert str(told.value) == "these inputs of shape (3, 8, 8) are one sample without a batch axis. Give inputs[None]."
 
 
+@pytest.mark.slow
 def test_loading_captum_in_a_notebook_without_ipywidgets_warns_of_nothing() -> None:
     pytest.importorskip("captum")
     notebook = """

@@ -103,6 +103,7 @@ def test_curves_without_an_epoch_are_refused(tmp_path: Path) -> None:
     assert str(caught.value) == "there are no curves to draw: no epoch was finished."
 
 
+@pytest.mark.slow
 def test_drawing_leaves_the_programs_own_plots_alone(tmp_path: Path) -> None:
     settings = dict(mpl.rcParams)
     draw_confusion(made_up_scores(), tmp_path / "confusion.png")

@@ -211,6 +211,7 @@ def test_evaluation_counts_each_sample_once(in_processes: InProcesses) -> None:
     assert all(torch.equal(found, rows) for found in in_processes(3, gathered))
 
 
+@pytest.mark.slow
 def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:

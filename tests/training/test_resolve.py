@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from visus.errors import RecipeError
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.resolve import (
+    FORMER_VALUES,
     OFF_VALUES,
     DataFacts,
     NetworkFacts,
@@ -85,7 +86,9 @@ def test_the_file_returns_the_reason_next_to_the_value(tmp_path: Path) -> None:
 
 
 def _open_settings() -> str:
-    names = [name for name in FIELDS if getattr(Recipe(epochs=3), name) is None and name not in OFF_VALUES]
+    names = [
+        name for name in FIELDS if getattr(Recipe(epochs=3), name) is None and name not in {**OFF_VALUES, **FORMER_VALUES}
+    ]
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 

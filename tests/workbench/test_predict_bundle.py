@@ -100,6 +100,7 @@ def test_options_of_runs_are_refused_for_a_bundle(tmp_path: Path) -> None:
         assert (answer.returncode, answer.stderr) == (2, f"error: {words[0]} cannot be given with a bundle. Leave it out.\n")
 
 
+@pytest.mark.slow
 def test_a_bundle_predicts_with_the_engine_the_precision_and_the_threads_that_are_named(tmp_path: Path) -> None:
     bundle, images = brightness_bundle(tmp_path / "bundle"), write_images(tmp_path / "in", 4)
     plain = visus("predict", bundle, images, cwd=tmp_path)

@@ -80,6 +80,7 @@ def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: An
     assert scored.times.parts["head"] >= 8
 
 
+@pytest.mark.slow
 def test_a_slow_width_phase_is_stopped(tmp_path: Path, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass of a measured step takes 4 s of the clock: measuring one width would take minutes."""
     for place in (training, job):
