@@ -36,6 +36,7 @@ ARGUMENTS: Final = {
     "source": ("files",),
     **dict.fromkeys(("valid_pct", "validation_split", "val_size", "val_pct"), ("val",)),
     "test_size": ("test",),
+    "validation_data": ("x_val",),
     **dict.fromkeys(("n_splits", "num_folds", "cv", "k_folds"), ("folds",)),
     **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
     "callbacks": ("on_event",),

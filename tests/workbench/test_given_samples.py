@@ -69,6 +69,49 @@ def test_a_test_set_and_groups_of_arrays_are_kept(x: Any, y: Any, tmp_path: Path
     assert {len(grouped.split(each)) % 4 for each in ("train", "val", "test")} == {0}
 
 
+def test_a_validation_set_of_arrays_is_kept(x: Any, y: Any, tmp_path: Path) -> None:
+    both = opened(tmp_path, x=x[:24], y=y[:24], x_val=x[24:32], y_val=y[24:32], x_test=x[32:], y_test=y[32:])
+    assert [len(both.split(each)) for each in ("train", "val", "test")] == [24, 8, 8]
+    np.testing.assert_array_equal(np.sort(samples(both)["val"][1], axis=None), np.sort(x[24:32], axis=None))
+    alone = opened(tmp_path, x=x[:32], y=y[:32], x_val=x[32:], y_val=y[32:])
+    assert [len(alone.split(each)) for each in ("train", "val", "test")] == [32, 8, 0]
+
+
+def test_tensors_of_bfloat16_keep_their_values(x: Any, y: Any, tmp_path: Path) -> None:
+    short = torch.from_numpy(x).bfloat16()
+    assert_same(opened(tmp_path, x=short, y=y), opened(tmp_path, x=short.float(), y=y))
+
+
+def test_lists_of_class_names_are_sets_of_classes(x: Any, tmp_path: Path) -> None:
+    labels = [[], ["cat"], ["cat", "dog"], ("dog",)] * 10
+    data = opened(tmp_path, x=x, y=labels)
+    assert (data.task, data.classes) == ("multi-label", ("cat", "dog"))
+    hot = np.array([[0, 0], [1, 0], [1, 1], [0, 1]] * 10)
+    expected = opened(tmp_path, x=x, y=hot, class_names=["cat", "dog"])
+    for split in ("train", "val", "test"):
+        np.testing.assert_array_equal(data.split(split).labels, expected.split(split).labels)
+    assert opened(tmp_path, x=x, y=[set(each) for each in labels]).task == "multi-label"
+
+
+def test_a_list_of_pairs_is_a_dataset(x: Any, y: Any, tmp_path: Path) -> None:
+    pairs = [(Image.fromarray(sample), NAMES[label]) for sample, label in zip(x, y, strict=True)]
+    assert_same(opened(tmp_path, pairs), opened(tmp_path, Images(x, y)))
+
+
+def test_a_table_of_pandas_names_images_below_the_current_folder(
+    x: Any, y: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pandas = pytest.importorskip("pandas", reason="the package pandas is not installed")
+    monkeypatch.chdir(tmp_path)
+    for place, sample in enumerate(x):
+        Image.fromarray(sample).save(f"{place}.png")
+    table = pandas.DataFrame({"file": [f"{place}.png" for place in range(40)], "kind": [NAMES[label] for label in y]})
+    data = opened(tmp_path, table, path_column="file", label_column="kind")
+    assert_same(data, opened(tmp_path, Images(x, y)))
+    assert opened(tmp_path, table.rename(columns={"file": "path", "kind": "label"})).num_samples == 40
+    assert list(table["file"][:2]) == ["0.png", "1.png"], "the table itself is unchanged"
+
+
 def test_equal_arrays_are_saved_once_and_later_steps_read_them_again(x: Any, y: Any, tmp_path: Path) -> None:
     first, second = opened(tmp_path, x=x, y=y), opened(tmp_path, x=x, y=y)
     assert first.given == second.given
@@ -180,7 +223,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "groups beside a test set",
         {"x": np.zeros((2, 3)), "y": [0, 1], "x_test": np.zeros((2, 3)), "y_test": [0, 1], "groups": [0, 1]},
-        "groups are for data without a test set of its own. Leave out groups, or x_test and y_test.",
+        "groups are for data whose split visus makes, and x_test is given. Leave out groups, or x_test and y_test.",
     ),
     ("an empty dataset", {"path": Images([], [])}, "the dataset is empty. Give one with samples."),
     (
@@ -254,4 +297,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, x: Any, y: Any)
 
 
 def test_paths_lists_and_arrays_are_no_datasets(x: Any) -> None:
-    assert not any(map(is_dataset, ("folder", Path("folder"), [1], x, torch.zeros(2), None, {}, {"train": "folder"})))
+    assert not any(
+        map(is_dataset, ("folder", Path("folder"), [1], [], [(1, 2, 3)], x, torch.zeros(2), None, {}, {"train": "folder"}))
+    )

@@ -70,6 +70,17 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             "open_data has no argument 'train_size': the training set is what validation and test set leave. "
             "Write visus.open_data(path, val=0.1, test=0.2).",
         ),
+        (
+            visus.train,
+            {"x": list(range(100))},
+            "train has no argument 'x': x is an argument of visus.open_data. Write visus.train(visus.open_data(x=x, y=y)).",
+        ),
+        (
+            visus.train,
+            {"class_names": ["a long name"] * 9},
+            "train has no argument 'class_names': class_names is an argument of visus.open_data. Write visus.train(visus.open_data(path, class_names=...)).",
+        ),
+        (visus.open_data, {"validation_data": (1, 2)}, "open_data has no argument 'validation_data'. Did you mean 'x_val'?"),
         (visus.check, {"path": "x"}, "check has no argument 'path'. Did you mean 'data'?"),
         (visus.check, {"size": 224}, "check has no argument 'size'. Did you mean 'img_size'?"),
         (

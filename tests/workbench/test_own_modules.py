@@ -13,6 +13,7 @@ import pytest
 import torch
 from tests.commands import Call
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 import visus
 from visus.errors import UsageError
@@ -273,7 +274,13 @@ def test_a_module_without_numbers_is_not_looked_into() -> None:
         ({"recipe": {"epochs": 1}}, "the recipe must be a visus.Recipe, and not a dict. Write visus.Recipe(epochs=3)."),
         (
             {"data": ["photos"]},
-            "the data must be one folder or file, not a list. For arrays: visus.open_data(x=x, y=y).",
+            "the data must be one folder or file, not a list. For arrays: visus.open_data(x=x, y=y). For a dataset of PyTorch or Hugging Face: "
+            "visus.open_data(dataset).",
+        ),
+        (
+            {"data": DataLoader(TensorDataset(torch.zeros(2, 4), torch.zeros(2)))},
+            "the data must be one folder or file, not a DataLoader. For arrays: visus.open_data(x=x, y=y). For a dataset of PyTorch or Hugging Face: "
+            "visus.open_data(loader.dataset).",
         ),
     ],
 )

@@ -345,7 +345,8 @@ def open_data(
     """
     if path is not None and not isinstance(path, (str, os.PathLike)):
         raise UsageError(
-            f"the data must be one folder or file, not a {type(path).__name__}. For arrays: visus.open_data(x=x, y=y)."
+            f"the data must be one folder or file, not a {type(path).__name__}. For arrays: visus.open_data(x=x, y=y). "
+            f"For a dataset of PyTorch or Hugging Face: visus.open_data({'loader.dataset' if hasattr(path, 'dataset') else 'dataset'})."
         )
     _check_settings(img_size, channels, resize_mode, normalize, max_unreadable)
     if split and split_seed is not None:

@@ -26,22 +26,32 @@ from visus.progress import Monitor
 from visus.units import write_shape
 
 _SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+_LABELS: Final = ("y", "y_train", "y_val", "y_test")
 _PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 
 
-def save_arrays(arrays: Mapping[str, Any], folder: Path) -> Path:
+def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None) -> tuple[Path, str | None]:
     """Save arrays as a folder of NPY files that is named by their content. Equal arrays are saved once.
 
     Args:
         arrays: name -> array, tensor or list; the names are those of ``visus.data.source_npz``. None is left out.
         folder: in which the folder is made.
+        task: what a label is; default: a set of classes where labels are lists of names, else decided where the files are read.
+
+    Returns:
+        The folder, and the task.
 
     Raises:
         UsageError: an array holds objects, such as samples of several shapes; or there are no labels.
         StorageError: it cannot be written.
     """
-    values = {name: _as_array(value, name) for name, value in arrays.items() if value is not None}
-    for samples, labels in (("x", "y"), ("x_train", "y_train"), ("x_test", "y_test")):
+    present = {name: value for name, value in arrays.items() if value is not None}
+    if task in (None, "multi-label"):
+        sets = {name: _sets_of_names(value) for name, value in present.items() if name in _LABELS}
+        task = "multi-label" if any(sets.values()) else task
+        present |= {name: texts for name, texts in sets.items() if texts}
+    values = {name: _as_array(value, name) for name, value in present.items()}
+    for samples, labels in (("x", "y"), ("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")):
         for given, missing in ((samples, labels), (labels, samples)):
             if given in values and missing not in values:
                 raise UsageError(f"{given} is given without {missing}. Give both.")
@@ -61,12 +71,59 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path) -> Path:
             np.save(part / f"{name}.npy", value, allow_pickle=False)
         return content.hexdigest()
 
-    return _saved(folder, "arrays", write)
+    return _saved(folder, "arrays", write), task
+
+
+def _sets_of_names(labels: Any) -> list[str] | None:
+    """The texts of labels that are lists, tuples or sets of class names; None for other labels."""
+    if not isinstance(labels, Sequence) or isinstance(labels, str) or not len(labels):
+        return None
+    are_sets = all(
+        isinstance(each, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in each) for each in labels
+    )
+    return (
+        [SEPARATOR.join(sorted(each) if isinstance(each, (set, frozenset)) else each) for each in labels]
+        if are_sets
+        else None
+    )
+
+
+def is_table(value: object) -> bool:
+    """Whether a value is a table of pandas."""
+    return hasattr(value, "to_csv") and hasattr(value, "columns")
+
+
+def save_table(table: Any, folder: Path, path_column: str) -> Path:
+    """Save a table of pandas as a CSV file in a folder that is named by its content; relative paths of images become absolute ones.
+
+    Args:
+        table: a ``DataFrame`` with a row for each image.
+        folder: in which the folder is made.
+        path_column: the column of the paths, relative to the current folder.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    if path_column in table.columns:
+        table = table.assign(**{path_column: [_absolute(each) for each in table[path_column]]})
+    text: str = table.to_csv(index=False)
+
+    def write(part: Path) -> str:
+        (part / "labels.csv").write_text(text, encoding="utf-8", newline="")
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    return _saved(folder, "table", write) / "labels.csv"
+
+
+def _absolute(path: Any) -> Any:
+    return os.path.abspath(path) if isinstance(path, (str, os.PathLike)) and "://" not in str(path) else path
 
 
 def _as_array(value: Any, name: str) -> NDArray[Any]:
     if hasattr(value, "detach"):
-        value = value.detach().cpu().numpy()
+        value = value.detach().cpu()
+        is_wider = str(value.dtype) == "torch.bfloat16"  # NumPy has no such type; float32 holds each of its values exactly
+        value = (value.float() if is_wider else value).numpy()
     try:
         array = np.asarray(value)
     except ValueError:
@@ -145,9 +202,11 @@ class _Part:
 
 
 def is_dataset(value: object) -> bool:
-    """Whether a value is a dataset of PyTorch or Hugging Face, or a mapping of splits to such datasets."""
+    """Whether a value is a dataset of PyTorch or Hugging Face, a list of pairs (sample, label), or a mapping of splits to them."""
     if isinstance(value, Mapping):
         return bool(value) and all(map(is_dataset, value.values()))
+    if isinstance(value, list):
+        return bool(value) and all(isinstance(each, tuple) and len(each) == 2 for each in value)
     is_plain = isinstance(value, (str, bytes, os.PathLike, Sequence, np.ndarray)) or hasattr(value, "detach")
     return not is_plain and hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
@@ -220,8 +279,8 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
         monitor.step("reading the dataset", len(samples), total)
     if task == "regression":
         numbers = np.array([[float(part) for part in label.split(SEPARATOR)] for label in labels])
-        return save_arrays({"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}, folder), task
-    return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder), task
+        return save_arrays({"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}, folder, task)
+    return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder, task)
 
 
 def _parts(dataset: Any) -> list[_Part]:

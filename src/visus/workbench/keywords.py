@@ -85,7 +85,8 @@ def _unknown(function: str, known: list[str], name: str, value: object) -> str:
     if guess is not None:
         return f"{found}. Did you mean {guess!r}?"
     if meant in _signature_of_open_data().parameters and meant != "path":
-        call = f" Write visus.{function}(visus.open_data(path, {meant}={value!r}))." if known[0] == "data" else ""
+        given = "x=x, y=y" if meant in _ARRAYS else f"path, {meant}={_written(value)}"
+        call = f" Write visus.{function}(visus.open_data({given}))." if known[0] == "data" else ""
         return f"{found}: {meant} is an argument of visus.open_data.{call}"
     return f"{found}. Known: {', '.join(sorted(known))}."
 
@@ -98,13 +99,13 @@ def _unknown_of_run(function: str, known: list[str], name: str, value: object) -
     found = f"{function} has no argument {name!r}"
     guess = meant if meant in known else closest_name(name, known)
     if meant in _parameters("visus.workbench.runs.run", "load"):
-        return f"{found}: {meant} is an argument of visus.load. Write visus.load(folder, {meant}={value!r})."
+        return f"{found}: {meant} is an argument of visus.load. Write visus.load(folder, {meant}={_written(value)})."
     if meant in FIELDS and meant not in known:
         return f"{found}: {meant} is a setting of the training, which a run keeps. Leave it out."
     if guess is not None:
         return f"{found}. Did you mean {guess!r}?"
     if meant in _parameters("visus.workbench.runs.saved", "SavedRun", "open_data") and "data" in known:
-        return f"{found}: {meant} is an argument of open_data. Write run.{function}(data=run.open_data(path, {meant}={value!r}))."
+        return f"{found}: {meant} is an argument of open_data. Write run.{function}(data=run.open_data(path, {meant}={_written(value)}))."
     if meant in _signature_of_open_data().parameters and meant != "path":
         return f"{found}: a run keeps the preprocessing and the split of its training. Leave it out."
     return f"{found}. Known: {', '.join(sorted(known))}."
@@ -137,7 +138,7 @@ def _place_of_setting(known: list[str], setting: str, value: Any) -> str:
             Recipe(**{setting: value})
         except RecipeError as error:
             return f"Write visus.{function}(data, recipe=visus.Recipe({setting}=...)), where {error}"
-        return f"Write visus.{function}(data, recipe=visus.Recipe({setting}={value!r}))."
+        return f"Write visus.{function}(data, recipe=visus.Recipe({setting}={_written(value)}))."
     from visus.training.recipe import CHANGEABLE_ON_RESUME
 
     if setting in CHANGEABLE_ON_RESUME:
@@ -145,4 +146,11 @@ def _place_of_setting(known: list[str], setting: str, value: Any) -> str:
     return "A resumed training keeps its recipe. Leave it out, or start a new run with visus.train."
 
 
+def _written(value: object) -> str:
+    """A value as code; one that is no short text, such as an array, is ``...``."""
+    text = repr(value)
+    return text if len(text) <= 60 and "\n" not in text else "..."
+
+
 _SHARES = ("train_size", "train_split")
+_ARRAYS = ("x", "y", "x_val", "y_val", "x_test", "y_test")

@@ -15,7 +15,7 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.given_samples import is_dataset, save_arrays, save_dataset
+from visus.workbench.given_samples import is_dataset, is_table, save_arrays, save_dataset, save_table
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
@@ -25,6 +25,8 @@ def open_data(
     *,
     x: Any = None,
     y: Any = None,
+    x_val: Any = None,
+    y_val: Any = None,
     x_test: Any = None,
     y_test: Any = None,
     groups: Sequence[Any] | None = None,
@@ -57,9 +59,11 @@ def open_data(
 
     Args:
         path: folder or file; or a dataset that returns (sample, label), or the images and labels of Hugging Face; or a mapping of ``train``, ``validation``
-            and ``test`` to such datasets; None for the images that come with visus.
-        x, y: samples (N, ...) and their labels, in arrays, tensors or lists; the test set as well with ``x_test`` and ``y_test``.
-        x_test, y_test: samples of the test set, and their labels; default: a split of ``x``.
+            and ``test`` to such datasets; or a list of pairs (sample, label); or a table of pandas with a row for each image, whose relative paths are
+            relative to the current folder; None for the images that come with visus.
+        x, y: samples (N, ...) and their labels, in arrays, tensors or lists; for ``multi-label``, a label may also be a list of class names.
+        x_val, y_val: samples of the validation set, and their labels; default: a part of ``x``.
+        x_test, y_test: samples of the test set, and their labels; default: a part of ``x``.
         groups: with ``x`` alone, the group of each sample, such as a patient: groups are not split.
         class_names: class names in the order of the labels 0, 1, ... of ``y``; default: the labels.
         keep_in: folder in which arrays and datasets are saved as they are, since later steps read them again (resuming, evaluating, exporting); default:
@@ -105,10 +109,11 @@ def open_data(
     ('T-shirt/top', 'Trouser', 'Pullover')
     """
     choice = choice_of(pretrained, channels=channels, normalize=normalize)
-    arrays = {"x": x, "y": y, "x_test": x_test, "y_test": y_test, "groups": groups, "classes": class_names}
+    arrays = {"x": x, "y": y, "x_val": x_val, "y_val": y_val, "x_test": x_test, "y_test": y_test}
+    arrays |= {"groups": groups, "classes": class_names}
     if task is not None:
         check_task(task)
-    path, task = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task)
+    path, task = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task, path_column)
     with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
         data = opened.open_data(
             path,
@@ -143,8 +148,9 @@ def _given(
     monitor: Monitor,
     progress: bool | None,
     task: str | None,
+    path_column: str | None,
 ) -> tuple[Any, str | None]:
-    """The path of the data, the given one or where arrays or a dataset were saved; and the task.
+    """The path of the data, the given one or where arrays, a dataset or a table were saved; and the task.
 
     Raises:
         UsageError: several are given, or arrays that do not fit together.
@@ -155,13 +161,15 @@ def _given(
     if named:
         if "x" not in named:
             raise UsageError(f"{named[0]} is given without x. Give x and y.")
-        if "x_test" in named or "y_test" in named:
+        if own := [name for name in named if name.endswith(("_val", "_test"))]:
             if "groups" in named:
                 raise UsageError(
-                    "groups are for data without a test set of its own. Leave out groups, or x_test and y_test."
+                    f"groups are for data whose split visus makes, and {own[0]} is given. Leave out groups, or {' and '.join(own)}."
                 )
             arrays = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in arrays.items()}
-        return save_arrays(arrays, given_folder(keep_in)), task
+        return save_arrays(arrays, given_folder(keep_in), task)
+    if is_table(path):
+        return save_table(path, given_folder(keep_in), path_column or "path"), task
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
             return save_dataset(path, given_folder(keep_in), followed, task)
