@@ -33,9 +33,10 @@ from visus.data.preprocessing import Preprocessing
 from visus.networks.fast import speed_up
 from visus.networks.fast.autotuner import Autotuner
 from visus.networks.machine import choose, memory_format
+from visus.training.facts import DataFacts, NetworkFacts
 from visus.training.loss import Loss
 from visus.training.optimizers import make_optimizer
-from visus.training.resolve import DataFacts, NetworkFacts, resolve
+from visus.training.resolve import resolve
 
 HELD_OUT = 0.3
 OFF = {"flip": "none", "translate": 0.0, "zoom": 0.0, "cutout": 0.0}

@@ -29,10 +29,10 @@ from visus.networks.pretrained import DEFAULT
 from visus.progress import SILENT
 from visus.training.distribution import ALONE
 from visus.training.events import EpochDone, StartScored
+from visus.training.facts import StartFacts
 from visus.training.fine_tuning import num_steps, rate_for
-from visus.training.loop import Training
+from visus.training.loop import TrainingLoop
 from visus.training.recipe import Recipe
-from visus.training.resolve import StartFacts
 from visus.training.runs import RunFolder
 from visus.workbench.modules import make_network
 from visus.workbench.train.head_probe import probe
@@ -82,7 +82,9 @@ class FittedStart:
         torch.manual_seed(self.seed)
         module, batches = prepare(copy.deepcopy(self.made.module), self.data, recipe, self.machine)
         folder = RunFolder.create(self.scratch, "run", {})
-        training = Training(module, batches, self.data.split("val"), recipe, self.machine, folder, {}, has_trained_head=True)
+        training = TrainingLoop(
+            module, batches, self.data.split("val"), recipe, self.machine, folder, {}, has_trained_head=True
+        )
         row: dict[str, Any] = {"accuracy": [], "loss": []}
         for event in training.events():
             if isinstance(event, StartScored):

@@ -30,11 +30,11 @@ def interrupt(*_: Any, **__: Any) -> None:
     [
         ("visus.cli.training.open_data", "stopped before the training began: nothing is lost. Run the command again."),
         (
-            "visus.training.loop.Training.events",
+            "visus.training.loop.TrainingLoop.events",
             "stopped before the first step: nothing is lost. Run the command again; the folder {run} can be deleted.",
         ),
         (
-            "visus.training.loop.Training._take_step",
+            "visus.training.steps.TrainingSteps.take",
             "stopped at once; all up to the last checkpoint is safe. next: visus train --resume {run}",
         ),
         (
@@ -70,7 +70,7 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
-    monkeypatch.setattr("visus.training.loop.Training._score_start", interrupt)
+    monkeypatch.setattr("visus.training.loop.TrainingLoop._score_start", interrupt)
     words = ("--weights", tmp_path / "five.safetensors", "-o", tmp_path, "--name", "it")
     answer = visus_command("train", photos, *SMALL, *words)
     assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")

@@ -9,7 +9,7 @@ from visus.design.families.compact import MAX_WHOLE_PX, SCALES
 from visus.design.items import Sequence
 from visus.design.layers.registry import Conv
 from visus.errors import DesignError
-from visus.training.resolve import SMALL_PX
+from visus.training.facts import SMALL_PX
 
 SHAPES = [
     *((1, side) for side in (1, 3, 5, 8, 20, 70, 400, 8_000)),

@@ -34,7 +34,7 @@ from visus.training.arithmetic import make_autotuner
 from visus.training.distribution import ALONE, Group, join_group, refuse_shared_device, report_first_error
 from visus.training.events import EpochDone, StepDone
 from visus.training.gradients import average_gradients, seed_step
-from visus.training.loop import Training
+from visus.training.loop import TrainingLoop
 from visus.training.norms import synchronize_batch_norms
 from visus.training.recipe import Recipe
 from visus.workbench.train.events import Prepared
@@ -216,13 +216,13 @@ def test_a_validation_split_smaller_than_the_group_is_scored_by_all(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
     def with_one_sample() -> list[Any]:
-        before = Training.__post_init__
+        before = TrainingLoop.__post_init__
 
-        def fewer(self: Training) -> None:
+        def fewer(self: TrainingLoop) -> None:
             self.validation = self.validation.slice(slice(0, 1))
             before(self)
 
-        pytest.MonkeyPatch().setattr(Training, "__post_init__", fewer)
+        pytest.MonkeyPatch().setattr(TrainingLoop, "__post_init__", fewer)
         return trained(squares, quick.replace(epochs=1), tmp_path)
 
     first, second = in_processes(2, with_one_sample)

@@ -1,73 +1,27 @@
-"""The loop: when it ends, what it refuses, what it tells."""
+"""The training loop: when it ends, which epoch it keeps, what it reports."""
 
 from __future__ import annotations
 
 import csv
-import math
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from torch import nn
 
 import visus
-from visus.data.batches import Batch
-from visus.errors import TrainingError
 from visus.networks import weights
 from visus.training.events import EpochDone, Finished, Started, StepDone
-from visus.training.loop import Training
-from visus.training.optimizers import make_optimizer
 from visus.training.recipe import Recipe
-from visus.training.resolve import DataFacts, NetworkFacts, resolve
-from visus.training.schedules import rate_factor
 from visus.training.selection import SampleResults
-from visus.training.weight_average import WeightAverage
+from visus.training.steps import TrainingSteps
+from visus.training.validation import Validation
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
-
-
-class Broken(nn.Module):
-    """Gives what is not a number from the given call in training mode on."""
-
-    def __init__(self, from_call: int) -> None:
-        super().__init__()
-        self.layer = nn.Linear(64, 3)
-        self.calls, self.from_call = 0, from_call
-
-    def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        self.calls += self.training
-        out: torch.Tensor = self.layer(batch.flatten(1))
-        return out * math.nan if self.training and self.calls >= self.from_call else out
-
-
-def test_a_loss_that_is_not_a_number_stops_with_the_checkpoint_named(squares: Path, quick: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError) as caught:
-        visus.train(squares, Broken(from_call=8), quick, output=tmp_path)
-    folder = tmp_path / "squares"
-    assert str(caught.value) == (
-        f"the loss became nan in epoch 2, step 3 (learning rate 0.00625). The last good checkpoint is kept: "
-        f"{folder / 'checkpoint' / 'last.safetensors'}. The best weights so far are those of epoch 1. "
-        f"Train again with a lower learning rate (--lr 0.0025), with --clip-norm 1, or with --precision float32."
-    )
-    assert (folder / "weights" / "best.safetensors").is_file()
-    assert all(torch.isfinite(value).all() for value in visus.load(folder, network=Broken(0)).module.state_dict().values())
-
-
-def test_a_loss_that_runs_away_stops_although_it_is_a_number(squares: Path, quick: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError) as caught:
-        visus.train(
-            squares,
-            "flatten, linear(classes)",
-            quick.replace(epochs=40, optimizer="sgd", learning_rate=100.0, momentum=0.0),
-            output=tmp_path,
-        )
-    assert "the loss diverged in epoch" in str(caught.value)
-    assert "and guessing has 1.1" in str(caught.value)
 
 
 def test_results_hold_one_row_for_each_epoch_with_the_validation_of_the_averaged_weights(
@@ -105,7 +59,7 @@ def test_the_latest_epoch_within_one_standard_error_of_the_best_is_kept(
 ) -> None:
     answers = iter(accuracies)
     events: list[object] = []
-    monkeypatch.setattr(Training, "_validate", lambda self, size: (0.5, answered(next(answers))))
+    monkeypatch.setattr(Validation, "validate", lambda self, module, size: (0.5, answered(next(answers))))
     recipe = quick.replace(progressive_resize="1", ema_decay=0.9)
     visus.train(squares, NETWORK, recipe, output=tmp_path, on_event=events.append)
     assert len(visus.open_data(squares).split("val")) == 10
@@ -140,7 +94,7 @@ def test_weights_that_it_started_from_stay_unless_an_epoch_is_better_beyond_chan
     weights.save(start, tmp_path / "start.safetensors")
     events = list[object]()
     told = iter([answered(0.4), *(answered(*each) for each in epochs)])
-    monkeypatch.setattr(Training, "_validate", lambda self, size: (0.5, next(told)))
+    monkeypatch.setattr(Validation, "validate", lambda self, module, size: (0.5, next(told)))
     monkeypatch.setattr(
         "visus.workbench.train.head_probe.is_more_often_right", lambda before, after: False
     )  # its own head stays
@@ -158,11 +112,11 @@ def test_a_training_is_validated_at_the_size_of_its_steps_and_compared_at_the_fu
     sizes, events = list[float](), list[object]()
     accuracies = iter([0.9, 0.9, 0.5, 0.4])
 
-    def validate(self: Training, size: float) -> tuple[float, SampleResults]:
+    def validate(self: Validation, module: nn.Module, size: float) -> tuple[float, SampleResults]:
         sizes.append(size)
         return 0.5, answered(next(accuracies))
 
-    monkeypatch.setattr(Training, "_validate", validate)
+    monkeypatch.setattr(Validation, "validate", validate)
     recipe = quick.replace(epochs=4, progressive_resize="0.5, 1", ema_decay=0.9)
     run = visus.train(squares, NETWORK, recipe, output=tmp_path, on_event=events.append)
     assert sizes == [0.5, 0.5, 1.0, 1.0]
@@ -186,8 +140,8 @@ def test_the_time_that_is_left_is_forecast_before_the_first_epoch_and_after_each
 def test_an_epoch_that_the_time_limit_cut_counts_as_a_part(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    step, events = Training._take_step, list[object]()
-    monkeypatch.setattr(Training, "_take_step", lambda self, batch: (time.sleep(0.3), step(self, batch))[1])
+    step, events = TrainingSteps.take, list[object]()
+    monkeypatch.setattr(TrainingSteps, "take", lambda *given: (time.sleep(0.3), step(*given))[1])
     visus.train(squares, NETWORK, quick.replace(time_limit_s=1.0), output=tmp_path, on_event=events.append)
     (end,) = (event for event in events if isinstance(event, Finished))
     started = next(event for event in events if isinstance(event, Started))
@@ -246,146 +200,3 @@ def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path,
     )
     recalls = [run.scores.per_class[1].recall or 0.0 for run in (plain, balanced)]
     assert recalls[1] > recalls[0]
-
-
-def test_weight_decay_leaves_biases_and_norms_alone() -> None:
-    module = visus.network(NETWORK, (1, 8, 8), 3)
-    groups = make_optimizer(
-        module,
-        resolve(Recipe(optimizer="adamw"), DataFacts(10, (1, 8, 8)), NetworkFacts()),
-    ).param_groups
-    assert [(group["weight_decay"], {each.ndim for each in group["params"]}) for group in groups] == [
-        (0.5, {2, 4}),
-        (0.0, {1}),
-    ]
-
-
-def test_average_forgets_its_start_and_then_follows_slowly() -> None:
-    module = nn.Linear(1, 1)
-    average = WeightAverage(module)
-    with torch.no_grad():
-        module.weight.fill_(1.0)
-    average.module.weight.data.zero_()
-    average.update(0.1)
-    assert float(average.module.weight) == pytest.approx(0.9)
-    average.update(0.99)
-    assert float(average.module.weight) == pytest.approx(0.9 + 0.01 * 0.1)
-
-
-def averaged_by_hand(
-    squares: Path, recipe: Recipe, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Training, list[float]]:
-    """A training, and one of its weights after each step."""
-    seen: list[float] = []
-    trainings: list[Training] = []
-    average = Training._update_average
-
-    def note(self: Training) -> None:
-        seen.append(float(self.module.get_parameter("linear1.bias").detach()[0]))
-        trainings[:] = [self]
-        average(self)
-
-    monkeypatch.setattr(Training, "_update_average", note)
-    visus.train(squares, NETWORK, recipe, output=folder)
-    return trainings[0], seen
-
-
-def test_the_tail_averages_the_last_steps_alone(
-    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """15 steps and a horizon of a tenth: an average over 1.5 steps that begins with step 11, three horizons before the end."""
-    recipe = quick.replace(ema_decay=0.0, final_ema=0.1)
-    training, seen = averaged_by_hand(squares, recipe, tmp_path, monkeypatch)
-    assert len(seen) == 15
-    expected = seen[10]
-    for value in seen[11:]:
-        expected += (value - expected) / 1.5
-    assert float(training.scored_module.get_parameter("linear1.bias").detach()[0]) == pytest.approx(expected, abs=1e-6)
-    assert (training.position.num_averaged, training.scored_module is training.module) == (5, False)
-
-
-def test_before_the_tail_the_network_itself_is_scored(
-    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    recipe = quick.replace(ema_decay=0.0, final_ema=0.01)
-    training, seen = averaged_by_hand(squares, recipe, tmp_path, monkeypatch)
-    assert training.position.num_averaged == 1
-    assert float(training.scored_module.get_parameter("linear1.bias").detach()[0]) == seen[-1]
-
-
-def on_another_device(monkeypatch: pytest.MonkeyPatch, num_steps: int) -> None:
-    """Losses are left unread as on a device that is not to wait."""
-    monkeypatch.setattr(Training, "is_async", True)
-    monkeypatch.setattr("visus.training.loop.MAX_PENDING_STEPS", num_steps)
-
-
-def test_losses_read_together_give_the_same_rows_and_the_same_weights(
-    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    near = visus.train(squares, NETWORK, quick, output=tmp_path, name="near")
-    on_another_device(monkeypatch, 4)
-    far = visus.train(squares, NETWORK, quick, output=tmp_path, name="far")
-    rows = [(run.folder / "results.csv").read_text().splitlines() for run in (near, far)]
-    assert [row.split(",")[:6] for row in rows[0]] == [row.split(",")[:6] for row in rows[1]]
-    assert (near.folder / "weights" / "last.safetensors").read_bytes()[-400:] == (
-        far.folder / "weights" / "last.safetensors"
-    ).read_bytes()[-400:]
-
-
-@pytest.mark.parametrize("num_steps", [1, 4, 50])
-def test_losses_read_together_still_refuse_before_anything_is_written(
-    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int
-) -> None:
-    on_another_device(monkeypatch, num_steps)
-    with pytest.raises(TrainingError) as caught:
-        visus.train(squares, Broken(from_call=8), quick.replace(checkpoint_every_s=0.0), output=tmp_path)
-    assert str(caught.value).startswith("the loss became nan in epoch 2, step 3 (learning rate 0.00")
-    for file in (*(tmp_path / "squares" / "weights").iterdir(), tmp_path / "squares" / "checkpoint" / "last.safetensors"):
-        values = safetensors.torch.load_file(file)
-        assert all(torch.isfinite(value).all() for value in values.values() if value.is_floating_point())
-
-
-def test_sides_of_a_curriculum_take_equal_shares_of_the_training(
-    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[int] = []
-    take_step = Training._take_step
-
-    def note(self: Training, batch: Batch) -> None:
-        seen.append(batch.inputs.shape[-1])
-        take_step(self, batch)
-
-    monkeypatch.setattr(Training, "_take_step", note)
-    visus.train(squares, NETWORK, quick.replace(progressive_resize="0.5, 0.75, 1"), output=tmp_path)
-    assert seen == [4] * 5 + [6] * 5 + [8] * 5
-
-
-def test_what_whitening_adds_is_trained_at_first_and_then_stays(
-    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[tuple[bool, list[float]]] = []
-    average = Training._update_average
-
-    def note(self: Training) -> None:
-        bias = self.module.get_parameter("whiten1.bias")
-        seen.append((bias.requires_grad, bias.detach().tolist()))
-        average(self)
-
-    monkeypatch.setattr(Training, "_update_average", note)
-    for optimizer in ("muon", "adamw", "sgd"):
-        seen.clear()
-        text = "whiten(2), gelu, conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
-        visus.train(squares, text, quick.replace(optimizer=optimizer), output=tmp_path)
-        trained = [is_trained for is_trained, _ in seen]
-        assert trained == [True] * 6 + [False] * 9  # three eighths of 15 steps
-        assert seen[0][1] != seen[5][1] == seen[14][1]
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine"])
-def test_learning_rate_rises_once_and_falls_to_zero(schedule: str) -> None:
-    factors = [rate_factor(step / 200, schedule=schedule, warmup=0.25) for step in range(201)]
-    assert factors[0] == 0
-    assert factors[50] == 1
-    assert factors[200] == pytest.approx(0, abs=1e-12)
-    assert factors[:51] == sorted(factors[:51])
-    assert factors[50:] == sorted(factors[50:], reverse=True)

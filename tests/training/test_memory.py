@@ -23,11 +23,12 @@ from visus.errors import RecipeError, TrainingError
 from visus.events import Finished, StepDivided, StepDone, Stop
 from visus.training.checkpoints import read_position
 from visus.training.distribution import Group
-from visus.training.loop import Training
+from visus.training.facts import DataFacts, NetworkFacts
 from visus.training.loss import Loss
 from visus.training.memory import has_batch_norms, is_out_of_memory
 from visus.training.recipe import Recipe
-from visus.training.resolve import DataFacts, NetworkFacts, resolve
+from visus.training.resolve import resolve
+from visus.training.steps import TrainingSteps
 from visus.workbench.train.processes import refuse_too_many
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -265,17 +266,17 @@ def test_float16_resumes_bit_for_bit_with_its_scale(
 def test_steps_with_infinite_gradients_are_skipped_counted_and_told(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole, calls = Training._add_gradients, iter(range(100))
+    whole, calls = TrainingSteps._add_gradients, iter(range(100))
 
-    def overflow(self: Training, batch: Batch) -> Any:
-        found = whole(self, batch)
+    def overflow(self: TrainingSteps, *given: Any) -> Any:
+        found = whole(self, *given)
         if next(calls) in (1, 4):
             parameter = next(self.module.parameters())
             assert parameter.grad is not None
             parameter.grad.fill_(math.inf)
         return found
 
-    monkeypatch.setattr(Training, "_add_gradients", overflow)
+    monkeypatch.setattr(TrainingSteps, "_add_gradients", overflow)
     events: list[object] = []
     run = visus.train(
         squares, WITHOUT_NORMS, quick.replace(precision="float16"), output=tmp_path, progress=True, on_event=events.append

@@ -12,19 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.errors import RecipeError
+from visus.training.facts import DataFacts, NetworkFacts, StartFacts
 from visus.training.recipe import FIELDS, Recipe
-from visus.training.resolve import (
-    FORMER_VALUES,
-    OFF_VALUES,
-    DataFacts,
-    NetworkFacts,
-    ResolvedRecipe,
-    StartFacts,
-    default_batch_size,
-    default_epochs,
-    for_new_network,
-    resolve,
-)
+from visus.training.resolve import default_batch_size, default_epochs, for_new_network, resolve
+from visus.training.resolved_recipe import FORMER_VALUES, OFF_VALUES, ResolvedRecipe
 
 PHOTOS = DataFacts(1000, (3, 96, 96), 100, is_varied=True)
 IMAGES = DataFacts(1000, (1, 28, 28), 100)

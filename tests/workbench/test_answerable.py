@@ -167,17 +167,17 @@ def test_stop_ends_without_scores(file: Path, tmp_path: Path) -> None:
 def test_ctrl_c_during_a_step_stops_after_it_and_says_how_to_go_on(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plain: visus.Run
 ) -> None:
-    from visus.training.loop import Training as Loop
+    from visus.training.steps import TrainingSteps
 
-    whole, presses = Loop._take_step, iter([False, False, True])
+    whole, presses = TrainingSteps.take, iter([False, False, True])
     before = signal.getsignal(signal.SIGINT)
 
-    def take_step(self: Loop, *given: Any) -> None:
+    def take_step(self: TrainingSteps, *given: Any) -> Any:
         if next(presses, False):
             os.kill(os.getpid(), signal.SIGINT)
-        whole(self, *given)
+        return whole(self, *given)
 
-    monkeypatch.setattr(Loop, "_take_step", take_step)
+    monkeypatch.setattr(TrainingSteps, "take", take_step)
     training = looped(file, tmp_path)
     seen = []
 

@@ -17,8 +17,8 @@ from tests.levels import write_levels
 import visus
 from visus.errors import RunError
 from visus.training.events import Finished, Started, StepDone
-from visus.training.loop import Training
 from visus.training.recipe import Recipe
+from visus.training.schedules import Schedule
 from visus.workbench.train.events import Prepared
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -204,9 +204,7 @@ def test_a_time_limit_within_an_epoch_is_said_in_table_results_card_and_report(
         event.steps_per_epoch for event in events if isinstance(event, Started)
     )
     limit = num_steps + 1
-    monkeypatch.setattr(
-        Training, "_progress", lambda self, num_more=0: min(1.0, (self.position.num_steps + num_more) / limit)
-    )
+    monkeypatch.setattr(Schedule, "progress", lambda self, at, num_more=0: min(1.0, (at.num_steps + num_more) / limit))
     run = visus.train(file, NETWORK, RECIPE, output=tmp_path, name="cut")
     assert run.history["epoch"] == (1.0, round(1 + 1 / num_steps, 2))
     assert f"{1 + 1 / num_steps:.1f}/4 " in capsys.readouterr().err

@@ -12,7 +12,9 @@ from PIL import Image
 import visus
 from visus.data.augment import Augmentation
 from visus.networks.machine import choose
-from visus.training.resolve import NetworkFacts, ResolvedRecipe, resolve
+from visus.training.facts import NetworkFacts
+from visus.training.resolve import resolve
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.workbench.train.preparing import augmentation, data_facts, prepare, stored_size, training_part
 
 

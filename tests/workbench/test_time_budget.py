@@ -16,12 +16,13 @@ import visus
 from visus.networks import weights
 from visus.networks.fast.compiler import TOO_LATE
 from visus.progress import SILENT, Monitor, Progress
-from visus.training import loop
+from visus.training import step_times
 from visus.training.distribution import ALONE
 from visus.training.events import HeadFitted, Pricing, StepDone
-from visus.training.loop import Training
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
+from visus.training.steps import TrainingSteps
+from visus.training.validation import Validation
 from visus.workbench.report.measures import LATE
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.train import head_probe, job, kernels_in_time, training
@@ -60,9 +61,9 @@ def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: An
     weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
     slow(head_probe._Features, "_answer", 2.0)
     slow(head_probe._Features, "step_s", 5.0)
-    slow(Training, "_time_step", 10.0)
-    slow(Training, "_take_step", 1.0)
-    slow(Training, "_validate", 2.0)
+    slow(step_times, "time_step", 10.0)
+    slow(TrainingSteps, "take", 1.0)
+    slow(Validation, "validate", 2.0)
     slow(SavedRun, "answers", 10.0)
     slow(job, "answers_with_plain", 10.0)
     seen: list[Any] = []
@@ -90,7 +91,7 @@ def test_a_slow_width_phase_is_stopped(tmp_path: Path, slow: Any, monkeypatch: p
     images = np.random.default_rng(0).integers(0, 255, (200, 1, 12, 12), dtype=np.uint8)
     np.savez(tmp_path / "squares.npz", x=images, y=labels)
     slow(nn.Module, "zero_grad", 4.0)
-    slow(Training, "_take_step", 1.0)
+    slow(TrainingSteps, "take", 1.0)
     seen: list[Any] = []
     recipe = Recipe(epochs=500, batch_size=90, precision="float32", time_limit_s=LIMIT_S)
     began = time.perf_counter()
@@ -158,7 +159,7 @@ def test_the_time_limit_of_a_resumed_training_bounds_the_compiling_too(
     num_told: int,
 ) -> None:
     seen, allowed = list[Any](), list[float]()
-    for place in (training, loop):
+    for place in (training, step_times):
         monkeypatch.setattr(place, "uses_kernels", lambda machine, setting: True)
     monkeypatch.setattr(kernels_in_time, "why_no_kernels", lambda: reason)
     monkeypatch.setattr(kernels_in_time, "allow_compiling", allowed.append)

@@ -7,8 +7,9 @@ import math
 from typing import Final
 
 from visus.caller import for_caller, option
+from visus.training.facts import StartFacts
 from visus.training.recipe import Recipe
-from visus.training.resolve import FINE_TUNING_BATCH, StartFacts, fine_tuning_epochs
+from visus.training.resolve import FINE_TUNING_BATCH, fine_tuning_epochs
 from visus.units import write_number_of, write_share
 
 MIN_WRONG = 10.0

@@ -11,7 +11,7 @@ from torch import nn
 from visus.networks.roles import Role, weight_roles
 from visus.networks.whitening import Whitening
 from visus.training.muon import Muon
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.update_rules import UPDATE_RULES
 
 WHITENING_FRACTION = 3 / 8

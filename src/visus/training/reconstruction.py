@@ -15,10 +15,10 @@ from visus.evaluation.predictions import evaluation_mode
 from visus.networks.float32_layers import float32_where_needed
 from visus.networks.machine import Machine
 from visus.progress import Monitor, ShouldStop
-from visus.training.loop import EVALUATION_BATCH
 from visus.training.optimizers import make_optimizer, set_rates
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.schedules import rate_factor
+from visus.training.validation import EVALUATION_BATCH
 
 
 @dataclass(frozen=True)

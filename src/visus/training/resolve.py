@@ -6,39 +6,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from visus.data.tasks import TaskName
 from visus.errors import RecipeError, join_messages
-from visus.evaluation.metric_names import DEFAULT_METRICS, METRIC_NAMES, names_for
+from visus.evaluation.metric_names import DEFAULT_METRICS
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE
-from visus.training.recipe import FIELDS, Recipe, plain
+from visus.training.contradictions import contradictions
+from visus.training.facts import MANY_SAMPLES, DataFacts, NetworkFacts, StartFacts
+from visus.training.recipe import FIELDS, Recipe
+from visus.training.resolved_recipe import OFF_VALUES, ResolvedRecipe
 from visus.training.update_rules import UPDATE_RULES
-from visus.units import write_bytes, write_shape
+from visus.units import write_bytes
 
-OFF_VALUES: Final[dict[str, Any]] = {
-    "clip_norm": 0.0,
-    "patience": 0,
-    "time_limit_s": math.inf,
-    "head_lr": 0.0,
-    "bias_lr": 0.0,
-    "norm_lr": 0.0,
-    "matrix_lr": 0.0,
-    "loss": "",
-    "accumulate": 1,
-    "policy": "",
-    "transform": "",
-}
-"""Value that turns a setting off; ``recipe.yaml`` writes null for it."""
-FORMER_VALUES: Final[dict[str, Any]] = {"select": "accuracy"}
-"""What runs did before there was the setting."""
-MANY_SAMPLES: Final = 20_000
-SMALL_PX: Final = 40
 FILTER_RATE: Final = 0.16  # muon, batches of 2,000; Jordan uses 0.24, and batches of 500 to 1,000 did better with less
 HEAD_RATE, BIAS_RATE = 1.1, 0.14  # of muon's Adam groups, for batches of 2,000
 MUON_DECAY: Final = 0.05
@@ -46,219 +25,6 @@ FINE_TUNING_BATCH: Final = 32
 PROGRESSIVE_SIZES: Final = "0.75, 0.75, 0.875, 0.875, 1"
 MIN_STEPS: Final = 4 * len(PROGRESSIVE_SIZES.split(","))
 """Minimum number of steps for progressive resizing: four for each phase."""
-_MUON_RATES: Final = ("head_lr", "bias_lr", "norm_lr", "matrix_lr")
-
-
-@dataclass(frozen=True)
-class DataFacts:
-    """Facts about the data that ``resolve`` needs.
-
-    Args:
-        num_training: number of training samples.
-        input_shape: (channels, *spatial).
-        num_validation: number of validation samples.
-        is_varied: whether the image files have many different sizes, as photos do.
-        is_shuffled: whether one random permutation reorders the positions of every sample, so that shifting or mirroring makes no sense.
-        keeps_class_mirrored: whether a mirrored sample keeps its class; None if the data leaves it open.
-        mirroring: evidence for ``keeps_class_mirrored``, as text.
-        task: what a label is, one of ``visus.data.tasks.TASKS``.
-        is_8_bit: whether the stored values are 8-bit.
-    """
-
-    num_training: int
-    input_shape: tuple[int, ...]
-    num_validation: int = 0
-    is_varied: bool = False
-    is_shuffled: bool = False
-    keeps_class_mirrored: bool | None = None
-    mirroring: str = ""
-    task: TaskName = "single-label"
-    is_8_bit: bool = True
-
-    @property
-    def num_axes(self) -> int:
-        """Spatial axes: 1 for signals, 2 for images, 3 for volumes, 0 for vectors."""
-        return len(self.input_shape) - 1
-
-    @property
-    def is_small(self) -> bool:
-        """Whether the training set has fewer than 20,000 samples; small sets need more augmentation."""
-        return self.num_training < MANY_SAMPLES
-
-    @property
-    def is_small_gray(self) -> bool:
-        """Whether samples are gray images of at most 40 px on the shorter side, for which ``compact`` is narrower."""
-        channels, *size = self.input_shape
-        return channels == 1 and len(size) == 2 and min(size) <= SMALL_PX
-
-
-@dataclass(frozen=True)
-class NetworkFacts:
-    """Facts about the network that ``resolve`` needs.
-
-    Args:
-        has_filters: whether it has convolutions or hidden linear layers.
-        unknown_matrices: names of trained tensors with two or more axes that are neither filters nor the head, such as embeddings.
-        other_norms: paths of norms that do not use batch statistics, such as layer norms.
-        takes_smaller: whether it accepts every size of the requested (or default) progressive resizing.
-        step_bytes: memory of a step of ``num_samples``, at most, as ``step_bytes(num_samples, optimizer)``; None if unknown.
-        memory_bytes: memory for it; None if unknown.
-    """
-
-    has_filters: bool = True
-    unknown_matrices: tuple[str, ...] = ()
-    other_norms: tuple[str, ...] = ()
-    takes_smaller: bool = True
-    step_bytes: Callable[[int, str], int] | None = None
-    memory_bytes: int | None = None
-
-    @property
-    def obstacle_to_muon(self) -> str:
-        """Why muon is no good default for this network, in a few words; empty if it is one."""
-        if not self.has_filters:
-            return "the network has no convolutions"
-        if self.unknown_matrices:
-            return f"muon has no rule for {_list_names(self.unknown_matrices)}"
-        if self.other_norms:
-            return f"{_list_names(self.other_norms)} {'does' if len(self.other_norms) == 1 else 'do'} not normalize over the batch"
-        return ""
-
-
-@dataclass(frozen=True)
-class StartFacts:
-    """Facts about pretrained starting weights that ``resolve`` needs. They apply to settings that the recipe does not set.
-
-    Args:
-        layer_decay: learning rate of the first layer as a fraction of that of the last; None for the default.
-        learning_rate: highest learning rate; None for the default.
-        epochs: number of epochs; None for the default.
-        reason: evidence for these values, as text.
-        rate_reason: evidence for the learning rate, if it is another.
-        note: a remark on these values for the person who trains; may be empty.
-    """
-
-    layer_decay: float | None = None
-    learning_rate: float | None = None
-    epochs: int | None = None
-    reason: str = "usual for fine-tuning"
-    rate_reason: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class ResolvedRecipe:
-    """Every setting of a training, decided. The fields are those of ``Recipe``, and none is optional.
-
-    Args:
-        reasons: setting name -> why it has this value, for settings that the recipe did not set.
-    """
-
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    head_lr: float
-    bias_lr: float
-    norm_lr: float
-    matrix_lr: float
-    layer_decay: float
-    momentum: float
-    weight_decay: float
-    schedule: str
-    warmup: float
-    min_lr_ratio: float
-    label_smoothing: float
-    loss: str
-    select: str
-    clip_norm: float
-    ema_decay: float
-    final_ema: float
-    class_weights: str
-    sampling: str
-    flip: str
-    translate: float
-    zoom: float
-    cutout: float
-    vertical_flip: str
-    rotate90: str
-    rotate: float
-    crop: float
-    color: float
-    policy: str
-    mixup: float
-    cutmix: float
-    transform: str
-    progressive_resize: str
-    tta: str
-    frozen: str
-    norm_statistics: str
-    patience: int
-    time_limit_s: float
-    checkpoint_every_s: float
-    precision: str
-    accumulate: int
-    kernels: str
-    device: str
-    seed: int
-    reasons: dict[str, str] = field(default_factory=dict, compare=False)
-
-    @property
-    def sides(self) -> tuple[float, ...]:
-        """Input sizes of the equally long phases of the training, as fractions of the full side."""
-        return tuple(float(word) for word in self.progressive_resize.split(","))
-
-    @property
-    def request(self) -> Recipe:
-        """A recipe that sets every setting to this value."""
-        values: dict[str, Any] = {name: getattr(self, name) for name in FIELDS}
-        values |= {name: None for name, off in OFF_VALUES.items() if values[name] == off}
-        return Recipe(**values)
-
-    def replace(self, **changes: Any) -> ResolvedRecipe:
-        """A copy with other settings, within the types and ranges of ``Recipe``.
-
-        Raises:
-            RecipeError: unknown name, or invalid value.
-        """
-        return ResolvedRecipe.of(self.request.replace(**changes), self.reasons)
-
-    @classmethod
-    def of(cls, recipe: Recipe, reasons: dict[str, str] | None = None) -> ResolvedRecipe:
-        """From a recipe that sets everything, such as the ``recipe.yaml`` of a run.
-
-        Raises:
-            RecipeError: a setting is None.
-        """
-        values = {name: getattr(recipe, name) for name in FIELDS}
-        known = OFF_VALUES | FORMER_VALUES
-        values = {name: known.get(name) if value is None else value for name, value in values.items()}
-        if missing := [name for name, value in values.items() if value is None]:
-            raise RecipeError(
-                f"this recipe does not set {_list_names(missing, len(missing))}. Use the recipe.yaml of a run, which holds every setting."
-            )
-        return cls(**values, reasons=dict(reasons or {}))
-
-    @classmethod
-    def read(cls, file: Path) -> ResolvedRecipe:
-        """Read the ``recipe.yaml`` of a run.
-
-        Raises:
-            UsageError: the file cannot be read.
-            RecipeError: the content is invalid, or a setting is missing.
-        """
-        try:
-            return cls.of(Recipe.read(file))
-        except RecipeError as error:
-            raise error if error.where else error.within(str(file)) from None
-
-    def to_yaml(self) -> str:
-        """YAML with the meaning of each setting, and the reason if ``resolve`` decided it; ``Recipe.from_yaml`` reads it back."""
-        lines = []
-        for name, value in ((name, getattr(self.request, name)) for name in FIELDS):
-            text = yaml.safe_dump(plain(value), default_flow_style=True, width=1000).removesuffix("...\n").strip()
-            reason = f"; here: {self.reasons[name]}" if name in self.reasons else ""
-            lines.append(f"{name}: {text}  # {FIELDS[name].metadata['describe']}{reason}")
-        return "\n".join(lines) + "\n"
 
 
 def for_new_network(recipe: Recipe) -> Recipe:
@@ -285,7 +51,7 @@ def resolve(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: Start
     >>> decided.optimizer, decided.epochs, decided.reasons["optimizer"]
     ('muon', 32, 'every matrix is a filter or the head, and norms use batch statistics')
     """
-    mistakes = _contradictions(recipe, data, network, start)
+    mistakes = contradictions(recipe, data, network, start)
     if mistakes:
         raise RecipeError(join_messages(mistakes))
     decided = _Decided(recipe)
@@ -510,152 +276,6 @@ def _default_rates(decided: _Decided, optimizer: str, batch_size: int) -> dict[s
     }
 
 
-def _contradictions(recipe: Recipe, data: DataFacts, network: NetworkFacts, start: StartFacts | None) -> list[str]:
-    """Error messages for settings that contradict each other, the network, its start or the data, or would have no effect."""
-    found = []
-    if recipe.ema_decay and recipe.final_ema:
-        found.append(
-            f"ema_decay={recipe.ema_decay:g} averages all steps, and final_ema={recipe.final_ema:g} averages the last ones; only one average is possible. Leave one of them out."
-        )
-    if recipe.sampling == "balanced" and recipe.class_weights == "balanced":
-        found.append(
-            "sampling=balanced already draws every class equally often. class_weights=balanced would weight rare classes a second time, and the network "
-            "would predict them for every sample. Leave one of them out."
-        )
-    return found + _contradictions_with_start(recipe, network, start) + _contradictions_with_data(recipe, data, network)
-
-
-def _contradictions_with_start(recipe: Recipe, network: NetworkFacts, start: StartFacts | None) -> list[str]:
-    """Settings that do not suit random or pretrained weights, or the optimizer that follows from them."""
-    found = []
-    unused = [name for name in _MUON_RATES if getattr(recipe, name) is not None]
-    other = recipe.optimizer or ("adamw" if start is not None or network.obstacle_to_muon else "muon")
-    if unused and other != "muon":
-        why = (
-            ""
-            if recipe.optimizer
-            else f", the optimizer of this training ({network.obstacle_to_muon or 'it starts from pretrained weights'}),"
-        )
-        found.append(
-            f"{_list_names(unused, 4)} {'is a learning rate' if len(unused) == 1 else 'are learning rates'} of muon. {other}{why} has a single learning rate. Leave {'it' if len(unused) == 1 else 'them'} out, or set learning_rate."
-        )
-    if start is None and recipe.epochs == 0:
-        found.append(
-            "epochs=0 trains nothing, and this network starts from random weights. Leave it out, or start from pretrained weights."
-        )
-    if start is None and recipe.frozen:
-        found.append(
-            f"frozen={recipe.frozen!r} does not train these layers, and this network starts from random weights. Leave it out, or start from pretrained weights."
-        )
-    if start is None and recipe.norm_statistics == "stored":
-        found.append(
-            "norm_statistics=stored needs stored statistics, and this network is new. Leave it out, or start from pretrained weights."
-        )
-    if start is not None and recipe.optimizer == "muon":
-        found.append(
-            "muon rescales every filter, which destroys pretrained weights. Use adamw or sgd, or leave the optimizer out."
-        )
-    if (
-        start is None
-        and recipe.layer_decay not in (None, 1.0)
-        and recipe.optimizer in (None, "muon")
-        and not network.obstacle_to_muon
-    ):
-        found.append(
-            "layer_decay works with adamw and sgd; muon has its own learning rates. Leave it out, or set optimizer."
-        )
-    return found
-
-
-def _contradictions_with_data(recipe: Recipe, data: DataFacts, network: NetworkFacts) -> list[str]:
-    """Settings that do not suit the axes, the sizes or the splits of the data."""
-    found = _contradictions_with_task(recipe, data)
-    if data.num_axes == 1 and recipe.zoom:
-        found.append("zoom stretches a signal, which changes its pitch. Leave it out.")
-    if data.num_axes == 1 and min(recipe.sides) < 1:
-        found.append("progressive_resize resamples a signal, which changes its pitch. Leave it out.")
-    elif min(recipe.sides) < 1 and not network.takes_smaller:
-        found.append(
-            "progressive_resize needs a network that also accepts smaller samples, for example one with globalpool. This one does not. Leave it out."
-        )
-    if data.num_axes == 0 and (recipe.zoom or recipe.translate or recipe.cutout):
-        found.append("zoom, translate and cutout need samples with positions, and these are vectors. Leave them out.")
-    found += _augmentation_contradictions(recipe, data)
-    if recipe.patience and not data.num_validation:
-        found.append("patience needs a validation set, and this data has none. Leave it out.")
-    tta = recipe.tta or "none"
-    if "flip" in tta and recipe.flip == "none":
-        found.append(
-            f"tta={tta} mirrors samples, and this training does not (flip=none). Leave it out, or train with flips."
-        )
-    if "shift" in tta and max(data.input_shape[1:], default=1) == 1:
-        found.append(f"tta={tta} shifts samples, and these have a single position. Leave it out.")
-    if tta != "none" and data.is_shuffled:
-        found.append(f"tta={tta} needs samples whose positions are in order, and these are shuffled. Leave it out.")
-    return found
-
-
-def _contradictions_with_task(recipe: Recipe, data: DataFacts) -> list[str]:
-    """Settings that do not suit what a label is."""
-    found = []
-    if recipe.select in METRIC_NAMES and data.task not in METRIC_NAMES[recipe.select].tasks:
-        found.append(f"select={recipe.select} is no metric of {data.task}. Known: {', '.join(names_for(data.task))}.")
-    if data.task != "single-label":
-        if (recipe.tta or "").startswith("unsure:"):
-            found.append(f"tta={recipe.tta} needs two most probable classes, and this is {data.task}. Leave out unsure:.")
-        found += [
-            f"{name}=balanced needs one class for each sample, and this is {data.task}. Leave it out."
-            for name in ("class_weights", "sampling")
-            if getattr(recipe, name) == "balanced"
-        ]
-    if data.task != "single-label" and recipe.epochs == 0:
-        found.append(
-            f"epochs=0 fits the head alone, which needs one class for each sample, and this is {data.task}. Leave it out."
-        )
-    if data.task == "regression" and recipe.label_smoothing:
-        found.append("label_smoothing needs classes, and this is regression. Leave it out.")
-    if recipe.loss and (recipe.label_smoothing or recipe.class_weights == "balanced"):
-        found.append(
-            "label_smoothing and class_weights belong to the loss of the task, and loss replaces it. Leave them out."
-        )
-    return found
-
-
-_IMAGES_ONLY: Final = {
-    "vertical_flip": ("mirrors samples top to bottom", (2, 3)),
-    "rotate90": ("turns samples in a plane", (2, 3)),
-    "rotate": ("turns samples in a plane", (2, 3)),
-    "crop": ("enlarges a window, which changes the pitch of a signal", (2, 3)),
-    "color": ("changes brightness and contrast", (2, 3)),
-    "policy": ("turns, shears and recolors images", (2,)),
-    "cutmix": ("replaces a part of the positions of a sample", (1, 2, 3)),
-}
-"""Settings of the augmentation that do not suit every sample: what they do, and the numbers of axes that they suit."""
-
-
-def _augmentation_contradictions(recipe: Recipe, data: DataFacts) -> list[str]:
-    """Settings of the augmentation that mean nothing for samples with these axes."""
-    found, kinds = [], {0: "vectors", 1: "signals", 2: "images", 3: "volumes"}
-    for name, (what, axes) in _IMAGES_ONLY.items():
-        value = getattr(recipe, name)
-        if value not in (None, "", "none", 0) and data.num_axes not in axes:
-            suited = " and ".join(kinds[each] for each in axes) if len(axes) < 3 else "samples with positions"
-            found.append(
-                f"{name}={value} {what}: it is made for {suited}, and these are {kinds[data.num_axes]}. Leave it out."
-            )
-    if recipe.rotate90 != "none" and data.num_axes >= 2 and data.input_shape[-1] != data.input_shape[-2]:
-        size = write_shape(data.input_shape[1:])
-        found.append(
-            f"rotate90={recipe.rotate90} turns samples by 90 degrees: the last two axes must be equally long, and these samples are {size}. "
-            "Leave it out, or set a square img_size."
-        )
-    if recipe.policy and data.num_axes == 2 and not (data.is_8_bit and data.input_shape[0] in (1, 3)):
-        found.append(
-            f"policy={recipe.policy} needs 8-bit images, gray or in color, and these samples are none. Leave it out, or use rotate and color."
-        )
-    return found
-
-
 def _default_tta(flip: str, shift: float, size: tuple[int, ...]) -> str:
     """Test-time augmentation of unsure predictions: mirrored if training mirrors, shifted if training shifts at least as far."""
     moves = all(round(shift * length) >= max(1, round(length / STEPS_PER_SIDE)) for length in size)
@@ -704,11 +324,3 @@ def fine_tuning_epochs(num_samples: int) -> int:
     [30, 12, 4, 4]
     """
     return max(4, min(30, math.ceil(12_000 / num_samples)))
-
-
-def _list_names(names: tuple[str, ...] | list[str], max_names: int = 2) -> str:
-    """Names joined as in a sentence; after ``max_names``, only the number of the remaining ones."""
-    shown = list(names[:max_names])
-    num_hidden = len(names) - len(shown)
-    words = [*shown, f"{num_hidden} more"] if num_hidden else shown
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]

@@ -19,8 +19,10 @@ from visus.errors import UsageError
 from visus.files import write_file
 from visus.progress import Monitor
 from visus.training.distribution import ALONE
+from visus.training.facts import NetworkFacts, StartFacts
 from visus.training.recipe import Recipe
-from visus.training.resolve import NetworkFacts, ResolvedRecipe, StartFacts, resolve
+from visus.training.resolve import resolve
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.workbench.train.mirroring import ask_mirroring
 from visus.workbench.train.preparing import augmentation, data_facts, training_part
 

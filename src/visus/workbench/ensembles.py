@@ -17,7 +17,7 @@ from visus.evaluation.scores import Scores, score
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.ship.files import is_bundle
 from visus.tables import Described, listed
-from visus.training.loop import EVALUATION_BATCH
+from visus.training.validation import EVALUATION_BATCH
 from visus.units import write_number_of, write_share
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visus.errors import RecipeError, UsageError
+from visus.training.facts import DataFacts, NetworkFacts, StartFacts
 from visus.training.recipe import FIELDS, Recipe
-from visus.training.resolve import DataFacts, NetworkFacts, StartFacts, resolve
+from visus.training.resolve import resolve
 from visus.workbench.tune.space import Choices, Range, Space, default_space, read_searches, refuse_contradictions
 
 RATES = st.floats(1e-6, 1.0).map(lambda value: float(f"{value:.4g}"))

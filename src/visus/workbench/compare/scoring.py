@@ -18,8 +18,8 @@ from visus.evaluation.predictions import predict_logits
 from visus.evaluation.scores import Scores, score
 from visus.evaluation.shifts import ShiftFigures, measure_shifts
 from visus.progress import SILENT, Monitor
-from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder, training_seconds
+from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
 from visus.workbench.runs.saved import SavedRun, class_calibrator, known_among, network_name, unfinished_notes

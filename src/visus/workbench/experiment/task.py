@@ -26,7 +26,8 @@ from visus.tables import Described, Table, Text
 from visus.training.events import ReconstructionEpochDone
 from visus.training.recipe import Recipe
 from visus.training.reconstruction import ReconstructionEpoch, reconstruct
-from visus.training.resolve import ResolvedRecipe, for_new_network
+from visus.training.resolve import for_new_network
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.units import write_number_of, write_share
 from visus.workbench.experiment.retraining import Retraining

@@ -27,7 +27,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described
 from visus.training.checkpoints import Position, read_position
 from visus.training.recipe import FIELDS
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder, training_seconds
 from visus.units import write_number_of
 from visus.workbench.modules import OBJECT_PREFIX, BuiltNetwork, count_macs

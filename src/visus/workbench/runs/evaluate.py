@@ -15,8 +15,8 @@ from visus.data.preprocessing import Pixels
 from visus.errors import UsageError
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
+from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.runs.learned_samples import read_known
 from visus.workbench.runs.predict_inputs import array_rows, labels_of
 from visus.workbench.runs.saved import SavedRun, score_logits, unfinished_notes, views_sentence

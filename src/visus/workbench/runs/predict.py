@@ -19,8 +19,8 @@ from visus.errors import UsageError
 from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
 from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.progress import OnEvent, ShouldStop
-from visus.training.loop import EVALUATION_BATCH
 from visus.training.runs import RunFolder
+from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.learned_samples import Known, read_known

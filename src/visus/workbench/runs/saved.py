@@ -46,9 +46,9 @@ from visus.pages.run_preview import run_preview
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text
 from visus.training.checkpoints import read_position
-from visus.training.loop import EVALUATION_BATCH
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
+from visus.training.validation import EVALUATION_BATCH
 from visus.units import rank_words, write_count, write_number_of, write_shape
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following

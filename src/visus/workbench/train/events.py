@@ -11,7 +11,8 @@ from visus.evaluation.tasks.all_scores import AnyScores
 from visus.examine.mistake_report import LabelCount
 from visus.networks.machine import Machine
 from visus.training.recipe import Recipe
-from visus.training.resolve import PROGRESSIVE_SIZES, ResolvedRecipe
+from visus.training.resolve import PROGRESSIVE_SIZES
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.units import write_shape
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.runs.run import Run

@@ -11,7 +11,7 @@ from visus.data.opened import Data
 from visus.evaluation.tasks.registry import task_of
 from visus.networks.machine import Machine
 from visus.training.loss import Loss
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.train.events import FirstLoss
 from visus.workbench.train.preparing import class_weights, own_loss, prepare

@@ -30,11 +30,12 @@ from visus.progress import SILENT, Monitor, Progress
 from visus.timing import timed
 from visus.training.arithmetic import WITHOUT_KERNELS, uses_kernels
 from visus.training.events import HeadFitted
+from visus.training.facts import StartFacts
 from visus.training.fine_tuning import plan
 from visus.training.frozen import keep_statistics
 from visus.training.heads import cross_validate, fit_head, set_head
 from visus.training.recipe import Recipe
-from visus.training.resolve import FINE_TUNING_BATCH, StartFacts
+from visus.training.resolve import FINE_TUNING_BATCH
 from visus.training.selection import SampleResults, is_more_often_right
 from visus.workbench.runs.out_of_fold import OutOfFold, network_digest
 from visus.workbench.train.preparing import class_weights

@@ -20,9 +20,9 @@ from visus.training.distribution import Group
 from visus.training.events import Event, Finished, StartScored, StepDone, Stopped
 from visus.training.frozen import freeze
 from visus.training.inbox import Inbox
-from visus.training.loop import Training
+from visus.training.loop import TrainingLoop
 from visus.training.recipe import CHANGEABLE_ON_RESUME, FIELDS
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.units import split_name
 from visus.workbench.modules import BuiltNetwork
@@ -115,7 +115,7 @@ class TrainingJob:
             read_mirroring(self.folder),
         )
 
-    def _train(self) -> Generator[object, None, tuple[Training, Event | None]]:
+    def _train(self) -> Generator[object, None, tuple[TrainingLoop, Event | None]]:
         """Take the steps; returns the training, and its last event."""
         last: Event | None = None
         with OwnRandomNumbers(self.recipe.seed) as random_numbers:
@@ -132,7 +132,7 @@ class TrainingJob:
                     last = event
         return training, last
 
-    def make_training(self) -> Training:
+    def make_training(self) -> TrainingLoop:
         """The training loop, with the module on its device and in the state of the first step."""
         data, recipe, machine = self.data, self.recipe, self.machine
         module, batches = prepare(self.network.module, data, recipe, machine)
@@ -147,7 +147,7 @@ class TrainingJob:
             "dataset": data.fingerprint,
             "recipe": _fixed_settings(recipe),
         }
-        return Training(
+        return TrainingLoop(
             module,
             batches,
             data.split("val"),
@@ -166,7 +166,7 @@ class TrainingJob:
             own_loss=own_loss(recipe),
         )
 
-    def _score(self, run: Run, training: Training) -> Generator[object, None, Run]:
+    def _score(self, run: Run, training: TrainingLoop) -> Generator[object, None, Run]:
         """Calibrate and score the run, and write its report; returns the run."""
         data, started = self.data, time.perf_counter()
         with self.group.all_local_threads():

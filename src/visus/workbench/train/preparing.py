@@ -22,9 +22,11 @@ from visus.networks.roles import accepts, other_norms, weight_roles
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.own_callables import NAME, load_function
 from visus.progress import SILENT, Monitor
+from visus.training.facts import DataFacts, NetworkFacts, StartFacts
 from visus.training.loss import OwnLoss
 from visus.training.recipe import Recipe
-from visus.training.resolve import PROGRESSIVE_SIZES, DataFacts, NetworkFacts, ResolvedRecipe, StartFacts, resolve
+from visus.training.resolve import PROGRESSIVE_SIZES, resolve
+from visus.training.resolved_recipe import ResolvedRecipe
 
 
 def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:

@@ -8,7 +8,7 @@ from visus.data.batches import BatchShard
 from visus.errors import RecipeError
 from visus.networks.machine import Machine
 from visus.training.distribution import Group, refuse_shared_device
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder
 
 _RUN = "run"

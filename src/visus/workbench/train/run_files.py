@@ -24,8 +24,8 @@ from visus.pages.parts.training_curves import draw_curves
 from visus.pages.report.measurements import ReportMeasurements
 from visus.pages.report.page import write_report
 from visus.training.arithmetic import rounding_facts, rounding_warning
-from visus.training.loop import Training
-from visus.training.resolve import ResolvedRecipe
+from visus.training.loop import TrainingLoop
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun, measure_inside
@@ -110,7 +110,7 @@ def write_end(
     made: BuiltNetwork,
     recipe: ResolvedRecipe,
     scores: AnyScores,
-    training: Training,
+    training: TrainingLoop,
     scoring: FinishedRun,
     times: CommandTimes,
 ) -> tuple[ReportMeasurements, tuple[str, ...]]:

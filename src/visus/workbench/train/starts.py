@@ -19,7 +19,7 @@ from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
 from visus.networks.libraries.registry import library_network
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
-from visus.training.resolve import MANY_SAMPLES
+from visus.training.facts import MANY_SAMPLES
 from visus.training.runs import RunFolder
 from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name

@@ -30,11 +30,12 @@ from visus.progress import Monitor, OnEvent, Progress, ShouldStop
 from visus.training.arithmetic import uses_kernels
 from visus.training.checkpoints import Position, read_position
 from visus.training.distribution import Group, join_group
+from visus.training.facts import StartFacts
 from visus.training.frozen import matching
 from visus.training.inbox import Inbox
 from visus.training.loss import Loss
 from visus.training.recipe import CHANGEABLE_ON_RESUME, Recipe
-from visus.training.resolve import ResolvedRecipe, StartFacts
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.run_lock import training_lock
 from visus.training.runs import RunFolder
 from visus.units import write_number_of

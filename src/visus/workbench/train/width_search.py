@@ -28,7 +28,7 @@ from visus.training.distribution import Group
 from visus.training.events import Pricing
 from visus.training.optimizers import make_optimizer
 from visus.training.recipe import Recipe
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.units import write_duration, write_number_of
 from visus.workbench.modules import DEFAULT_NETWORK, BuiltNetwork, make_network
 from visus.workbench.train.preparing import prepare, resolved, takes_smaller

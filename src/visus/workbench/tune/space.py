@@ -16,7 +16,7 @@ from visus.errors import UsageError, join_messages
 from visus.files import read_text
 from visus.other_libraries import SETTINGS
 from visus.training.recipe import FIELDS, Recipe
-from visus.training.resolve import ResolvedRecipe
+from visus.training.resolved_recipe import ResolvedRecipe
 
 LOG_FACTOR: Final = 10.0
 """A range whose ends are this factor apart is searched on a logarithmic scale."""

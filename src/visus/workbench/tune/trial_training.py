@@ -17,9 +17,10 @@ from visus.networks.own_code import copied
 from visus.progress import Monitor, Progress
 from visus.training.distribution import ALONE
 from visus.training.events import EpochDone, Event, Started, StartScored, Stopped
+from visus.training.facts import StartFacts
 from visus.training.fine_tuning import plan
 from visus.training.recipe import Recipe
-from visus.training.resolve import ResolvedRecipe, StartFacts
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.train.job import TrainingJob
 from visus.workbench.train.preparing import resolved
