@@ -71,7 +71,7 @@ class FittedStart:
         recipe = resolved(self.given, self.data, self.made.module, self.mirrors, StartFacts())
         is_mirrored = recipe.flip != "none"
         found = probe(self.made.module, start, self.data, self.given, self.machine, SILENT, is_mirrored=is_mirrored)
-        self.cross_validated = found.start.accuracy
+        self.cross_validated = None if found.start.head is None else found.start.head.value
 
     def fine_tune(self, num_epochs: int, learning_rate: float, warmup: float) -> dict[str, Any]:
         """Validation accuracies before the first step and after each epoch, with the losses; a learning rate of 0 stands for that of visus."""

@@ -12,7 +12,8 @@ from torch import nn
 from visus.errors import RecipeError
 from visus.progress import Monitor, Progress
 from visus.training.frozen import freeze, keep_statistics
-from visus.training.heads import DECAYS, NUM_FOLDS, Head, cross_validate, fit_head, set_head
+from visus.training.head_losses import SOFTMAX
+from visus.training.heads import NUM_FOLDS, Head, cross_validate, fit_head, set_head
 
 
 def samples(num_samples: int = 120, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -54,12 +55,14 @@ def test_the_strongest_decay_within_a_standard_error_is_chosen() -> None:
     judged = cross_validate(features[None], labels, 3, monitor=Monitor(told.append))
     assert [(event.done, event.total) for event in told] == [(done, 25) for done in range(26)]
     assert {event.stage for event in told} == {"cross-validating the last layer"}
-    losses = {decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none") for decay in DECAYS}
+    losses = {
+        decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none") for decay in SOFTMAX.decays
+    }
     best = min(losses.values(), key=lambda each: float(each.mean()))
     bound = float(best.mean() + best.std(correction=0) / math.sqrt(len(labels)))
-    assert judged.decay == next(decay for decay in DECAYS if float(losses[decay].mean()) <= bound)
+    assert judged.decay == next(decay for decay in SOFTMAX.decays if float(losses[decay].mean()) <= bound)
     torch.testing.assert_close(judged.logits, out_of_fold(features, labels, judged.decay), atol=2e-2, rtol=0)
-    assert judged.accuracy == float((judged.logits.argmax(1) == labels).float().mean())
+    assert judged.places.tolist() == list(range(120))
 
 
 def out_of_fold(features: torch.Tensor, labels: torch.Tensor, decay: float) -> torch.Tensor:
@@ -99,14 +102,14 @@ def test_labels_that_are_noise_are_not_answered_out_of_fold() -> None:
     stream = torch.Generator().manual_seed(0)
     features, labels = torch.randn(60, 300, generator=stream), torch.randint(2, (60,), generator=stream)
     assert float((fit_head(features[None], labels, 2, 0.001).logits(features).argmax(1) == labels).float().mean()) == 1
-    assert cross_validate(features[None], labels, 2).accuracy < 0.75
+    assert float((cross_validate(features[None], labels, 2).logits.argmax(1) == labels).float().mean()) < 0.75
 
 
 def test_of_many_samples_some_are_judged_and_all_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visus.training.heads.MAX_CROSS_VALIDATED", 50)
     features, labels = samples(120)
     judged = cross_validate(features[None], labels, 3)
-    assert (judged.logits.shape, len(judged.is_right)) == ((120, 3), 50)
+    assert (judged.logits.shape, len(judged.places)) == ((120, 3), 50)
     assert float((judged.logits.argmax(1) == labels).float().mean()) > 0.6
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,9 +17,13 @@ from PIL import Image
 
 import visus
 from visus.errors import DataError, RecipeError, UsageError
+from visus.evaluation.metric_names import DEFAULT_METRICS
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
 from visus.evaluation.tasks.regression_scores import RegressionScores
-from visus.training.events import EpochDone, StepDone
+from visus.networks.weights import save
+from visus.training.events import EpochDone, HeadFitted, StepDone
+from visus.training.head_losses import head_loss_of
+from visus.training.heads import fit_head
 from visus.workbench.runs.prediction import Decision
 
 NETWORK = "conv(8, 3), relu, globalpool, linear(classes)"
@@ -74,6 +79,30 @@ def test_a_run_of_every_task_is_loaded_and_scored_as_it_was_trained(
     assert np.isfinite(run.history["val_score"]).all()
     assert (run.folder / "report.html").is_file()
     assert not (run.folder / "confusion.csv").exists()
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_head_of_a_pretrained_network_is_fitted_before_the_first_step(
+    task: str, data_of: Callable[..., visus.Data], tmp_path: Path, light_pages: None
+) -> None:
+    data = data_of(task)
+    other = visus.network(NETWORK, data.input_shape, 5)
+    save(other, tmp_path / "five.safetensors")
+    seen: list[Any] = []
+    recipe = visus.Recipe(epochs=0, precision="float32", kernels="pytorch")
+    options = {"weights": tmp_path / "five.safetensors", "output": tmp_path / "runs", "progress": False}
+    run = visus.train(data, NETWORK, recipe, on_event=seen.append, **options)  # type: ignore[arg-type]
+    fitted = next(event for event in seen if isinstance(event, HeadFitted))
+    assert (fitted.metric, fitted.num_samples) == (DEFAULT_METRICS[data.task], len(data.split("train")))
+    assert math.isfinite(fitted.score)
+    kept = run.module.state_dict()["conv1.weight"]
+    torch.testing.assert_close(kept, other.state_dict()["conv1.weight"])
+    head = cast(Any, run.module.linear1)
+    with torch.no_grad():
+        features = run.module[:-1](data.preprocessing.scaled(data.split("train").rows(np.arange(len(data.split("train"))))))
+    labels, loss = torch.from_numpy(data.split("train").labels), head_loss_of(run.task)
+    exact = fit_head(features[None], loss.targets(labels), head.out_features, fitted.decay, loss=loss)
+    torch.testing.assert_close(head.weight.detach(), exact.weight, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -191,6 +191,11 @@ def test_the_line_at_the_end_names_what_is_kept_and_why(event: Finished, said: s
             "the network's own last layer is kept, since it is at least as good as a fitted one: 87.5 % of 8 samples that it was not fitted on are "
             "correct (in 3 s); next: fine-tuning of all layers, from this head",
         ),
+        (
+            HeadFitted(1, 3.0, 15.54, 257, 3.0, False, 257, 257, "fine-tuning of all layers, from this head", "mae"),
+            "last layer fitted on 1 view of each training sample: mean absolute error 15.54 on 257 samples that it was not fitted on (in 3 s); "
+            "next: fine-tuning of all layers, from this head",
+        ),
     ],
 )
 def test_the_line_on_the_head_says_what_follows(event: HeadFitted, said: str) -> None:

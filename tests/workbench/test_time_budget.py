@@ -230,7 +230,8 @@ def test_a_head_that_would_take_too_long_is_fitted_on_fewer_samples(photos: Path
         found = probe(module, start, data, recipe, machine, Monitor(seen.append), is_mirrored=True, left_s=left_s)
         (fitted,) = (event for event in seen if isinstance(event, HeadFitted))
         assert (fitted.num_fitted, fitted.num_training, fitted.num_views) == (used, 43, views)
-        assert found.start.num_samples == used
+        assert found.start.head is not None
+        assert found.start.head.num_samples == used
         assert found.facts.epochs == 0
 
 

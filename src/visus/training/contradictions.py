@@ -120,10 +120,6 @@ def _with_task(recipe: Recipe, data: DataFacts) -> list[str]:
             for name in ("class_weights", "sampling")
             if getattr(recipe, name) == "balanced"
         ]
-    if data.task != "single-label" and recipe.epochs == 0:
-        found.append(
-            f"epochs=0 fits the head alone, which needs one class for each sample, and this is {data.task}. Leave it out."
-        )
     if data.task == "regression" and recipe.label_smoothing:
         found.append("label_smoothing needs classes, and this is regression. Leave it out.")
     if recipe.loss and (recipe.label_smoothing or recipe.class_weights == "balanced"):

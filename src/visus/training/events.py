@@ -38,20 +38,21 @@ class Started:
 class HeadFitted:
     """The head was fitted on fixed features.
 
-    ``accuracy`` is its cross-validated accuracy on ``num_samples``, with ``decay`` chosen by the cross-validation. ``keeps_own``: the network's own
+    ``score`` is its cross-validated score on ``num_samples``, with ``decay`` chosen by the cross-validation: the accuracy, or the ``metric`` named. ``keeps_own``: the network's own
     head was at least as good, and stays. ``num_fitted`` training samples were used, fewer than ``num_training`` if the time limit required it.
     ``next_step`` says what follows.
     """
 
     num_views: int
     decay: float
-    accuracy: float
+    score: float
     num_samples: int
     seconds: float
     keeps_own: bool = False
     num_fitted: int = 0
     num_training: int = 0
     next_step: str = ""
+    metric: str = "accuracy"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from visus.data.tasks import TaskName
+from visus.evaluation.metric_names import METRIC_NAMES
 
 MANY_SAMPLES: Final = 20_000
 SMALL_PX: Final = 40
@@ -85,6 +86,32 @@ class NetworkFacts:
         if self.other_norms:
             return f"{write_names(self.other_norms)} {'does' if len(self.other_norms) == 1 else 'do'} not normalize over the batch"
         return ""
+
+
+@dataclass(frozen=True)
+class HeadScore:
+    """How well a head predicts samples that it was not fitted on.
+
+    Args:
+        metric: name of the metric, as in ``metric_names``.
+        value: its value.
+        num_samples: number of samples behind it.
+        share_right: fraction of correct predictions; None where the task has no right predictions.
+    """
+
+    metric: str
+    value: float
+    num_samples: int
+    share_right: float | None = None
+
+    def words(self) -> str:
+        """The metric with its value.
+
+        >>> HeadScore("accuracy", 0.875, 40, 0.875).words(), HeadScore("mae", 15.2, 72).words()
+        ('accuracy of 87.5 %', 'mean absolute error of 15.2')
+        """
+        name = METRIC_NAMES[self.metric]
+        return f"{name.words} of {name.write(self.value)}"
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import math
 from typing import Final
 
 from visus.caller import for_caller, option
-from visus.training.facts import StartFacts
+from visus.training.facts import HeadScore, StartFacts
 from visus.training.recipe import Recipe
 from visus.training.resolve import FINE_TUNING_BATCH, fine_tuning_epochs
-from visus.units import write_number_of, write_share
+from visus.units import write_number_of
 
 MIN_WRONG = 10.0
 """Minimum number of wrong predictions on the validation set for which fine-tuning can show an improvement.
@@ -53,8 +53,7 @@ def num_steps(recipe: Recipe, num_training: int) -> int:
 
 def plan(
     recipe: Recipe,
-    accuracy: float | None,
-    num_samples: int,
+    head: HeadScore | None,
     num_validation: int,
     num_training: int,
     steps_in_time: float = math.inf,
@@ -66,8 +65,7 @@ def plan(
 
     Args:
         recipe: requested settings; a requested number of epochs wins.
-        accuracy: cross-validated accuracy of the head, 0 to 1; None if it is unknown.
-        num_samples: number of samples behind ``accuracy``.
+        head: how well the head predicts samples that it was not fitted on; None if it was not fitted.
         num_validation: number of validation samples.
         num_training: number of training samples.
         steps_in_time: number of steps that fit into the time limit.
@@ -75,16 +73,17 @@ def plan(
     steps = num_steps(recipe, num_training)
     planned = min(steps, math.floor(steps_in_time)) if math.isfinite(steps_in_time) else steps
     is_few = steps > 0 and planned < FEW_STEPS
-    if accuracy is None:
+    if head is None:
         return StartFacts(layer_decay=LAYER_DECAY, learning_rate=LEARNING_RATE)
-    evidence = f"the head alone has a cross-validated accuracy of {write_share(accuracy)} on {num_samples:,} samples"
+    evidence = f"the head alone has a cross-validated {head.words()} on {head.num_samples:,} samples"
     why = f"proportional to the number of steps, {planned:,}, below {FULL_RATE_STEPS}" if planned < FULL_RATE_STEPS else ""
     start = StartFacts(layer_decay=LAYER_DECAY, learning_rate=rate_for(planned), reason=evidence, rate_reason=why)
     high = _high_rate_note(recipe, planned)
     if recipe.epochs is not None:
         few = _few_steps_note(recipe, planned, num_training, has_time=planned == steps) if is_few else ""
         return dataclasses.replace(start, note="; ".join(note for note in (high, few) if note))
-    num_wrong, anyway = (1 - accuracy) * num_validation, for_caller("--epochs N", "epochs=N")
+    num_wrong = math.inf if head.share_right is None else (1 - head.share_right) * num_validation
+    anyway = for_caller("--epochs N", "epochs=N")
     if num_wrong < MIN_WRONG:
         reason = f"{evidence}; it would leave about {num_wrong:.1f} of {num_validation:,} validation samples wrong, too few to show that further training helps ({anyway} trains anyway)"
         return dataclasses.replace(start, epochs=0, reason=reason)

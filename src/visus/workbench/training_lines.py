@@ -14,7 +14,7 @@ from visus.caller import for_caller
 from visus.data.ledger import WARNED_OF
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
-from visus.evaluation.metric_names import write_metric
+from visus.evaluation.metric_names import METRIC_NAMES, write_metric
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.examine.mistake_report import LabelCount, label_sentence
@@ -185,9 +185,10 @@ def weights_facts(event: DataOpened) -> list[Fact]:
     if event.resumed_at:
         return [("weights", f"those of the checkpoint {event.resumed_at}; it started from {event.start.source}")]
     facts = [("weights", sentence) for sentence in event.start.sentences()]
-    if event.data.task == "single-label" and math.isnan(event.start.accuracy) and head_of(event.network.module):
+    if event.start.head is None and head_of(event.network.module):
         own = "next: its last layer (the head) is compared with one fitted on the training samples"
-        new = "next: a last layer (the head) is fitted for these classes, while the other layers stay as they are"
+        what = "numbers" if event.data.task == "regression" else "classes"
+        new = f"next: a last layer (the head) is fitted for these {what}, while the other layers stay as they are"
         facts.append(("", new if event.start.left_new else own))
     return facts
 
@@ -201,10 +202,13 @@ def head_fact(event: HeadFitted) -> Fact:
     )
     if not event.keeps_own and event.num_fitted < event.num_training:
         how = f"last layer fitted on {event.num_fitted:,} of {event.num_training:,} training samples, as many as the time limit allows"
-    return "head", (
-        f"{how}: {write_share(event.accuracy)} of {event.num_samples:,} samples that it was not fitted on are correct "
-        f"(in {write_duration(event.seconds)}); next: {event.next_step}"
+    unseen = f"{event.num_samples:,} samples that it was not fitted on"
+    score = (
+        f"{write_share(event.score)} of {unseen} are correct"
+        if event.metric == "accuracy"
+        else f"{METRIC_NAMES[event.metric].words} {write_metric(event.metric, event.score)} on {unseen}"
     )
+    return "head", f"{how}: {score} (in {write_duration(event.seconds)}); next: {event.next_step}"
 
 
 def start_fact(event: StartScored) -> Fact:

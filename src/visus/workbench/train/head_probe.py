@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from visus.data.batches import Part, batches_in_order, random_stream
 from visus.data.opened import Data
 from visus.data.preprocessing import Preprocessing
+from visus.evaluation.metric_names import DEFAULT_METRICS
+from visus.evaluation.metrics import METRICS
 from visus.evaluation.predictions import evaluation_mode
-from visus.evaluation.tasks.single_label import SingleLabel
+from visus.evaluation.tasks.registry import task_of
+from visus.evaluation.tasks.task import Task
 from visus.networks import weights
 from visus.networks.fast import Autotuner, is_sped_up, slow_down, speed_up
 from visus.networks.fast.autotuner import TUNING_SHARE
@@ -30,13 +33,14 @@ from visus.progress import SILENT, Monitor, Progress
 from visus.timing import timed
 from visus.training.arithmetic import WITHOUT_KERNELS, uses_kernels
 from visus.training.events import HeadFitted
-from visus.training.facts import StartFacts
+from visus.training.facts import HeadScore, StartFacts
 from visus.training.fine_tuning import plan
 from visus.training.frozen import keep_statistics
+from visus.training.head_losses import head_loss_of
 from visus.training.heads import cross_validate, fit_head, set_head
 from visus.training.recipe import Recipe
 from visus.training.resolve import FINE_TUNING_BATCH
-from visus.training.selection import SampleResults, is_more_often_right
+from visus.training.selection import SIGNIFICANCE, SampleResults, is_more_often_right, paired_z
 from visus.workbench.runs.out_of_fold import OutOfFold, network_digest
 from visus.workbench.train.preparing import class_weights
 from visus.workbench.train.starts import Start
@@ -50,13 +54,14 @@ MIN_FITTED: Final = 64
 
 @dataclass(frozen=True, eq=False)
 class StartProbe:
-    """The accuracy of a pretrained network with only its head trained.
+    """How well a pretrained network predicts with only its head trained.
 
     Args:
         facts: facts that determine the recipe.
-        start: the start, with the accuracy of its head.
+        start: the start, with the score of its head.
         seconds: duration of the probe.
-        out_of_fold: the cross-validated predictions for the training samples; None if no head was fitted on all of them.
+        out_of_fold: the cross-validated predictions for the training samples; None if no head was fitted on all of them, and for other tasks than
+            one class for each sample.
     """
 
     facts: StartFacts
@@ -108,45 +113,50 @@ def probe(
     found = [reader.of(fitted_on, data.preprocessing, is_mirrored=bool(turn)) for turn in range(views)]
     held = reader.of(validation, data.preprocessing) if needs_held and len(validation) else None
     labels = torch.from_numpy(fitted_on.labels)
-    own = None if start.left_new else _answers([found[0].logits, *([held.logits] if held else [])], labels, validation)
+    task = task_of(data)
+    own = None if start.left_new else _answers(task, [found[0].logits, *([held.logits] if held else [])], labels, validation)
     head = reader.head
     if head is None:  # no linear layer makes the answers
-        facts = plan(recipe, None, 0, len(validation), len(training))
+        facts = plan(recipe, None, len(validation), len(training))
+        start = dataclasses.replace(start, can_predict=not start.left_new)
         return StartProbe(facts, start, time.perf_counter() - began)
-    num_classes, features = len(data.classes), torch.stack([each.features for each in found])
+    loss, features = head_loss_of(task), torch.stack([each.features for each in found])
+    num_outputs, targets = len(data.classes), loss.targets(labels)
     balance = class_weights(data) if recipe.class_weights == "balanced" else None
     groups = data.groups_of("train")
     chosen_groups = None if groups is None else [groups[place] for place in places.tolist()]
-    judged = cross_validate(features, labels, num_classes, balance, groups=chosen_groups, seed=recipe.seed, monitor=monitor)
+    judged = cross_validate(
+        features, targets, num_outputs, balance, loss=loss, groups=chosen_groups, seed=recipe.seed, monitor=monitor
+    )
     monitor.step("fitting the last layer", 0)
-    fitted = fit_head(features, labels, num_classes, judged.decay, balance)
+    fitted = fit_head(features, targets, num_outputs, judged.decay, balance, loss=loss)
     keeps_own = False
     if own is not None:
         new = judged.logits if held is None else torch.cat([judged.logits, fitted.logits(held.features)])
-        keeps_own = not is_more_often_right(own, _answers([new], labels, validation))
+        keeps_own = not _is_surely_better(own, _answers(task, [new], labels, validation))
     if not keeps_own:
         set_head(head, fitted)
-    accuracy, num_samples = judged.accuracy, len(judged.is_right)
+    score = _score(task, judged.logits[judged.places], labels[judged.places])
     if keeps_own and held is not None:  # it may have been trained on the training samples
-        accuracy, num_samples = (
-            _answers([held.logits], torch.from_numpy(validation.labels), validation).accuracy,
-            len(validation),
-        )
-    start = dataclasses.replace(start, has_own_head=keeps_own, accuracy=accuracy, num_samples=num_samples)
+        score = _score(task, held.logits, torch.from_numpy(validation.labels))
+    start = dataclasses.replace(start, has_own_head=keeps_own, head=score)
     # Weights with a head for these classes may have been trained on these samples: out of fold, they are still too confident.
     digest = network_digest(module) if start.left_new else ""
-    out_of_fold = OutOfFold(judged.logits, labels, digest) if len(fitted_on) == len(training) else None
-    facts = plan(recipe, accuracy, num_samples, len(validation), len(training))
+    is_whole = len(fitted_on) == len(training) and task.name == "single-label"
+    out_of_fold = OutOfFold(judged.logits, labels, digest) if is_whole else None
+    facts = plan(recipe, score, len(validation), len(training))
     if math.isfinite(left_s) and (facts.epochs if recipe.epochs is None else recipe.epochs) != 0:
         monitor.emit(Progress("timing a step of fine-tuning", 0, skipped_by=skipped_by))
         monitor.check("timing a step of fine-tuning")
         reader.until = time.perf_counter() + TUNING_SHARE * max(0.0, began + left_s - time.perf_counter())
         step_s = reader.step_s(training, data.preprocessing, recipe.batch_size or FINE_TUNING_BATCH)
         in_time = max(0.0, left_s - (time.perf_counter() - began)) / step_s
-        facts = plan(recipe, accuracy, num_samples, len(validation), len(training), in_time)
+        facts = plan(recipe, score, len(validation), len(training), in_time)
     seconds = time.perf_counter() - began
     used = (len(fitted_on), len(training), _next_step(recipe, facts))
-    monitor.emit(HeadFitted(views, judged.decay, accuracy, num_samples, seconds, keeps_own, *used))
+    monitor.emit(
+        HeadFitted(views, judged.decay, score.value, score.num_samples, seconds, keeps_own, *used, metric=score.metric)
+    )
     return StartProbe(facts, start, seconds, out_of_fold)
 
 
@@ -178,12 +188,27 @@ def refit(module: nn.Module, start: Start, data: Data, recipe: Recipe, machine: 
     probe(module, start, data, recipe, machine, SILENT, is_mirrored=is_mirrored)
 
 
-def _answers(logits: list[Tensor], labels: Tensor, validation: Part) -> SampleResults:
+def _answers(task: Task, logits: list[Tensor], labels: Tensor, validation: Part) -> SampleResults:
     """How training and validation samples are answered, in this order."""
     rows = torch.cat(logits)
     whole = torch.cat([labels, torch.from_numpy(validation.labels)])[: len(rows)]
-    losses = SingleLabel(()).fair_losses(rows, whole)
-    return SampleResults(tuple((rows.argmax(1) == whole).tolist()), tuple(losses.tolist()))
+    is_right = task.is_right(rows, whole)
+    found = () if is_right is None else tuple(is_right.tolist())
+    return SampleResults(found, tuple(task.fair_losses(rows, whole).tolist()))
+
+
+def _is_surely_better(own: SampleResults, fitted: SampleResults) -> bool:
+    """Whether a fitted head is significantly better than a network's own: more often right, or where nothing is right, with lower losses."""
+    if own.is_right:
+        return is_more_often_right(own, fitted)
+    return paired_z(own.losses, fitted.losses) <= SIGNIFICANCE
+
+
+def _score(task: Task, outputs: Tensor, labels: Tensor) -> HeadScore:
+    """The main metric of the task on some samples."""
+    metric, is_right = METRICS[DEFAULT_METRICS[task.name]], task.is_right(outputs, labels)
+    share = None if is_right is None else float(is_right.double().mean())
+    return HeadScore(metric.name, metric.compute(task, outputs, labels), len(labels), share)
 
 
 @dataclass(frozen=True, eq=False)

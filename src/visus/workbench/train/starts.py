@@ -19,7 +19,7 @@ from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
 from visus.networks.libraries.registry import library_network
 from visus.networks.pretrained import DEFAULT, Backbone, backbone_of
-from visus.training.facts import MANY_SAMPLES
+from visus.training.facts import MANY_SAMPLES, HeadScore
 from visus.training.runs import RunFolder
 from visus.units import write_number_of, write_shape
 from visus.workbench.callable_names import is_callable_name
@@ -212,9 +212,8 @@ class Start:
         sha256: hash of the file; empty if there is none.
         left_new: names of the head's tensors that are new, because the number of classes differs.
         has_own_head: whether the network's own head is used, not a fitted one.
-        accuracy: accuracy of the head on samples that it was not fitted on: cross-validated, or on the validation set for
-            the network's own head; NaN if not measured.
-        num_samples: number of samples behind this accuracy.
+        head: score of the head on samples that it was not fitted on: cross-validated, or on the validation set for the network's own head; None if
+            not measured.
         head_order: classes in output order, if the last layer comes from a file and other programs may sort such names
             differently; else empty.
         can_predict: whether the network can predict before its first step; a head that is new and was not fitted cannot.
@@ -225,8 +224,7 @@ class Start:
     sha256: str
     left_new: tuple[str, ...] = ()
     has_own_head: bool = True
-    accuracy: float = float("nan")
-    num_samples: int = 0
+    head: HeadScore | None = None
     head_order: tuple[str, ...] = ()
     can_predict: bool = True
 
@@ -244,16 +242,15 @@ class Start:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``start.json``; ``from_json`` reads it back."""
-        facts = dataclasses.asdict(self)
-        return facts | {"accuracy": None if self.accuracy != self.accuracy else self.accuracy}
+        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, facts: dict[str, Any]) -> Start:
         """The inverse of ``to_json``."""
         own = {field.name: facts[field.name] for field in dataclasses.fields(cls) if field.name in facts}
-        accuracy = float("nan") if own["accuracy"] is None else own["accuracy"]
         names = {name: tuple(own.get(name, ())) for name in ("left_new", "head_order")}
-        return cls(**own | names | {"accuracy": accuracy})
+        head = None if own.get("head") is None else HeadScore(**own["head"])
+        return cls(**own | names | {"head": head})
 
 
 def known_weights(

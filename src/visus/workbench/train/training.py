@@ -381,12 +381,9 @@ def plan_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> 
         is_mirrored = recipe.flip != "none"
         if uses_kernels(machine, recipe.kernels):
             compile_kernels(group, monitor, can_skip=True)
-        if data.task == "single-label":
-            start, facts, out_of_fold = _probe(
-                start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s
-            )
-        else:
-            start, facts = dataclasses.replace(start, can_predict=not start.left_new), StartFacts()
+        start, facts, out_of_fold = _probe(
+            start, data, made, given, machine, group, monitor, is_mirrored=is_mirrored, left_s=left_s
+        )
         recipe, note = resolved(given, data, made.module, mirrors, facts, made.design), facts.note
         times.mark("head")
     refuse_too_many(group, recipe, machine)
@@ -687,8 +684,6 @@ def _start_again(
     if initial is not None:
         begin(made.module, initial)
     module = made.module.to(machine.device)
-    if data.task != "single-label":
-        return
     with torch.random.fork_rng(devices=[]):
         refit(module, start, data, recipe.request, machine, is_mirrored=recipe.flip != "none")
 

@@ -46,8 +46,7 @@ def recipe_of(planned: NewTraining, given: Recipe, settings: dict[str, Any]) -> 
     own = given.replace(**settings)
     facts: StartFacts | None = None
     if start is not None:
-        accuracy = None if math.isnan(start.accuracy) else start.accuracy
-        facts = plan(own, accuracy, start.num_samples, len(data.split("val")), len(data.split("train")))
+        facts = plan(own, start.head, len(data.split("val")), len(data.split("train")))
     return resolved(own, data, planned.network.module, planned.mirrors, facts)
 
 
