@@ -32,6 +32,7 @@ from torch import nn
 
 import visus
 from measuring import command_line, machine_facts, write_result
+from peers.compiled_parts import make_importable
 from visus.networks import weights
 from visus.networks.libraries.registry import library_network
 from visus.networks.pretrained import DEFAULT
@@ -173,6 +174,7 @@ def main() -> None:
     options.add_argument("--source-epochs", type=int, default=5)
     options.add_argument("--output", type=Path)
     chosen = options.parse_args()
+    make_importable()
     chosen.work.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     table: dict[str, Any] = {"command": command_line(), **machine_facts(), "rows": rows}

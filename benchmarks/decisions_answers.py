@@ -15,7 +15,7 @@ import torch
 
 import visus
 from decisions import Figure, Setting, dataset, row, trained, wanted_trainings
-from visus.data import mirrors
+from visus.data import motions
 from visus.data.batches import Part
 from visus.evaluation.calibration import reliability
 
@@ -39,23 +39,23 @@ def calibration(setting: Setting) -> list[Figure]:
 def before(part: Part, seed: int) -> bool | None:
     """The decision as it was: every other sample is a neighbor, copies too, and a share decides without an interval."""
     drawn = (
-        torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_NEIGHBORS]
+        torch.randperm(len(part), generator=torch.Generator().manual_seed(seed))[: motions.NUM_NEIGHBORS]
         .sort()
         .values.numpy()
     )
-    starts = range(0, len(drawn), mirrors.CHUNK)
-    samples = torch.cat([mirrors._shrink(part.rows(drawn[start : start + mirrors.CHUNK])) for start in starts])
+    starts = range(0, len(drawn), motions.CHUNK)
+    samples = torch.cat([motions._shrink(part.rows(drawn[start : start + motions.CHUNK])) for start in starts])
     labels = torch.from_numpy(part.labels[drawn])
-    asked = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(seed))[: mirrors.NUM_QUERIES]
-    known, shares = mirrors._unit_vectors(samples), []
+    asked = torch.randperm(len(drawn), generator=torch.Generator().manual_seed(seed))[: motions.NUM_QUERIES]
+    known, shares = motions._unit_vectors(samples), []
     for turned in (samples, samples.flip(-1)):
-        likeness = mirrors._unit_vectors(turned[asked]) @ known.T
+        likeness = motions._unit_vectors(turned[asked]) @ known.T
         likeness[torch.arange(len(asked)), asked] = -2
         shares.append(float((labels[likeness.argmax(1)] == labels[asked]).double().mean()))
     chance = float(((torch.bincount(labels).double() / len(labels)) ** 2).sum())
     error = (chance * (1 - chance) / len(asked)) ** 0.5
-    kept = (shares[1] - chance) / (shares[0] - chance) if shares[0] - chance > mirrors.MIN_STANDARD_ERRORS * error else None
-    return None if kept is None else kept >= mirrors.MIN_KEPT
+    kept = (shares[1] - chance) / (shares[0] - chance) if shares[0] - chance > motions.MIN_STANDARD_ERRORS * error else None
+    return None if kept is None else kept >= motions.MIN_KEPT
 
 
 def _brighter(pixels: np.ndarray) -> np.ndarray:
@@ -82,7 +82,7 @@ def mirroring(setting: Setting) -> list[Figure]:
             both = pixels if copy is None else np.concatenate([pixels, copy(pixels)])
             named = labels if copy is None else np.concatenate([labels, labels])
             given = Part("train", both, np.arange(len(both)), named, ("",) * len(both))
-            test = mirrors.mirror_test(given, 0)
+            test = motions.motion_test(given, 0)
             now = None if test is None else test.keeps_class
             for version, kept in {"before": before(given, 0), "now": now}.items():
                 found.append(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import itertools
 import re
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import ModuleType
 from typing import Any, cast
 
 from visus.errors import UsageError, closest_name
@@ -19,7 +21,8 @@ _GIVEN: dict[str, Callable[..., Any]] = {}
 class FunctionName(str):
     """The name of a function that was given as an object; a plain text for everything that compares or writes it.
 
-    The function is found by this name as long as the process lives, and in another process if the name leads to it.
+    The function is found by this name as long as the process lives, and in another process if the name leads to it. A name with ``<`` leads nowhere:
+    that of a lambda, an inner function, a bound method or an object.
 
     >>> import textwrap
     >>> FunctionName.of(textwrap.dedent)
@@ -30,12 +33,17 @@ class FunctionName(str):
 
     @classmethod
     def of(cls, function: Callable[..., Any]) -> FunctionName:
-        """The name of a function, method or callable object."""
+        """The name of a function, method or callable object; two objects that no name leads to have two names."""
+        is_bound = not isinstance(getattr(function, "__self__", type), (ModuleType, type))  # to an object
+        is_object = is_bound or not hasattr(function, "__qualname__")
         owner = function if hasattr(function, "__qualname__") else type(function)
         module = getattr(owner, "__module__", None) or "builtins"
-        name = cls(f"{module}:{owner.__qualname__}")
-        _GIVEN[str(name)] = function
-        return name
+        text = f"{module}:<{owner.__qualname__}>" if is_object else f"{module}:{owner.__qualname__}"
+        if "<" in text:
+            numbered = (text if number == 1 else f"{text}.{number}" for number in itertools.count(1))
+            text = next(each for each in numbered if _GIVEN.get(each, function) is function)
+        _GIVEN[text] = function
+        return cls(text)
 
 
 def load_function(name: str) -> Callable[..., Any]:

@@ -23,6 +23,45 @@ def colored(tmp_path_factory: pytest.TempPathFactory) -> visus.Data:
     return visus.open_data(file)
 
 
+@pytest.fixture(scope="module")
+def upright(tmp_path_factory: pytest.TempPathFactory) -> visus.Data:
+    """240 gray images of 12 x 12: bright at the top, or at the bottom."""
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 60, (240, 12, 12)), np.arange(240) % 2
+    images[labels == 0, :4] += 150
+    images[labels == 1, 8:] += 150
+    file = tmp_path_factory.mktemp("data") / "upright.npz"
+    np.savez(file, x=images.astype(np.uint8), y=labels)
+    return visus.open_data(file)
+
+
+def test_a_motion_that_changes_the_class_is_warned_of_before_and_in_a_training(
+    upright: visus.Data, tmp_path: Path, light_pages: None
+) -> None:
+    recipe = visus.Recipe(epochs=1, batch_size=32, vertical_flip="random", flip="random")
+    found = visus.check(upright, augment=recipe, output=tmp_path / "sheet.png")
+    (warning,) = found.warnings
+    assert warning.startswith(
+        "vertical_flip='random': images upside down change their class: the nearest neighbor has the same class for 0 % of 173 images upside down (upright 100 %, chance"
+    )
+    assert warning.endswith(" of the accuracy above chance is kept. The network learns these samples with their old class.")
+    assert str(found.text()).startswith("1 warning: ")
+    assert found.to_json()["augmentation"]["warnings"] == [warning]
+    assert warning in found.to_json()["warnings"]
+    seen: list[object] = []
+    visus.train(
+        upright,
+        "conv(4, 3), relu, globalpool, linear(classes)",
+        recipe,
+        output=tmp_path,
+        progress=False,
+        on_event=seen.append,
+    )
+    assert warning in next(event for event in seen if isinstance(event, visus.events.DataOpened)).network.warnings
+    mirrored = visus.check(upright, augment=visus.Recipe(flip="random"), output=tmp_path / "sheet.png")
+    assert mirrored.warnings == ()
+
+
 def test_a_sheet_has_a_row_for_each_sample_and_the_settings_of_a_training(colored: visus.Data, tmp_path: Path) -> None:
     recipe = visus.Recipe(mixup=0.4, color=0.3, rotate=10, seed=3, flip="random")
     found = visus.check(colored, augment=recipe, output=tmp_path / "sheet.png")
@@ -34,6 +73,7 @@ def test_a_sheet_has_a_row_for_each_sample_and_the_settings_of_a_training(colore
         "file": str(tmp_path / "sheet.png"),
         "settings": sheet.settings,
         "changes": list(sheet.changes),
+        "warnings": [],
     }
     with Image.open(sheet.file) as image:
         assert image.width > (NUM_VERSIONS + 1) * 144

@@ -93,13 +93,19 @@ def test_another_size_and_held_out_samples_that_were_learned_are_warnings(
     learned = {row.sample for row in read_split_csv(small_run / "split.csv") if row.split in ("train", "val")}
     held_out = opened.data.split("test").names
     number = len(learned & set(held_out))
+    trained = {row.sample for row in read_split_csv(small_run / "split.csv") if row.split == "train"}
+    validation = opened.data.split("val").names
+    num_chosen = len(trained & set(validation))
     assert number > 0
+    assert num_chosen > 0
     assert opened.note == f"from the run small: the network {DESIGN}"
     assert list(opened.warnings) == [
         "the run small read its images at 12 x 16 px, and these are read at 20 x 20 px. For the same size, give the path of the data without "
         "an image size, or visus.open_data(path, img_size=(12, 16)).",
         f"{number} of {len(held_out)} test images were training or validation images of the run small, so the accuracy will be too high. "
         f"Its split is {small_run / 'split.csv'}: visus.open_data(path, split=...), or --split-file.",
+        f"{num_chosen} of {len(validation)} validation images were training images of the run small, so the validation scores will be too high, and with "
+        "them the choice of epoch and head.",
     ]
 
 

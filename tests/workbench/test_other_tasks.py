@@ -16,15 +16,17 @@ import torch
 from PIL import Image
 
 import visus
-from visus.errors import DataError, RecipeError, UsageError
+from visus.errors import DataError, RecipeError, TrainingError, UsageError
 from visus.evaluation.metric_names import DEFAULT_METRICS
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
 from visus.evaluation.tasks.regression_scores import RegressionScores
+from visus.events import DataOpened
 from visus.networks.weights import save
-from visus.training.events import EpochDone, HeadFitted, StepDone
+from visus.training.events import EpochDone, Finished, HeadFitted, StepDone
 from visus.training.head_losses import head_loss_of
 from visus.training.heads import fit_head
 from visus.workbench.runs.prediction import Decision
+from visus.workbench.training_lines import finished_fact
 
 NETWORK = "conv(8, 3), relu, globalpool, linear(classes)"
 COUNT = 160
@@ -214,6 +216,91 @@ def test_an_own_metric_selects_the_epoch(tmp_path: Path, light_pages: None) -> N
     )
     for event in seen:
         assert event.row["val_score"] == pytest.approx(-event.row["val_accuracy"])
+
+
+def absent_metric(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    return math.nan
+
+
+def swapped_metric(labels: torch.Tensor, outputs: torch.Tensor) -> float:
+    return float((outputs.argmax(1) == labels).float().mean())
+
+
+def test_an_own_metric_that_fails_is_named_before_the_training(tmp_path: Path, light_pages: None) -> None:
+    cases = {
+        swapped_metric: "the own metric failed with IndexError: Dimension out of range (expected to be in range of [-1, 0], but got 1), at "
+        f"{__file__} line ",
+        broken_loss: f"the own metric failed with ValueError: no such thing, at {__file__} line ",
+        wrong_loss: "the own metric returned 13 x 2, and one number is needed.",
+        print: "the own metric returned NoneType, and one number is needed.",
+    }
+    for metric, message in cases.items():
+        with pytest.raises(UsageError) as caught:
+            single(tmp_path, select=metric)
+        assert message in str(caught.value)
+    assert str(caught.value).startswith("builtins:print: ")
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, select=broken_loss)
+    assert str(caught.value).endswith(". It gets the outputs 13 x 2 and the labels 13 of the validation set, in this order.")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_metric_that_is_undefined_after_every_epoch_keeps_the_first_and_says_so(tmp_path: Path, light_pages: None) -> None:
+    seen: list[Finished] = []
+    x, sets, _ = bars(np.random.default_rng(0))
+    data = visus.open_data(x=x, y=sets[:, 0], keep_in=tmp_path / "kept", progress=False)
+    recipe = visus.Recipe(epochs=2, batch_size=16, select=absent_metric)  # type: ignore[arg-type]
+    options = {"output": tmp_path / "runs", "progress": False}
+    visus.train(
+        data, NETWORK, recipe, on_event=lambda event: seen.append(event) if isinstance(event, Finished) else None, **options
+    )  # type: ignore[arg-type]
+    (end,) = seen
+    assert (end.best_epoch, end.is_undefined) == (1, True)
+    assert finished_fact(end)[1].endswith(
+        f"; kept: the weights of epoch 1, since the {__name__}:absent_metric is undefined (NaN) after every epoch: choose another with --select"
+    )
+    assert len(visus.load(tmp_path / "runs" / data.short_name).scores.to_json())
+
+
+def test_an_object_as_loss_is_known_to_this_process_alone(tmp_path: Path, light_pages: None) -> None:
+    seen: list[DataOpened] = []
+    x, sets, _ = bars(np.random.default_rng(0))
+    data = visus.open_data(x=x, y=sets[:, 0], keep_in=tmp_path / "kept", progress=False)
+    losses = [torch.nn.CrossEntropyLoss(weight=torch.tensor(weights)) for weights in ([1.0, 1.0], [1.0, 9.0])]
+    recipes = [visus.Recipe(epochs=1, batch_size=16, loss=each) for each in losses]  # type: ignore[arg-type]
+    assert recipes[0].loss != recipes[1].loss
+    options = {"output": tmp_path / "runs", "progress": False}
+    run = visus.train(
+        data,
+        NETWORK,
+        recipes[0],
+        on_event=lambda event: seen.append(event) if isinstance(event, DataOpened) else None,
+        **options,
+    )  # type: ignore[arg-type]
+    assert (
+        "loss is an object of this process, <CrossEntropyLoss>: the recipe records its name alone, and another process cannot resume this training. "
+        "For that, define a function in a module, outside of any function."
+    ) in seen[0].warnings
+    assert run.recipe.loss == "torch.nn.modules.loss:<CrossEntropyLoss>"
+    with pytest.raises(RecipeError) as caught:
+        visus.Recipe(loss=torch.nn.CrossEntropyLoss)  # type: ignore[arg-type]
+    assert (
+        str(caught.value)
+        == "loss must be a function, and CrossEntropyLoss is a class. Make an instance: CrossEntropyLoss(...)."
+    )
+
+
+def endless_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return outputs.mean(1) * math.nan
+
+
+def test_a_loss_that_is_not_a_number_is_not_blamed_on_the_network(tmp_path: Path, light_pages: None) -> None:
+    with pytest.raises(TrainingError) as caught:
+        single(tmp_path, loss=endless_loss)
+    assert str(caught.value) == (
+        "the loss is nan at the first step, before any weight changed. It is that of your own function: look for a division by zero, a square root or a "
+        "logarithm in it, and in Sequential, whose outputs it gets."
+    )
 
 
 def test_the_metric_of_the_selection_is_that_of_the_kept_epoch(train_task: Callable[..., visus.Run], tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ class Finished:
     ``num_epochs`` is the number of validated epochs. ``epochs_trained`` counts steps, so it has a fraction if the time limit ended the last epoch.
     ``start_score`` is the validation score of the pretrained network before its first step, NaN for a new one; ``best_score`` is that of the
     kept epoch, or the best of any epoch if none is kept. ``metric`` is the name of the score. ``num_skipped`` steps were skipped because float16
-    gradients were infinite.
+    gradients were infinite. ``is_undefined``: the score was NaN after every epoch.
     """
 
     reason: str
@@ -121,6 +121,7 @@ class Finished:
     best_score: float = math.nan
     metric: str = "accuracy"
     num_skipped: int = 0
+    is_undefined: bool = False
 
 
 def place_of(epoch: int, step: int) -> str:

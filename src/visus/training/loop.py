@@ -249,6 +249,7 @@ class TrainingLoop:
             scores[at.best_epoch] if at.best_epoch >= 0 else best(scores, default=math.nan),
             self.metric.name,
             at.num_skipped,
+            bool(scores) and bool(len(self.validation)) and all(math.isnan(score) for score in scores),
         )
 
     def _read_checkpoint(self) -> None:

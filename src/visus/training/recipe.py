@@ -376,7 +376,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("loss", "select", "transform"):
-            if callable(getattr(self, name)):
+            if callable(getattr(self, name)) and not isinstance(getattr(self, name), type):
                 object.__setattr__(self, name, FunctionName.of(getattr(self, name)))
         if isinstance(self.time_limit_s, str):
             with contextlib.suppress(UsageError):  # then it is refused below
@@ -527,6 +527,10 @@ OTHER_WAYS = {
     "callbacks": "loop over the events of visus.Training and answer them, or give on_event to visus.train.",
     "verbose": "progress=False of visus.train shows nothing.",
     **dict.fromkeys(
+        ("sample_weight", "sample_weights"),
+        "samples have no weights of their own. class_weights='balanced' or sampling='balanced' weighs classes.",
+    ),
+    **dict.fromkeys(
         ("metrics", "metric"), "select is the metric that decides which epoch is kept; run.evaluate() has all of them."
     ),
     **NOT_SETTABLE,
@@ -589,9 +593,13 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
     if value is None and type(None) in kinds:
         return []
     wanted = next(each for each in kinds if each is not type(None))
+    if isinstance(value, type) and name in ("loss", "select", "transform"):
+        return [f"{name} must be a function, and {value.__name__} is a class. Make an instance: {value.__name__}(...)."]
     if rule["known"] and not isinstance(value, str):
         words = ", ".join(rule["known"])
         hint = " Did you mean 'none'?" if value is False and "none" in rule["known"] else ""
+        if name == "class_weights" and not isinstance(value, bool):
+            hint = " For other weights, give a loss of your own: loss=torch.nn.CrossEntropyLoss(weight=...), or a function of a module."
         return [f"{name} must be one of the words {words}, not {value!r}.{hint}"]
     if name == "time_limit_s" and isinstance(value, str):
         return [f"time_limit_s must be a number of seconds, or a duration such as 90s, 5m or 1h30m, not {value!r}."]

@@ -118,7 +118,8 @@ class Selection:
         Args:
             epoch: number of the epoch that was just validated, from 0.
             phase: input size and kind of weights of its validation.
-            score: validation accuracy, 0 to 1, or another metric of which more is better; NaN, an undefined metric, is never near the best.
+            score: validation accuracy, 0 to 1, or another metric of which more is better; NaN, an undefined metric, is never near the best, and is kept only
+                where nothing else is.
             results: results of each sample; needed only if ``start`` is set.
             error: standard error of the score; None for that of a proportion.
         """
@@ -133,7 +134,8 @@ class Selection:
         if score > self.best_score:
             self.best_score, self.best_error, self.improved_epoch = score, error, epoch
         is_near = score >= self.best_score - self._best_error()
-        is_kept = is_near and not self.is_chosen and self._beats_start(phase, results)
+        is_only = math.isnan(score) and self.best_epoch < 0 and self.start is None  # until a score is defined
+        is_kept = (is_near or is_only) and not self.is_chosen and self._beats_start(phase, results)
         if is_kept:
             self.best_epoch = epoch
         return is_kept

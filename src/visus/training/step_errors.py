@@ -47,6 +47,11 @@ class StepErrors:
         """
         guess = self.loss.task.guess_loss
         place = f"in epoch {at.epoch + 1}, step {step + 1}"
+        if not math.isfinite(loss) and at.epoch == 0 and step == 0 and self.loss.own is not None:
+            raise TrainingError(
+                f"the loss is {loss} at the first step, before any weight changed. It is that of your own function: look for a division by zero, a square "
+                f"root or a logarithm in it, and in {type(self.module).__name__}, whose outputs it gets."
+            )
         if not math.isfinite(loss) and at.epoch == 0 and step == 0:
             raise TrainingError(
                 f"the loss is {loss} at the first step, before any weight changed: the output of {type(self.module).__name__} for these samples is not finite. "

@@ -23,7 +23,7 @@ from visus.training.facts import NetworkFacts, StartFacts
 from visus.training.recipe import Recipe
 from visus.training.resolve import resolve
 from visus.training.resolved_recipe import ResolvedRecipe
-from visus.workbench.train.mirroring import ask_mirroring
+from visus.workbench.train.mirroring import ask_mirroring, motion_warnings
 from visus.workbench.train.preparing import augmentation, data_facts, training_part
 
 SHEET: Final = "augmentation.png"
@@ -39,11 +39,13 @@ class AugmentedSamples:
         file: the PNG file: a row for each sample, with the original first.
         settings: the settings of the augmentation that are on, by name.
         changes: what they do to the samples, as phrases.
+        warnings: a sentence for each flip or turn that changes the class of the training samples.
     """
 
     file: Path
     settings: dict[str, Any]
     changes: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -52,7 +54,12 @@ class AugmentedSamples:
 
     def to_json(self) -> dict[str, Any]:
         """The settings, the changes and the file as plain data."""
-        return {"file": str(self.file), "settings": self.settings, "changes": list(self.changes)}
+        return {
+            "file": str(self.file),
+            "settings": self.settings,
+            "changes": list(self.changes),
+            "warnings": list(self.warnings),
+        }
 
 
 def draw_augmented(
@@ -95,7 +102,7 @@ def draw_augmented(
     ]
     rows = [[original, *(column[row] for column in columns)] for row, original in enumerate(originals)]
     write_file(file, draw_table(heading, rows))
-    return AugmentedSamples(file, settings, sentences)
+    return AugmentedSamples(file, settings, sentences, motion_warnings(recipe, data))
 
 
 def settings_on(recipe: ResolvedRecipe) -> dict[str, Any]:

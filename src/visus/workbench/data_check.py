@@ -41,12 +41,12 @@ class DataCheck(Described):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Sentences about possible problems of the data.
+        """Sentences about possible problems of the data, and of the augmentation if its contact sheet was asked for.
 
         >>> visus.check(data).warnings
         ()
         """
-        return self.data.warnings
+        return (*self.data.warnings, *(self.augmented.warnings if self.augmented else ()))
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         data = self.data
@@ -54,7 +54,7 @@ class DataCheck(Described):
         rows = [
             ("samples", f"{counts}; each {write_shape(data.input_shape)}"),
             ("targets" if data.task == "regression" else "classes", f"{len(data.classes):,}: {listed(data.classes)}"),
-            ("warnings", write_number_of(len(data.warnings), "warning") if data.warnings else "none"),
+            ("warnings", write_number_of(len(self.warnings), "warning") if self.warnings else "none"),
             ("ledger", ledger_entries(data.ledger)),
             *([("augmented", str(self.augmented.file))] if self.augmented else []),
             ("next", ".warnings, .data; .text() has all of it, and visus.train(check.data) trains"),
@@ -71,12 +71,12 @@ class DataCheck(Described):
         [('class', 'train', 'val', 'test')]
         """
         data = self.data
-        found = write_number_of(len(data.warnings), "warning") if data.warnings else "no warnings"
+        found = write_number_of(len(self.warnings), "warning") if self.warnings else "no warnings"
         samples = f"{data.num_samples:,} {data.noun}s of {write_shape(data.input_shape)}"
         return Text(
             (
                 f"{found}: {data.name} ({data.samples.kind}), {samples}, {_outputs(data)}",
-                *(f"warning: {warning}" for warning in data.warnings),
+                *(f"warning: {warning}" for warning in self.warnings),
                 self._class_table(),
                 *data_notes(data),
                 f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
@@ -113,7 +113,7 @@ class DataCheck(Described):
             "num_samples": {split: len(data.split(split)) for split in SPLITS},
             "class_counts": {split: data.class_counts(split) for split in SPLITS},
             "ledger": data.ledger.as_dict(),
-            "warnings": list(data.warnings),
+            "warnings": list(self.warnings),
             "notes": list(data.samples.notes),
             "fingerprint": data.fingerprint,
             "cache": {"folder": str(data.store.folder), "bytes": int(data.store.pixels.nbytes)},

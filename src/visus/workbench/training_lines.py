@@ -14,7 +14,7 @@ from visus.caller import for_caller
 from visus.data.ledger import WARNED_OF
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
-from visus.evaluation.metric_names import METRIC_NAMES, write_metric
+from visus.evaluation.metric_names import METRIC_NAMES, metric_words, write_metric
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.examine.mistake_report import LabelCount, label_sentence
@@ -196,13 +196,13 @@ def weights_facts(event: DataOpened) -> list[Fact]:
 def head_fact(event: HeadFitted) -> Fact:
     """How good the head of a pretrained network is, and what follows."""
     how = (
-        "the network's own last layer is kept, since it is at least as good as a fitted one"
+        "the network's own last layer is kept, since a fitted one is not significantly better"
         if event.keeps_own
         else f"last layer fitted on {write_number_of(event.num_views, 'view')} of each training sample"
     )
     if not event.keeps_own and event.num_fitted < event.num_training:
         how = f"last layer fitted on {event.num_fitted:,} of {event.num_training:,} training samples, as many as the time limit allows"
-    unseen = f"{event.num_samples:,} samples that it was not fitted on"
+    unseen = f"{event.num_samples:,} {'validation samples' if event.keeps_own else 'samples that it was not fitted on'}"
     score = (
         f"{write_share(event.score)} of {unseen} are correct"
         if event.metric == "accuracy"
@@ -234,6 +234,9 @@ def finished_fact(event: Finished) -> Fact:
 
 def _kept(event: Finished) -> str:
     """Which weights are kept, and for a pretrained network why."""
+    if event.is_undefined:
+        what = f"since the {metric_words(event.metric)} is undefined (NaN) after every epoch: choose another with --select"
+        return f"the weights {_when(event)}, {what}" if event.best_epoch else f"the initial weights, {what}"
     if math.isnan(event.start_score):
         return f"the weights {_when(event)}" if event.best_epoch else "the initial weights"
     start, best = write_metric(event.metric, event.start_score), write_metric(event.metric, event.best_score)

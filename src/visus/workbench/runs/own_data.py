@@ -190,15 +190,15 @@ def _asked_split(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: facts.get(name) for name in ("split_seed", "val_fraction", "test_fraction")}
 
 
-def num_learned(folder: Path, data: Data) -> int:
-    """Number of held-out samples of this data with the bytes of a training or validation sample of a run."""
+def num_learned(folder: Path, data: Data, split: str) -> int:
+    """Number of validation or test samples of this data with the bytes of a training sample of a run, or for test samples of a validation sample."""
     run = RunFolder.open(folder)
     splits = {row.sample: row.split for row in read_split_csv(run.path / "split.csv")}
     contents = _read_contents(run)
     learned = {content for sample, content in contents.items() if splits.get(sample) in ("train", "val")}
-    if data.scored_split == "val":  # the run's own validation samples may be scored again
+    if split == "val":  # the run's own validation samples may be scored again
         learned -= {content for sample, content in contents.items() if splits.get(sample) == "val"}
-    held_out = (data.samples.splits == data.scored_split).tolist()
+    held_out = (data.samples.splits == split).tolist()
     return sum(
         content in learned for content, is_held_out in zip(digits_of(data.samples), held_out, strict=False) if is_held_out
     )

@@ -15,7 +15,8 @@ from visus.networks.weights import read_metadata
 from visus.training.runs import RunFolder
 from visus.units import split_name, write_number_of, write_shape
 from visus.workbench.modules import OBJECT_PREFIX
-from visus.workbench.runs.own_data import in_own_split, is_own, num_learned
+from visus.workbench.runs.own_data import in_own_split, is_own
+from visus.workbench.runs.own_data import num_learned as count_learned
 from visus.workbench.runs.saved import MAX_NAME
 
 
@@ -101,7 +102,7 @@ class EarlierRun:
 
     def count_learned(self, data: Data) -> int:
         """Number of held-out samples of the data that the run has learned from; 0 if the file lies outside a run folder."""
-        return 0 if self.folder is None else num_learned(self.folder.path, data)
+        return 0 if self.folder is None else count_learned(self.folder.path, data, data.scored_split)
 
     def sentence(self, data: Data, num_learned: int, *, is_network_taken: bool) -> str:
         """What is taken from the run; empty if it is nothing. ``num_learned``: as ``count_learned`` returns it."""
@@ -127,6 +128,11 @@ class EarlierRun:
                 f"{num_learned:,} of {write_number_of(len(held_out), f'{split_name(data.scored_split)} {data.noun}')} were training or validation "
                 f"{data.noun}s of {self.name}, so the accuracy will be too high. Its split is {self.folder.path / 'split.csv'}: "
                 "visus.open_data(path, split=...), or --split-file."
+            )
+        if self.folder is not None and data.scored_split != "val" and (seen := count_learned(self.folder.path, data, "val")):
+            found.append(
+                f"{seen:,} of {write_number_of(len(data.split('val')), f'validation {data.noun}')} were training {data.noun}s of {self.name}, so the "
+                "validation scores will be too high, and with them the choice of epoch and head."
             )
         return tuple(found)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import torch
 from torch import nn
@@ -9,15 +11,18 @@ from torch import nn
 from visus.data.augment import SETTINGS, Augmentation, SampleFacts
 from visus.data.augment.crop import stored_size_for
 from visus.data.batches import Batches, Part, random_stream
-from visus.data.mirrors import MirrorTest
+from visus.data.motions import MotionTest
 from visus.data.opened import Data
 from visus.data.tasks import TaskName
 from visus.design import Design, account
+from visus.errors import UsageError
 from visus.evaluation.metric_names import check_metric
 from visus.evaluation.metrics import METRICS, Metric
+from visus.evaluation.tasks.registry import task_of
 from visus.evaluation.tasks.task import Task
 from visus.limits import memory_bytes
 from visus.networks.machine import Machine, choose, memory_format
+from visus.networks.own_code import place_in_code
 from visus.networks.roles import accepts, other_norms, weight_roles
 from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_needed
 from visus.own_callables import NAME, load_function
@@ -27,9 +32,10 @@ from visus.training.loss import OwnLoss
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, resolve
 from visus.training.resolved_recipe import ResolvedRecipe
+from visus.units import write_shape
 
 
-def data_facts(data: Data, mirrors: MirrorTest | None = None) -> DataFacts:
+def data_facts(data: Data, mirrors: MotionTest | None = None) -> DataFacts:
     """The facts about the data that determine the recipe.
 
     Args:
@@ -71,7 +77,7 @@ def resolved(
     recipe: Recipe,
     data: Data,
     module: nn.Module,
-    mirrors: MirrorTest | None = None,
+    mirrors: MotionTest | None = None,
     start: StartFacts | None = None,
     design: Design | None = None,
 ) -> ResolvedRecipe:
@@ -110,6 +116,9 @@ def prepare(module: nn.Module, data: Data, recipe: ResolvedRecipe, machine: Mach
     return module, batches
 
 
+TRIED_SAMPLES: Final = 64
+
+
 def class_weights(data: Data) -> torch.Tensor:
     """Weights (classes,) in inverse proportion to the numbers of training samples, with a mean over the samples of 1."""
     counts = np.array(list(data.class_counts("train").values()), dtype=np.float64)
@@ -136,9 +145,44 @@ def selecting_metric(recipe: ResolvedRecipe, task: TaskName) -> Metric:
     own = load_function(recipe.select)
 
     def compute(_: Task, outputs: torch.Tensor, labels: torch.Tensor) -> float:
-        return float(own(outputs, labels))
+        try:
+            found = own(outputs, labels)
+        except Exception as error:  # whatever a person's own code raises
+            raise UsageError(
+                f"the own metric failed with {type(error).__name__}: {error}{place_in_code(error)}. It gets the outputs {write_shape(outputs.shape)} and "
+                f"the labels {write_shape(labels.shape)} of the validation set, in this order.",
+                where=recipe.select,
+            ) from error
+        try:
+            return float(found)
+        except (TypeError, ValueError, RuntimeError):
+            what = write_shape(found.shape) if isinstance(found, torch.Tensor) else f"{type(found).__name__}"
+            raise UsageError(f"the own metric returned {what}, and one number is needed.", where=recipe.select) from None
 
     return Metric(recipe.select, compute)
+
+
+def try_metric(metric: Metric, data: Data) -> None:
+    """Call a person's own metric with random outputs for some validation samples, before anything is computed.
+
+    Raises:
+        UsageError: it fails, or returns no number.
+    """
+    held = data.split("val").labels[:TRIED_SAMPLES]
+    if metric.name not in METRICS and len(held):
+        outputs = torch.randn(len(held), len(data.classes), generator=random_stream(0, "trial of the metric"))
+        metric.compute(task_of(data), outputs, torch.from_numpy(held))
+
+
+def object_warnings(recipe: Recipe) -> tuple[str, ...]:
+    """A warning for each function of a person that only this process knows, since no name leads to it."""
+    given = {name: str(getattr(recipe, name) or "") for name in ("loss", "select", "transform")}
+    return tuple(
+        f"{name} is an object of this process, {value.partition(':')[2]}: the recipe records its name alone, and another process cannot resume this training. "
+        "For that, define a function in a module, outside of any function."
+        for name, value in given.items()
+        if "<" in value
+    )
 
 
 def whiten(module: nn.Module, data: Data, seed: int, machine: Machine) -> tuple[Fitted, ...]:

@@ -16,7 +16,7 @@ from typing import Any, Final, TypeVar
 import torch
 from torch import nn
 
-from visus.data.mirrors import MirrorTest
+from visus.data.motions import MotionTest
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.errors import UsageError, WeightsError
@@ -59,9 +59,18 @@ from visus.workbench.train.job import RemovedUnlessBegun, TrainingJob
 from visus.workbench.train.kernels_in_time import compile_in_time, compile_kernels, kernels_in_time
 from visus.workbench.train.left_events import end_events
 from visus.workbench.train.library_starts import LibraryChoice, random_library_note
-from visus.workbench.train.mirroring import ask_mirroring, read_mirroring, write_mirroring
+from visus.workbench.train.mirroring import ask_mirroring, motion_warnings, read_mirroring, write_mirroring
 from visus.workbench.train.network_advice import RESUMED_KINDS, advised
-from visus.workbench.train.preparing import augmentation, own_loss, prepare, resolved, selecting_metric, training_part
+from visus.workbench.train.preparing import (
+    augmentation,
+    object_warnings,
+    own_loss,
+    prepare,
+    resolved,
+    selecting_metric,
+    training_part,
+    try_metric,
+)
 from visus.workbench.train.processes import new_run, refuse_too_many, run_to_go_on_with
 from visus.workbench.train.run_files import metadata, renew_environment, write_start
 from visus.workbench.train.starts import (
@@ -276,7 +285,7 @@ class NewTraining:
     recipe: ResolvedRecipe
     machine: Machine
     start: Start | None
-    mirrors: MirrorTest | None
+    mirrors: MotionTest | None
     out_of_fold: OutOfFold | None
     given: Recipe
     times: CommandTimes
@@ -342,6 +351,8 @@ def plan_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> 
         num_samples=len(data.split("train")),
         seed=given.seed,
     )
+    if group.is_first:
+        warnings = (*warnings, *object_warnings(given), *motion_warnings(given, data))
     made = dataclasses.replace(made, warnings=(*made.warnings, *warnings))
     matching(made.module, given.frozen or "")  # a wrong name is refused before anything is computed
     if network is not None:
@@ -369,7 +380,9 @@ def plan_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> 
     yield DataOpened(data, made, (*data.warnings, *made.warnings), start, told)
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None, made.design)
-    selecting_metric(recipe, data.task)  # names that cannot be found are refused before anything is computed
+    try_metric(
+        selecting_metric(recipe, data.task), data
+    )  # names that cannot be found are refused before anything is computed
     own_loss(recipe)
     augmentation(recipe, data)
     with group.local_first():

@@ -16,7 +16,7 @@ from typing import Final
 import torch
 from torch import nn
 
-from visus.data.mirrors import MirrorTest
+from visus.data.motions import MotionTest
 from visus.data.opened import Data
 from visus.design import account
 from visus.design.families.compact import SCALES
@@ -72,7 +72,7 @@ def within_limit(
     data: Data,
     machine: Machine,
     group: Group,
-    mirrors: MirrorTest | None,
+    mirrors: MotionTest | None,
     monitor: Monitor,
 ) -> tuple[BuiltNetwork, ResolvedRecipe]:
     """The network and its resolved recipe for a time limit; the first process measures and decides for all.
@@ -246,7 +246,7 @@ def _named(scale: float) -> str:
     return f"{DEFAULT_NETWORK}(scale={scale:g})"
 
 
-def _candidate(scale: float, given: Recipe, data: Data, group: Group, mirrors: MirrorTest | None) -> WidthCandidate:
+def _candidate(scale: float, given: Recipe, data: Data, group: Group, mirrors: MotionTest | None) -> WidthCandidate:
     """``compact`` at a scale, new, with the recipe resolved for it."""
     shape, num_classes, num_samples = data.input_shape, len(data.classes), len(data.split("train"))
     made = make_network(_named(scale), shape, num_classes, num_samples=num_samples, seed=given.seed)
@@ -261,7 +261,7 @@ def _own_samples(recipe: ResolvedRecipe, group: Group) -> int:
     return math.ceil(recipe.batch_size / group.size)
 
 
-def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MirrorTest | None) -> list[WidthCandidate]:
+def _usable(given: Recipe, data: Data, machine: Machine, group: Group, mirrors: MotionTest | None) -> list[WidthCandidate]:
     """The usual candidate, and those that take the person's own sides of progressive resizing and whose steps, if they are wider, fit into the memory."""
     memory = _memory_bytes(machine)
     usable = []

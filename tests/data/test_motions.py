@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.data import mirrors
+from visus.data import motions
 from visus.data.batches import Part
-from visus.data.mirrors import CHUNK, MirrorTest, mirror_test
+from visus.data.motions import CHUNK, MOTIONS, MotionTest, motion_test
 
 NUM_EACH = 60
 
@@ -35,25 +35,77 @@ def shapes(seed: int, *, is_channels_last: bool, rank: int = 2) -> Part:
 
 @pytest.mark.parametrize("rank", [2, 3])
 def test_left_and_right_are_distinguished_from_top_and_bottom(rank: int) -> None:
-    result = mirror_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
+    result = motion_test(shapes(0, is_channels_last=True, rank=rank), seed=0)
     assert result is not None
-    assert (result.plain, result.mirrored, result.keeps_class) == (1.0, 0.0, False)
-    result = mirror_test(shapes(0, is_channels_last=False, rank=rank), seed=0)
+    assert (result.plain, result.moved, result.keeps_class) == (1.0, 0.0, False)
+    result = motion_test(shapes(0, is_channels_last=False, rank=rank), seed=0)
     assert result is not None
-    assert (result.plain, result.mirrored, result.keeps_class) == (1.0, 1.0, True)
+    assert (result.plain, result.moved, result.keeps_class) == (1.0, 1.0, True)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_what_is_upside_down_is_told_from_what_is_mirrored(rank: int) -> None:
+    for is_channels_last, kept in ((True, 1.0), (False, 0.0 if rank == 2 else 1.0)):  # bars of volumes lie along the depth
+        found = motion_test(shapes(0, is_channels_last=is_channels_last, rank=rank), seed=0, motion=MOTIONS["vertical_flip"])
+        assert found is not None
+        assert (found.plain, found.moved) == (1.0, kept)
+
+
+def test_turns_are_judged_by_the_mean_of_all_three() -> None:
+    found = motion_test(shapes(0, is_channels_last=True), seed=0, motion=MOTIONS["rotate90"])
+    assert found is not None
+    assert found.plain == 1.0
+    assert 0.0 < found.moved < 0.7  # a half turn swaps the classes, and a quarter turn shows a bar that neither has
+    assert found.setting == "rotate90"
+    assert motion_test(part(np.zeros((4, 1, 8, 9), np.uint8), np.arange(4) % 2), seed=0, motion=MOTIONS["rotate90"]) is None
+
+
+@given(st.integers(0, 3))
+def test_samples_that_have_every_symmetry_lose_nothing_by_turns(seed: int) -> None:
+    quarter = np.random.default_rng(seed).integers(0, 256, (40, 1, 4, 4)).astype(np.uint8)
+    whole = np.maximum.reduce(
+        [np.rot90(np.pad(quarter, ((0, 0), (0, 0), (0, 4), (0, 4))), turns, (2, 3)) for turns in range(4)]
+    )
+    found = motion_test(part(whole, np.arange(40) % 4), seed, motion=MOTIONS["rotate90"])
+    assert found is not None
+    assert found.moved == pytest.approx(found.plain)
+
+
+@pytest.mark.parametrize(
+    ("setting", "start"),
+    [
+        (
+            "flip",
+            "mirrored images change their class: the nearest neighbor has the same class for 20 % of 100 mirrored images (unmirrored 90 %",
+        ),
+        (
+            "vertical_flip",
+            "images upside down change their class: the nearest neighbor has the same class for 20 % of 100 images upside down (upright 90 %",
+        ),
+        (
+            "rotate90",
+            "images turned by 90, 180 and 270 degrees change their class: the nearest neighbor has the same class for 20 % of 100 images turned by 90, 180 and 270 degrees (unturned 90 %",
+        ),
+    ],
+)
+def test_the_sentence_names_the_motion(setting: str, start: str) -> None:
+    found = MotionTest(100, 0.9, 0.2, 0.1, low=0.05, high=0.2, setting=setting)
+    assert found.sentence("image").startswith(start)
+    unknown = MotionTest(100, 0.11, 0.1, 0.1, setting=setting).sentence("image")
+    assert unknown.endswith("too close to chance." if setting != "flip" else "set flip to random or none.")
 
 
 @given(st.integers(0, 1000))
 def test_samples_that_are_their_own_mirror_image_lose_nothing(seed: int) -> None:
     half = np.random.default_rng(seed).integers(0, 256, (40, 2, 5, 3)).astype(np.uint8)
-    found = mirror_test(part(np.concatenate([half, half[..., ::-1]], axis=-1), np.arange(40) % 4), seed)
+    found = motion_test(part(np.concatenate([half, half[..., ::-1]], axis=-1), np.arange(40) % 4), seed)
     assert found is not None
-    assert found.mirrored == found.plain
+    assert found.moved == found.plain
 
 
 def test_noise_has_no_result() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (200, 1, 8, 8)).astype(np.uint8)
-    found = mirror_test(part(noise, np.arange(200) % 2), seed=0)
+    found = motion_test(part(noise, np.arange(200) % 2), seed=0)
     assert found is not None
     assert found.kept is None
     assert found.keeps_class is None
@@ -61,17 +113,15 @@ def test_noise_has_no_result() -> None:
 
 
 def test_what_is_kept_is_counted_above_chance() -> None:
-    assert MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=0.4, high=0.6).kept == pytest.approx(0.5)
-    assert (
-        MirrorTest(1000, plain=0.51, mirrored=0.5, chance=0.5, low=0.9, high=1.1).keeps_class is None
-    )  # too close to chance
+    assert MotionTest(1000, plain=0.8, moved=0.45, chance=0.1, low=0.4, high=0.6).kept == pytest.approx(0.5)
+    assert MotionTest(1000, plain=0.51, moved=0.5, chance=0.5, low=0.9, high=1.1).keeps_class is None  # too close to chance
 
 
 @pytest.mark.parametrize(
     ("low", "high", "answer"), [(0.5, 0.9, True), (0.1, 0.49, False), (0.49, 0.9, None), (0.1, 0.5, None)]
 )
 def test_the_whole_interval_must_lie_on_one_side(low: float, high: float, answer: bool | None) -> None:
-    found = MirrorTest(1000, plain=0.8, mirrored=0.45, chance=0.1, low=low, high=high)
+    found = MotionTest(1000, plain=0.8, moved=0.45, chance=0.1, low=low, high=high)
     assert found.keeps_class is answer
     result = found.sentence("image")
     assert ("do not show whether" in result) == (answer is None)
@@ -86,13 +136,13 @@ def test_the_interval_is_that_of_a_bootstrap() -> None:
     mirrored = torch.where(
         torch.rand(800, generator=random) < 0.8, plain, (torch.rand(800, generator=random) < 0.3).double() - 0.1
     )
-    found = mirrors._kept_interval(plain, mirrored, torch.arange(800))
+    found = motions._kept_interval(plain, mirrored, torch.arange(800))
     draws = [torch.randint(800, (800,), generator=random) for _ in range(2000)]
     ratios = torch.stack([mirrored[draw].mean() / plain[draw].mean() for draw in draws])
     assert found == pytest.approx(
         torch.quantile(ratios, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist(), abs=0.02
     )
-    twice = mirrors._kept_interval(plain.repeat(2), mirrored.repeat(2), torch.arange(800).repeat(2))
+    twice = motions._kept_interval(plain.repeat(2), mirrored.repeat(2), torch.arange(800).repeat(2))
     assert twice == pytest.approx(found)  # copies are no further evidence
 
 
@@ -126,28 +176,28 @@ def test_copies_change_no_decision(
     make: Callable[[int], Part], answer: bool, copy: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     once = make(1)
-    found = mirror_test(once, 0)
+    found = motion_test(once, 0)
     both = part(np.concatenate([once.pixels, copy(np.asarray(once.pixels))]), np.concatenate([once.labels, once.labels]))
-    doubled = mirror_test(both, 0)
+    doubled = motion_test(both, 0)
     assert found is not None
     assert doubled is not None
     assert (found.keeps_class, doubled.keeps_class) == (answer, answer)
     assert (found.num_copied, doubled.num_copied) == (0, 480)
     assert doubled.plain == pytest.approx(found.plain, abs=0.03)
-    assert doubled.mirrored == pytest.approx(found.mirrored, abs=0.03)
+    assert doubled.moved == pytest.approx(found.moved, abs=0.03)
     assert doubled.high - doubled.low == pytest.approx(found.high - found.low, rel=0.2, abs=0.06)
     assert "; copies and images of the same group, which 480 of them have, are excluded)" in doubled.sentence("image")
 
 
 def test_a_mirrored_copy_is_no_neighbor() -> None:
     once = symmetric(2)
-    found = mirror_test(once, 0)
-    flipped = mirror_test(part(np.concatenate([once.pixels, once.pixels[..., ::-1]]), np.tile(once.labels, 2)), 0)
+    found = motion_test(once, 0)
+    flipped = motion_test(part(np.concatenate([once.pixels, once.pixels[..., ::-1]]), np.tile(once.labels, 2)), 0)
     assert found is not None
     assert flipped is not None
     assert flipped.num_copied == 480
     assert flipped.plain < 1
-    assert flipped.mirrored == pytest.approx(flipped.plain, abs=0.01)
+    assert flipped.moved == pytest.approx(flipped.plain, abs=0.01)
 
 
 def test_samples_of_one_group_are_no_neighbors() -> None:
@@ -155,16 +205,16 @@ def test_samples_of_one_group_are_no_neighbors() -> None:
     random, once = np.random.default_rng(0), symmetric(3, 8)
     frames = np.clip(np.repeat(once.pixels, 5, axis=0) + random.normal(0, 12, (1200, 1, 12, 12)), 0, 255).astype(np.uint8)
     labels, groups = np.repeat(once.labels, 5), [f"scene {number // 5}" for number in range(1200)]
-    alone, grouped = mirror_test(part(frames, labels), 0), mirror_test(part(frames, labels), 0, groups)
+    alone, grouped = motion_test(part(frames, labels), 0), motion_test(part(frames, labels), 0, groups)
     assert alone is not None
     assert grouped is not None
     assert (alone.plain, grouped.plain < 0.97) == (1.0, True)
     assert grouped.num_copied == grouped.num_samples == 1200
     assert (alone.keeps_class, grouped.keeps_class) == (False, None)
     assert grouped.chance < 0.5  # the own scene is no candidate
-    one = mirror_test(part(frames, labels), 0, ["all"] * 1200)
+    one = motion_test(part(frames, labels), 0, ["all"] * 1200)
     assert one is None
-    none = mirror_test(part(frames, labels), 0, [""] * 1200)
+    none = motion_test(part(frames, labels), 0, [""] * 1200)
     assert none == alone
 
 
@@ -172,7 +222,7 @@ def test_signals_and_narrow_or_single_samples_have_no_answer() -> None:
     signals = np.zeros((10, 1, 50), np.int16)
     narrow = np.zeros((10, 1, 8, 1), np.uint8)
     for samples in (signals, narrow, np.zeros((1, 1, 8, 8), np.uint8)):
-        assert mirror_test(part(samples, np.zeros(len(samples))), seed=0) is None
+        assert motion_test(part(samples, np.zeros(len(samples))), seed=0) is None
 
 
 def test_it_is_the_same_again_and_draws_nothing_from_the_common_random_numbers() -> None:
@@ -180,5 +230,5 @@ def test_it_is_the_same_again_and_draws_nothing_from_the_common_random_numbers()
     before = torch.random.get_rng_state()
     samples = np.random.default_rng(1).integers(0, 256, (CHUNK + 40, 3, 9, 7)).astype(np.uint8)
     data = part(samples, np.arange(len(samples)) % 3)
-    assert mirror_test(data, seed=5) == mirror_test(data, seed=5)
+    assert motion_test(data, seed=5) == motion_test(data, seed=5)
     assert torch.equal(before, torch.random.get_rng_state())
