@@ -17,7 +17,7 @@ WORDS, COLUMNS = re.split(r"^## .*$", TEXT, flags=re.M)[1:]
 ENTRIES = dict(zip(*[iter(text.strip() for text in re.split(r"^### (.*)$", WORDS, flags=re.M)[1:])] * 2, strict=True))
 OWN_WORDS = ("account", "advice", "compact", "ledger")
 """The words that the style of the project has besides those of the field."""
-HEADINGS = {"headings", "HEADINGS", "COLUMNS", "_LABEL_COLUMNS", "_SET_COLUMNS"}
+HEADINGS = {"headings", "HEADINGS", "COLUMNS", "SET_COLUMNS", "SHIFT_COLUMNS", "_LABEL_COLUMNS", "_SET_COLUMNS"}
 """Names of the tuples that hold the headings of a table."""
 
 

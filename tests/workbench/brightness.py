@@ -56,6 +56,9 @@ def write_images(folder: Path, number: int) -> Path:
 
 
 if __name__ == "__main__":
-    source, out, size, seconds = sys.argv[1:]
-    predict_to(Brightness(seconds=float(seconds)), source, out, part_size=int(size), progress=False)
+    source, out, size, seconds, *task = sys.argv[1:]
+    network = Brightness(seconds=float(seconds))
+    if task:
+        network.decision = Decision(task[0], (0.3, 0.4, 0.35), (0.5, 1.0, 2.0))
+    predict_to(network, source, out, part_size=int(size), progress=False)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)

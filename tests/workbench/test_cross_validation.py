@@ -106,12 +106,12 @@ def test_the_figures_follow_from_the_predictions(crossed: CrossValidation) -> No
     shares = [
         np.mean([one for one, row in zip(right, rows, strict=True) if row["fold"] == str(number)]) for number in (1, 2, 3)
     ]
-    assert [each.accuracy for each in crossed.folds] == pytest.approx(shares)
+    assert [each.value for each in crossed.folds] == pytest.approx(shares)
     assert crossed.mean == pytest.approx(np.mean(shares))
     assert crossed.spread == pytest.approx(np.std(shares, ddof=1))
     assert [(each.num_train, each.num_val, each.num_samples) for each in crossed.folds] == [(36, 4, 20)] * 3
     for each, run in zip(crossed.folds, crossed.runs(), strict=True):
-        assert each.accuracy == run.scores.accuracy
+        assert each.value == run.scores.accuracy
     assert json.loads((crossed.folder / "summary.json").read_text()) == crossed.to_json()
 
 

@@ -324,10 +324,7 @@ def test_the_metric_of_the_selection_is_that_of_the_kept_epoch(train_task: Calla
 def test_what_needs_one_class_says_so(task: str, train_task: Callable[..., visus.Run], tmp_path: Path) -> None:
     run = train_task(task, epochs=1)
     calls: dict[str, Callable[[], object]] = {
-        "Consistency under shifts": run.shifts,
         "An export": lambda: run.export(tmp_path / "bundle"),
-        "A comparison": lambda: visus.compare(run, run),
-        "An experiment": lambda: visus.experiment.shuffle(run),
     }
     for what, call in calls.items():
         with pytest.raises(UsageError) as caught:
@@ -339,11 +336,6 @@ def test_what_needs_one_class_says_so(task: str, train_task: Callable[..., visus
     with pytest.raises(UsageError) as caught:
         predictions.sort_into(tmp_path / "sorted")
     assert str(caught.value) == f"a folder for each label needs one class for each sample, and this network predicts {task}."
-    with pytest.raises(UsageError) as caught:
-        run.predict_to(tmp_path, tmp_path / "table.csv")
-    assert str(caught.value) == (
-        f"a table in parts has one class for each sample, and this network predicts {task}. Use run.predict, or visus predict without --out."
-    )
     with pytest.raises(UsageError) as caught:
         run.predict(np.zeros((2, 10, 10), np.uint8), top=2)
     all_of = "all numbers" if task == "regression" else "all classes that reach their threshold"
@@ -460,18 +452,6 @@ def test_data_of_another_number_of_targets_is_refused(train_task: Callable[..., 
     with pytest.raises(DataError) as caught:
         run.evaluate(tmp_path / "two.npz", progress=False)
     assert caught.value.message == "a label has 2 numbers, and the network predicts 1 number: label."
-
-
-def test_folds_and_searches_need_one_class(data_of: Callable[..., visus.Data], tmp_path: Path) -> None:
-    data = data_of("regression")
-    with pytest.raises(UsageError) as caught:
-        visus.cross_validate(data, NETWORK, folds=2, output=tmp_path, progress=False)
-    assert str(caught.value) == "folds predict one class for each sample, and this data is regression. Leave folds out."
-    with pytest.raises(UsageError) as caught:
-        visus.tune(data, NETWORK, visus.Recipe(epochs=1), trials=1, output=tmp_path, progress=False)
-    assert str(caught.value) == (
-        "a search compares accuracies, which need one class for each sample, and this data is regression."
-    )
 
 
 def test_folds_are_not_tracked(tmp_path: Path) -> None:

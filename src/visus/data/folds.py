@@ -27,7 +27,7 @@ _HEADER: Final = ["sample", "label", "fold", "group"]
 
 
 class FoldRow(NamedTuple):
-    """One row of ``folds.csv``: the sample, its class name, its fold (0 for the test set), and its group ("" for none)."""
+    """One row of ``folds.csv``: the sample, its label as text, its fold (0 for the test set), and its group ("" for none)."""
 
     sample: str
     label: str
@@ -95,11 +95,14 @@ def _check_units(samples: Samples, chosen: NDArray[np.int64], units: NDArray[np.
             "different folds. Take fewer folds.",
             where=str(samples.root),
         )
+    if samples.task == "regression":
+        return
     labels = samples.labels[chosen]
+    of_class = [labels == number if labels.ndim == 1 else labels[:, number] > 0.5 for number in range(len(samples.classes))]
     single = [
         name
-        for number, name in enumerate(samples.classes)
-        if (labels == number).any() and len(np.unique(units[chosen][labels == number])) < 2
+        for name, is_there in zip(samples.classes, of_class, strict=True)
+        if is_there.any() and len(np.unique(units[chosen][is_there])) < 2
     ]
     if single:
         kinds = f"the class {single[0]!r}" if len(single) == 1 else f"{len(single)} classes ({write_names(single)})"
@@ -156,10 +159,8 @@ def write_folds_csv(samples: Samples, folds: NDArray[np.int64], file: Path) -> N
         StorageError: the disk is full or the folder cannot be written.
     """
     groups = samples.groups if samples.groups is not None else [""] * len(samples)
-    columns = zip(samples.names, samples.labels.tolist(), folds.tolist(), groups, strict=True)
-    rows = [
-        (sample, samples.classes[label], "test" if fold == APART else fold, group) for sample, label, fold, group in columns
-    ]
+    columns = zip(samples.names, samples.label_texts(), folds.tolist(), groups, strict=True)
+    rows = [(sample, label, "test" if fold == APART else fold, group) for sample, label, fold, group in columns]
     write_file(file, csv_text([_HEADER, *rows]))
 
 

@@ -16,7 +16,8 @@ from visus.errors import DataError, UsageError
 from visus.units import write_number_of, write_share
 
 _CONFIDENCE = 0.95
-_SIGNIFICANCE = 0.05
+SIGNIFICANCE = 0.05
+"""The p-value below which a difference is called significant."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,14 @@ class Paired:
         return (self.both_right + self.only_right) / self.num_samples
 
     @property
+    def p_values(self) -> tuple[float, ...]:
+        """The p-value, as the only one."""
+        return (self.p_value,)
+
+    @property
     def is_sure(self) -> bool:
         """Whether the difference is significant at 5 % in McNemar's test."""
-        return self.p_value < _SIGNIFICANCE
+        return self.p_value < SIGNIFICANCE
 
     def sentence(
         self, left: str = "left", right: str = "right", noun: str = "sample", holm_p_value: float | None = None
@@ -91,7 +97,7 @@ class Paired:
         better, worse, points = (right, left, self.difference) if self.difference > 0 else (left, right, -self.difference)
         bounds = (self.difference_low, self.difference_high)
         low, high = bounds if self.difference > 0 else (-bounds[1], -bounds[0])
-        is_sure = self.is_sure if holm_p_value is None else holm_p_value < _SIGNIFICANCE
+        is_sure = self.is_sure if holm_p_value is None else holm_p_value < SIGNIFICANCE
         verdict = "" if is_sure else "; the difference is not significant"
         corrected = "" if holm_p_value is None else f", {holm_p_value:.2g} by Holm's correction"
         return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Any, Final
@@ -42,6 +42,19 @@ Shift = tuple[int, ...]
 """Shift on each axis in pixels, with the sign of ``torch.roll``."""
 
 
+Predict = Callable[[Tensor], Tensor]
+"""Numbers the predictions: logits (shifts, samples, classes) to whole numbers (shifts, samples), equal for equal predictions."""
+
+
+def most_probable(logits: Tensor) -> Tensor:
+    """The most probable class.
+
+    >>> most_probable(torch.tensor([[0.1, 2.0], [3.0, 1.0]])).tolist()
+    [1, 0]
+    """
+    return logits.argmax(dim=-1)
+
+
 @dataclass(frozen=True)
 class ShiftFigures:
     """Changes of a network's predictions under shifts of one way. Fractions are from 0 to 1.
@@ -52,13 +65,13 @@ class ShiftFigures:
         num_shifts: number of different shifts of each sample, with the zero shift.
         is_every_shift: whether these are all shifts within ``reach_px``, not a random subset.
         num_samples: number of samples.
-        consistency: probability that two different shifts of a sample get the same predicted class (Zhang 2019, arXiv:1904.11486, section 4.1),
+        consistency: probability that two different shifts of a sample get the same predicted class, or the same set of classes (Zhang 2019, arXiv:1904.11486, section 4.1),
             computed over all pairs; 1 for a single shift.
         consistency_low, consistency_high: its 95 % Wilson interval over samples, which is conservative here.
-        kept: fraction of the shifted samples with the predicted class of the unshifted sample.
-        always: fraction of the samples whose predicted class never changes.
+        kept: fraction of the shifted samples with the predicted class, or set of classes, of the unshifted sample.
+        always: fraction of the samples whose prediction never changes.
         logit_change: mean distance from the unshifted sample's logits over shifts and samples, relative to their mean norm. Each sample's mean logit
-            is subtracted first, since it does not affect probabilities.
+            is subtracted first, since it does not affect probabilities; that of sets of classes is not, since it does.
         largest_logit_change: the same for the shift with the largest change.
     """
 
@@ -198,6 +211,8 @@ def measure_shifts(
     *,
     limit: int = MAX_SHIFTS,
     seed: int = 0,
+    predict: Predict = most_probable,
+    is_centered: bool = True,
     device: torch.device | str = "cpu",
     monitor: Monitor = SILENT,
 ) -> ShiftFigures:
@@ -210,6 +225,8 @@ def measure_shifts(
         way: a key of ``WAYS``.
         limit: maximum number of shifts; of more, a random subset.
         seed: seed of the subset.
+        predict: numbers the predictions.
+        is_centered: whether each sample's mean logit does not count.
         device: device of the module; the arithmetic is float32.
         monitor: follows the shifts, and may cancel.
 
@@ -220,14 +237,14 @@ def measure_shifts(
     if not len(batch):
         raise DataError("there is nothing to shift: no samples were given.")
     shifts = choose_shifts(reach_px, limit, seed)
-    logits = _predict_shifted(module, batch, reach_px, shifts, way, device, monitor)
-    labels = logits.argmax(dim=-1)  # shifts, samples
-    counts = F.one_hot(labels, logits.shape[-1]).sum(dim=0).double()  # samples, classes
+    logits = predict_shifted(module, batch, reach_px, shifts, way, device, monitor)
+    labels = torch.unique(predict(logits), return_inverse=True)[1]  # shifts, samples
+    counts = F.one_hot(labels).sum(dim=0).double()  # samples, different predictions
     num_pairs = len(shifts) * (len(shifts) - 1)  # ordered pairs of two different shifts
     consistency = ((counts * (counts - 1)).sum(dim=1) / num_pairs).mean() if num_pairs else torch.ones(())
     low, high = wilson_interval(float(consistency) * len(batch), len(batch))
     kept = (labels == labels[0]).double()
-    changes = logit_changes(logits)
+    changes = logit_changes(logits, is_centered=is_centered)
     return ShiftFigures(
         way=way,
         reach_px=tuple(reach_px),
@@ -250,10 +267,14 @@ def measure_phases(
     step_px: Sequence[int],
     way: str = "roll",
     *,
+    predict: Predict = most_probable,
+    is_centered: bool = True,
     device: torch.device | str = "cpu",
     monitor: Monitor = SILENT,
 ) -> PhasePattern:
     """Measure how predictions change for each shift from 0 to below ``step_px``, the network's ``total_step``, on every axis.
+
+    The arguments are those of ``measure_shifts``.
 
     Raises:
         DataError: there is no sample.
@@ -263,19 +284,21 @@ def measure_phases(
         raise DataError("there is nothing to shift: no samples were given.")
     shifts = tuple(itertools.product(*(range(step) for step in step_px)))
     reach = [step - 1 for step in step_px]
-    logits = _predict_shifted(module, batch, reach, shifts, way, device, monitor)
-    kept = (logits.argmax(dim=-1) == logits[0].argmax(dim=-1)).double().mean(dim=1)
-    return PhasePattern(way, tuple(step_px), len(batch), tuple(logit_changes(logits).tolist()), tuple(kept.tolist()))
+    logits = predict_shifted(module, batch, reach, shifts, way, device, monitor)
+    labels = predict(logits)
+    kept = (labels == labels[0]).double().mean(dim=1)
+    changes = logit_changes(logits, is_centered=is_centered)
+    return PhasePattern(way, tuple(step_px), len(batch), tuple(changes.tolist()), tuple(kept.tolist()))
 
 
-def logit_changes(logits: Tensor) -> Tensor:
+def logit_changes(logits: Tensor, *, is_centered: bool = True) -> Tensor:
     """Relative change of the logits for each shift: (shifts, samples, classes) to (shifts,). The first shift is the zero shift.
 
-    It is the mean distance to the first shift's logits, divided by the mean norm of those. Each sample's mean logit is subtracted before, unless there is
-    only one class.
+    It is the mean distance to the first shift's logits, divided by the mean norm of those. Each sample's mean logit is subtracted before if
+    ``is_centered``, unless there is only one class.
     """
     values = logits.double()
-    if values.shape[-1] > 1:
+    if is_centered and values.shape[-1] > 1:
         values = values - values.mean(dim=-1, keepdim=True)
     norm = values[0].norm(dim=-1).mean()
     distances: Tensor = (values - values[0]).norm(dim=-1).mean(dim=1)
@@ -289,7 +312,7 @@ def _shifted(batch: Tensor, reach_px: Sequence[int], shifts: Sequence[Shift], wa
         yield crop_window(padded, reach_px, shift)
 
 
-def _predict_shifted(
+def predict_shifted(
     module: nn.Module,
     batch: Tensor,
     reach_px: Sequence[int],

@@ -1,4 +1,4 @@
-"""The page of a cross-validation: the out-of-fold accuracy, the folds, the classes, and a link to the report of each fold."""
+"""The page of a cross-validation: the out-of-fold result, the folds, the classes or targets, and a link to the report of each fold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from html import escape
 
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
+from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.pages.parts.confusion import COUNTED_CLASSES, confused_pairs_table, confusion_table
 from visus.pages.parts.document import Section, header, page, paragraphs
 from visus.pages.parts.table import table, table_row
+from visus.pages.report.other_tasks import metrics_table
 from visus.tables import ShortFields, Table
 
 _PAIRS = 10
@@ -32,10 +35,10 @@ class FoldsFacts(ShortFields):
 
     name: str
     noun: str
-    scores: Scores
+    scores: AnyScores
     spread: str
     folds: Table
-    test: Scores | None
+    test: AnyScores | None
     settings: Sequence[str]
     notes: Sequence[str]
 
@@ -57,13 +60,24 @@ def folds_page(facts: FoldsFacts, *, made_with: str = "") -> str:
     )
 
 
+def out_of_fold_sentence(scores: AnyScores, noun: str = "sample") -> str:
+    """The main metric of out-of-fold predictions, with interval and baseline.
+
+    >>> out_of_fold_sentence(number_scores).startswith("out-of-fold mean absolute error 1 (95 % interval")
+    True
+    """
+    of = "accuracy: " if isinstance(scores, Scores) else ""
+    return f"out-of-fold {of}{scores.sentence(noun)}"
+
+
 def _accuracy(facts: FoldsFacts) -> Section:
+    said = out_of_fold_sentence(facts.scores, facts.noun)
     words = [
-        f"Out-of-fold accuracy: {facts.scores.sentence(facts.noun)}.",
+        f"{said[0].upper()}{said[1:]}.",
         f"Over the folds: {facts.spread}.",
         *facts.scores.notes,
     ]
-    return Section("Accuracy", paragraphs(words))
+    return Section("Accuracy" if isinstance(facts.scores, Scores) else "Result", paragraphs(words))
 
 
 def _folds(facts: FoldsFacts) -> Section:
@@ -82,6 +96,8 @@ def _folds(facts: FoldsFacts) -> Section:
 
 def _classes(facts: FoldsFacts) -> Section:
     scores, nouns = facts.scores, f"{facts.noun}s"
+    if not isinstance(scores, Scores):
+        return Section("Metrics", metrics_table(scores, nouns))
     if len(scores.classes) <= COUNTED_CLASSES:
         return Section("Confusion matrix", confusion_table(scores, nouns))
     pairs = scores.most_confused(_PAIRS)
@@ -91,7 +107,7 @@ def _classes(facts: FoldsFacts) -> Section:
 def _test(facts: FoldsFacts) -> Section:
     assert facts.test is not None, "the page has this section only with a test set"
     words = [
-        f"The mean of the probabilities of the {len(facts.folds.rows)} networks: {facts.test.sentence(facts.noun)}.",
+        f"The mean of the {'numbers' if isinstance(facts.test, RegressionScores) else 'probabilities'} of the {len(facts.folds.rows)} networks: {facts.test.sentence(facts.noun)}.",
         "Nothing was chosen by the test set.",
     ]
     return Section("Test set", paragraphs(words))

@@ -1,24 +1,32 @@
-"""Ensembles: the mean of the calibrated probabilities of several networks, for files and for labeled data."""
+"""Ensembles: the mean of the calibrated probabilities of several networks, or of their numbers, for files and for labeled data."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from visus.caller import option
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.errors import DataError, UsageError
-from visus.evaluation.scores import Scores, score
+from visus.evaluation.scores import score
+from visus.evaluation.tasks.all_scores import AnyScores
+from visus.evaluation.tasks.multi_label_scores import score_set_probabilities
+from visus.evaluation.tasks.prediction_intervals import IntervalFit
+from visus.evaluation.tasks.regression import Regression
+from visus.evaluation.tasks.regression_scores import score_numbers
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.ship.files import is_bundle
 from visus.tables import Described, listed
 from visus.training.validation import EVALUATION_BATCH
-from visus.units import write_number_of, write_share
+from visus.units import write_number_of
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
@@ -26,11 +34,11 @@ from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.bulk.work import BulkPredictor
 from visus.workbench.runs.fold_folders import fold_folders, is_folds_folder
 from visus.workbench.runs.learned_samples import Marks
-from visus.workbench.runs.mean_predictor import MeanPredictor, mean_probabilities
+from visus.workbench.runs.mean_predictor import MeanPredictor, mean_numbers, mean_probabilities, mean_thresholds
 from visus.workbench.runs.predict import Files, Predictions, RunPredictor, prediction_notes
 from visus.workbench.runs.predictions import predict_with
 from visus.workbench.runs.run import Run, load
-from visus.workbench.runs.saved import class_scores, known_among, needs_single_label, notes_on, opened
+from visus.workbench.runs.saved import calibration_sentence, known_among, notes_on, opened
 
 if TYPE_CHECKING:
     from visus.workbench.ship.bundle import Bundle
@@ -40,10 +48,12 @@ if TYPE_CHECKING:
 class Ensemble(Described):
     """Several networks that answer together: the mean of their calibrated probabilities. ``visus.ensemble`` makes one.
 
-    Each network reads and scales a sample in its own way. Classes are matched by name.
+    Each network reads and scales a sample in its own way. Classes are matched by name. Of sets of classes, a class is predicted if its mean probability
+    reaches the mean of the members' thresholds. Of regression, the answer is the mean of the numbers, without an interval: those of the members hold for
+    their own predictions.
 
     Args:
-        members: runs and bundles with the same classes, at least two.
+        members: runs and bundles of one task with the same classes, at least two.
 
     Raises:
         UsageError: the members cannot be averaged.
@@ -75,13 +85,17 @@ class Ensemble(Described):
         return self._members[0].classes
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
-        rows = [("members", listed([_name(each) for each in self._members])), ("answer", "mean of calibrated probabilities")]
-        known = [class_scores(each) for each in self._members if isinstance(each, Run) and each._scores() is not None]
+        is_regression = self._predictor(raw=False).decision.task == "regression"
+        answer = "mean of numbers" if is_regression else "mean of calibrated probabilities"
+        rows = [("members", listed([_name(each) for each in self._members])), ("answer", answer)]
+        scored = (each._scores() for each in self._members if isinstance(each, Run))
+        known = [each.headline for each in scored if each is not None]
         if known:
-            rows.insert(
-                1, ("accuracy", f"{', '.join(write_share(each.accuracy) for each in known)} of the members, each by itself")
-            )
-        return f"Ensemble of {write_number_of(len(self._members), 'network')}: {len(self.classes):,} classes", rows
+            values = ", ".join(each.write(each.value) for each in known)
+            rows.insert(1, (known[0].metric, f"{values} of the members, each by itself"))
+        nouns = ("target",) if is_regression else ("class", "classes")
+        title = f"Ensemble of {write_number_of(len(self._members), 'network')}: {write_number_of(len(self.classes), *nouns)}"
+        return title, rows
 
     def predict(
         self,
@@ -156,7 +170,7 @@ class Ensemble(Described):
         progress: bool | None = None,
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
-    ) -> Scores:
+    ) -> AnyScores:
         """Score the ensemble on the samples that all members hold out, or on other data.
 
         A note says how many samples were in the training set of a member, and the accuracy on the others.
@@ -202,14 +216,20 @@ class Ensemble(Described):
 
     def _notes(self, *, raw: bool) -> list[str]:
         own = [prediction_notes(each, raw=raw) if isinstance(each, Run) else each._notes() for each in self._members]
-        return [f"Probabilities are the mean over {_members_phrase(self._members)}.", *_joint_notes(self._members, own)]
+        task = self._predictor(raw=raw).decision.task
+        if task == "regression":
+            own = [
+                [note for note in notes if not _is_of_intervals(each, note)]
+                for each, notes in zip(self._members, own, strict=True)
+            ]
+        return [*_mean_notes(self._members, task), *_joint_notes(self._members, own)]
 
 
 def ensemble(members: Sequence[Run | Bundle | str | Path] | str | Path, *, device: str = "auto") -> Ensemble:
-    """Several networks as one: the mean of their calibrated probabilities.
+    """Several networks as one: the mean of their calibrated probabilities; of regression, of their numbers.
 
     Args:
-        members: runs and bundles, opened or as paths, with the same classes in any order. The folder of a cross-validation stands for the runs
+        members: runs and bundles of one task, opened or as paths, with the same classes in any order. The folder of a cross-validation stands for the runs
             of its folds.
         device: device of runs that are given as paths; see ``Recipe.device``.
 
@@ -230,9 +250,6 @@ def ensemble(members: Sequence[Run | Bundle | str | Path] | str | Path, *, devic
         found += [_open(path, device) for path in _paths(Path(each))] if is_path else [each]
     if len(found) < 2:
         raise UsageError("an ensemble needs at least two networks. Give several runs, or the folder of a cross-validation.")
-    for each in found:
-        if isinstance(each, Run):
-            needs_single_label(each, "An ensemble")
     places = [(each.folder if isinstance(each, Run) else each.path).resolve() for each in found]
     if twice := [str(place) for number, place in enumerate(places) if place in places[:number]]:
         raise UsageError(f"{listed(twice)}: this network is given twice, so it would count twice. Leave one out.")
@@ -252,8 +269,8 @@ def _open(path: Path, device: str) -> Run | Bundle:
     return load(path, device=device)
 
 
-def score_together(runs: Sequence[Run], own: Sequence[Data], split: str, *, raw: bool, monitor: Monitor) -> Scores:
-    """The scores of the mean probabilities of runs, on the samples that are in this split for all of them.
+def score_together(runs: Sequence[Run], own: Sequence[Data], split: str, *, raw: bool, monitor: Monitor) -> AnyScores:
+    """The scores of the mean answers of runs, on the samples that are in this split for all of them.
 
     Args:
         runs: the runs.
@@ -285,21 +302,56 @@ def score_together(runs: Sequence[Run], own: Sequence[Data], split: str, *, raw:
         marks.append(known)
         notes.append([*notes_on(run, data, split), *unknown])
     first = _chosen(parts[0], np.flatnonzero(np.isin(parts[0].names, names)))
-    all_notes = [f"Probabilities are the mean over {_members_phrase(runs)}.", *_joint_notes(runs, notes)]
+    all_notes = [*_mean_notes(runs, runs[0].task.name), *_joint_notes(runs, notes)]
     if len(names) < len(parts[0]):
         all_notes.append(
             f"{len(parts[0]) - len(names):,} of the {len(parts[0]):,} samples in the {split} split of {runs[0].name} are not in that of all members, "
             "and are dropped."
         )
-    return score(
-        mean_probabilities(answers, [run.classes for run in runs]),
-        [runs[0].classes.index(own[0].classes[label]) for label in first.labels.tolist()],
-        runs[0].classes,
-        split="all" if own[0].is_whole else split,
-        notes=all_notes,
-        known=_known_to_any(marks),
-        groups=_groups_of(own[0], names),
-    )
+    how: dict[str, Any] = {
+        "split": "all" if own[0].is_whole else split,
+        "notes": all_notes,
+        "groups": _groups_of(own[0], names),
+    }
+    return _scores_of_means(runs, answers, first.labels, own[0].classes, _known_to_any(marks), how)
+
+
+def _scores_of_means(
+    runs: Sequence[Run],
+    answers: Sequence[NDArray[Any]],
+    labels: NDArray[Any],
+    classes: Sequence[str],
+    known: Marks | None,
+    how: dict[str, Any],
+) -> AnyScores:
+    """The scores of the means, with the classes in the order of the first run.
+
+    Args:
+        runs: the runs.
+        answers: probabilities (samples, classes) or numbers (samples, targets) of each, in its own order of classes.
+        labels: the labels, with the classes of the data.
+        classes: the classes of the data.
+        known: as for ``score``.
+        how: split, notes and groups.
+    """
+    names, orders = runs[0].classes, [run.classes for run in runs]
+    places = [list(classes).index(name) for name in names]
+    if labels.ndim == 1:
+        own_labels = [names.index(classes[label]) for label in labels.tolist()]
+        return score(mean_probabilities(answers, orders), own_labels, names, known=known, **how)
+    counts: dict[str, Any] = {}
+    if known is not None:
+        counts = {"num_learned": int(known[0].sum()), "num_chose": int(known[1].sum())}
+    task, truth = runs[0].task, labels[:, places]
+    if isinstance(task, Regression):
+        outputs = task.standardized(torch.from_numpy(mean_numbers(answers, orders)))
+        found: AnyScores = score_numbers(
+            task, outputs, torch.from_numpy(truth), IntervalFit(reason="a mean has none"), **how
+        )
+        return dataclasses.replace(found, **counts)
+    thresholds = mean_thresholds([(run.classes, RunPredictor(run, raw=False).decision.thresholds) for run in runs])
+    found = score_set_probabilities(mean_probabilities(answers, orders), truth, names, np.array(thresholds), **how)
+    return dataclasses.replace(found, **counts)
 
 
 def _chosen(part: Part, places: np.ndarray[Any, np.dtype[np.int64]]) -> Part:
@@ -349,6 +401,21 @@ def _joint_notes(members: Sequence[Run | Bundle], own: Sequence[Sequence[str]]) 
             if note not in shared
         ),
     ]
+
+
+def _mean_notes(members: Sequence[Run | Bundle], task: str) -> list[str]:
+    """What the answers of an ensemble are."""
+    what = "Numbers" if task == "regression" else "Probabilities"
+    more = {
+        "multi-label": ["A class is predicted if its mean probability reaches the mean of the members' thresholds."],
+        "regression": ["A mean has no prediction interval: those of the members hold for their own predictions."],
+    }
+    return [f"{what} are the mean over {_members_phrase(members)}.", *more.get(task, [])]
+
+
+def _is_of_intervals(member: Run | Bundle, note: str) -> bool:
+    """Whether a note of a member is about its prediction intervals, which its mean with others does not have."""
+    return isinstance(member, Run) and note == calibration_sentence(member)
 
 
 def _members_phrase(members: Sequence[Run | Bundle]) -> str:

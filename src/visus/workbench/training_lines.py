@@ -184,7 +184,8 @@ def weights_facts(event: DataOpened) -> list[Fact]:
         return []
     if event.resumed_at:
         return [("weights", f"those of the checkpoint {event.resumed_at}; it started from {event.start.source}")]
-    facts = [("weights", sentence) for sentence in event.start.sentences()]
+    outputs = "outputs" if event.data.task == "regression" else "classes"
+    facts = [("weights", sentence) for sentence in event.start.sentences(outputs)]
     if event.start.head is None and head_of(event.network.module):
         own = "next: its last layer (the head) is compared with one fitted on the training samples"
         what = "numbers" if event.data.task == "regression" else "classes"

@@ -79,6 +79,10 @@ def test_choices_keep_the_type_of_their_setting() -> None:
     ("space", "message"),
     [
         ({"seed": "1,2"}, "seed cannot be searched: the best of many seeds is luck, not a better training. Leave it out."),
+        (
+            {"select": "accuracy,auroc"},
+            "select cannot be searched: it is the metric by which trials are compared. Leave it out.",
+        ),
         ({"tta": "none,flip"}, "tta cannot be searched: it changes predictions, not the training. Leave it out."),
         ({"lr": "0.1..0.2", "learning_rate": "0.1..0.3"}, "the space has learning_rate twice. Give it once."),
         ({}, "the space has no setting. Name one, such as learning_rate: 0.01..0.3, or leave out the space."),
@@ -159,4 +163,14 @@ def test_every_setting_can_be_searched_or_says_why_not() -> None:
             Space.of({name: list(rule.metadata["known"][:2]) or "1,2"})
         except UsageError as error:
             refused |= {name} if "cannot be searched" in str(error) else set()
-    assert refused == {"seed", "tta", "device", "precision", "kernels", "checkpoint_every_s", "time_limit_s", "patience"}
+    assert refused == {
+        "seed",
+        "tta",
+        "device",
+        "precision",
+        "kernels",
+        "checkpoint_every_s",
+        "time_limit_s",
+        "patience",
+        "select",
+    }

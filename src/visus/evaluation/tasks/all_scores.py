@@ -12,6 +12,16 @@ from visus.evaluation.tasks.regression_scores import RegressionScores
 AnyScores: TypeAlias = Scores | MultiLabelScores | RegressionScores
 
 
+def metric_heading(scores: AnyScores) -> str:
+    """The short name of the main metric, as the heading of a column.
+
+    >>> metric_heading(scores)
+    'accuracy'
+    """
+    headings = ("accuracy", "mAP", "MAE")
+    return headings[1 if isinstance(scores, MultiLabelScores) else 2 if isinstance(scores, RegressionScores) else 0]
+
+
 def scores_from_json(facts: Mapping[str, Any]) -> AnyScores:
     """The scores from the data of their ``to_json``.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -264,18 +265,54 @@ def score_sets(
     >>> score_sets(logits, labels, ["cat", "dog"], ThresholdFit(thresholds=(0.5, 0.5))).exact_match
     0.5
     """
-    if not len(labels):
-        raise DataError("there is nothing to score: no samples were given.")
     if not torch.isfinite(logits).all():
         raise TrainingError(
             "the network's outputs are NaN or infinite: its training diverged. Train again with a smaller learning rate."
         )
-    probabilities, truth = fit.calibrator(logits).numpy().astype(np.float64), labels.numpy() > 0.5
     thresholds = np.array(fit.thresholds or (0.5,) * len(classes))
+    how: dict[str, Any] = {"split": split, "notes": notes, "groups": groups}
+    found = score_set_probabilities(fit.calibrator(logits).numpy(), labels.numpy(), classes, thresholds, **how)
+    loss = F.binary_cross_entropy_with_logits(
+        logits.double() / fit.temperature, labels.double()
+    )  # without the rounding to float32
+    return dataclasses.replace(found, loss=float(loss))
+
+
+def score_set_probabilities(
+    probabilities: NDArray[Any],
+    labels: NDArray[Any],
+    classes: Sequence[str],
+    thresholds: NDArray[np.float64],
+    *,
+    split: str = "",
+    notes: Sequence[str] = (),
+    groups: Sequence[str] | None = None,
+) -> MultiLabelScores:
+    """Score probabilities of sets of classes, such as the mean over several networks.
+
+    Args:
+        probabilities: (samples, classes).
+        labels: (samples, classes) of 0 and 1.
+        classes: names of the classes.
+        thresholds: (classes,), the probability from which on a sample has the class; or (samples, classes) where it differs between samples, as in
+            folds. ``per_class`` then has its mean.
+        split, notes, groups: as for ``score_sets``.
+
+    Raises:
+        DataError: there is no sample, or none has a class.
+
+    >>> shares, labels = np.array([[0.9, 0.3], [0.1, 0.8]]), np.array([[1.0, 0.0], [1.0, 1.0]])
+    >>> score_set_probabilities(shares, labels, ["cat", "dog"], np.array([0.5, 0.5])).exact_match
+    0.5
+    """
+    if not len(labels):
+        raise DataError("there is nothing to score: no samples were given.")
+    probabilities, truth = probabilities.astype(np.float64), labels > 0.5
     predicted = probabilities >= thresholds
+    mean_thresholds = np.broadcast_to(thresholds, probabilities.shape).mean(0)
     ranked = [Ranking(probabilities[:, place], truth[:, place]) for place in range(len(classes))]
     rows = tuple(
-        _label_score(name, truth[:, place], predicted[:, place], float(thresholds[place]), ranked[place])
+        _label_score(name, truth[:, place], predicted[:, place], float(mean_thresholds[place]), ranked[place])
         for place, name in enumerate(classes)
     )
     precisions = [row.average_precision for row in rows if row.average_precision is not None]
@@ -293,7 +330,7 @@ def score_sets(
     f1s = [row.f1 for row in rows if row.f1 is not None]
     aurocs = [row.auroc for row in rows if row.auroc is not None]
     occurring = truth.any(axis=0)
-    loss = F.binary_cross_entropy_with_logits(logits.double() / fit.temperature, labels.double())
+    loss = F.binary_cross_entropy(torch.from_numpy(probabilities), torch.from_numpy(truth).double())
     return MultiLabelScores(
         split=split,
         num_samples=len(labels),

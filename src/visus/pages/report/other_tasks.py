@@ -5,6 +5,7 @@ from __future__ import annotations
 from html import escape
 
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
 from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.examine.largest_errors import LargestErrors
@@ -64,9 +65,18 @@ def task_result_sentences(facts: ReportFacts) -> list[str]:
 
 def metrics_part(facts: ReportFacts) -> str:
     """A row for each class or target."""
-    scores = facts.result
+    return metrics_table(facts.result, facts.nouns)
+
+
+def metrics_table(scores: AnyScores, nouns: str) -> str:
+    """A row for each class or target; empty for single labels.
+
+    Args:
+        scores: the scores.
+        nouns: word for samples.
+    """
     if isinstance(scores, MultiLabelScores):
-        columns = (f"{facts.nouns.capitalize()}", "AP, %", "AUROC, %", "Threshold, %", "Precision, %", "Recall, %", "F1, %")
+        columns = (f"{nouns.capitalize()}", "AP, %", "AUROC, %", "Threshold, %", "Precision, %", "Recall, %", "F1, %")
         rows = [
             table_row(
                 row.name,
@@ -137,8 +147,8 @@ def task_missing_part(facts: ReportFacts) -> str:
     """Why some parts of other reports are not here."""
     return paragraphs(
         [
-            f"This network predicts {WORDS[facts.task]}, so the confusion matrix, label errors, consistency under shifts and saliency, which compare one class "
-            f"for each {facts.noun}, are not measured."
+            f"This network predicts {WORDS[facts.task]}, so the confusion matrix, label errors and saliency, which need one class for each {facts.noun}, are "
+            "not measured. visus evaluate --shifts measures how the predictions change under shifts.",
         ]
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,25 @@ from typing import Any, Final
 
 from visus.caller import for_caller
 from visus.design.mlp_equivalents import KINDS
-from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.evaluation.calibration import UNCALIBRATED
 from visus.evaluation.paired import Paired
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS, ShiftFigures
+from visus.evaluation.tasks.all_scores import AnyScores, metric_heading
+from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
+from visus.evaluation.tasks.paired_differences import AnyPaired, PairedNumbers
+from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.tables import Brief, Described, Table, Text, notes
 from visus.units import write_count, write_duration, write_number_of, write_share, write_size, write_split
+from visus.workbench.compare.answers import AnyCalibrator
+from visus.workbench.runs.shifts import AnyShiftFigures
 
 MAX_DIFFERING: Final = 20
 CURVE_POINTS: Final = 8
+SHIFT_COLUMNS: Final = ("two shifts agree", "shift change")
+"""The column on shifts, of classes and of numbers."""
+SET_COLUMNS: Final = ("exact match",)
+"""Further columns of runs that predict sets of classes."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,7 +47,7 @@ class Contender(Brief):
         scores: on the compared samples.
         history: a row for each epoch of its ``results.csv``.
         shifts: how its predictions change under circular shifts; None if not requested.
-        calibrator: converts its outputs to probabilities.
+        calibrator: converts its outputs to probabilities, or to numbers.
         network: its network as it was asked for, if that is short; else its class and the number of its layers.
     """
 
@@ -47,14 +58,15 @@ class Contender(Brief):
     num_parameters: int
     macs: int
     seconds: float
-    scores: Scores
+    scores: AnyScores
     history: tuple[dict[str, float], ...]
-    shifts: ShiftFigures | None = None
-    calibrator: Calibrator = UNCALIBRATED
+    shifts: AnyShiftFigures | None = None
+    calibrator: AnyCalibrator = UNCALIBRATED
     network: str = ""
 
     def _words(self) -> str:
-        return f"{self.name}: {self.kind_in_words}, accuracy {write_share(self.scores.accuracy)}, {write_count(self.num_parameters)} parameters"
+        found = self.scores.headline
+        return f"{self.name}: {self.kind_in_words}, {found.metric} {found.write(found.value)}, {write_count(self.num_parameters)} parameters"
 
     @property
     def kind_in_words(self) -> str:
@@ -83,15 +95,15 @@ class RunPair(Brief):
 
     Args:
         left, right: their names.
-        answers: the paired comparison.
-        holm_p_value: the p-value of McNemar's test after Holm's correction, if the first run is compared with several others; else None.
+        answers: the paired comparison: ``Paired`` of single labels, ``PairedSets`` or ``PairedNumbers``.
+        holm_p_values: the p-values of ``answers`` after Holm's correction, if the first run is compared with several others; else empty.
         unfinished: those of the two whose training was stopped before its end.
     """
 
     left: str
     right: str
-    answers: Paired
-    holm_p_value: float | None = None
+    answers: AnyPaired
+    holm_p_values: tuple[float, ...] = ()
     unfinished: tuple[str, ...] = ()
 
     def _words(self) -> str:
@@ -100,11 +112,20 @@ class RunPair(Brief):
     def sentence(self, noun: str = "sample") -> str:
         """The difference as one sentence."""
         stopped = f" Stopped before its end: {' and '.join(self.unfinished)}." if self.unfinished else ""
-        return f"{self.answers.sentence(self.left, self.right, noun, self.holm_p_value)}{stopped}"
+        if isinstance(self.answers, Paired):
+            return f"{self.answers.sentence(self.left, self.right, noun, self.holm_p_value)}{stopped}"
+        return f"{self.answers.sentence(self.left, self.right, noun, self.holm_p_values)}{stopped}"
+
+    @property
+    def holm_p_value(self) -> float | None:
+        """The first of the corrected p-values; None if there are none."""
+        return self.holm_p_values[0] if self.holm_p_values else None
 
     def to_json(self) -> dict[str, Any]:
         """The pair as plain data."""
-        return {"left": self.left, "right": self.right, "holm_p_value": self.holm_p_value, **self.answers.to_json()}
+        several = {"holm_p_values": list(self.holm_p_values)} if len(self.holm_p_values) > 1 else {}
+        names = {"left": self.left, "right": self.right, "holm_p_value": self.holm_p_value}
+        return {**names, **several, **self.answers.to_json()}
 
 
 @dataclass(frozen=True, repr=False)
@@ -135,8 +156,9 @@ class Comparison(Described):
             f"Comparison on {write_number_of(self.contenders[0].scores.num_samples, self.noun)} of {write_split(self.split)}"
         )
         facts = [
-            (each.name, f"{write_share(each.scores.accuracy)}, {write_count(each.num_parameters)} parameters")
+            (each.name, f"{found.write(found.value)}, {write_count(each.num_parameters)} parameters")
             for each in self.contenders
+            for found in [each.scores.headline]
         ]
         facts += [("difference", pair.sentence(self.noun)) for pair in self.pairs[:2]]
         facts += [("more", f"{len(self.pairs) - 2:,} in .pairs")] if len(self.pairs) > 2 else []
@@ -155,13 +177,14 @@ class Comparison(Described):
         learned = ((each.name, each.scores.learned_sentence(self.noun)) for each in self.contenders)
         lines: list[str | Table] = [f"{name}: {sentence}" for name, sentence in learned if sentence]
         lines.append(self._run_table())
-        baseline = f"baseline, always guessing {first.scores.baseline_class}: {write_share(first.scores.baseline)}"
+        known = first.scores.headline
+        words = (
+            f"always guessing {first.scores.baseline_class}" if isinstance(first.scores, Scores) else known.baseline_words
+        )
+        baseline = f"baseline, {words}: {known.write(known.baseline)}"
         lines.append(f"{write_number_of(first.scores.num_samples, self.noun)} ({self.split}); {baseline}")
         if first.shifts is not None:
-            reach = write_size(first.shifts.reach_px)
-            lines.append(
-                f"two shifts agree: the same label for two of the shifts by up to {reach}, {WAYS[first.shifts.way]}"
-            )
+            lines.append(_shift_line(first.shifts, first.scores))
         lines += [pair.sentence(self.noun) for pair in self.pairs]
         lines += self._settings()
         lines += _learning_curves(self.contenders)
@@ -171,27 +194,40 @@ class Comparison(Described):
     def _run_table(self) -> Table:
         has_shifts = any(each.shifts for each in self.contenders)
         has_loss = not has_shifts and len(self.contenders) > 2
+        first = self.contenders[0].scores
+        exact = SET_COLUMNS if isinstance(first, MultiLabelScores) else ()
         loss = ["loss"] if has_loss else []
-        headings = ("run", "network", "accuracy", "95 % interval", *loss, "parameters", "multiply-adds", "trained in")
+        headings = (
+            "run",
+            "network",
+            metric_heading(first),
+            "95 % interval",
+            *exact,
+            *loss,
+            "parameters",
+            "multiply-adds",
+            "trained in",
+        )
         rows = []
         for each in self.contenders:
-            scores = each.scores
+            scores, found = each.scores, each.scores.headline
             row = [
                 each.name,
                 each.kind_in_words,
-                write_share(scores.accuracy),
-                f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}",
+                found.write(found.value),
+                f"{found.write(found.low)} to {found.write(found.high)}",
+                *([write_share(scores.exact_match)] if isinstance(scores, MultiLabelScores) else []),
                 *([f"{scores.loss:.4f}"] if has_loss else []),
                 write_count(each.num_parameters),
                 write_count(each.macs),
                 write_duration(each.seconds) if each.history else "no epoch",
             ]
-            row += [write_share(each.shifts.consistency) if each.shifts else ""] if has_shifts else []
+            row += [_shift_cell(each.shifts)] if has_shifts else []
             rows.append(tuple(row))
         return Table(
             tuple(rows),
-            (*headings, *(["two shifts agree"] if has_shifts else [])),
-            (2, 4, 5, 6, 7)[: 4 + has_shifts + has_loss],
+            (*headings, *([SHIFT_COLUMNS[isinstance(first, RegressionScores)]] if has_shifts else [])),
+            (2, *range(4, len(headings) + has_shifts)),
         )
 
     def _settings(self) -> list[str | Table]:
@@ -202,16 +238,22 @@ class Comparison(Described):
 
     def _differing(self) -> list[str | Table]:
         """The samples that two runs answer differently."""
-        differing = self.pairs[0].answers.differing
+        found = self.pairs[0].answers
+        left, right = (each.name for each in self.contenders)
+        if isinstance(found, PairedNumbers):
+            rows = tuple((each.sample, each.label, each.left, each.right) for each in found.largest)
+            table = Table(rows, (self.noun, "label", left, right), (1, 2, 3))
+            name = found.targets[0].name
+            return [f"the {self.noun}s whose errors of {name} differ most:", table] if rows else []
+        differing = found.differing
         if not differing:
             return []
-        left, right = (each.name for each in self.contenders)
         names = {"left": left, "right": right, "neither": "neither"}
-        rows = (
+        listed = tuple(
             (each.sample, each.label, each.left, each.right, names[each.right_one]) for each in differing[:MAX_DIFFERING]
         )
         lines: list[str | Table] = [f"they answer differently for {write_number_of(len(differing), self.noun)}:"]
-        lines.append(Table(tuple(rows), (self.noun, "label", left, right, "right")))
+        lines.append(Table(listed, (self.noun, "label", left, right, "right")))
         if len(differing) > MAX_DIFFERING:
             lines.append(f"... and {len(differing) - MAX_DIFFERING:,} more; {for_caller('--json', '.to_json()')} lists all")
         return lines
@@ -232,18 +274,37 @@ class Comparison(Described):
         }
 
 
+def _shift_cell(found: AnyShiftFigures | None) -> str:
+    """The cell of the column on shifts."""
+    if found is None:
+        return ""
+    return write_share(found.consistency) if isinstance(found, ShiftFigures) else f"{found.mean_change[0]:.4g}"
+
+
+def _shift_line(found: AnyShiftFigures, scores: AnyScores) -> str:
+    """What the column on shifts is."""
+    reach = f"by up to {write_size(found.reach_px)}, {WAYS[found.way]}"
+    if isinstance(found, ShiftFigures):
+        same = "label" if isinstance(scores, Scores) else "set of classes"
+        return f"two shifts agree: the same {same} for two of the shifts {reach}"
+    return f"shift change: the mean change of {scores.classes[0]} under shifts {reach}"
+
+
 def _learning_curves(contenders: Sequence[Contender]) -> list[str | Table]:
-    """The accuracy after a few epochs: of the validation set, or of the training set where nothing was validated."""
+    """The accuracy after a few epochs: of the validation set, or of the training set where nothing was validated. Of other tasks, the metric that selects the epoch."""
     longest = max(len(each.history) for each in contenders)
     if longest < 2:
         return []
     epochs = sorted({round(1 + index * (longest - 1) / (CURVE_POINTS - 1)) for index in range(CURVE_POINTS)})
-    is_validated = all(row["val_accuracy"] == row["val_accuracy"] for row in contenders[0].history)
-    column = "val_accuracy" if is_validated else "train_accuracy"
+    is_single = isinstance(contenders[0].scores, Scores)
+    column = "val_accuracy" if is_single else "val_score"
+    if any(math.isnan(row[column]) for row in contenders[0].history):
+        column = "train_accuracy" if is_single else "train_loss"
+    write = write_share if is_single else "{:.4g}".format
     rows = tuple(
         (
             each.name,
-            *(write_share(each.history[epoch - 1][column]) if epoch <= len(each.history) else "" for epoch in epochs),
+            *(write(each.history[epoch - 1][column]) if epoch <= len(each.history) else "" for epoch in epochs),
         )
         for each in contenders
     )

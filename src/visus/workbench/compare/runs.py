@@ -23,7 +23,7 @@ from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
 from visus.workbench.runs.own_command import near_path
 from visus.workbench.runs.own_data import common_tested, open_own_data
-from visus.workbench.runs.saved import SavedRun, needs_single_label, notes_on, read_run, views_sentence
+from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sentence
 
 
 def compare(
@@ -38,7 +38,9 @@ def compare(
 ) -> Comparison:
     """Compare runs on the same samples: the scores of each, and each with the first, sample by sample.
 
-    Each pair has its difference with an interval and McNemar's test. With more than two runs, the p-values are corrected by Holm's method.
+    Each pair has its difference with an interval and McNemar's test. Of sets of classes, it is the difference of the mean average precision, by the paired
+    bootstrap, and that of the exact match, by McNemar's test; of numbers, that of the mean absolute error of each target, by the paired bootstrap. With
+    more than two runs, the p-values are corrected by Holm's method, those of each metric by themselves.
 
     Args:
         runs: two runs or more, or their folders. They may differ in network, recipe, seed and size of the samples.
@@ -52,7 +54,7 @@ def compare(
 
     Raises:
         RunError: a folder is not a run, or a file of it is missing or damaged.
-        UsageError: fewer than two runs are given, or they know different classes.
+        UsageError: fewer than two runs are given, or they have different tasks or classes.
         DataError: the runs were trained on different data and none was given, or no sample is held out by all.
 
     >>> import visus
@@ -86,7 +88,7 @@ def compare_runs(
         on_event, should_stop: as for ``Run.compare``.
 
     Raises:
-        UsageError: fewer than two runs are given, or they know different classes.
+        UsageError: fewer than two runs are given, or they have different tasks or classes.
         DataError: the runs were trained on different data and none was given, or no sample is held out by all.
     """
     _check_runs(runs)
@@ -157,11 +159,13 @@ def _check_pair(first: SavedRun, other: SavedRun, *, has_data: bool) -> None:
     """Refuse two runs that cannot be compared.
 
     Raises:
-        UsageError: they know different classes.
+        UsageError: they have different tasks, or know different classes.
         DataError: they were trained on different data, and no other is given.
     """
-    for run in (first, other):
-        needs_single_label(run, "A comparison")
+    if first.task.name != other.task.name:
+        raise UsageError(
+            f"{first.name} and {other.name} cannot be compared: one predicts {first.task.name}, the other {other.task.name}. Give runs of one task."
+        )
     if set(first.classes) != set(other.classes):
         unknown = sorted(set(first.classes) ^ set(other.classes))
         raise UsageError(
@@ -179,11 +183,14 @@ def _all_of(runs: Sequence[SavedRun]) -> str:
 
 
 def _corrected(pairs: Sequence[RunPair]) -> tuple[RunPair, ...]:
-    """The pairs; with p-values after Holm's correction, if there are several."""
+    """The pairs; with p-values after Holm's correction, metric by metric, if there are several."""
     if len(pairs) < 2:
         return tuple(pairs)
-    corrected = holm([pair.answers.p_value for pair in pairs])
-    return tuple(dataclasses.replace(pair, holm_p_value=value) for pair, value in zip(pairs, corrected, strict=True))
+    by_metric = [holm(values) for values in zip(*(pair.answers.p_values for pair in pairs), strict=True)]
+    return tuple(
+        dataclasses.replace(pair, holm_p_values=values)
+        for pair, values in zip(pairs, zip(*by_metric, strict=True), strict=True)
+    )
 
 
 def _differing_settings(runs: Sequence[SavedRun]) -> tuple[tuple[str, ...], ...]:

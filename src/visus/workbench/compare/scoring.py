@@ -12,18 +12,15 @@ import torch
 
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
-from visus.evaluation.calibration import Calibrator
-from visus.evaluation.paired import compare_answers
 from visus.evaluation.predictions import predict_logits
-from visus.evaluation.scores import Scores, score
-from visus.evaluation.shifts import ShiftFigures, measure_shifts
 from visus.progress import SILENT, Monitor
 from visus.training.runs import RunFolder, training_seconds
 from visus.training.validation import EVALUATION_BATCH
+from visus.workbench.compare.answers import Answered, Samples, answered, paired
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, class_calibrator, known_among, network_name, unfinished_notes
-from visus.workbench.runs.shifts import MAX_SAMPLES, NUM_SHIFTS, reach_of, reading, some_samples
+from visus.workbench.runs.saved import SavedRun, known_among, network_name, unfinished_notes
+from visus.workbench.runs.shifts import MAX_SAMPLES, AnyShiftFigures, reach_of, shift_figures, some_samples
 
 SHIFT_WAY: Final = "roll"
 Entry = tuple[SavedRun, str, Part, Data]
@@ -56,27 +53,23 @@ def compare_entries(
     group_of = dict(zip(first_data.samples.names, own_groups, strict=True)) if own_groups is not None else {}
     groups = [group_of[name] for name in first_part.names] if group_of else None
     places = {sample: index for index, sample in enumerate(first_part.names)}
-    answers: list[list[int]] = []
+    samples = Samples(tuple(first_part.names), first_part.labels, first_run.classes, split, groups)
+    found: list[Answered] = []
     contenders = []
     for run, kind, part, data in entries:
         batches = monitor.over(batches_in_order(part, run.preprocessing, EVALUATION_BATCH), f"scoring {run.name}", len(part))
         logits = _plain_logits(run, batches) if is_plain else run.logits(batches)
         order = np.argsort([places[sample] for sample in part.names])
-        logits = logits[torch.from_numpy(order)][:, [run.classes.index(name) for name in first_run.classes]]
-        calibrator = class_calibrator(run, raw=is_plain)  # it belongs to the answers that the run gives
-        probabilities, labels = calibrator(logits), torch.from_numpy(first_part.labels)
         known, unknown = known_among(run, part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
         notes = [*notes, *(f"{run.name}: {note}" for note in (*unfinished_notes(run), *unknown))]
-        found = score(probabilities, labels, first_run.classes, split=split, known=in_order, groups=groups)
-        answers.append(logits.argmax(dim=1).tolist())
-        contenders.append(_contender(run, kind, found, _shifts(run, part, monitor) if shifts else None, calibrator))
+        found.append(answered(run, logits[torch.from_numpy(order)], samples, in_order, raw=is_plain))
+        contenders.append(_contender(run, kind, found[-1], _shifts(run, part, monitor) if shifts else None))
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
 
     def pair(left: int, right: int) -> RunPair:
-        labels = first_part.labels.tolist()
-        compared = compare_answers(answers[left], answers[right], labels, first_run.classes, first_part.names)
+        compared = paired(found[left], found[right], samples)
         unfinished = tuple(contenders[each].name for each in (left, right) if unfinished_notes(entries[each][0]))
         return RunPair(contenders[left].name, contenders[right].name, compared, unfinished=unfinished)
 
@@ -97,7 +90,7 @@ def _plain_logits(run: SavedRun, batches: Iterable[torch.Tensor]) -> torch.Tenso
     )
 
 
-def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | None, calibrator: Calibrator) -> Contender:
+def _contender(run: SavedRun, kind: str, found: Answered, shifts: AnyShiftFigures | None) -> Contender:
     history = RunFolder.open(run.folder).read_results()
     return Contender(
         name=run.name,
@@ -107,22 +100,14 @@ def _contender(run: SavedRun, kind: str, scores: Scores, shifts: ShiftFigures | 
         num_parameters=sum(values.numel() for values in run.module.parameters()),
         macs=count_macs(run.module, run.preprocessing.input_shape),
         seconds=training_seconds(history),
-        scores=scores,
+        scores=found.scores,
         history=history,
         shifts=shifts,
-        calibrator=calibrator,
+        calibrator=found.calibrator,
         network=network_name(run),
     )
 
 
-def _shifts(run: SavedRun, part: Part, monitor: Monitor) -> ShiftFigures:
+def _shifts(run: SavedRun, part: Part, monitor: Monitor) -> AnyShiftFigures:
     samples, _ = some_samples(run, part, MAX_SAMPLES)
-    return measure_shifts(
-        reading(run),
-        samples,
-        reach_of(samples.shape[2:]),
-        SHIFT_WAY,
-        limit=NUM_SHIFTS,
-        device=run.machine.device,
-        monitor=monitor,
-    )
+    return shift_figures(run, samples, reach_of(samples.shape[2:]), SHIFT_WAY, monitor)

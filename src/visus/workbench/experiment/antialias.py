@@ -10,13 +10,12 @@ from typing import Any
 from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text
-from visus.units import write_share
 from visus.workbench.compare.comparison import Comparison
 from visus.workbench.compare.runs import compare_trained
 from visus.workbench.experiment.retraining import Retraining
 from visus.workbench.runs.saved import SavedRun
 from visus.workbench.runs.shift_remedies import antialiased_design
-from visus.workbench.runs.shifts import ShiftReport, report_shifts
+from visus.workbench.runs.shifts import ShiftReport, change_words, report_shifts
 
 
 @dataclass(frozen=True, repr=False)
@@ -38,8 +37,9 @@ class Antialiased(Described):
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         first, second = self.comparison.contenders
         rows = [
-            (each.name, f"{write_share(each.scores.accuracy)}; {_kept(shifts)}")
+            (each.name, f"{found.write(found.value)}; {_kept(shifts)}")
             for each, shifts in ((first, self.before), (second, self.after))
+            for found in [each.scores.headline]
         ]
         rows.append(("change", second.kind))
         rows.append(("difference", self.comparison.pairs[0].sentence(self.comparison.noun)))
@@ -72,9 +72,10 @@ class Antialiased(Described):
 
 
 def _kept(shifts: ShiftReport) -> str:
-    """How many labels are kept under the first way to shift."""
+    """How many labels are kept, or how numbers change, under the first way to shift."""
     way = shifts.ways[0]
-    return f"{write_share(way.kept)} keep their label under shifts ({way.way})"
+    found = change_words(way, shifts.targets)
+    return f"{found} under shifts ({way.way})"
 
 
 def compare_with_antialiased(

@@ -224,11 +224,9 @@ def _twins(network: str | Design, input_shape: tuple[int, ...], num_classes: int
 
 def _opened(run: SavedRun | str | Path, device: str | None) -> SavedRun:
     from visus.workbench.runs.run import Run
-    from visus.workbench.runs.saved import SavedRun, needs_single_label, read_run
+    from visus.workbench.runs.saved import SavedRun, read_run
 
-    found = run if isinstance(run, SavedRun) else read_run(Run, run, device=device or "auto")
-    needs_single_label(found, "An experiment")
-    return found
+    return run if isinstance(run, SavedRun) else read_run(Run, run, device=device or "auto")
 
 
 def _folder(output: str | Path | None) -> Path | None:

@@ -34,7 +34,7 @@ from visus.workbench.experiment.retraining import Retraining
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.own_data import open_own_data, open_under_labels
 from visus.workbench.runs.run import Run
-from visus.workbench.runs.saved import SavedRun, class_scores
+from visus.workbench.runs.saved import SavedRun
 from visus.workbench.runs.shifts import some_samples
 from visus.workbench.train.preparing import prepare, whiten
 
@@ -313,8 +313,8 @@ def _num_samples(run: SavedRun) -> int:
 
 
 def _result(run: SavedRun) -> str:
-    scores = class_scores(run)
-    return f"Its accuracy is {write_share(scores.accuracy)} on {scores.num_samples:,} held-out samples."
+    found = run.scores.headline
+    return f"Its {found.metric} is {found.write(found.value)} on {run.scores.num_samples:,} held-out samples."
 
 
 def _reconstruct(again: Retraining, base: _BaseRun, seed: int) -> tuple[Autoencoder, ReconstructionEpoch, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -12,16 +12,26 @@ from visus import __version__
 from visus.data.folds import APART, fold_data
 from visus.data.opened import Data
 from visus.data.resplit import in_splits
-from visus.evaluation.scores import Scores, score
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.files import write_csv, write_file, write_json
 from visus.pages.folds import FoldsFacts, folds_page
 from visus.progress import Monitor
 from visus.units import write_number_of
 from visus.workbench.ensembles import score_together
+from visus.workbench.folds.held_out import HeldOut
 from visus.workbench.folds.plan import FoldsPlan
-from visus.workbench.folds.result import PREDICTIONS, REPORT, SUMMARY, CrossValidation, FoldResult, fold_table, summary_of
+from visus.workbench.folds.result import (
+    PREDICTIONS,
+    REPORT,
+    SUMMARY,
+    CrossValidation,
+    FoldResult,
+    fold_table,
+    spread_of,
+    summary_of,
+)
 from visus.workbench.runs.run import Run
-from visus.workbench.runs.saved import class_scores, network_name, views_sentence
+from visus.workbench.runs.saved import network_name, views_sentence
 from visus.workbench.train.events import FoldsScored
 
 _NARROW: Final = (
@@ -41,69 +51,27 @@ def write_result(result: CrossValidation, data: Data, folds: NDArray[np.int64], 
         monitor: receives the progress, and can cancel.
     """
     runs = result.runs(network=plan.module, device=plan.recipe.device)
-    rows, found, probabilities = [], [], []
+    parts, found = [], []
     for number, run in enumerate(runs, start=1):
         own = fold_data(data, folds, number, plan.seed)
-        part = own.split("test")
-        answers = run.probabilities(run.answers(own, "test", **monitor.keywords)).numpy()
-        probabilities.append(answers)
-        rows += [
-            (name, label, number, group)
-            for name, label, group in zip(part.names, part.labels.tolist(), _groups(own), strict=True)
-        ]
-        scores = class_scores(run)
-        found.append(
-            FoldResult(
-                number,
-                len(own.split("train")),
-                len(own.split("val")),
-                len(part),
-                scores.accuracy,
-                scores.accuracy_low,
-                scores.accuracy_high,
-                scores.loss,
-            )
-        )
-    answers = np.concatenate(probabilities)
-    place = {name: number for number, name in enumerate(data.table.names)}
-    order = np.argsort([place[row[0]] for row in rows])
-    rows, answers = [rows[number] for number in order], answers[order]
+        parts.append(HeldOut.of(run, own, number, monitor))
+        headline = run.scores.headline
+        num_train, num_val, num_samples = (len(own.split(name)) for name in ("train", "val", "test"))
+        figures = headline.value, headline.low, headline.high, run.scores.loss
+        found.append(FoldResult(number, num_train, num_val, num_samples, *figures))
+    answers = HeldOut.together(parts, data.table.names)
     views = [sentence] if (sentence := views_sentence(runs[0])) else []
-    out_of_fold = score(
-        answers,
-        [label for _, label, _, _ in rows],
-        data.classes,
-        split="out-of-fold",
-        notes=[*views, _NARROW],
-        groups=None if data.table.groups is None else [group for *_, group in rows],
-    )
+    out_of_fold = answers.scores(data.classes, [*views, _NARROW], has_groups=data.table.groups is not None)
     test = _test_scores(runs, data, folds, monitor)
-    classes = data.classes
-    predictions = answers.argmax(axis=1).tolist()
-    header = ("sample", "label", "fold", "prediction", *(f"probability:{name}" for name in classes))
-    table = (
-        (name, classes[label], number, classes[predicted], *(f"{share:.7g}" for share in shares))
-        for (name, label, number, _), predicted, shares in zip(rows, predictions, answers.tolist(), strict=True)
-    )
-    write_csv(result.folder / PREDICTIONS, _with_header(header, table))
+    write_csv(result.folder / PREDICTIONS, answers.rows(data.classes))
     summary = summary_of(found, out_of_fold, test)
-    facts = _page_facts(result, runs, data, folds, plan, found, out_of_fold, test, summary)
+    facts = _page_facts(result, runs, data, folds, plan, found, out_of_fold, test)
     write_file(result.folder / REPORT, folds_page(facts, made_with=__version__))
     write_json(result.folder / SUMMARY, summary)
     monitor.emit(FoldsScored(result.folder, result.scores.sentence(data.noun), result.spread_sentence()))
 
 
-def _with_header(header: Sequence[object], rows: Iterator[Sequence[object]]) -> Iterator[Sequence[object]]:
-    yield header
-    yield from rows
-
-
-def _groups(data: Data) -> Sequence[str]:
-    """The group of each test sample; empty texts where the source has none."""
-    return data.groups_of("test") or [""] * len(data.split("test"))
-
-
-def _test_scores(runs: Sequence[Run], data: Data, folds: NDArray[np.int64], monitor: Monitor) -> Scores | None:
+def _test_scores(runs: Sequence[Run], data: Data, folds: NDArray[np.int64], monitor: Monitor) -> AnyScores | None:
     """The scores of the mean of the networks on the samples that are in no fold; None without any."""
     if not (folds == APART).any():
         return None
@@ -120,20 +88,16 @@ def _page_facts(
     folds: NDArray[np.int64],
     plan: FoldsPlan,
     found: Sequence[FoldResult],
-    scores: Scores,
-    test: Scores | None,
-    summary: dict[str, float],
+    scores: AnyScores,
+    test: AnyScores | None,
 ) -> FoldsFacts:
     """What the page says."""
-    shares = [each.accuracy for each in found]
-    spread = (
-        f"mean accuracy {100 * summary['mean']:.1f} %, standard deviation {100 * summary['spread']:.1f} points "
-        f"(lowest {100 * min(shares):.1f} %, highest {100 * max(shares):.1f} %)"
-    )
     settings = [
         network_name(runs[0]),
         write_number_of(runs[0].recipe.epochs or 0, "epoch"),
-        f"{data.name}: {write_number_of(len(data.classes), 'class', 'classes')}",
+        f"{data.name}: {write_number_of(len(data.classes), *(('target',) if data.task == 'regression' else ('class', 'classes')))}",
     ]
     notes = [*plan.notes(data, folds), *data.samples.notes, *data.samples.warnings]
-    return FoldsFacts(result.folder.name, data.noun, scores, spread, fold_table(found), test, settings, notes)
+    return FoldsFacts(
+        result.folder.name, data.noun, scores, spread_of(found, scores), fold_table(found, scores), test, settings, notes
+    )

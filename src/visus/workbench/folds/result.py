@@ -15,9 +15,12 @@ from torch import nn
 from visus.caller import resume_call
 from visus.errors import RunError
 from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores, metric_heading, scores_from_json
+from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.networks.own_code import copied
+from visus.pages.folds import out_of_fold_sentence
 from visus.tables import Described, Table, Text, notes
-from visus.units import write_share
+from visus.units import write_number_of
 from visus.workbench.ensembles import Ensemble
 from visus.workbench.runs.fold_folders import fold_folders
 from visus.workbench.runs.run import Run, load
@@ -34,9 +37,10 @@ class FoldResult:
     Args:
         fold: its number, from 1.
         num_train, num_val, num_samples: samples that its network is trained on, that choose its weights, and that it predicts.
-        accuracy: fraction of its samples that are predicted correctly.
-        accuracy_low, accuracy_high: 95 % interval of this accuracy.
-        loss: mean cross-entropy of its samples, in nats.
+        value: main metric of its samples: the accuracy; of sets of classes the mean average precision, of numbers the mean absolute error of the first
+            target.
+        low, high: its 95 % interval.
+        loss: mean loss of its samples.
 
     >>> crossed.folds[0].fold, crossed.folds[0].num_samples
     (1, 20)
@@ -46,9 +50,9 @@ class FoldResult:
     num_train: int
     num_val: int
     num_samples: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
+    value: float
+    low: float
+    high: float
     loss: float
 
 
@@ -91,7 +95,7 @@ class CrossValidation(Described):
         return (self.folder / SUMMARY).is_file()
 
     @property
-    def scores(self) -> Scores:
+    def scores(self) -> AnyScores:
         """The out-of-fold scores: each sample is predicted by the network that did not learn from it.
 
         Raises:
@@ -100,17 +104,17 @@ class CrossValidation(Described):
         >>> crossed.scores.num_samples
         60
         """
-        return Scores.from_json(self._summary["out_of_fold"])
+        return scores_from_json(self._summary["out_of_fold"])
 
     @property
-    def test_scores(self) -> Scores | None:
+    def test_scores(self) -> AnyScores | None:
         """The scores of the mean of the networks on the test set; None without one.
 
         >>> crossed.test_scores is None
         True
         """
         found = self._summary["test"]
-        return None if found is None else Scores.from_json(found)
+        return None if found is None else scores_from_json(found)
 
     @property
     def folds(self) -> tuple[FoldResult, ...]:
@@ -123,25 +127,26 @@ class CrossValidation(Described):
 
     @property
     def mean(self) -> float:
-        """Mean of the accuracies of the folds.
+        """Mean of the main metric over the folds.
 
-        >>> crossed.mean == sum(each.accuracy for each in crossed.folds) / 3
+        >>> crossed.mean == sum(each.value for each in crossed.folds) / 3
         True
         """
-        return statistics.fmean(each.accuracy for each in self.folds)
+        return statistics.fmean(each.value for each in self.folds)
 
     @property
     def spread(self) -> float:
-        """Standard deviation of the accuracies of the folds.
+        """Standard deviation of the main metric over the folds.
 
         >>> crossed.spread >= 0
         True
         """
-        return statistics.stdev(each.accuracy for each in self.folds)
+        return statistics.stdev(each.value for each in self.folds)
 
     @property
     def out_of_fold(self) -> Path:
-        """The CSV file of the out-of-fold predictions: sample, label, fold, prediction, and the probability of each class.
+        """The CSV file of the out-of-fold predictions: sample, label, fold, prediction, and the probability of each class. Of regression: sample, fold, and
+        label and prediction of each target.
 
         >>> crossed.out_of_fold.read_text().splitlines()[0]
         'sample,label,fold,prediction,probability:0,probability:1,probability:2'
@@ -162,7 +167,7 @@ class CrossValidation(Described):
         return tuple(load(each, network=None if network is None else copied(network), device=device) for each in folders)
 
     def ensemble(self, *, network: nn.Module | None = None, device: str = "auto") -> Ensemble:
-        """The networks of all folds as one: the mean of their probabilities.
+        """The networks of all folds as one: the mean of their probabilities, or of their numbers.
 
         Args:
             network, device: as for ``runs``.
@@ -178,43 +183,44 @@ class CrossValidation(Described):
                 ("result", "none: it was stopped before its end"),
                 ("next", resume_call(self.folder)),
             ]
-        scores = self.scores
-        interval = f"{write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}{scores.over_groups()}"
+        scores, found = self.scores, self.scores.headline
+        interval = f"{found.write(found.low)} to {found.write(found.high)}{scores.over_groups()}"
+        baseline = f"always {scores.baseline_class!r}" if isinstance(scores, Scores) else found.baseline_words
         rows = [
-            ("out of fold", f"{write_share(scores.accuracy)} ({interval}) on {scores.num_samples:,} samples"),
+            ("out of fold", f"{found.write(found.value)} ({interval}) on {scores.num_samples:,} samples"),
             ("folds", self.spread_sentence()),
-            ("baseline", f"{write_share(scores.baseline)}, always {scores.baseline_class!r}"),
+            ("baseline", f"{found.write(found.baseline)}, {baseline}"),
             *([("test set", self.test_scores.sentence())] if self.test_scores is not None else []),
             ("folder", str(self.folder)),
         ]
-        return f"Cross-validation {self.folder.name}: {len(self.folds)} folds, {len(scores.classes):,} classes", rows
+        nouns = ("target",) if isinstance(scores, RegressionScores) else ("class", "classes")
+        return (
+            f"Cross-validation {self.folder.name}: {len(self.folds)} folds, {write_number_of(len(scores.classes), *nouns)}",
+            rows,
+        )
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
-        return (("folds", fold_table(self.folds)), *self.scores._tables()) if self.is_finished else ()
+        return (("folds", fold_table(self.folds, self.scores)), *self.scores._tables()) if self.is_finished else ()
 
     def spread_sentence(self) -> str:
-        """Mean and spread of the accuracy over the folds, in words.
+        """Mean and spread of the main metric over the folds, in words.
 
         >>> crossed.spread_sentence().startswith("mean accuracy ")
         True
         """
-        shares = [each.accuracy for each in self.folds]
-        return (
-            f"mean accuracy {write_share(self.mean)}, standard deviation {100 * self.spread:.1f} points (lowest {write_share(min(shares))}, "
-            f"highest {write_share(max(shares))})"
-        )
+        return spread_of(self.folds, self.scores)
 
     def text(self) -> Text:
-        """The out-of-fold accuracy, the folds, each class, and the test set, where there is one.
+        """The out-of-fold result, the folds, each class or target, and the test set, where there is one.
 
         >>> str(crossed.text()[0]).startswith("out-of-fold accuracy: ")
         True
         """
         scores, test = self.scores, self.test_scores
-        head = f"out-of-fold accuracy: {scores.sentence()}"
+        head = out_of_fold_sentence(scores)
         tested = [] if test is None else [f"test set, mean of the {len(self.folds)} networks: {test.sentence()}"]
         details = [each for each in scores.text()[2:] if not str(each).startswith("note: ")]
-        return Text((head, self.spread_sentence(), fold_table(self.folds), *tested, *details, *notes(scores.notes)))
+        return Text((head, self.spread_sentence(), fold_table(self.folds, scores), *tested, *details, *notes(scores.notes)))
 
     def to_json(self) -> dict[str, Any]:
         """The figures as plain data, as in ``summary.json``.
@@ -225,32 +231,47 @@ class CrossValidation(Described):
         return dict(self._summary)
 
 
-def fold_table(folds: Sequence[FoldResult]) -> Table:
-    """A row for each fold."""
+def spread_of(folds: Sequence[FoldResult], scores: AnyScores) -> str:
+    """Mean and spread of the main metric over the folds, in words.
+
+    Args:
+        folds: the results of the folds.
+        scores: the out-of-fold scores, which have the metric.
+    """
+    values, found = [each.value for each in folds], scores.headline
+    spread = statistics.stdev(values)
+    return (
+        f"mean {found.metric} {found.write(statistics.fmean(values))}, standard deviation "
+        f"{found.write(spread) if found.is_error else f'{100 * spread:.1f} points'} (lowest {found.write(min(values))}, highest {found.write(max(values))})"
+    )
+
+
+def fold_table(folds: Sequence[FoldResult], scores: AnyScores) -> Table:
+    """A row for each fold; the arguments are those of ``spread_of``."""
+    write = scores.headline.write
     rows = tuple(
         (
             str(each.fold),
             f"{each.num_train:,}",
             f"{each.num_val:,}",
             f"{each.num_samples:,}",
-            write_share(each.accuracy),
-            f"{write_share(each.accuracy_low)} to {write_share(each.accuracy_high)}",
+            write(each.value),
+            f"{write(each.low)} to {write(each.high)}",
             f"{each.loss:.4f}",
         )
         for each in folds
     )
-    return Table(
-        rows, ("fold", "training", "validation", "held out", "accuracy", "95 % interval", "loss"), (0, 1, 2, 3, 4, 5, 6)
-    )
+    headings = ("fold", "training", "validation", "held out", metric_heading(scores), "95 % interval", "loss")
+    return Table(rows, headings, (0, 1, 2, 3, 4, 5, 6))
 
 
-def summary_of(folds: Sequence[FoldResult], out_of_fold: Scores, test: Scores | None) -> dict[str, Any]:
+def summary_of(folds: Sequence[FoldResult], out_of_fold: AnyScores, test: AnyScores | None) -> dict[str, Any]:
     """The content of ``summary.json``. It has no times and no paths, so it is the same for a cross-validation that was killed and resumed."""
-    shares = [each.accuracy for each in folds]
+    values = [each.value for each in folds]
     return {
         "num_folds": len(folds),
-        "mean": statistics.fmean(shares),
-        "spread": statistics.stdev(shares),
+        "mean": statistics.fmean(values),
+        "spread": statistics.stdev(values),
         "folds": [asdict(each) for each in folds],
         "out_of_fold": out_of_fold.to_json(),
         "test": None if test is None else test.to_json(),

@@ -1,4 +1,4 @@
-"""Several predictors as one: the mean of their probabilities, each with its own reading and scaling of the samples. Works without PyTorch."""
+"""Several predictors as one: the mean of their probabilities or numbers, each with its own reading and scaling of the samples. Works without PyTorch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from visus.workbench.runs.predictions import Answers, read_chunk
 
 
 class MeanPredictor:
-    """The mean of the probabilities of several predictors; classes are matched by name, in the order of the first.
+    """The mean of the probabilities of several predictors, or of their numbers; classes and targets are matched by name, in the order of the first.
 
     Samples are read once for all members that read them alike, and scaled by each for itself.
 
@@ -31,7 +31,7 @@ class MeanPredictor:
         members: the predictors, at least one.
 
     Raises:
-        UsageError: they know different classes, or read different kinds of samples.
+        UsageError: they have different tasks or classes, or read different kinds of samples.
     """
 
     def __init__(self, members: Sequence[BulkPredictor]) -> None:
@@ -49,10 +49,13 @@ class MeanPredictor:
         """How the first member converts samples."""
         return self._members[0].preprocessing
 
-    @property
+    @cached_property
     def decision(self) -> Decision:
-        """One class for each sample."""
-        return Decision()
+        """How the means become a prediction: that of the members; of sets of classes by the mean of their thresholds, of numbers without intervals."""
+        task = self._members[0].decision.task
+        if task != "multi-label":
+            return Decision(task)
+        return Decision(task, mean_thresholds([(each.classes, each.decision.thresholds) for each in self._members]))
 
     @property
     def chunk(self) -> int:
@@ -80,7 +83,7 @@ class MeanPredictor:
         return partial(_reopened, [each.reopen for each in self._members])
 
     def probabilities(self, samples: Pixels) -> npt.NDArray[np.float32]:
-        """Mean probabilities (samples, classes) for samples that all members store alike."""
+        """Mean probabilities (samples, classes), or numbers (samples, targets), for samples that all members store alike."""
         return self._mean([each.probabilities(samples) for each in self._members])
 
     def learned(self, samples: Pixels) -> Iterable[int]:
@@ -116,9 +119,10 @@ class MeanPredictor:
             ledger.note("learned from", chunk[kept[place]].name)
         return Answers(first, outcomes, self._mean(answers))
 
-    def _mean(self, answers: Sequence[npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
-        """The mean of the members' probabilities, with the columns in the order of the first."""
-        return mean_probabilities(answers, [each.classes for each in self._members])
+    def _mean(self, answers: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """The mean of the members' answers, with the columns in the order of the first."""
+        mean = mean_numbers if self._members[0].decision.task == "regression" else mean_probabilities
+        return mean(answers, [each.classes for each in self._members])
 
 
 def mean_probabilities(answers: Sequence[npt.NDArray[Any]], classes: Sequence[Sequence[str]]) -> npt.NDArray[np.float32]:
@@ -133,10 +137,32 @@ def mean_probabilities(answers: Sequence[npt.NDArray[Any]], classes: Sequence[Se
     >>> mean_probabilities([np.array([[0.2, 0.8]]), np.array([[0.4, 0.6]])], [("cat", "dog"), ("dog", "cat")]).round(2).tolist()
     [[0.4000000059604645, 0.6000000238418579]]
     """
+    return mean_numbers(answers, classes).astype(np.float32)
+
+
+def mean_numbers(answers: Sequence[npt.NDArray[Any]], targets: Sequence[Sequence[str]]) -> npt.NDArray[np.float64]:
+    """The mean of the numbers (samples, targets) of several networks; the arguments are those of ``mean_probabilities``.
+
+    >>> mean_numbers([np.array([[40.0, 1.8]]), np.array([[1.6, 50.0]])], [("age", "height"), ("height", "age")]).tolist()
+    [[45.0, 1.7000000000000002]]
+    """
     total = np.zeros(answers[0].shape, dtype=np.float64)
-    for probabilities, names in zip(answers, classes, strict=True):
-        total += probabilities[:, [list(names).index(name) for name in classes[0]]]
-    return (total / len(answers)).astype(np.float32)
+    for numbers, names in zip(answers, targets, strict=True):
+        total += numbers[:, [list(names).index(name) for name in targets[0]]]
+    return total / len(answers)
+
+
+def mean_thresholds(members: Sequence[tuple[Sequence[str], Sequence[float]]]) -> tuple[float, ...]:
+    """The mean of the thresholds of several networks.
+
+    Args:
+        members: the classes of each network, and its threshold for each; the result has the order of the first.
+
+    >>> mean_thresholds([(("cat", "dog"), (0.5, 0.3)), (("dog", "cat"), (0.4, 0.5))])
+    (0.5, 0.35)
+    """
+    found = [dict(zip(classes, thresholds, strict=True)) for classes, thresholds in members]
+    return tuple(sum(each[name] for each in found) / len(found) for name in members[0][0])
 
 
 def _reopened(opened: Sequence[Callable[[], BulkPredictor]]) -> MeanPredictor:
@@ -176,14 +202,19 @@ def _check_pair(first: BulkPredictor, other: BulkPredictor) -> None:
     """Refuse two members whose answers cannot be averaged.
 
     Raises:
-        UsageError: they know different classes, or read different kinds of samples.
+        UsageError: they have different tasks or classes, or read different kinds of samples.
     """
+    tasks = [each.decision.task for each in (first, other)]
+    if tasks[0] != tasks[1]:
+        raise UsageError(
+            f"{first.name} and {other.name} cannot be averaged: one predicts {tasks[0]}, the other {tasks[1]}. Give networks of one task."
+        )
     if only := [name for name in first.classes if name not in other.classes] + [
         name for name in other.classes if name not in first.classes
     ]:
         raise UsageError(
             f"{first.name} and {other.name} cannot be averaged: only one of them knows {listed(only)}. Give networks with the same "
-            f"{write_number_of(len(first.classes), 'class', 'classes')}."
+            f"{write_number_of(len(first.classes), *(('target',) if tasks[0] == 'regression' else ('class', 'classes')))}."
         )
     one, two = first.preprocessing, other.preprocessing
     kinds = [(plan.kind, len(plan.size), plan.channels if plan.kind == "array" else 0, plan.layout) for plan in (one, two)]

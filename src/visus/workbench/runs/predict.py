@@ -15,7 +15,6 @@ import torch
 from visus.data.batches import MAX_VALUES
 from visus.data.contents import hash_rows
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.errors import UsageError
 from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
 from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.progress import OnEvent, ShouldStop
@@ -166,10 +165,6 @@ def predict_run_to(
         DataError: none of the paths exists.
         StorageError: the disk is full; a further call continues.
     """
-    if run.task.name != "single-label":
-        raise UsageError(
-            f"a table in parts has one class for each sample, and this network predicts {run.task.name}. Use run.predict, or visus predict without --out."
-        )
     predictor, notes = RunPredictor(run, raw=raw), prediction_notes(run, raw=raw)
     columns = {"top": top, "probabilities": probabilities, "cluster": cluster}
     long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}

@@ -150,7 +150,9 @@ class Run(SavedRun):
         Args:
             files: a file, a folder, a pattern such as ``new/*.jpg``, a table with a column ``path``, an array file, or a list of these.
             out: a ``.csv`` file, a ``.parquet`` file, or a folder of Parquet files; it must not exist. The columns are ``file``,
-                ``label``, ``probability``, those of the further classes of ``top``, and ``error``.
+                ``label``, ``probability``, those of the further classes of ``top``, and ``error``. Of sets of classes they are ``file``,
+                ``labels``, the probability of each class, such as ``probability:cat``, and ``error``; of numbers ``file``, then each
+                target with ``_low`` and ``_high``, the ends of its interval, and ``error``.
             top: number of classes of each row, the most probable first.
             probabilities: add a column for the probability of each class, such as ``probability:cat``.
             raw: write the network's own probabilities, not calibrated; the labels are the same.

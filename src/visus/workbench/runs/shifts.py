@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -19,14 +19,17 @@ from visus.data.preprocessing import Preprocessing
 from visus.design import Account
 from visus.errors import DataError
 from visus.evaluation.equivariance import Equivariance, measure_equivariance
+from visus.evaluation.number_shifts import NumberShiftFigures, measure_number_shifts
 from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
+from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
+from visus.evaluation.tasks.regression import Regression
 from visus.networks.trace import TraceError, trace
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, grid, notes
 from visus.units import write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, needs_single_label, opened, views_sentence
+from visus.workbench.runs.saved import SavedRun, opened, views_sentence
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
 
 NUM_SHIFTS: Final = 49
@@ -35,6 +38,7 @@ MACS: Final = 10**12  # about a minute on two processor cores
 PHASE_SAMPLES, MAP_SAMPLES, MAX_PHASES = 16, 4, 1024
 MAX_COLUMNS: Final = 16  # of figures that fit into a line of a terminal
 MAX_PHASES_SHOWN: Final = 64  # of a larger pattern, only the mean and the maximum are printed
+AnyShiftFigures: TypeAlias = ShiftFigures | NumberShiftFigures
 STEADY: Final = 0.01  # a layer that changes by less counts as unchanged
 
 
@@ -52,7 +56,8 @@ class ShiftReport(Described):
         phases: the pattern over the phases of the stride under circular shifts; None if there is one phase, or too many.
         layers: equivariance error of every layer, for a shift of one pixel and of one stride; empty if the network reads
             shuffled positions.
-        placement: accuracy by position and size of the object.
+        placement: accuracy by position and size of the object; without sizes for networks that predict something else than one class.
+        targets: of regression, names of the targets.
         remedies: changes to try; ``visus experiment antialias`` measures their effect.
         notes: remarks on the results.
 
@@ -65,21 +70,22 @@ class ShiftReport(Described):
     num_in_split: int
     noun: str
     step_px: tuple[int, ...] | None
-    ways: tuple[ShiftFigures, ...]
+    ways: tuple[AnyShiftFigures, ...]
     phases: PhasePattern | None
     layers: tuple[Equivariance, ...]
     placement: PlacementFigures
     remedies: tuple[ShiftRemedy, ...]
     notes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         title = f"Shifts of {write_number_of(self.num_samples, self.noun)} of {write_split(self.split)}"
-        facts = [(each.way, f"{write_share(each.kept)} keep their label") for each in self.ways]
+        facts = [(each.way, change_words(each, self.targets)) for each in self.ways]
         facts += [("remedies", ", ".join(each.name for each in self.remedies))] if self.remedies else []
         return title, [*facts, ("next", ".ways, .layers, .placement, .remedies; .to_json() gives all measures")]
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
-        return (("ways to shift", _way_table(self.ways)),)
+        return (("ways to shift", _way_table(self.ways, self.targets)),)
 
     def text(self, title: str = "moved") -> Text:
         """The effect of shifts on the predictions by kind of shift, phase, layer and position, with remedies.
@@ -91,7 +97,7 @@ class ShiftReport(Described):
         lines: list[str | Table] = [
             f"{title}: {self.num_samples:,} of {write_number_of(self.num_in_split, self.noun)} ({self.split}), by up to "
             f"{write_size(ways[0].reach_px)}, {write_number_of(ways[0].num_shifts, 'shift')} of each",
-            _way_table(ways),
+            _way_table(ways, self.targets),
         ]
         if self.step_px is not None:
             lines.append(f"the network's stride is {write_size(self.step_px)}: {self._beyond_the_stride()}")
@@ -135,7 +141,22 @@ class ShiftReport(Described):
         }
 
 
-def _way_table(ways: Sequence[ShiftFigures]) -> Table:
+def change_words(figures: AnyShiftFigures, targets: Sequence[str]) -> str:
+    """How much the predictions change, in words."""
+    if isinstance(figures, ShiftFigures):
+        return f"{write_share(figures.kept)} keep their label"
+    return ", ".join(f"{name} changes by {value:.4g}" for name, value in zip(targets, figures.mean_change, strict=True))
+
+
+def _way_table(ways: Sequence[AnyShiftFigures], targets: Sequence[str]) -> Table:
+    numbers = [each for each in ways if isinstance(each, NumberShiftFigures)]
+    if numbers:
+        cells = tuple(
+            (each.way, name, f"{mean:.4g}", f"{largest:.4g}", WAYS[each.way])
+            for each in numbers
+            for name, mean, largest in zip(targets, each.mean_change, each.largest_change, strict=True)
+        )
+        return Table(cells, ("way", "target", "mean change", "worst shift", "what enters"), (2, 3))
     headings = (
         "way",
         "two shifts agree",
@@ -148,6 +169,7 @@ def _way_table(ways: Sequence[ShiftFigures]) -> Table:
     )
     rows = []
     for each in ways:
+        assert isinstance(each, ShiftFigures), "all ways have figures of one kind"
         interval = f"{write_share(each.consistency_low)} to {write_share(each.consistency_high)}"
         shares = (each.kept, each.always, each.logit_change, each.largest_logit_change)
         rows.append((each.way, write_share(each.consistency), interval, *map(write_share, shares), WAYS[each.way]))
@@ -221,7 +243,6 @@ def report_shifts(
     Raises:
         DataError: the split is empty.
     """
-    needs_single_label(run, "Consistency under shifts")
     monitor = Monitor(on_event, should_stop)
     data = opened(run, data, cache_dir=cache_dir, monitor=monitor)
     part = data.split(split or data.scored_split)
@@ -230,15 +251,15 @@ def report_shifts(
     samples, labels = some_samples(run, part, num_samples or min(MAX_SAMPLES, affordable))
     module, device = reading(run), run.machine.device
     reach = reach_of(shape[1:])
-    ways = tuple(
-        measure_shifts(module, samples, reach, way, limit=NUM_SHIFTS, device=device, monitor=monitor) for way in WAYS
-    )
+    ways = tuple(shift_figures(run, samples, reach, way, monitor) for way in WAYS)
     step, costs, notes = _step(run)
     if sentence := views_sentence(run):
         notes.append(f"These figures are about each unchanged {data.noun}. In a prediction: {sentence}")
     phases = None
-    if step and 1 < math.prod(step) <= MAX_PHASES:
-        phases = measure_phases(module, samples[:PHASE_SAMPLES], step, device=device, monitor=monitor)
+    is_regression = isinstance(run.task, Regression)
+    if step and 1 < math.prod(step) <= MAX_PHASES and not is_regression:
+        few, how = samples[:PHASE_SAMPLES], _predicting(run)
+        phases = measure_phases(module, few, step, device=device, monitor=monitor, **how)
     layers: list[Equivariance] = []
     monitor.check("measuring layers")
     if costs is not None:
@@ -246,7 +267,8 @@ def report_shifts(
         shifts = dict.fromkeys([(1,) * len(reach), *([step] if step else [])])
         layers = [measure_equivariance(run.module, few, shift, account=costs) for shift in shifts]
     background = 0.0 if run.preprocessing.normalize == "mean-deviation" else samples.mean(dim=(0, *range(2, samples.dim())))
-    if run.preprocessing.normalize != "mean-deviation":
+    is_placed = run.task.name == "single-label"
+    if run.preprocessing.normalize != "mean-deviation" and is_placed:
         notes.append("Objects were placed on the mean of the shifted samples.")
     return ShiftReport(
         split="all" if data.is_whole else part.name,
@@ -257,10 +279,44 @@ def report_shifts(
         ways=ways,
         phases=phases,
         layers=tuple(layers),
-        placement=measure_placement(module, samples, labels, background=background, device=device, monitor=monitor),
+        placement=measure_placement(module, samples, labels, background=background, device=device, monitor=monitor)
+        if is_placed
+        else PlacementFigures(shape[1:], len(samples), ()),
         remedies=tuple(remedies(run)),
         notes=tuple(notes),
+        targets=run.classes if is_regression else (),
     )
+
+
+def shift_figures(run: SavedRun, samples: Tensor, reach_px: Sequence[int], way: str, monitor: Monitor) -> AnyShiftFigures:
+    """How the predictions of a run change under shifts of one way.
+
+    Args:
+        run: the run.
+        samples: scaled samples, as ``some_samples`` returns them.
+        reach_px: largest shift on each axis.
+        way: a key of ``WAYS``.
+        monitor: receives the progress, and can cancel.
+    """
+    where: dict[str, Any] = {"limit": NUM_SHIFTS, "device": run.machine.device, "monitor": monitor}
+    if isinstance(run.task, Regression):
+        return measure_number_shifts(reading(run), samples, reach_px, way, values=run.task.values, **where)
+    return measure_shifts(reading(run), samples, reach_px, way, **where, **_predicting(run))
+
+
+def _predicting(run: SavedRun) -> dict[str, Any]:
+    """How the predictions of a run are numbered, for ``measure_shifts``: by the class, or by the set of classes."""
+    fit = run.calibration
+    if not isinstance(fit, ThresholdFit):
+        return {}
+    thresholds = torch.tensor(fit.thresholds or (DEFAULT_THRESHOLD,) * len(run.classes))
+
+    def sets(logits: Tensor) -> Tensor:
+        rows = (fit.calibrator(logits) >= thresholds).reshape(-1, logits.shape[-1])
+        numbers: Tensor = torch.unique(rows, dim=0, return_inverse=True)[1]
+        return numbers.reshape(logits.shape[:-1])
+
+    return {"predict": sets, "is_centered": False}
 
 
 def some_samples(run: SavedRun, part: Part, num_samples: int) -> tuple[Tensor, Tensor]:

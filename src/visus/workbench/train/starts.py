@@ -228,9 +228,16 @@ class Start:
     head_order: tuple[str, ...] = ()
     can_predict: bool = True
 
-    def sentences(self) -> list[str]:
-        """The sentences printed before the first step."""
-        new = f"; {' and '.join(self.left_new)} are new, for another number of classes" if self.left_new else ""
+    def sentences(self, outputs: str = "classes") -> list[str]:
+        """The sentences printed before the first step.
+
+        Args:
+            outputs: word for the outputs of the network.
+
+        >>> Start("the weights in w.pt", None, "", ("fc.weight", "fc.bias")).sentences("outputs")
+        ['starts from the weights in w.pt; fc.weight and fc.bias are new, for another number of outputs']
+        """
+        new = f"; {' and '.join(self.left_new)} are new, for another number of {outputs}" if self.left_new else ""
         lines = [f"starts from {self.source}{new}"]
         if self.head_order:
             here, as_text = (", ".join(names[:4]) for names in (self.head_order, sorted(self.head_order)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from visus.units import write_duration, write_number_of, write_share
+from visus.evaluation.metric_names import metric_words
+from visus.units import write_duration, write_number_of
 from visus.workbench.tune.space import written
-from visus.workbench.tune.trial import FINISHED, Trial
+from visus.workbench.tune.trial import ACCURACY, FINISHED, Trial
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class TrialDone:
     def facts(self) -> list[tuple[str, str]]:
         """What is printed, with its label."""
         trial = self.trial
-        found = "no epoch" if trial.accuracy != trial.accuracy else f"validation {write_share(trial.accuracy)}"
+        words = "validation" if trial.metric == ACCURACY else f"validation {metric_words(trial.metric)}"
+        found = "no epoch" if math.isnan(trial.value) else f"{words} {trial.write()}"
         state = "" if trial.state == FINISHED else f" ({trial.state}: {trial.reason.rstrip('.')})"
         best = ", the best so far" if self.is_best and trial.number else ""
         named = settings_sentence(trial)

@@ -11,14 +11,15 @@ from typing import Any, Final
 
 from visus.caller import for_caller
 from visus.errors import TrainingError
+from visus.evaluation.metric_names import METRIC_NAMES, metric_words
+from visus.evaluation.scores import Scores
 from visus.tables import Described, Table, Text
 from visus.training.recipe import Recipe
 from visus.training.selection import standard_error
 from visus.units import write_duration, write_number_of, write_share
 from visus.workbench.runs.run import Run
-from visus.workbench.runs.saved import class_scores
 from visus.workbench.tune.space import written
-from visus.workbench.tune.trial import FINISHED, PRUNED, Trial
+from visus.workbench.tune.trial import ACCURACY, FINISHED, PRUNED, Trial
 
 MAX_SHOWN: Final = 10
 """Number of trials in the printed table; the file ``trials.csv`` has all."""
@@ -45,7 +46,7 @@ class Tuned(Described):
 
     @property
     def best_trial(self) -> Trial:
-        """The finished trial with the highest validation accuracy, of equal ones with the lowest loss, of equal ones the first.
+        """The finished trial with the best metric of the validation set, of equal accuracies with the lowest loss, of equal ones the first.
 
         >>> tuned.best_trial.state
         'finished'
@@ -58,7 +59,7 @@ class Tuned(Described):
             ("trials", _counts(self.trials)),
             (
                 "best",
-                f"{write_share(best.accuracy)} of {best.num_validation:,} validation samples; default: {write_share(default.accuracy)}",
+                f"{_measured(best)}; default: {default.write()}",
             ),
             ("recipe", repr(self.best)),
             ("run", str(self.run.folder)),
@@ -80,7 +81,7 @@ class Tuned(Described):
         rows = tuple(
             (
                 str(trial.number),
-                "-" if math.isnan(trial.accuracy) else write_share(trial.accuracy),
+                trial.write(),
                 "-" if math.isnan(trial.loss) else f"{trial.loss:.3f}",
                 f"{trial.epochs:,}",
                 write_duration(trial.seconds),
@@ -90,6 +91,8 @@ class Tuned(Described):
             for trial in ranked[:MAX_SHOWN]
         )
         headings = ("trial", "validation accuracy", "validation loss", "epochs", "time", "outcome", *names)
+        if self.trials[0].metric != ACCURACY:
+            headings = ("trial", "validation score", "validation loss", "epochs", "time", "outcome", *names)
         return Table(rows, headings, numbers=(0, 1, 2, 3, 4))
 
     def text(self) -> Text:
@@ -98,13 +101,19 @@ class Tuned(Described):
         >>> tuned.text()[1].startswith("3 trials")
         True
         """
-        scores, noun = class_scores(self.run), self.run.preprocessing.noun
+        scores, noun = self.run.scores, self.run.preprocessing.noun
         split = {"test": f"test {noun}s, read once, by this run", "val": f"validation {noun}s: there is no test set"}[
             scores.split
         ]
+        found = scores.headline
+        value = (
+            f"{write_share(scores.accuracy)} of"
+            if isinstance(scores, Scores)
+            else f"{found.metric} {found.write(found.value)} on"
+        )
         result = (
-            f"the run {self.run.name}, trained with the best settings: {write_share(scores.accuracy)} of {scores.num_samples:,} {split} "
-            f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)})"
+            f"the run {self.run.name}, trained with the best settings: {value} {scores.num_samples:,} {split} "
+            f"(95 % interval {found.write(found.low)} to {found.write(found.high)})"
         )
         best = str(self.folder / "best.yaml")
         again = for_caller(f"visus train DATA --recipe {shlex.quote(best)}", f"recipe=visus.Recipe.read({best!r})")
@@ -121,13 +130,19 @@ class Tuned(Described):
         """
         best, default = self.best_trial, self.trials[0]
         number = best.num_validation
-        found = f"{_counts(self.trials)}; best: trial {best.number} with {write_share(best.accuracy)} of {number:,} validation samples"
+        found = f"{_counts(self.trials)}; best: trial {best.number} with {_measured(best)}"
         if not best.number:
             return (f"{found}, the default recipe: no other settings were better.",)
+        finished = sum(trial.state == FINISHED for trial in self.trials)
+        if best.metric != ACCURACY:
+            return (
+                f"{found}; the default recipe has {default.write()}.",
+                f"The best of {finished:,} validation scores is too good by chance, and the more trials, the more so. Only the run's own score is an "
+                "estimate.",
+            )
         gain = 100 * (best.accuracy - default.accuracy)
         error = 100 * math.hypot(standard_error(best.accuracy, number), standard_error(default.accuracy, number))
         judged = "more than twice" if gain > 2 * error else "less than twice"
-        finished = sum(trial.state == FINISHED for trial in self.trials)
         return (
             f"{found}, {gain:.1f} points above the default recipe ({write_share(default.accuracy)}). That is {judged} the standard error of such a "
             f"difference ({error:.1f} points).",
@@ -165,7 +180,17 @@ def best_of(trials: Sequence[Trial]) -> Trial:
 
 def trials_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[list[object]]:
     """The rows of ``trials.csv``, with the headings first."""
-    headings = ["trial", "state", "val_accuracy", "val_loss", "epochs", "seconds", *names, "reason"]
+    metric = trials[0].metric if trials else ACCURACY
+    headings = [
+        "trial",
+        "state",
+        f"val_{metric}" if metric in METRIC_NAMES else "val_score",
+        "val_loss",
+        "epochs",
+        "seconds",
+        *names,
+        "reason",
+    ]
     rows: list[list[object]] = [list(headings)]
     for each in trials:
         values = [each.settings.get(name, "") for name in names]
@@ -173,7 +198,7 @@ def trials_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[list[obje
             [
                 each.number,
                 each.state,
-                f"{each.accuracy:.6g}",
+                f"{each.value:.6g}",
                 f"{each.loss:.6g}",
                 each.epochs,
                 f"{each.seconds:.2f}",
@@ -182,6 +207,14 @@ def trials_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[list[obje
             ]
         )
     return rows
+
+
+def _measured(trial: Trial) -> str:
+    """The metric of a trial, and on what it was measured."""
+    samples = f"{trial.num_validation:,} validation samples"
+    if trial.metric == ACCURACY:
+        return f"{trial.write()} of {samples}"
+    return f"{metric_words(trial.metric)} {trial.write()} on {samples}"
 
 
 def _counts(trials: Sequence[Trial]) -> str:

@@ -27,6 +27,7 @@ _NO_EFFECT: Final = {
         ("device", "precision", "kernels", "checkpoint_every_s"), "it changes how fast a training is, not what it learns"
     ),
     "time_limit_s": "the time limit is that of the whole search",
+    "select": "it is the metric by which trials are compared",
     "patience": "trials that lag behind end early by themselves",
 }
 """Settings that are not searched, and why."""
@@ -250,7 +251,7 @@ def refuse_contradictions(space: Space, recipe: Recipe, *, is_pretrained: bool) 
         raise UsageError(join_messages(mistakes))
 
 
-def default_space(recipe: Recipe, resolved: ResolvedRecipe, num_training: int) -> Space:
+def default_space(recipe: Recipe, resolved: ResolvedRecipe, num_training: int, *, has_classes: bool = True) -> Space:
     """Learning rates, weight decay, batch size, label smoothing and the augmentation of a training, around its defaults.
 
     What the recipe sets stays as it is.
@@ -259,6 +260,7 @@ def default_space(recipe: Recipe, resolved: ResolvedRecipe, num_training: int) -
         recipe: the recipe as given.
         resolved: its default settings for these data and this network.
         num_training: number of training samples; batches are at most half of them.
+        has_classes: whether labels are classes. Numbers, and a person's own loss, have no label smoothing.
     """
     found: dict[str, Range | Choices] = {}
     rates = ("learning_rate", "head_lr", "bias_lr") if resolved.optimizer == "muon" else ("learning_rate",)
@@ -270,7 +272,8 @@ def default_space(recipe: Recipe, resolved: ResolvedRecipe, num_training: int) -
     sizes = [size for size in sizes if size == resolved.batch_size or size <= num_training // 2]
     if len(sizes) > 1:
         found["batch_size"] = Choices(tuple(sizes))
-    found["label_smoothing"] = Range(0.0, 0.3)
+    if has_classes and not resolved.loss:
+        found["label_smoothing"] = Range(0.0, 0.3)
     if resolved.layer_decay < 1:
         found["layer_decay"] = _around("layer_decay", resolved.layer_decay, 4)
     for name, rule in FIELDS.items():

@@ -42,11 +42,11 @@ class Proposal:
     settings: dict[str, Any]
     asked: Any = None
 
-    def is_behind(self, percent: int, accuracy: float) -> bool:
-        """Whether the trial is to end, since its validation accuracy is below the median of the others at this percentage of the training."""
+    def is_behind(self, percent: int, score: float) -> bool:
+        """Whether the trial is to end, since its metric of the validation set, more is better, is below the median of the others at this percentage of the training."""
         if self.asked is None:
             return False
-        self.asked.report(accuracy, percent)
+        self.asked.report(score, percent)
         return bool(self.asked.should_prune())
 
 

@@ -26,7 +26,7 @@ from visus.workbench.train.job import TrainingJob
 from visus.workbench.train.preparing import resolved
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.training import NewTraining
-from visus.workbench.tune.trial import FAILED, FINISHED, PRUNED, Trial
+from visus.workbench.tune.trial import FAILED, FINISHED, PRUNED, Trial, upward
 
 IsBehind = Callable[[int, float], bool]
 
@@ -78,7 +78,7 @@ def run_trial(
         number: number of the trial.
         settings: its settings.
         folder: folder of the search, which keeps the choices of kernels.
-        is_behind: called after each epoch with percentage and validation accuracy; True ends the trial.
+        is_behind: called after each epoch with percentage and ``upward`` of the metric; True ends the trial.
         end: value of ``time.perf_counter`` at which the trial ends.
         monitor: receives a ``Progress`` for each epoch, and can cancel.
 
@@ -89,7 +89,7 @@ def run_trial(
     num_validation = len(planned.data.split("val"))
     kept = last = (math.nan, math.nan)
     course: list[tuple[int, float]] = []
-    state, reason, percent = FINISHED, "", 0
+    state, reason, percent, metric = FINISHED, "", 0, planned.recipe.select
 
     def is_over() -> bool:
         return time.perf_counter() >= end or (monitor.should_stop is not None and monitor.should_stop())
@@ -104,12 +104,12 @@ def run_trial(
                 if isinstance(event, StartScored):
                     kept = last = event.val_score, event.val_loss
                 elif isinstance(event, EpochDone):
-                    last = event.row["val_accuracy"], event.row["val_loss"]
+                    last = event.row["val_score"], event.row["val_loss"]
                     kept = last if event.is_best else kept
                     percent = round(100 * (event.epoch + 1) / recipe.epochs)
-                    course.append((percent, last[0]))
+                    course.append((percent, upward(metric, last[0])))
                     monitor.emit(Progress(f"trial {number}", event.epoch + 1, recipe.epochs))
-                    if is_behind(percent, last[0]) and percent < 100:
+                    if is_behind(*course[-1]) and percent < 100:
                         state, reason = PRUNED, f"behind the median after {percent} %"
                         break
                 elif isinstance(event, Stopped):
@@ -118,9 +118,9 @@ def run_trial(
                     state, reason = PRUNED, "no time left"
     except (RecipeError, TrainingError) as error:
         state, reason = FAILED, f"{error.message.partition('. ')[0].rstrip('.')}."
-    accuracy, loss = kept if state == FINISHED else last
+    value, loss = kept if state == FINISHED else last
     seconds = time.perf_counter() - began
-    return Trial(number, settings, state, accuracy, loss, len(course), seconds, num_validation, reason, tuple(course))
+    return Trial(number, settings, state, value, loss, len(course), seconds, num_validation, reason, tuple(course), metric)
 
 
 def _events(job: TrainingJob) -> Generator[Event, None, None]:

@@ -73,7 +73,8 @@ def tune(
 ) -> Tuned:
     """Search the settings of a training, on validation samples only, and train a run with the best ones.
 
-    Each trial is the training that ``visus.train`` would make, without scores and files. The first one has the default recipe, so the result is never worse
+    Trials are compared by the metric that selects the epoch: the accuracy, the mean average precision of sets of classes, the mean absolute error of
+    numbers, or that of ``select`` in the recipe. Each trial is the training that ``visus.train`` would make, without scores and files. The first one has the default recipe, so the result is never worse
     on the validation set. Trials that lag behind the median of the others end early. The test set is read once, by the run at the end.
 
     Args:
@@ -348,7 +349,8 @@ def _new_search(
     asked = dataclasses.replace(asked, data=data)
     if stated is not None:
         refuse_contradictions(stated, asked.recipe, is_pretrained=planned.start is not None)
-    found = stated or default_space(asked.recipe, planned.recipe, len(data.split("train")))
+    has_classes = data.task != "regression"
+    found = stated or default_space(asked.recipe, planned.recipe, len(data.split("train")), has_classes=has_classes)
     if not found.names:
         raise UsageError(
             "the recipe sets everything that a search varies by default. State a space, or leave settings out of the recipe."
@@ -405,10 +407,6 @@ def _planned(asked: Asked, monitor: Monitor) -> NewTraining:
         UsageError: the data has no validation set, or nothing but the head would be trained.
     """
     planned = carry_out(plan_new(asked, TimeLimit(math.inf, time.perf_counter()), ALONE, monitor), monitor)
-    if planned.data.task != "single-label":
-        raise UsageError(
-            f"a search compares accuracies, which need one class for each sample, and this data is {planned.data.task}."
-        )
     if not len(planned.data.split("val")):
         raise UsageError(
             "a search compares trials on a validation set, and this data has none. Add one, or open the data with another split."

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
+from visus.caller import option
 from visus.data.ledger import Ledger
 from visus.errors import StorageError, UsageError
 from visus.files import write_chunks, write_file
@@ -18,7 +19,8 @@ from visus.workbench.runs.bulk.cluster import predict_on_ray
 from visus.workbench.runs.bulk.inputs import Chunk, read_chunks, write_list
 from visus.workbench.runs.bulk.parts import PartsFolder, Plan, Totals, refuse_taken
 from visus.workbench.runs.bulk.result import BulkPredictions
-from visus.workbench.runs.bulk.tables import Columns, ParquetTable, table_format
+from visus.workbench.runs.bulk.rows import Columns
+from visus.workbench.runs.bulk.tables import ParquetTable, table_format
 from visus.workbench.runs.bulk.work import BulkPredictor, Job, Schedule, predict_here
 from visus.workbench.runs.predict_inputs import find_samples, refuse_missing
 from visus.workbench.runs.predictions import refuse_top
@@ -66,14 +68,14 @@ def predict_to(
         MissingExtraError: pyarrow or ray is not installed.
         CanceledError: ``should_stop`` returned True; a further call continues.
     """
-    refuse_top(top, predictor.classes)
+    columns = _columns(predictor, top, probabilities=probabilities)
     paths = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     if odd := [each for each in paths if not isinstance(each, (str, os.PathLike))]:
         raise UsageError(
             f"predict_to takes paths, and not a {type(odd[0]).__name__}: a stopped call could not find it again. Save it as a file, or use predict."
         )
     refuse_missing([str(path) for path in paths])
-    table = table_format(Path(out), Columns(top, predictor.classes if probabilities else ()))
+    table = table_format(Path(out), columns)
     size = predictor.chunk * -(-(part_size or PART_SIZE) // predictor.chunk)
     plan = Plan(predictor.identity, predictor.name, (type(table).__name__, *table.columns.names), size)
     job = Job(Path(os.path.abspath(out)), plan, table)
@@ -85,6 +87,20 @@ def predict_to(
         return _Writer(job, predictor, tuple(notes), monitor).write(paths, schedule)
     with line:
         return _Writer(job, predictor, tuple(notes), line.followed(monitor)).write(paths, schedule)
+
+
+def _columns(predictor: BulkPredictor, top: int, *, probabilities: bool) -> Columns:
+    """The columns of the table of a network.
+
+    Raises:
+        UsageError: an argument has no effect for its task, or exceeds the number of classes.
+    """
+    task, classes = predictor.decision.task, predictor.classes
+    refuse_top(top, classes, task)
+    if probabilities and task != "single-label":
+        has = "no probabilities" if task == "regression" else "the probability of each class anyway"
+        raise UsageError(f"a table of {task} has {has}, so {option('probabilities')} has no effect. Leave it out.")
+    return Columns(top, classes if probabilities or task != "single-label" else (), task)
 
 
 def _live_line(progress: bool | None) -> Any:

@@ -23,7 +23,7 @@ class BulkPredictions(Described):
         out: the table.
         num_samples: number of its rows.
         num_errors: rows without a prediction; their column ``error`` has the reason.
-        labels: number of rows of each label, the most frequent first.
+        labels: number of rows of each label, the most frequent first. Of sets, a row counts for each of its classes; of numbers there are none.
         num_kept: rows that earlier, stopped calls had predicted.
         seconds: duration of this call's predictions.
         changes: changes made to the samples: count, and first names, of each.

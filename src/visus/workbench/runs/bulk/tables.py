@@ -3,67 +3,21 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from visus.errors import MissingExtraError, UsageError
 from visus.files import csv_text
+from visus.workbench.runs.bulk.rows import Cells, Columns, Kind, Rows
 
 MAX_GROUP_BYTES: Final = 32 * 2**20
 """Parts of a Parquet table are joined to row groups of about this size, and to files of as much if the table is a folder."""
 MAX_GROUP_ROWS: Final = 65_536
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The columns of a table.
-
-    Args:
-        top: number of classes with their probabilities, the most probable first.
-        classes: classes that have a column for their probability; none by default.
-    """
-
-    top: int = 1
-    classes: tuple[str, ...] = ()
-
-    @property
-    def labels(self) -> list[str]:
-        """The columns of labels."""
-        return ["label", *(f"label_{rank}" for rank in range(2, self.top + 1))]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All columns, in order.
-
-        >>> Columns(2, ("cat", "dog")).names
-        ('file', 'label', 'probability', 'label_2', 'probability_2', 'probability:cat', 'probability:dog', 'error')
-        """
-        ranked = [name for label in self.labels for name in (label, label.replace("label", "probability"))]
-        return ("file", *ranked, *(f"probability:{name}" for name in self.classes), "error")
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """The rows of a part.
-
-    Args:
-        files: name of each sample.
-        labels: for each rank, the label of each sample; None without a prediction.
-        shares: (N, top) probabilities of the labels; NaN without a prediction.
-        probabilities: (N, classes) probabilities of the classes with a column.
-        errors: why a sample has no prediction; None if it has one.
-    """
-
-    files: Sequence[str]
-    labels: Sequence[Sequence[str | None]]
-    shares: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float32]
-    errors: Sequence[str | None]
 
 
 class TableFormat(Protocol):
@@ -82,7 +36,7 @@ class TableFormat(Protocol):
 
 @dataclass(frozen=True)
 class CsvTable:
-    """CSV in UTF-8; probabilities have six decimals."""
+    """CSV in UTF-8; probabilities have six decimals, and numbers nine digits."""
 
     columns: Columns
 
@@ -91,16 +45,10 @@ class CsvTable:
         return _utf8(csv_text(self._cells(rows))).encode()
 
     def _cells(self, rows: Rows) -> Iterator[list[str]]:
-        for place, (file, error) in enumerate(zip(rows.files, rows.errors, strict=True)):
-            if error is not None:
-                yield [file, *[""] * (len(self.columns.names) - 2), error]
-                continue
-            ranked = [
-                cell
-                for labels, share in zip(rows.labels, rows.shares[place].tolist(), strict=True)
-                for cell in (str(labels[place]), _decimals(share))
-            ]
-            yield [file, *ranked, *(_decimals(share) for share in rows.probabilities[place].tolist()), ""]
+        columns = [_texts(cells, kind) for cells, (_, kind) in zip(rows.cells, self.columns.answers, strict=True)]
+        blank = [""] * len(columns)
+        for file, error, *cells in zip(rows.files, rows.errors, *columns, strict=True):
+            yield [file, *cells, ""] if error is None else [file, *blank, error]
 
     def join(self, parts: Iterable[bytes]) -> Iterator[bytes]:
         """A heading, then the parts."""
@@ -110,19 +58,21 @@ class CsvTable:
 
 @dataclass(frozen=True)
 class ParquetTable:
-    """Parquet; probabilities are 32-bit floats, and what is missing is null."""
+    """Parquet; probabilities are 32-bit floats, numbers 64-bit floats, and what is missing is null."""
 
     columns: Columns
 
     def part(self, rows: Rows) -> bytes:
         """A small Parquet file."""
         arrow, parquet = _arrow()
-        cells: list[Any] = [arrow.array(list(map(_utf8, rows.files)), arrow.string())]
         has_none = np.array([error is not None for error in rows.errors], dtype=np.bool_)
-        for rank, labels in enumerate(rows.labels):
-            cells.append(arrow.array([None if name is None else _utf8(name) for name in labels], arrow.string()))
-            cells.append(arrow.array(rows.shares[:, rank], arrow.float32(), mask=has_none))
-        cells += [arrow.array(shares, arrow.float32(), mask=has_none) for shares in rows.probabilities.T]
+        cells: list[Any] = [arrow.array(list(map(_utf8, rows.files)), arrow.string())]
+        for column, (_, kind) in zip(rows.cells, self.columns.answers, strict=True):
+            if kind == "text":
+                cells.append(arrow.array([None if text is None else _utf8(str(text)) for text in column], arrow.string()))
+            else:
+                mask = has_none if kind == "share" else np.isnan(np.asarray(column))
+                cells.append(arrow.array(column, _type(arrow, kind), mask=mask))
         cells.append(arrow.array([None if error is None else _utf8(error) for error in rows.errors], arrow.string()))
         content = io.BytesIO()
         parquet.write_table(arrow.Table.from_arrays(cells, schema=self._schema(arrow)), content)
@@ -164,9 +114,8 @@ class ParquetTable:
             yield arrow.concat_tables(held)
 
     def _schema(self, arrow: Any) -> Any:
-        names = self.columns.names
-        texts = {"file", "error", *self.columns.labels}
-        return arrow.schema([(_utf8(name), arrow.string() if name in texts else arrow.float32()) for name in names])
+        kinds: list[tuple[str, Kind]] = [("file", "text"), *self.columns.answers, ("error", "text")]
+        return arrow.schema([(_utf8(name), _type(arrow, kind)) for name, kind in kinds])
 
 
 def table_format(out: Path, columns: Columns) -> TableFormat:
@@ -197,9 +146,18 @@ def _arrow() -> tuple[Any, Any]:
     return pyarrow, parquet
 
 
-def _decimals(share: float) -> str:
-    """A probability as ``visus predict`` prints it: float32 holds seven digits."""
-    return f"{round(share, 7):.6f}"
+def _type(arrow: Any, kind: Kind) -> Any:
+    return {"text": arrow.string, "share": arrow.float32, "number": arrow.float64}[kind]()
+
+
+def _texts(cells: Cells, kind: Kind) -> list[str]:
+    """The cells as ``visus predict`` prints them: float32 holds seven digits; a number has nine, and is empty if there is none."""
+    if kind == "text":
+        return [str(text) for text in cells]
+    values = np.asarray(cells).tolist()
+    if kind == "share":
+        return [f"{round(share, 7):.6f}" for share in values]
+    return ["" if math.isnan(value) else f"{value:.9g}" for value in values]
 
 
 def _utf8(text: str) -> str:

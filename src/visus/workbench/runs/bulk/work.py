@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from visus.data.ledger import Ledger
 from visus.workbench.runs.bulk.inputs import Chunk, ListReader
 from visus.workbench.runs.bulk.parts import PartFacts, PartsFolder, Plan
-from visus.workbench.runs.bulk.tables import Rows, TableFormat
+from visus.workbench.runs.bulk.rows import Rows, rows_of
+from visus.workbench.runs.bulk.tables import TableFormat
 from visus.workbench.runs.predict_inputs import Sample
-from visus.workbench.runs.predictions import Predictor, answer_chunk, ranked
+from visus.workbench.runs.predictions import Predictor, answer_chunk
 
 
 class BulkPredictor(Predictor, Protocol):
@@ -74,47 +72,30 @@ class Worker:
             StorageError: the part cannot be written.
         """
         samples = self._reader.samples(chunk)
-        files: list[str] = []
-        errors: list[str | None] = []
-        labels: list[list[str | None]] = [[] for _ in range(self._job.table.columns.top)]
-        shares, probabilities = [], []
+        found: list[Rows] = []
         ledger = Ledger()
         while batch := list(itertools.islice(samples, self._predictor.chunk)):
-            found = self._batch(batch, ledger)
-            files += found.files
-            errors += found.errors
-            for column, more in zip(labels, found.labels, strict=True):
-                column += more
-            shares.append(found.shares)
-            probabilities.append(found.probabilities)
+            found.append(self._batch(batch, ledger))
             self._on_samples(len(batch))
-        rows = Rows(files, labels, np.concatenate(shares), np.concatenate(probabilities), errors)
+        rows = Rows.joined(found)
         changes = {
             action: {"count": facts["count"], "samples": facts["samples"]} for action, facts in ledger.as_dict().items()
         }
-        counts = Counter(label for label in labels[0] if label is not None)
-        facts = PartFacts(
-            chunk.number, len(files), sum(error is not None for error in errors), dict(sorted(counts.items())), changes
-        )
+        num_errors = sum(error is not None for error in rows.errors)
+        facts = PartFacts(chunk.number, len(rows.files), num_errors, dict(sorted(rows.labels.items())), changes)
         self._folder.write(self._job.plan, chunk, facts, self._job.table.part(rows))
         return facts
 
     def _batch(self, batch: list[Sample], ledger: Ledger) -> Rows:
-        columns, classes = self._job.table.columns, self._predictor.classes
         answers = answer_chunk(self._predictor, batch, ledger)
-        readable = [place for place, outcome in enumerate(answers.outcomes) if not isinstance(outcome, str)]
-        shares = np.full((len(batch), columns.top), np.nan, dtype=np.float32)
-        probabilities = np.full((len(batch), len(columns.classes)), np.nan, dtype=np.float32)
-        labels: list[list[str | None]] = [[None] * len(batch) for _ in range(columns.top)]
-        if answers.probabilities is not None:
-            places, shares[readable] = ranked(answers.probabilities, columns.top)
-            if columns.classes:
-                probabilities[readable] = answers.probabilities
-            for rank, column in enumerate(labels):
-                for place, number in zip(readable, places[:, rank].tolist(), strict=True):
-                    column[place] = classes[number]
-        errors = [outcome if isinstance(outcome, str) else None for outcome in answers.outcomes]
-        return Rows([sample.name for sample in batch], labels, shares, probabilities, errors)
+        return rows_of(
+            self._job.table.columns,
+            self._predictor.decision,
+            self._predictor.classes,
+            [sample.name for sample in batch],
+            answers.outcomes,
+            answers.probabilities,
+        )
 
 
 Schedule = Callable[[Job, Any, Iterable[Chunk], OnSamples], Iterator[PartFacts]]
