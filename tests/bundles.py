@@ -40,7 +40,7 @@ def forge(bundle: Path, tmp_path: Path) -> Forge:
         if signed and "network.onnx" not in changed:
             model = onnx.load_from_string(contents["network.onnx"])
             (note,) = (each for each in model.metadata_props if each.key == ANSWERS)
-            note.value = answers_digest(made.preprocessing, made.temperature, made.smoothing, made.tta)
+            note.value = answers_digest(made.preprocessing, made.temperature, made.smoothing, made.tta, made.task)
             contents["network.onnx"] = model.SerializeToString(deterministic=True)
         facts = {path: FileFacts(digest(content), len(content)) for path, content in sorted(contents.items())}
         write_bundle(tmp_path / "forged", dataclasses.replace(made, **{"files": facts, **fields}), contents)

@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from tests.bundles import bundle, forge
+from tests.bundles_of_tasks import shipped
 from tests.commands import other_photos, photos, run, visus_command
 
-__all__ = ["bundle", "forge", "other_photos", "photos", "run", "visus_command"]  # fixtures
+__all__ = ["bundle", "forge", "other_photos", "photos", "run", "shipped", "visus_command"]  # fixtures
 
 # Set before any test imports torch or matplotlib, so that processes started by tests inherit them too.
 os.environ["VISUS_KERNELS"] = (

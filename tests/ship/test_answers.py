@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.evaluation import calibration, test_time_augmentation
 from visus.evaluation.predictions import predict_logits
-from visus.ship.answers import Answerer, calibrated, shuffled, unsure, views
+from visus.ship.answers import Answerer, shuffled, unsure, views
 from visus.ship.manifest import Manifest
+from visus.ship.tasks.single_label import calibrated
 
 KINDS = ("none", "flip", "shift", "flip+shift")
 

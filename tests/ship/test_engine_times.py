@@ -74,7 +74,7 @@ def test_each_engine_has_a_time_for_each_batch_and_number_of_threads(files: Any)
     assert [(each.engine, each.threads, each.batch_size) for each in found.times] == [
         (engine, threads, size) for size in (1, 3) for engine in FAST for threads in (1, 2)
     ]
-    assert [(each.check.engine, each.is_within, each.check.accuracy) for each in found.scores] == [
+    assert [(each.check.engine, each.is_within, each.check.score) for each in found.scores] == [
         (name, True, 1.0) for name in FAST
     ]
     assert found.num_rounds == 1
@@ -146,7 +146,7 @@ def wrong_openvino(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_engine_is_measured_and_never_the_fastest(files: Any) -> None:
     found = measure_engines(files, engines=FAST, precisions=("float32",), batch_sizes=(1,), threads=(1,), rounds=3)
     right, wrong = found.scores
-    assert (right.is_within, wrong.is_within, wrong.check.accuracy) == (True, False, 0.0)
+    assert (right.is_within, wrong.is_within, wrong.check.score) == (True, False, 0.0)
     assert "a probability differs by" in wrong.refusal
     assert found.fastest().check.engine == "onnxruntime"
     assert f"outside its tolerance: {wrong.refusal}" in str(found.text())

@@ -47,7 +47,7 @@ def test_every_engine_answers_as_the_run_in_float32(files: Any, name: str, threa
     assert (engine.name, engine.precision, engine.num_threads) == (name, "float32", threads)
     found = score(engine, files.manifest, read_proof(files), (7, 64) if threads == 1 else (64,))
     assert found.refusal == ""
-    assert (found.check.agreement, found.check.accuracy) == (1.0, 1.0)
+    assert (found.check.agreement, found.check.score) == (1.0, 1.0)
     assert found.check.max_difference < 1e-5
 
 
@@ -61,7 +61,7 @@ def test_every_engine_refuses_a_forged_temperature_when_it_is_opened(files: Any,
     write_bundle(tmp_path / "forged", replace(files.manifest, temperature=1.7), contents)
     for name in ("onnxruntime", "openvino", "torch", "torch-channels-last", "torch-program"):
         with pytest.raises(
-            BundleError, match="the preprocessing, temperature, smoothing or tta of the manifest was changed"
+            BundleError, match="the task, preprocessing, temperature, smoothing or tta of the manifest was changed"
         ):
             open_engine(BundleFiles(tmp_path / "forged"), name, "float32", 1)
 

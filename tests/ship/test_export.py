@@ -127,7 +127,7 @@ def test_the_export_says_how_a_run_in_bfloat16_differs(run: Path, bundle: Path) 
 
         def probabilities(self, logits: Tensor) -> Tensor:
             assert len(logits) == len(proof.samples)
-            return torch.from_numpy(proof.probabilities) + torch.tensor([0.0025, -0.0025])
+            return torch.from_numpy(proof.answers) + torch.tensor([0.0025, -0.0025])
 
     assert exporting._run_difference(InBfloat16(), bundle) == (  # type: ignore[arg-type]
         "computes in bfloat16 on this machine, and the bundle in float32: 100.0 % of the labels; probabilities differ by up to 2.5e-03"

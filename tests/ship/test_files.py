@@ -308,7 +308,7 @@ PREPROCESSING = manifest().preprocessing.to_dict()
     [
         (
             {"format_version": 1},
-            "bundle.json: this bundle has the format 1, and this version of visus reads format 2. Export the run again, or use the version of visus "
+            "bundle.json: this bundle has the format 1, and this version of visus reads formats 2 and 3. Export the run again, or use the version of visus "
             "that wrote it.",
         ),
         ({"format": "zip"}, 'bundle.json: this is not the manifest of a bundle: its field "format" is another one.'),

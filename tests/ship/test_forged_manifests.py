@@ -56,7 +56,7 @@ def forged(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def text() -> str:
     """The manifest of the bundle, with results of a check."""
     plain = json.loads((tiny_bundles.bundle() / MANIFEST).read_text())
-    numbers = ("agreement", "max_difference", "mean_difference", "accuracy", "accuracy_low", "accuracy_high", "run_accuracy")
+    numbers = ("agreement", "max_difference", "mean_difference", "score", "score_low", "score_high", "run_score")
     plain["checks"] = [
         {
             **dict.fromkeys(numbers, 0.5),
@@ -66,6 +66,7 @@ def text() -> str:
             "batches": [1],
             "optimized": True,
             "tolerance": 1e-4,
+            "task": "single-label",
         }
     ]
     plain["facts"] |= {"macs": 5, "receptive_field": [3, 3]}

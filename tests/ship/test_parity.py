@@ -74,9 +74,9 @@ def test_an_unchanged_bundle_passes_with_and_without_optimizations(bundle: Path)
         ("onnxruntime", False, (1, 2, 7, 64)),
     ]
     for each in checks:
-        assert (each.num_golden, each.num_samples, each.agreement, each.accuracy) == (20, 12, 1.0, each.run_accuracy)
+        assert (each.num_golden, each.num_samples, each.agreement, each.score) == (20, 12, 1.0, each.run_score)
         assert 0 <= each.mean_difference <= each.max_difference <= 1e-5 < each.tolerance
-        assert each.accuracy_low < each.accuracy <= each.accuracy_high
+        assert each.score_low < each.score <= each.score_high
     assert checks_from_json(checks_as_json(checks)) == checks
 
 
@@ -150,7 +150,7 @@ def test_a_forged_fact_that_decides_answers_is_refused_at_the_opening(bundle: Pa
     with pytest.raises(BundleError) as error:
         open_engine(files)
     assert str(error.value) == (
-        f"{files.path}: the preprocessing, temperature, smoothing or tta of the manifest was changed: the network was exported with other ones. "
+        f"{files.path}: the task, preprocessing, temperature, smoothing or tta of the manifest was changed: the network was exported with other ones. "
         "Export the run again."
     )
 
@@ -192,9 +192,9 @@ def test_an_engine_is_compared_with_nan_as_with_a_difference(bundle: Path) -> No
     spoiled = np.full_like(proof.plain_logits, np.nan)
     with pytest.raises(BundleError, match=r"a probability differs by nan, and at most 1e-04 is accepted\.$"):
         compare_engine(open_engine(files), files.manifest, dataclasses.replace(proof, plain_logits=spoiled), BATCHES)
-    spoiled = np.full_like(proof.probabilities, np.nan)
+    spoiled = np.full_like(proof.answers, np.nan)
     with pytest.raises(BundleError, match="differs by nan, and at most 1e-04 is accepted"):
-        compare_engine(open_engine(files), files.manifest, dataclasses.replace(proof, probabilities=spoiled), BATCHES)
+        compare_engine(open_engine(files), files.manifest, dataclasses.replace(proof, answers=spoiled), BATCHES)
 
 
 def test_values_of_the_proof_that_no_run_has_are_refused(bundle: Path, forge: Forge) -> None:
@@ -203,7 +203,7 @@ def test_values_of_the_proof_that_no_run_has_are_refused(bundle: Path, forge: Fo
         ("labels", proof.labels + 1000, "a value is not between 0 and 1. Export the run again."),
         ("labels", proof.labels.astype(np.float64), "these values are float64, and int64 is needed. Export the run again."),
         ("plain_logits", np.full_like(proof.plain_logits, np.nan), "a value is NaN or infinite. Export the run again."),
-        ("probabilities", proof.probabilities + 1, "a value is not between 0 and 1. Export the run again."),
+        ("probabilities", proof.answers + 1, "a value is not between 0 and 1. Export the run again."),
         ("samples", proof.samples.astype(np.int16), "these values are int16, and uint8 is needed. Export the run again."),
     ):
         assert refused(forge({f"proof/{path}.npy": npy(values)})) == f"proof/{path}.npy: {said}"

@@ -68,11 +68,11 @@ def test_an_int8_network_is_computed_in_int8_and_answers_nearly_as_the_run(make:
         assert heavy
         assert all(set(node.input[:2]) <= scaled for node in heavy)
     found = judged(files, MIN_SAMPLES, max_loss=0.1)
-    assert found.accuracy > 0.9
-    assert found.run_accuracy == 1.0
-    assert found.loss == pytest.approx(found.run_accuracy - found.accuracy)
+    assert found.score > 0.9
+    assert found.run_score == 1.0
+    assert found.loss == pytest.approx(found.run_score - found.score)
     assert found.loss_low <= found.loss <= found.loss_high
-    assert found.accuracy_low < found.accuracy <= found.accuracy_high
+    assert found.score_low < found.score <= found.score_high
     (check, *_) = check_bundle(files, precision="int8", batches=(7,))
     assert (check.precision, check.tolerance) == ("int8", None)
 
@@ -98,7 +98,7 @@ def test_a_lost_accuracy_is_measured_in_pairs_and_refused(
             pass
 
         def __call__(self, samples: Any) -> Any:
-            found = proof.probabilities.copy()
+            found = proof.answers.copy()
             found[:num_wrong] = np.roll(found[:num_wrong], 1, axis=1)
             return found
 
@@ -127,9 +127,7 @@ def test_an_int8_network_is_judged_on_enough_samples_by_a_share(tmp_path: Path) 
     for share in (5, -0.1, float("nan")):
         with pytest.raises(UsageError) as caught:
             export.make_bundle(replace(source, max_loss=share), tmp_path / "few")
-        assert str(caught.value) == (
-            f"max_loss is {share:g}, and a share of the samples from 0 to 1 is needed, such as 0.01."
-        )
+        assert str(caught.value) == (f"max_loss is {share:g}, and a number from 0 to 1 is needed, such as 0.01.")
 
 
 def test_a_calibration_needs_enough_training_samples() -> None:

@@ -1,10 +1,10 @@
-"""A small bundle for tests, exported once for each process: three classes of 3 x 8 x 8 images, labeled by the network itself."""
+"""A small bundle of each task for tests, exported once for each process: three classes of 3 x 8 x 8 images, labeled by the network itself."""
 
 from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,16 @@ from torch import nn
 from visus.data.preprocessing import Preprocessing
 from visus.design import parse
 from visus.evaluation.calibration import Calibrator
+from visus.evaluation.tasks.label_thresholds import Sigmoid
+from visus.evaluation.tasks.prediction_intervals import Numbers
+from visus.evaluation.tasks.regression import Regression
 from visus.networks import build
 from visus.ship import export
 from visus.ship.files import BundleFiles, write_bundle
 from visus.ship.golden_files import golden_rows
-from visus.ship.manifest import FileFacts, Graph, digest
+from visus.ship.manifest import FileFacts, Graph, digest, metric_field
+from visus.ship.tasks.multi_label import MultiLabelBundle
+from visus.ship.tasks.regression import RegressionBundle
 
 DESIGN = "conv(16, 3, padding=1), norm, relu, conv(16, 3, padding=1), norm, relu, globalpool, linear(classes)"
 CLASSES = ("dark", "gray", "light")
@@ -90,16 +95,52 @@ def source(**changes: Any) -> export.Exportable:
     return replace(made, **changes)
 
 
+THRESHOLDS = (0.4, 0.5, 0.625)
+MEAN, STD = (40.0, -0.01, 3e6), (10.0, 1e-3, 250.0)
+"""Of the regression: an age, a small number, and a large one of a small spread."""
+
+
+def source_of(task: str, **changes: Any) -> export.Exportable:
+    """What the bundle of a task is made of: labels are the network's answers, a tenth of them another one's."""
+    made = source()
+    if task == "single-label":
+        return replace(made, **changes)
+    with torch.no_grad():
+        logits = made.network(PREPROCESSING.scaled(torch.from_numpy(made.samples)))
+    logits[::10] = logits[::10].roll(1, dims=0)
+    own: dict[str, Any]
+    if task == "multi-label":
+        own = {"task": MultiLabelBundle(THRESHOLDS), "calibrator": Sigmoid(1.5), "labels": (logits > 0).float().numpy()}
+    else:
+        numbers = Regression(CLASSES, MEAN, STD)
+        labels = numbers.values(logits).numpy()
+        own = {"task": RegressionBundle(MEAN, STD, (5.0, 2e-3, 400.0)), "calibrator": Numbers(numbers), "labels": labels}
+    metric = metric_field(task)
+    facts = {metric: 0.9, f"{metric}_low": 0.8, f"{metric}_high": 1.0, "num_scored": 128, "num_parameters": 2_000}
+    return replace(made, **{**own, "facts": facts, **changes})
+
+
+@functools.cache
+def bundle_of(task: str) -> Path:
+    """The folder of the bundle of a task."""
+    return made(source_of(task), folder() / task)
+
+
 @functools.cache
 def bundle() -> Path:
     """The folder of the bundle."""
+    return made(source(), folder() / "tiny")
+
+
+def made(source: export.Exportable, target: Path, formats: Sequence[str] = export.FORMATS) -> Path:
+    """The folder of a bundle that is written without the check in another process."""
     before = export.check_in_other_process
     export.check_in_other_process = lambda *_, **__: ()
     try:
-        export.make_bundle(source(), folder() / "tiny")
+        export.make_bundle(source, target, formats)
     finally:
         export.check_in_other_process = before
-    return folder() / "tiny"
+    return target
 
 
 @functools.cache

@@ -312,14 +312,8 @@ def _columns(rank: int) -> tuple[str, str]:
 
 
 def _as_dict(answer: Prediction, top: int, task: str) -> dict[str, Any]:
-    if task == "regression":
-        numbers = [{"target": each.name, "value": each.value, "low": each.low, "high": each.high} for each in answer.numbers]
-        return {"file": answer.file, "numbers": numbers, "error": answer.error}
-    if task == "multi-label":
-        labels = [
-            {"label": label, "probability": share} for label, share in zip(answer.labels, answer.probabilities, strict=True)
-        ]
-        return {"file": answer.file, "labels": labels, "error": answer.error}
+    if task != "single-label":
+        return {"file": answer.file, **answer.facts(task), "error": answer.error}
     facts: dict[str, Any] = {
         "file": answer.file,
         "label": answer.label,

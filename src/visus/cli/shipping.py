@@ -40,7 +40,7 @@ def export(
         bool, typer.Option("--int8", help="Also an int8 network, calibrated on at least 300 training samples.")
     ] = False,
     max_loss: Annotated[
-        float, typer.Option(min=0, max=1, help="Largest loss of accuracy of the int8 network, from 0 to 1.")
+        float, typer.Option(min=0, max=1, help="Largest loss of the int8 network by the metric of its task, from 0 to 1.")
     ] = 0.01,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle at this path.")] = False,
     cache_dir: Annotated[

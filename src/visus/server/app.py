@@ -27,7 +27,7 @@ from visus.server.documentation import POLICY_OF_PAGE, STYLE, page
 from visus.server.guard import Guard, answer_problem, not_found
 from visus.server.inputs import Source, media_type, read_sample, read_sources, refuse_pixels
 from visus.server.metrics import CONTENT_TYPE, Metrics
-from visus.server.models import BundleWatch, Model, ModelSource, explainer
+from visus.server.models import BundleWatch, Model, ModelSource, Row, explainer
 from visus.server.openapi import openapi
 from visus.server.problems import FAILED, Problem, busy, of_all, unavailable
 from visus.server.settings import ServerSettings
@@ -255,10 +255,7 @@ class Service:
         row, saliency = found if isinstance(found, tuple) else (found, None)
         if not np.isfinite(row).all():
             return Problem(422, "The network's output for this sample is NaN or infinite. Check the range of its values.")
-        chosen = [
-            {"label": label, "probability": share} for label, share in top_k(row[None], asked.model.classes, asked.top)[0]
-        ]
-        answer = {**chosen[0], "top": chosen, "changes": list(changes)}
+        answer = {**_facts(row, asked, source.name), "changes": list(changes)}
         return answer if saliency is None else {**answer, "saliency_png": saliency}
 
     async def _sample(self, asked: _Asked, source: Source) -> tuple[Pixels, tuple[str, ...]]:
@@ -314,6 +311,15 @@ class Service:
         return Response(STYLE, media_type="text/css")
 
 
+def _facts(row: Row, asked: _Asked, name: str) -> dict[str, Any]:
+    """The prediction for the outputs (K,) of one sample as plain data."""
+    decision, classes = asked.model.decision, asked.model.classes
+    if decision.task != "single-label":
+        return decision.prediction_of(name, row.tolist(), classes).facts(decision.task)
+    chosen = [{"label": label, "probability": share} for label, share in top_k(row[None], classes, asked.top)[0]]
+    return {**chosen[0], "top": chosen}
+
+
 def make_app(service: Service) -> Starlette:
     """The web application of a service."""
 
@@ -343,7 +349,11 @@ def _query(request: Request, model: Model) -> tuple[int, str]:
     Raises:
         Problem: one of them cannot be used.
     """
+    task = model.decision.task
     known = ("explain", "top")
+    if task != "single-label" and "top" in request.query_params:
+        all_of = "all numbers" if task == "regression" else "all classes that reach their threshold"
+        raise Problem(422, f"A prediction of {task} has {all_of}, so top has no effect. Leave it out.")
     given = request.query_params.multi_items()
     for name, _ in given:
         if name not in known:

@@ -59,7 +59,8 @@ def _curl(settings: ServerSettings, model: Model, address: str) -> str:
     """A command that predicts one file."""
     token = " -H 'Authorization: Bearer TOKEN'" if settings.token else ""
     file = "image.jpg" if model.preprocessing.is_image_like else "samples.npy"
-    return f"curl{token} -F file=@{file} '{address}/v1/predict?top={min(3, len(model.classes))}'"
+    top = f"?top={min(3, len(model.classes))}" if model.decision.task == "single-label" else ""
+    return f"curl{token} -F file=@{file} '{address}/v1/predict{top}'"
 
 
 def _operation(path: str, method: str, operation: dict[str, Any], curl: str) -> str:

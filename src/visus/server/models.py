@@ -26,12 +26,14 @@ from visus.errors import BundleError, DesignError, UsageError, VisusError, unkno
 from visus.limits import usable_cores
 from visus.server.batcher import Compute
 from visus.ship.manifest import DESIGN, DIGEST, MANIFEST
+from visus.units import write_number_of
+from visus.workbench.runs.prediction import Decision
 
 if TYPE_CHECKING:
     from visus.workbench.ship.bundle import Bundle
 
 Row: TypeAlias = npt.NDArray[Any]
-"""The probabilities (K,) of one sample."""
+"""The probabilities (K,) of one sample, or its numbers."""
 RECIPE: Final = "recipe.yaml"
 NUM_CHECKED: Final = 2
 """Batches of a changed bundle are checked with this many samples, and with one."""
@@ -47,10 +49,11 @@ class Model:
         name: of the run.
         sha256: identity of the bundle, or of the weights of a run.
         preprocessing: how a sample is read.
-        classes: class names in the order of the outputs.
-        compute: the probabilities of stored samples (C, *); the server's batcher calls it in one thread.
+        classes: class names in the order of the outputs; of regression, the targets.
+        compute: the probabilities, or the numbers, of stored samples (C, *); the server's batcher calls it in one thread.
         explainers: computes probabilities and saliency map (PNG) of stored samples, for each method; empty without PyTorch.
         facts: further facts for ``GET /v1/model``, without paths.
+        decision: how the outputs become a prediction.
     """
 
     name: str
@@ -60,14 +63,21 @@ class Model:
     compute: Compute
     explainers: Mapping[str, Compute] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    decision: Decision = field(default_factory=Decision)
 
     def described(self) -> dict[str, Any]:
         """Plain data for clients."""
-        preprocessing = self.preprocessing
+        preprocessing, decision = self.preprocessing, self.decision
+        of_task: dict[str, Any] = {"classes": list(self.classes)}
+        if decision.task == "multi-label":
+            of_task["thresholds"] = list(decision.thresholds)
+        elif decision.task == "regression":
+            of_task = {"targets": list(self.classes), "half_widths": list(decision.half_widths)}
         return {
             "name": self.name,
             "sha256": self.sha256,
-            "classes": list(self.classes),
+            "task": decision.task,
+            **of_task,
             "input": {
                 "kind": preprocessing.noun,
                 "shape": list(preprocessing.input_shape),
@@ -89,9 +99,10 @@ class Model:
         preprocessing = self.preprocessing
         (row,) = self.compute([np.zeros(preprocessing.input_shape, preprocessing.dtype)])
         if row.shape != (len(self.classes),) or not np.isfinite(row).all():
-            raise BundleError(
-                f"for a sample of zeros, the network does not return {len(self.classes):,} finite probabilities."
-            )
+            is_number = self.decision.task == "regression"
+            words = ("finite number", "finite numbers") if is_number else ("finite probability", "finite probabilities")
+            count = write_number_of(len(self.classes), *words)
+            raise BundleError(f"for a sample of zeros, the network does not return {count}.")
 
 
 @dataclass(frozen=True)
@@ -186,8 +197,11 @@ def _of_bundle(bundle: Bundle) -> Model:
         "measured": {name: value for name, value in manifest.facts.items() if isinstance(value, (int, float))},
         "exported_by_visus": manifest.visus,
     }
-    explainers = _explainers(bundle.preprocessing, compute, lambda: _network_of(bundle)) if _can_build(bundle) else {}
-    return Model(manifest.name, bundle.sha256, bundle.preprocessing, bundle.classes, compute, explainers, facts)
+    decision = bundle.decision
+    explainers = {}
+    if _can_build(bundle):
+        explainers = _explainers(bundle.preprocessing, compute, lambda: _network_of(bundle), decision.task)
+    return Model(manifest.name, bundle.sha256, bundle.preprocessing, bundle.classes, compute, explainers, facts, decision)
 
 
 def _can_build(bundle: Bundle) -> bool:
@@ -224,11 +238,10 @@ def _open_run(source: ModelSource) -> Model:
     import torch
 
     from visus.training.runs import RunFolder
+    from visus.workbench.runs.predict import RunPredictor
     from visus.workbench.runs.run import load
-    from visus.workbench.runs.saved import needs_single_label
 
     run = load(source.path, device=source.device)
-    needs_single_label(run, "A server")
     num_threads = source.threads or usable_cores()
 
     def compute(samples: Sequence[Any]) -> Sequence[Row]:
@@ -238,16 +251,24 @@ def _open_run(source: ModelSource) -> Model:
 
     weights = hashlib.sha256(RunFolder.open(run.folder).weights_file(run.which).read_bytes()).hexdigest()
     facts = {"engine": {"name": "torch", "version": torch.__version__, "precision": "float32", "num_threads": num_threads}}
-    explainers = _explainers(run.preprocessing, compute, lambda: run.module) if _can_explain(run.preprocessing) else {}
-    return Model(run.name, weights, run.preprocessing, run.classes, compute, explainers, facts)
+    decision = RunPredictor(run, raw=False).decision
+    explainers = {}
+    if _can_explain(run.preprocessing):
+        explainers = _explainers(run.preprocessing, compute, lambda: run.module, decision.task)
+    return Model(run.name, weights, run.preprocessing, run.classes, compute, explainers, facts, decision)
 
 
 def _can_explain(preprocessing: Preprocessing) -> bool:
     return len(preprocessing.size) == 2 and preprocessing.shuffle_seed is None
 
 
-def _explainers(preprocessing: Preprocessing, compute: Compute, open_network: Callable[[], Any]) -> dict[str, Compute]:
-    """A function for each saliency method that needs no further package. PyTorch and the network are opened by the first explanation."""
+def _explainers(
+    preprocessing: Preprocessing, compute: Compute, open_network: Callable[[], Any], task: str
+) -> dict[str, Compute]:
+    """A function for each saliency method that needs no further package. PyTorch and the network are opened by the first explanation.
+
+    It explains the most probable class, or the first number.
+    """
     network = functools.cache(open_network)
 
     def explain(method: str, samples: Sequence[Pixels]) -> Sequence[tuple[Row, str]]:
@@ -260,7 +281,8 @@ def _explainers(preprocessing: Preprocessing, compute: Compute, open_network: Ca
         found = []
         for sample, row in zip(samples, rows, strict=True):
             batch = preprocessing.scaled(torch.from_numpy(np.stack([sample]))).to(device)
-            saliency = {"grad-cam": grad_cam, "gradient": gradient_saliency}[method](module, batch, int(row.argmax()))
+            target = 0 if task == "regression" else int(row.argmax())
+            saliency = {"grad-cam": grad_cam, "gradient": gradient_saliency}[method](module, batch, target)
             found.append((row, base64.b64encode(png(as_image(np.abs(saliency.map)))).decode()))
         return found
 

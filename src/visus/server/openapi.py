@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from visus import __version__
@@ -44,15 +43,39 @@ def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _schemas() -> dict[str, Any]:
+def _answered(task: str) -> dict[str, Any]:
+    """The fields of a prediction that depend on the task."""
     share = {"type": "number", "minimum": 0, "maximum": 1}
     scored = _object({"label": _TEXT, "probability": share})
-    failed = {"status": _INTEGER, "title": _TEXT, "detail": _TEXT}
-    answered = {
-        "name": {"type": "string", "description": "File name of the client, or place in the request."},
+    if task == "multi-label":
+        return {
+            "labels": {**_listed(scored), "description": "The classes that reach their threshold, the most probable first."}
+        }
+    if task == "regression":
+        end = {"type": ["number", "null"]}
+        found = _object({"target": _TEXT, "value": {"type": "number"}, "low": end, "high": end})
+        return {"numbers": {**_listed(found), "description": "Each number with the ends of its 90 % prediction interval."}}
+    return {
         "label": {"type": "string", "description": "The most probable class."},
         "probability": {**share, "description": "Its calibrated probability."},
         "top": {**_listed(scored), "description": "The most probable classes."},
+    }
+
+
+def _described(task: str) -> dict[str, Any]:
+    """The fields of the network that depend on the task."""
+    numbers = _listed({"type": "number"})
+    if task == "regression":
+        return {"targets": _listed(_TEXT), "half_widths": numbers}
+    return {"classes": _listed(_TEXT), **({"thresholds": numbers} if task == "multi-label" else {})}
+
+
+def _schemas(task: str) -> dict[str, Any]:
+    failed = {"status": _INTEGER, "title": _TEXT, "detail": _TEXT}
+    of_task = _answered(task)
+    answered = {
+        "name": {"type": "string", "description": "File name of the client, or place in the request."},
+        **of_task,
         "changes": {**_listed(_TEXT), "description": "What was done to the sample, such as resizing."},
         "saliency_png": {"type": "string", "description": "With explain: the saliency map, a PNG file as base64."},
         "error": {
@@ -70,14 +93,15 @@ def _schemas() -> dict[str, Any]:
         }
     )
     limits = _object({"max_bytes": _INTEGER, "max_pixels": _INTEGER, "max_files": _INTEGER})
-    optional = ("label", "probability", "top", "changes", "saliency_png", "error")
+    optional = (*of_task, "changes", "saliency_png", "error")
     served = _object({"name": _TEXT, "sha256": {"type": "string", "description": "Identity of the bundle."}})
     return {
         "Problem": _object({"type": _TEXT, **failed, "request_id": _TEXT}, is_open=True),
         "Prediction": _object(answered, optional),
         "Predictions": _object({"predictions": _listed(_reference("Prediction")), "model": served, "request_id": _TEXT}),
         "Model": _object(
-            {"name": _TEXT, "sha256": _TEXT, "classes": _listed(_TEXT), "input": given, "limits": limits}, is_open=True
+            {"name": _TEXT, "sha256": _TEXT, "task": _TEXT, **_described(task), "input": given, "limits": limits},
+            is_open=True,
         ),
         "Status": _object({"status": _TEXT}),
     }
@@ -100,14 +124,14 @@ def openapi(settings: ServerSettings, model: Model) -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": {
-            "/v1/predict": {"post": _predict(settings, sorted(model.explainers), len(model.classes))},
-            "/v1/model": {"get": _get("The network: classes, input, identity.", _json("Model"))},
+            "/v1/predict": {"post": _predict(settings, model)},
+            "/v1/model": {"get": _get("The network: task, classes or targets, input, identity.", _json("Model"))},
             "/healthz": {"get": _get("Whether the process answers.", _json("Status"))},
             "/readyz": {"get": _get("Whether predictions are answered.", _json("Status"), ("503",))},
             "/metrics": {"get": _get("Metrics in the format of Prometheus.", {"text/plain": {"schema": _TEXT}})},
             "/openapi.json": {"get": _get("This document.", {"application/json": {"schema": {"type": "object"}}})},
         },
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(model.decision.task)},
     }
     if settings.token:
         found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
@@ -133,7 +157,15 @@ def _get(summary: str, content: dict[str, Any], problems: tuple[str, ...] = ()) 
     return {"summary": summary, "responses": answers}
 
 
-def _predict(settings: ServerSettings, methods: Sequence[str], num_classes: int) -> dict[str, Any]:
+_SUMMARIES: Final = {
+    "single-label": "Labels with calibrated probabilities for images or arrays.",
+    "multi-label": "Sets of labels with calibrated probabilities for images or arrays.",
+    "regression": "Numbers with prediction intervals for images or arrays.",
+}
+
+
+def _predict(settings: ServerSettings, model: Model) -> dict[str, Any]:
+    methods, task = sorted(model.explainers), model.decision.task
     binary = {"schema": {"type": "string", "contentMediaType": "application/octet-stream"}}
     files = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1, "maxItems": settings.num_files}
     form = _object({"file": files})
@@ -143,14 +175,13 @@ def _predict(settings: ServerSettings, methods: Sequence[str], num_classes: int)
         "minItems": 1,
         "maxItems": settings.num_files,
     }
-    parameters: list[dict[str, Any]] = [
-        {
-            "name": "top",
-            "in": "query",
-            "description": "Number of classes of each prediction, the most probable first.",
-            "schema": {"type": "integer", "minimum": 1, "maximum": num_classes, "default": 1},
-        },
-    ]
+    top = {
+        "name": "top",
+        "in": "query",
+        "description": "Number of classes of each prediction, the most probable first.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": len(model.classes), "default": 1},
+    }
+    parameters: list[dict[str, Any]] = [top] if task == "single-label" else []
     if methods:
         explain = {"type": "string", "enum": list(methods)}
         text = "Saliency method; the answer for one sample has its map as a PNG file."
@@ -163,7 +194,7 @@ def _predict(settings: ServerSettings, methods: Sequence[str], num_classes: int)
         **_problems(tuple(status for status in PROBLEMS if status != "401" and (status != "501" or not methods))),
     }
     return {
-        "summary": "Labels with calibrated probabilities for images or arrays.",
+        "summary": _SUMMARIES[task],
         "parameters": parameters,
         "requestBody": {
             "required": True,

@@ -1,4 +1,4 @@
-"""From samples to probabilities without PyTorch, with the numbers of the run: test-time augmentation and calibration in NumPy.
+"""From samples to probabilities or numbers without PyTorch, as in the run: test-time augmentation and calibration in NumPy.
 
 Shape letters: N samples, C channels, * the spatial axes.
 """
@@ -6,18 +6,18 @@ Shape letters: N samples, C channels, * the spatial axes.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from visus.data.preprocessing import Pixels, Preprocessing, pixel_order
-from visus.evaluation.label_smoothing import TRANSITION
 from visus.evaluation.test_time_augmentation import STEPS_PER_SIDE, SURE, stages
 from visus.ship.manifest import Manifest
+from visus.ship.tasks.single_label import softmax
+from visus.ship.tasks.task import Answers
 
 Logits = npt.NDArray[np.float32]
-Probabilities = npt.NDArray[np.float64]
 MAX_BATCH: Final = 64
 
 
@@ -41,9 +41,12 @@ class Answerer:
         self._engine, self._manifest, self._max_batch = engine, manifest, max_batch
         self._first, self._second = stages(manifest.tta)
 
-    def __call__(self, samples: Pixels) -> Probabilities:
-        """The calibrated probabilities (N, classes), N at least 1, in float64 for stored samples (N, C, *) of the network's size."""
-        return calibrated(self.logits(samples), self._manifest.temperature, self._manifest.smoothing)
+    def __call__(self, samples: Pixels) -> Answers:
+        """The answers (N, classes), N at least 1, in float64 for stored samples (N, C, *) of the network's size.
+
+        They are calibrated probabilities; of regression, numbers in the units of the labels.
+        """
+        return self._manifest.answers(self.logits(samples))
 
     def logits(self, samples: Pixels) -> Logits:
         """The logits (N, classes), N at least 1, with the test-time augmentation of the run."""
@@ -106,21 +109,5 @@ def unsure(logits: Logits) -> npt.NDArray[np.bool_]:
     """Mask (N,) of the predictions whose top two probabilities, before calibration, differ by less than ``SURE``."""
     if logits.shape[1] < 2:
         return np.zeros(len(logits), dtype=np.bool_)
-    highest = np.sort(_softmax(logits.astype(np.float64)), axis=1)[:, -2:]
+    highest = np.sort(softmax(logits.astype(np.float64)), axis=1)[:, -2:]
     return np.asarray(highest[:, 1] - highest[:, 0] < SURE)
-
-
-def calibrated(logits: npt.NDArray[Any], temperature: float, smoothing: float) -> Probabilities:
-    """Probabilities (N, classes) in float64: ``evaluation.calibration.Calibrator`` without PyTorch."""
-    probabilities = _softmax(logits.astype(np.float64) / temperature)
-    if not smoothing:
-        return probabilities
-    smallest = smoothing / probabilities.shape[-1]
-    difference = probabilities - smallest
-    positive = (difference + np.sqrt(np.square(difference) + (TRANSITION * smallest) ** 2)) / 2
-    return np.asarray(positive / positive.sum(axis=-1, keepdims=True))
-
-
-def _softmax(logits: npt.NDArray[np.float64]) -> Probabilities:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from visus.ship.manifest import Manifest
+from visus.ship.manifest import Manifest, metric_field
+from visus.units import write_number_of
 
 SBOM: Final = "sbom.json"
 _MODEL: Final = "model"
@@ -30,19 +31,20 @@ def bill_of_materials(manifest: Manifest, packages: Mapping[str, str]) -> str:
     size = " x ".join(map(str, manifest.preprocessing.input_shape))
     parameters: dict[str, Any] = {
         "approach": {"type": "supervised"},
-        "task": "classification",
+        "task": _TASKS[manifest.task.name],
         "architectureFamily": "convolutional neural network",
         "inputs": [{"format": f"{manifest.preprocessing.dtype}, {size}"}],
-        "outputs": [{"format": f"probabilities of {len(manifest.classes)} classes"}],
+        "outputs": [{"format": describe_outputs(manifest)}],
     }
+    metric = metric_field(manifest.task.name)
     metrics = [
         {
-            "type": "accuracy",
-            "value": str(facts["accuracy"]),
+            "type": manifest.task.metric,
+            "value": str(facts[metric]),
             "slice": "held-out samples",
-            "confidenceInterval": {"lowerBound": str(facts["accuracy_low"]), "upperBound": str(facts["accuracy_high"])},
+            "confidenceInterval": {"lowerBound": str(facts[f"{metric}_low"]), "upperBound": str(facts[f"{metric}_high"])},
         }
-        for _ in range("accuracy" in facts)
+        for _ in range(metric in facts)
     ]
     model: dict[str, Any] = {
         "type": "machine-learning-model",
@@ -88,6 +90,17 @@ def bill_of_materials(manifest: Manifest, packages: Mapping[str, str]) -> str:
         ],
     }
     return json.dumps(plain, indent=2, ensure_ascii=False) + "\n"
+
+
+_TASKS: Final = {"single-label": "classification", "multi-label": "multi-label classification", "regression": "regression"}
+
+
+def describe_outputs(manifest: Manifest) -> str:
+    """What the network returns for a sample."""
+    count = len(manifest.classes)
+    if manifest.task.output == "numbers":
+        return f"{write_number_of(count, 'number')} in the units of the labels"
+    return f"probabilities of {count:,} classes"
 
 
 def installed(names: Iterable[str] = _EXPORTING) -> dict[str, str]:

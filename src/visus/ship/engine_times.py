@@ -26,8 +26,10 @@ from visus.ship.answers import shuffled
 from visus.ship.engines import ENGINES, EngineKind, OpenEngine, open_engine
 from visus.ship.files import BundleFiles
 from visus.ship.manifest import Manifest
-from visus.ship.parity import Check, compare_engine
+from visus.ship.parity import SAME, Check, compare_engine
 from visus.ship.proof import Proof, read_proof
+from visus.ship.tasks.registry import BUNDLE_TASKS, SINGLE_LABEL
+from visus.ship.tasks.task import BundleTask
 from visus.tables import Described, Table, Text
 from visus.timing import every_call, timed
 from visus.units import write_number_of, write_shape, write_share
@@ -40,7 +42,7 @@ ROUND_S: Final = 0.05
 MIN_RANKED_ROUNDS: Final = 3
 """Minimum number of rounds for a ranking, as for the ways of PyTorch."""
 COMPARED_BATCHES: Final = (64,)
-_OF_INT8: Final = "; int8 is judged by its accuracy when it is exported (--max-loss), and not by this difference"
+_OF_INT8: Final = "; int8 is judged by its {metric} when it is exported (--max-loss), and not by this difference"
 PERCENTILES: Final = (50, 95, 99)
 
 
@@ -125,14 +127,14 @@ class EngineScore:
 
     @property
     def is_within(self) -> bool:
-        """Whether every answer is within the tolerance of its precision; int8 is judged by its accuracy, when it is made."""
+        """Whether every answer is within the tolerance of its precision; int8 is judged by its metric, when it is made."""
         return not self.refusal
 
     def within_words(self) -> str:
         """The cell of the column within tolerance."""
         if self.refusal:
             return "no"
-        return "by accuracy" if self.check.precision == "int8" else "yes"
+        return f"by {self.check.metric}" if self.check.precision == "int8" else "yes"
 
 
 @dataclass(frozen=True, repr=False)
@@ -213,13 +215,27 @@ class EngineBenchmark(Described):
                 f"latency in milliseconds: 50 %, 95 % and 99 % of the calls end within it; {write_number_of(self.num_rounds, 'round')}, the engines take "
                 "turns; of fewer than 100 calls, the 99 % is the slowest",
                 self._score_table(),
-                f"same label and largest difference of a probability: beside the run{compared}; tolerance: "
-                "1e-4 for float32, 1e-2 for float16 and bfloat16; samples at the threshold of test-time augmentation are exempt"
-                f"{_OF_INT8 if has_int8 else ''}",
+                f"{self._compared_words()}: beside the run{compared}; tolerance: 1e-4 for float32, 1e-2 for float16 and bfloat16{self._exempt()}"
+                f"{_OF_INT8.format(metric=self._task.metric) if has_int8 else ''}",
                 *self._sentences(),
                 f"machine: {self.processor}",
             )
         )
+
+    @property
+    def _task(self) -> type[BundleTask]:
+        return BUNDLE_TASKS[self.scores[0].check.task if self.scores else SINGLE_LABEL.name]
+
+    def _compared_words(self) -> str:
+        """What the columns of the answers compare."""
+        if self._task.output == "numbers":
+            return f"same numbers, up to the tolerance, largest difference and {self._task.metric} in standard deviations of the training labels"
+        of = "" if self._task.name == SINGLE_LABEL.name else " of labels"
+        return f"{SAME[self._task.name]}{of} and largest difference of a probability"
+
+    def _exempt(self) -> str:
+        is_single = self._task.name == SINGLE_LABEL.name
+        return "; samples at the threshold of test-time augmentation are exempt" if is_single else ""
 
     def _tables(self) -> tuple[tuple[str, Table], ...]:
         return (
@@ -268,12 +284,12 @@ class EngineBenchmark(Described):
                 write_share(each.check.agreement),
                 f"{each.check.max_difference:.1e}",
                 each.within_words(),
-                f"{write_share(each.check.accuracy)} ({write_share(each.check.accuracy_low)} to {write_share(each.check.accuracy_high)})",
-                write_share(each.check.run_accuracy),
+                each.check.score_words(),
+                each.check.write(each.check.run_score),
             )
             for each in self.scores
         ]
-        headings = ("engine", "same label", "largest difference", "within tolerance", "accuracy", "the run")
+        headings = ("engine", SAME[self._task.name], "largest difference", "within tolerance", self._task.metric, "the run")
         return Table(tuple(rows), headings, (1, 2, 5))
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:

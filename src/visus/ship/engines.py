@@ -20,7 +20,8 @@ from visus.ship.files import BundleFiles
 from visus.ship.manifest import ANSWERS, TOLERANCES, Manifest
 
 INPUT: Final = "samples"
-LOGITS, PROBABILITIES = "logits", "probabilities"
+LOGITS: Final = "logits"
+"""The first output of every graph; the second is the ``output`` of its task, such as ``probabilities``."""
 FASTEST: Final = "fastest"
 """The name of the engine that was measured to be the fastest on this machine."""
 CLASSES: Final = "visus.classes"
@@ -30,15 +31,15 @@ _DTYPE_OF: Final = {"tensor(float)": "float32", "tensor(double)": "float64"}
 
 
 class OpenEngine(Protocol):
-    """An engine with a network: computes logits, and probabilities, for stored samples."""
+    """An engine with a network: computes logits, and the answers of its task, for stored samples."""
 
     name: str
     precision: str
     num_threads: int
     version: str
 
-    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[np.float32]]:
-        """Logits and probabilities (N, classes) for stored samples (N, C, *)."""
+    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[Any]]:
+        """Logits and answers (N, classes) for stored samples (N, C, *): probabilities, or the numbers of regression."""
 
     def logits(self, samples: Pixels) -> Logits:
         """The logits alone."""
@@ -99,11 +100,12 @@ class _OnnxRuntime:
         _compare_notes(notes.get(CLASSES), notes.get(ANSWERS), files)
         (read,) = (each for each in self._session.get_inputs() if each.name == INPUT)
         _compare_input(read.shape, _DTYPE_OF.get(read.type, read.type[len("tensor(") : -1]), files)
+        self._outputs = [LOGITS, files.manifest.task.output]
         self.version = _version("onnxruntime")
 
-    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[np.float32]]:
-        logits, probabilities = self._session.run([LOGITS, PROBABILITIES], {INPUT: samples})
-        return logits, probabilities
+    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[Any]]:
+        logits, answers = self._session.run(self._outputs, {INPUT: samples})
+        return logits, answers
 
     def logits(self, samples: Pixels) -> Logits:
         (logits,) = self._session.run([LOGITS], {INPUT: samples})
@@ -138,6 +140,7 @@ class _OnnxRuntimeCuda(_OnnxRuntime):
         self._session = onnx_session(graph, num_threads, optimize=optimize, providers=providers)
         if CUDA not in self._session.get_providers():
             raise UsageError("ONNX Runtime fell back to the CPU: its CUDA provider did not start. Use engine onnxruntime.")
+        self._outputs = [LOGITS, files.manifest.task.output]
         self.version = _version_of_onnxruntime()
         shape = (_NUM_CHECKED, *files.manifest.preprocessing.input_shape)
         check_against(self, _OnnxRuntime(files, precision, num_threads, optimize), files.manifest, shape)
@@ -164,7 +167,7 @@ def check_against(engine: OpenEngine, reference: OpenEngine, manifest: Manifest,
     """Compare an engine with another one on random samples of a shape (N, C, *).
 
     Raises:
-        ParityError: a probability differs by more than the tolerance.
+        ParityError: an answer differs by more than the tolerance.
     """
     dtype = np.dtype(manifest.preprocessing.dtype)
     numbers = np.random.default_rng(0)
@@ -173,13 +176,14 @@ def check_against(engine: OpenEngine, reference: OpenEngine, manifest: Manifest,
         if dtype.kind in "iu"
         else numbers.standard_normal(shape).astype(dtype)
     )
+    task = manifest.task
     found, expected = engine.run(samples)[1], reference.run(samples)[1]
     accepted = TOLERANCES.get(engine.precision, 1.0)
-    worst = float(np.abs(found - expected).max())
+    worst = float(task.differences(found, expected).max())
     if not worst <= accepted:  # NaN too
         raise ParityError(
-            f"{engine.name} and {reference.name} answer differently here: a probability differs by {worst:.1e}, and at most {accepted:.0e} is "
-            f"accepted. Use engine {reference.name}."
+            f"{engine.name} and {reference.name} answer differently here: {task.noun} differs by {worst:.1e}{task.unit}, and at most "
+            f"{accepted:.0e} is accepted. Use engine {reference.name}."
         )
 
 
@@ -213,13 +217,14 @@ class _OpenVino:
         _compare_input(sizes, read.get_element_type().to_dtype().name, files)
         self._compiled = core.compile_model(model, "CPU", settings)
         self._request = self._compiled.create_infer_request()
+        self._output = files.manifest.task.output
         check_precision(self._compiled, precision)
         self.precision, self.num_threads = precision, num_threads
         self.version = _version("openvino")
 
-    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[np.float32]]:
+    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[Any]]:
         found = self._request.infer({INPUT: samples}, share_inputs=True, share_outputs=False)
-        return np.asarray(found[LOGITS], dtype=np.float32), np.asarray(found[PROBABILITIES], dtype=np.float32)
+        return np.asarray(found[LOGITS], dtype=np.float32), np.asarray(found[self._output])
 
     def logits(self, samples: Pixels) -> Logits:
         return self.run(samples)[0]
@@ -236,9 +241,10 @@ def _compare_notes(classes: str | None, answers: str | None, files: BundleFiles)
             "the network of this bundle is damaged: it does not name its classes and its calibration. Export the run again.",
             where=str(files.path),
         )
+    of = files.manifest.task.columns
     if json.loads(classes) != list(files.manifest.classes):
         raise BundleError(
-            "the list of classes was changed: the network names other classes than the manifest. Export the run again.",
+            f"the list of {of} was changed: the network names other {of} than the manifest. Export the run again.",
             where=str(files.path),
         )
     files.check_answers(answers)

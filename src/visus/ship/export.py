@@ -34,6 +34,8 @@ from visus.errors import (
 )
 from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import evaluation_mode, predict_logits
+from visus.evaluation.tasks.label_thresholds import Sigmoid
+from visus.evaluation.tasks.prediction_intervals import Numbers
 from visus.progress import SILENT, Monitor
 from visus.ship.answers import shuffled
 from visus.ship.engines import ENGINES, open_engine
@@ -46,6 +48,8 @@ from visus.ship.other_process import check_in_other_process
 from visus.ship.parity import Check, compare_engine, read_golden
 from visus.ship.proof import Golden, Proof, read_proof, traced_places, traced_values
 from visus.ship.quantize import INT8, MAX_LOSS, check_judgement, judged, quantized
+from visus.ship.tasks.registry import SINGLE_LABEL
+from visus.ship.tasks.task import BundleTask
 
 FORMATS: Final = ("onnx", "openvino", "torch")
 """What can be exported beside the weights and the design, which are always there."""
@@ -60,35 +64,52 @@ class Exportable:
         name: name of the run.
         network: the trained network, in float32 on the CPU.
         preprocessing: of its samples.
-        classes: class names in the order of the outputs.
-        calibrator: turns logits into probabilities.
+        classes: class names in the order of the outputs; of regression, the targets.
+        calibrator: turns logits into the answers of the run.
         tta: test-time augmentation of the run.
         golden: golden files.
         samples: held-out samples as stored, (N, C, *).
-        labels: their class indices, (N,).
+        labels: their labels, as in ``visus.data.tasks``.
         texts: further files of the bundle, such as the ledger.
         documents: makes the files that tell of the bundle itself, such as the model card, from its manifest with the checks.
         facts: measurements for the manifest.
         license: the license of the network; empty if its owner stated none.
         calibration: training samples as stored, (N, C, *), for an int8 network; None for no int8 network.
-        max_loss: largest loss of accuracy of the int8 network, from 0 to 1.
+        max_loss: largest loss of the int8 network by the metric of the task, from 0 to 1.
+        task: what the outputs mean.
     """
 
     name: str
     network: nn.Module
     preprocessing: Preprocessing
     classes: tuple[str, ...]
-    calibrator: Calibrator
+    calibrator: Calibrator | Sigmoid | Numbers
     tta: str
     golden: Sequence[GoldenFile]
     samples: Pixels
-    labels: np.ndarray[Any, np.dtype[np.int64]]
+    labels: np.ndarray[Any, Any]
     texts: Mapping[str, str]
     facts: Mapping[str, Any] = field(default_factory=dict)
     license: str = ""
     documents: Callable[[Manifest], Mapping[str, str]] | None = None
     calibration: Pixels | None = None
     max_loss: float = MAX_LOSS
+    task: BundleTask = SINGLE_LABEL
+
+    @property
+    def temperature(self) -> float:
+        """The divisor of the logits; 1 for regression."""
+        return 1.0 if isinstance(self.calibrator, Numbers) else self.calibrator.temperature
+
+    @property
+    def smoothing(self) -> float:
+        """The label smoothing that is inverted; 0 for all tasks but single labels."""
+        return self.calibrator.smoothing if isinstance(self.calibrator, Calibrator) else 0.0
+
+    def answers(self, logits: Tensor) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """The answers of the run (N, K) in float64, by its own calibrator."""
+        exact = self.calibrator if isinstance(self.calibrator, Numbers) else self.calibrator.exact
+        return np.asarray(exact(logits).numpy())
 
 
 def make_bundle(
@@ -107,7 +128,7 @@ def make_bundle(
         The manifest, and its SHA-256.
 
     Raises:
-        UsageError: a format is unknown, something is at ``path``, or the network cannot be exported.
+        UsageError: a format is unknown, something is at ``path``, the network cannot be exported, or the held-out samples are too few.
         MissingExtraError: a package for the export is missing.
         ParityError: an engine answers differently, or a part does not fit; nothing is written.
     """
@@ -116,19 +137,23 @@ def make_bundle(
     for each in formats:
         if each not in FORMATS:
             raise UsageError(unknown_name("format", each, FORMATS))
+    labels = np.asarray(source.labels, dtype=source.task.label_kind)
+    if problem := source.task.labels_problem(labels, len(source.classes)):
+        raise UsageError(f"the export cannot be checked: {problem}. Compare more held-out samples, or hold out more data.")
     if source.calibration is not None:
         check_judgement(len(source.samples), source.max_loss)
     monitor.step("exporting", 0, 3)
-    network = Deployed(source.network, source.preprocessing, source.calibrator.temperature, source.calibrator.smoothing)
+    calibration = source.temperature, source.smoothing
+    network = Deployed(source.network, source.preprocessing, *calibration, source.task)
     example = torch.from_numpy(np.ascontiguousarray(source.samples[:1])).repeat(
         2, *([1] * len(source.preprocessing.input_shape))
     )
-    answers = answers_digest(source.preprocessing, source.calibrator.temperature, source.calibrator.smoothing, source.tta)
-    exported = export_onnx(network, example, source.classes, answers)
+    answers = answers_digest(source.preprocessing, *calibration, source.tta, source.task)
+    exported = export_onnx(network, example, source.classes, answers, source.task.output)
     proof = make_proof(source, network, exported)
     contents = {f"golden/{each.name}": each.content for each in source.golden}
     contents |= {name: text.encode() for name, text in source.texts.items()}
-    contents |= proof.contents()
+    contents |= proof.contents(source.task)
     graphs = list(_write_graphs(source, exported, formats, contents, answers))
     if source.calibration is not None:
         monitor.step("quantizing", 0, 3)
@@ -140,14 +165,15 @@ def make_bundle(
         visus=__version__,
         classes=source.classes,
         preprocessing=source.preprocessing,
-        temperature=source.calibrator.temperature,
-        smoothing=source.calibrator.smoothing,
+        temperature=source.temperature,
+        smoothing=source.smoothing,
         tta=source.tta,
         graphs=tuple(graphs),
         files=_facts_of(contents),
         license=source.license,
         facts=source.facts,
         tolerances=TOLERANCES,
+        task=source.task,
     )
     monitor.step("checking", 1, 3)
     with tempfile.TemporaryDirectory(prefix="visus-export-", dir=_existing_parent(path)) as folder:
@@ -246,10 +272,10 @@ def make_proof(source: Exportable, network: Deployed, exported: Exported) -> Pro
     ]
     logits = predict_logits(source.network, scaled, tta=source.tta)
     plain = predict_logits(source.network, scaled)
-    probabilities = source.calibrator.exact(logits).numpy()
+    answers = source.answers(logits)
     named = tuple(
-        Golden(f"golden/{each.name}", each.kind, decoded, actions, source.classes[int(answer.argmax())])
-        for (each, decoded, actions), answer in zip(golden, probabilities, strict=False)
+        Golden(f"golden/{each.name}", each.kind, decoded, actions, source.task.label(answer, source.classes))
+        for (each, decoded, actions), answer in zip(golden, answers, strict=False)
     )
     layers = _traced_layers(
         network, exported.values, torch.from_numpy(source.samples[traced_places(len(source.samples))]), source.preprocessing
@@ -257,11 +283,11 @@ def make_proof(source: Exportable, network: Deployed, exported: Exported) -> Pro
     return Proof(
         named,
         samples[: len(rows)],
-        probabilities[: len(rows)],
+        answers[: len(rows)],
         source.samples,
-        np.asarray(source.labels, dtype=np.int64),
+        np.asarray(source.labels, dtype=source.task.label_kind),
         plain.numpy(),
-        probabilities[len(rows) :],
+        answers[len(rows) :],
         {_named(layer, exported.joined): exported.values[layer] for layer in layers},
         np.stack(list(layers.values()))
         if layers

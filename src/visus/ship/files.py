@@ -95,7 +95,7 @@ class BundleFiles:
             self.read(path)
 
     def check_answers(self, noted: str | None) -> None:
-        """Compare the digest that a network notes of its preprocessing, calibration and test-time augmentation with the manifest.
+        """Compare the digest that a network notes of its task, preprocessing, calibration and test-time augmentation with the manifest.
 
         Args:
             noted: the field ``ANSWERS`` of its metadata.
@@ -104,10 +104,10 @@ class BundleFiles:
             BundleError: they differ.
         """
         of = self.manifest
-        if noted != answers_digest(of.preprocessing, of.temperature, of.smoothing, of.tta):
+        if noted != answers_digest(of.preprocessing, of.temperature, of.smoothing, of.tta, of.task):
             raise BundleError(
-                "the preprocessing, temperature, smoothing or tta of the manifest was changed: the network was exported with other ones. Export the "
-                "run again.",
+                "the task, preprocessing, temperature, smoothing or tta of the manifest was changed: the network was exported with other ones. Export "
+                "the run again.",
                 where=str(self.path),
             )
 

@@ -1,4 +1,4 @@
-"""The network as it is exported: from stored samples, such as uint8 images of the network's size, to logits and calibrated probabilities.
+"""The network as it is exported: from stored samples, such as uint8 images of the network's size, to logits and to what its task returns.
 
 Shape letters: N samples, C channels, * the spatial axes.
 """
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 
 from visus.data.preprocessing import WIDE, Preprocessing
 from visus.evaluation.label_smoothing import TRANSITION
+from visus.ship.tasks.multi_label import MultiLabelBundle
+from visus.ship.tasks.registry import SINGLE_LABEL
+from visus.ship.tasks.regression import RegressionBundle
+from visus.ship.tasks.task import BundleTask
 
 
 class Normalization(nn.Module):
@@ -48,6 +52,43 @@ class Calibration(nn.Module):
         return positive / positive.sum(dim=-1, keepdim=True)
 
 
+class SigmoidCalibration(nn.Module):
+    """Logits to the calibrated probability of each class in float32: ``evaluation.tasks.label_thresholds.Sigmoid``."""
+
+    def __init__(self, temperature: float) -> None:
+        super().__init__()
+        self.temperature = temperature
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Probabilities (N, classes)."""
+        return torch.sigmoid(logits / self.temperature)
+
+
+class Units(nn.Module):
+    """Standardized outputs to numbers in the units of the labels in float64, since float32 has too few digits for large numbers of a small spread."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float64))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float64))
+
+    def forward(self, logits: Tensor) -> Tensor:
+        """Numbers (N, targets)."""
+        return logits.to(torch.float64) * self.std + self.mean
+
+
+def last_step(task: BundleTask, temperature: float, smoothing: float) -> nn.Module:
+    """The module that maps the logits of a task to its answers."""
+    if isinstance(task, RegressionBundle):
+        return Units(task.mean, task.std)
+    if isinstance(task, MultiLabelBundle):
+        return SigmoidCalibration(temperature)
+    return Calibration(temperature, smoothing)
+
+
 class Deployed(nn.Module):
     """A network between its normalization and its calibration.
 
@@ -55,16 +96,24 @@ class Deployed(nn.Module):
         network: maps normalized samples to logits; in evaluation mode.
         preprocessing: of its samples.
         temperature, smoothing: its calibration.
+        task: what its outputs mean.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, temperature: float, smoothing: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocessing: Preprocessing,
+        temperature: float,
+        smoothing: float,
+        task: BundleTask = SINGLE_LABEL,
+    ) -> None:
         super().__init__()
         self.normalization = Normalization(preprocessing)
         self.network = network
-        self.calibration = Calibration(temperature, smoothing)
+        self.calibration = last_step(task, temperature, smoothing)
         self.eval()
 
     def forward(self, samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities (N, classes) for stored samples (N, C, *)."""
+        """Logits and answers (N, classes) for stored samples (N, C, *): probabilities, or the numbers of regression."""
         logits = self.network(self.normalization(samples)).float()
         return logits, self.calibration(logits)

@@ -9,13 +9,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
+import numpy.typing as npt
+
 from visus.data.plain_values import items, number, positive, record, shown, text, whole
 from visus.data.preprocessing import Preprocessing
 from visus.errors import BundleError, printable
 from visus.evaluation.test_time_augmentation import VIEWS
+from visus.ship.tasks.registry import BUNDLE_TASKS, SINGLE_LABEL, task_from_plain
+from visus.ship.tasks.task import Answers, BundleTask
 
 FORMAT: Final = "visus bundle"
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
+SINGLE_LABEL_VERSION: Final = 2
+"""The version before there were several tasks, which is read as well: a bundle of it predicts one class for each sample."""
 MANIFEST: Final = "bundle.json"
 DESIGN: Final = "design.txt"
 """The design of the network, or the callable that made it."""
@@ -25,7 +31,7 @@ DIGEST: Final = "bundle.sha256"
 ANSWERS: Final = "visus.answers"
 """The field of a network's metadata with its ``answers_digest``."""
 TOLERANCES: Final = {"float32": 1e-4, "float16": 1e-2, "bfloat16": 1e-2}
-"""Largest difference of a probability for each precision; int8 is judged by its accuracy."""
+"""Largest difference of a probability for each precision; int8 is judged by the metric of its task."""
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]*(/[A-Za-z0-9_][A-Za-z0-9_.\-]*)*")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -61,7 +67,7 @@ class Manifest:
     Args:
         name: the name of the run.
         visus: the version that wrote it.
-        classes: class names in the order of the outputs.
+        classes: class names in the order of the outputs; of regression, the targets.
         preprocessing: how a file or an array becomes a sample for the network.
         temperature: divisor of the logits.
         smoothing: label smoothing that is inverted after the softmax.
@@ -71,7 +77,8 @@ class Manifest:
         license: the license of the network, as its owner stated it; empty if none was stated.
         facts: measurements of the run: scores with intervals, parameters, multiply-adds, receptive field.
         checks: the results of the checks of the export, one for each engine.
-        tolerances: the largest difference of a probability for each precision.
+        tolerances: the largest difference of a probability for each precision; of a number, in standard deviations of the training labels.
+        task: what the outputs mean.
     """
 
     name: str
@@ -87,6 +94,11 @@ class Manifest:
     facts: Mapping[str, Any] = field(default_factory=dict)
     checks: tuple[Mapping[str, Any], ...] = ()
     tolerances: Mapping[str, float] = field(default_factory=dict)
+    task: BundleTask = SINGLE_LABEL
+
+    def answers(self, logits: npt.NDArray[Any]) -> Answers:
+        """Probabilities, or numbers in the units of the labels, for logits (N, classes)."""
+        return self.task.answers(logits, self.temperature, self.smoothing)
 
     def graph(self, format: str, precision: str = "float32") -> Graph:
         """The form of the network in a format.
@@ -105,7 +117,7 @@ class Manifest:
 
     def text(self) -> str:
         """The manifest as JSON; ``read_manifest`` reads it back unchanged."""
-        plain = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
+        plain = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self), "task": self.task.to_json()}
         return json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -122,16 +134,38 @@ def read_manifest(content: str) -> Manifest:
     if not isinstance(plain, dict) or plain.pop("format", None) != FORMAT:
         raise BundleError('this is not the manifest of a bundle: its field "format" is another one.', where=MANIFEST)
     version = plain.pop("format_version", None)
-    if version != FORMAT_VERSION:
+    if type(version) is not int or version not in (SINGLE_LABEL_VERSION, FORMAT_VERSION):
         raise BundleError(
-            f"this bundle has the format {shown(version)}, and this version of visus reads format {FORMAT_VERSION}. Export the run again, or use "
-            "the version of visus that wrote it.",
+            f"this bundle has the format {shown(version)}, and this version of visus reads formats {SINGLE_LABEL_VERSION} and {FORMAT_VERSION}. "
+            "Export the run again, or use the version of visus that wrote it.",
             where=MANIFEST,
         )
     try:
-        return _manifest(plain)
+        return _manifest(_of_single_labels(plain) if version == SINGLE_LABEL_VERSION else plain)
     except ValueError as error:
         raise BundleError(f"{error}. Export the run again.", where=MANIFEST) from None
+
+
+def _of_single_labels(plain: dict[str, Any]) -> dict[str, Any]:
+    """A manifest of ``SINGLE_LABEL_VERSION`` in the present form: its metric is the accuracy.
+
+    Raises:
+        ValueError: it has a field of later versions.
+    """
+    record(plain, "the manifest", (), [each.name for each in fields(Manifest) if each.name != "task"])
+
+    def renamed(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        names = {name: name.replace("accuracy", "score") for name in (*_SHARES, "run_accuracy")}
+        return {**{names.get(name, name): each for name, each in value.items()}, "task": SINGLE_LABEL.name}
+
+    found = {**plain, "task": SINGLE_LABEL.to_json()}
+    if isinstance(plain.get("checks"), list):
+        found["checks"] = [renamed(each) for each in plain["checks"]]
+    if isinstance(plain.get("facts"), dict) and "int8" in plain["facts"]:
+        found["facts"] = {**plain["facts"], "int8": renamed(plain["facts"]["int8"])}
+    return found
 
 
 def _manifest(plain: dict[str, Any]) -> Manifest:
@@ -145,6 +179,7 @@ def _manifest(plain: dict[str, Any]) -> Manifest:
     classes = tuple(text(each, "classes") for each in items(plain["classes"], "classes"))
     if not classes or len(set(classes)) != len(classes):
         raise ValueError(f"classes is {shown(classes)}, and different names, at least one, are needed")
+    task = task_from_plain(plain["task"])
     manifest = Manifest(
         name=text(plain["name"], "name"),
         visus=text(plain["visus"], "visus"),
@@ -152,17 +187,19 @@ def _manifest(plain: dict[str, Any]) -> Manifest:
         preprocessing=Preprocessing.from_plain(plain["preprocessing"], "preprocessing."),
         temperature=float(number(plain["temperature"], "temperature", *_TEMPERATURES)),
         smoothing=float(number(plain["smoothing"], "smoothing", 0, 1)),
-        tta=text(plain["tta"], "tta", VIEWS),
+        tta=text(plain["tta"], "tta", VIEWS if task == SINGLE_LABEL else _VIEWS_OF_ALL),
         graphs=tuple(map(_graph, items(plain["graphs"], "graphs"))),
         files={_path(path): _file(path, each) for path, each in record(plain["files"], "files", (), None).items()},
         license=text(plain["license"], "license"),
-        facts=_facts(plain["facts"]),
-        checks=tuple(_check(each) for each in items(plain["checks"], "checks")),
+        facts=_facts(plain["facts"], task.name),
+        checks=tuple(_check(each, task.name) for each in items(plain["checks"], "checks")),
         tolerances={
             text(name, "tolerances", PRECISIONS): float(positive(value, f"tolerances.{name}"))
             for name, value in record(plain["tolerances"], "tolerances", (), PRECISIONS).items()
         },
+        task=task,
     )
+    task.check(len(classes), manifest.temperature, manifest.smoothing)
     if not any((each.format, each.precision) == ("onnx", "float32") for each in manifest.graphs):
         raise ValueError("graphs has no network in onnx (float32), and every bundle has one")
     for graph in manifest.graphs:
@@ -176,9 +213,12 @@ def _manifest(plain: dict[str, Any]) -> Manifest:
 FORMATS: Final = ("onnx", "openvino", "torch", "safetensors")
 PRECISIONS: Final = ("float32", "float16", "bfloat16", "int8")
 _TEMPERATURES: Final = (1e-6, 1e6)
+_VIEWS_OF_ALL: Final = tuple(each for each in VIEWS if not each.startswith("unsure:"))
+"""Test-time augmentation that needs no two most probable classes."""
 _SHARES: Final = ("accuracy", "accuracy_low", "accuracy_high")
-_INT8: Final = ("accuracy", "accuracy_low", "accuracy_high", "run_accuracy", "loss", "loss_low", "loss_high", "max_loss")
-_CHECK: Final = ("agreement", "max_difference", "mean_difference", *_SHARES, "run_accuracy")
+_SCORES: Final = ("score", "score_low", "score_high", "run_score")
+_INT8: Final = (*_SCORES, "loss", "loss_low", "loss_high", "max_loss")
+_CHECK: Final = ("agreement", "max_difference", "mean_difference", *_SCORES)
 """Fields of ``parity.Check`` that are finite numbers."""
 
 
@@ -199,12 +239,23 @@ def _file(path: str, value: Any) -> FileFacts:
     raise BundleError("this file has no valid hash and size in the manifest. Export the run again.", where=path)
 
 
-def _facts(value: Any) -> dict[str, Any]:
+def metric_field(task: str) -> str:
+    """The field of the facts with the main metric of a task; the ends of its interval have ``_low`` and ``_high`` behind its name.
+
+    >>> metric_field("multi-label")
+    'mean_average_precision'
+    """
+    return BUNDLE_TASKS[task].metric.replace(" ", "_")
+
+
+def _facts(value: Any, task: str) -> dict[str, Any]:
     """The measurements of a run, all of them or none."""
-    needed = (*_SHARES, "num_scored", "num_parameters") if value else ()
+    metric = metric_field(task)
+    shares = (metric, f"{metric}_low", f"{metric}_high")
+    needed = (*shares, "num_scored", "num_parameters") if value else ()
     plain = record(value, "facts", needed, ("macs", "receptive_field", "int8"))
     for name in needed[:3]:
-        number(plain[name], f"facts.{name}", 0, 1)
+        number(plain[name], f"facts.{name}", 0, *(() if task == "regression" else (1,)))
     for name in needed[3:]:
         whole(plain[name], f"facts.{name}")
     if plain.get("macs") is not None:
@@ -213,8 +264,9 @@ def _facts(value: Any) -> dict[str, Any]:
         for each in items(plain["receptive_field"], "facts.receptive_field"):
             number(each, "facts.receptive_field", 0)
     if "int8" in plain:
-        int8 = record(plain["int8"], "facts.int8", ("engine", "num_calibration", "num_samples", *_INT8))
+        int8 = record(plain["int8"], "facts.int8", ("engine", "num_calibration", "num_samples", "task", *_INT8))
         text(int8["engine"], "facts.int8.engine")
+        text(int8["task"], "facts.int8.task", (task,))
         for name in ("num_calibration", "num_samples"):
             whole(int8[name], f"facts.int8.{name}")
         for name in _INT8:
@@ -222,10 +274,11 @@ def _facts(value: Any) -> dict[str, Any]:
     return plain
 
 
-def _check(value: Any) -> dict[str, Any]:
+def _check(value: Any, task: str) -> dict[str, Any]:
     """One result of a check: the fields of ``parity.Check``."""
     texts, wholes = ("engine", "version", "precision"), ("num_golden", "num_samples")
-    plain = record(value, "checks", (*texts, *wholes, *_CHECK, "optimized", "batches", "tolerance"))
+    plain = record(value, "checks", (*texts, *wholes, *_CHECK, "optimized", "batches", "tolerance", "task"))
+    text(plain["task"], "checks.task", (task,))
     for name in texts:
         text(plain[name], f"checks.{name}")
     for name in wholes:
@@ -241,15 +294,21 @@ def _check(value: Any) -> dict[str, Any]:
     return plain
 
 
-def answers_digest(preprocessing: Preprocessing, temperature: float, smoothing: float, tta: str) -> str:
-    """The SHA-256 of the facts that decide the answers beside the network. The network names it, so that a change of the manifest is found."""
-    plain = {
+def answers_digest(
+    preprocessing: Preprocessing, temperature: float, smoothing: float, tta: str, task: BundleTask = SINGLE_LABEL
+) -> str:
+    """The SHA-256 of the facts that decide the answers beside the network. The network names it, so that a change of the manifest is found.
+
+    The single-label task adds nothing to it, so that it is that of ``SINGLE_LABEL_VERSION``.
+    """
+    plain: dict[str, Any] = {
         **preprocessing.to_dict(),
         "offset": [float(each) for each in preprocessing.offset],
         "divisor": [float(each) for each in preprocessing.divisor],
         "temperature": float(temperature),
         "smoothing": float(smoothing),
         "tta": tta,
+        **({} if task == SINGLE_LABEL else {"task": task.to_json()}),
     }
     return digest(json.dumps(plain, sort_keys=True))
 

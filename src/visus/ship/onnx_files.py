@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from visus.errors import MissingExtraError, UsageError, install_command
-from visus.ship.engines import CLASSES, INPUT, LOGITS, PROBABILITIES
+from visus.ship.engines import CLASSES, INPUT, LOGITS
 from visus.ship.graph import Deployed
 from visus.ship.manifest import ANSWERS
 
@@ -42,7 +42,9 @@ class Exported:
     joined: dict[str, str]
 
 
-def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str], answers: str) -> Exported:
+def export_onnx(
+    deployed: Deployed, example: Tensor, classes: Sequence[str], answers: str, output: str = "probabilities"
+) -> Exported:
     """Export a network to ONNX.
 
     Args:
@@ -50,6 +52,7 @@ def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str], ans
         example: stored samples (2, C, *): with one, the exporter would take the batch for a constant.
         classes: class names, stored in the graph.
         answers: ``manifest.answers_digest`` of the bundle, stored in the graph.
+        output: name of the graph's output beside the logits.
 
     Raises:
         MissingExtraError: ``onnx`` or ``onnxscript`` is not installed.
@@ -72,7 +75,7 @@ def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str], ans
                 program,
                 dynamo=True,
                 input_names=[INPUT],
-                output_names=[LOGITS, PROBABILITIES],
+                output_names=[LOGITS, output],
                 opset_version=OPSET,
                 external_data=False,
                 optimize=True,
@@ -86,7 +89,7 @@ def export_onnx(deployed: Deployed, example: Tensor, classes: Sequence[str], ans
         stream = io.BytesIO()
         made.save(stream)  # type: ignore[arg-type]
     model = onnx.load_from_string(stream.getvalue())
-    values, joined = _keep_layers_only(model.graph)
+    values, joined = _keep_layers_only(model.graph, output)
     del model.metadata_props[:]
     model.producer_name, model.producer_version, model.doc_string = "visus", "", ""
     model.metadata_props.add(key=CLASSES, value=json.dumps(list(classes), ensure_ascii=False))
@@ -114,7 +117,7 @@ _REMEDY = (
 )
 
 
-def _keep_layers_only(graph: Any) -> tuple[dict[str, str], dict[str, str]]:
+def _keep_layers_only(graph: Any, output: str) -> tuple[dict[str, str], dict[str, str]]:
     """Replace the exporter's notes, which hold source lines and paths, by the layer of each node; ``values`` and ``joined`` of ``Exported``."""
     values: dict[str, str] = {}
     joined: dict[str, str] = {}
@@ -126,7 +129,7 @@ def _keep_layers_only(graph: Any) -> tuple[dict[str, str], dict[str, str]]:
         layer = _layer(notes.get("namespace", ""))
         if layer:
             node.metadata_props.add(key=LAYER, value=layer)
-            if node.output[0] != PROBABILITIES:
+            if node.output[0] != output:
                 values[layer] = node.output[0]
             owner = next((name.rpartition(".")[0] for name in node.input[1:2] if name in weights and "." in name), layer)
             if owner != layer:

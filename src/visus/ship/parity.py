@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -18,19 +18,23 @@ from visus.data.ledger import Ledger
 from visus.data.npy import from_npy_bytes
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import BundleError, ImageError, ParityError, UsageError, VisusError
-from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.test_time_augmentation import SURE
-from visus.ship.answers import Answerer, calibrated, shuffled
+from visus.ship.answers import Answerer, shuffled
 from visus.ship.engines import ENGINES, OpenEngine, format_of, open_engine
 from visus.ship.files import BundleFiles
 from visus.ship.layers import first_difference, logits_differ
 from visus.ship.manifest import MANIFEST, TOLERANCES, Manifest
 from visus.ship.proof import NORMALIZATION, Proof, digest_of, read_proof, traced_values
+from visus.ship.tasks.registry import BUNDLE_TASKS
+from visus.ship.tasks.single_label import softmax
+from visus.ship.tasks.task import Answers
 from visus.units import write_share
 
 BATCHES: Final = (1, 2, 7, 64)
 _ROUNDING: Final = {"float32": 1e-3, "float16": 0.05, "bfloat16": 0.05, "int8": 1.0}
 """A sample whose top two probabilities are within this of the threshold of unsure predictions may be averaged over views by one side only."""
+SAME: Final = {"single-label": "same label", "multi-label": "same set", "regression": "same numbers"}
+"""The heading of the share of samples with the run's prediction."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +46,13 @@ class Check:
         optimized: whether the engine optimized the graph.
         num_golden, num_samples: golden files and held-out samples that were compared.
         batches: the sizes of the batches.
-        agreement: share of the samples with the run's label.
-        max_difference, mean_difference: largest and mean difference of a probability.
-        accuracy, accuracy_low, accuracy_high: accuracy on the held-out samples with its 95 % interval.
-        run_accuracy: accuracy of the run on them.
+        agreement: share of the samples with the run's label, its set of labels, or its numbers up to the tolerance.
+        max_difference, mean_difference: largest and mean difference of a probability; of numbers, in standard deviations of the training labels.
+        score, score_low, score_high: the metric of the task on the held-out samples with its 95 % interval: the accuracy, the mean average precision, or
+            the mean absolute error in standard deviations.
+        run_score: the same of the run.
         tolerance: largest difference that is accepted; None for int8.
+        task: what is predicted.
     """
 
     engine: str
@@ -59,25 +65,37 @@ class Check:
     agreement: float
     max_difference: float
     mean_difference: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    run_accuracy: float
+    score: float
+    score_low: float
+    score_high: float
+    run_score: float
     tolerance: float | None
+    task: str = "single-label"
 
     def title(self) -> str:
         """The engine with its version and precision."""
         return f"{self.engine} {self.version}, {self.precision}" + ("" if self.optimized else ", graph as it is")
 
-    def accuracy_words(self) -> str:
-        """The accuracy with its interval."""
-        return f"{write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)})"
+    @property
+    def metric(self) -> str:
+        """The metric of the score."""
+        return BUNDLE_TASKS[self.task].metric
+
+    def score_words(self) -> str:
+        """The score with its interval."""
+        low, high = map(self.write, (self.score_low, self.score_high))
+        return f"{self.write(self.score)} ({low} to {high})"
+
+    def write(self, score: float) -> str:
+        """A score without its unit."""
+        return BUNDLE_TASKS[self.task].write(score)
 
     def result(self) -> str:
         """The comparison without the engine."""
+        kind = BUNDLE_TASKS[self.task]
         return (
-            f"{write_share(self.agreement)} of the labels; probabilities differ by up to {self.max_difference:.1e}; accuracy {self.accuracy_words()}, "
-            f"the run {write_share(self.run_accuracy)}"
+            f"{write_share(self.agreement)} of the {kind.agreement_words}; {kind.output} differ by up to {self.max_difference:.1e}{kind.unit}; "
+            f"{self.metric} {self.score_words()}, the run {self.write(self.run_score)}{kind.unit}"
         )
 
     def sentence(self) -> str:
@@ -139,17 +157,18 @@ def check_bundle(
 
 
 def check_classes(files: BundleFiles, proof: Proof) -> None:
-    """Compare the list of classes with the run's answers for the golden files. Its length fits, and engines compare it with their graph.
+    """Compare the list of classes, or of targets, with the run's answers for the golden files. Its length fits, and engines compare it with their graph.
 
     Raises:
         BundleError: they contradict each other.
     """
-    classes = files.manifest.classes
-    for golden, probabilities in zip(proof.golden, proof.golden_probabilities, strict=True):
-        named = classes[int(probabilities.argmax())]
+    task, classes = files.manifest.task, files.manifest.classes
+    for golden, answers in zip(proof.golden, proof.golden_answers, strict=True):
+        named = task.label(answers, classes)
         if named != golden.label:
             raise BundleError(
-                f"the list of classes was changed: the run called this file {golden.label}, and the list calls it {named}. Export the run again.",
+                f"the list of {task.columns} was changed: the run called this file {golden.label or 'nothing'}, and the list calls it {named or 'nothing'}. Export "
+                "the run again.",
                 where=f"{files.path}: {golden.path}",
             )
 
@@ -250,9 +269,9 @@ def compare_engine(
     Raises:
         ParityError: it answers differently; the message names the part or the layer where the difference begins.
     """
-    tolerance = TOLERANCES.get(engine.precision) if is_judged else None
-    differences, agreements, right = [], [], []
-    samples, expected = proof.all_samples(), proof.all_probabilities()
+    tolerance, task = TOLERANCES.get(engine.precision) if is_judged else None, manifest.task
+    differences, agreements, of_samples = [], [], list[Answers]()
+    samples, expected = proof.all_samples(), proof.all_answers()
     num_golden = len(proof.golden)
     for size in batches:
         where = f"{engine.name}, {engine.precision}, batches of {size}"
@@ -266,21 +285,20 @@ def compare_engine(
                 f"the engine stopped: {str(error).splitlines()[0] if str(error) else type(error).__name__}", where=where
             ) from error
         compared = ~_near_the_threshold(proof, manifest, engine.precision)
-        difference = np.abs(found - expected).max(axis=1)
-        same = _same_labels(found, expected, tolerance or 0.0)
+        difference = task.differences(found, expected).max(axis=1)
+        same = task.agree(found, expected, tolerance)
         if tolerance is not None and not (difference[compared].max(initial=0) <= tolerance and same[compared].all()):
             worst = int(np.where(compared, difference, -1).argmax())
             sample = proof.golden[worst].path if worst < num_golden else f"sample {worst - num_golden}"
             raise ParityError(
-                f"a probability of {sample} differs by {difference[worst]:.1e}, and at most {tolerance:.0e} is accepted, though the network's own "
-                "outputs agree: test-time augmentation or calibration differs.",
+                f"{task.noun} of {sample} differs by {difference[worst]:.1e}{task.unit}, and at most {tolerance:.0e} is accepted, though the network's "
+                f"own outputs agree: test-time augmentation or {_step(manifest)} differs.",
                 where=where,
             )
         differences.append(difference)
         agreements.append(same)
-        right.append(found[num_golden:].argmax(axis=1) == proof.labels)
-    num_right = float(np.mean([each.sum() for each in right]))
-    low, high = wilson_interval(num_right, len(proof.labels))
+        of_samples.append(found[num_golden:])
+    score = task.score(of_samples, proof.labels)
     return Check(
         engine.name,
         engine.version,
@@ -292,11 +310,12 @@ def compare_engine(
         float(np.mean(agreements)),
         float(np.max(differences)),
         float(np.mean(differences)),
-        num_right / len(proof.labels),
-        low,
-        high,
-        float((proof.probabilities.argmax(axis=1) == proof.labels).mean()),
+        score.value,
+        score.low,
+        score.high,
+        task.score([proof.answers], proof.labels).value,
         tolerance,
+        task.name,
     )
 
 
@@ -309,22 +328,22 @@ def _check_plain(engine: OpenEngine, manifest: Manifest, proof: Proof, size: int
     samples = shuffled(proof.all_samples(), manifest.preprocessing)
     parts = [engine.run(samples[start : start + size]) for start in range(0, len(samples), size)]
     logits = np.concatenate([part[0] for part in parts])
-    probabilities = np.concatenate([part[1] for part in parts])
+    answers = np.concatenate([part[1] for part in parts])
     if logits.shape != proof.plain_logits.shape:
         raise ParityError(f"the outputs have the shape {logits.shape}, and {proof.plain_logits.shape} is needed.")
     if not np.isfinite(logits).all():
         raise ParityError("an output is NaN or infinite.")
     if tolerance is None:
         return
-    expected = calibrated(proof.plain_logits, manifest.temperature, manifest.smoothing)
-    worst = float(np.abs(calibrated(logits, manifest.temperature, manifest.smoothing) - expected).max())
+    task, expected = manifest.task, manifest.answers(proof.plain_logits)
+    worst = float(task.differences(manifest.answers(logits), expected).max())
     if not worst <= tolerance:  # NaN too
-        raise ParityError(f"a probability differs by {worst:.1e}, and at most {tolerance:.0e} is accepted.")
-    worst = float(np.abs(probabilities - expected).max())
+        raise ParityError(f"{task.noun} differs by {worst:.1e}{task.unit}, and at most {tolerance:.0e} is accepted.")
+    worst = float((task.differences(answers, expected) - task.rounding(expected)).max())
     if not worst <= tolerance:
         raise ParityError(
-            f"a probability differs by {worst:.1e}, and at most {tolerance:.0e} is accepted, though the logits agree: the difference begins in "
-            "the calibration (temperature and softmax)."
+            f"{task.noun} differs by {worst:.1e}{task.unit}, and at most {tolerance:.0e} is accepted, though the logits agree: the difference begins "
+            f"in the {task.last_step}."
         )
 
 
@@ -332,7 +351,7 @@ def _located(
     error: VisusError, graph: bytes | None, proof: Proof, manifest: Manifest, engine: OpenEngine, optimize: bool
 ) -> VisusError:
     """The error with the layer where the difference begins, if a graph is given."""
-    if graph is None or "calibration" in error.message or not isinstance(error, ParityError):
+    if graph is None or _step(manifest) in error.message or not isinstance(error, ParityError):
         return error
     precision = engine.precision if engine.precision == "int8" else "float32"
     try:
@@ -349,19 +368,18 @@ def _located(
     return ParityError(f"{error.message.rstrip('.')}. {place}", where=error.where)
 
 
+def _step(manifest: Manifest) -> str:
+    """The last step of a graph, without its details: the difference is not in a layer where a message names it."""
+    return manifest.task.last_step.partition(" (")[0]
+
+
 def _near_the_threshold(proof: Proof, manifest: Manifest, precision: str) -> npt.NDArray[np.bool_]:
     """Mask (golden files, then samples) of those that rounding may give other views."""
     if not manifest.tta.startswith("unsure:"):
         return np.zeros(len(proof.plain_logits), dtype=np.bool_)
-    probabilities = np.sort(calibrated(proof.plain_logits, 1.0, 0.0), axis=1)
+    probabilities = np.sort(softmax(proof.plain_logits.astype(np.float64)), axis=1)
     gap = probabilities[:, -1] - probabilities[:, -2] if probabilities.shape[1] > 1 else np.ones(len(probabilities))
     return np.asarray(np.abs(gap - SURE) < _ROUNDING[precision])
-
-
-def _same_labels(found: npt.NDArray[Any], expected: npt.NDArray[Any], tolerance: float) -> npt.NDArray[np.bool_]:
-    """Mask of the samples with the run's label; of two labels that are equally probable up to the tolerance, either counts."""
-    chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
-    return np.asarray(chosen >= expected.max(axis=1) - 2 * tolerance * (tolerance <= 1e-4))
 
 
 def _graph(files: BundleFiles, engine: str, precision: str) -> bytes | None:

@@ -1,7 +1,7 @@
 """The proof that a bundle holds: golden files and held-out samples, with the answers of the run.
 
-- ``golden/``: files as people have them, and ``proof/golden.json`` with what each must become: decoded pixels, sample, label, probabilities.
-- ``proof/*.npy``: held-out samples at the network's size, their labels, and the logits and probabilities of the run.
+- ``golden/``: files as people have them, and ``proof/golden.json`` with what each must become: decoded pixels, sample, label, answers.
+- ``proof/*.npy``: held-out samples at the network's size, their labels, and the logits and answers of the run: probabilities, or numbers of regression.
 - ``proof/layers.json`` and ``proof/layers.npy``: values of each layer for some samples, by which a difference is located.
 
 Nothing here needs PyTorch.
@@ -23,11 +23,11 @@ from visus.data.plain_values import items, record, shown, text
 from visus.data.preprocessing import Pixels
 from visus.errors import BundleError, ImageError
 from visus.ship.files import BundleFiles
+from visus.ship.tasks.task import Answers, BundleTask
 
 GOLDEN: Final = "proof/golden.json"
 SAMPLES, LABELS = "proof/samples.npy", "proof/labels.npy"
-PLAIN_LOGITS, PROBABILITIES = "proof/plain_logits.npy", "proof/probabilities.npy"
-GOLDEN_SAMPLES, GOLDEN_PROBABILITIES = "proof/golden_samples.npy", "proof/golden_probabilities.npy"
+PLAIN_LOGITS, GOLDEN_SAMPLES = "proof/plain_logits.npy", "proof/golden_samples.npy"
 LAYERS, LAYER_VALUES = "proof/layers.json", "proof/layers.npy"
 NORMALIZATION: Final = "normalization"
 """The layer that scales the stored samples, before the network."""
@@ -46,7 +46,7 @@ class Golden:
         kind: why it was chosen, such as ``16-bit`` or ``held-out``.
         decoded: SHA-256 of the decoded pixels, before any resizing; empty for arrays.
         actions: the changes that the ledger lists.
-        label: the most probable class.
+        label: the most probable class; the set of classes, or the numbers with their targets.
     """
 
     path: str
@@ -65,11 +65,11 @@ class Proof:
     Args:
         golden: the golden files.
         golden_samples: what each becomes, (G, C, *).
-        golden_probabilities: the run's answers, (G, K).
+        golden_answers: the run's answers, (G, K): calibrated probabilities, or numbers in the units of the labels.
         samples: held-out samples as stored, (N, C, *).
-        labels: their class indices, (N,).
+        labels: their labels, as in ``visus.data.tasks``.
         plain_logits: the network's logits without test-time augmentation, for the golden files and then the samples, (G + N, K).
-        probabilities: the run's answers, (N, K).
+        answers: the run's answers for the samples, (N, K).
         layers: layer -> name of its output in the ONNX graph, in the order of computing; a layer that the graph computes together with the one before
             it has both names, such as ``conv1 and norm1``.
         layer_values: the traced values of each layer for the traced samples, (L, samples, values); NaN where a layer has fewer.
@@ -77,11 +77,11 @@ class Proof:
 
     golden: tuple[Golden, ...]
     golden_samples: Pixels
-    golden_probabilities: npt.NDArray[np.float64]
+    golden_answers: Answers
     samples: Pixels
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
     plain_logits: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float64]
+    answers: Answers
     layers: Mapping[str, str]
     layer_values: npt.NDArray[np.float32]
 
@@ -93,19 +93,20 @@ class Proof:
         """The samples of the golden files, then the held-out ones, (G + N, C, *)."""
         return np.concatenate((self.golden_samples, self.samples))
 
-    def all_probabilities(self) -> npt.NDArray[np.float64]:
+    def all_answers(self) -> Answers:
         """The run's answers for ``all_samples``, (G + N, K)."""
-        return np.concatenate((self.golden_probabilities, self.probabilities))
+        return np.concatenate((self.golden_answers, self.answers))
 
-    def contents(self) -> dict[str, bytes]:
-        """The files of the proof, without the golden files themselves."""
+    def contents(self, task: BundleTask) -> dict[str, bytes]:
+        """The files of the proof of a task, without the golden files themselves."""
+        of_golden, of_samples = answer_paths(task)
         arrays = {
             GOLDEN_SAMPLES: self.golden_samples,
-            GOLDEN_PROBABILITIES: self.golden_probabilities,
+            of_golden: self.golden_answers,
             SAMPLES: self.samples,
             LABELS: self.labels,
             PLAIN_LOGITS: self.plain_logits,
-            PROBABILITIES: self.probabilities,
+            of_samples: self.answers,
             LAYER_VALUES: self.layer_values,
         }
         texts = {GOLDEN: [asdict(each) for each in self.golden], LAYERS: [list(each) for each in self.layers.items()]}
@@ -115,21 +116,33 @@ class Proof:
         }
 
 
+def answer_paths(task: BundleTask) -> tuple[str, str]:
+    """The files with the run's answers for the golden files and for the samples.
+
+    >>> from visus.ship.tasks.registry import SINGLE_LABEL
+    >>> answer_paths(SINGLE_LABEL)
+    ('proof/golden_probabilities.npy', 'proof/probabilities.npy')
+    """
+    return f"proof/golden_{task.output}.npy", f"proof/{task.output}.npy"
+
+
 def read_proof(files: BundleFiles) -> Proof:
     """The proof of a bundle.
 
     Raises:
         BundleError: a part is missing, damaged, or of another shape.
     """
+    task = files.manifest.task
+    of_golden, of_samples = answer_paths(task)
     for path in (
         GOLDEN,
         LAYERS,
         SAMPLES,
         LABELS,
         PLAIN_LOGITS,
-        PROBABILITIES,
+        of_samples,
         GOLDEN_SAMPLES,
-        GOLDEN_PROBABILITIES,
+        of_golden,
         LAYER_VALUES,
     ):
         if path not in files.manifest.files:
@@ -145,11 +158,11 @@ def read_proof(files: BundleFiles) -> Proof:
         proof = Proof(
             golden,
             _array(files, GOLDEN_SAMPLES),
-            _array(files, GOLDEN_PROBABILITIES),
+            _array(files, of_golden),
             _array(files, SAMPLES),
             _array(files, LABELS),
             _array(files, PLAIN_LOGITS),
-            _array(files, PROBABILITIES),
+            _array(files, of_samples),
             layers,
             _array(files, LAYER_VALUES),
         )
@@ -157,18 +170,18 @@ def read_proof(files: BundleFiles) -> Proof:
         cause = str(error).split(". ")[0]
         raise BundleError(f"the proof is not readable ({cause}). Export the run again.", where=str(files.path)) from None
     classes, shape = len(files.manifest.classes), files.manifest.preprocessing.input_shape
-    num_samples, num_golden = proof.labels.size, len(golden)
+    num_samples, num_golden = len(proof.labels) if proof.labels.ndim else 0, len(golden)
     if not num_samples:
         raise BundleError("the proof has no held-out samples. Export the run again.", where=f"{files.path}: {LABELS}")
     values_shape = (len(layers), min(NUM_TRACED, num_samples), MAX_TRACED_VALUES if layers else 0)
     wanted: dict[str, tuple[npt.NDArray[Any], tuple[int, ...]]] = {
-        LABELS: (proof.labels, (num_samples,)),
+        LABELS: (proof.labels, task.labels_shape(num_samples, classes)),
         LAYER_VALUES: (proof.layer_values, values_shape),
         GOLDEN_SAMPLES: (proof.golden_samples, (num_golden, *shape)),
-        GOLDEN_PROBABILITIES: (proof.golden_probabilities, (num_golden, classes)),
+        of_golden: (proof.golden_answers, (num_golden, classes)),
         SAMPLES: (proof.samples, (num_samples, *shape)),
         PLAIN_LOGITS: (proof.plain_logits, (num_golden + num_samples, classes)),
-        PROBABILITIES: (proof.probabilities, (num_samples, classes)),
+        of_samples: (proof.answers, (num_samples, classes)),
     }
     for path, (array, expected) in wanted.items():
         if array.shape != expected:
@@ -200,14 +213,15 @@ def _check_values(files: BundleFiles, proof: Proof) -> None:
     Raises:
         BundleError: a type is another one, a number is NaN, or a label or probability is out of range.
     """
-    stored = files.manifest.preprocessing.dtype
+    stored, task = files.manifest.preprocessing.dtype, files.manifest.task
+    of_golden, of_samples = answer_paths(task)
     for path, array, dtype in (
-        (LABELS, proof.labels, "int64"),
+        (LABELS, proof.labels, task.label_kind),
         (SAMPLES, proof.samples, stored),
         (GOLDEN_SAMPLES, proof.golden_samples, stored),
         (PLAIN_LOGITS, proof.plain_logits, "float32"),
-        (PROBABILITIES, proof.probabilities, "float64"),
-        (GOLDEN_PROBABILITIES, proof.golden_probabilities, "float64"),
+        (of_samples, proof.answers, "float64"),
+        (of_golden, proof.golden_answers, "float64"),
         (LAYER_VALUES, proof.layer_values, "float32"),
     ):
         where = f"{files.path}: {path}"
@@ -215,9 +229,11 @@ def _check_values(files: BundleFiles, proof: Proof) -> None:
             raise BundleError(f"these values are {array.dtype}, and {dtype} is needed. Export the run again.", where=where)
         if path != LAYER_VALUES and not np.isfinite(array).all():
             raise BundleError("a value is NaN or infinite. Export the run again.", where=where)
-        high = {LABELS: len(files.manifest.classes) - 1, PROBABILITIES: 1, GOLDEN_PROBABILITIES: 1}.get(path)
-        if high is not None and array.size and not (array.min() >= 0 and array.max() <= high):
-            raise BundleError(f"a value is not between 0 and {high:,}. Export the run again.", where=where)
+        is_share = path in (of_golden, of_samples) and task.output == "probabilities"
+        if is_share and array.size and not (array.min() >= 0 and array.max() <= 1):
+            raise BundleError("a value is not between 0 and 1. Export the run again.", where=where)
+        if path == LABELS and (problem := task.labels_problem(array, len(files.manifest.classes))):
+            raise BundleError(f"{problem}. Export the run again.", where=where)
 
 
 def digest_of(pixels: Pixels) -> str:

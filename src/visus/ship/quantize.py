@@ -22,14 +22,12 @@ import numpy as np
 
 from visus.data.preprocessing import Pixels
 from visus.errors import MissingExtraError, ParityError, UsageError, install_command, unknown_name
-from visus.evaluation.intervals import wilson_interval
-from visus.evaluation.paired import compare_answers
 from visus.ship.answers import Answerer
 from visus.ship.engines import INPUT, open_engine
 from visus.ship.files import BundleFiles
 from visus.ship.manifest import Graph
 from visus.ship.proof import read_proof
-from visus.units import write_share
+from visus.ship.tasks.registry import BUNDLE_TASKS
 
 MIN_SAMPLES: Final = 300
 """Training samples that a calibration needs at least."""
@@ -47,29 +45,34 @@ _MADE_UP: Final = re.compile(r"(.*)_\d+")
 
 @dataclass(frozen=True)
 class Int8:
-    """The int8 network of a bundle beside the run, on the held-out samples of the bundle. Accuracies are from 0 to 1.
+    """The int8 network of a bundle beside the run, on the held-out samples of the bundle.
+
+    The metric is that of the task: the accuracy, the mean average precision (both from 0 to 1), or the mean absolute error in standard deviations of the
+    training labels.
 
     Attributes:
         engine: what computes it.
         num_calibration: training samples that its calibration saw.
         num_samples: held-out samples that were compared.
-        accuracy, accuracy_low, accuracy_high: its accuracy with the 95 % interval.
-        run_accuracy: accuracy of the run.
-        loss, loss_low, loss_high: accuracy of the run minus that of int8, with the 95 % interval of the paired comparison.
+        score, score_low, score_high: its metric with the 95 % interval.
+        run_score: the metric of the run.
+        loss, loss_low, loss_high: by how much the metric is worse than that of the run, with the 95 % interval of the paired comparison.
         max_loss: the loss above which it is refused.
+        task: what is predicted.
     """
 
     engine: str
     num_calibration: int
     num_samples: int
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    run_accuracy: float
+    score: float
+    score_low: float
+    score_high: float
+    run_score: float
     loss: float
     loss_low: float
     loss_high: float
     max_loss: float
+    task: str = "single-label"
 
     def sentence(self) -> str:
         """The comparison in one line.
@@ -77,10 +80,12 @@ class Int8:
         >>> Int8("openvino", 300, 500, 0.8, 0.76, 0.83, 0.804, 0.004, -0.004, 0.012, 0.01).sentence()
         'openvino, int8: accuracy 80.0 % (76.0 % to 83.0 %), the run 80.4 %; loss 0.4 points (-0.4 to 1.2), at most 1 is accepted'
         """
+        kind = BUNDLE_TASKS[self.task]
+        score, low, high, run = map(kind.write, (self.score, self.score_low, self.score_high, self.run_score))
+        loss, loss_low, loss_high = map(kind.write_loss, (self.loss, self.loss_low, self.loss_high))
         return (
-            f"{self.engine}, int8: accuracy {write_share(self.accuracy)} ({write_share(self.accuracy_low)} to {write_share(self.accuracy_high)}), "
-            f"the run {write_share(self.run_accuracy)}; loss {_points(self.loss)} points ({_points(self.loss_low)} to {_points(self.loss_high)}), "
-            f"at most {100 * self.max_loss:g} is accepted"
+            f"{self.engine}, int8: {kind.metric} {score} ({low} to {high}), the run {run}; loss {loss} {kind.loss_unit} ({loss_low} to {loss_high}), at "
+            f"most {kind.loss_scale * self.max_loss:g} is accepted"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -102,13 +107,13 @@ def check_number(num_samples: int) -> None:
 
 
 def check_judgement(num_samples: int, max_loss: float) -> None:
-    """Refuse to judge an int8 network on too few held-out samples, or by a loss that is no share.
+    """Refuse to judge an int8 network on too few held-out samples, or by a loss that is not from 0 to 1.
 
     Raises:
         UsageError: there are fewer than ``MIN_JUDGED``, or ``max_loss`` is not from 0 to 1.
     """
     if not 0 <= max_loss <= 1:
-        raise UsageError(f"max_loss is {max_loss:g}, and a share of the samples from 0 to 1 is needed, such as 0.01.")
+        raise UsageError(f"max_loss is {max_loss:g}, and a number from 0 to 1 is needed, such as 0.01.")
     if num_samples < MIN_JUDGED:
         raise UsageError(
             f"an int8 network is judged on at least {MIN_JUDGED} held-out samples, and there are {num_samples:,}. Use --samples {MIN_JUDGED} or more, "
@@ -158,7 +163,7 @@ def judged(files: BundleFiles, num_calibration: int, max_loss: float = MAX_LOSS)
     Args:
         files: the bundle.
         num_calibration: training samples that its calibration saw.
-        max_loss: largest loss of accuracy that is accepted, from 0 to 1.
+        max_loss: largest loss that is accepted, from 0 to 1; of regression, in standard deviations of the training labels.
 
     Raises:
         ParityError: the loss is larger.
@@ -167,29 +172,22 @@ def judged(files: BundleFiles, num_calibration: int, max_loss: float = MAX_LOSS)
     proof, manifest = read_proof(files), files.manifest
     check_judgement(len(proof.labels), max_loss)
     engine = open_engine(files, precision="int8")
-    found = Answerer(engine, manifest)(proof.samples).argmax(axis=1)
-    run = proof.probabilities.argmax(axis=1)
-    paired = compare_answers(
-        run.tolist(), found.tolist(), proof.labels.tolist(), manifest.classes, [str(each) for each in range(len(run))]
-    )
-    low, high = wilson_interval(float((found == proof.labels).sum()), len(proof.labels))
+    task, labels = manifest.task, proof.labels
+    found = Answerer(engine, manifest)(proof.samples)
+    score, loss = task.score([found], labels), task.loss(proof.answers, found, labels)
     result = Int8(
         engine.name,
         num_calibration,
-        len(proof.labels),
-        paired.accuracy_right,
-        low,
-        high,
-        paired.accuracy_left,
-        _negated(paired.difference),
-        _negated(paired.difference_high),
-        _negated(paired.difference_low),
+        len(labels),
+        *(score.value, score.low, score.high),
+        task.score([proof.answers], labels).value,
+        *(loss.value, loss.low, loss.high),
         max_loss,
+        task.name,
     )
     if not result.loss <= max_loss:
-        raise ParityError(
-            f"the int8 network loses too much accuracy, so nothing was written. {result.sentence()}. {_REMEDY}"
-        )
+        what = "is too far from the labels" if task.name == "regression" else f"loses too much {task.metric}"
+        raise ParityError(f"the int8 network {what}, so nothing was written. {result.sentence()}. {_REMEDY}")
     return result
 
 
@@ -284,11 +282,3 @@ def _quiet() -> Iterator[None]:
 
 def _is_installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
-
-
-def _negated(value: float) -> float:
-    return 0.0 - value
-
-
-def _points(share: float) -> str:
-    return f"{100 * share + 0.0:.1f}"

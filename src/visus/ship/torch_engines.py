@@ -32,13 +32,13 @@ _CPU: Final = torch.device("cpu")
 
 
 class TorchEngine:
-    """A module of PyTorch that maps stored samples to logits and probabilities, on the CPU.
+    """A module of PyTorch that maps stored samples to logits and answers, on the CPU.
 
     PyTorch has one number of threads for the whole process: each call sets it.
 
     Args:
         name: name of the engine.
-        module: returns logits and probabilities, as ``Deployed``.
+        module: returns logits and answers, as ``Deployed``.
         precision: ``float32``, or ``bfloat16`` by PyTorch's autocast.
         num_threads: threads of one prediction.
         channels_last: whether maps are channels-last.
@@ -49,16 +49,17 @@ class TorchEngine:
         self.version = importlib.metadata.version("torch")
         self._module, self._channels_last = module, channels_last
 
-    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[np.float32]]:
-        """Logits and probabilities (N, classes) for stored samples (N, C, *)."""
+    def run(self, samples: Pixels) -> tuple[Logits, npt.NDArray[Any]]:
+        """Logits and answers (N, classes) for stored samples (N, C, *)."""
         if torch.get_num_threads() != self.num_threads:
             torch.set_num_threads(self.num_threads)
         with torch.inference_mode(), autocast(_CPU, self.precision):
             batch = torch.from_numpy(np.ascontiguousarray(samples))
             if self._channels_last:
                 batch = batch.contiguous(memory_format=memory_format(batch.ndim))
-            logits, probabilities = self._module(batch)
-        return logits.float().numpy(), probabilities.float().numpy()
+            logits, answers = self._module(batch)
+        is_wide = answers.dtype == torch.float64
+        return logits.float().numpy(), (answers if is_wide else answers.float()).numpy()
 
     def logits(self, samples: Pixels) -> Logits:
         """The logits alone."""
@@ -120,7 +121,7 @@ def network_of(files: BundleFiles) -> nn.Module:
 def _deployed(files: BundleFiles) -> nn.Module:
     """The network of a bundle between its normalization and its calibration."""
     manifest = files.manifest
-    return Deployed(network_of(files), manifest.preprocessing, manifest.temperature, manifest.smoothing)
+    return Deployed(network_of(files), manifest.preprocessing, manifest.temperature, manifest.smoothing, manifest.task)
 
 
 def _noted(weights: bytes) -> str | None:

@@ -250,6 +250,13 @@ def ensemble(members: Sequence[Run | Bundle | str | Path] | str | Path, *, devic
         found += [_open(path, device) for path in _paths(Path(each))] if is_path else [each]
     if len(found) < 2:
         raise UsageError("an ensemble needs at least two networks. Give several runs, or the folder of a cross-validation.")
+    for each in found:
+        if not isinstance(each, Run) and each.decision.task != "single-label":
+            raise UsageError(
+                f"an ensemble of bundles is for networks that predict one class for each sample, and this bundle predicts {each.decision.task}. "
+                "Give the run that it was exported from.",
+                where=str(each.path),
+            )
     places = [(each.folder if isinstance(each, Run) else each.path).resolve() for each in found]
     if twice := [str(place) for number, place in enumerate(places) if place in places[:number]]:
         raise UsageError(f"{listed(twice)}: this network is given twice, so it would count twice. Leave one out.")

@@ -41,7 +41,11 @@ class Sigmoid:
 
     def __call__(self, logits: Tensor) -> Tensor:
         """Probabilities (samples, classes) in float32, computed in float64."""
-        return torch.sigmoid(logits.double() / self.temperature).float()
+        return self.exact(logits).float()
+
+    def exact(self, logits: Tensor) -> Tensor:
+        """The same in float64."""
+        return torch.sigmoid(logits.double() / self.temperature)
 
 
 @dataclass(frozen=True, repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from visus.errors import printable
 from visus.units import write_share
@@ -49,6 +49,20 @@ class Decision:
     task: str = "single-label"
     thresholds: tuple[float, ...] = ()
     half_widths: tuple[float, ...] = ()
+
+    def prediction_of(self, file: str, answers: Sequence[float], names: Sequence[str]) -> Prediction:
+        """The prediction of a set of classes, or of numbers.
+
+        Args:
+            file: what is predicted.
+            answers: the probability of each class, or the value of each target.
+            names: the classes or targets.
+
+        >>> Decision("multi-label", (0.5, 0.3)).prediction_of("new.jpg", (0.4, 0.35), ("cat", "dog")).labels
+        ('dog',)
+        """
+        decide = self.numbers_of if self.task == "regression" else self.labels_of
+        return decide(file, answers, names)
 
     def labels_of(self, file: str, probabilities: Sequence[float], classes: Sequence[str]) -> Prediction:
         """The classes above their thresholds, the most probable first.
@@ -116,6 +130,23 @@ class Prediction:
         words = [f"{label}, {write_share(probability)}" for label, probability in pairs[:_MAX_SHOWN]]
         more = len(pairs) - len(words)
         return "; ".join([*words, *([f"and {more:,} more"] if more else [])])
+
+    def facts(self, task: str) -> dict[str, Any]:
+        """A set of classes, or numbers, as plain data for JSON: the same from a run, a bundle and a server.
+
+        >>> Prediction("new.jpg", ("dog",), (0.9,)).facts("multi-label")
+        {'labels': [{'label': 'dog', 'probability': 0.9}]}
+        >>> Prediction("new.jpg", numbers=(PredictedNumber("age", 41.2, 38.0, 44.4),)).facts("regression")
+        {'numbers': [{'target': 'age', 'value': 41.2, 'low': 38.0, 'high': 44.4}]}
+        """
+        if task == "regression":
+            return {
+                "numbers": [
+                    {"target": each.name, "value": each.value, "low": each.low, "high": each.high} for each in self.numbers
+                ]
+            }
+        pairs = zip(self.labels, self.probabilities, strict=True)
+        return {"labels": [{"label": label, "probability": probability} for label, probability in pairs]}
 
     @property
     def label(self) -> str | None:

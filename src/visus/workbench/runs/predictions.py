@@ -472,8 +472,8 @@ def _predict_chunk(predictor: Predictor, chunk: Sequence[Sample], top: int, ledg
             yield Prediction(sample.name, error=outcome), None, sample
         elif decision.task != "single-label":
             assert found.probabilities is not None, "there are rows"
-            decide = decision.numbers_of if decision.task == "regression" else decision.labels_of
-            yield decide(sample.name, found.probabilities[outcome].tolist(), classes), rows[outcome], sample
+            answers_of = found.probabilities[outcome].tolist()
+            yield decision.prediction_of(sample.name, answers_of, classes), rows[outcome], sample
         else:
             labels, probabilities = zip(*answers[outcome], strict=True)
             yield Prediction(sample.name, labels, probabilities), rows[outcome], sample

@@ -208,16 +208,17 @@ class Run(SavedRun):
                 gray, transparent, CMYK, huge, noise).
             license: the license of the network; it is written into the bundle.
             intended_use, ethical_considerations: the two sections of the model card that only you can write, as Markdown.
-            int8: also an int8 network, calibrated on up to 500 training samples (at least 300). The result has its accuracy on the held-out samples with
+            int8: also an int8 network, calibrated on up to 500 training samples (at least 300). The result has its metric on the held-out samples with
                 the 95 % interval, its loss beside the run, and how fast it is.
-            max_loss: an int8 network that loses more accuracy than this, from 0 to 1, is refused, and nothing is written.
+            max_loss: an int8 network that loses more than this, from 0 to 1, is refused, and nothing is written: of accuracy, of mean average
+                precision, or, for numbers, of mean absolute error in standard deviations of the training labels.
             force: replace a bundle at this path.
             cache_dir: another folder for the decoded samples.
             progress, on_event, should_stop: see ``Run``.
 
         Raises:
             UsageError: something is at ``path``, a format is unknown, or the network cannot be exported.
-            ParityError: an exported form answers differently, or the int8 network loses too much accuracy.
+            ParityError: an exported form answers differently, or the int8 network loses too much.
             MissingExtraError: a package for the export is missing; the message has the pip command.
             DataError: the data of the run is missing or has changed.
 

@@ -528,7 +528,7 @@ def needs_single_label(run: SavedRun, what: str) -> None:
 
     Args:
         run: the run.
-        what: what cannot be done with it, such as ``An export``.
+        what: what cannot be done with it, such as ``A comparison``.
 
     Raises:
         UsageError: it predicts sets of classes or numbers.

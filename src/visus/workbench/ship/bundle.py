@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from visus.data.preprocessing import Pixels, Preprocessing
@@ -14,9 +15,11 @@ from visus.progress import OnEvent, ShouldStop
 from visus.ship.answers import MAX_BATCH, Answerer
 from visus.ship.engines import FASTEST, OpenEngine, open_engine
 from visus.ship.files import BundleFiles
-from visus.ship.manifest import Manifest
+from visus.ship.manifest import Manifest, metric_field
+from visus.ship.tasks.multi_label import MultiLabelBundle
+from visus.ship.tasks.regression import RegressionBundle
 from visus.tables import Described
-from visus.units import write_bytes, write_count, write_number_of, write_share
+from visus.units import write_bytes, write_count, write_number_of
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.prediction import Decision
@@ -78,7 +81,7 @@ class Bundle(Described):
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Class names in the order of the network's outputs.
+        """Class names in the order of the network's outputs; of regression, the targets.
 
         >>> bundle.classes == run.classes
         True
@@ -96,12 +99,15 @@ class Bundle(Described):
 
     @property
     def decision(self) -> Decision:
-        """How its probabilities become a prediction: one class for each sample.
+        """How its probabilities or numbers become a prediction.
 
         >>> bundle.decision.task
         'single-label'
         """
-        return Decision()
+        task = self.manifest.task
+        if isinstance(task, MultiLabelBundle):
+            return Decision(task.name, thresholds=task.thresholds)
+        return Decision(task.name, half_widths=task.half_widths) if isinstance(task, RegressionBundle) else Decision()
 
     @cached_property
     def chunk(self) -> int:
@@ -113,12 +119,14 @@ class Bundle(Described):
         return MAX_BATCH
 
     def probabilities(self, samples: Pixels) -> npt.NDArray[Any]:
-        """Calibrated probabilities (N, classes) for stored samples (N, channels, *spatial) of the network's size.
+        """Calibrated probabilities (N, classes) for stored samples (N, channels, *spatial) of the network's size; of regression the numbers.
 
         >>> bundle.probabilities(images).shape
         (6, 3)
         """
-        return self._answerer(samples)
+        answers = self._answerer(samples)
+        # as in a run, whose probabilities are compared with their thresholds in float32
+        return answers.astype(np.float32) if isinstance(self.manifest.task, MultiLabelBundle) else answers
 
     def learned(self, samples: Pixels) -> Iterable[int]:
         """Nothing: a bundle does not know what its network learned from.
@@ -137,7 +145,7 @@ class Bundle(Described):
         on_event: OnEvent | None = None,
         should_stop: ShouldStop | None = None,
     ) -> Predictions:
-        """Labels for files, folders of files, images of Pillow, or arrays, as ``Run.predict``: the same classes, the same probabilities.
+        """Labels or numbers for files, folders of files, images of Pillow, or arrays, as ``Run.predict``: the same classes, the same probabilities.
 
         Args:
             files: as for ``Run.predict``.
@@ -247,15 +255,19 @@ class Bundle(Described):
         return verify(self.path, **options)
 
     def _notes(self) -> list[str]:
+        task, name = self.manifest.task, self.manifest.name
+        if isinstance(task, RegressionBundle):
+            what = "the 90 % prediction intervals of" if task.half_widths else "no prediction interval, as in"
+            return [f"Numbers have {what} the run {name}."]
         used = self.manifest.temperature != 1 or self.manifest.smoothing
-        return [f"Probabilities are {'calibrated' if used else 'not calibrated'}, as in the run {self.manifest.name}."]
+        return [f"Probabilities are {'calibrated' if used else 'not calibrated'}, as in the run {name}."]
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         facts, manifest = self.manifest.facts, self.manifest
         formats = ", ".join(dict.fromkeys(each.format for each in manifest.graphs))
         rows = [
             ("network", f"{_costs(facts)}{formats}"),
-            *([("accuracy", _accuracy(facts))] if "accuracy" in facts else []),
+            *([(manifest.task.metric, _metric(manifest))] if metric_field(manifest.task.name) in facts else []),
             (
                 "engine",
                 f"{self.engine.name} {self.engine.version}, {self.engine.precision}, {write_number_of(self.engine.num_threads, 'thread')}",
@@ -264,7 +276,9 @@ class Bundle(Described):
             ("identity", f"sha256 {self.sha256}"),
             ("bundle", f"{self.path} ({write_bytes(sum(each.num_bytes for each in manifest.files.values()))})"),
         ]
-        return f"Bundle {manifest.name}: {len(self.classes):,} classes", rows
+        count = len(self.classes)
+        what = write_number_of(count, "target") if manifest.task.name == "regression" else f"{count:,} classes"
+        return f"Bundle {manifest.name}: {what}", rows
 
 
 def open_bundle(path: str | Path, *, engine: str = "", precision: str = "", threads: int | None = None) -> Bundle:
@@ -305,8 +319,9 @@ def _costs(facts: Mapping[str, Any]) -> str:
     return f"{write_count(facts['num_parameters'])} parameters{macs}; "
 
 
-def _accuracy(facts: Mapping[str, Any]) -> str:
-    return (
-        f"{write_share(facts['accuracy'])} ({write_share(facts['accuracy_low'])} to {write_share(facts['accuracy_high'])}) on "
-        f"{facts['num_scored']:,} samples"
-    )
+def _metric(manifest: Manifest) -> str:
+    """The main metric with its interval; an error in the units of the labels, that of the first target."""
+    name, facts, task = metric_field(manifest.task.name), manifest.facts, manifest.task
+    score, low, high = (task.write(facts[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    target = f" of {manifest.classes[0]}" if task.output == "numbers" else ""
+    return f"{score}{target} ({low} to {high}) on {facts['num_scored']:,} samples"

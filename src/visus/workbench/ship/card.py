@@ -7,16 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from visus.evaluation.scores import Scores
+from visus.evaluation.tasks.all_scores import AnyScores
 from visus.evaluation.test_time_augmentation import describe_views
 from visus.pages.card import bullets, plain
+from visus.ship.bill_of_materials import describe_outputs
 from visus.ship.manifest import Manifest
 from visus.ship.parity import Check
 from visus.training.runs import RunFolder
-from visus.units import split_name, write_count, write_number_of, write_share, write_split
-from visus.workbench.runs.saved import SavedRun, class_scores, network_name
+from visus.units import split_name, write_count, write_number_of, write_split
+from visus.workbench.runs.saved import SavedRun, network_name
+from visus.workbench.ship.card_tasks import caveat, factor_lines, metric_lines, metric_table, use_sentence
 
-_LISTED_CLASSES: Final = 100
 _OWNER: Final = "*To be written by the owner of this model.*"
 
 
@@ -42,30 +43,28 @@ def bundle_card(run: SavedRun, manifest: Manifest, packages: Mapping[str, str], 
         packages: package -> version, of those that exported the bundle.
         texts: the sections that their owner writes.
     """
-    scores, noun = class_scores(run), run.preprocessing.noun
+    scores, noun = run.scores, run.preprocessing.noun
     data = RunFolder.open(run.folder).read_json("data.json")
     parts = [
         f"# Model card: {plain(manifest.name)}",
         *_section("Model details", bullets(_details(run, manifest, data))),
         *_section(
             "Intended use",
-            bullets(
-                [f"It predicts one of {len(manifest.classes):,} classes for {_article(noun)}: {_listed(manifest.classes)}."]
-            ),
+            bullets([use_sentence(manifest, noun)]),
             texts.intended_use.strip() or f"Primary uses, users, and uses that are out of scope: {_OWNER}",
         ),
-        *_section("Factors", bullets(_factors(scores, noun))),
+        *_section("Factors", bullets(factor_lines(scores, noun))),
         *_section("Metrics", bullets(_metrics(run, manifest, scores))),
         *_section("Evaluation data", bullets(_evaluation_data(scores, data, noun))),
         *_section("Training data", bullets(_training_data(run, data, noun))),
-        *_section("Quantitative analyses", _classes(scores, noun)),
+        *_section("Quantitative analyses", metric_table(scores, noun)),
         *_section(
             "Ethical considerations",
             texts.ethical_considerations.strip()
             or f"Sensitive data, human life, risks and harms, and what was done about them: {_OWNER}",
             bullets(_inside(manifest, noun)),
         ),
-        *_section("Caveats and recommendations", bullets(_caveats(noun))),
+        *_section("Caveats and recommendations", bullets(_caveats(manifest, noun))),
         *_section("How to use this bundle", *_usage(manifest)),
         *_section("Check of the export", bullets(_checked(manifest)), _versions(packages)),
     ]
@@ -82,7 +81,7 @@ def _details(run: SavedRun, manifest: Manifest, data: Mapping[str, Any]) -> list
     trained_with = RunFolder.open(run.folder).read_json("environment.json").get("visus", manifest.visus)
     lines = [
         f"Convolutional network: {network_name(run)}, {write_count(num_parameters)} parameters. Its design is in design.txt.",
-        f"Input: {shape} values of {manifest.preprocessing.dtype}. Output: probabilities of {len(manifest.classes):,} classes.",
+        f"Input: {shape} values of {manifest.preprocessing.dtype}. Output: {describe_outputs(manifest)}.",
         f"Trained with visus {trained_with}" + (f" on {day}." if (day := str(data.get("created", ""))[:10]) else "."),
         f"License of the model: {manifest.license or 'none was stated'}.",
     ]
@@ -92,31 +91,12 @@ def _details(run: SavedRun, manifest: Manifest, data: Mapping[str, Any]) -> list
     return lines
 
 
-def _factors(scores: Scores, noun: str) -> list[str]:
-    lines = ["Accuracy differs between classes: see the table under Quantitative analyses."]
-    found = [row for row in scores.per_class if row.recall is not None and row.num_samples]
-    weakest = min(found, key=lambda row: row.recall or 0.0)
-    if weakest.recall is not None and weakest.recall < 1:
-        samples = write_number_of(weakest.num_samples, noun)
-        lines.append(f"The lowest recall is that of \u201c{weakest.name}\u201d: {write_share(weakest.recall)} of {samples}.")
-    absent = [row.name for row in scores.per_class if not row.num_samples]
-    if absent:
-        lines.append(f"The recall of {_listed(absent)} is unknown: there was no such {noun} to evaluate on.")
-    return [*lines, "Cameras, sensors, places and groups of people were not examined separately."]
+def _metrics(run: SavedRun, manifest: Manifest, scores: AnyScores) -> list[str]:
+    views = describe_views(manifest.tta, run.preprocessing.noun, in_full=True)
+    return [*metric_lines(scores, run.calibration.sentence()), *([views] if views else [])]
 
 
-def _metrics(run: SavedRun, manifest: Manifest, scores: Scores) -> list[str]:
-    low, high = write_share(scores.accuracy_low), write_share(scores.accuracy_high)
-    lines = [
-        f"Accuracy: {write_share(scores.accuracy)} (95 % confidence interval {low} to {high}{scores.over_groups()}).",
-        f"Baseline, always predicting \u201c{scores.baseline_class}\u201d: {write_share(scores.baseline)}.",
-        f"Macro F1: {scores.macro_f1:.3f}. Loss: {scores.loss:.3f} nats.",
-        f"Expected calibration error: {100 * scores.calibration_error:.1f} percentage points. {run.calibration.sentence()}",
-    ]
-    return [*lines, *([views] if (views := describe_views(manifest.tta, run.preprocessing.noun, in_full=True)) else [])]
-
-
-def _evaluation_data(scores: Scores, data: Mapping[str, Any], noun: str) -> list[str]:
+def _evaluation_data(scores: AnyScores, data: Mapping[str, Any], noun: str) -> list[str]:
     what = f"{write_number_of(scores.num_samples, noun)} of {write_split(scores.split)} of {data['name']}"
     lines = [f"{what}, which the network did not learn from."]
     if scores.split == "val":
@@ -135,18 +115,6 @@ def _training_data(run: SavedRun, data: Mapping[str, Any], noun: str) -> list[st
     return lines
 
 
-def _classes(scores: Scores, noun: str) -> str:
-    if len(scores.per_class) > _LISTED_CLASSES:
-        return f"{len(scores.per_class):,} classes; their macro F1 is {scores.macro_f1:.3f}."
-    lines = [f"| class | {noun}s | precision | recall | F1 |", "|---|---:|---:|---:|---:|"]
-    for row in scores.per_class:
-        shares = " | ".join(
-            "\u2013" if share is None else write_share(share) for share in (row.precision, row.recall, row.f1)
-        )
-        lines.append(f"| {plain(row.name)} | {row.num_samples:,} | {shares} |")
-    return "\n".join(lines)
-
-
 def _inside(manifest: Manifest, noun: str) -> list[str]:
     golden = sum(path.startswith("golden/") for path in manifest.files)
     num_samples = manifest.checks[0]["num_samples"] if manifest.checks else 0
@@ -156,9 +124,9 @@ def _inside(manifest: Manifest, noun: str) -> list[str]:
     ]
 
 
-def _caveats(noun: str) -> list[str]:
+def _caveats(manifest: Manifest, noun: str) -> list[str]:
     return [
-        f"The network predicts one of its classes for every {noun}, even for one that belongs to none of them.",
+        caveat(manifest, noun),
         f"The metrics hold for {noun}s like those of the evaluation. They can differ for {noun}s from another source.",
         "A bundle is data: nothing in it runs when it is opened. visus opens its ONNX, OpenVINO and safetensors files, and network.pt2 only if "
         "the engine torch-program is asked for.",
@@ -173,7 +141,7 @@ def _usage(manifest: Manifest) -> list[str]:
         "`BUNDLE` is this folder, or the zip file. Both need numpy, Pillow and one engine (onnxruntime or openvino), and no PyTorch. `visus verify` "
         "compares every file with its SHA-256 and every engine with the run.",
         f"The network: {plain(formats)}. From other programs: the input `samples` takes {manifest.preprocessing.dtype} values (samples, "
-        f"{', '.join(map(str, manifest.preprocessing.input_shape))}), resized as `bundle.json` says; the outputs are `logits` and `probabilities`. "
+        f"{', '.join(map(str, manifest.preprocessing.input_shape))}), resized as `bundle.json` says; the outputs are `logits` and `{manifest.task.output}`. "
         "Test-time augmentation is not in the network.",
     ]
 
@@ -186,12 +154,3 @@ def _checked(manifest: Manifest) -> list[str]:
 def _versions(packages: Mapping[str, str]) -> str:
     listed = ", ".join(f"{name} {version}" for name, version in packages.items())
     return f"Exported with {plain(listed)}."
-
-
-def _listed(names: tuple[str, ...] | list[str]) -> str:
-    shown = ", ".join(f"\u201c{name}\u201d" for name in names[:10])
-    return shown + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
-
-
-def _article(noun: str) -> str:
-    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"

@@ -19,7 +19,9 @@ from visus.caller import is_command, resume_call
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
 from visus.data.samples import ImageFiles
+from visus.data.tasks import strata
 from visus.errors import OPTIONAL_PACKAGES, RunError, UsageError, VisusError, install_command
+from visus.evaluation.tasks.regression import Regression
 from visus.networks.trace import trace
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.ship.bill_of_materials import SBOM, bill_of_materials, installed
@@ -27,14 +29,19 @@ from visus.ship.engine_times import measure_engines
 from visus.ship.export import FORMATS, Exportable, check_target, make_bundle
 from visus.ship.files import BundleFiles
 from visus.ship.golden_files import GoldenFile, golden_images, golden_rows
-from visus.ship.manifest import DESIGN, FileFacts, Manifest, digest
+from visus.ship.manifest import DESIGN, FileFacts, Manifest, digest, metric_field
 from visus.ship.parity import Check
 from visus.ship.proof import read_proof, spread_over_classes
 from visus.ship.quantize import INT8, MAX_LOSS, Int8, check_number
+from visus.ship.tasks.multi_label import MultiLabelBundle
+from visus.ship.tasks.registry import SINGLE_LABEL
+from visus.ship.tasks.regression import RegressionBundle
+from visus.ship.tasks.task import BundleTask
 from visus.tables import Described, Table, Text
 from visus.training.runs import RunFolder
 from visus.units import write_bytes, write_number_of, write_share
-from visus.workbench.runs.saved import SavedRun, class_calibrator, class_scores, needs_single_label, unfinished_notes
+from visus.workbench.runs.predict import RunPredictor
+from visus.workbench.runs.saved import SavedRun, unfinished_notes
 from visus.workbench.ship.card import CardTexts, bundle_card
 
 NUM_GOLDEN: Final = 20
@@ -167,7 +174,6 @@ def export_run(
     should_stop: ShouldStop | None = None,
 ) -> Export:
     """Write the bundle of a run; the arguments are those of ``Run.export``."""
-    needs_single_label(run, "An export")
     monitor = Monitor(on_event, should_stop)
     target = Path(f"{run.name}-bundle" if path is None else path).expanduser()
     check_target(target, force=force)
@@ -188,13 +194,13 @@ def export_run(
             where=str(run.folder),
         )
     bytes_each = max(1, part.pixels[:1].nbytes)
-    places = spread_over_classes(part.labels, min(num_samples, max(1, MAX_SAMPLE_BYTES // bytes_each)))
+    places = spread_over_classes(strata(part.labels), min(num_samples, max(1, MAX_SAMPLE_BYTES // bytes_each)))
     source = Exportable(
         name=run.name,
         network=copy.deepcopy(run.module).float().cpu().eval(),
         preprocessing=run.preprocessing,
         classes=run.classes,
-        calibrator=class_calibrator(run),
+        calibrator=run.calibrator(),
         tta=run.recipe.tta or "none",
         golden=_golden_files(run, data, split, num_golden),
         samples=np.ascontiguousarray(part.pixels[part.indices[places]]),
@@ -205,6 +211,7 @@ def export_run(
         documents=lambda manifest: _documents(run, manifest, CardTexts(intended_use, ethical_considerations)),
         calibration=_calibration_samples(data) if int8 else None,
         max_loss=max_loss,
+        task=task_of_bundle(run),
     )
     manifest, identity = make_bundle(
         source, target, usual_formats() if formats is None else formats, force=force, monitor=monitor
@@ -213,18 +220,31 @@ def export_run(
     return Export(target, manifest, identity, gain, _run_difference(run, target))
 
 
+def task_of_bundle(run: SavedRun) -> BundleTask:
+    """What the outputs of a run mean, with its thresholds or intervals.
+
+    >>> task_of_bundle(run)
+    SingleLabelBundle()
+    """
+    decision = RunPredictor(run, raw=False).decision
+    if isinstance(run.task, Regression):
+        return RegressionBundle(run.task.mean, run.task.std, decision.half_widths)
+    return MultiLabelBundle(decision.thresholds) if decision.task == "multi-label" else SINGLE_LABEL
+
+
 def _run_difference(run: SavedRun, bundle: Path) -> str:
-    """How the probabilities of ``run.predict`` on this machine differ from those of the bundle, if they are not computed in float32."""
+    """How the answers of ``run.predict`` on this machine differ from those of the bundle, if they are not computed in float32."""
     if run.machine.precision == "float32":
         return ""
-    proof = read_proof(BundleFiles(bundle))
+    files = BundleFiles(bundle)
+    proof, task = read_proof(files), files.manifest.task
     starts = range(0, len(proof.samples), _BATCH)
     batches = [run.preprocessing.scaled(torch.from_numpy(proof.samples[start : start + _BATCH])) for start in starts]
     found = run.probabilities(run.logits(batches)).numpy()
-    same = float((found.argmax(axis=1) == proof.probabilities.argmax(axis=1)).mean())
+    same = float(task.agree(found, proof.answers, None).mean())
     return (
-        f"computes in {run.machine.precision} on this machine, and the bundle in float32: {write_share(same)} of the labels; probabilities differ "
-        f"by up to {float(np.abs(found - proof.probabilities).max()):.1e}"
+        f"computes in {run.machine.precision} on this machine, and the bundle in float32: {write_share(same)} of the {task.agreement_words}; "
+        f"{task.output} differ by up to {float(task.differences(found, proof.answers).max()):.1e}{task.unit}"
     )
 
 
@@ -232,7 +252,7 @@ def _calibration_samples(data: Data) -> Pixels:
     """Training samples for the calibration of an int8 network, as stored, the classes in turns."""
     part = data.split("train")
     check_number(len(part))
-    return np.ascontiguousarray(part.pixels[part.indices[spread_over_classes(part.labels, NUM_CALIBRATION)]])
+    return np.ascontiguousarray(part.pixels[part.indices[spread_over_classes(strata(part.labels), NUM_CALIBRATION)]])
 
 
 def _int8_gain(bundle: Path, manifest: Manifest, monitor: Monitor) -> float:
@@ -254,7 +274,7 @@ def _golden_files(run: SavedRun, data: Data, split: str, count: int) -> list[Gol
     """Golden files of the held-out samples."""
     samples = data.samples
     indices = np.flatnonzero(samples.splits == split)
-    indices = indices[spread_over_classes(samples.labels[indices], _MAX_CANDIDATES)]
+    indices = indices[spread_over_classes(strata(samples.labels[indices]), _MAX_CANDIDATES)]
     if isinstance(samples.reader, ImageFiles):
         noted = _noted(run)
         return golden_images(
@@ -304,11 +324,12 @@ CARD: Final = "README.md"
 
 def _facts_of(run: SavedRun) -> dict[str, object]:
     """Measurements of the run for the manifest."""
-    scores = class_scores(run)
+    scores, metric = run.scores, metric_field(run.task.name)
+    found = scores.headline  # of several targets, the error of the first
     return {
-        "accuracy": scores.accuracy,
-        "accuracy_low": scores.accuracy_low,
-        "accuracy_high": scores.accuracy_high,
+        metric: found.value,
+        f"{metric}_low": found.low,
+        f"{metric}_high": found.high,
         "num_scored": scores.num_samples,
         "num_parameters": sum(each.numel() for each in run.module.parameters()),
         **_costs_of(run),

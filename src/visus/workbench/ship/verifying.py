@@ -12,7 +12,8 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.ship.engines import format_of
 from visus.ship.files import BundleFiles
 from visus.ship.other_process import check_in_other_process
-from visus.ship.parity import Check, check_bundle
+from visus.ship.parity import SAME, Check, check_bundle
+from visus.ship.tasks.registry import BUNDLE_TASKS, SINGLE_LABEL
 from visus.tables import Described, Table, Text
 from visus.units import write_number_of, write_share
 
@@ -64,15 +65,23 @@ class Verification(Described):
         first = self.checks[0]
         compared = (
             f"{write_number_of(self.num_files, 'file')} with the right SHA-256; {write_number_of(first.num_golden, 'golden file')} and "
-            f"{first.num_samples:,} held-out samples compared, in batches of {_listed(first.batches)}; the run has {write_share(first.run_accuracy)} on them."
+            f"{first.num_samples:,} held-out samples compared, in batches of {_listed(first.batches)}; the run has {self._of_run()} on them."
         )
         rows = tuple(
-            (each.title(), write_share(each.agreement), f"{each.max_difference:.1e}", each.accuracy_words())
+            (each.title(), write_share(each.agreement), f"{each.max_difference:.1e}", each.score_words())
             for each in self.checks
         )
-        table = Table(rows, ("engine", "same label", "largest difference", "accuracy"), (1, 2))
+        table = Table(rows, ("engine", SAME[first.task], "largest difference", first.metric), (1, 2))
         left = (f"not compared: {self._left()}",) if self.not_compared else ()
         return Text((title, compared, table, *left, f"sha256 {self.sha256}"))
+
+    def _of_run(self) -> str:
+        """The metric of the run on the samples; the accuracy needs no name."""
+        first = self.checks[0]
+        value, kind = first.write(first.run_score), BUNDLE_TASKS[first.task]
+        if first.task == SINGLE_LABEL.name:
+            return value
+        return f"a {first.metric} of {value}{kind.unit and f'{kind.unit} of the training labels'}"
 
     def _left(self) -> str:
         return f"{', '.join(self.not_compared)} (read by other engines; their SHA-256 is right)"
