@@ -321,8 +321,16 @@ def test_the_metric_of_the_selection_is_that_of_the_kept_epoch(train_task: Calla
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_needs_one_class_says_so(task: str, train_task: Callable[..., visus.Run], tmp_path: Path) -> None:
+def test_what_needs_one_class_says_so(
+    task: str, train_task: Callable[..., visus.Run], tmp_path: Path, visus_command: Callable[..., Any]
+) -> None:
     run = train_task(task, epochs=1)
+    answer = visus_command("evaluate", run.folder, "--confusion-png", tmp_path / "confusion.png")
+    assert answer.code == 2
+    assert (
+        f"error: {task}: A confusion matrix is for networks that predict one class for each sample, and this run predicts {task}."
+        in answer.err
+    )
     predictions = run.predict(np.zeros((2, 10, 10), np.uint8), progress=False)
     with pytest.raises(UsageError) as caught:
         predictions.sort_into(tmp_path / "sorted")

@@ -382,6 +382,8 @@ def evaluate(
             layout=layout,
             on_event=on_event,
         )
+        if confusion_png:
+            needs_single_label(loaded, "A confusion matrix")
         scores = loaded.evaluate(opened, split=split, raw=raw, on_event=on_event)
         moved = loaded.shifts(opened, split=split, on_event=on_event) if shifts else None
         wrong = None
@@ -391,7 +393,6 @@ def evaluate(
         warn([str(note) for note in data_notes(opened)], "")
         warn(opened.warnings)
     if confusion_png:
-        needs_single_label(loaded, "A confusion matrix")
         from visus.pages.parts.confusion import draw_confusion
 
         assert isinstance(scores, Scores), "other runs were refused"
