@@ -78,8 +78,17 @@ def train_call(
     data: str | None = None,
     split_file: str | os.PathLike[str] | None = None,
     options: Mapping[str, object] | None = None,
+    pretrained: bool | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> str:
-    """The call that trains on data, with the split of an earlier run if its file is named, and with options of reading.
+    """The call that trains on data.
+
+    Args:
+        data: the path; None for the images that come with visus.
+        split_file: the split of an earlier run.
+        options: arguments of ``visus.open_data``.
+        pretrained: whether pretrained weights are asked for; None if nothing is asked.
+        settings: settings of the training.
 
     >>> train_call(), train_call("photos")
     ('visus.train()', "visus.train('photos')")
@@ -87,17 +96,38 @@ def train_call(
     "visus.train(visus.open_data('photos', split='runs/cats/split.csv'))"
     >>> train_call("t.csv", options={"task": "regression"})
     "visus.train(visus.open_data('t.csv', task='regression'))"
+    >>> train_call("photos", options={"img_size": 64}, pretrained=True, settings={"color": 0.3})
+    "visus.train(visus.open_data('photos', img_size=64, pretrained=True), recipe=visus.Recipe(color=0.3), pretrained=True)"
+    >>> with called_by_command():
+    ...     train_call("photos", options={"img_size": (64, 96)}, pretrained=True, settings={"color": 0.3})
+    'visus train photos --img-size 64x96 --pretrained --set color=0.3'
     """
-    words = ["visus", "train", *([data] if data is not None else [])]
     named: dict[str, object] = {} if split_file is None else {"split": str(split_file)}
-    for name, value in (options or {}).items():
-        words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
-        named[name] = value
-    words += [] if split_file is None else ["--split-file", str(split_file)]
-    if not named:
-        return for_caller(shlex.join(words), f"visus.train({'' if data is None else repr(data)})")
-    arguments = ", ".join([repr(data), *(f"{name}={value!r}" for name, value in named.items())])
-    return for_caller(shlex.join(words), f"visus.train(visus.open_data({arguments}))")
+    named |= {name: str(value) if isinstance(value, os.PathLike) else value for name, value in (options or {}).items()}
+    if is_command():
+        return shlex.join(["visus", "train", *_typed(data, named, pretrained, settings or {})])
+    of_training = (
+        [f"recipe=visus.Recipe({', '.join(f'{name}={value!r}' for name, value in settings.items())})"] if settings else []
+    )
+    if pretrained is not None:
+        of_training.append(f"pretrained={pretrained}")
+        named |= {"pretrained": pretrained} if named else {}
+    opened = ", ".join([repr(data), *(f"{name}={value!r}" for name, value in named.items())])
+    given = f"visus.open_data({opened})" if named else repr(data) if data is not None else ""
+    return f"visus.train({', '.join([*filter(None, [given]), *of_training])})"
+
+
+def _typed(
+    data: str | None, options: Mapping[str, object], pretrained: bool | None, settings: Mapping[str, object]
+) -> list[str]:
+    """The arguments of ``visus train``."""
+    words = [data] if data is not None else []
+    for name, value in sorted(options.items(), key=lambda pair: pair[0] == "split"):
+        flag = {"split": "--split-file", "num_workers": "--workers"}.get(name, f"--{name.replace('_', '-')}")
+        text = "x".join(map(str, value)) if isinstance(value, (tuple, list)) else str(value)
+        words += [flag] if value is True else [flag, text]
+    words += [] if pretrained is None else [f"--{'' if pretrained else 'no-'}pretrained"]
+    return [*words, *(word for name, value in settings.items() for word in ("--set", f"{name}={value}"))]
 
 
 def option(name: str, value: object = None) -> str:

@@ -39,11 +39,20 @@ ARGUMENTS: Final = {
     "validation_data": ("x_val",),
     **dict.fromkeys(("n_splits", "num_folds", "cv", "k_folds"), ("folds",)),
     **dict.fromkeys(("shape", "input_size"), ("input_shape",)),
-    "callbacks": ("on_event",),
+    **dict.fromkeys(("callbacks", "cbs"), ("on_event",)),
+    **dict.fromkeys(("fn_col", "x_col"), ("path_column",)),
+    **dict.fromkeys(("label_col", "y_col"), ("label_column",)),
     "cfg": ("recipe",),
     "verbose": ("progress",),
 }
 """Words of other libraries for arguments of functions and commands, each with the words that it may mean, the likeliest first."""
+
+NO_ARGUMENTS: Final = {
+    "valid_col": "a table has the split in a column named split, with train, val or test in each row.",
+    "label_delim": "the classes of a cell are separated by |, ; or , and read with task='multi-label'.",
+    "y_range": "regression predicts numbers of any size; they are standardized by the training set.",
+}
+"""Words of other libraries for arguments that no function has, with what there is instead."""
 
 
 def device_of(name: object) -> object:
@@ -95,6 +104,10 @@ ATTRIBUTES: Final = {
     "history": 'write run.history["train_loss"] for a column; run.history.columns has the names.',
     "show_batch": "a notebook shows samples of data where a cell ends with it; visus.check(data) lists what is wrong with it.",
     "vocab": "write .classes.",
+    **dict.fromkeys(
+        ("cbs", "add_cb", "add_cbs"),
+        "give on_event to visus.train, or loop over the events of visus.Training and answer them.",
+    ),
     "tta": 'write visus.Recipe(tta="flip") before the training; run.predict uses it.',
 }
 """Attributes of the models, learners and histories of other libraries, with what to write instead."""
@@ -106,6 +119,13 @@ NAMES: Final = {
         ("Sequential", "Model"),
         'a network is a text, such as "conv(32, 3), relu, globalpool, linear(classes)", or a torch.nn.Module.',
     ),
+    "MultiCategoryBlock": 'write visus.open_data(table, task="multi-label").',
+    "RegressionBlock": 'write visus.open_data(table, task="regression").',
+    "ClassificationInterpretation": "write run.mistakes(), run.scores.confusion or run.report().",
+    **dict.fromkeys(("MixUp", "CutMix"), "write visus.Recipe(mixup=0.2) or visus.Recipe(cutmix=1.0)."),
+    "SaveModelCallback": "the weights of the best epoch are always kept; visus.Recipe(select=...) names the metric.",
+    "EarlyStoppingCallback": "write visus.Recipe(patience=5).",
+    "aug_transforms": 'write visus.Recipe(flip="random", rotate=10, zoom=0.2, color=0.3).',
     "predict": "write visus.load(folder).predict(files).",
     "evaluate": "write visus.load(folder).evaluate().",
     "report": "write visus.load(folder).report().",

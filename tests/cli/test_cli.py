@@ -282,6 +282,16 @@ def test_check_reports_classes_ledger_and_warnings(visus_command: Call, photos: 
     )
 
 
+def test_the_next_step_of_a_check_has_the_options_of_the_check(visus_command: Call, photos: Path, tmp_path: Path) -> None:
+    options = ["--img-size", "12", "--val", "0.2", "--no-pretrained", "--augment", "--set", "color=0.3"]
+    text = visus_command("check", photos, *options, "-o", tmp_path / "sheet.png").out
+    assert text.endswith(f"\nnext: visus train {photos} --img-size 12 --val 0.2 --no-pretrained --set color=0.3\n")
+    found = visus.check(photos, img_size=12, pretrained=False, progress=False)
+    assert str(found.text()).endswith(
+        f"next: visus.train(visus.open_data({str(photos)!r}, img_size=12, pretrained=False), pretrained=False)"
+    )
+
+
 def test_summary_reports_every_layer_and_the_totals(visus_command: Call) -> None:
     facts = json.loads(visus_command("summary", "resnet(18)", "--json").out)
     assert facts["num_parameters"] == 11_689_512

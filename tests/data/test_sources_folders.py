@@ -379,15 +379,15 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ),
         (
             "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
-            "3 mistakes:\n  - row 2: no label.\n  - row 3: unknown split 'training' (known: train, val, valid, validation, test)."
-            "\n  - row 4: no path.",
+            "3 mistakes:\n  - row 2: no label (where it means that no class applies: task='multi-label').\n  - row 3: unknown split 'training' "
+            "(known: train, val, valid, validation, test).\n  - row 4: no path.",
         ),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,\n", "row 3: no split although other rows have one."),
         ("path,label\n1.jpg,a,extra\n2.jpg,b\n", "row 2: 3 cells where the header has 2."),
         (
             "pth,label\n1.jpg,a\n",
             "no column 'path'. Did you mean 'path' instead of 'pth'? The header is pth,label; it needs "
-            "path,label[,split][,group].",
+            "path,label[,split][,group]. Rename a column, or choose it: path_column='pth'",
         ),
         ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
         ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' occurs twice. Keep one."),
@@ -424,7 +424,7 @@ def test_a_lone_table_with_a_wrong_header_is_reported(tmp_path: Path) -> None:
     (tmp_path / "labels.csv").write_text("path,lable\n1.jpg,a\n")
     assert message(tmp_path) == (
         f"{tmp_path / 'labels.csv'}: no column 'label'. Did you mean 'label' instead of 'lable'? "
-        "The header is path,lable; it needs path,label[,split][,group]."
+        "The header is path,lable; it needs path,label[,split][,group]. Rename a column, or choose it: label_column='lable'"
     )
 
 

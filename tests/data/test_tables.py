@@ -339,6 +339,45 @@ def test_a_header_without_the_needed_columns_names_what_to_type(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize(
+    ("header", "reading", "expected"),
+    [
+        (
+            "path,label",
+            Reading(path_column="label"),
+            "the column 'label' is chosen as the path, so none is left for the label. The header is path,label. Choose another column, as in "
+            "--path-column path",
+        ),
+        (
+            "fname,labels",
+            Reading(path_column="fname"),
+            "no column 'label'. Did you mean 'label' instead of 'labels'? The header is fname,labels; it needs path,label[,split][,group]. "
+            "Rename a column, or choose it: --label-column labels",
+        ),
+    ],
+)
+def test_messages_about_a_header_name_that_of_the_file(tmp_path: Path, header: str, reading: Reading, expected: str) -> None:
+    root = years(tmp_path, table(zip(YEARS, BIRDS, strict=True), header))
+    assert message(root / "labels.csv", reading=reading) == f"{root / 'labels.csv'}: {expected}"
+
+
+def test_several_label_columns_without_a_task_name_the_tasks(tmp_path: Path) -> None:
+    root = years(tmp_path, table([(sample, 1, 0) for sample in YEARS], "path,shoe,warm"))
+    assert message(root / "labels.csv", reading=Reading(label_column="shoe,warm")) == (
+        f"{root / 'labels.csv'}: there is no column 'shoe,warm' (--label-column). To read these columns as one label, write --task multi-label "
+        "(0 and 1 for each class) or --task regression (numbers) too. The columns are path,shoe,warm."
+    )
+
+
+def test_a_column_of_another_library_that_names_the_split_has_a_hint(tmp_path: Path) -> None:
+    rows = [(sample, bird, place % 2 == 0) for place, (sample, bird) in enumerate(zip(YEARS, BIRDS, strict=True))]
+    root = years(tmp_path, table(rows, "path,label,is_valid"))
+    assert (
+        "unused columns: is_valid. visus does not read 'is_valid' as the split: for that, write a column named split, with train, val or test in each row."
+        in read(root).notes
+    )
+
+
 def test_rows_without_a_file_are_skipped_only_on_request(tmp_path: Path) -> None:
     root = years(tmp_path, table([*zip(YEARS, BIRDS, strict=True), ("2023/9.jpg", "duck")], "path,label"))
     assert message(root).endswith("--skip-missing skips such rows.")

@@ -14,8 +14,9 @@ from PIL import Image
 from torch.utils.data import TensorDataset
 
 import visus
+from visus.data.label_numbers import parse_numbers
 from visus.data.splits import assign, write_split_csv
-from visus.data.tasks import encode_sets, label_text, parse_numbers, split_sets, strata
+from visus.data.tasks import encode_sets, label_text, split_sets, strata
 from visus.errors import DataError, UsageError
 
 SETS = [("cat", "dog"), ("cat",), ("dog",), ()]
@@ -63,6 +64,11 @@ def test_a_table_with_sets_in_a_cell_and_in_columns_has_the_same_labels(images: 
     np.testing.assert_array_equal(in_cells.samples.labels, in_columns.samples.labels)
     assert in_cells.samples.labels[:4].tolist() == [[1, 1], [1, 0], [0, 1], [0, 0]]
     assert in_cells.class_counts("train")["cat"] == int(in_cells.split("train").labels[:, 0].sum())
+
+
+def test_columns_may_be_a_list_of_names(images: Path) -> None:
+    in_list = opened(images, task="multi-label", label_column=["cat", "dog"])
+    assert in_list.reading == opened(images, task="multi-label", label_column="cat,dog").reading
 
 
 def test_a_column_of_numbers_is_read_as_it_is(images: Path) -> None:
@@ -142,7 +148,7 @@ def test_class_names_that_look_like_sets_are_pointed_out(images: Path) -> None:
         ),
         (
             {"task": "regression", "label_column": "word"},
-            "the label of 00.png is 'old', and regression needs a finite number for each sample. Correct or remove that row.",
+            "the label of 00.png, row 2 is 'old', and regression needs a finite number for each sample. Correct or remove that row.",
         ),
         (
             {"task": "multi-label", "label_column": "cat,size"},

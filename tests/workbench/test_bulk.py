@@ -637,6 +637,10 @@ def test_options_of_a_table_need_the_table(run: Path, photos: Path, tmp_path: Pa
         "--probabilities needs --out. Add it, or leave this out."
         in visus_command("predict", run, photos, "--probabilities").err
     )
+    assert (
+        "--at-least needs --sort-into. Add it, or leave --at-least out."
+        in visus_command("predict", run, photos, "--at-least", "0.9").err
+    )
     both = visus_command("predict", run, photos, "--out", tmp_path / "t.csv", "--sort-into", tmp_path / "s")
     assert both.err == "error: --sort-into cannot be given with --out. Leave it out.\n"
 

@@ -8,12 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
 import visus
 from visus.errors import DataError, RecipeError, UsageError
 from visus.other_libraries import ARGUMENTS
+from visus.workbench.argument_types import wrong_types
 from visus.workbench.keywords import checked
 
 SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus.Recipe"
@@ -101,6 +103,24 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             visus.train,
             {"epochs": 3, "arch": 2},
             f"2 mistakes:\n  - train has no argument 'epochs': {SETTING}(epochs=3)).\n  - train has no argument 'arch'. Did you mean 'network'?",
+        ),
+        (visus.train, {"cbs": [print]}, "train has no argument 'cbs'. Did you mean 'on_event'?"),
+        (visus.open_data, {"fn_col": "file"}, "open_data has no argument 'fn_col'. Did you mean 'path_column'?"),
+        (visus.open_data, {"label_col": "tags"}, "open_data has no argument 'label_col'. Did you mean 'label_column'?"),
+        (
+            visus.open_data,
+            {"valid_col": "is_valid"},
+            "open_data has no argument 'valid_col': a table has the split in a column named split, with train, val or test in each row.",
+        ),
+        (
+            visus.train,
+            {"y_range": (0, 5)},
+            "train has no argument 'y_range': regression predicts numbers of any size; they are standardized by the training set.",
+        ),
+        (
+            visus.open_data,
+            {"label_delim": " "},
+            "open_data has no argument 'label_delim': the classes of a cell are separated by |, ; or , and read with task='multi-label'.",
         ),
         (visus.doctor, {"q": 1}, "doctor has no argument 'q'. Known: progress, seconds."),
         (
@@ -278,3 +298,71 @@ def test_a_setting_of_a_search_goes_into_its_recipe() -> None:
     assert str(caught.value) == (
         "tune has no argument 'epochs': it is a setting of the training. Write visus.tune(data, recipe=visus.Recipe(epochs=3))."
     )
+
+
+def test_data_of_the_wrong_type_is_refused_in_one_sentence_for_each_argument() -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.open_data("photos", val="0.2", class_depth="a", labels=len, split_seed=1.5)
+    assert str(caught.value) == (
+        "4 mistakes:\n  - open_data: labels must be a path or None, not <built-in function len>.\n"
+        "  - open_data: split_seed must be a whole number or None, not 1.5.\n  - open_data: val must be a number or None, not '0.2'.\n"
+        "  - open_data: class_depth must be a whole number or None, not 'a'."
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "settings", "said"),
+    [
+        (visus.open_data, {"max_unreadable": "a"}, "open_data: max_unreadable must be a number, not 'a'."),
+        (visus.open_data, {"split_seed": "42"}, "open_data: split_seed must be a whole number or None, not '42'."),
+        (visus.open_data, {"label_column": 3}, "open_data: label_column must be a text or a list of texts or None, not 3."),
+        (visus.open_data, {"resize_mode": 3}, "open_data: resize_mode must be a text, not 3."),
+        (visus.open_data, {"task": 3}, "open_data: task must be a text or None, not 3."),
+        (visus.open_data, {"channels": "3"}, "open_data: channels must be a whole number or None, not '3'."),
+        (visus.open_data, {"pretrained": "yes"}, "open_data: pretrained must be True or False or None, not 'yes'."),
+        (
+            visus.open_data,
+            {"on_event": [print]},
+            "open_data: on_event must be a function or None, not [<built-in function print>].",
+        ),
+        (visus.check, {"val": "0.2"}, "check: val must be a number or None, not '0.2'."),
+        (visus.check, {"pretrained": "yes"}, "check: pretrained must be True or False or None, not 'yes'."),
+        (visus.load, {"folder": None}, "load: folder must be a path, not None."),
+        (visus.train, {"output": 3}, "train: output must be a path, not 3."),
+        (visus.train, {"name": 3}, "train: name must be a text or None, not 3."),
+        (visus.train, {"name": [1] * 50}, "train: name must be a text or None, not a list."),
+    ],
+)
+def test_an_argument_of_the_wrong_type_is_refused(call: Callable[..., Any], settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(**settings)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize(
+    ("method", "settings", "said"),
+    [
+        ("predict", {"files": "a.png", "top": "2"}, "predict: top must be a whole number, not '2'."),
+        ("mistakes", {"limit": "3"}, "mistakes: limit must be a whole number, not '3'."),
+        (
+            "probabilities",
+            {"logits": "a.png"},
+            "probabilities: logits must be a tensor, not 'a.png'. For files, write run.predict(files).",
+        ),
+        (
+            "logits",
+            {"batches": Path("a.png")},
+            f"logits: batches must be tensors or a tensor, not {Path('a.png')!r}. For files, write run.predict(files).",
+        ),
+    ],
+)
+def test_a_method_of_a_run_refuses_an_argument_of_the_wrong_type(method: str, settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        getattr(visus.Run, method)(None, **settings)
+    assert str(caught.value) == said
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    signature = inspect.signature(visus.open_data)
+    given = {"val": np.float32(0.2), "split_seed": np.int64(3), "skip_missing": np.True_, "class_names": np.array(["a"])}
+    assert wrong_types("open_data", signature, given) == []

@@ -131,6 +131,34 @@ def test_a_set_is_predicted_by_the_thresholds_of_its_classes(train_task: Callabl
         assert list(answer.probabilities) == sorted(answer.probabilities, reverse=True)
 
 
+def test_a_prediction_of_a_set_has_the_probability_of_every_class(train_task: Callable[..., visus.Run]) -> None:
+    run = train_task("multi-label")
+    x, _, _ = bars(np.random.default_rng(1))
+    shares = run.calibrator()(run.logits(run.preprocessing.scaled(torch.from_numpy(x[:, None])))).numpy()
+    for answer, row in zip(run.predict(x, progress=False), shares, strict=True):
+        assert list(answer.class_probabilities) == list(run.classes)
+        np.testing.assert_allclose(list(answer.class_probabilities.values()), row, atol=1e-6)
+        assert {*answer.at_least(0.0).labels} == {*run.classes}
+        assert answer.at_least(1.1).labels == ()
+        assert dict(zip(answer.labels, answer.probabilities, strict=True)).items() <= answer.class_probabilities.items()
+
+
+def test_the_command_prints_every_probability_and_takes_a_threshold(
+    train_task: Callable[..., visus.Run], tmp_path: Path, visus_command: Callable[..., Any]
+) -> None:
+    run = train_task("multi-label")
+    x, _, _ = bars(np.random.default_rng(1))
+    np.save(tmp_path / "x.npy", x)
+    call = ["predict", str(run.folder), str(tmp_path / "x.npy"), "-q", "--probabilities", "--at-least", "0.3"]
+    rows = list(csv.DictReader(io.StringIO(visus_command(*call).out)))
+    assert list(rows[0]) == ["file", "labels", "probabilities", "probability:column", "probability:row", "error"]
+    for row in rows:
+        shares = {name: float(row[f"probability:{name}"]) for name in run.classes}
+        assert set(filter(None, row["labels"].split("|"))) == {name for name, share in shares.items() if share >= 0.3}
+    listed = json.loads(visus_command(*call, "--json").out)
+    assert [set(each["class_probabilities"]) for each in listed] == [set(run.classes)] * len(x)
+
+
 def test_a_number_is_predicted_in_its_units_with_its_interval(train_task: Callable[..., visus.Run]) -> None:
     run = train_task("regression", epochs=6)
     x, _, numbers = bars(np.random.default_rng(1))

@@ -24,6 +24,7 @@ from visus.examine import suspicious_labels
 from visus.networks import weights
 from visus.training.heads import cross_validate
 from visus.training.runs import RunFolder
+from visus.workbench.runs.mistakes import _too_poor
 from visus.workbench.runs.out_of_fold import FILE, OutOfFold, network_digest, read_out_of_fold, write_out_of_fold
 
 pytestmark = pytest.mark.usefixtures("light_pages")
@@ -255,6 +256,18 @@ def test_a_head_that_knows_little_judges_no_labels(begun: Path, tmp_path: Path) 
     assert found.sentence().startswith(
         "training set, out-of-fold: labels that may be wrong are not listed, since this network is too inaccurate to judge them: it predicts the "
     )
+
+
+def test_a_head_that_errs_on_more_than_a_fifth_suspects_no_more_than_a_twentieth() -> None:
+    labels = np.arange(144) % 3
+    said = _too_poor(labels, "image", 32, 19, is_head=True)
+    assert said == (
+        "Labels that may be wrong are not listed, since this network is too inaccurate to judge them: it predicts the label of 112 of 144 images, and "
+        "would suspect 19 labels, more than a twentieth, though a fifth of its answers is wrong."
+    )
+    assert _too_poor(labels, "image", 32, 7, is_head=True) == ""
+    assert _too_poor(labels, "image", 28, 19, is_head=True) == ""
+    assert _too_poor(labels, "image", 32, 19) == ""
 
 
 @settings(max_examples=30, deadline=None)

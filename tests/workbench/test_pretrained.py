@@ -134,6 +134,15 @@ def test_what_cannot_go_with_pretrained_weights_is_refused_or_decides(given: dic
     assert str(caught.value) == f"the pretrained weights {told}. Leave one of the two out."
 
 
+def test_a_name_of_another_library_without_its_prefix_has_a_hint() -> None:
+    with pytest.raises(UsageError) as caught:
+        choice_of(True, network="resnet34")
+    assert str(caught.value) == (
+        "the pretrained weights are those of efficientnet_lite(0) and efficientnet_lite(1). Leave one of the two out. For resnet34 with weights of timm "
+        "or torchvision, write timm:resnet34 or torchvision:resnet34."
+    )
+
+
 def test_data_of_another_kind_is_refused() -> None:
     data = visus.open_data()
     with pytest.raises(UsageError) as caught:

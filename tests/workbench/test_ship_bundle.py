@@ -19,7 +19,7 @@ from tests.commands import Call
 import visus
 from visus.caller import called_by_command
 from visus.cli.show import show
-from visus.errors import BundleError
+from visus.errors import BundleError, RunError
 from visus.ship import other_process
 from visus.ship.files import BundleFiles
 from visus.ship.other_process import check_in_other_process
@@ -150,6 +150,14 @@ def test_commands_for_runs_say_that_they_were_given_a_bundle(visus_command: Call
             assert answer.err == (
                 f"error: {place}: this is {kind}, and a run folder is needed. Give the run that it was exported from.\n"
             )
+
+
+def test_loading_a_bundle_as_a_run_names_how_it_is_opened(bundle: Path) -> None:
+    with pytest.raises(RunError) as caught:
+        visus.load(bundle)
+    assert str(caught.value) == (
+        f"{bundle}: this is a bundle, and a run folder is needed. Write visus.open_bundle({str(bundle)!r}), or give the run that it was exported from."
+    )
 
 
 def zipped(bundle: Path, target: Path) -> Path:

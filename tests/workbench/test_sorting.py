@@ -171,7 +171,6 @@ def test_predict_sorts_files_by_command(visus_command: Call, run: Path, photos: 
             ["{tmp}/x.zip", "--sort-into", "{tmp}/sorted"],
             "error: {tmp}/x.zip: this is an archive. Unpack it, and give the folder.\n",
         ),
-        (["{photos}", "--at-least", "0.9"], "error: --at-least needs --sort-into. Add it, or leave --at-least out.\n"),
         (
             ["{photos}", "--sort-into", "{tmp}/sorted", "--at-least", "90"],
             "error: the lowest probability must be between 0 and 1, not 90. For 90 %, write 0.9.\n",

@@ -30,7 +30,9 @@ def predict(
     ] = None,
     at_least: Annotated[
         float | None,
-        typer.Option(help="With --sort-into: lowest probability, 0 to 1; files below it go to the folder unsure."),
+        typer.Option(
+            help="With --sort-into: lowest probability, 0 to 1; files below it go to the folder unsure. Of multi-label: the threshold of all classes."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -41,7 +43,10 @@ def predict(
         ),
     ] = None,
     probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="With --out: add a column with the probability of each class.")
+        bool,
+        typer.Option(
+            "--probabilities", help="Add a column with the probability of each class; of single labels, with --out."
+        ),
     ] = False,
     cluster: Annotated[
         str | None, typer.Option(help="With --out: compute on Ray: local, or the address of a cluster.")
@@ -78,15 +83,15 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Label files: print, write a table, or sort into folders."""
-    if out is None and (probabilities or cluster is not None):
-        raise UsageError(f"{'--probabilities' if probabilities else '--cluster'} needs --out. Add it, or leave this out.")
+    if out is None and cluster is not None:
+        raise UsageError("--cluster needs --out. Add it, or leave this out.")
     if out is not None:
-        refuse_with("--out", {"--sort-into": sort_into})
-    if at_least is not None and sort_into is None:
-        raise UsageError("--at-least needs --sort-into. Add it, or leave --at-least out.")
+        refuse_with("--out", {"--sort-into": sort_into, "--at-least": at_least})
+    if sort_into is not None:
+        refuse_with("--sort-into", {"--probabilities": probabilities})
     if top is not None and sort_into is not None:
         raise UsageError("--top cannot be given with --sort-into, which copies each file once. Leave one of them out.")
-    from visus.cli.prediction import Computing, members_among, predict_and_print, predict_to_and_print, sort_and_print
+    from visus.cli.prediction import Computing, Shown, members_among, predict_and_print, predict_to_and_print, sort_and_print
 
     runs, words_of_files = members_among(run, files)
     named = [name for word in words_of_files for name in (read_names() if word == "-" else [word]) if name.strip()]
@@ -100,4 +105,5 @@ def predict(
         raise typer.Exit(predict_to_and_print(runs, named, out, columns, how, as_json=as_json, quiet=quiet))
     if sort_into is not None:
         raise typer.Exit(sort_and_print(runs, named, sort_into, at_least, how, as_json=as_json, quiet=quiet))
-    raise typer.Exit(predict_and_print(runs, named, 1 if top is None else top, how, as_json=as_json, quiet=quiet))
+    shown = Shown(1 if top is None else top, probabilities, at_least)
+    raise typer.Exit(predict_and_print(runs, named, shown, how, as_json=as_json, quiet=quiet))

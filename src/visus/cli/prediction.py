@@ -54,6 +54,35 @@ class Computing:
     threads: int | None = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What is printed of a prediction.
+
+    Args:
+        top: number of classes of single labels.
+        probabilities: of multi-label: also the probability of each class.
+        at_least: of multi-label: the threshold of all classes; None for those of the run.
+    """
+
+    top: int = 1
+    probabilities: bool = False
+    at_least: float | None = None
+
+    def refuse(self, task: str) -> None:
+        """Raise an error for an option that has no effect for a task.
+
+        Raises:
+            UsageError: it needs another option, or the probability is not between 0 and 1.
+        """
+        refuse_probability(self.at_least)
+        if task == "multi-label":
+            return
+        if self.at_least is not None:
+            raise UsageError("--at-least needs --sort-into. Add it, or leave --at-least out.")
+        if self.probabilities:
+            raise UsageError("--probabilities needs --out. Add it, or leave this out.")
+
+
 def members_among(run: Path, files: Sequence[str]) -> tuple[list[Path], list[str]]:
     """The networks that are named, and the files: runs and bundles right after the first one are averaged with it.
 
@@ -126,7 +155,7 @@ def _stage(paths: Sequence[Path]) -> str:
 
 
 def predict_and_print(
-    runs: Sequence[Path], files: Sequence[str], top: int, how: Computing, *, as_json: bool, quiet: bool
+    runs: Sequence[Path], files: Sequence[str], shown: Shown, how: Computing, *, as_json: bool, quiet: bool
 ) -> int:
     """Print a prediction for every sample; unreadable samples go to stderr.
 
@@ -135,14 +164,16 @@ def predict_and_print(
     Raises:
         RunError: the run cannot be opened.
         DataError: none of the files exists.
+        UsageError: an option has no effect for this network.
     """
     data = sys.stdout
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as live:
         # stdout is for the result; what a person's own module prints is none
         on_event = live.enter_context(showing_work(_stage(runs), quiet=quiet))
         opened, keywords = _opened(runs, files, how)
-        predictions = opened.predict(files, top=top, on_event=on_event, **keywords)
-        num_unread = _print(predictions, top, data, live, as_json=as_json)
+        predictions = opened.predict(files, top=shown.top, on_event=on_event, **keywords)
+        shown.refuse(predictions.task)
+        num_unread = _print(predictions, shown, data, live, as_json=as_json)
     if not quiet:
         warn(tuple(predictions.sentences()), "")
     return 1 if num_unread else 0
@@ -255,28 +286,29 @@ class _Far:
         return f"stopped after {last.done:,} of {last.total:,} samples. The same command continues after the last finished part."
 
 
-def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:
+def _print(predictions: Predictions, shown: Shown, data: TextIO, live: contextlib.ExitStack, *, as_json: bool) -> int:
     """Print the predictions as they come, and return how many samples could not be read.
 
     ``live`` is closed before anything is printed in a terminal, where the live line is.
     """
     num_unread = 0
     listed: list[dict[str, Any]] = []
-    header = ["file", *_heads(predictions, top), "error"]
+    header = ["file", *_heads(predictions, shown), "error"]
     num_cells = len(header) - 2
-    for answer in predictions:
+    for found in predictions:
+        answer = found if shown.at_least is None else found.at_least(shown.at_least)
         if (not as_json and data.isatty()) or answer.error:
             live.close()
         if answer.error:
             num_unread += 1
             sys.stderr.write(f"error: {printable(answer.file)}: {answer.error}\n")
         if as_json:
-            listed.append(_as_dict(answer, top, predictions.task))
+            listed.append(_as_dict(answer, shown, predictions.task))
         else:
             if header:
                 data.write(csv_text([header]))
                 header = []
-            cells = [] if answer.error else _cells(answer, predictions.task)
+            cells = [] if answer.error else _cells(answer, shown, predictions.task)
             data.write(csv_text([[answer.file, *(cells or [""] * num_cells), answer.error or ""]]))
     live.close()
     if header and not as_json:
@@ -286,23 +318,25 @@ def _print(predictions: Predictions, top: int, data: TextIO, live: contextlib.Ex
     return num_unread
 
 
-def _heads(predictions: Predictions, top: int) -> list[str]:
+def _heads(predictions: Predictions, shown: Shown) -> list[str]:
     """The columns between the file and the error."""
     if predictions.task == "regression":
         return [head for name in predictions.classes for head in (name, f"{name}_low", f"{name}_high")]
     if predictions.task == "multi-label":
-        return ["labels", "probabilities"]
-    return [name for rank in range(1, top + 1) for name in _columns(rank)]
+        every = [f"probability:{name}" for name in predictions.classes] if shown.probabilities else []
+        return ["labels", "probabilities", *every]
+    return [name for rank in range(1, shown.top + 1) for name in _columns(rank)]
 
 
-def _cells(answer: Prediction, task: str) -> list[str]:
+def _cells(answer: Prediction, shown: Shown, task: str) -> list[str]:
     """The cells of these columns."""
     if task == "regression":
         return [
             "" if value is None else f"{value:.9g}" for each in answer.numbers for value in (each.value, each.low, each.high)
         ]
     if task == "multi-label":
-        return [SEPARATOR.join(answer.labels), SEPARATOR.join(f"{share:.6f}" for share in answer.probabilities)]
+        every = [f"{share:.6f}" for share in answer.class_probabilities.values()] if shown.probabilities else []
+        return [SEPARATOR.join(answer.labels), SEPARATOR.join(f"{share:.6f}" for share in answer.probabilities), *every]
     pairs = zip(answer.labels, answer.probabilities, strict=True)
     return [cell for label, share in pairs for cell in (label, f"{share:.6f}")]
 
@@ -311,16 +345,17 @@ def _columns(rank: int) -> tuple[str, str]:
     return ("label", "probability") if rank == 1 else (f"label_{rank}", f"probability_{rank}")
 
 
-def _as_dict(answer: Prediction, top: int, task: str) -> dict[str, Any]:
+def _as_dict(answer: Prediction, shown: Shown, task: str) -> dict[str, Any]:
     if task != "single-label":
-        return {"file": answer.file, **answer.facts(task), "error": answer.error}
+        every = {"class_probabilities": dict(answer.class_probabilities)} if shown.probabilities else {}
+        return {"file": answer.file, **answer.facts(task), **every, "error": answer.error}
     facts: dict[str, Any] = {
         "file": answer.file,
         "label": answer.label,
         "probability": None if answer.error else answer.probability,
         "error": answer.error,
     }
-    if top > 1:
+    if shown.top > 1:
         facts["top"] = [
             {"label": label, "probability": share} for label, share in zip(answer.labels, answer.probabilities, strict=True)
         ]

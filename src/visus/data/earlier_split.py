@@ -13,8 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.data.listed_names import write_names
 from visus.data.samples import UNASSIGNED, Samples
-from visus.data.source_rules import write_names
 from visus.data.splits import SplitRow, assign, split_warnings, strata, units_of
 from visus.errors import DataError
 from visus.files import csv_text

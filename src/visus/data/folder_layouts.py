@@ -23,10 +23,11 @@ from visus.data.folder_names import (
     split_hint,
     words_without_split,
 )
+from visus.data.listed_names import write_names
 from visus.data.masks import have_shared_stems, is_mask_folder
 from visus.data.reading import Reading, check_call
 from visus.data.samples import SPLITS, UNASSIGNED
-from visus.data.source_rules import parse_split, write_names
+from visus.data.source_rules import parse_split
 from visus.errors import DataError, closest_name
 from visus.units import write_number_of
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.caller import option
+from visus.data.listed_names import write_names
 from visus.data.opened import Data, normalized_by_training
 from visus.data.resplit import in_splits
 from visus.data.samples import UNASSIGNED, Samples
-from visus.data.source_rules import write_names
 from visus.data.splits import assign, strata, units_of
 from visus.errors import DataError, RunError, UsageError
 from visus.files import csv_text, write_file

@@ -9,8 +9,8 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from visus.data.folder_names import is_empty_value, is_leftover_class, is_placeholder
+from visus.data.listed_names import write_names
 from visus.data.samples import Samples
-from visus.data.source_rules import write_names
 from visus.data.tasks import same_kind
 from visus.units import write_number_of
 

@@ -21,7 +21,7 @@ from visus.data.earlier_split import extend_split, read_contents
 from visus.data.images.fit import RESIZE_MODES, ResizeMode
 from visus.data.ledger import Ledger, write_examples
 from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
-from visus.data.reading import DEFAULT_READING, Reading
+from visus.data.reading import DEFAULT_READING, Reading, one_column
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.sources import read_source
 from visus.data.splits import SplitRow, apply_split, read_split_csv, split_samples
@@ -299,7 +299,7 @@ def open_data(
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
     path_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     skip_missing: bool = False,
     class_depth: int | None = None,
     layout: str | None = None,
@@ -356,7 +356,7 @@ def open_data(
             "a split.csv defines the whole split, so fractions of it would have no effect. Leave one of them out."
         )
     ledger = Ledger()
-    reading = Reading(path_column, label_column, skip_missing, class_depth, layout, task)
+    reading = Reading(path_column, one_column(label_column), skip_missing, class_depth, layout, task)
     samples = read_source(path, ledger, labels=labels, reading=reading)
     is_cut = not split and "val" not in samples.official
     if split_seed is not None and not is_cut:
@@ -597,7 +597,7 @@ def _check_settings(
     if any(size < 1 for size in sizes):
         raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
     if channels not in (None, 1, 3):
-        raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels}.")
+        raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels!r}.")
     if resize_mode not in RESIZE_MODES:
         raise UsageError(unknown_name("resize mode", resize_mode, RESIZE_MODES))
     if normalize not in NORMALIZATIONS:

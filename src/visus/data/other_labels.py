@@ -9,7 +9,8 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from visus.data.delimiters import find_delimiter
-from visus.data.source_rules import FoundSamples, write_names
+from visus.data.listed_names import write_names
+from visus.data.source_rules import FoundSamples
 from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
@@ -58,7 +59,8 @@ def with_other_labels(found: FoundSamples, labels: str | Path) -> FoundSamples:
     if mistakes:
         raise DataError(f"{join_messages(mistakes)} Name the samples as split.csv of a run does.", where=str(file))
     chosen = [by_sample[sample] for sample in found.names]
-    return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, f"labels: those of {file.name}."))
+    note = f"labels: those of {file.name}."
+    return dataclasses.replace(found, labels=chosen, declared=(), notes=(*found.notes, note), label_file=file, rows=())
 
 
 def _read_labels(file: Path, known: AbstractSet[str]) -> Mapping[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,15 @@ class Reading:
 
 DEFAULT_READING = Reading()
 """All options inferred from the source."""
+
+
+def one_column(value: Sequence[str] | str | None) -> str | None:
+    """A list of columns as one text, such as ``cat,dog``; a text or None unchanged.
+
+    >>> one_column(["cat", "dog"])
+    'cat,dog'
+    """
+    return value if value is None or isinstance(value, str) else ",".join(map(str, value))
 
 
 def check_call(place: Path | str, reading: Reading | None = None, *, labels: str | None = None) -> str:

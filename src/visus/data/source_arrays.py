@@ -182,7 +182,7 @@ def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
     if values.ndim != 1:
         raise DataError(
             f"the labels have the shape {write_shape(values.shape) or '()'}; needed is one label per sample, (n,) or (n, 1). "
-            "For one-hot labels, save labels.argmax(1).",
+            f"For one-hot labels, save labels.argmax(1); for sets of classes as 0 and 1, write {option('task', 'multi-label')}.",
             where=str(where),
         )
     if values.dtype.kind == "f":

@@ -17,9 +17,10 @@ from visus.data.folder_layouts import CLASSIFIES, Layout, infer_layout
 from visus.data.folder_names import guess_split, is_container, is_project_folder
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
+from visus.data.listed_names import write_names
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import ImageFiles
-from visus.data.source_rules import EMPTY_FOLDER, FoundSamples, natural_key, parse_split, write_names
+from visus.data.source_rules import EMPTY_FOLDER, FoundSamples, natural_key, parse_split
 from visus.data.system_files import reason_to_ignore
 from visus.errors import DataError
 from visus.units import write_number_of

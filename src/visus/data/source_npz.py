@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.data.listed_names import write_names
 from visus.data.npy import npy_header
 from visus.data.source_arrays import (
     ArrayPart,
@@ -36,7 +37,7 @@ from visus.data.source_arrays import (
     labels_to_names,
     samples_in_arrays,
 )
-from visus.data.source_rules import FoundSamples, parse_split, write_names
+from visus.data.source_rules import FoundSamples, parse_split
 from visus.data.tasks import check_task
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape

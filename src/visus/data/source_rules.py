@@ -9,7 +9,7 @@ import re
 import stat
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,14 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.caller import option
+from visus.data.label_numbers import comma_notes, number_warnings, parse_numbers
+from visus.data.label_sets import read_lists, set_warnings
 from visus.data.ledger import Ledger
+from visus.data.listed_names import write_names
 from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
-from visus.data.tasks import TaskName, encode_sets, label_text, parse_numbers, split_sets
-from visus.errors import DataError, closest_name, join_messages, printable
+from visus.data.tasks import TaskName, encode_sets, label_text, split_sets
+from visus.errors import DataError, closest_name, join_messages
 from visus.units import write_number_of
 
 _READ_BYTES = 1 << 22
-_NAMES_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,8 @@ class FoundSamples:
         warnings: sentences about possible mistakes in the data.
         task: what a label is.
         targets: names of the numbers of a label in regression; empty for ``label``, or ``label 1``, ``label 2``, ...
+        label_file: the file in which the labels are written; None if they are in ``root`` itself.
+        rows: number of the row of each label in that file; empty if it has none.
     """
 
     root: Path
@@ -64,6 +68,13 @@ class FoundSamples:
     warnings: tuple[str, ...] = ()
     task: TaskName = "single-label"
     targets: Sequence[str] = ()
+    label_file: Path | None = None
+    rows: Sequence[int] = ()
+
+    @property
+    def samples(self) -> Sequence[str]:
+        """The name of each sample, with the row of its label where it has one."""
+        return [f"{name}, row {row}" for name, row in zip(self.names, self.rows, strict=True)] if self.rows else self.names
 
 
 def parse_split(name: str) -> str | None:
@@ -86,17 +97,6 @@ def natural_key(name: str) -> tuple[object, ...]:
         return (0, int(name), name)
     parts = re.split(r"(\d{1,18})", name.casefold())
     return (1, tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts), name)
-
-
-def write_names(names: Iterable[str]) -> str:
-    """The first five names, and the number of further names.
-
-    >>> write_names(["a", "b"]), write_names("abcdefg")
-    ('a, b', 'a, b, c, d, e and 2 more')
-    """
-    texts = [printable(name) for name in names]
-    num_more = len(texts) - _NAMES_SHOWN
-    return ", ".join(texts[:_NAMES_SHOWN]) + (f" and {num_more} more" if num_more > 0 else "")
 
 
 def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str] | None) -> Samples:
@@ -135,7 +135,7 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
         reader=found.reader,
         official=official,
         warnings=(*found.warnings, *warnings, *copies),
-        notes=(*found.notes, *_unused(found), *notes),
+        notes=(*found.notes, *encoded.notes, *_unused(found), *notes),
         digests=tuple(digests),
         task=found.task,
     )
@@ -143,11 +143,12 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
 
 @dataclass(frozen=True, eq=False)
 class _Encoded:
-    """The label array of a task, the classes or targets, and warnings."""
+    """The label array of a task, the classes or targets, warnings, and notes about how the labels were read."""
 
     labels: NDArray[Any]
     classes: tuple[str, ...]
     warnings: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def _encoded(
@@ -155,21 +156,27 @@ def _encoded(
 ) -> _Encoded:
     """The labels of a task as an array."""
     if found.task == "regression":
-        numbers = parse_numbers(found.labels, found.names, place)
+        written_in = str(found.label_file or place)
+        notes = comma_notes(found.labels, found.samples, written_in, found.targets)
+        numbers = parse_numbers(found.labels, found.samples, written_in)
         targets = tuple(found.targets) or _target_names(numbers.shape[1])
         if classes is not None and len(classes) != len(targets):
             needed, given = write_number_of(len(classes), "number"), write_number_of(len(targets), "number")
             raise DataError(f"a label has {given}, and the network predicts {needed}: {write_names(classes)}.", where=place)
-        return _Encoded(numbers, tuple(classes or targets), ())
+        is_training = [split == "train" or not official for split in splits]
+        warnings = () if classes is not None else tuple(number_warnings(numbers, found.samples, targets, is_training))
+        return _Encoded(numbers, tuple(classes or targets), warnings, notes)
     if found.task == "multi-label":
-        sets = [tuple(_clean_names(each, place)) for each in split_sets(found.labels)]
+        cells, notes = read_lists(found.labels, found.samples, str(found.label_file or place))
+        sets = [tuple(_clean_names(each, place)) for each in split_sets(cells)]
         flat = [(name, split) for names, split in zip(sets, splits, strict=True) for name in names]
         if not flat:
             raise DataError("no sample has a label. Give at least two classes.", where=place)
         class_names, warnings = _class_list(
             found, [each for each, _ in flat], [each for _, each in flat], official, classes, place
         )
-        return _Encoded(encode_sets(sets, class_names), class_names, warnings)
+        suspicions = set_warnings(cells) if classes is None else []
+        return _Encoded(encode_sets(sets, class_names), class_names, (*warnings, *suspicions), notes)
     labels = _clean_names(found.labels, place)
     class_names, warnings = _class_list(found, labels, splits, official, classes, place)
     number = {name: index for index, name in enumerate(class_names)}
@@ -197,7 +204,19 @@ def _sets_warning(class_names: Sequence[str], given: Sequence[str] | None) -> li
 
 def _unused(found: FoundSamples) -> tuple[str, ...]:
     """A note that lists unused columns of a table."""
-    return (f"unused columns: {write_names(found.columns)}.",) if found.columns else ()
+    if not found.columns:
+        return ()
+    asked = [] if any(found.splits) else [name for name in found.columns if name.lower() in _VALIDATION_COLUMNS]
+    hint = (
+        f" visus does not read {asked[0]!r} as the split: for that, write a column named split, with train, val or test in each row."
+        if asked
+        else ""
+    )
+    return (f"unused columns: {write_names(found.columns)}.{hint}",)
+
+
+_VALIDATION_COLUMNS: Final = ("is_valid", "is_val", "valid", "is_test", "fold", "set", "subset", "partition")
+"""Columns that name the split in other libraries and in published tables."""
 
 
 def _in_order(found: FoundSamples) -> FoundSamples:
@@ -212,6 +231,7 @@ def _in_order(found: FoundSamples) -> FoundSamples:
         splits=[found.splits[index] for index in order],
         groups=None if found.groups is None else [found.groups[index] for index in order],
         reader=found.reader.select(order),
+        rows=[found.rows[index] for index in order] if found.rows else (),
     )
 
 

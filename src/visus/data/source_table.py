@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from visus.caller import option
 from visus.data.delimiters import SNIFFED_DELIMITERS
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
+from visus.data.listed_names import write_names
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
-from visus.data.source_rules import FoundSamples, parse_split, write_names
+from visus.data.source_rules import FoundSamples, parse_split
 from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
 from visus.data.table_text import TEXT_SUFFIXES, are_predictions, lenient_text, rows_of, strict_text
 from visus.data.tasks import SEPARATOR, check_task
@@ -81,7 +83,7 @@ def read_table(
         DataError: the header has mistakes, or else the rows have; the message lists all of them.
     """
     heads, records = _records(file, _character(delimiter, file), reading)
-    rows, mistakes = _parse_rows(heads, records, may_lack_label=reading.task == "multi-label")
+    rows, mistakes = _parse_rows(heads, records, reading.task)
     rows, notes, unclear = _resolve_paths(rows, file, is_foreign=reading.path_column is not None)
     kept, contradictions = _without_duplicates(rows, file, ledger)
     mistakes += unclear + contradictions
@@ -122,6 +124,8 @@ def read_table(
         warnings=warnings,
         task=check_task(reading.task or "single-label"),
         targets=_label_columns(reading, heads) if reading.task == "regression" else (),
+        label_file=file,
+        rows=[row.number for row in kept],
     )
 
 
@@ -142,10 +146,10 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
     rows = rows_of(strict_text(file), file, delimiter, wanted)
     if rows is None:
         raise DataError("the table is empty. It needs the columns path,label and one row per image.", where=str(file))
-    heads = [head.lower() for head in rows.heads]
+    written, heads = rows.heads, [head.lower() for head in rows.heads]
     if len(columns := _label_columns(reading, heads)) > 1:
         for name in columns:
-            _check_chosen(name, heads, "label", rows.heads, file)
+            _check_chosen(name, heads, "label", written, file)
         heads, records = _joined_labels(heads, rows.records, columns, reading.task, file)
         rows = replace(rows, heads=[*rows.heads, "label"], records=records)
         wanted[1] = "label"
@@ -157,10 +161,10 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
         )
     for column, name in zip(_NEEDED, wanted, strict=True):
         if name != column:
-            _check_chosen(name, heads, column, rows.heads, file)
+            _check_chosen(name, heads, column, written, file)
             heads = [f"{head} (as written)" if head == column else head for head in heads]
             heads[heads.index(name)] = column
-    _check_heads(heads, file, rows.heads, rows.records)
+    _check_heads(heads, file, written, rows.records)
     return heads, rows.records
 
 
@@ -206,6 +210,11 @@ def _check_chosen(name: str, heads: list[str], column: str, written: list[str], 
     if name not in heads:
         guess = closest_name(name, heads)
         hint = f" Did you mean {guess!r}?" if guess else ""
+        if "," in name and {part.strip() for part in name.split(",")} <= set(heads):
+            hint = (
+                f" To read these columns as one label, write {option('task', 'multi-label')} (0 and 1 for each class) or "
+                f"{option('task', 'regression')} (numbers) too."
+            )
         raise DataError(
             f"there is no column {name!r} (--{column}-column).{hint} The columns are {_shortened(written)}.",
             where=str(file),
@@ -232,13 +241,20 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
             "numpy.savez('signals.npz', x=values, y=labels), with one row of values and one label for each sample.",
             where=str(file),
         )
-    for column in _NEEDED:
-        if column in absent:
-            guess = closest_name(column, others)
-            hint = f" Did you mean {column!r} instead of {guess!r}?" if guess else ""
+    for column, other in (_NEEDED, _NEEDED[::-1]):
+        if column in absent and column in (name.strip().lower() for name in written):
             mistakes.append(
-                f"no column {column!r}.{hint} The header is {_shortened(heads)}; it needs path,label[,split][,group]."
-                f"{'' if guess else f' Rename a column, or choose it: --{column}-column {_likely_column(column, heads, written, records)}'}"
+                f"the column {column!r} is chosen as the {other}, so none is left for the {column}. The header is {_shortened(written)}. Choose another "
+                f"column, as in {option(f'{other}_column', _likely_column(other, heads, written, records))}"
+            )
+        elif column in absent:
+            guess = closest_name(column, others)
+            own = written[heads.index(guess)] if guess else ""
+            hint = f" Did you mean {column!r} instead of {own!r}?" if guess else ""
+            chosen = own or _likely_column(column, heads, written, records)
+            mistakes.append(
+                f"no column {column!r}.{hint} The header is {_shortened(written)}; it needs path,label[,split][,group]. Rename a column, or choose it: "
+                f"{option(f'{column}_column', chosen)}"
             )
     for column in absent:
         guess = closest_name(column, others) if column not in _NEEDED else None
@@ -357,9 +373,7 @@ def label_columns(cells: Mapping[str, Sequence[str]]) -> list[str]:
     return by_name or [head for head, has_few in candidates.items() if has_few and not head.lower().endswith("id")]
 
 
-def _parse_rows(
-    heads: list[str], records: list[tuple[int, list[str]]], *, may_lack_label: bool = False
-) -> tuple[list[_Row], list[str]]:
+def _parse_rows(heads: list[str], records: list[tuple[int, list[str]]], task: str | None) -> tuple[list[_Row], list[str]]:
     """The valid rows, and one sentence for each kind of mistake in the others."""
     rows: list[_Row] = []
     wrong: dict[str, list[int]] = {}
@@ -369,9 +383,11 @@ def _parse_rows(
             wrong.setdefault(f"{len(record)} cells where the header has {len(heads)}", []).append(number)
             continue
         split = parse_split(cells["split"]) if cells.get("split") else UNASSIGNED
-        empty = [column for column in _NEEDED if not cells[column] and not (column == "label" and may_lack_label)]
+        empty = [column for column in _NEEDED if not cells[column] and not (column == "label" and task == "multi-label")]
         for column in empty:
-            wrong.setdefault(f"no {column}", []).append(number)
+            has_hint = column == "label" and task in (None, "single-label")
+            hint = f" (where it means that no class applies: {option('task', 'multi-label')})" if has_hint else ""
+            wrong.setdefault(f"no {column}{hint}", []).append(number)
         if split is None:
             wrong.setdefault(f"unknown split {cells['split']!r} (known: train, val, valid, validation, test)", []).append(
                 number

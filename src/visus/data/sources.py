@@ -11,6 +11,7 @@ from visus.data.folder_layouts import CLASSIFIES
 from visus.data.folder_names import guess_split, guess_splits
 from visus.data.label_warnings import label_warnings
 from visus.data.ledger import Ledger
+from visus.data.listed_names import write_names
 from visus.data.other_labels import with_other_labels
 from visus.data.reading import DEFAULT_READING, Reading, check_call
 from visus.data.samples import Samples
@@ -28,7 +29,7 @@ from visus.data.source_folders import (
 )
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
-from visus.data.source_rules import FoundSamples, assemble_samples, natural_key, single_class_error, write_names
+from visus.data.source_rules import FoundSamples, assemble_samples, natural_key, single_class_error
 from visus.data.source_table import TABLE_SUFFIXES, has_predictions, is_table, read_table
 from visus.data.splits import split_samples
 from visus.data.table_paths import find_annotation_file, list_images

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from visus.caller import option
 from visus.data import tasks
+from visus.data.listed_names import write_names
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
-from visus.data.source_rules import write_names
 from visus.errors import DataError, UsageError, join_messages, unknown_name
 from visus.files import csv_text, write_file
 from visus.units import split_name, write_number_of, write_share

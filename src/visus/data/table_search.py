@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from visus.data.images.decode import IMAGE_SUFFIXES
+from visus.data.listed_names import write_names
 from visus.data.reading import Reading, check_call
-from visus.data.source_rules import natural_key, write_names
+from visus.data.source_rules import natural_key
 from visus.data.source_table import label_columns
 from visus.data.system_files import reason_to_ignore
 from visus.data.table_paths import ImageNames

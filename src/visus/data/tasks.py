@@ -22,13 +22,13 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.errors import DataError, UsageError, unknown_name
+from visus.errors import UsageError, unknown_name
 
 TaskName = Literal["single-label", "multi-label", "regression"]
 TASKS: Final[tuple[TaskName, ...]] = get_args(TaskName)
 SEPARATOR: Final = "|"
 """Between the classes or numbers of one label in its text."""
-_SEPARATORS: Final = (SEPARATOR, ";", ",")
+SEPARATORS: Final = (SEPARATOR, ";", ",")
 """Separators of the classes in a cell, in the order in which they are tried."""
 _NUM_STRATA: Final = 5
 
@@ -45,39 +45,23 @@ def check_task(name: str) -> TaskName:
     raise UsageError(unknown_name("task", name, TASKS))
 
 
+def find_separator(cells: Sequence[str]) -> str:
+    """The first of ``|``, ``;`` and ``,`` that occurs in any cell; ``|`` if none does.
+
+    >>> find_separator(["cat, dog", "cow; dog"])
+    ';'
+    """
+    return next((each for each in SEPARATORS if any(each in cell for cell in cells)), SEPARATOR)
+
+
 def split_sets(cells: Sequence[str]) -> list[tuple[str, ...]]:
     """The classes in each cell. The separator is the first of ``|``, ``;`` and ``,`` that occurs in any cell; spaces around a class are dropped.
 
     >>> split_sets(["cat; dog", "dog", ""])
     [('cat', 'dog'), ('dog',), ()]
     """
-    separator = next((each for each in _SEPARATORS if any(each in cell for cell in cells)), SEPARATOR)
+    separator = find_separator(cells)
     return [tuple(dict.fromkeys(name for part in cell.split(separator) if (name := part.strip()))) for cell in cells]
-
-
-def parse_numbers(cells: Sequence[str], samples: Sequence[str], where: str) -> NDArray[np.float64]:
-    """The numbers (n, targets) in label texts such as ``12.5`` or ``12.5|3.0``; a decimal comma is read as a point.
-
-    Raises:
-        DataError: a cell is no finite number, or the cells have several lengths.
-    """
-    rows: list[list[float]] = []
-    for cell, sample in zip(cells, samples, strict=True):
-        numbers = []
-        for part in cell.split(SEPARATOR):
-            try:
-                numbers.append(float(part.strip().replace(",", ".")))
-            except ValueError:
-                numbers.append(math.nan)
-            if not math.isfinite(numbers[-1]):
-                raise DataError(
-                    f"the label of {sample} is {part.strip()!r}, and regression needs a finite number for each sample. Correct or remove that row.",
-                    where=where,
-                )
-        rows.append(numbers)
-    if len({len(row) for row in rows}) > 1:
-        raise DataError("the labels have different numbers of values. Give each sample the same targets.", where=where)
-    return np.array(rows, dtype=np.float64)
 
 
 def encode_sets(sets: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.float32]:

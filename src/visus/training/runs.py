@@ -95,9 +95,11 @@ class RunFolder:
         path = _enclosing_run(path)
         if (path / "bundle.json").is_file() or (path.suffix.lower() == ".zip" and path.is_file()):
             kind = "a bundle" if path.is_dir() else "a zip file, as bundles are"
-            raise RunError(
-                f"this is {kind}, and a run folder is needed. Give the run that it was exported from.", where=str(path)
+            remedy = for_caller(
+                "Give the run that it was exported from.",
+                f"Write visus.open_bundle({str(path)!r}), or give the run that it was exported from.",
             )
+            raise RunError(f"this is {kind}, and a run folder is needed. {remedy}", where=str(path))
         if not path.is_dir():
             raise RunError(f"there is no such run folder.{_runs_hint(path)}", where=str(path))
         needed = ("recipe.yaml", "design.txt", "classes.txt", "split.csv", "data.json")

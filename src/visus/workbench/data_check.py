@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,9 @@ class DataCheck(Described):
         data: the opened data.
         begins: a sentence that names the initial weights of a training.
         augmented: the contact sheet of augmented samples; None if it was not asked for.
+        options: the arguments of ``visus.open_data`` that were given and differ from the default.
+        pretrained: whether pretrained weights were asked for; None if nothing was asked.
+        settings: the settings of the augmentation that were given.
 
     >>> visus.check(data).begins
     'a training would start from a new network.'
@@ -38,6 +43,9 @@ class DataCheck(Described):
     data: Data
     begins: str
     augmented: AugmentedSamples | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pretrained: bool | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,7 +90,7 @@ class DataCheck(Described):
                 f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
                 self.begins,
                 *([self.augmented.sentence] if self.augmented else []),
-                f"next: {train_call(data.typed, options=data.reading.to_json())}",
+                f"next: {train_call(data.typed, None, {**data.reading.to_json(), **self.options}, self.pretrained, self.settings)}",
             )
         )
 
@@ -197,7 +205,8 @@ def check(
         opened = noted(open_data(data, choose_input=choice, **settings, **monitor.keywords), choice)
         if pretrained:
             opened = suited_data(opened)
-        return _checked(opened, choice, recipe, sheet, monitor)
+        found = _checked(opened, choice, recipe, sheet, monitor)
+    return replace(found, options=_changed(settings, opened), pretrained=pretrained, settings=_asked(recipe))
 
 
 def _checked(
@@ -209,6 +218,27 @@ def _checked(
         return DataCheck(data, begins)
     is_pretrained = choice is not None and read_for(data)
     return DataCheck(data, begins, draw_augmented(data, recipe, sheet, is_pretrained=is_pretrained, monitor=monitor))
+
+
+def _changed(settings: Mapping[str, Any], data: Data) -> dict[str, Any]:
+    """The arguments of ``visus.open_data`` that differ from its defaults, without those of the reading of the data."""
+    defaults = inspect.signature(open_data).parameters
+    known = data.reading.to_json().keys()
+    return {
+        name: value
+        for name, value in settings.items()
+        if name not in known and value is not None and value != defaults[name].default
+    }
+
+
+def _asked(recipe: Recipe) -> dict[str, Any]:
+    """The settings of a recipe that differ from the default."""
+    default = Recipe()
+    return {
+        each.name: getattr(recipe, each.name)
+        for each in fields(recipe)
+        if getattr(recipe, each.name) != getattr(default, each.name)
+    }
 
 
 def ledger_entries(ledger: Ledger) -> str:

@@ -9,14 +9,15 @@ from importlib import import_module
 from typing import Any, TypeVar
 
 from visus.errors import RecipeError, UsageError, closest_name, join_messages
-from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
+from visus.other_libraries import ARGUMENTS, NO_ARGUMENTS, SETTINGS, device_of
+from visus.workbench.argument_types import wrong_types
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _Class = TypeVar("_Class", bound=type)
 
 
 def checked(function: _Function) -> _Function:
-    """The function with the same signature and docstring; a call that does not fit its arguments raises a ``UsageError``.
+    """The function with the same signature and docstring; a call that does not fit its arguments, or their types, raises a ``UsageError``.
 
     >>> import visus
     >>> visus.summary("lenet5", shape=(1, 28, 28))
@@ -32,9 +33,14 @@ def checked(function: _Function) -> _Function:
         if mistakes := [describe(function.__name__, known, name, named[name]) for name in named if name not in known]:
             raise UsageError(join_messages(mistakes))
         try:
-            signature.bind(*given, **named)
+            bound = signature.bind(*given, **named)
         except TypeError as error:
             raise UsageError(f"{function.__name__}: {error}. Its arguments are {', '.join(known)}.") from None
+        mistakes = wrong_types(function.__name__, signature, bound.arguments)
+        if settings := next((bound.arguments.get(name) for name in _further(signature)), None):
+            mistakes += wrong_types(function.__name__, _signature_of_open_data(), settings)
+        if mistakes:
+            raise UsageError(join_messages(mistakes))
         return function(*given, **named)
 
     return called  # type: ignore[return-value]
@@ -55,11 +61,16 @@ def checked_methods(kind: _Class) -> _Class:
 
 def _names(signature: inspect.Signature) -> list[str]:
     """The names that a call may use; where it takes further settings, they are those of ``open_data``."""
-    kinds = {name: each.kind for name, each in signature.parameters.items() if name != "self"}
-    own = [name for name, kind in kinds.items() if kind is not inspect.Parameter.VAR_KEYWORD]
-    if len(own) == len(kinds):
+    further = _further(signature)
+    own = [name for name in signature.parameters if name != "self" and name not in further]
+    if not further:
         return own
     return list(dict.fromkeys([*own, *(name for name in _signature_of_open_data().parameters if name != "path")]))
+
+
+def _further(signature: inspect.Signature) -> list[str]:
+    """The name of the parameter of further settings, if there is one."""
+    return [name for name, each in signature.parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
 
 
 def _signature_of_open_data() -> inspect.Signature:
@@ -74,6 +85,8 @@ def _unknown(function: str, known: list[str], name: str, value: object) -> str:
     found = f"{function} has no argument {name!r}"
     if meant in known:
         return f"{found}. Did you mean {meant!r}?"
+    if name in NO_ARGUMENTS:
+        return f"{found}: {NO_ARGUMENTS[name]}"
     if function == "train" and name in OTHER_WAYS:
         return f"{found}: {OTHER_WAYS[name]}"
     if meant in FIELDS:

@@ -45,7 +45,7 @@ def open_data(
     test: float | None = None,
     max_unreadable: float = MAX_UNREADABLE,
     path_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     skip_missing: bool = False,
     class_depth: int | None = None,
     layout: str | None = None,
@@ -87,8 +87,8 @@ def open_data(
             network is scored on the validation set, and the result says so.
         max_unreadable: largest share of files that may be unreadable, 0 to 1.
         path_column: the column of a table that names the image files; default: ``path``.
-        label_column: the column of a table that names the classes or numbers, or several for ``multi-label`` and ``regression``, such as ``cat,dog``;
-            default: ``label``.
+        label_column: the column of a table that names the classes or numbers, or several for ``multi-label`` and ``regression``, such as ``cat,dog`` or
+            ``["cat", "dog"]``; default: ``label``.
         skip_missing: skip rows of a table whose file does not exist.
         class_depth: level of the folders that name the classes, counted from 1; default: the first level, unless the folders
             are ambiguous.

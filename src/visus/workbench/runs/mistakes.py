@@ -50,6 +50,8 @@ _MAX_VALUES: Final = 2**21  # input values of a batch
 _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
 _MAX_UNFINISHED: Final = 0.05
+_MAX_WRONG_OF_HEAD: Final = 0.2
+"""The share of out-of-fold predictions that may be wrong before a head may suspect no more than a twentieth."""
 _LEARNED = "The network was trained on these samples: it has memorized many wrong labels, so the list has only a few of them. Use held-out samples instead."
 _LEARNED_BUT_EXAMINED = (
     "The network was trained on these samples and has memorized many wrong labels; the labels that may be wrong are found "
@@ -157,21 +159,30 @@ def _too_poor(
     num_wrong: int,
     num_suspects: int,
     is_unfinished: bool = False,
+    is_head: bool = False,
 ) -> str:
     """Why a network is too inaccurate to judge labels; empty if it is not.
 
     It must beat the guess of the most frequent class, by the lower end of the 95 % interval of its accuracy, and suspect no more than a
-    quarter of all labels; no more than a twentieth if a longer training may gain more.
+    quarter of all labels; no more than a twentieth if a longer training may gain more, or if a head is wrong on more than a fifth.
     """
     num_samples = len(labels)
     low, _ = wilson_interval(num_samples - num_wrong, num_samples)
     guess = int(np.bincount(labels).max()) / num_samples
-    limit = _MAX_UNFINISHED if is_unfinished else _MAX_SUSPECT
+    is_weak = is_head and num_wrong > _MAX_WRONG_OF_HEAD * num_samples
+    limit = _MAX_UNFINISHED if is_unfinished or is_weak else _MAX_SUSPECT
     if not num_suspects or (low > guess and num_suspects <= limit * num_samples):
         return ""
     right = f"it predicts the label of {num_samples - num_wrong:,} of {write_number_of(num_samples, noun)}"
+    excess = (
+        "while its accuracy still rises: train longer first"
+        if is_unfinished
+        else "more than a quarter"
+        if num_suspects > _MAX_SUSPECT * num_samples
+        else "more than a twentieth, though a fifth of its answers is wrong"
+    )
     why = (
-        f"and would suspect {num_suspects:,} labels, {'while its accuracy still rises: train longer first' if is_unfinished else 'more than a quarter'}"
+        f"and would suspect {num_suspects:,} labels, {excess}"
         if low > guess
         else f"which does not show that it beats always guessing one class ({write_share(guess)})"
     )
@@ -202,7 +213,7 @@ def training_labels_of(run: SavedRun, training: Part, fingerprint: str, limit: i
     if kept is None or fingerprint != folder.read_json("data.json")["fingerprint"] or len(kept.labels) != len(training):
         return None
     notes = () if kept.network else (_INFORMED,)
-    return _examined(run, training, torch.softmax(kept.logits.double(), 1), limit, notes)
+    return _examined(run, training, torch.softmax(kept.logits.double(), 1), limit, notes, is_head=True)
 
 
 def _examined(
@@ -213,12 +224,13 @@ def _examined(
     notes: tuple[str, ...] = (),
     *,
     is_unfinished: bool = False,
+    is_head: bool = False,
 ) -> SplitLabels:
     """The possible label errors of a split, by the predicted probabilities (samples, classes)."""
     num_samples = len(part)
     suspects = suspicious_labels(probabilities, part.labels)
     num_wrong = int((probabilities.argmax(1) != torch.from_numpy(part.labels)).sum())
-    if poor := _too_poor(part.labels, run.preprocessing.noun, num_wrong, len(suspects), is_unfinished):
+    if poor := _too_poor(part.labels, run.preprocessing.noun, num_wrong, len(suspects), is_unfinished, is_head):
         return SplitLabels(num_samples, num_wrong, (), 0, reason=poor, split=part.name)
     shown = tuple(_suspected(part, run.classes, each) for each in suspects[:limit])
     return SplitLabels(num_samples, num_wrong, shown, len(suspects), notes, split=part.name)

@@ -12,12 +12,12 @@ from typing import Any, Final
 from visus.caller import evaluate_call, for_caller, train_call
 from visus.data.earlier_split import CONTENTS_FILE, contents_text, digits_of, known_splits, parse_contents
 from visus.data.ledger import Ledger
+from visus.data.listed_names import write_names
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading
 from visus.data.resplit import in_splits
 from visus.data.samples import Samples
-from visus.data.source_rules import write_names
 from visus.data.sources import read_source
 from visus.data.splits import FoldRows, SplitRow, read_split_csv
 from visus.errors import DataError, StorageError

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from visus.errors import printable
@@ -70,13 +70,13 @@ class Decision:
         >>> Decision("multi-label", (0.5, 0.3)).labels_of("new.jpg", (0.4, 0.35), ("cat", "dog"))
         Prediction(new.jpg: dog, 35.0 %)
         """
-        found = [
-            (round(float(probability), 7), name)
+        all_of = {name: round(float(probability), 7) for probability, name in zip(probabilities, classes, strict=True)}
+        reached = [
+            name
             for probability, name, threshold in zip(probabilities, classes, self.thresholds, strict=True)
             if probability >= threshold
         ]
-        found.sort(key=lambda pair: -pair[0])
-        return Prediction(file, tuple(name for _, name in found), tuple(probability for probability, _ in found))
+        return _with_labels(Prediction(file, class_probabilities=all_of), reached)
 
     def numbers_of(self, file: str, values: Sequence[float], targets: Sequence[str]) -> Prediction:
         """The numbers with their intervals.
@@ -102,6 +102,7 @@ class Prediction:
         probabilities: their probabilities, 0 to 1.
         error: why there is no prediction; None if there is one.
         numbers: the predicted numbers of regression.
+        class_probabilities: of multi-label, the probability of every class, also of those below their thresholds; else empty.
 
     >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1))
     Prediction(new.jpg: cat, 90.0 %; dog, 10.0 %)
@@ -114,6 +115,7 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: str | None = None
     numbers: tuple[PredictedNumber, ...] = ()
+    class_probabilities: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def __repr__(self) -> str:
         return f"Prediction({printable(self.file)}: {self._words()})"
@@ -170,6 +172,15 @@ class Prediction:
         """
         return self.probabilities[0] if self.probabilities else math.nan
 
+    def at_least(self, probability: float) -> Prediction:
+        """The same prediction of multi-label with another threshold: the classes with at least this probability.
+
+        >>> found = Decision("multi-label", (0.5, 0.3)).labels_of("new.jpg", (0.4, 0.35), ("cat", "dog"))
+        >>> found, found.at_least(0.4)
+        (Prediction(new.jpg: dog, 35.0 %), Prediction(new.jpg: cat, 40.0 %))
+        """
+        return _with_labels(self, [name for name, share in self.class_probabilities.items() if share >= probability])
+
     @property
     def value(self) -> float:
         """The first predicted number of regression; NaN if there is none.
@@ -178,6 +189,13 @@ class Prediction:
         41.2
         """
         return self.numbers[0].value if self.numbers else math.nan
+
+
+def _with_labels(prediction: Prediction, names: Sequence[str]) -> Prediction:
+    """A prediction of multi-label with these classes, the most probable first."""
+    shares = prediction.class_probabilities
+    names = sorted(names, key=lambda name: -shares[name])
+    return replace(prediction, labels=tuple(names), probabilities=tuple(shares[name] for name in names))
 
 
 _MAX_SHOWN: Final = 5

@@ -20,7 +20,7 @@ from visus.caller import for_caller, option, resume_call
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Preprocessing
-from visus.data.reading import Reading
+from visus.data.reading import Reading, one_column
 from visus.data.samples import SPLITS
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, RunError, UsageError
@@ -345,7 +345,7 @@ class SavedRun(Described):
         max_unreadable: float = MAX_UNREADABLE,
         cache_dir: str | Path | None = None,
         path_column: str | None = None,
-        label_column: str | None = None,
+        label_column: str | Sequence[str] | None = None,
         skip_missing: bool = False,
         class_depth: int | None = None,
         layout: str | None = None,
@@ -373,7 +373,7 @@ class SavedRun(Described):
         >>> run.open_data().classes
         ('0', '1', '2')
         """
-        reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+        reading = Reading(path_column, one_column(label_column), skip_missing, class_depth, layout)
         with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
             return self._opened(data, reading, max_unreadable, {"cache_dir": cache_dir, **monitor.keywords})
 

@@ -14,6 +14,7 @@ from torch import nn
 from visus.caller import option
 from visus.data.opened import Data
 from visus.data.survey import InputSpec, Survey
+from visus.design.families.registry import FAMILIES
 from visus.errors import RunError, UsageError
 from visus.networks import initial_weights, pretrained
 from visus.networks.initial_weights import InitialWeights, Normalization
@@ -196,10 +197,19 @@ def choice_of(
     if wanted is False or (wanted is None and (reasons or network is not None)):
         return None
     if reasons:
-        raise UsageError(f"the pretrained weights {' and '.join(reasons)}. Leave one of the two out.")
+        raise UsageError(
+            f"the pretrained weights {' and '.join(reasons)}. Leave one of the two out.{_library_hint(network)}"
+        )
     if wanted:
         (backbone or DEFAULT).read()
     return BackboneChoice(wanted, backbone or DEFAULT)
+
+
+def _library_hint(network: object) -> str:
+    """How a name that is no design of visus, such as ``resnet34``, is written as that of another library; else empty."""
+    if not isinstance(network, str) or not network.isidentifier() or network in FAMILIES:
+        return ""
+    return f" For {network} with weights of timm or torchvision, write timm:{network} or torchvision:{network}."
 
 
 @dataclass(frozen=True)
