@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,7 @@ from visus.data.opened import Data
 from visus.other_libraries import ATTRIBUTES, NAMES, device_of
 from visus.tables import Described
 from visus.training.runs import RESULT_COLUMNS
+from visus.workbench.runs.prediction import Prediction
 
 PAGE = "See the page Coming from fastai, Keras, Ultralytics in the documentation."
 
@@ -100,3 +102,29 @@ def test_the_answers_name_what_exists() -> None:
 )
 def test_numbers_of_devices_are_names_of_gpus(given: object, name: object) -> None:
     assert device_of(given) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("info", "write visus.summary(run.module, run.preprocessing.input_shape)."),
+        ("tune", "write visus.tune(data, network, time_limit='10m')."),
+        ("add_callback", "give a function for events: visus.train(data, on_event=...), or loop over visus.Training."),
+    ],
+)
+def test_a_run_names_the_way_of_what_ultralytics_has(name: str, sentence: str, run: Path) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(visus.load(run), name)
+    assert str(caught.value).startswith(f"Run has no {name}: {sentence} See the page")
+
+
+def test_a_prediction_names_its_probabilities() -> None:
+    prediction = Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1))
+    with pytest.raises(AttributeError) as caught:
+        prediction.probs  # noqa: B018  # type: ignore[attr-defined]
+    assert str(caught.value).startswith(
+        "Prediction has no probs: write .probabilities, in the order of .labels. See the page"
+    )
+    with pytest.raises(AttributeError, match="'Prediction' object has no attribute 'nothing'"):
+        prediction.nothing  # noqa: B018  # type: ignore[attr-defined]
+    assert pickle.loads(pickle.dumps(prediction)) == prediction

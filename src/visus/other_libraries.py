@@ -101,6 +101,10 @@ ATTRIBUTES: Final = {
     **dict.fromkeys(
         ("plot_losses", "plot_loss", "recorder"), 'write run.history["train_loss"]; run.report() draws the curves.'
     ),
+    **dict.fromkeys(("info", "summary"), "write visus.summary(run.module, run.preprocessing.input_shape)."),
+    "tune": "write visus.tune(data, network, time_limit='10m').",
+    "add_callback": "give a function for events: visus.train(data, on_event=...), or loop over visus.Training.",
+    "probs": "write .probabilities, in the order of .labels.",
     "history": 'write run.history["train_loss"] for a column; run.history.columns has the names.',
     "show_batch": "a notebook shows samples of data where a cell ends with it; visus.check(data) lists what is wrong with it.",
     "vocab": "write .classes.",

@@ -151,6 +151,32 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
         ),
         (["train", "pets", "callbacks=x"], "callbacks=x: there is no --callbacks.", "train"),
         (["evaluate", "runs/typo", "--data", "x"], "No such option: --data. Write: visus evaluate runs/typo x", "evaluate"),
+        (["tune", "pets", "-b", "16"], "No such option: -b. Write: --set batch_size=16", "tune"),
+        (["tune", "pets", "-b16"], "No such option: -b. Write: --set batch_size=16", "tune"),
+        (["tune", "pets", "--epochs", "2"], "No such option: --epochs. Write: --set epochs=2", "tune"),
+        (["tune", "pets", "--epochs=2"], "No such option: --epochs. Write: --set epochs=2", "tune"),
+        (["tune", "pets", "--lr0", "0.1"], "No such option: --lr0. Write: --set learning_rate=0.1", "tune"),
+        (["tune", "pets", "--lr"], "No such option: --lr. Write: --set learning_rate=VALUE", "tune"),
+        (
+            ["predict", "runs/new", "a.jpg", "--save-txt"],
+            "No such option: --save-txt. Leave it out: predictions are printed, and --out FILE.csv writes them to a table.",
+            "predict",
+        ),
+        (["info"], "No such command 'info'. Did you mean 'summary'?", ""),
+        (["train", "pets", "--half"], "No such option: --half. Write: visus train pets --precision float16", "train"),
+        (["train", "pets", "amp=False"], f"amp=False: {OPTIONS} Write: visus train pets --precision float32", "train"),
+        (
+            ["train", "pets", "--hsv_s", "0.7"],
+            "No such option: --hsv_s. Color is one number for brightness, contrast and saturation, such as color=0.3; "
+            "the hue turns by up to a quarter of it.",
+            "train",
+        ),
+        (
+            ["train", "pets", "augment=True"],
+            "augment=True: there is no --augment. Training samples are augmented by default; "
+            "flip, translate, zoom, cutout, rotate, color and policy set how.",
+            "train",
+        ),
         (["evaluate", "--data", "x"], "No such option: --data. Write: visus evaluate runs/new x", "evaluate"),
         (
             ["classify", "train", "data=pet photos", "epochs=20", "imgsz=224"],
@@ -222,6 +248,25 @@ def test_refused_words_name_what_is_meant(visus_command: Call, words: list[str],
             "--set takes settings of the training, and 'imgsz' is none. Write --img-size 64",
         ),
         (["train", "--set", "batch=64"], 2, "unknown setting 'batch'. Did you mean 'batch_size'?"),
+        (["train", "--set", "cos_lr=True"], 2, "unknown setting 'cos_lr'. Write --set schedule=cosine"),
+        (["train", "--set", "time=0.5"], 2, "unknown setting 'time'. Write --time-limit 0.5h"),
+        (
+            ["train", "--set", "hsv_h=0.1"],
+            2,
+            "unknown setting 'hsv_h': color is one number for brightness, contrast and saturation, such as color=0.3; "
+            "the hue turns by up to a quarter of it.",
+        ),
+        (
+            ["train", "nowhere", "--flip", "0.5", "-q"],
+            2,
+            "unknown flip '0.5'. Known: alternating, none, random. 'random' flips half of the samples.",
+        ),
+        (
+            ["export", "runs/new", "--format", "tflite"],
+            2,
+            "unknown format 'tflite'. Known: onnx, openvino, torch. "
+            '"What visus does not have" in docs/how-to/coming-from.md shows how PyTorch exports the network of a run.',
+        ),
         (["train", "pet fotos", "-q"], 1, "pet fotos: there is no such file or folder. Did you mean 'pet photos'?"),
         (
             ["train", "nowhere", "--device", "0", "-q"],

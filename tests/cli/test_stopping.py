@@ -138,6 +138,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
     typed = visus_command(*words, "--set", "time_limit=1s", "-q", "-o", tmp_path / "more")
     assert (typed.code, typed.err) == (0, "")
     assert "resumed   in epoch" not in answer.err
+    assert "\ntrained   already finished: 12 epochs in " in answer.err
 
 
 def test_a_fitted_head_that_is_resumed_gets_a_command_that_trains(photos: Path, visus_command: Call, tmp_path: Path) -> None:

@@ -7,10 +7,12 @@ import os
 import pickle
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import visus
 from visus.data.ledger import Ledger
 from visus.data.samples import Samples
 from visus.data.source_arrays import channels_first, layout_of
@@ -438,7 +440,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
             ": x has the shape 3 x 4 but y has 2 labels. One label per sample is needed, with samples along the first axis.",
         ),
         (
-            {"x": counting(3, 4), "y": np.eye(3)},
+            {"x": counting(3, 4), "y": 2 * np.eye(3)},
             ": y: the labels have the shape 3 x 3; needed is one label per sample, (n,) or (n, 1). "
             "For one-hot labels, save labels.argmax(1); for sets of classes as 0 and 1, write task='multi-label'.",
         ),
@@ -536,3 +538,29 @@ def test_the_full_fashion_mnist_is_recognized() -> None:
 def test_photos_with_capital_suffixes_are_found() -> None:
     samples = read(REAL / "photos_sign_digits")
     assert (len(samples), samples.classes) == (2062, tuple("0123456789"))
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.float32, bool])
+def test_one_hot_labels_are_read_as_their_classes(dtype: Any, tmp_path: Path) -> None:
+    x, places = counting(6, 4), np.array([2, 0, 1, 1, 0, 2])
+    np.savez(tmp_path / "plain.npz", x=x, y=places)
+    np.savez(tmp_path / "hot.npz", x=x, y=np.eye(3)[places].astype(dtype))
+    hot, plain = (
+        visus.open_data(tmp_path / "hot.npz", progress=False),
+        visus.open_data(tmp_path / "plain.npz", progress=False),
+    )
+    assert hot.samples.task == "single-label"
+    assert hot.samples.label_texts() == plain.samples.label_texts()
+    note = "the labels are one-hot: read as 3 classes; task='multi-label' reads them as sets."
+    assert note in hot.samples.notes
+    assert note not in plain.samples.notes
+    sets = visus.open_data(tmp_path / "hot.npz", task="multi-label", progress=False)
+    assert sets.samples.task == "multi-label"
+    assert note not in sets.samples.notes
+
+
+def test_one_hot_labels_need_a_class_name_for_each_column(tmp_path: Path) -> None:
+    np.savez(tmp_path / "hot.npz", x=counting(3, 4), y=np.eye(3), classes=["a", "b"])
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path / "hot.npz", progress=False)
+    assert str(caught.value) == f"{tmp_path / 'hot.npz'}: y: there are 2 class names for 3 columns of labels."

@@ -200,3 +200,25 @@ def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path,
     )
     recalls = [run.scores.per_class[1].recall or 0.0 for run in (plain, balanced)]
     assert recalls[1] > recalls[0]
+
+
+@pytest.mark.parametrize("patience", [None, 1])
+def test_a_finished_training_that_is_resumed_times_nothing(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int | None
+) -> None:
+    accuracies = iter([0.9, 0.2, 0.2])
+    if patience:
+        monkeypatch.setattr(Validation, "validate", lambda self, module, size: (0.5, answered(next(accuracies))))
+    recipe = quick.replace(patience=patience, progressive_resize="1", ema_decay=0.0, final_ema=0.0, optimizer="adamw")
+    run = visus.train(squares, NETWORK, recipe, output=tmp_path, progress=False)
+    events = list[object]()
+    monkeypatch.setattr("visus.training.loop.measure_step_times", _refused)
+    visus.resume(run.folder, on_event=events.append, progress=False)
+    (started,) = (event for event in events if isinstance(event, Started))
+    assert started.is_over
+    assert started.seconds_left == 0
+    assert not any(isinstance(event, StepDone) for event in events)
+
+
+def _refused(*_: object, **__: object) -> None:
+    raise AssertionError("a step was timed")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -241,3 +242,45 @@ def test_a_transform_given_as_an_object_is_stored_by_its_name_and_found_again() 
     again = Recipe.from_yaml(recipe.to_yaml())
     assert again == recipe
     assert load_function(str(again.transform))("a") == "A"
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"time": 0.5}, "a recipe has no setting 'time': time_limit_s is the limit, in seconds or as '30m' or '1h30m'."),
+        (
+            {"half": True},
+            "a recipe has no setting 'half': precision is the setting: 'auto', 'bfloat16', 'float16' or 'float32'.",
+        ),
+        ({"cos_lr": True}, "a recipe has no setting 'cos_lr': schedule is the setting. Write schedule='cosine'."),
+        (
+            {"hsv_v": 0.4},
+            "a recipe has no setting 'hsv_v': color is one number for brightness, contrast and saturation, such as color=0.3; "
+            "the hue turns by up to a quarter of it.",
+        ),
+        (
+            {"augment": True},
+            "a recipe has no setting 'augment': training samples are augmented by default; "
+            "flip, translate, zoom, cutout, rotate, color and policy set how.",
+        ),
+        (
+            {"flip": 0.5},
+            "flip must be one of the words alternating, none, random, not 0.5. 'random' flips half of the samples.",
+        ),
+        ({"vertical_flip": 0.0}, "vertical_flip must be one of the words none, random, not 0.0. Write 'none' for 0."),
+        (
+            {"frozen": 10},
+            'frozen must be the paths of layers, such as "stage1, stage2.*", or a list of them, not 10; visus.summary lists the paths.',
+        ),
+    ],
+)
+def test_settings_of_other_libraries_name_the_way(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        Recipe(**settings)
+    assert str(caught.value) == message
+
+
+def test_frozen_layers_may_be_a_list() -> None:
+    recipe = Recipe(frozen=["stem", "stage1.*"])  # type: ignore[arg-type]
+    assert recipe == Recipe(frozen="stem, stage1.*")
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe

@@ -147,6 +147,20 @@ def test_a_run_without_a_temperature_of_its_own_speaks_for_itself(smoothed: Path
     assert calibration_sentence(run) == f"Probabilities are not calibrated: this run keeps no temperature ({renew})."
 
 
+def test_a_run_with_too_few_validation_samples_is_not_told_to_fit_a_temperature(smoothed: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(smoothed, tmp_path / "run")
+    (copy / "calibration.json").unlink()
+    rows = (copy / "split.csv").read_text().splitlines()
+    others, validation = ([row for row in rows if (",val," in row) == is_val] for is_val in (False, True))
+    for count, reason in (
+        (49, "this run keeps no temperature, and 49 validation samples are too few to fit one: 50 are needed"),
+        (1, "this run keeps no temperature, and 1 validation sample is too few to fit one: 50 are needed"),
+        (50, f"this run keeps no temperature (visus.load({str(copy)!r}).report() fits one)"),
+    ):
+        (copy / "split.csv").write_text("\n".join([*others, *validation[:count]]) + "\n")
+        assert visus.load(copy).calibration.reason == reason
+
+
 def test_a_report_written_anew_fits_the_temperature_anew(smoothed: Path, tmp_path: Path, visus_command: Call) -> None:
     copy = tmp_path / "run"
     shutil.copytree(smoothed, copy)

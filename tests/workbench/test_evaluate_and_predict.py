@@ -114,7 +114,7 @@ def test_an_unfinished_training_is_said_when_it_is_scored(run: Path, tmp_path: P
     (copy / "calibration.json").unlink(missing_ok=True)
     stopped, note = visus.load(copy), f"This training was stopped before its end. Go on with: visus.resume({str(copy)!r})"
     assert stopped.evaluate().notes == (TWO_VIEWS, note)
-    uncalibrated = f"Probabilities are not calibrated: this run keeps no temperature (visus.resume({str(copy)!r}) fits one)."
+    uncalibrated = "Probabilities are not calibrated: this run keeps no temperature, and 5 validation samples are too few to fit one: 50 are needed."
     assert stopped.predict([]).notes == (note, uncalibrated, TWO_VIEWS)
     looked = stopped.look("test:0").facts.answer_notes
     assert (looked[0], looked[-1]) == (note, uncalibrated)

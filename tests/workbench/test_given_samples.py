@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import Dataset, TensorDataset
 
 import visus
-from visus.errors import StorageError, UsageError
+from visus.errors import DataError, StorageError, UsageError
 from visus.progress import Monitor
 from visus.workbench.given_samples import is_dataset, save_dataset
 
@@ -300,3 +300,36 @@ def test_paths_lists_and_arrays_are_no_datasets(x: Any) -> None:
     assert not any(
         map(is_dataset, ("folder", Path("folder"), [1], [], [(1, 2, 3)], x, torch.zeros(2), None, {}, {"train": "folder"}))
     )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"x": np.full((40, 6), np.nan)},
+            "40 samples of 40 hold NaN or infinite values; the first is x[0]. Repair or remove them.",
+        ),
+        (
+            {"y": np.arange(40) % 4 / 2},
+            "y: the label of row 1 is 0.5, which is not an integer. For numbers that are no classes: task='regression'.",
+        ),
+        ({"class_names": NAMES[:3]}, "y: the label 3 has no class name: there are 3 class names, for the labels 0 to 2."),
+        (
+            {"y": np.eye(4)[np.arange(40) % 4], "class_names": NAMES[:3]},
+            "y: there are 3 class names for 4 columns of labels.",
+        ),
+    ],
+)
+def test_arrays_that_are_refused_leave_no_copy(change: dict[str, Any], message: str, tmp_path: Path, x: Any, y: Any) -> None:
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path, **{"x": x, "y": y} | change)
+    assert str(caught.value) == message
+    assert not any((tmp_path / "kept").glob("*"))
+
+
+def test_one_hot_labels_are_classes_unless_sets_are_asked_for(x: Any, y: Any, tmp_path: Path) -> None:
+    hot = np.eye(4)[y]
+    assert_same(opened(tmp_path, x=x, y=hot, class_names=NAMES), opened(tmp_path, x=x, y=y, class_names=NAMES))
+    data = opened(tmp_path, x=x, y=hot)
+    assert "the labels are one-hot: read as 4 classes; task='multi-label' reads them as sets." in data.samples.notes
+    assert opened(tmp_path, x=x, y=hot, task="multi-label").task == "multi-label"

@@ -45,7 +45,7 @@ SETTING = "it is a setting of the training. Write visus.train(data, recipe=visus
             visus.train,
             {"fliplr": 0.5},
             "train has no argument 'fliplr': flip is a setting of the training. Write visus.train(data, recipe=visus.Recipe(flip=...)), "
-            "where flip must be one of the words alternating, none, random, not 0.5.",
+            "where flip must be one of the words alternating, none, random, not 0.5. 'random' flips half of the samples.",
         ),
         (visus.train, {"project": "x"}, "train has no argument 'project'. Did you mean 'output'?"),
         (visus.train, {"arch": "vgg"}, "train has no argument 'arch'. Did you mean 'network'?"),
@@ -144,6 +144,12 @@ RUN = visus.Run
 @pytest.mark.parametrize(
     ("call", "settings", "said"),
     [
+        (
+            RUN.evaluate,
+            {"x": 1, "y": 2},
+            "2 mistakes:\n  - evaluate has no argument 'x': samples and labels are one argument, a pair. Write run.evaluate((x, y)).\n"
+            "  - evaluate has no argument 'y': samples and labels are one argument, a pair. Write run.evaluate((x, y)).",
+        ),
         (RUN.evaluate, {"splits": "val"}, "evaluate has no argument 'splits'. Did you mean 'split'?"),
         (
             RUN.evaluate,
@@ -298,6 +304,12 @@ def test_a_setting_of_a_search_goes_into_its_recipe() -> None:
     assert str(caught.value) == (
         "tune has no argument 'epochs': it is a setting of the training. Write visus.tune(data, recipe=visus.Recipe(epochs=3))."
     )
+
+
+def test_samples_and_labels_as_two_arguments_are_written_as_a_pair(run: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.load(run).evaluate([1], [2])  # type: ignore[misc, list-item]
+    assert str(caught.value) == "evaluate: samples and labels are one argument, a pair. Write run.evaluate((x, y))."
 
 
 def test_data_of_the_wrong_type_is_refused_in_one_sentence_for_each_argument() -> None:

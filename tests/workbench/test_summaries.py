@@ -10,6 +10,7 @@ import visus
 from visus.design.advice.advise import KINDS
 from visus.design.facts import Facts
 from visus.design.families.compact import SCALES, TRADE_OFFS, compact, is_compact
+from visus.errors import UsageError
 from visus.workbench.summaries import summarize
 
 
@@ -55,3 +56,30 @@ def test_after_attention_tokens_see_objects_whole_and_no_row_inside_it_is_the_la
     row = Facts(found.account).last_map()
     assert row is not None
     assert row.path == "embed"
+
+
+SMALL = (nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [
+        (
+            (28, 28, 1),
+            "the input shape (28, 28, 1) looks like channels last; channels come first: (1, 28, 28), which this module accepts.",
+        ),
+        (
+            (32, 1, 28, 28),
+            "the input shape (32, 1, 28, 28) looks like one with the batch; leave out the batch: (1, 28, 28), which this module accepts.",
+        ),
+    ],
+)
+def test_a_shape_with_other_axes_names_the_one_that_fits(shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.summary(nn.Sequential(*SMALL), shape)
+    assert str(caught.value) == message
+
+
+def test_a_shape_that_fits_in_no_order_names_the_layer() -> None:
+    with pytest.raises(UsageError, match=r"The layer takes 1 channel, and 28 come in: set its in_channels to 28"):
+        visus.summary(nn.Sequential(*SMALL), (28, 28, 3))

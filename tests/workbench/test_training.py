@@ -158,7 +158,7 @@ def test_random_changes_are_reported_in_whole_pixels_and_left_out_samples_are_co
     num_train = len(visus.open_data(gray).split("train"))
     assert num_train % 8 == 5
     assert (
-        "skipped   5 images of the training split would not fill a batch: each epoch skips that many, different ones each time"
+        f"note      {num_train - 5} of {num_train} training images in each epoch, drawn anew, since the last batch would be incomplete"
         in lines
     )
 

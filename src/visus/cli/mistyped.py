@@ -19,6 +19,7 @@ _COMMANDS: Final = {
     **dict.fromkeys(("eval", "val", "validate", "score", "test"), "evaluate"),
     **dict.fromkeys(("infer", "inference"), "predict"),
     **dict.fromkeys(("fit", "finetune", "fine-tune"), "train"),
+    "info": "summary",
 }
 """Commands of other tools, with the command of visus that does the same."""
 _MODES: Final = {"train": "train", "val": "evaluate", "predict": "predict", "benchmark": "benchmark", "export": "export"}
@@ -30,6 +31,9 @@ _IN_COMMANDS: Final = {"network": "model", "num_workers": "workers", "model": "r
 _SET_APART: Final = {"network": "--model", "num_workers": "--workers", "split": "--split-file"}
 _ABSENT: Final = {
     "conf": "visus has no threshold, and each prediction has its probability.",
+    **dict.fromkeys(
+        ("save-txt", "save-csv", "save-conf"), "predictions are printed, and --out FILE.csv writes them to a table."
+    ),
     "exist-ok": "each training gets a folder of its own, and no run is overwritten.",
     "save": "every run is saved in its folder.",
     "cache": "decoded data is always cached, and --cache-dir names the folder.",
@@ -94,10 +98,10 @@ def refused(message: str, typed: Sequence[str], command: Any) -> str | None:
     """
     if match := re.match(r"No such command '(.*?)'", message):
         return _unknown_command(match[1], typed, command)
-    if match := re.match(r"No such option: --?([\w-]+)", message):
-        if sentence := NOT_SETTABLE.get(match[1].replace("-", "_")):
-            return f"No such option: --{match[1]}. {sentence[0].upper()}{sentence[1:]}"
-        return _output_of_predictions(match[1], typed, command) or _unknown_option(match[1], typed, command)
+    if match := re.match(r"No such option: (--?([\w-]+))", message):
+        if assignment := _as_assignment(match[1], typed, command):
+            return f"No such option: {match[1]}. Write: --set {assignment}"
+        return _refused_option(match[2], typed, command)
     if match := re.match(r"Got unexpected extra arguments?(?:\(s\))? \((.*)\)", message):
         return _extra_words(match[1].split(" "), typed, command)
     if message.startswith("Missing argument") and getattr(command, "name", None) == "predict":
@@ -138,8 +142,15 @@ def unknown_setting(name: str, value: str) -> str:
     >>> unknown_setting("imgsz", "64")
     "--set takes settings of the training, and 'imgsz' is none. Write --img-size 64"
     """
+    if (other := name.replace("_", "-")) in _CONVERTED:
+        option, text = _CONVERTED[other](value)
+        is_setting = option.replace("-", "_") in FIELDS
+        written = f"--set {option.replace('-', '_')}={text}" if is_setting else f"--{option} {text}"
+        return f"unknown setting {name!r}. Write {written}"
     if name in SETTINGS:
         return f"unknown setting {name!r}. Did you mean {SETTINGS[name]!r}?"
+    if sentence := NOT_SETTABLE.get(name):
+        return f"unknown setting {name!r}: {sentence}"
     others = set(ELSEWHERE) - {"data", "on_event", "progress"}
     if meant := next((each for each in (name, *ARGUMENTS.get(name, ())) if each in others), None):
         option = _SET_APART.get(meant, f"--{meant.replace('_', '-')}")
@@ -185,6 +196,39 @@ def _output_of_predictions(name: str, typed: Sequence[str], command: Any) -> str
         f"No such option: --{name}. Predictions are printed; to write them to a table: visus predict RUN FILES --out {file}. "
         "To sort the files into folders: --sort-into FOLDER"
     )
+
+
+def _refused_option(name: str, typed: Sequence[str], command: Any) -> str | None:
+    """The message for an option that a command does not have."""
+    is_training = not _takes_run(command)  # a run keeps its settings
+    if is_training and (sentence := NOT_SETTABLE.get(name.replace("-", "_"))):
+        return f"No such option: --{name}. {sentence[0].upper()}{sentence[1:]}"
+    return _output_of_predictions(name, typed, command) or _unknown_option(name, typed, command)
+
+
+def _as_assignment(option: str, typed: Sequence[str], command: Any) -> str | None:
+    """NAME=VALUE of ``--set`` for an option of ``visus train`` that another command takes only so; None for other options."""
+    if not any("--set" in each.opts for each in _parameters(command, "option")):
+        return None
+    options = {form: name for name in FIELDS for form in (f"--{name.replace('_', '-')}", *_forms_of(name))}
+    word = option.removeprefix("--").replace("-", "_")
+    setting = options.get(option) or SETTINGS.get(word)
+    if setting is None or _parameter(setting, command) is not None:
+        return None
+    for place, each in enumerate(typed):
+        name, equals, value = each.partition("=")
+        if name == option:
+            value = value if equals else next(iter(typed[place + 1 : place + 2]), "")
+            return f"{setting}={shlex.quote(value) if value and not value.startswith('--') else 'VALUE'}"
+        if len(option) == 2 and each.startswith(option):
+            return f"{setting}={shlex.quote(each[2:])}"
+    return f"{setting}=VALUE"
+
+
+def _forms_of(setting: str) -> list[str]:
+    """The options of ``visus train`` for a setting, where they differ from its name."""
+    facts = FIELDS[setting].metadata
+    return [form for form in (facts["option"], facts["short"]) if form]
 
 
 def _unknown_option(name: str, typed: Sequence[str], command: Any) -> str | None:
@@ -349,6 +393,8 @@ _CONVERTED: Final[dict[str, Callable[[str], tuple[str, str]]]] = {
     "time": lambda text: ("time-limit", f"{text}h"),
     "cos-lr": lambda text: ("schedule", "cosine" if _BOOLEANS.get(text.lower(), True) else "linear"),
     "fliplr": lambda text: ("flip", "none" if re.fullmatch(r"0(\.0*)?", text) else "random"),
+    "half": lambda text: ("precision", "float16" if _BOOLEANS.get(text.lower(), True) else "float32"),
+    "amp": lambda text: ("precision", "auto" if _BOOLEANS.get(text.lower(), True) else "float32"),
 }
 """Settings of Ultralytics whose values visus writes differently: the option and its value."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -13,6 +13,7 @@ from visus.cli.completion import run_folders, words
 from visus.cli.options import Json
 from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
+from visus.errors import UsageError, unknown_name
 from visus.progress import OnEvent, Progress
 from visus.workbench.live_line import showing_work
 
@@ -52,6 +53,11 @@ def export(
 
     It holds everything from a file to a probability.
     """
+    if absent := next((each for each in formats or () if each.lower() in _ABSENT_FORMATS), None):
+        raise UsageError(
+            f"{unknown_name('format', absent, ('onnx', 'openvino', 'torch'))} "
+            '"What visus does not have" in docs/how-to/coming-from.md shows how PyTorch exports the network of a run.'
+        )
     stages = _Stages()
     with (
         print_when_stopped(stages.sentence),
@@ -79,6 +85,21 @@ def export(
         print_json(made.to_json())
     else:
         show(made.text())
+
+
+_ABSENT_FORMATS: Final = (
+    "coreml",
+    "engine",
+    "mlmodel",
+    "ncnn",
+    "paddle",
+    "pb",
+    "saved_model",
+    "tensorrt",
+    "tflite",
+    "torchscript",
+)
+"""Formats of other tools that visus does not have."""
 
 
 class _Stages:

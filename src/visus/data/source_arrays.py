@@ -220,11 +220,30 @@ def is_multi_hot(values: NDArray[Any]) -> bool:
     return values.ndim == 2 and values.shape[1] > 1 and _num_multi_label(values) > 0
 
 
+def is_one_hot(values: NDArray[Any]) -> bool:
+    """Whether labels are rows with a 1 in one of several columns, and 0 in the others.
+
+    >>> is_one_hot(np.array([[1, 0], [0, 1]])), is_one_hot(np.array([[1, 1], [0, 1]])), is_one_hot(np.array([[1], [1]]))
+    (True, False, False)
+    """
+    is_table = values.ndim == 2 and values.shape[1] > 1 and len(values) > 0 and values.dtype.kind in "biuf"
+    return is_table and bool(np.isin(values, (0, 1)).all()) and not _num_multi_label(values)
+
+
+def one_hot_note(num_classes: int) -> str:
+    """What is said where one-hot labels are read as classes.
+
+    >>> one_hot_note(10).partition(":")[0]
+    'the labels are one-hot'
+    """
+    return f"the labels are one-hot: read as {num_classes:,} classes; {option('task', 'multi-label')} reads them as sets."
+
+
 def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str] = ()) -> list[str]:
     """The text of each label in an array.
 
     Args:
-        values: single labels (n,); 0 and 1 for each class (n, classes) of multi-label; numbers (n,) or (n, targets) of regression.
+        values: single labels (n,), or one-hot (n, classes); 0 and 1 for each class (n, classes) of multi-label; numbers (n,) or (n, targets) of regression.
         task: one of ``visus.data.tasks.TASKS``.
         where: the array, for errors.
         names: the classes of multi-label; default: their numbers.
@@ -233,7 +252,10 @@ def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str
         DataError: the array does not fit the task.
     """
     if task == "single-label":
-        return class_values(values, where)
+        if not is_one_hot(values):
+            return class_values(values, where)
+        _refuse_other_number(names, values.shape[1], where)
+        return [str(place) for place in values.argmax(axis=1).tolist()]
     if task == "regression":
         columns = values.reshape(len(values), -1) if values.ndim else values
         if values.dtype.kind not in "biuf" or columns.ndim != 2 or values.ndim > 2:
@@ -249,10 +271,19 @@ def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str
             f"the labels are {values.dtype} of the shape {write_shape(values.shape) or '()'}; multi-label needs 0 and 1 for each class, (n, classes).",
             where=where,
         )
-    if names and len(names) != values.shape[1]:
-        raise DataError(f"there are {len(names):,} class names for {values.shape[1]:,} columns of labels.", where=where)
+    _refuse_other_number(names, values.shape[1], where)
     columns_of = list(names) or [str(place) for place in range(values.shape[1])]
     return [SEPARATOR.join(columns_of[place] for place in np.flatnonzero(row)) for row in values]
+
+
+def _refuse_other_number(names: Sequence[str], num_columns: int, where: str) -> None:
+    """Raise an error if there are class names, but not one for each column of labels.
+
+    Raises:
+        DataError: there are.
+    """
+    if names and len(names) != num_columns:
+        raise DataError(f"there are {len(names):,} class names for {num_columns:,} columns of labels.", where=where)
 
 
 def labels_to_names(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:

@@ -33,8 +33,10 @@ from visus.data.source_arrays import (
     TrainedLayout,
     class_values,
     is_multi_hot,
+    is_one_hot,
     label_texts,
     labels_to_names,
+    one_hot_note,
     samples_in_arrays,
 )
 from visus.data.source_rules import FoundSamples, parse_split
@@ -154,13 +156,22 @@ def _found(
         declared=declared,
         groups=groups,
         splits=splits,
-        notes=(*_task_notes(task, asked_task), *([f"unused arrays: {write_names(unused)}."] if unused else [])),
+        notes=(
+            *_task_notes(task, asked_task, list(given.values())),
+            *([f"unused arrays: {write_names(unused)}."] if unused else []),
+        ),
         task=task,
     )
 
 
-def _task_notes(task: str, asked: str | None) -> list[str]:
-    """A note on labels that were taken for sets of classes."""
+def _task_notes(task: str, asked: str | None, labels: list[NDArray[Any]]) -> list[str]:
+    """A note on labels that were taken for sets of classes, or on one-hot labels that were taken for classes."""
+    if task == "single-label" and not asked:
+        return (
+            [one_hot_note(max(each.shape[1] for each in hot))]
+            if (hot := [each for each in labels if is_one_hot(each)])
+            else []
+        )
     if task != "multi-label" or asked:
         return []
     return [

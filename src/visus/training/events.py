@@ -22,7 +22,7 @@ class Started:
     """The training starts, or resumes at ``epoch`` (from 0) and ``step``.
 
     ``seconds_left`` is a forecast from two timed steps; NaN if they failed. ``epochs_expected`` is less than ``num_epochs`` if the time limit will
-    come first.
+    come first. ``is_over``: the training that is resumed had ended, and nothing is left to train.
     """
 
     num_epochs: int
@@ -32,6 +32,7 @@ class Started:
     is_resumed: bool
     seconds_left: float = math.nan
     epochs_expected: float = math.nan
+    is_over: bool = False
 
 
 @dataclass(frozen=True)

@@ -173,7 +173,9 @@ class TrainingLoop:
             self._read_checkpoint()
         at = self.position
         began = time.perf_counter()
-        if self.recipe.epochs:
+        reason = self._reason_to_end() if resume else ""
+        is_over = bool(reason) and (self.budget_s is None or reason != "time limit")  # a new limit leaves time for more
+        if self.recipe.epochs and not is_over:
             yield from measure_step_times(
                 self.forecast,
                 self.module,
@@ -196,8 +198,9 @@ class TrainingLoop:
             at.epoch,
             at.step,
             resume,
-            self._seconds_left(),
+            0.0 if is_over else self._seconds_left(),
             self._epochs_expected(),
+            is_over,
         )
         self.forecast.drop_steps()
         if not resume:

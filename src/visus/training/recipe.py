@@ -230,7 +230,7 @@ class Recipe:
     )
     sampling: str = _setting(
         "shuffled",
-        "sampling of training data: shuffled (each sample once per epoch), or balanced (each class equally often)",
+        "sampling of training data: shuffled (each sample at most once per epoch; an incomplete last batch is left out), or balanced (each class equally often)",
         known=SAMPLINGS,
     )
     flip: str | None = _setting(
@@ -381,6 +381,8 @@ class Recipe:
         if isinstance(self.time_limit_s, str):
             with contextlib.suppress(UsageError):  # then it is refused below
                 object.__setattr__(self, "time_limit_s", read_duration(self.time_limit_s))
+        if isinstance(self.frozen, (list, tuple)) and all(isinstance(path, str) for path in self.frozen):
+            object.__setattr__(self, "frozen", ", ".join(self.frozen))
         if isinstance(self.progressive_resize, (int, float)) and not isinstance(self.progressive_resize, bool):
             object.__setattr__(self, "progressive_resize", f"{self.progressive_resize:g}")
         mistakes = [mistake for name in FIELDS for mistake in _mistakes(self, name)]
@@ -520,10 +522,21 @@ NOT_SETTABLE = {
     **dict.fromkeys(
         ("loss_func", "loss_fn", "criterion"), "the setting is loss, as mylosses:focal (module, colon, function)."
     ),
+    **dict.fromkeys(
+        ("hsv_h", "hsv_s", "hsv_v"),
+        "color is one number for brightness, contrast and saturation, such as color=0.3; the hue turns by up to a quarter of it.",
+    ),
+    **dict.fromkeys(
+        ("augment", "augmentation"),
+        "training samples are augmented by default; flip, translate, zoom, cutout, rotate, color and policy set how.",
+    ),
     "dropout": "dropout is a layer of the network, as in 'globalpool, dropout(0.2), linear(classes)'.",
 }
 """What no setting and no option changes, and the way around."""
 OTHER_WAYS = {
+    "time": "time_limit_s is the limit, in seconds or as '30m' or '1h30m'.",
+    **dict.fromkeys(("half", "amp"), "precision is the setting: 'auto', 'bfloat16', 'float16' or 'float32'."),
+    "cos_lr": "schedule is the setting. Write schedule='cosine'.",
     "callbacks": "loop over the events of visus.Training and answer them, or give on_event to visus.train.",
     "verbose": "progress=False of visus.train shows nothing.",
     **dict.fromkeys(
@@ -600,7 +613,12 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         hint = " Did you mean 'none'?" if value is False and "none" in rule["known"] else ""
         if name == "class_weights" and not isinstance(value, bool):
             hint = " For other weights, give a loss of your own: loss=torch.nn.CrossEntropyLoss(weight=...), or a function of a module."
+        hint = hint or _flip_hint(name, value)
         return [f"{name} must be one of the words {words}, not {value!r}.{hint}"]
+    if name == "frozen" and not isinstance(value, str):
+        return [
+            f'frozen must be the paths of layers, such as "stage1, stage2.*", or a list of them, not {value!r}; visus.summary lists the paths.'
+        ]
     if name == "time_limit_s" and isinstance(value, str):
         return [f"time_limit_s must be a number of seconds, or a duration such as 90s, 5m or 1h30m, not {value!r}."]
     if isinstance(value, bool) != (wanted is bool) or not isinstance(value, (int, float) if wanted is float else wanted):
@@ -608,7 +626,7 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
         hint = f" Did you mean {device_of(value)!r}?" if name == "device" and device_of(value) != value else ""
         return [f"{name} must be {kind_of[wanted]}, not {value!r}.{hint}"]
     if rule["known"] and value not in rule["known"]:
-        return [unknown_name(name, str(value), rule["known"])]
+        return [f"{unknown_name(name, str(value), rule['known'])}{_flip_hint(name, value)}"]
     if name == "progressive_resize":
         return _progressive_resize_mistakes(str(value))
     if name == "loss" and not NAME.fullmatch(str(value)):
@@ -629,6 +647,14 @@ def _mistakes(recipe: Recipe, name: str) -> list[str]:
             return [f"{name} must be at least {low:g}, not {value:g}."]
         return [f"{name} must be between {low:g} and {high:g}, not {value:g}."]
     return []
+
+
+def _flip_hint(name: str, value: object) -> str:
+    """What a number for a flip means, as other libraries write it; empty for other settings and values."""
+    is_number = isinstance(value, (int, float)) or re.fullmatch(r"\d*\.?\d+", str(value)) is not None
+    if name not in ("flip", "vertical_flip") or not is_number or isinstance(value, bool):
+        return ""
+    return " Write 'none' for 0." if float(str(value)) == 0 else " 'random' flips half of the samples."
 
 
 def _progressive_resize_mistakes(text: str) -> list[str]:

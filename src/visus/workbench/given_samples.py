@@ -20,12 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from visus.data.source_arrays import is_multi_hot, label_texts, labels_to_names
 from visus.data.tasks import SEPARATOR
-from visus.errors import StorageError, UsageError
+from visus.errors import DataError, StorageError, UsageError
 from visus.progress import Monitor
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape
 
 _SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
+_SAMPLES: Final = ("x", "x_train", "x_val", "x_test")
 _LABELS: Final = ("y", "y_train", "y_val", "y_test")
 _PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 
@@ -43,6 +45,7 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
 
     Raises:
         UsageError: an array holds objects, such as samples of several shapes; or there are no labels.
+        DataError: samples hold NaN or infinite values, labels fit no task, or the class names do not fit the labels. Nothing is saved then.
         StorageError: it cannot be written.
     """
     present = {name: value for name, value in arrays.items() if value is not None}
@@ -59,6 +62,7 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
             raise UsageError(
                 f"{samples} has {len(values[samples]):,} samples, and {labels} has {len(values[labels]):,} labels. Give one label for each sample."
             )
+    _refuse_unusable(values, task)
     content = hashlib.sha256()
     for name, value in sorted(values.items()):
         content.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
@@ -72,6 +76,33 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
         return content.hexdigest()
 
     return _saved(folder, "arrays", write), task
+
+
+def _refuse_unusable(values: Mapping[str, NDArray[Any]], task: str | None) -> None:
+    """Raise an error for labels and values that could not be read from their files either, before anything is written.
+
+    Raises:
+        DataError: there are some.
+    """
+    for name in (name for name in _SAMPLES if name in values):
+        rows = values[name]
+        finite = (
+            np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+            if rows.dtype.kind == "f" and rows.size
+            else np.ones(1, bool)
+        )
+        if not finite.all():
+            raise DataError(
+                f"{write_number_of(int((~finite).sum()), 'sample')} of {len(rows):,} hold NaN or infinite values; the first is "
+                f"{name}[{int(np.argmin(finite))}]. Repair or remove them.",
+            )
+    labels = {name: values[name] for name in _LABELS if name in values}
+    assumed = task or ("multi-label" if any(map(is_multi_hot, labels.values())) else "single-label")
+    names = [str(each) for each in values["classes"].reshape(-1).tolist()] if "classes" in values else []
+    for name, given in labels.items():
+        texts = label_texts(given, assumed, name, names)
+        if names and assumed == "single-label":
+            labels_to_names(texts, names, name)
 
 
 def _sets_of_names(labels: Any) -> list[str] | None:

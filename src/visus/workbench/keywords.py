@@ -35,6 +35,8 @@ def checked(function: _Function) -> _Function:
         try:
             bound = signature.bind(*given, **named)
         except TypeError as error:
+            if function.__name__ == "evaluate" and "self" in signature.parameters and len(given) > 2:
+                raise UsageError(f"evaluate: samples and labels are one argument, a pair. {_PAIR}") from None
             raise UsageError(f"{function.__name__}: {error}. Its arguments are {', '.join(known)}.") from None
         mistakes = wrong_types(function.__name__, signature, bound.arguments)
         if settings := next((bound.arguments.get(name) for name in _further(signature)), None):
@@ -115,6 +117,8 @@ def _unknown_of_run(function: str, known: list[str], name: str, value: object) -
         return f"{found}: {meant} is an argument of visus.load. Write visus.load(folder, {meant}={_written(value)})."
     if meant in FIELDS and meant not in known:
         return f"{found}: {meant} is a setting of the training, which a run keeps. Leave it out."
+    if function == "evaluate" and meant in _ARRAYS:
+        return f"{found}: samples and labels are one argument, a pair. {_PAIR}"
     if guess is not None:
         return f"{found}. Did you mean {guess!r}?"
     if meant in _parameters("visus.workbench.runs.saved", "SavedRun", "open_data") and "data" in known:
@@ -165,5 +169,6 @@ def _written(value: object) -> str:
     return text if len(text) <= 60 and "\n" not in text else "..."
 
 
+_PAIR = "Write run.evaluate((x, y))."
 _SHARES = ("train_size", "train_split")
 _ARRAYS = ("x", "y", "x_val", "y_val", "x_test", "y_test")

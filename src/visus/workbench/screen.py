@@ -85,6 +85,7 @@ class Screen:
         self._plan: Planned | None = None
         self._table: EpochTable | None = None
         self._num_epochs = 0
+        self._is_over = False  # the training that is resumed had ended
         self._first_loss = ""
         self._warned: set[str] = set()
         self._folds: Path | None = None  # the cross-validation that is shown
@@ -143,7 +144,7 @@ class Screen:
                 self.say("next", resume_call(self._folds or event.path.parent.parent))
             case Finished():
                 if event.num_epochs:
-                    self.say(*lines.finished_fact(event))
+                    self.say(*lines.finished_fact(event, was_over=self._is_over))
             case StepDivided():
                 self._warn([event.sentence])
             case Tracked():
@@ -214,15 +215,15 @@ class Screen:
         self._live.show([event.stage, counted(event.done, event.total), self._first_loss], is_timed=True, hint=hint)
 
     def _show_started(self, event: Started) -> None:
-        self._num_epochs = event.num_epochs
-        if event.is_resumed and event.epoch < event.num_epochs:
+        self._num_epochs, self._is_over = event.num_epochs, event.is_over
+        if event.is_resumed and not event.is_over:
             self.say("resumed", f"in epoch {event.epoch + 1} after step {event.step}")
         plan = self._plan
         if plan is None:
             return
-        is_over = event.is_resumed and event.epoch >= event.num_epochs
-        if not is_over:
+        if not event.is_over:
             self.say(*lines.training_fact(plan, event))
+            self._say_all([fact] if (fact := lines.left_out_fact(plan)) else [])
         data = plan.data
         self._table = EpochTable(
             event.num_epochs,
@@ -232,9 +233,9 @@ class Screen:
             width=self._live.width,
             metric=plan.recipe.select,
         )
-        if event.num_epochs and not is_over:
+        if event.num_epochs and not event.is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))
-        if not is_over:
+        if not event.is_over:
             self._live.show([f"epoch {event.epoch + 1}/{event.num_epochs}", self._first_loss], is_timed=True)
 
     def _show_start_scored(self, event: StartScored) -> None:

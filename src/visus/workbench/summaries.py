@@ -386,8 +386,30 @@ def _of_module(
         costs = trace(module, input_shape, detail=detail)
         layers = costs if detail == "layers" else trace(module, input_shape)  # advice speaks of layers
     except TraceError as error:
-        return Summary(error.account, error=error)
+        return Summary(error.account, error=_of_other_shape(module, input_shape) or error)
     advice = [*advise(layers, object_px=object_px, batch_size=batch_size)]
     if layers.find_flows is not None:  # with several inputs of different sizes, it is not known which rows are samples
         advice += module_advice(module, layers)
     return Summary(replace(costs, advice=most_serious_first(advice)), object_px=object_px)
+
+
+def _of_other_shape(module: nn.Module, input_shape: InputShape) -> UsageError | None:
+    """The error for a shape with the channels last, or with the batch, where the module accepts the shape that is meant; else None."""
+    from visus.networks.trace import TraceError, trace
+
+    shape = tuple(each for each in input_shape if isinstance(each, int))
+    if len(shape) != len(input_shape) or len(shape) < 3:
+        return None
+    others = {}
+    if shape[-1] <= 4 < shape[0]:
+        swapped = (shape[-1], *shape[:-1])
+        others[swapped] = f"looks like channels last; channels come first: {swapped}"
+    if len(shape) > 3:
+        others[shape[1:]] = f"looks like one with the batch; leave out the batch: {shape[1:]}"
+    for other, sentence in others.items():
+        try:
+            trace(module, other)
+        except TraceError:
+            continue
+        return UsageError(f"the input shape {shape} {sentence}, which this module accepts.")
+    return None

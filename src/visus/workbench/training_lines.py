@@ -111,6 +111,16 @@ def training_fact(event: Planned, started: Started | None = None) -> Fact:
     return "training", "; ".join(words)
 
 
+def left_out_fact(event: Planned) -> Fact | None:
+    """How many training samples an epoch has, where these are not all of them; else None."""
+    if not event.num_left_out:
+        return None
+    num_train, noun = len(event.data.split("train")), event.data.noun
+    return "note", (
+        f"{num_train - event.num_left_out:,} of {num_train:,} training {noun}s in each epoch, drawn anew, since the last batch would be incomplete"
+    )
+
+
 def _forecast(started: Started | None) -> str:
     if started is None or started.seconds_left != started.seconds_left:
         return ""
@@ -158,14 +168,6 @@ def plan_details(event: Planned) -> list[Fact]:
         facts.append(("epochs", f"{'none: ' if not recipe.epochs else ''}{recipe.reasons.get('epochs', 'as asked')}"))
     if event.mirroring:
         facts.append(("mirroring", event.mirroring))
-    if event.num_left_out:
-        facts.append(
-            (
-                "skipped",
-                f"{write_number_of(event.num_left_out, data.noun)} of the training split would not fill a batch: "
-                "each epoch skips that many, different ones each time",
-            )
-        )
     return facts
 
 
@@ -222,15 +224,21 @@ def start_fact(event: StartScored) -> Fact:
     )
 
 
-def finished_fact(event: Finished) -> Fact:
-    """How long it was trained, and what is kept."""
+def finished_fact(event: Finished, *, was_over: bool = False) -> Fact:
+    """How long it was trained, and what is kept.
+
+    Args:
+        event: the end of the training.
+        was_over: whether it had ended before it was resumed.
+    """
     why = "" if event.reason == "all epochs" else f" ({event.reason})"
     skipped = (
         f"; {write_number_of(event.num_skipped, 'step')} skipped (infinite gradients in float16)"
         if event.num_skipped
         else ""
     )
-    return "trained", f"{_epochs(event)} in {write_duration(event.seconds)}{why}{skipped}; kept: {_kept(event)}"
+    before = "already finished: " if was_over else ""
+    return "trained", f"{before}{_epochs(event)} in {write_duration(event.seconds)}{why}{skipped}; kept: {_kept(event)}"
 
 
 def _kept(event: Finished) -> str:

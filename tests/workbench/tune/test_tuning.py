@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -229,7 +230,7 @@ def test_a_time_limit_shortens_trials_and_ends_the_search(
         tmp_path,
         recipe=RECIPE.replace(epochs=None),
         trials=None,
-        time_limit="34s",
+        time_limit=34.5,
         on_event=events.append,
         space=SPACE,
     )
@@ -238,7 +239,10 @@ def test_a_time_limit_shortens_trials_and_ends_the_search(
     assert started.notes[0].startswith(
         "a training of 48 epochs takes about 8 s here. Trials, and the run at the end, have 24, so that 8 trainings fit"
     )
-    assert len(found.trials) == 7  # of 4 s each; the run at the end has another 4 s, and its report 2 s
+    assert (
+        len(found.trials) == 7
+    )  # of 4 s each; the run at the end has another 4 s, and its report 2 s, with a quarter in reserve
+    assert found.note == ""
 
 
 @pytest.mark.parametrize(
@@ -282,10 +286,36 @@ def test_a_time_limit_without_room_is_refused(levels: Path, tmp_path: Path, monk
     monkeypatch.setattr(tuning, "ending_s", lambda *_: 60.0)
     with pytest.raises(UsageError) as caught:
         search(levels, tmp_path, time_limit=60)
-    assert str(caught.value).startswith(
-        "the time limit is too short: a training of 2 epochs takes about 1 min 40 s here, and a search needs 3 of them at least. Give about 5 min"
+    text = str(caught.value)
+    assert text.startswith("the time limit of 1 min 00 s is too short: start and preparation took ")
+    assert (
+        " are reserved for preparation, scores and report of the run at the end. That leaves 0 s for trainings. A training of 2 epochs takes about 1 min 40 s "
+        "here, and a search needs 3 of them at least. Give at least 6 min" in text
     )
     assert not list(tmp_path.iterdir())
+
+
+def test_a_search_that_exceeds_its_time_limit_prints_so(
+    levels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tuning, "training_s", lambda *_: 0.001)
+    monkeypatch.setattr(tuning, "ending_s", lambda *_: 0.0)
+    real = tuning.train
+
+    def slow(*given: Any, **named: Any) -> Any:
+        moved[0] = 95.0
+        return real(*given, **named)
+
+    moved, clock = [0.0], time.perf_counter
+    monkeypatch.setattr(tuning, "train", slow)
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: clock() + moved[0])
+    found = search(levels, tmp_path, trials=1, time_limit=90)
+    assert found.note.startswith("the search took 1 min ")
+    assert found.note.endswith(
+        ", longer than its time limit of 1 min 30 s: trial 0 and the run at the end are never cut short."
+    )
+    assert found.note in found.text()
+    assert search(levels, tmp_path, trials=1).note == ""
 
 
 def test_data_without_validation_is_refused(tmp_path: Path) -> None:

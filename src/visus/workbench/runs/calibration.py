@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from pathlib import Path
 from typing import Final, TypeAlias
 
 from torch import Tensor
 
 from visus.caller import report_call, resume_call
+from visus.data.splits import read_split_csv
 from visus.data.tasks import TaskName
-from visus.errors import RunError
-from visus.evaluation.calibration import TemperatureFit, choose_temperature
+from visus.errors import DataError, RunError
+from visus.evaluation.calibration import MIN_SAMPLES, TemperatureFit, choose_temperature
 from visus.evaluation.tasks.label_thresholds import ThresholdFit, fit_thresholds
 from visus.evaluation.tasks.multi_label import MultiLabel
-from visus.evaluation.tasks.prediction_intervals import IntervalFit, fit_intervals
+from visus.evaluation.tasks.prediction_intervals import COVERAGE, IntervalFit, fit_intervals
 from visus.evaluation.tasks.regression import Regression
 from visus.evaluation.tasks.task import Task
 from visus.training.runs import RunFolder
+from visus.units import write_number_of
 
 FILE: Final = "calibration.json"
 Fit: TypeAlias = TemperatureFit | ThresholdFit | IntervalFit
@@ -76,8 +79,9 @@ def read_calibration(folder: RunFolder, which: str, tta: str, task: TaskName = "
     """
     kind = _FITS[task]
     renew = resume_call(folder.path) if folder.is_unfinished else report_call(folder.path)
+    remedy = _remedy(folder, renew, task)
     if not (folder.path / FILE).is_file():
-        return kind(reason=f"this run keeps no {'interval' if task == 'regression' else 'temperature'} ({renew} fits one)")
+        return kind(reason=f"this run keeps no {'interval' if task == 'regression' else 'temperature'}{remedy}")
     facts = folder.read_json(FILE)
     belongs_to = facts.pop("belongs_to", None) if isinstance(facts, dict) else None
     if not isinstance(belongs_to, dict) or set(belongs_to) != {"tta", "weights"}:
@@ -87,12 +91,22 @@ def read_calibration(folder: RunFolder, which: str, tta: str, task: TaskName = "
     except RunError as error:
         raise error.within(str(folder.path / FILE)) from error
     if belongs_to["tta"] != tta:
-        return kind(
-            reason=f"the temperature was fitted with tta {belongs_to['tta']}, and this run now has {tta} ({renew} fits one)"
-        )
+        return kind(reason=f"the temperature was fitted with tta {belongs_to['tta']}, and this run now has {tta}{remedy}")
     if belongs_to["weights"] != _digest(folder.weights_file(which)):
-        return kind(reason=f"the temperature was fitted for other weights than these ({renew} fits one)")
+        return kind(reason=f"the temperature was fitted for other weights than these{remedy}")
     return found
+
+
+def _remedy(folder: RunFolder, renew: str, task: TaskName) -> str:
+    """The call that fits a calibration, or why none can be fitted, as the end of a sentence."""
+    needed = math.ceil(round(COVERAGE / (1 - COVERAGE), 9)) if task == "regression" else MIN_SAMPLES
+    try:
+        count = sum(row.split == "val" for row in read_split_csv(folder.path / "split.csv"))
+    except DataError:  # the samples are unknown
+        return f" ({renew} fits one)"
+    if count >= needed or (folder.path / "out_of_fold.npz").is_file():
+        return f" ({renew} fits one)"
+    return f", and {write_number_of(count, 'validation sample')} {'is' if count == 1 else 'are'} too few to fit one: {needed} are needed"
 
 
 def _digest(file: Path) -> str:

@@ -12,15 +12,17 @@ import torch
 from visus.data.contents import hash_rows
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
+from visus.data.source_arrays import is_one_hot
 from visus.errors import UsageError
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.runs.learned_samples import read_known
-from visus.workbench.runs.predict_inputs import array_rows, labels_of
+from visus.workbench.runs.predict_inputs import array_rows, as_array, labels_of
 from visus.workbench.runs.saved import SavedRun, score_logits, unfinished_notes, views_sentence
 from visus.workbench.runs.saved import opened as opened_data
+from visus.workbench.runs.value_range import range_warning
 
 LabeledArrays = tuple[Any, Any]
 """Samples and their labels."""
@@ -63,6 +65,10 @@ def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *,
         run.preprocessing.scaled(torch.from_numpy(np.stack(chunk))) for chunk in monitor.over(chunks, "scoring", len(rows))
     )
     notes = [sentence] if (sentence := views_sentence(run)) else []
+    if run.task.name == "single-label" and is_one_hot(as_array(labels)):
+        notes.append(f"The labels are one-hot: read as {len(run.classes):,} classes.")
+    if warning := range_warning(as_array(samples), run.preprocessing):
+        notes.append(warning)
     logits, learned = run.logits(batches), read_known(RunFolder.open(run.folder))
     known = learned.marks(hash_rows(rows)) if learned is not None else None
     return score_logits(run, logits, torch.from_numpy(truth), notes=notes, known=known, raw=raw)

@@ -23,9 +23,11 @@ from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.learned_samples import Known, read_known
+from visus.workbench.runs.predict_inputs import as_array, is_array
 from visus.workbench.runs.prediction import Decision
 from visus.workbench.runs.predictions import Files, Predictions, predict_with
 from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, unfinished_notes, views_sentence
+from visus.workbench.runs.value_range import range_warning
 
 __all__ = ["Files", "Predictions", "predict", "predict_run_to"]
 
@@ -142,7 +144,10 @@ def predict(
         DataError: none of the paths exists.
     """
     long = {"progress": progress, "on_event": on_event, "should_stop": should_stop}
-    return predict_with(RunPredictor(run, raw=raw), files, prediction_notes(run, raw=raw), top=top, **long)  # type: ignore[arg-type]
+    notes = prediction_notes(run, raw=raw)
+    if is_array(files) and (warning := range_warning(as_array(files), run.preprocessing)):
+        notes.append(warning)
+    return predict_with(RunPredictor(run, raw=raw), files, notes, top=top, **long)  # type: ignore[arg-type]
 
 
 def predict_run_to(

@@ -23,7 +23,7 @@ from visus.data.file_kinds import is_image_file, kind_of_file
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.data.source_arrays import channels_first
+from visus.data.source_arrays import channels_first, is_one_hot
 from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
@@ -318,6 +318,8 @@ def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
         UsageError: the class does not exist.
     """
     values = as_array(labels)
+    if is_one_hot(values) and values.shape[1] == len(classes):
+        values = values.argmax(axis=1)
     if values.ndim != 1:
         raise UsageError(
             f"labels of {write_shape(values.shape) or 'one number'} cannot be used: one for each sample is needed."

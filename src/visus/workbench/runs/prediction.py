@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from visus.errors import printable
+from visus.other_libraries import ATTRIBUTES, absent
 from visus.units import write_share
 
 
@@ -116,6 +117,13 @@ class Prediction:
     error: str | None = None
     numbers: tuple[PredictedNumber, ...] = ()
     class_probabilities: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    if not TYPE_CHECKING:  # or mypy would accept every name
+
+        def __getattr__(self, name: str) -> Any:
+            if name in ATTRIBUTES:
+                raise absent("Prediction", name, ATTRIBUTES[name])
+            return object.__getattribute__(self, name)  # raises Python's own error
 
     def __repr__(self) -> str:
         return f"Prediction({printable(self.file)}: {self._words()})"

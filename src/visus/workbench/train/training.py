@@ -618,7 +618,7 @@ def resumed_training(asked: AskedAgain, monitor: Monitor, inbox: Inbox) -> Gener
         is_used = uses_kernels(machine, recipe.kernels)
         if limit is not None:
             made = _warned(made, compile_in_time(limit, group, monitor, times, is_used=is_used, can_skip=False))
-        elif is_used:
+        elif is_used and not is_over:
             compile_kernels(group, monitor, can_skip=False)
         if start is not None and not has_steps:
             _start_again(start, opened, made, network, recipe, machine)
@@ -626,7 +626,7 @@ def resumed_training(asked: AskedAgain, monitor: Monitor, inbox: Inbox) -> Gener
         augmentation(recipe, opened)
         with group.local_first():
             training_part(opened, recipe, monitor)
-        made = _tried(made, opened, recipe, machine)
+        made = made if is_over else _tried(made, opened, recipe, machine)
         made = _warned(_warned(made, warning), renew_environment(run, recipe, machine))
         run = dataclasses.replace(run, metadata=metadata(opened, made))
         if is_over:

@@ -34,6 +34,7 @@ class Tuned(Described):
         trials: all trials, in their order; the first one is the default recipe.
         best: the recipe of the best trial, as a person would give it: what the search and the recipe set, and nothing else.
         run: the run that was trained with it.
+        note: a sentence if the search took longer than its time limit; else empty.
 
     >>> tuned.best_trial.accuracy >= tuned.trials[0].accuracy
     True
@@ -43,6 +44,7 @@ class Tuned(Described):
     trials: tuple[Trial, ...]
     best: Recipe
     run: Run
+    note: str = ""
 
     @property
     def best_trial(self) -> Trial:
@@ -119,7 +121,14 @@ class Tuned(Described):
         again = for_caller(f"visus train DATA --recipe {shlex.quote(best)}", f"recipe=visus.Recipe.read({best!r})")
         following = for_caller(f"visus predict {shlex.quote(str(self.run.folder))} FILES...", "tuned.run.predict(files)")
         return Text(
-            (self.table(), *self.sentences(), result, f"the settings for other trainings: {again}", f"next: {following}")
+            (
+                self.table(),
+                *self.sentences(),
+                result,
+                *((self.note,) if self.note else ()),
+                f"the settings for other trainings: {again}",
+                f"next: {following}",
+            )
         )
 
     def sentences(self) -> tuple[str, ...]:

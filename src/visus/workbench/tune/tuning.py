@@ -37,6 +37,7 @@ from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.training import Asked, NewTraining, carry_out, plan_new, train
 from visus.workbench.train.training import resume as resume_training
 from visus.workbench.tune.events import SearchStarted, TrialDone
+from visus.workbench.tune.final_run import FinalRun, over_limit_sentence, too_short
 from visus.workbench.tune.result import Tuned, best_of
 from visus.workbench.tune.search_folder import SearchFolder
 from visus.workbench.tune.space import Space, default_space, refuse_contradictions
@@ -83,8 +84,8 @@ def tune(
         recipe: settings of every trial; what it sets is not searched.
         space: settings with their values: ``"0.01..0.3"`` or (low, high) for a range, a list for choices; or a YAML file of such; default: learning rates, weight
             decay, batch size, label smoothing and the augmentation, around their defaults.
-        time_limit: limit of the whole search with the run at its end, in seconds or as ``"10m"``. If the recipe sets no epochs, trials get so few that eight
-            trainings fit. Default: none, so ``trials`` is needed.
+        time_limit: limit of the whole search with the run at its end, in seconds or as ``"10m"``. Time for that run is reserved; it is not cut short. If
+            the recipe sets no epochs, trials get so few that eight trainings fit. Default: none, so ``trials`` is needed.
         trials: number of trials, with those of a resumed search; default: as many as the time limit has room for.
         seed: seed of the search; the trainings have that of the recipe.
         output: parent folder of the search and of its run.
@@ -129,18 +130,19 @@ def tune(
         contextlib.ExitStack() as stack,
     ):
         stack.callback(allow_compiling)
-        end = math.inf if limit_s is None else began + limit_s
+        limit = TimeLimit(math.inf if limit_s is None else limit_s, began)
         if resume is None:
             stated = Space.read(space) if isinstance(space, (str, Path)) else space
-            search = _new_search(given, stated, seed, Path(output), name, end, trials, monitor)
+            search = _new_search(given, stated, seed, Path(output), name, limit, trials, monitor)
         else:
             _refuse_with_resume(given, space, seed, name, output)
-            search = _resumed_search(SearchFolder.open(resume), data, network, end, trials, cache_dir, monitor)
+            search = _resumed_search(SearchFolder.open(resume), data, network, limit.end, trials, cache_dir, monitor)
         with training_lock(RunFolder(search.folder.path, {})):
             try:
-                return search.carry_out()
+                found = search.carry_out()
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(stopped_sentence(search.folder.path)) from None
+        return dataclasses.replace(found, note=over_limit_sentence(limit_s, time.perf_counter() - began))
 
 
 def stopped_sentence(folder: Path | None = None) -> str:
@@ -268,7 +270,8 @@ class _Search:
         """Value of ``time.perf_counter`` at which the last trial ends, so that the run with the best settings fits."""
         if math.isinf(self.end):
             return math.inf
-        return self.end - best_of(study.trials).seconds - ending_s(self.planned.data, self.planned.network)
+        epochs = recipe_of(self.planned, self.asked.recipe, best_of(study.trials).settings).epochs
+        return self.end - _final_run(self.planned).reserved_s(epochs, study.trials)
 
     def _write(self, study: Study) -> bool:
         """Write what was found; whether the last trial is the best one."""
@@ -324,6 +327,12 @@ class _Search:
         return run
 
 
+def _final_run(planned: NewTraining) -> FinalRun:
+    """The run at the end, with the measured seconds of its preparation."""
+    times = planned.times
+    return FinalRun(times.whole_s - times.parts.get("start and data", 0.0), ending_s(planned.data, planned.network))
+
+
 def _typical_s(trials: list[Trial]) -> float:
     """Median duration of the finished trials, in seconds; 0 if there are none."""
     seconds = sorted(trial.seconds for trial in trials if trial.state == FINISHED)
@@ -336,7 +345,7 @@ def _new_search(
     seed: int,
     output: Path,
     name: str | None,
-    end: float,
+    limit: TimeLimit,
     trials: int | None,
     monitor: Monitor,
 ) -> _Search:
@@ -358,8 +367,8 @@ def _new_search(
     folder = SearchFolder.create(output, name or f"{data.short_name}-tune")
     notes: tuple[str, ...] = ()
     try:
-        if not math.isinf(end):
-            asked, notes = _with_epochs(asked, planned, found, folder, end)
+        if not math.isinf(limit.end):
+            asked, notes = _with_epochs(asked, planned, found, folder, limit)
         facts = {
             "seed": seed,
             "pretrained": asked.pretrained,
@@ -370,7 +379,7 @@ def _new_search(
         RunFolder(folder.path, {}).remove()
         raise
     monitor.emit(SearchStarted(folder.path, found.rows(planned.recipe), 0, notes))
-    return _Search(folder, asked, planned, found, seed, end, trials, monitor)
+    return _Search(folder, asked, planned, found, seed, limit.end, trials, monitor)
 
 
 def _resumed_search(
@@ -407,6 +416,7 @@ def _planned(asked: Asked, monitor: Monitor) -> NewTraining:
         UsageError: the data has no validation set, or nothing but the head would be trained.
     """
     planned = carry_out(plan_new(asked, TimeLimit(math.inf, time.perf_counter()), ALONE, monitor), monitor)
+    planned.times.mark("preparation")
     if not len(planned.data.split("val")):
         raise UsageError(
             "a search compares trials on a validation set, and this data has none. Add one, or open the data with another split."
@@ -422,7 +432,7 @@ def _planned(asked: Asked, monitor: Monitor) -> NewTraining:
 
 
 def _with_epochs(
-    asked: Asked, planned: NewTraining, space: Space, folder: SearchFolder, end: float
+    asked: Asked, planned: NewTraining, space: Space, folder: SearchFolder, limit: TimeLimit
 ) -> tuple[Asked, tuple[str, ...]]:
     """The recipe with so many epochs that ``MIN_TRAININGS`` fit into the time limit, and a note on them.
 
@@ -433,17 +443,16 @@ def _with_epochs(
     """
     epochs = planned.recipe.epochs
     whole_s = training_s(planned, planned.recipe, folder.path)
-    room_s = end - time.perf_counter() - ending_s(planned.data, planned.network)
+    passed_s = time.perf_counter() - limit.began
+    around_s = _final_run(planned).around_s
+    room_s = limit.seconds - passed_s - around_s
     if math.isnan(whole_s) or MIN_TRAININGS * whole_s <= room_s:
         return asked, ()
     is_free = asked.recipe.epochs is None and "epochs" not in space.names
     fitting = max(1, math.floor(epochs * room_s / (MIN_TRAININGS * whole_s))) if is_free else epochs
     takes_s = whole_s * fitting / epochs
     if _NEEDED * takes_s > room_s:
-        raise UsageError(
-            f"the time limit is too short: a training of {write_number_of(fitting, 'epoch')} takes about {write_duration(takes_s)} here, and a search needs "
-            f"{_NEEDED} of them at least. Give about {write_duration(math.ceil(_NEEDED * takes_s - room_s))} more."
-        )
+        raise UsageError(too_short(limit, passed_s, around_s, _NEEDED, write_number_of(fitting, "epoch"), takes_s))
     if not is_free or fitting >= epochs:
         return asked, (
             f"a training takes about {write_duration(whole_s)} here, so the time limit has room for about {room_s / whole_s:.0f}.",
