@@ -131,7 +131,8 @@ class TrainingLoop:
     @property
     def scored_module(self) -> nn.Module:
         """The network that is validated and kept: the weight average once it is valid, else the trained network."""
-        return self.steps.averaged_module or self.module
+        averaged = self.steps.averaged_module  # a compiled module has no truth value
+        return self.module if averaged is None else averaged
 
     @property
     def phase(self) -> Phase:

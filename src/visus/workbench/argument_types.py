@@ -56,8 +56,8 @@ def _is_list(value: object) -> bool:
 
 
 _MAX_LENGTH: Final = 60
-_OTHERS: Final = ("device",)
-"""Arguments that may have other types than their annotation: a device may be one of PyTorch's."""
+_OTHERS: Final = ("device", "data")
+"""Arguments that are not checked here: a device may be one of PyTorch's, and what is no data is answered where it is opened."""
 _HINTS: Final = dict.fromkeys(("logits", "batches"), "For files, write run.predict(files).")
 """What to do if a path is given."""
 _KINDS: Final[Mapping[str, tuple[str, Callable[[object], bool]]]] = {
