@@ -72,7 +72,7 @@ def refused(action: Callable[[], object]) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_every_engine_answers_as_the_run(task: str) -> None:
     files = files_of(task)
     proof = read_proof(files)

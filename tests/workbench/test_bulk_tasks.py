@@ -146,7 +146,7 @@ def test_a_table_is_the_same_however_often_its_call_stops(images: Path, task: st
             ]
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_a_killed_process_leaves_the_same_bytes(task: str, images: Path, tmp_path: Path) -> None:
     import subprocess
 

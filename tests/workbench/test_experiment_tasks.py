@@ -17,7 +17,7 @@ TASKS = ["multi-label", "regression"]
 pytestmark = pytest.mark.usefixtures("light_pages")
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_perceptrons_are_compared_by_the_metric_of_the_task(task: str, task_runs: TaskRuns, tmp_path: Path) -> None:
     run = task_runs(task)[0]
     found = visus.experiment.mlp(run, output=tmp_path, progress=False)
@@ -39,7 +39,7 @@ def test_other_tasks_state_the_metric_of_each_network(task: str, task_runs: Task
     assert found.page.is_file()
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_an_antialiased_network_has_both_reports(task: str, tmp_path: Path) -> None:
     network = "conv(4, 3, stride=2), relu, flatten, linear(classes)"
     recipe = visus.Recipe(epochs=1, batch_size=16)

@@ -140,7 +140,7 @@ def test_a_test_set_is_scored_once_by_the_mean_of_the_networks(crossed: Any) -> 
     )
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_stopped_folds_go_on_to_the_same_result(task: str, crossed: Any, tmp_path: Path) -> None:
     data = open_task(task, tmp_path, **OPTIONS[task])
     stop = StopAfter(18)  # within the second fold

@@ -59,7 +59,7 @@ def test_a_bundle_answers_as_its_run(shipped: Ship, task: str) -> None:
         assert np.ptp([each.numbers[1].value for each in found]) > 1e4
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_a_bundle_answers_without_the_packages_of_a_training(shipped: Ship, task: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X[:5])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
@@ -78,7 +78,7 @@ def test_a_bundle_answers_without_the_packages_of_a_training(shipped: Ship, task
     assert metric in text
 
 
-@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
 def test_the_commands_treat_a_bundle_as_its_run(shipped: Ship, task: str, tmp_path: Path, visus_command: Call) -> None:
     for place, image in enumerate(X[:3]):
         Image.fromarray(image).save(tmp_path / f"{place}.png")
