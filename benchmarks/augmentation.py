@@ -181,6 +181,8 @@ def gain(given: argparse.Namespace) -> dict[str, Any]:
                     row |= {"accuracy": scores.accuracy, "num_held_out": scores.num_samples, "settings": settings}
                 runs.append(row)
                 print(f"{start}, seed {seed}, {name}: {100 * row['accuracy']:.1f} % in {row['seconds']} s", file=sys.stderr)
+                if given.output is not None:  # what was measured so far, if this is stopped
+                    write_result(given.output, {"command": command_line(), **machine_facts(), "runs": runs})
     gains: dict[str, Any] = {}
     for start in given.starts:
         by_policy = {
