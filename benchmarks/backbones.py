@@ -200,7 +200,7 @@ def main() -> None:
                 rows.append(
                     {
                         "kind": kind,
-                        "network": NAMES.get(kind, "efficientnet_lite(0)" if kind == "visus" else f"hf:{start}"),
+                        "network": NAMES.get(kind, "efficientnet_lite(0)" if kind == "visus" else f"hf:{start.name}"),
                         "seed": seed,
                         "input": list(run.preprocessing.input_shape),
                         "offset": list(run.preprocessing.offset),
