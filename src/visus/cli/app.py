@@ -368,7 +368,7 @@ def evaluate(
         from visus.evaluation.scores import Scores
         from visus.workbench.data_check import data_notes
         from visus.workbench.runs.run import load
-        from visus.workbench.runs.saved import calibration_sentence, needs_single_label
+        from visus.workbench.runs.saved import calibration_sentence, needs_confusion
 
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -383,7 +383,7 @@ def evaluate(
             on_event=on_event,
         )
         if confusion_png:
-            needs_single_label(loaded, "A confusion matrix")
+            needs_confusion(loaded)
         scores = loaded.evaluate(opened, split=split, raw=raw, on_event=on_event)
         moved = loaded.shifts(opened, split=split, on_event=on_event) if shifts else None
         wrong = None

@@ -373,20 +373,42 @@ def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:
     first = ""
     for start in range(0, len(samples), max(1, _READ_BYTES // row_bytes)):
         rows = reader.read(slice(start, start + max(1, _READ_BYTES // row_bytes)))
-        if rows.dtype.kind == "f":
-            finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-            if not finite.all():
-                broken += int((~finite).sum())
-                first = first or samples[start + int(np.argmin(finite))]
+        broken_here, first_here = count_not_finite(rows)
+        if broken_here:
+            broken += broken_here
+            first = first or samples[start + first_here]
         flat = rows.reshape(len(rows), -1).view(np.uint8)
         digests += [hashlib.sha256(row.data).digest() for row in flat]
     if broken:
-        raise DataError(
-            f"{write_number_of(broken, 'sample')} of {len(samples):,} hold NaN or infinite values; the first is {first}. "
-            "Repair or remove them.",
-            where=place,
-        )
+        raise not_finite_error(broken, len(samples), first, place)
     return digests
+
+
+def count_not_finite(rows: NDArray[Any]) -> tuple[int, int]:
+    """The number of samples (N, *) with NaN or infinite values, and the place of the first.
+
+    >>> count_not_finite(np.array([[1.0], [np.nan], [np.inf]])), count_not_finite(np.array([[1], [2]]))
+    ((2, 1), (0, 0))
+    """
+    if rows.dtype.kind != "f" or not rows.size:
+        return 0, 0
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    return int((~finite).sum()), int(np.argmin(finite))
+
+
+def not_finite_error(num_broken: int, num_samples: int, first: str, where: str = "") -> DataError:
+    """The error for samples with NaN or infinite values.
+
+    Args:
+        num_broken: number of these samples.
+        num_samples: number of all.
+        first: name of the first of them.
+        where: the file or folder; empty for arrays in memory.
+    """
+    return DataError(
+        f"{write_number_of(num_broken, 'sample')} of {num_samples:,} hold NaN or infinite values; the first is {first}. Repair or remove them.",
+        where=where,
+    )
 
 
 def _file_digest(path: Path, sample: str) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.errors import DataError
-from visus.evaluation.shifts import MAX_SHIFTS, Shift, choose_shifts, predict_shifted
+from visus.evaluation.shifts import MAX_SHIFTS, Shift, choose_shifts, count_shifts, predict_shifted
 from visus.progress import SILENT, Monitor
 
 
@@ -84,7 +83,7 @@ def measure_number_shifts(
         way=way,
         reach_px=tuple(reach_px),
         num_shifts=len(shifts),
-        is_every_shift=len(shifts) == math.prod(2 * reach + 1 for reach in reach_px),
+        is_every_shift=len(shifts) == count_shifts(reach_px),
         num_samples=len(batch),
         mean_change=tuple(moved.mean(dim=0).tolist()),
         largest_change=tuple(moved.amax(dim=0).tolist()),

@@ -5,6 +5,7 @@ Shape letters: N samples, R rows of weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -63,3 +64,19 @@ class Ranking:
         positive: Floats = np.add.reduceat(ordered * self._positive, self._starts, axis=1)
         total: Floats = np.add.reduceat(ordered, self._starts, axis=1)
         return positive, total
+
+
+def mean_average_precisions(rankings: Sequence[Ranking], weights: NDArray[Any]) -> Floats:
+    """The mean (R,) of the average precisions of several classes, for each row of weights (R, N), over the classes that have a positive sample in it.
+
+    NaN where no class has one.
+
+    >>> classes = [Ranking(np.array([0.9, 0.2]), np.array(labels)) for labels in ([1, 0], [0, 1], [0, 0])]
+    >>> mean_average_precisions(classes, np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])).tolist()
+    [0.75, 1.0, nan]
+    """
+    every = np.stack([each.average_precisions(weights) for each in rankings])
+    known = ~np.isnan(every)
+    with np.errstate(invalid="ignore"):
+        found: Floats = np.where(known, every, 0).sum(0) / known.sum(0)
+    return found

@@ -185,13 +185,22 @@ def total_step(account: Account) -> Shift:
     return tuple(min(stride, length) for stride, length in zip(strides, account.input_shape[1:], strict=True))
 
 
+def count_shifts(reach_px: Sequence[int]) -> int:
+    """Number of different shifts within ``reach_px``, with the zero shift.
+
+    >>> count_shifts((1, 2))
+    15
+    """
+    return math.prod(2 * reach + 1 for reach in reach_px)
+
+
 def choose_shifts(reach_px: Sequence[int], limit: int = MAX_SHIFTS, seed: int = 0) -> tuple[Shift, ...]:
     """All shifts within ``reach_px``, or a seeded random subset of ``limit``; the zero shift is first.
 
     >>> choose_shifts((1,))
     ((0,), (-1,), (1,))
     """
-    num_shifts = math.prod(2 * reach + 1 for reach in reach_px)
+    num_shifts = count_shifts(reach_px)
     none = (0,) * len(reach_px)
     if num_shifts <= max(1, limit):
         every = itertools.product(*(range(-reach, reach + 1) for reach in reach_px))
@@ -249,7 +258,7 @@ def measure_shifts(
         way=way,
         reach_px=tuple(reach_px),
         num_shifts=len(shifts),
-        is_every_shift=len(shifts) == math.prod(2 * reach + 1 for reach in reach_px),
+        is_every_shift=len(shifts) == count_shifts(reach_px),
         num_samples=len(batch),
         consistency=float(consistency),
         consistency_low=low,

@@ -33,7 +33,7 @@ from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.bulk.work import BulkPredictor
 from visus.workbench.runs.fold_folders import fold_folders, is_folds_folder
-from visus.workbench.runs.learned_samples import Marks
+from visus.workbench.runs.learned_samples import Marks, mark_counts
 from visus.workbench.runs.mean_predictor import MeanPredictor, mean_numbers, mean_probabilities, mean_thresholds
 from visus.workbench.runs.predict import Files, Predictions, RunPredictor, prediction_notes
 from visus.workbench.runs.predictions import predict_with
@@ -346,9 +346,7 @@ def _scores_of_means(
     if labels.ndim == 1:
         own_labels = [names.index(classes[label]) for label in labels.tolist()]
         return score(mean_probabilities(answers, orders), own_labels, names, known=known, **how)
-    counts: dict[str, Any] = {}
-    if known is not None:
-        counts = {"num_learned": int(known[0].sum()), "num_chose": int(known[1].sum())}
+    counts = mark_counts(known)
     task, truth = runs[0].task, labels[:, places]
     if isinstance(task, Regression):
         outputs = task.standardized(torch.from_numpy(mean_numbers(answers, orders)))

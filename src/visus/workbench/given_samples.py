@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visus.data.source_arrays import is_multi_hot, label_texts, labels_to_names
+from visus.data.source_rules import count_not_finite, not_finite_error
 from visus.data.tasks import SEPARATOR
-from visus.errors import DataError, StorageError, UsageError
+from visus.errors import StorageError, UsageError
 from visus.progress import Monitor
-from visus.units import write_number_of, write_shape
+from visus.units import write_shape
 
 _SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _SAMPLES: Final = ("x", "x_train", "x_val", "x_test")
@@ -85,17 +86,9 @@ def _refuse_unusable(values: Mapping[str, NDArray[Any]], task: str | None) -> No
         DataError: there are some.
     """
     for name in (name for name in _SAMPLES if name in values):
-        rows = values[name]
-        finite = (
-            np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
-            if rows.dtype.kind == "f" and rows.size
-            else np.ones(1, bool)
-        )
-        if not finite.all():
-            raise DataError(
-                f"{write_number_of(int((~finite).sum()), 'sample')} of {len(rows):,} hold NaN or infinite values; the first is "
-                f"{name}[{int(np.argmin(finite))}]. Repair or remove them.",
-            )
+        num_broken, first = count_not_finite(values[name])
+        if num_broken:
+            raise not_finite_error(num_broken, len(values[name]), f"{name}[{first}]")
     labels = {name: values[name] for name in _LABELS if name in values}
     assumed = task or ("multi-label" if any(map(is_multi_hot, labels.values())) else "single-label")
     names = [str(each) for each in values["classes"].reshape(-1).tolist()] if "classes" in values else []

@@ -17,7 +17,7 @@ from torch import Tensor
 from visus.errors import DataError, RunError, TrainingError
 from visus.evaluation.cluster_bootstrap import group_numbers, metric_interval
 from visus.evaluation.metrics import nan_mean
-from visus.evaluation.ranking import Ranking
+from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.evaluation.tasks.label_thresholds import ThresholdFit
 from visus.evaluation.tasks.task import Headline
 from visus.tables import Described, Table, Text, notes
@@ -320,10 +320,7 @@ def score_set_probabilities(
         raise DataError("no sample has any of the classes, so there is nothing to score.")
 
     def mean_precision(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        every = np.stack([each.average_precisions(weights) for each in ranked])
-        known = ~np.isnan(every)
-        found: NDArray[np.float64] = np.where(known, every, 0).sum(0) / np.maximum(1, known.sum(0))
-        return found
+        return np.nan_to_num(mean_average_precisions(ranked, weights))
 
     low, high = metric_interval(mean_precision, np.arange(len(labels)) if groups is None else groups)
     hits, marked, positive = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())

@@ -16,7 +16,7 @@ from visus.data.tasks import label_text
 from visus.errors import DataError
 from visus.evaluation.cluster_bootstrap import bootstrap_difference
 from visus.evaluation.paired import SIGNIFICANCE, Differing, Paired, compare_answers
-from visus.evaluation.ranking import Ranking
+from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.units import write_number_of
 
 EMPTY_SET: Final = "-"
@@ -200,7 +200,7 @@ def compare_sets(
     rankings = [[Ranking(shares[:, place], truth[:, place]) for place in range(len(classes))] for shares in probabilities]
 
     def precisions(weights: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-        return [_mean_known(np.stack([each.average_precisions(weights) for each in ranked])) for ranked in rankings]
+        return [np.nan_to_num(mean_average_precisions(ranked, weights)) for ranked in rankings]
 
     def gain(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         left, right = precisions(weights)
@@ -263,13 +263,6 @@ def _target_difference(
     found = bootstrap_difference(gain, np.arange(len(gains)) if groups is None else groups)
     own = float(left.mean()), float(right.mean())
     return TargetDifference(name, *own, float(gains.mean()), found.low, found.high, found.p_value)
-
-
-def _mean_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean (R,) over the classes (K, R) that a draw defines."""
-    known = ~np.isnan(values)
-    found: NDArray[np.float64] = np.where(known, values, 0).sum(0) / np.maximum(1, known.sum(0))
-    return found
 
 
 def _set_text(row: NDArray[Any], classes: Sequence[str]) -> str:

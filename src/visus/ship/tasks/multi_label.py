@@ -5,6 +5,7 @@ Shape letters: N samples, K classes, R rows of weights.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,10 +16,9 @@ import numpy.typing as npt
 from visus.data.plain_values import items, number, record
 from visus.data.tasks import SEPARATOR, TaskName
 from visus.evaluation.cluster_bootstrap import metric_interval
-from visus.evaluation.ranking import Ranking
+from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.ship.tasks.single_label import slack
 from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Score
-from visus.units import write_share
 
 
 @dataclass(frozen=True)
@@ -102,28 +102,11 @@ class MultiLabelBundle(BundleTask):
         thresholds = items(found["thresholds"], "task.thresholds")
         return cls(tuple(float(number(each, "task.thresholds", 0, 1)) for each in thresholds))
 
-    @staticmethod
-    def write(value: float) -> str:
-        """A share in percent."""
-        return write_share(value)
-
-    @staticmethod
-    def write_loss(value: float) -> str:
-        """In points."""
-        return f"{100 * value + 0.0:.1f}"
-
 
 def _mean_precision(probabilities: Answers, labels: npt.NDArray[Any]) -> Callable[[npt.NDArray[np.float64]], Answers]:
     """The mean average precision (R,) of the classes that occur, for rows of weights (R, N); NaN where none occurs."""
     ranked = [Ranking(probabilities[:, place], labels[:, place] > 0.5) for place in np.flatnonzero(labels.any(axis=0))]
-
-    def measure(weights: npt.NDArray[np.float64]) -> Answers:
-        every = np.stack([each.average_precisions(weights) for each in ranked])
-        known = ~np.isnan(every)
-        with np.errstate(invalid="ignore"):
-            return np.asarray(np.where(known, every, 0).sum(0) / known.sum(0))
-
-    return measure
+    return functools.partial(mean_average_precisions, ranked)
 
 
 def _interval(

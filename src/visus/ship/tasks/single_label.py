@@ -18,7 +18,6 @@ from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.label_smoothing import TRANSITION
 from visus.evaluation.paired import compare_answers
 from visus.ship.tasks.task import Answers, BundleTask, Score
-from visus.units import write_share
 
 
 @dataclass(frozen=True)
@@ -82,16 +81,6 @@ class SingleLabelBundle(BundleTask):
         """The name alone."""
         record(plain, "task", ("name",))
         return cls()
-
-    @staticmethod
-    def write(value: float) -> str:
-        """A share in percent."""
-        return write_share(value)
-
-    @staticmethod
-    def write_loss(value: float) -> str:
-        """In points."""
-        return f"{100 * value + 0.0:.1f}"
 
 
 def slack(tolerance: float | None) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.tasks import TaskName
+from visus.units import write_share
 
 Answers = npt.NDArray[np.float64]
 """Probabilities of classes, or numbers in the units of the labels (N, K)."""
@@ -123,11 +124,11 @@ class BundleTask(ABC):
         """
 
     @staticmethod
-    @abstractmethod
     def write(value: float) -> str:
-        """A value of the metric as text."""
+        """A value of the metric as text; by default, of a share."""
+        return write_share(value)
 
     @staticmethod
-    @abstractmethod
     def write_loss(value: float) -> str:
-        """A difference of two values of the metric as text, in ``loss_unit``."""
+        """A difference of two values of the metric as text, in ``loss_unit``; by default, of shares."""
+        return f"{100 * value + 0.0:.1f}"

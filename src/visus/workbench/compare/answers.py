@@ -21,7 +21,7 @@ from visus.evaluation.tasks.paired_differences import AnyPaired, compare_numbers
 from visus.evaluation.tasks.prediction_intervals import IntervalFit, Numbers
 from visus.evaluation.tasks.regression import Regression
 from visus.evaluation.tasks.regression_scores import score_numbers
-from visus.workbench.runs.learned_samples import Marks
+from visus.workbench.runs.learned_samples import Marks, mark_counts
 from visus.workbench.runs.saved import SavedRun, class_calibrator
 
 AnyCalibrator: TypeAlias = Calibrator | Sigmoid | Numbers
@@ -76,7 +76,7 @@ def answered(run: SavedRun, logits: torch.Tensor, samples: Samples, known: Marks
     places = [run.classes.index(name) for name in samples.classes]
     logits, labels = logits[:, places], torch.from_numpy(samples.labels)
     how: dict[str, Any] = {"split": samples.split, "groups": samples.groups}
-    counts = {} if known is None else {"num_learned": int(known[0].sum()), "num_chose": int(known[1].sum())}
+    counts = mark_counts(known)
     none = np.empty(0, dtype=np.bool_)
     if isinstance(run.task, Regression):
         task = dataclasses.replace(
@@ -90,7 +90,7 @@ def answered(run: SavedRun, logits: torch.Tensor, samples: Samples, known: Marks
         widths = tuple(fit.half_widths[place] for place in places) if fit.half_widths else ()
         scores = score_numbers(task, logits, labels, dataclasses.replace(fit, half_widths=widths), **how)
         calibrator = Numbers(task)
-        return Answered(dataclasses.replace(scores, **counts), calibrator, calibrator(logits).numpy(), none)  # type: ignore[arg-type]
+        return Answered(dataclasses.replace(scores, **counts), calibrator, calibrator(logits).numpy(), none)
     if run.task.name == "multi-label":
         found = run.calibration
         assert isinstance(found, ThresholdFit), "multi-label has thresholds"
@@ -99,7 +99,7 @@ def answered(run: SavedRun, logits: torch.Tensor, samples: Samples, known: Marks
             found, thresholds=tuple(given[place] for place in places), temperature=1.0 if raw else found.temperature
         )
         shares = found.calibrator(logits).numpy().astype(np.float64)
-        sets = dataclasses.replace(score_sets(logits, labels, samples.classes, found, **how), **counts)  # type: ignore[arg-type]
+        sets = dataclasses.replace(score_sets(logits, labels, samples.classes, found, **how), **counts)
         return Answered(sets, found.calibrator, shares, shares >= np.array(found.thresholds))
     own = class_calibrator(run, raw=raw)  # it belongs to the answers that the run gives
     return Answered(score(own(logits), labels, samples.classes, known=known, **how), own, logits.argmax(dim=1).numpy(), none)

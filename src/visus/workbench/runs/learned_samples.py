@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,11 @@ FILE: Final = "contents.npz"
 _SPLITS: Final = ("train", "val")
 Marks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
 """For each sample: whether it was a training sample; whether it was only a validation sample."""
+
+
+def mark_counts(marks: Marks | None) -> dict[str, Any]:
+    """The numbers of training and of validation samples, as fields of scores; empty if they are unknown."""
+    return {} if marks is None else {"num_learned": int(marks[0].sum()), "num_chose": int(marks[1].sum())}
 
 
 @dataclass(frozen=True, eq=False)

@@ -190,18 +190,23 @@ def _asked_split(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: facts.get(name) for name in ("split_seed", "val_fraction", "test_fraction")}
 
 
-def num_learned(folder: Path, data: Data, split: str) -> int:
-    """Number of validation or test samples of this data with the bytes of a training sample of a run, or for test samples of a validation sample."""
+def num_learned(folder: Path, data: Data) -> dict[str, int]:
+    """Number of validation and of test samples of this data with the bytes of a training sample of a run, or for test samples of a validation sample."""
     run = RunFolder.open(folder)
     splits = {row.sample: row.split for row in read_split_csv(run.path / "split.csv")}
-    contents = _read_contents(run)
-    learned = {content for sample, content in contents.items() if splits.get(sample) in ("train", "val")}
-    if split == "val":  # the run's own validation samples may be scored again
-        learned -= {content for sample, content in contents.items() if splits.get(sample) == "val"}
-    held_out = (data.samples.splits == split).tolist()
-    return sum(
-        content in learned for content, is_held_out in zip(digits_of(data.samples), held_out, strict=False) if is_held_out
-    )
+    chosen: set[str] = set()
+    learned: set[str] = set()
+    for sample, content in _read_contents(run).items():
+        if splits.get(sample) == "val":
+            chosen.add(content)
+        elif splits.get(sample) == "train":
+            learned.add(content)
+    known = {"val": learned - chosen, "test": learned | chosen}  # the run's own validation samples may be scored again
+    counts = dict.fromkeys(known, 0)
+    for content, split in zip(digits_of(data.samples), data.samples.splits.tolist(), strict=False):
+        if content in known.get(split, ()):
+            counts[split] += 1
+    return counts
 
 
 def common_tested(left: Path, right: Path) -> tuple[int, int]:

@@ -55,7 +55,7 @@ from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.calibration import Fit, read_calibration
 from visus.workbench.runs.history import History, read_history
-from visus.workbench.runs.learned_samples import Marks, known_samples
+from visus.workbench.runs.learned_samples import Marks, known_samples, mark_counts
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
 from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.trained_modules import remember_training
@@ -510,7 +510,7 @@ def score_logits(
     if run.task.name == "single-label":
         shares = run.probabilities(logits, raw=raw)
         return score(shares, labels, run.classes, split=split, notes=notes, known=known, groups=groups)
-    counts = {} if known is None else {"num_learned": int(known[0].sum()), "num_chose": int(known[1].sum())}
+    counts = mark_counts(known)
     fit = run.calibration
     found: AnyScores
     if isinstance(run.task, Regression):
@@ -520,22 +520,18 @@ def score_logits(
         assert isinstance(fit, ThresholdFit), "multi-label has thresholds"
         fit = dataclasses.replace(fit, temperature=1.0) if raw else fit
         found = score_sets(logits, labels, run.classes, fit, split=split, notes=notes, groups=groups)
-    return dataclasses.replace(found, **counts)  # type: ignore[arg-type]
+    return dataclasses.replace(found, **counts)
 
 
-def needs_single_label(run: SavedRun, what: str) -> None:
-    """Raise an error for a run that does not predict one class for each sample.
-
-    Args:
-        run: the run.
-        what: what cannot be done with it, such as ``A comparison``.
+def needs_confusion(run: SavedRun) -> None:
+    """Raise an error for a run that has no confusion matrix.
 
     Raises:
         UsageError: it predicts sets of classes or numbers.
     """
     if run.task.name != "single-label":
         raise UsageError(
-            f"{what} is for networks that predict one class for each sample, and this run predicts {run.task.name}.",
+            f"A confusion matrix is for networks that predict one class for each sample, and this run predicts {run.task.name}.",
             where=run.name,
         )
 

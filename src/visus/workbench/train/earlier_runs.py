@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,7 @@ from visus.networks.weights import read_metadata
 from visus.training.runs import RunFolder
 from visus.units import split_name, write_number_of, write_shape
 from visus.workbench.modules import OBJECT_PREFIX
-from visus.workbench.runs.own_data import in_own_split, is_own
-from visus.workbench.runs.own_data import num_learned as count_learned
+from visus.workbench.runs.own_data import in_own_split, is_own, num_learned
 from visus.workbench.runs.saved import MAX_NAME
 
 
@@ -100,21 +100,21 @@ class EarlierRun:
             return data
         return in_own_split(self.folder.path, data)
 
-    def count_learned(self, data: Data) -> int:
-        """Number of held-out samples of the data that the run has learned from; 0 if the file lies outside a run folder."""
-        return 0 if self.folder is None else count_learned(self.folder.path, data, data.scored_split)
+    def count_learned(self, data: Data) -> dict[str, int]:
+        """Number of validation and of test samples of the data that the run has learned from; empty if the file lies outside a run folder."""
+        return {} if self.folder is None else num_learned(self.folder.path, data)
 
-    def sentence(self, data: Data, num_learned: int, *, is_network_taken: bool) -> str:
-        """What is taken from the run; empty if it is nothing. ``num_learned``: as ``count_learned`` returns it."""
+    def sentence(self, data: Data, learned: Mapping[str, int], *, is_network_taken: bool) -> str:
+        """What is taken from the run; empty if it is nothing. ``learned``: as ``count_learned`` returns it."""
         taken = [f"the network {self.asked}"] if is_network_taken else []
         if data.input_shape == self.preprocessing.input_shape and data.samples.reader.kind == "images":
             taken.append(f"the size of {write_shape(data.input_shape[1:])} px")
-        if self.folder is not None and is_own(self.folder.path, data) and not num_learned:
+        if self.folder is not None and is_own(self.folder.path, data) and not learned[data.scored_split]:
             taken.append("the split")
         return f"from {self.name}: {', '.join(taken)}" if taken else ""
 
-    def warnings(self, data: Data, num_learned: int) -> tuple[str, ...]:
-        """Warnings about samples of another size, and about the ``num_learned`` held-out samples that the run has learned from."""
+    def warnings(self, data: Data, learned: Mapping[str, int]) -> tuple[str, ...]:
+        """Warnings about samples of another size, and about held-out samples that the run has learned from, by ``count_learned``."""
         found = []
         size, own = data.input_shape[1:], self.preprocessing.size
         if data.samples.reader.kind == "images" and len(own) == 2 and size != own:
@@ -122,16 +122,16 @@ class EarlierRun:
                 f"{self.name} read its {data.noun}s at {write_shape(own)} px, and these are read at {write_shape(size)} px. For the same size, "
                 f"give the path of the data without an image size, or visus.open_data(path, img_size={own[0] if own[0] == own[1] else own})."
             )
-        if self.folder is not None and num_learned:
+        if self.folder is not None and learned[data.scored_split]:
             held_out = data.split(data.scored_split)
             found.append(
-                f"{num_learned:,} of {write_number_of(len(held_out), f'{split_name(data.scored_split)} {data.noun}')} were training or validation "
+                f"{learned[data.scored_split]:,} of {write_number_of(len(held_out), f'{split_name(data.scored_split)} {data.noun}')} were training or validation "
                 f"{data.noun}s of {self.name}, so the accuracy will be too high. Its split is {self.folder.path / 'split.csv'}: "
                 "visus.open_data(path, split=...), or --split-file."
             )
-        if self.folder is not None and data.scored_split != "val" and (seen := count_learned(self.folder.path, data, "val")):
+        if self.folder is not None and data.scored_split != "val" and learned["val"]:
             found.append(
-                f"{seen:,} of {write_number_of(len(data.split('val')), f'validation {data.noun}')} were training {data.noun}s of {self.name}, so the "
+                f"{learned['val']:,} of {write_number_of(len(data.split('val')), f'validation {data.noun}')} were training {data.noun}s of {self.name}, so the "
                 "validation scores will be too high, and with them the choice of epoch and head."
             )
         return tuple(found)

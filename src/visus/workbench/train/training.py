@@ -374,9 +374,9 @@ def plan_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> 
     else:
         told = trained_note(network) if weights is None else ""
     if earlier is not None:
-        asked_for, num_learned = earlier.asked if asked.network is None else made.asked, earlier.count_learned(data)
-        made = dataclasses.replace(made, asked=asked_for, warnings=(*made.warnings, *earlier.warnings(data, num_learned)))
-        told = earlier.sentence(data, num_learned, is_network_taken=asked.network is None)
+        asked_for, learned = earlier.asked if asked.network is None else made.asked, earlier.count_learned(data)
+        made = dataclasses.replace(made, asked=asked_for, warnings=(*made.warnings, *earlier.warnings(data, learned)))
+        told = earlier.sentence(data, learned, is_network_taken=asked.network is None)
     yield DataOpened(data, made, (*data.warnings, *made.warnings), start, told)
     machine = suited(choose(given.device, given.precision), made.module)
     recipe = resolved(given, data, made.module, mirrors, StartFacts() if start is not None else None, made.design)
