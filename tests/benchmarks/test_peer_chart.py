@@ -28,6 +28,7 @@ def test_a_race_is_drawn_wherever_it_ended(curves: dict[str, tuple[Curve, ...]],
         assert min(image.size) > 400
 
 
+@pytest.mark.slow
 def test_each_way_has_a_color_of_its_own(tmp_path: Path) -> None:
     draw_race({"visus": FAST, "slow": SLOW}, 0.9, tmp_path / "both.png")
     draw_race({"visus": FAST}, 0.9, tmp_path / "one.png")

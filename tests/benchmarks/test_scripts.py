@@ -189,6 +189,7 @@ def test_nothing_to_stand_next_to_visus_is_a_mistake_of_usage(
         assert capsys.readouterr().err.strip().endswith(said)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_machine_without_a_gpu_is_reported_in_one_sentence() -> None:
     code, said = words_of("cifar", "--airbench", "a.py")

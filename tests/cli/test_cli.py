@@ -316,6 +316,7 @@ def test_doctor_reports_versions_and_speeds(visus_command: Call) -> None:
     assert facts["speeds"][0]["ratio"] == 1
 
 
+@pytest.mark.slow
 def test_doctor_prints_memory_and_disk_space_with_their_unit(visus_command: Call) -> None:
     lines = visus_command("doctor").out.splitlines()
     (memory,), (disk,) = (
@@ -353,6 +354,7 @@ def test_signals_and_volumes_train_score_and_predict_with_the_same_commands(visu
         assert found[3]["file"] == f"{tmp_path / name}.npz:x[3]"
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_the_training_can_go_on(photos: Path, tmp_path: Path) -> None:
     words = [
         sys.executable,

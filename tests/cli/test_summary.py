@@ -752,6 +752,7 @@ def test_a_folder_in_the_place_of_a_network_is_refused(visus_command: Call, comm
     assert visus_command(*words) == (2, "", f"error: {folder}: {needed}\n")
 
 
+@pytest.mark.slow
 def test_a_run_of_a_callable_stands_for_its_module(
     visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

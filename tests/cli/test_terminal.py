@@ -92,7 +92,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("width", [60, 80, 100])
+@pytest.mark.parametrize("width", [60, *(pytest.param(each, marks=pytest.mark.slow) for each in (80, 100))])
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
 def test_no_line_is_longer_than_the_terminal(terminal: Typed, words: tuple[str, ...], width: int) -> None:
     code, lines = terminal(width, *words)
@@ -143,6 +143,7 @@ def test_a_live_line_shows_the_first_loss_and_each_step(terminal: Typed) -> None
     assert any(re.search(r"\bloss \d\.\d{3} before the first step", line) for line in lines)
 
 
+@pytest.mark.slow
 def test_a_benchmark_shows_its_work_as_the_other_commands_do(terminal: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visus.workbench.live_line.APPEARS_S", 0.0)
     monkeypatch.setattr("visus.workbench.live_line.REDRAWN_S", 0.0)

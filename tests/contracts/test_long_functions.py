@@ -166,7 +166,9 @@ QUESTIONS: dict[str, Callable[..., Any]] = {
 }
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize(
+    "question", [pytest.param(each, marks=pytest.mark.slow) if each == "benchmark" else each for each in QUESTIONS]
+)
 def test_every_question_is_followed_and_canceled(question: str, run: Any) -> None:
     from visus.errors import CanceledError
     from visus.progress import Progress

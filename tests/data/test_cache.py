@@ -192,6 +192,7 @@ def test_an_entry_that_cannot_be_removed_is_reported(arrays: Path, tmp_path: Pat
     )
 
 
+@pytest.mark.slow
 def test_processes_that_decode_the_same_at_once_all_get_it(arrays: Path, tmp_path: Path) -> None:
     code = f"import visus; print(int(visus.open_data({str(arrays)!r}, cache_dir={str(tmp_path / 'cache')!r}).store.pixels.sum()))"
     running = [subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) for _ in range(2)]

@@ -207,6 +207,7 @@ def seen_from_the_middle(text, shape):
     return int(matter.sum()), spans
 
 
+@pytest.mark.slow
 def test_pixels_in_gaps_are_those_that_change_nothing_in_the_middle():
     block = "conv(8, 3, padding=2, dilation=2), relu"
     read, spans = seen_from_the_middle(f"{block}, {block}", (3, 32, 32))
@@ -427,6 +428,7 @@ def field_of(text):
     return seen_from_the_middle(text, (1, 24, 24))[1][0]
 
 
+@pytest.mark.slow
 def test_the_field_that_enters_an_unproductive_layer_is_the_poisoned_one():
     block, text = ", residual(conv(8, 5, padding=2), norm), relu", WASTEFUL["unproductive"][3]
     first = "conv(8, 5, padding=2), relu"

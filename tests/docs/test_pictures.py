@@ -34,7 +34,8 @@ PAGE = (
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "train" else name for name in FIGURES]
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name in ("report", "shifts", "train") else name for name in FIGURES],
 )
 def test_a_figure_is_fresh(name: str) -> None:
     entry = read_manifest().get(name)

@@ -33,6 +33,7 @@ def section(page: str, heading: str) -> str:
     return re.split(r"^#+ ", parts[1], maxsplit=1, flags=re.M)[0]
 
 
+@pytest.mark.slow
 def test_every_generator_returns_pages_of_its_own() -> None:
     modules = [importlib.import_module(f"docs.generators.{name}") for name in GENERATORS]
     assert sum(len(module.pages()) for module in modules) == len(pages())

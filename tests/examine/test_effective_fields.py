@@ -54,6 +54,7 @@ class Functional(nn.Module):
         return self.third((small - 1.0) / 3.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "shape", "layer"),
     [

@@ -185,6 +185,7 @@ def test_gradients_in_the_layout_that_suits_a_network_are_those_of_float32(chann
     assert float((found - expected).norm() / expected.norm()) < 0.02
 
 
+@pytest.mark.slow
 def test_a_process_can_keep_the_memory_that_it_frees() -> None:
     code = "from visus.networks.machine import keep_freed_memory; import torch; print(keep_freed_memory()); print(int(torch.ones(3000, 3000).sum()))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -198,6 +199,7 @@ def test_where_the_allocator_has_no_such_setting_nothing_is_done(monkeypatch: py
     assert machine.keep_freed_memory() is False
 
 
+@pytest.mark.slow
 def test_memory_that_was_kept_is_given_back_after_a_block() -> None:
     code = """
 import torch

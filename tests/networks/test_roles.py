@@ -83,6 +83,7 @@ def test_a_convolution_can_be_the_head() -> None:
     assert roles["conv2.weight"].kind == "head"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", [resnet(18), densenet(121), mobilenet(2)])
 def test_known_networks_have_one_head_and_filters_before_norms(design: object) -> None:
     module = build(design, (3, 64, 64), 10)  # type: ignore[arg-type]

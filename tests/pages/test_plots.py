@@ -28,7 +28,7 @@ def strongest_blue(path: Path) -> int:
         return sum(count for count, color in image.convert("RGB").getcolors(1 << 24) if color == (8, 48, 107))
 
 
-@pytest.mark.parametrize("num_classes", [2, 20, 130])
+@pytest.mark.parametrize("num_classes", [2, 20, pytest.param(130, marks=pytest.mark.slow)])
 def test_the_confusion_is_drawn_for_few_and_many_classes(tmp_path: Path, num_classes: int) -> None:
     path = tmp_path / "confusion.png"
     draw_confusion(made_up_scores(num_classes, num_samples=520, num_wrong=0), path)

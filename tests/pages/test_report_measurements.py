@@ -121,7 +121,9 @@ def test_every_image_has_words_and_nothing_comes_from_outside(shape: tuple[int, 
     )  # lists of facts name themselves
 
 
-@pytest.mark.parametrize("shape", [(3, 512, 512), (3, 96, 96), (1, 64, 64, 64), (3, 8000), (1, 2000, 7)])
+@pytest.mark.parametrize(
+    "shape", [pytest.param((3, 512, 512), marks=pytest.mark.slow), (3, 96, 96), (1, 64, 64, 64), (3, 8000), (1, 2000, 7)]
+)
 def test_the_page_stays_small_whatever_the_samples_and_classes(shape: tuple[int, ...]) -> None:
     names = [f"{'a long name of a class ' * 3}{place}" for place in range(3000)]
     scores = (
@@ -133,7 +135,7 @@ def test_the_page_stays_small_whatever_the_samples_and_classes(shape: tuple[int,
     assert len(report_page(facts).encode()) < 3_000_000
 
 
-@pytest.mark.parametrize("num_classes", [150, 151, 400])
+@pytest.mark.parametrize("num_classes", [150, 151, pytest.param(400, marks=pytest.mark.slow)])
 def test_the_page_stays_small_where_everything_is_confused(num_classes: int) -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(num_classes), 20_000)

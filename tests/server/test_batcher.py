@@ -348,6 +348,7 @@ def test_samples_of_two_networks_are_never_computed_together() -> None:
     run(work)
 
 
+@pytest.mark.slow
 def test_a_network_that_is_no_longer_served_is_freed() -> None:
     async def work() -> None:
         engine = Engine()

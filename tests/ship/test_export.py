@@ -241,6 +241,7 @@ def test_a_disk_that_is_full_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 # ---- the bytes ----
 
 
+@pytest.mark.slow
 def test_equal_runs_give_equal_bytes_in_folder_and_zip_file(run: Path, bundle: Path, tmp_path: Path) -> None:
     made = visus.load(run).export(tmp_path / "again.zip", formats=ONNX, progress=False)
     with zipfile.ZipFile(made.path) as opened:

@@ -176,7 +176,10 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
 @pytest.mark.parametrize(
     ("num", "settings", "network"),
     [
-        (2, {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.2, "clip_norm": 0.5}, NETWORK),
+        pytest.param(
+            *(2, {"optimizer": "sgd", "class_weights": "balanced", "label_smoothing": 0.2, "clip_norm": 0.5}, NETWORK),
+            marks=pytest.mark.slow,
+        ),
         (2, {"optimizer": "sgd", "class_weights": "balanced", "mixup": 0.4, "cutmix": 1.0, "color": 0.2}, NETWORK),
         pytest.param(
             3, {"optimizer": "muon", "flip": "random", "translate": 0.2, "cutout": 0.3}, NETWORK, marks=pytest.mark.slow
@@ -243,6 +246,7 @@ def test_processes_drop_other_values_and_the_same_again(in_processes: InProcesse
 # ---- one decides ----
 
 
+@pytest.mark.slow
 def test_a_stopped_training_of_two_processes_goes_on_bit_for_bit(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
@@ -380,6 +384,7 @@ def test_an_error_of_all_processes_is_known_by_one(in_processes: InProcesses) ->
     assert sorted(kind.__name__ for kind in kinds) == ["RecipeError", "SystemExit", "SystemExit"]
 
 
+@pytest.mark.slow
 def test_a_lost_process_is_known_by_the_others_and_a_new_start_goes_on_to_the_same_weights(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
@@ -407,6 +412,7 @@ def test_a_lost_process_is_known_by_the_others_and_a_new_start_goes_on_to_the_sa
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.slow
 def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are_gone(
     in_processes: InProcesses,
 ) -> None:
@@ -439,6 +445,7 @@ def test_processes_that_do_not_come_are_reported(in_processes: InProcesses) -> N
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num", [2, 3])
 def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processes: InProcesses, num: int) -> None:
     def connecting() -> None:
@@ -453,6 +460,7 @@ def test_a_process_that_is_killed_while_they_connect_ends_the_others(in_processe
     assert [type(each) for each in others] == [ProcessLostError] * (num - 1)
 
 
+@pytest.mark.slow
 def test_connected_processes_wait_longer_for_each_other_than_for_their_connections(in_processes: InProcesses) -> None:
     def slow() -> bool:
         pytest.MonkeyPatch().setattr(distribution, "CONNECT_TIMEOUT", timedelta(seconds=1))
@@ -480,6 +488,7 @@ def test_a_process_that_was_forked_within_a_lookup_of_a_name_ends(in_processes: 
     )
 
 
+@pytest.mark.slow
 def test_a_store_that_cannot_be_reached_or_opened_is_reported(in_processes: InProcesses) -> None:
     def second_alone() -> None:
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))

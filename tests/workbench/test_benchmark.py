@@ -266,6 +266,7 @@ def test_a_run_without_the_packages_for_an_export_says_what_to_install(run: Path
     )
 
 
+@pytest.mark.slow
 def test_the_command_measures_a_bundle(visus_command: Call) -> None:
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -505,6 +505,7 @@ def test_a_listing_that_fails_leaves_nothing_behind(images: Path, tmp_path: Path
 # ---- memory, order, speed ----
 
 
+@pytest.mark.slow
 @given(number=st.integers(1, 100), chunk=st.integers(1, 20), size=st.integers(1, 60))
 @settings(max_examples=8)
 def test_only_two_batches_of_samples_are_alive_at_any_time(images: Path, number: int, chunk: int, size: int) -> None:

@@ -350,6 +350,7 @@ def test_views_that_one_run_alone_averages_are_reported_with_its_name(run: Path,
     assert compare_runs(left, once).notes == (f"{left.name}: {VIEWS}",)
 
 
+@pytest.mark.slow
 def test_twins_of_a_run_that_began_with_smaller_images_see_whole_ones_and_it_is_reported(
     photos: Path, tmp_path: Path
 ) -> None:

@@ -478,6 +478,7 @@ def test_the_command_trains_resumes_and_prints_the_result(
     assert "visus predict takes all" in " ".join(shown.err.split())
 
 
+@pytest.mark.slow
 def test_another_seed_of_the_split_makes_other_folds(photos: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8)
     one, other = (

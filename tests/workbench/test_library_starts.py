@@ -224,6 +224,7 @@ def test_the_command_line_reads_the_input_too(visus_command: Call, shades: Path,
         assert (refused.code, refused.err.splitlines()[-1]) == (2, f"error: {message}")
 
 
+@pytest.mark.slow
 def test_a_run_is_a_network_for_other_commands(shades: Path, saved: Path, tmp_path: Path) -> None:
     run = train(shades, f"hf:{saved}", tmp_path / "runs")
     design = run.folder / "design.txt"

@@ -164,6 +164,7 @@ def test_a_line_fits_into_the_terminal(terminal: Terminal, monkeypatch: pytest.M
     assert max(map(cell_len, shown)) <= 23
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_stage_with_its_seconds_and_clears_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_line, "APPEARS_S", 0.0)
     screen = Terminal()

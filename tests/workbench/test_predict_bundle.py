@@ -74,7 +74,7 @@ def visus(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+@pytest.mark.parametrize("name", ["bundle", pytest.param("bundle.zip", marks=pytest.mark.slow)])
 def test_a_bundle_predicts_where_a_run_does_without_pytorch(tmp_path: Path, name: str) -> None:
     bundle, images = brightness_bundle(tmp_path / name), write_images(tmp_path / "in", 40)
     assert is_bundle(bundle)
@@ -93,6 +93,7 @@ def test_a_bundle_predicts_where_a_run_does_without_pytorch(tmp_path: Path, name
     assert sorted(os.listdir(tmp_path / "sorted")) == ["dark", "light", "middle"]
 
 
+@pytest.mark.slow
 def test_options_of_runs_are_refused_for_a_bundle(tmp_path: Path) -> None:
     bundle, images = brightness_bundle(tmp_path / "bundle"), write_images(tmp_path / "in", 1)
     for words in (["--raw"], ["--device", "cpu"]):

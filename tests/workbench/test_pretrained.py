@@ -483,6 +483,7 @@ def _planned(data: Any, tmp_path: Path, *given: Any, **named: Any) -> tuple[Data
     return found[DataOpened], found.get(Planned)
 
 
+@pytest.mark.slow
 @needs_extra
 def test_opened_data_is_trained_as_its_path_is(large_photos: Path, photos: Path, tmp_path: Path) -> None:
     for place in (large_photos, photos):

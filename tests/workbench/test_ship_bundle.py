@@ -169,6 +169,7 @@ def zipped(bundle: Path, target: Path) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_an_export_names_the_next_commands_and_its_whole_identity_in_80_columns(
     visus_command: Call, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

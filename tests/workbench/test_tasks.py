@@ -67,6 +67,7 @@ def test_the_same_network_returns_the_samples_back(learned: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_another_task_parts_the_last_layers_and_the_same_task_does_not(learned: Path, visus_command: Call) -> None:
     answer = visus_command("experiment", "task", learned, "--task", learned.parent.parent / "sides.csv", "--quiet", "--json")
     assert answer.code == 0, answer.err

@@ -112,6 +112,7 @@ def test_a_design_and_its_module_are_reported_the_same(
     assert_same(*case, object_px, batch_size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_family_and_its_module_are_reported_the_same(family: str) -> None:
     shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))
@@ -227,7 +228,12 @@ def test_a_remedy_removes_what_it_is_reported_for(case: ConvProblem, object_px: 
 
 
 @pytest.mark.parametrize(
-    ("text", "shape"), [("resnet(18)", (3, 97, 97)), ("inception(3)", (3, 108, 97)), ("lenet5", (1, 33, 33))]
+    ("text", "shape"),
+    [
+        ("resnet(18)", (3, 97, 97)),
+        pytest.param("inception(3)", (3, 108, 97), marks=pytest.mark.slow),
+        ("lenet5", (1, 33, 33)),
+    ],
 )
 def test_the_remedies_of_families_remove_what_they_are_reported_for(text: str, shape: tuple[int, ...]) -> None:
     design = resolve_network(text, input_shape=shape, num_classes=5)

@@ -43,6 +43,7 @@ def figures(row: Any) -> tuple[Any, ...]:
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(placed(stemless))
 def test_trace_of_a_built_design_is_its_account(case: tuple[Design, tuple[int, ...]]) -> None:

@@ -203,6 +203,7 @@ def test_a_frozen_layer_that_is_never_called_is_named_as_any_other() -> None:
     assert advice_on(frozen) == advice_on(Forgotten())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_the_modules_of_the_families_have_no_such_mistakes(family: str) -> None:
     shape = {"lenet5": (1, 32, 32), "mlp": (1, 28, 28), "inception": (3, 108, 97)}.get(family, (3, 65, 64))

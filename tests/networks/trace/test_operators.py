@@ -95,6 +95,7 @@ def test_the_operator_in_place_may_have_a_registration_of_its_own() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_torch_tags_as_pointwise_needs_no_registration_if_it_has_one_output() -> None:
     assert not {"digamma", "frexp"} & set(NAMED)
     one = trace(Made(lambda m, x: torch.digamma(x)), (4, 6, 6)).rows[-1]

@@ -45,7 +45,7 @@ def figures(module: nn.Module, num_steps: int, batch_size: int) -> tuple[int, in
     ("layer", "options", "reads"),
     [
         (nn.GRU, {"batch_first": True}, "state"),
-        (nn.GRU, {"num_layers": 2, "dropout": 0.5}, "outputs"),
+        pytest.param(nn.GRU, {"num_layers": 2, "dropout": 0.5}, "outputs", marks=pytest.mark.slow),
         (nn.RNN, {"bias": False}, "outputs"),
         (nn.LSTM, {"proj_size": 3, "batch_first": True}, "state"),
         (nn.LSTM, {"num_layers": 2}, "state"),
@@ -61,6 +61,7 @@ def test_two_short_runs_give_the_memory_of_every_step(
     assert found == pytest.approx(step_by_step, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_long_sequence_dispatches_no_more_operators_than_a_short_one() -> None:
     class Counted(TorchDispatchMode):  # type: ignore[no-untyped-call]
         num = 0
