@@ -3,15 +3,18 @@
     python benchmarks/small_folders.py calibration FOLDER [--sizes 100 200 300] [--seeds 0 1 2 3 4] [--held-out 400] [--output FILE.json]
     python benchmarks/small_folders.py head FOLDER [--sizes 100 200 300] [--seeds 0 ... 19] [--output FILE.json]
     python benchmarks/small_folders.py labels FOLDER [--sizes 300] [--seeds 0 1 2] [--output FILE.json]
+    python benchmarks/small_folders.py noise FOLDER [--sizes 300] [--seeds 0 1] [--planted 0 0.05 0.1 0.2 0.3] [--side 32 64 128] [--output FILE.json]
 
 FOLDER has a folder for each class. Each training is that of ``visus train`` with pretrained weights, on a copy of so many photos, drawn by the seed with the
 shares of the classes. ``calibration`` scores it on photos that no training sees, by the network's own probabilities and by the calibrated ones. ``labels`` moves 5 % of
-the photos to another class before the training, and counts how many of those in the training set are among the first listed.
+the photos to another class before the training, and counts how many of those in the training set are among the first listed. ``noise`` moves other shares, fits the head alone on images of several sizes, so that
+weak heads are among them, and counts the planted labels among all that the out-of-fold predictions suspect, whether visus lists them or not.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import random
 import shutil
 import sys
@@ -26,6 +29,7 @@ from measuring import command_line, machine_facts, mean_of, write_result
 from visus.data.batches import batches_in_order
 from visus.data.opened import Data
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature, fit_calibrator, reliability
+from visus.examine.mistakes import suspicious_labels
 from visus.networks.weights import head_of
 from visus.training.heads import cross_validate, fit_head
 from visus.training.runs import RunFolder
@@ -185,12 +189,12 @@ def figures(answers: torch.Tensor, labels: torch.Tensor, calibrators: dict[str, 
     return row
 
 
-def planted(photos: dict[str, list[Path]], seed: int, folder: Path) -> set[str]:
-    """Copies of the photos, some of them in the folder of another class; the names of those, with their wrong folder."""
+def planted(photos: dict[str, list[Path]], seed: int, folder: Path, share: float = SHARE) -> set[str]:
+    """Copies of the photos, this share of them in the folder of another class; the names of those, with their wrong folder."""
     copied(photos, folder)
     chance, every = random.Random(seed), [(label, photo.name) for label, each in photos.items() for photo in each]
     moved = set()
-    for label, name in chance.sample(every, round(SHARE * len(every))):
+    for label, name in chance.sample(every, round(share * len(every))):
         other = chance.choice([each for each in photos if each != label])
         (folder / label / name).rename(folder / other / f"moved-{name}")
         moved.add(f"{other}/moved-{name}")
@@ -231,14 +235,59 @@ def measure_labels(folder: Path, sizes: list[int], seeds: list[int], scratch: Pa
     return rows
 
 
+def measure_noise(
+    folder: Path, sizes: list[int], seeds: list[int], shares: list[float], sides: list[int], scratch: Path
+) -> list[dict[str, Any]]:
+    """How many of the suspected labels of the training set are planted, by the share of planted labels and the size of the images."""
+    photos, rows = photos_of(folder), []
+    for number, (size, seed, share, side) in enumerate(itertools.product(sizes, seeds, shares, sides)):
+        place = scratch / f"noise-{number}"
+        moved = planted(drawn(photos, size, seed), seed, place, share)
+        data = visus.open_data(place, img_size=side, progress=False)
+        recipe = visus.Recipe(seed=seed, epochs=0)
+        run = visus.train(data, pretrained=True, recipe=recipe, output=scratch / "runs", progress=False)
+        part = run.open_data().split("train")
+        kept = read_out_of_fold(RunFolder.open(run.folder))
+        assert kept is not None, "a training from pretrained weights has out-of-fold predictions"
+        suspects = suspicious_labels(torch.softmax(kept.logits.double(), 1), kept.labels.numpy())
+        wrong = kept.logits.argmax(1) != kept.labels
+        is_moved = torch.tensor([name in moved for name in part.names])
+        listed = find_training_labels(run)
+        row = {
+            "photos": size,
+            "seed": seed,
+            "share": share,
+            "side_px": side,
+            "training": len(part),
+            "planted": int(is_moved.sum()),
+            "wrong": int(wrong.sum()),
+            "wrong_without_planted": int((wrong & ~is_moved).sum()),
+            "suspects": len(suspects),
+            "planted_suspects": sum(bool(is_moved[each.place]) for each in suspects),
+            "listed_by_visus": listed,
+        }
+        rows.append(row)
+        print(row, file=sys.stderr, flush=True)
+    return rows
+
+
+def find_training_labels(run: Run) -> int:
+    """How many labels of the training set visus lists; 0 where it says that the head is too inaccurate."""
+    found = run.mistakes(limit=1, progress=False).training_labels
+    assert found is not None, "a training from pretrained weights has out-of-fold predictions"
+    return found.num_suspicious
+
+
 def main() -> None:
-    """Measure one of the two on a folder."""
+    """Measure one of them on a folder."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("question", choices=["calibration", "head", "labels"])
+    options.add_argument("question", choices=["calibration", "head", "labels", "noise"])
     options.add_argument("folder", type=Path)
     options.add_argument("--sizes", type=int, nargs="+", default=[100, 200, 300])
     options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     options.add_argument("--held-out", type=int, default=400)
+    options.add_argument("--planted", type=float, nargs="+", default=[0, 0.05, 0.1, 0.2, 0.3])
+    options.add_argument("--side", type=int, nargs="+", default=[32, 64, 128])
     options.add_argument("--output", type=Path)
     chosen = options.parse_args()
     table: dict[str, Any] = {"command": command_line(), **machine_facts(), "device": "CPU", "data": chosen.folder.name}
@@ -249,6 +298,8 @@ def main() -> None:
         elif chosen.question == "head":
             rows = measure_head(chosen.folder, chosen.sizes, chosen.seeds, Path(scratch))
             table["summary"] = summaries(rows)
+        elif chosen.question == "noise":
+            rows = measure_noise(chosen.folder, chosen.sizes, chosen.seeds, chosen.planted, chosen.side, Path(scratch))
         else:
             rows = measure_labels(chosen.folder, chosen.sizes, chosen.seeds, Path(scratch))
     write_result(chosen.output, table | {"runs": rows})

@@ -444,6 +444,15 @@ def test_without_openvino_the_other_formats_are_written_and_it_is_said(
     assert ("", "without openvino, which is not installed (pip install 'openvino>=2025.0')") in facts.rows
 
 
+def test_every_axis_of_unknown_length_in_the_graph_is_called_batch(bundle: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load_from_string(BundleFiles(bundle).read("network.onnx")).graph
+    values = [*graph.input, *graph.output, *graph.value_info]
+    names = {axis.dim_param for value in values for axis in value.type.tensor_type.shape.dim if axis.dim_param}
+    assert {value.type.tensor_type.shape.dim[0].dim_param for value in (*graph.input, *graph.output)} == {"batch"}
+    assert all(re.fullmatch(r"batch|\d+\*batch|batch\*\d+", each) for each in names), names
+
+
 def test_the_manifest_has_the_costs_of_the_network_and_the_field_of_its_last_map(run: Path, bundle: Path) -> None:
     trained, facts = visus.load(run), BundleFiles(bundle).manifest.facts
     account = trace(trained.module, trained.preprocessing.input_shape)

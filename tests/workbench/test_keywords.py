@@ -219,8 +219,37 @@ def test_an_argument_that_an_experiment_does_not_have_is_refused(
     assert str(caught.value) == said
 
 
-@pytest.mark.parametrize("kind", [visus.Run, visus.Run.__mro__[1]])
-def test_every_method_of_a_run_is_checked_and_keeps_its_signature(kind: type) -> None:
+@pytest.mark.parametrize(
+    ("call", "settings", "said"),
+    [
+        (
+            visus.Bundle.predict,
+            {"threads": 2},
+            "predict has no argument 'threads': threads is an argument of visus.open_bundle. Write visus.open_bundle(path, threads=2).",
+        ),
+        (visus.Bundle.predict, {"top_k": 3}, "predict has no argument 'top_k'. Did you mean 'top'?"),
+        (
+            visus.Bundle.predict_to,
+            {"img_size": 32},
+            "predict_to has no argument 'img_size': a bundle keeps the network and the preprocessing of its run. Leave it out.",
+        ),
+        (
+            visus.Bundle.verify,
+            {"tolerance": 0.1},
+            "verify has no argument 'tolerance'. Known: engines, on_event, precision, progress, should_stop.",
+        ),
+    ],
+)
+def test_an_argument_that_a_method_of_a_bundle_does_not_have_is_refused(
+    call: Callable[..., Any], settings: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        call(None, **settings)
+    assert str(caught.value) == said
+
+
+@pytest.mark.parametrize("kind", [visus.Run, visus.Run.__mro__[1], visus.Bundle])
+def test_every_method_of_a_run_or_a_bundle_is_checked_and_keeps_its_signature(kind: type) -> None:
     methods = [value for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
     assert methods
     for method in methods:

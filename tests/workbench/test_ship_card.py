@@ -53,6 +53,7 @@ def test_a_model_card_says_what_of_the_data_is_inside_and_how_it_was_checked(car
     files = BundleFiles(bundle)
     assert "this bundle holds 20 files (golden/) and 12 held-out images" in card
     assert "visus verify BUNDLE" in card
+    assert "stored as `bundle.json` says; images are resized by antialiased bilinear interpolation. The outputs are" in card
     for check in files.manifest.checks:
         assert f"{check['engine']} {check['version']}" in card
     for name, version in installed(["pillow", "simplejpeg", "onnxruntime", "torch"]).items():

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from visus.ship.graph import Deployed
 from visus.ship.manifest import ANSWERS
 
 OPSET: Final = 18
+BATCH: Final = "batch"
+"""The name of the axis of the samples."""
 LAYER: Final = "visus.layer"
 """The metadata of a node that names the layer which it belongs to."""
 _REQUIREMENTS: Final = ("onnx>=1.18", "onnxscript>=0.5")
@@ -134,9 +137,14 @@ def _keep_layers_only(graph: Any, output: str) -> tuple[dict[str, str], dict[str
             owner = next((name.rpartition(".")[0] for name in node.input[1:2] if name in weights and "." in name), layer)
             if owner != layer:
                 joined[layer] = owner
+    symbol = graph.input[0].type.tensor_type.shape.dim[0].dim_param  # such as s98, made up by torch.export
     for each in (*graph.input, *graph.output, *graph.value_info, *graph.initializer):
         del each.metadata_props[:]
         each.doc_string = ""
+        axes = each.type.tensor_type.shape.dim if hasattr(each, "type") else ()
+        for axis in axes:
+            if axis.dim_param:
+                axis.dim_param = re.sub(rf"\b{re.escape(symbol)}\b", BATCH, axis.dim_param)
     del graph.metadata_props[:]
     graph.doc_string = ""
     return values, joined

@@ -25,11 +25,14 @@ def checked(function: _Function) -> _Function:
     visus.errors.UsageError: summary has no argument 'shape'. Did you mean 'input_shape'?
     """
     signature = inspect.signature(function)
+    is_of_bundle = function.__qualname__.startswith("Bundle.")
 
     @functools.wraps(function)
     def called(*given: Any, **named: Any) -> Any:
         known = _names(signature)
-        describe = _unknown_of_run if "self" in signature.parameters else _unknown
+        describe = (
+            _unknown if "self" not in signature.parameters else _unknown_of_bundle if is_of_bundle else _unknown_of_run
+        )
         if mistakes := [describe(function.__name__, known, name, named[name]) for name in named if name not in known]:
             raise UsageError(join_messages(mistakes))
         try:
@@ -125,6 +128,22 @@ def _unknown_of_run(function: str, known: list[str], name: str, value: object) -
         return f"{found}: {meant} is an argument of open_data. Write run.{function}(data=run.open_data(path, {meant}={_written(value)}))."
     if meant in _signature_of_open_data().parameters and meant != "path":
         return f"{found}: a run keeps the preprocessing and the split of its training. Leave it out."
+    return f"{found}. Known: {', '.join(sorted(known))}."
+
+
+def _unknown_of_bundle(function: str, known: list[str], name: str, value: object) -> str:
+    """The message for an argument that a method of a bundle does not have; it has the network, the preprocessing and the calibration of its run."""
+    from visus.training.recipe import FIELDS
+
+    meant = _meant(name, known)
+    found = f"{function} has no argument {name!r}"
+    guess = meant if meant in known else closest_name(name, known)
+    if meant in _parameters("visus.workbench.ship.bundle", "open_bundle"):
+        return f"{found}: {meant} is an argument of visus.open_bundle. Write visus.open_bundle(path, {meant}={_written(value)})."
+    if guess is not None:
+        return f"{found}. Did you mean {guess!r}?"
+    if meant in FIELDS or (meant in _signature_of_open_data().parameters and meant != "path"):
+        return f"{found}: a bundle keeps the network and the preprocessing of its run. Leave it out."
     return f"{found}. Known: {', '.join(sorted(known))}."
 
 

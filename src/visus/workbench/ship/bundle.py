@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from visus.ship.tasks.multi_label import MultiLabelBundle
 from visus.ship.tasks.regression import RegressionBundle
 from visus.tables import Described
 from visus.units import write_bytes, write_count, write_number_of
+from visus.workbench.keywords import checked_methods
 from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.prediction import Decision
@@ -27,6 +28,7 @@ from visus.workbench.runs.predictions import Files, Predictions, predict_with
 from visus.workbench.ship.verifying import Verification, verify
 
 
+@checked_methods
 class Bundle(Described):
     """A bundle: a trained network with everything from a file to a probability. ``visus.open_bundle`` opens one.
 
@@ -246,13 +248,28 @@ class Bundle(Described):
         options = {"engine": self.engine.name, "precision": self.engine.precision, "threads": self.engine.num_threads}
         return partial(open_bundle, self.path.absolute(), **options)  # type: ignore[arg-type]
 
-    def verify(self, **options: Any) -> Verification:
+    def verify(
+        self,
+        *,
+        engines: Sequence[str] = (),
+        precision: str = "float32",
+        progress: bool | None = None,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> Verification:
         """Check that it answers as its run did; the arguments are those of ``visus.verify``.
 
         >>> bundle.verify(engines=["onnxruntime"]).checks[0].agreement
         1.0
         """
-        return verify(self.path, **options)
+        return verify(
+            self.path,
+            engines=engines,
+            precision=precision,
+            progress=progress,
+            on_event=on_event,
+            should_stop=should_stop,
+        )
 
     def _notes(self) -> list[str]:
         task, name = self.manifest.task, self.manifest.name

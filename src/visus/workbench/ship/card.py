@@ -135,13 +135,15 @@ def _caveats(manifest: Manifest, noun: str) -> list[str]:
 
 def _usage(manifest: Manifest) -> list[str]:
     formats = ", ".join(f"{graph.path} ({graph.format})" for graph in manifest.graphs)
+    is_of_images = manifest.preprocessing.noun == "image"
+    resized = "; images are resized by antialiased bilinear interpolation" if is_of_images else ""
     return [
         "```python\nimport visus\n\nbundle = visus.open_bundle(BUNDLE)\nprint(bundle.predict(FILES))\n```",
         "```sh\nvisus verify BUNDLE\n```",
         "`BUNDLE` is this folder, or the zip file. Both need numpy, Pillow and one engine (onnxruntime or openvino), and no PyTorch. `visus verify` "
         "compares every file with its SHA-256 and every engine with the run.",
         f"The network: {plain(formats)}. From other programs: the input `samples` takes {manifest.preprocessing.dtype} values (samples, "
-        f"{', '.join(map(str, manifest.preprocessing.input_shape))}), resized as `bundle.json` says; the outputs are `logits` and `{manifest.task.output}`. "
+        f"{', '.join(map(str, manifest.preprocessing.input_shape))}), stored as `bundle.json` says{resized}. The outputs are `logits` and `{manifest.task.output}`. "
         "Test-time augmentation is not in the network.",
     ]
 
