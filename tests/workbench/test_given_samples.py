@@ -327,6 +327,27 @@ def test_arrays_that_are_refused_leave_no_copy(change: dict[str, Any], message: 
     assert not any((tmp_path / "kept").glob("*"))
 
 
+def test_a_refused_setting_leaves_no_copy_and_keeps_that_of_an_earlier_call(tmp_path: Path, x: Any, y: Any) -> None:
+    message = "unknown layout 'NO LAYOUT'. Known: NCDHW, NCHW, NCL, NDHW, NDHWC, NHW, NHWC, NL, NLC."
+    for given, said in (
+        ({"x": x, "y": y}, message),
+        (
+            {"path": Images(x, y)},
+            "a layout was given, but this is not an NPZ or NPY file: it was read as table.",
+        ),
+    ):
+        with pytest.raises(DataError) as caught:
+            opened(tmp_path, **given, layout="no layout")
+        assert str(caught.value) == said
+        assert not any((tmp_path / "kept").glob("*"))
+    opened(tmp_path, x=x, y=y)
+    (copy,) = (tmp_path / "kept").glob("*")
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path, x=x, y=y, layout="no layout")
+    assert str(caught.value) == f"{copy}: {message}"
+    assert copy.is_dir()
+
+
 def test_one_hot_labels_are_classes_unless_sets_are_asked_for(x: Any, y: Any, tmp_path: Path) -> None:
     hot = np.eye(4)[y]
     assert_same(opened(tmp_path, x=x, y=hot, class_names=NAMES), opened(tmp_path, x=x, y=y, class_names=NAMES))

@@ -11,8 +11,8 @@ import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +23,7 @@ from PIL import Image
 from visus.data.source_arrays import is_multi_hot, label_texts, labels_to_names
 from visus.data.source_rules import count_not_finite, not_finite_error
 from visus.data.tasks import SEPARATOR
-from visus.errors import StorageError, UsageError
+from visus.errors import StorageError, UsageError, VisusError
 from visus.progress import Monitor
 from visus.units import write_shape
 
@@ -33,16 +33,37 @@ _LABELS: Final = ("y", "y_train", "y_val", "y_test")
 _PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 
 
-def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None) -> tuple[Path, str | None]:
+@dataclass(frozen=True)
+class Saved:
+    """Samples that were saved as files.
+
+    Args:
+        path: the folder or table to read.
+        task: what a label is; None for the default.
+        made: the folder that this call made; None if an earlier call had saved the same samples.
+    """
+
+    path: Any
+    task: str | None = None
+    made: Path | None = None
+
+    def discard(self, error: VisusError) -> None:
+        """Remove what this call saved, and take its folder, which is there no longer, out of the error's place."""
+        if self.made is None:
+            return
+        shutil.rmtree(self.made, ignore_errors=True)
+        place = Path(error.where)
+        if error.where and place.is_relative_to(self.made):
+            error.where = "" if place == self.made else str(place.relative_to(self.made))
+
+
+def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None) -> Saved:
     """Save arrays as a folder of NPY files that is named by their content. Equal arrays are saved once.
 
     Args:
         arrays: name -> array, tensor or list; the names are those of ``visus.data.source_npz``. None is left out.
         folder: in which the folder is made.
         task: what a label is; default: a set of classes where labels are lists of names, else decided where the files are read.
-
-    Returns:
-        The folder, and the task.
 
     Raises:
         UsageError: an array holds objects, such as samples of several shapes; or there are no labels.
@@ -76,7 +97,7 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
             np.save(part / f"{name}.npy", value, allow_pickle=False)
         return content.hexdigest()
 
-    return _saved(folder, "arrays", write), task
+    return _saved(folder, "arrays", write, task)
 
 
 def _refuse_unusable(values: Mapping[str, NDArray[Any]], task: str | None) -> None:
@@ -117,13 +138,14 @@ def is_table(value: object) -> bool:
     return hasattr(value, "to_csv") and hasattr(value, "columns")
 
 
-def save_table(table: Any, folder: Path, path_column: str) -> Path:
+def save_table(table: Any, folder: Path, path_column: str, task: str | None = None) -> Saved:
     """Save a table of pandas as a CSV file in a folder that is named by its content; relative paths of images become absolute ones.
 
     Args:
         table: a ``DataFrame`` with a row for each image.
         folder: in which the folder is made.
         path_column: the column of the paths, relative to the current folder.
+        task: what a label is; None for the default.
 
     Raises:
         StorageError: it cannot be written.
@@ -136,7 +158,8 @@ def save_table(table: Any, folder: Path, path_column: str) -> Path:
         (part / "labels.csv").write_text(text, encoding="utf-8", newline="")
         return hashlib.sha256(text.encode()).hexdigest()
 
-    return _saved(folder, "table", write) / "labels.csv"
+    saved = _saved(folder, "table", write, task)
+    return replace(saved, path=saved.path / "labels.csv")
 
 
 def _absolute(path: Any) -> Any:
@@ -254,7 +277,7 @@ def _task_of(label: Any, task: str | None) -> str | None:
     return "multi-label" if task is None and is_vector else task
 
 
-def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None = None) -> tuple[Path, str | None]:
+def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None = None) -> Saved:
     """Save each sample of a dataset once, as the dataset returns it: images of Pillow as PNG files with a table, arrays and tensors as NPY files.
 
     Args:
@@ -263,9 +286,6 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
         folder: in which a folder is made that is named by the content.
         monitor: follows the work.
         task: what a label is; default: a set of classes where the first label is a list or a vector, else one class.
-
-    Returns:
-        The folder, and the task; None for one class.
 
     Raises:
         UsageError: the dataset is empty, or returns something else.
@@ -287,7 +307,7 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
         def write(part: Path) -> str:
             return _write_images(every_row, part, total, monitor, has_splits=has_splits)
 
-        return _saved(folder, "images", write), task
+        return _saved(folder, "images", write, task)
     samples: list[NDArray[Any]] = []
     labels: list[str] = []
     splits: list[str] = []
@@ -360,7 +380,7 @@ def _write_images(
     return content.hexdigest()
 
 
-def _saved(folder: Path, kind: str, write: Any) -> Path:
+def _saved(folder: Path, kind: str, write: Callable[[Path], str], task: str | None) -> Saved:
     """The folder that ``write`` fills, named by the digest that it returns; one that is there already is kept."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -369,9 +389,10 @@ def _saved(folder: Path, kind: str, write: Any) -> Path:
         raise StorageError(f"the samples cannot be saved here ({error.strerror or error}).", where=str(folder)) from None
     try:
         target = folder / f"{kind}-{write(part)[:16]}"
-        if not target.exists():
-            part.replace(target)
-        return target
+        if target.exists():
+            return Saved(target, task)
+        part.replace(target)
+        return Saved(target, task, made=target)
     except OSError as error:
         raise StorageError(f"the samples cannot be saved here ({error.strerror or error}).", where=str(folder)) from None
     finally:

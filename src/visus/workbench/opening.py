@@ -13,9 +13,9 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Normalize
 from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
-from visus.errors import UsageError
+from visus.errors import UsageError, VisusError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.given_samples import is_dataset, is_table, save_arrays, save_dataset, save_table
+from visus.workbench.given_samples import Saved, is_dataset, is_table, save_arrays, save_dataset, save_table
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
@@ -113,31 +113,35 @@ def open_data(
     arrays |= {"groups": groups, "classes": class_names}
     if task is not None:
         check_task(task)
-    path, task = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task, path_column)
-    with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
-        data = opened.open_data(
-            path,
-            img_size=img_size,
-            channels=channels,
-            resize_mode=resize_mode,
-            normalize=normalize or "mean-deviation",
-            labels=labels,
-            split=split,
-            split_seed=split_seed,
-            val=val,
-            test=test,
-            max_unreadable=max_unreadable,
-            cache_dir=cache_dir,
-            num_workers=num_workers,
-            choose_input=choice,
-            path_column=path_column,
-            label_column=label_column,
-            skip_missing=skip_missing,
-            class_depth=class_depth,
-            layout=layout,
-            task=task,
-            **monitor.keywords,
-        )
+    given = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task, path_column)
+    try:
+        with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
+            data = opened.open_data(
+                given.path,
+                img_size=img_size,
+                channels=channels,
+                resize_mode=resize_mode,
+                normalize=normalize or "mean-deviation",
+                labels=labels,
+                split=split,
+                split_seed=split_seed,
+                val=val,
+                test=test,
+                max_unreadable=max_unreadable,
+                cache_dir=cache_dir,
+                num_workers=num_workers,
+                choose_input=choice,
+                path_column=path_column,
+                label_column=label_column,
+                skip_missing=skip_missing,
+                class_depth=class_depth,
+                layout=layout,
+                task=given.task,
+                **monitor.keywords,
+            )
+    except VisusError as error:
+        given.discard(error)
+        raise
     return suited_data(data) if pretrained else noted(data, choice)
 
 
@@ -149,8 +153,8 @@ def _given(
     progress: bool | None,
     task: str | None,
     path_column: str | None,
-) -> tuple[Any, str | None]:
-    """The path of the data, the given one or where arrays, a dataset or a table were saved; and the task.
+) -> Saved:
+    """The given path, or where arrays, a dataset or a table were saved.
 
     Raises:
         UsageError: several are given, or arrays that do not fit together.
@@ -169,8 +173,8 @@ def _given(
             arrays = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in arrays.items()}
         return save_arrays(arrays, given_folder(keep_in), task)
     if is_table(path):
-        return save_table(path, given_folder(keep_in), path_column or "path"), task
+        return save_table(path, given_folder(keep_in), path_column or "path", task)
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
             return save_dataset(path, given_folder(keep_in), followed, task)
-    return path, task
+    return Saved(path, task)
