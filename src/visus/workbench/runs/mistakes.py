@@ -51,7 +51,8 @@ _ALIKE: Final = 3
 _MAX_SUSPECT: Final = 0.25
 _MAX_UNFINISHED: Final = 0.05
 _MAX_WRONG_OF_HEAD: Final = 0.2
-"""The share of out-of-fold predictions that may be wrong before a head may suspect no more than a twentieth."""
+"""The share of out-of-fold predictions that may be wrong before a head may suspect no more than a twentieth: beyond it, one of five suspects had a wrong
+label, below it four of five (``benchmarks/LOG.md``, 2026-12-01)."""
 _LEARNED = "The network was trained on these samples: it has memorized many wrong labels, so the list has only a few of them. Use held-out samples instead."
 _LEARNED_BUT_EXAMINED = (
     "The network was trained on these samples and has memorized many wrong labels; the labels that may be wrong are found "
