@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```[ \t]*$", re.M | re.S)
+_WAITING = re.compile(r"^loading PyTorch +\d+ s\n", re.M)
+"""A line that a command prints every ten seconds while a slow machine loads PyTorch."""
 _NUMBER = re.compile(r"\d[\d,.]*(?:e[+-]?\d+)?")
 
 
@@ -97,8 +99,9 @@ def first_difference(expected: str, printed: str, *, has_numbers: bool = True) -
     >>> first_difference("class bag\\n...\\n12 samples", "36 samples\\nclass bag")
     '12 samples'
     >>> first_difference("12 samples", "36 samples", has_numbers=False)
+    >>> first_difference("runs/a\\n12 samples", "runs/a\\nloading PyTorch  10 s\\n12 samples")
     """
-    rest = plain(printed, has_numbers=has_numbers)
+    rest = plain(_WAITING.sub("", printed), has_numbers=has_numbers)
     for piece in re.split(r"^\.\.\.$", expected, flags=re.M):
         wanted = plain(piece, has_numbers=has_numbers)
         if wanted and wanted not in rest:
