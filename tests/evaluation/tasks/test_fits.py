@@ -33,20 +33,29 @@ def test_the_temperature_finds_the_one_that_was_applied(seed: int, temperature: 
     assert fit.temperature == pytest.approx(temperature, rel=0.2)
 
 
+def f1(probabilities: torch.Tensor, truth: torch.Tensor, threshold: float) -> float:
+    """The F1 of predicting the class from this probability on."""
+    predicted = probabilities >= threshold
+    return float(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
+
+
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(60, 300))
-def test_no_threshold_has_a_higher_f1_on_the_samples_of_the_fit(seed: int, count: int) -> None:
+def test_a_threshold_is_half_of_the_highest_f1_of_its_class(seed: int, count: int) -> None:
     logits, labels = sets(seed, count)
     fit = fit_thresholds(logits, labels)
-    probabilities = fit.calibrator(logits)
-    for place, threshold in enumerate(fit.thresholds):
-        truth = labels[:, place] > 0.5
+    for shares, label, threshold in zip(fit.calibrator(logits).T, labels.T, fit.thresholds, strict=True):
+        assert threshold == pytest.approx(max(f1(shares, label > 0.5, each) for each in shares.tolist()) / 2)
 
-        def f1(limit: float, place: int = place, truth: torch.Tensor = truth) -> float:
-            predicted = probabilities[:, place] >= limit
-            return float(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
 
-        assert f1(threshold) >= max(map(f1, torch.unique(probabilities[:, place]).tolist())) - 1e-9
+@settings(max_examples=10)
+@given(st.integers(0, 1000), st.sampled_from([0.5, 1.0, 2.0]))
+def test_with_many_samples_no_threshold_has_a_clearly_higher_f1_on_others(seed: int, temperature: float) -> None:
+    fit = fit_thresholds(*sets(seed, 4000, temperature))
+    logits, labels = sets(seed + 1, 4000, temperature)
+    for shares, label, threshold in zip(fit.calibrator(logits).T, labels.T, fit.thresholds, strict=True):
+        best = max(f1(shares, label > 0.5, each) for each in np.linspace(0.02, 0.98, 49))
+        assert f1(shares, label > 0.5, threshold) > best - 0.01
 
 
 def test_few_samples_keep_the_default_threshold_and_no_temperature() -> None:

@@ -83,7 +83,7 @@ class ThresholdFit(Brief):
         """How the probabilities are calibrated, and how thresholds were chosen.
 
         >>> ThresholdFit(0.5, (0.4, 0.5), "", 300, 1).sentence("image")
-        'Probabilities are calibrated: the logits are divided by a temperature of 0.5, fitted on 300 images of the validation set. The thresholds of 1 of 2 classes have the highest F1 there; others are 0.5.'
+        'Probabilities are calibrated: the logits are divided by a temperature of 0.5, fitted on 300 images of the validation set. The thresholds of 1 of 2 classes are half of their highest F1 there; others are 0.5.'
         """
         of = f"{write_number_of(self.num_samples, noun)} of the validation set"
         first = (
@@ -96,7 +96,7 @@ class ThresholdFit(Brief):
         others = f"; others are {DEFAULT_THRESHOLD}" if self.num_fitted < len(self.thresholds) else ""
         which = f"{self.num_fitted} of {len(self.thresholds)} classes" if others else "all classes"
         where = "there" if self.is_used else f"on {of}"
-        return f"{first} The thresholds of {which} have the highest F1 {where}{others}."
+        return f"{first} The thresholds of {which} are half of their highest F1 {where}{others}."
 
     def to_json(self) -> dict[str, Any]:
         """JSON data that ``from_json`` reads back to an equal value."""
@@ -123,8 +123,10 @@ class ThresholdFit(Brief):
 def fit_thresholds(logits: Tensor, labels: Tensor) -> ThresholdFit:
     """Fit temperature and thresholds on held-out samples.
 
-    The temperature stays 1 unless the cross-validated loss falls by more than one standard error. A threshold has the highest F1 of its class, and lies
-    in the middle between two probabilities; classes with fewer than ten samples with or without them keep 0.5.
+    The temperature stays 1 unless the cross-validated loss falls by more than one standard error. The threshold of a class is half of the highest F1
+    that it reaches on these samples, which is the threshold of the highest expected F1 for calibrated probabilities (Lipton, Elkan and Narayanaswamy 2014,
+    arXiv:1402.1892). The threshold at which these samples have their highest F1 moves far with few samples, and predicts worse on new ones
+    (``benchmarks/LOG.md``, 2026-12-01). Classes with fewer than ten samples with or without them keep 0.5.
 
     Args:
         logits: (samples, classes), as in predictions.
@@ -139,7 +141,7 @@ def fit_thresholds(logits: Tensor, labels: Tensor) -> ThresholdFit:
     else:
         temperature, reason = _temperature(logits, labels)
     probabilities = Sigmoid(temperature)(logits).numpy().astype(np.float64)
-    found = [_best_threshold(probabilities[:, place], labels[:, place].numpy() > 0.5) for place in range(num_classes)]
+    found = [_half_of_best_f1(probabilities[:, place], labels[:, place].numpy() > 0.5) for place in range(num_classes)]
     thresholds = tuple(DEFAULT_THRESHOLD if each is None else each for each in found)
     return ThresholdFit(temperature, thresholds, reason, count, sum(each is not None for each in found))
 
@@ -173,14 +175,12 @@ def _losses(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
     return F.binary_cross_entropy_with_logits(logits.double() / temperature, labels.double(), reduction="none").mean(1)
 
 
-def _best_threshold(probabilities: NDArray[np.float64], is_positive: NDArray[np.bool_]) -> float | None:
-    """The threshold with the highest F1; None if there are too few samples of either kind."""
+def _half_of_best_f1(probabilities: NDArray[np.float64], is_positive: NDArray[np.bool_]) -> float | None:
+    """Half of the highest F1 that any threshold reaches; None if there are too few samples of either kind."""
     if min(int(is_positive.sum()), int((~is_positive).sum())) < MIN_POSITIVE:
         return None
     order = np.argsort(-probabilities, kind="stable")
     values, hits = probabilities[order], is_positive[order].cumsum()
     f1 = 2 * hits / (np.arange(1, len(values) + 1) + hits[-1])
     is_last = np.r_[values[1:] != values[:-1], True]  # equal probabilities are on one side
-    best = int(np.where(is_last, f1, -1.0).argmax())
-    below = values[best + 1] if best + 1 < len(values) else 0.0
-    return float((values[best] + below) / 2)
+    return float(f1[is_last].max()) / 2
