@@ -13,9 +13,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import visus
+from visus.data.tasks import label_text
 from visus.errors import DataError, RecipeError, TrainingError, UsageError
 from visus.evaluation.metric_names import DEFAULT_METRICS
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
@@ -25,6 +27,7 @@ from visus.networks.weights import save
 from visus.training.events import EpochDone, Finished, HeadFitted, StepDone
 from visus.training.head_losses import head_loss_of
 from visus.training.heads import fit_head
+from visus.workbench import augmented_samples
 from visus.workbench.runs.prediction import Decision
 from visus.workbench.training_lines import finished_fact
 
@@ -59,13 +62,52 @@ def data_of(tmp_path: Path) -> Callable[..., visus.Data]:
 def train_task(tmp_path: Path, data_of: Callable[..., visus.Data], light_pages: None) -> Callable[..., visus.Run]:
     def train(task: str, epochs: int = 2, **settings: Any) -> visus.Run:
         own = {name: settings.pop(name) for name in ("on_event", "should_stop") if name in settings}
+        own["name"] = settings.pop("name", task)
         recipe = visus.Recipe(epochs=epochs, batch_size=16, **settings)
-        return visus.train(data_of(task), NETWORK, recipe, output=tmp_path / "runs", name=task, progress=False, **own)
+        return visus.train(data_of(task), NETWORK, recipe, output=tmp_path / "runs", progress=False, **own)
 
     return train
 
 
 TASKS = ["multi-label", "regression"]
+
+
+def test_an_own_loss_of_numbers_sees_standardized_ones_and_an_own_metric_their_units(
+    train_task: Callable[..., visus.Run],
+) -> None:
+    def huber(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return F.huber_loss(outputs, labels, reduction="none").mean(1)
+
+    def error(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+        return -float((outputs - labels).abs().mean())
+
+    task = train_task("regression")
+    own = train_task("regression", loss=huber, select=error, name="own")
+    assert own.history["train_loss"] == task.history["train_loss"]
+    assert own.history["val_loss"] == pytest.approx(task.history["val_loss"])
+    assert own.history["val_score"] == pytest.approx([-each for each in task.history["val_score"]])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_contact_sheet_shows_the_labels_of_every_task(
+    data_of: Callable[..., visus.Data], task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+
+    def draw(heading: Any, rows: Any) -> bytes:
+        drawn.extend(row[0] for row in rows)
+        return b""
+
+    monkeypatch.setattr(augmented_samples, "draw_table", draw)
+    data = data_of(task)
+    visus.check(data, augment=visus.Recipe(translate=0.1), output=tmp_path / "sheet.png", progress=False)
+    part = data.split("train")
+    labels = {
+        name: label_text(label, data.task, data.classes, separator=", ") or "none"
+        for name, label in zip(part.names, part.labels, strict=True)
+    }
+    assert drawn
+    assert [each.caption for each in drawn] == [labels[each.name] for each in drawn]
 
 
 @pytest.mark.parametrize(("task", "kind"), [("multi-label", MultiLabelScores), ("regression", RegressionScores)])

@@ -14,7 +14,7 @@ from visus.networks.own_code import place_in_code
 from visus.units import write_shape
 
 OwnLoss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""From outputs (N, K) and labels to the loss of each sample (N,), or to their mean."""
+"""From outputs (N, K) and labels to the loss of each sample (N,), or to their mean. Of regression, both are standardized."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,8 @@ class Loss:
         if self.own is None:
             return self.task.losses(outputs, labels, self.smoothing)
         try:
-            found = self.own(outputs, labels)
+            compared = self.task.standardized(labels)
+            found = self.own(outputs, compared.to(outputs.dtype) if compared.is_floating_point() else compared)
         except Exception as error:  # whatever a person's own code raises
             raise UsageError(f"the own loss failed with {type(error).__name__}: {error}{place_in_code(error)}.") from error
         if not isinstance(found, torch.Tensor) or found.shape not in ((), (len(labels),)):

@@ -15,6 +15,7 @@ from visus.data.batches import Part, random_stream, unit_scale
 from visus.data.contact_sheet import Captioned, spread
 from visus.data.opened import Data
 from visus.data.picture_table import draw_table
+from visus.data.tasks import label_text, strata
 from visus.errors import UsageError
 from visus.files import write_file
 from visus.progress import Monitor
@@ -85,13 +86,12 @@ def draw_augmented(
     resolved = resolve(recipe, data_facts(data, mirrors), NetworkFacts(), start)
     changes = augmentation(resolved, data)
     part = training_part(data, resolved, monitor)
-    places = spread(part.labels, NUM_SAMPLES)
+    places = spread(strata(part.labels), NUM_SAMPLES)
     columns = [_version(data, part, places, changes, resolved.seed, number) for number in range(NUM_VERSIONS)]
+    scaled = data.preprocessing.scaled(data.split("train").rows(places))
     originals = [
-        Captioned(values, data.classes[part.labels[place]], part.names[place])
-        for place, values in zip(
-            places, _shown(data, data.preprocessing.scaled(data.split("train").rows(places))), strict=True
-        )
+        Captioned(values, label, part.names[place])
+        for place, label, values in zip(places, _labels(data, part, places), _shown(data, scaled), strict=True)
     ]
     settings = settings_on(resolved)
     sentences = tuple(changes.sentences(data.input_shape[1:]))
@@ -122,12 +122,16 @@ def _version(
     pairs = changes.pairs(random_stream(seed, "mixing", number), num_samples, plan.size)
     if pairs is not None:
         inputs = pairs.mix(inputs, inputs[pairs.other])
-    names = [data.classes[label] for label in part.labels[places]]
-    captions = _captions(names, pairs)
+    captions = _captions(_labels(data, part, places), pairs)
     return [
         Captioned(values, caption, part.names[place])
         for place, caption, values in zip(places, captions, _shown(data, plan.shuffled(inputs)), strict=True)
     ]
+
+
+def _labels(data: Data, part: Part, places: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
+    """The label of each sample as text; ``none`` for an empty set of classes."""
+    return [label_text(label, data.task, data.classes, separator=", ") or "none" for label in part.labels[places]]
 
 
 def _captions(names: Sequence[str], pairs: Pairs | None) -> list[str]:

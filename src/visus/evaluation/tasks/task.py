@@ -101,6 +101,14 @@ class Task(ABC):
     def is_right(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Whether the prediction of each sample is correct (N,); None where a prediction is never simply right."""
 
+    def values(self, outputs: Tensor) -> Tensor:
+        """The outputs (N, K) on the scale of the labels; of classes the logits as they are."""
+        return outputs
+
+    def standardized(self, labels: Tensor) -> Tensor:
+        """The labels on the scale of the outputs; of classes as they are."""
+        return labels
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """Plain data from which ``registry.task_from_json`` makes an equal value, without the names of the outputs."""

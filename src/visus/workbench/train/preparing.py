@@ -144,9 +144,9 @@ def selecting_metric(recipe: ResolvedRecipe, task: TaskName) -> Metric:
         return METRICS[check_metric(recipe.select, task).name]
     own = load_function(recipe.select)
 
-    def compute(_: Task, outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    def compute(of: Task, outputs: torch.Tensor, labels: torch.Tensor) -> float:
         try:
-            found = own(outputs, labels)
+            found = own(of.values(outputs), labels)
         except Exception as error:  # whatever a person's own code raises
             raise UsageError(
                 f"the own metric failed with {type(error).__name__}: {error}{place_in_code(error)}. It gets the outputs {write_shape(outputs.shape)} and "
