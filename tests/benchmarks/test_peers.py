@@ -8,7 +8,6 @@ import io
 import itertools
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 
 from peers import pytorch_loop, visus_loop
 from peers.entries import PEERS
+from peers.process import PROGRAM
 from peers.small_networks import classifier_network, example_network
 from peers.task import ARRAYS, Arrays, Course, Task
 
@@ -139,7 +139,7 @@ def test_every_installed_peer_trains_in_a_process_of_its_own(peer: str, network:
         pytest.skip(f"{missing[0]} is not installed")
     given = task(arrays, peer, network, design="conv(4, 3), norm, relu, globalpool, linear(classes)")
     (arrays / "task.json").write_text(json.dumps(dataclasses.asdict(given)))
-    command = [sys.executable, "-m", "peers", str(arrays / "task.json")]
+    command = [*PROGRAM, str(arrays / "task.json")]
     answer = subprocess.run(command, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     check_events([json.loads(line) for line in answer.stdout.splitlines()], 2)
