@@ -95,7 +95,7 @@ def test_arrays_are_only_made_smaller(tmp_path: Path) -> None:
     assert str(caught.value) == f"{file}: visus does not enlarge arrays: the size 20 was requested, but they are 10."
     with pytest.raises(UsageError) as caught:
         visus.open_data(file, channels=3)
-    assert str(caught.value) == f"{file}: these arrays have 1 channels, not channels=3."
+    assert str(caught.value) == f"{file}: these arrays have 1 channel, not channels=3."
 
 
 def test_uneven_classes_are_warned_about(make_folder: MakeFolder) -> None:

@@ -455,6 +455,14 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
             ": 2 samples of 3 hold NaN or infinite values; the first is x[1]. Repair or remove them.",
         ),
         (
+            {"x": np.array([[1.0, 2], [np.nan, 0], [0, 1]]), "y": [0, 1, 1]},
+            ": 1 sample of 3 holds NaN or infinite values; the first is x[1]. Repair or remove them.",
+        ),
+        (
+            {"x": counting(3, 4), "y": [0, 1, 2], "classes": ["a", "b", "a"]},
+            ": classes: the class name 'a' occurs twice, for the labels 0 and 2, which would become one class. Give each class a name of its own.",
+        ),
+        (
             {"x": np.array([["a"], ["b"]]), "y": [0, 1]},
             ": the array x has the type <U1; integers or floating-point numbers of at most 64 bits are needed.",
         ),

@@ -11,6 +11,7 @@ import pytest
 from scipy.io import wavfile
 
 from visus.data.ledger import Ledger
+from visus.data.reading import Reading
 from visus.data.samples import Samples
 from visus.data.source_folders import LAYOUTS
 from visus.data.sources import read_source
@@ -389,8 +390,11 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
             "no column 'path'. Did you mean 'path' instead of 'pth'? The header is pth,label; it needs "
             "path,label[,split][,group]. Rename a column, or choose it: path_column='pth'",
         ),
-        ("path,label,spilt\n1.jpg,a,train\n", "unknown column 'spilt'. Did you mean 'split'?"),
         ("path,label,path\n1.jpg,a,2.jpg\n", "the column 'path' occurs twice. Keep one."),
+        (
+            "path,label,split\n1.jpg,a,\n2.jpg,a,\n",
+            "there is one class only, 'a' with 2 samples; a classifier needs at least two classes. Add a folder, or rows, of another class.",
+        ),
         ("path,label\n", "the table has no rows below its header. Add a row for each image."),
         ("", "the table is empty. It needs the columns path,label and one row per image."),
         ('path,label\n"1.jpg,a\n', "the table cannot be parsed: unexpected end of data. Check its quotes."),
@@ -399,6 +403,54 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
 def test_every_mistake_in_a_table_is_reported(tmp_path: Path, text: str, expected: str) -> None:
     file = table(tmp_path, text)
     assert message(file) == f"{file}: {expected}"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("spilt", "split"), ("splits", "split"), ("plot", "split"), ("plt", "split"), ("slit", "split"), ("group_id", "group")],
+)
+def test_a_column_whose_name_resembles_one_that_is_read_is_a_warning(tmp_path: Path, name: str, meant: str) -> None:
+    samples = read(table(tmp_path, f"path,label,{name}\n1.jpg,a,1\n2.jpg,b,2\n"))
+    assert samples.warnings == (f"the column {name!r} is not read. Did you mean {meant!r}? Then rename it.",)
+    assert f"unused columns: {name}." in samples.notes
+    used = read(tmp_path / "labels.csv", reading=Reading(label_column=name))
+    assert (used.classes, used.warnings) == (("1", "2"), ())
+    assert read(tmp_path / "labels.csv", labels=name).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("label_column", "task", "expected"),
+    [
+        ("y", "regression", "the column 'y' occurs twice. Keep one."),
+        ("y", None, "the column 'y' occurs twice. Keep one."),
+        ("x,y", "regression", "the column 'y' occurs twice. Keep one."),
+        ("x,X", "regression", "label_column names the column 'x' twice. Name each column once."),
+    ],
+)
+def test_a_column_of_labels_that_is_there_twice_is_an_error(
+    tmp_path: Path, label_column: str, task: str | None, expected: str
+) -> None:
+    file = table(tmp_path, "path,x,y,Y\n1.jpg,1,2,3\n2.jpg,2,3,4\n")
+    assert message(file, reading=Reading(label_column=label_column, task=task)) == f"{file}: {expected}"
+
+
+def test_other_columns_of_the_same_name_keep_their_numbers(tmp_path: Path) -> None:
+    file = table(tmp_path, "path,label,note,note\n1.jpg,a,u,v\n2.jpg,b,u,w\n")
+    assert read(file).notes == ("unused columns: note (column 3), note (column 4).",)
+    assert read(file, labels="note (column 4)").classes == ("v", "w")
+    assert message(file, labels="note") == (
+        f"{file.parent}: 'note' is neither a file nor a column of this data. Known columns: note (column 3), "
+        "note (column 4)."
+    )
+
+
+def test_a_table_in_the_current_folder_is_named_in_errors_about_its_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table(tmp_path, "path,label\n1.jpg,\n2.jpg,\n")
+    monkeypatch.chdir(tmp_path)
+    said = message(Path("labels.csv"), reading=Reading(task="multi-label"))
+    assert said == "labels.csv: no sample has a label. Give at least two classes."
 
 
 def test_a_table_in_another_encoding_is_an_error(tmp_path: Path) -> None:

@@ -155,6 +155,11 @@ def test_class_names_that_look_like_sets_are_pointed_out(images: Path) -> None:
             "row 3 has '1.5' in a column of a class; 0 or 1 is needed.",
         ),
         (
+            {"task": "multi-label", "label_column": "cat,empty"},
+            "60 rows have an empty cell in a column of a class: rows 2 (empty), 3 (empty), 4 (empty), 5 (empty), 6 (empty) and 55 more. Write 1 where the "
+            "class applies, and 0 where it does not.",
+        ),
+        (
             {"task": "multi-label", "label_column": "cat,dogs"},
             "there is no column 'dogs' (--label-column). Did you mean 'dog'? The columns are path,label,cat,dog,size,empty,word.",
         ),
@@ -224,7 +229,67 @@ def test_class_names_of_another_number_than_columns_are_refused(tmp_path: Path) 
     y = np.tile([[1, 1], [0, 1]], (20, 1))
     with pytest.raises(DataError) as caught:
         opened(x=np.zeros((40, 8, 8), np.uint8), y=y, class_names=["a"], keep_in=tmp_path)
-    assert caught.value.message == "there are 1 class names for 2 columns of labels."
+    assert caught.value.message == "there is 1 class name for 2 columns of labels."
+    for names, said in (
+        (["w"], "there is 1 class name for 2 columns of labels."),
+        ("abc", "there are 3 class names for 2 columns of labels."),
+    ):
+        with pytest.raises(DataError) as caught:
+            opened(x=np.zeros((40, 8, 8), np.uint8), y=y / 7, task="regression", class_names=list(names), keep_in=tmp_path)
+        assert caught.value.message == said
+
+
+def test_one_blank_cell_in_the_columns_of_classes_is_named(images: Path) -> None:
+    images.write_text(images.read_text().replace("dog,0,1,", "dog,,1,", 1))
+    with pytest.raises(DataError) as caught:
+        opened(images, task="multi-label", label_column="cat,dog")
+    assert caught.value.message == (
+        "1 row has an empty cell in a column of a class: row 4 (cat). Write 1 where the class applies, and 0 where it does not."
+    )
+
+
+def test_a_column_of_a_class_without_a_sample_is_a_warning_as_for_arrays(images: Path) -> None:
+    images.write_text(images.read_text().replace(",,old", ",0,old"))
+    warning = "classes without a sample, which the class list leaves out: empty."
+    data = opened(images, task="multi-label", label_column="Dog,cat,empty")
+    assert data.classes == ("cat", "Dog"), "in natural order, not in that of the columns"
+    assert warning in data.warnings
+    arrays = visus.open_data(
+        x=np.arange(40 * 64, dtype=np.float32).reshape(40, 64),
+        y=np.tile([[1, 1, 0], [0, 1, 0]], (20, 1)),
+        class_names=["cat", "dog", "empty"],
+        keep_in=images.parent / "kept",
+        progress=False,
+    )
+    assert warning in arrays.warnings
+
+
+def test_a_class_name_in_another_form_of_unicode_has_its_samples(images: Path) -> None:
+    images.write_text(images.read_text().replace("path,label,cat", "path,label,che\u0301", 1))
+    data = opened(images, task="multi-label", label_column="che\u0301,dog")
+    assert (data.classes, data.warnings) == (("ch\u00e9", "dog"), ())
+
+
+def test_several_numbers_in_one_cell_are_numbered_targets(images: Path) -> None:
+    images.write_text(images.read_text().replace(",,old", ",1|2.5,old").replace(",1|2.5,", ",3|0.5,", 1))
+    data = opened(images, task="regression", label_column="empty")
+    assert data.classes == ("empty 1", "empty 2")
+    assert data.samples.labels[:2].tolist() == [[3, 0.5], [1, 2.5]]
+
+
+def test_folders_of_classes_are_refused_for_numbers_with_the_remedy(images: Path) -> None:
+    (images.parent / "cat").mkdir()
+    for file in images.parent.glob("*.png"):
+        file.rename(images.parent / "cat" / file.name)
+    images.unlink()
+    (images.parent / "12").mkdir()
+    (images.parent / "cat" / "00.png").rename(images.parent / "12" / "00.png")
+    with pytest.raises(DataError) as caught:
+        opened(images.parent, task="regression")
+    assert caught.value.message == (
+        "the label of cat/01.png is 'cat', and regression needs a finite number for each sample. The labels of this data are names of classes: write "
+        "a table with the columns path and label, such as 1.jpg,12.5."
+    )
 
 
 def test_a_label_of_a_dataset_that_is_no_number_is_refused(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -180,18 +181,24 @@ class ClassLabel:
     names = NAMES
 
 
+class Value:
+    def __init__(self, dtype: str) -> None:
+        self.dtype = dtype
+
+
 class HuggingFace:
     """What ``datasets.Dataset`` is for visus: features, a length, and a mapping for each place."""
 
     def __init__(self, x: Any, y: Any, **more: Any) -> None:
         image = type("Image", (), {})()
-        self.x, self.y, self.features = x, y, {"picture": image, "kind": ClassLabel(), **more}
+        self.x, self.y, self.features = x, y, {"picture": image, "kind": ClassLabel()} | more
+        self.features = {name: kind for name, kind in self.features.items() if kind is not None}
 
     def __len__(self) -> int:
         return len(self.x)
 
     def __getitem__(self, place: int) -> Any:
-        return {"picture": Image.fromarray(self.x[place]), "kind": int(self.y[place])}
+        return {"picture": Image.fromarray(self.x[place]), "kind": int(self.y[place]), "age": place / 4, "weight": place}
 
 
 def test_images_and_labels_of_hugging_face_are_found_by_their_features(x: Any, y: Any, tmp_path: Path) -> None:
@@ -206,6 +213,95 @@ def test_a_real_dataset_of_hugging_face_is_read(x: Any, y: Any, tmp_path: Path) 
     assert_same(opened(tmp_path, given), opened(tmp_path, Images(x, y)))
 
 
+def test_the_one_column_of_numbers_of_hugging_face_is_the_label_of_regression(x: Any, y: Any, tmp_path: Path) -> None:
+    numbers = HuggingFace(x, y, kind=None, age=Value("float64"), name=Value("string"))
+    data = opened(tmp_path, numbers, task="regression")
+    assert (data.task, sorted(data.samples.labels[:, 0])) == ("regression", [place / 4 for place in range(40)])
+
+
+def test_the_label_column_chooses_a_column_of_hugging_face(x: Any, y: Any, tmp_path: Path) -> None:
+    several = HuggingFace(x, y, age=Value("float64"), weight=Value("int64"))
+    data = opened(tmp_path, several, task="regression", label_column="weight")
+    assert sorted(data.samples.labels[:, 0]) == list(range(40))
+    assert_same(opened(tmp_path, several, label_column="kind"), opened(tmp_path, Images(x, y)))
+    message = "a label is a whole number or a text, and not 0.0. For numbers that are no classes: task='regression'."
+    with pytest.raises(UsageError) as caught:
+        opened(tmp_path, several, label_column="age")
+    assert str(caught.value) == message
+
+
+def test_a_label_column_of_a_dataset_without_columns_is_refused(x: Any, y: Any, tmp_path: Path) -> None:
+    given = TensorDataset(torch.from_numpy(x), torch.from_numpy(y))
+    with pytest.raises(DataError, match="--label-column and --skip-missing apply to tables, but this was read as npy"):
+        opened(tmp_path, given, label_column="age")
+
+
+def objects(*values: Any) -> Any:
+    """An array of Python objects, as a column of pandas is."""
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+SETS: list[list[int]] = [[], [2], [2, 3], [3]] * 10
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        SETS,
+        objects(*SETS),
+        [set(each) for each in SETS],
+        [np.array(each, dtype=int) for each in SETS],
+        [[NAMES[place] for place in each] for each in SETS],
+        objects(*([NAMES[place] for place in each] for each in SETS)),
+    ],
+    ids=["lists", "objects", "sets", "arrays", "names", "objects of names"],
+)
+def test_lists_of_classes_are_sets_as_those_of_a_dataset(labels: Any, x: Any, tmp_path: Path) -> None:
+    data = opened(tmp_path, x=x, y=labels, class_names=NAMES)
+    assert (data.task, data.classes) == ("multi-label", ("cat", "dog"))
+    assert data.samples.labels[:4].tolist() == [[0, 0], [1, 0], [1, 1], [0, 1]]
+    assert "classes without a sample, which the class list leaves out: ant, bee." in data.warnings
+    rows = [each.tolist() if isinstance(each, np.ndarray) else each for each in labels]
+    pairs = opened(tmp_path, list(zip(x, rows, strict=True)), task="multi-label")
+    assert pairs.samples.labels.tolist() == data.samples.labels.tolist()
+
+
+def test_sets_are_labels_of_a_dataset(x: Any, tmp_path: Path) -> None:
+    names = opened(tmp_path, [(sample, {"cat", "dog"} if place % 2 else {"cat"}) for place, sample in enumerate(x)])
+    assert (names.task, names.classes) == ("multi-label", ("cat", "dog"))
+    assert names.samples.labels[:2].tolist() == [[1, 0], [1, 1]]
+
+
+def test_lists_of_one_length_are_classes_only_where_sets_are_asked_for_and_they_are_not_0_and_1(
+    x: Any, tmp_path: Path
+) -> None:
+    data = opened(tmp_path, x=x, y=[[0, 1], [1, 2]] * 20, task="multi-label")
+    assert (data.classes, data.samples.labels[:2].tolist()) == (("0", "1", "2"), [[1, 1, 0], [0, 1, 1]])
+    hot = opened(tmp_path, x=x, y=[[0, 1], [1, 1]] * 20)
+    assert (hot.classes, hot.samples.labels[:2].tolist()) == (("0", "1"), [[0, 1], [1, 1]])
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], [np.True_, np.False_], ["a", "b"], [[0, 1], [1, 1]]])
+def test_arrays_of_objects_of_one_kind_are_read_as_the_same_lists(values: list[Any], x: Any, tmp_path: Path) -> None:
+    in_objects, in_lists = opened(tmp_path, x=x, y=objects(*values * 20)), opened(tmp_path, x=x, y=values * 20)
+    assert in_objects.classes == in_lists.classes
+    np.testing.assert_array_equal(in_objects.samples.labels, in_lists.samples.labels)
+
+
+def test_a_part_that_is_none_is_left_out(x: Any, y: Any, tmp_path: Path) -> None:
+    assert_same(opened(tmp_path, x=x, y=y, x_val=None, y_val=None), opened(tmp_path, x=x, y=y))
+    folder = tmp_path / "photos"
+    for place, label in enumerate(y):
+        (folder / NAMES[label]).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(x[place]).save(folder / NAMES[label] / f"{place}.png")
+    assert opened(tmp_path, folder, x=None, y=None).num_samples == 40
+
+
+LABELS = (
+    "Labels are whole numbers or texts; lists of classes (multi-label); or numbers, as many for each sample (regression)."
+)
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("no labels", {"x": np.zeros((4, 3))}, "x is given without y. Give both."),
     ("no samples", {"y": [0, 1]}, "y is given without x. Give x and y."),
@@ -234,12 +330,22 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "a label without a name",
         {"path": Images(np.zeros((2, 4, 4), np.uint8), [0, 7])},
-        "the label 7 has no class name: the dataset has 4 classes.",
+        "the label 7 has no class name: there are 4 classes.",
     ),
     (
         "labels that are no classes",
         {"path": TensorDataset(torch.zeros(2, 4), torch.zeros(2))},
-        "a label is a whole number or a text, and not a Tensor.",
+        "a label is a whole number or a text, and not 0.0. For numbers that are no classes: task='regression'.",
+    ),
+    (
+        "a vector of numbers of classes",
+        {"path": [(np.zeros(4), np.array([0, 2]))]},
+        "a vector as a label holds 0 or 1 for each class, and not 2. Return a list for the numbers of classes.",
+    ),
+    (
+        "a label of another type",
+        {"path": [(np.zeros(4), b"cat")]},
+        "a label is a whole number or a text, and not a bytes.",
     ),
     (
         "a split of another name",
@@ -249,8 +355,60 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "two columns of images",
         {"path": HuggingFace([1], [0], mask=type("Image", (), {})())},
-        "one column of images and one of labels are needed, and the dataset has picture (Image), kind (ClassLabel), mask (Image). Select them with "
-        "dataset.select_columns([image, label]).",
+        "one column of images and one of labels are needed, and the dataset has picture (Image), kind (ClassLabel), mask (Image). Choose the labels "
+        "with label_column, and the images with dataset.select_columns([image, label]).",
+    ),
+    (
+        "two columns of numbers",
+        {"path": HuggingFace([1], [0], age=Value("float64")), "task": "regression"},
+        "one column of images and one of labels are needed, and the dataset has picture (Image), kind (ClassLabel), age (Value). Choose the labels "
+        "with label_column, and the images with dataset.select_columns([image, label]).",
+    ),
+    (
+        "an unknown column",
+        {"path": HuggingFace([1], [0], age=Value("float64")), "label_column": "ages"},
+        "unknown column of the dataset 'ages'. Did you mean 'age'? Known: age, kind, picture.",
+    ),
+    (
+        "a list of several lengths and too few names",
+        {"x": np.zeros((2, 3)), "y": [[0], [1, 2]], "class_names": ["a", "b"]},
+        "the label 2 has no class name: there are 2 classes.",
+    ),
+    ("labels that are missing", {"x": np.zeros((2, 3)), "y": ["a", None]}, f"y[1] is None. {LABELS}"),
+    ("labels of several types", {"x": np.zeros((2, 3)), "y": objects("a", 1.5)}, f"y[1] is 1.5. {LABELS}"),
+    ("decimal numbers", {"x": np.zeros((1, 3)), "y": [Decimal("1.5")]}, f"y[0] is Decimal('1.5'). {LABELS}"),
+    ("too large numbers", {"x": np.zeros((1, 3)), "y": [2**70]}, f"y holds values of the type object. {LABELS}"),
+    (
+        "dates",
+        {"x": np.zeros((1, 3)), "y": np.array(["2020-01-01"], dtype="datetime64[D]")},
+        f"y holds values of the type datetime64[D]. {LABELS}",
+    ),
+    (
+        "rows of several lengths",
+        {"x": np.zeros((2, 3)), "y": [[0.5], [1.0, 2.0]], "task": "regression"},
+        f"y has rows of several lengths. {LABELS}",
+    ),
+    (
+        "groups that are missing",
+        {"x": np.zeros((2, 3)), "y": [0, 1], "groups": [None, None]},
+        "groups[0] is None. A group is a whole number or a text.",
+    ),
+    (
+        "class names in a mapping",
+        {"x": np.zeros((2, 3)), "y": [0, 1], "class_names": {0: "a", 1: "b"}},
+        "class_names is of the type dict. Class names are a list of texts, in the order of the labels.",
+    ),
+    (
+        "samples and labels that are None",
+        {"x": None, "y": None},
+        "x and y are None. Give samples and labels: a function that loads them returns None where its return statement is missing. For the images that "
+        "come with visus, leave out x and y.",
+    ),
+    (
+        "samples that are None",
+        {"x": None, "y": [0, 1]},
+        "x is None. Give samples and labels: a function that loads them returns None where its return statement is missing. For the images that "
+        "come with visus, leave out x and y.",
     ),
     (
         "twice",
@@ -310,6 +468,10 @@ def test_paths_lists_and_arrays_are_no_datasets(x: Any) -> None:
             "40 samples of 40 hold NaN or infinite values; the first is x[0]. Repair or remove them.",
         ),
         (
+            {"class_names": ["ant", "bee", "bee", "dog"]},
+            "class_names: the class name 'bee' occurs twice, for the labels 1 and 2, which would become one class. Give each class a name of its own.",
+        ),
+        (
             {"y": np.arange(40) % 4 / 2},
             "y: the label of row 1 is 0.5, which is not an integer. For numbers that are no classes: task='regression'.",
         ),
@@ -346,6 +508,17 @@ def test_a_refused_setting_leaves_no_copy_and_keeps_that_of_an_earlier_call(tmp_
         opened(tmp_path, x=x, y=y, layout="no layout")
     assert str(caught.value) == f"{copy}: {message}"
     assert copy.is_dir()
+
+
+def test_a_dataset_with_two_classes_of_one_name_is_refused(x: Any, y: Any, tmp_path: Path) -> None:
+    given = Images(x, y)
+    given.classes = ["ant", "bee", "cat", "ant"]
+    with pytest.raises(DataError) as caught:
+        opened(tmp_path, given)
+    assert str(caught.value) == (
+        "the classes of the dataset: the class name 'ant' occurs twice, for the labels 0 and 3, which would become one class. Give each class a name of "
+        "its own."
+    )
 
 
 def test_one_hot_labels_are_classes_unless_sets_are_asked_for(x: Any, y: Any, tmp_path: Path) -> None:

@@ -25,15 +25,20 @@ _DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:\d*,(?!\d{3}(?:\D|$))\d+|0+,\d{3})(
 _MAX_DISTANCE: Final = 10.0
 """Interquartile ranges between a quartile and a number, beyond which the number is an outlier."""
 _MIN_NUMBERS: Final = 8
+CORRECT_ROW: Final = "Correct or remove that row."
+"""The remedy for a label in a row of a table."""
 
 
-def parse_numbers(cells: Sequence[str], samples: Sequence[str], where: str) -> NDArray[np.float64]:
+def parse_numbers(
+    cells: Sequence[str], samples: Sequence[str], where: str, remedy: str = CORRECT_ROW
+) -> NDArray[np.float64]:
     """The numbers (n, targets) in label texts such as ``12.5`` or ``12.5|3.0``; a comma is read as a point (see ``comma_notes``).
 
     Args:
         cells: the texts.
         samples: the name of each sample, for errors.
         where: the file or folder, for errors.
+        remedy: the sentence after the error about a cell that is no number.
 
     Raises:
         DataError: a cell is no finite number, or the cells have several lengths.
@@ -48,7 +53,7 @@ def parse_numbers(cells: Sequence[str], samples: Sequence[str], where: str) -> N
                 numbers.append(math.nan)
             if not math.isfinite(numbers[-1]):
                 raise DataError(
-                    f"the label of {sample} is {part.strip()!r}, and regression needs a finite number for each sample. Correct or remove that row.",
+                    f"the label of {sample} is {part.strip()!r}, and regression needs a finite number for each sample. {remedy}",
                     where=where,
                 )
         rows.append(numbers)

@@ -625,7 +625,10 @@ def _plan(
                 where=str(samples.root),
             )
         if channels not in (None, own_channels):
-            raise UsageError(f"these arrays have {own_channels} channels, not channels={channels}.", where=str(samples.root))
+            raise UsageError(
+                f"these arrays have {write_number_of(own_channels, 'channel')}, not channels={channels}.",
+                where=str(samples.root),
+            )
         size = _wanted_size(img_size, len(own_size)) or tuple(own_size)
         if any(wanted > length for wanted, length in zip(size, own_size, strict=True)):
             raise UsageError(

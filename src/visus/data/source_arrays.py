@@ -246,7 +246,7 @@ def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str
         values: single labels (n,), or one-hot (n, classes); 0 and 1 for each class (n, classes) of multi-label; numbers (n,) or (n, targets) of regression.
         task: one of ``visus.data.tasks.TASKS``.
         where: the array, for errors.
-        names: the classes of multi-label; default: their numbers.
+        names: the classes of one-hot labels and of multi-label, or the targets of regression; default: their numbers.
 
     Raises:
         DataError: the array does not fit the task.
@@ -263,6 +263,7 @@ def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str
                 f"the labels are {values.dtype} of the shape {write_shape(values.shape) or '()'}; regression needs numbers, (n,) or (n, targets).",
                 where=where,
             )
+        _refuse_other_number(names, columns.shape[1], where)
         return [SEPARATOR.join(repr(float(value)) for value in row) for row in columns]
     if values.dtype.kind in "US" and values.ndim == 1:
         return [_text(value) for value in values]
@@ -283,7 +284,25 @@ def _refuse_other_number(names: Sequence[str], num_columns: int, where: str) -> 
         DataError: there are.
     """
     if names and len(names) != num_columns:
-        raise DataError(f"there are {len(names):,} class names for {num_columns:,} columns of labels.", where=where)
+        found = f"{'there is' if len(names) == 1 else 'there are'} {write_number_of(len(names), 'class name')}"
+        raise DataError(f"{found} for {write_number_of(num_columns, 'column')} of labels.", where=where)
+
+
+def refuse_repeated_names(names: Sequence[str], where: str) -> None:
+    """Raise an error if two classes have the same name.
+
+    Raises:
+        DataError: they have; the labels of both would be one class.
+    """
+    places: dict[str, int] = {}
+    for place, name in enumerate(names):
+        first = places.setdefault(name, place)
+        if first != place:
+            raise DataError(
+                f"the class name {name!r} occurs twice, for the labels {first} and {place}, which would become one class. "
+                "Give each class a name of its own.",
+                where=where,
+            )
 
 
 def labels_to_names(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:

@@ -37,6 +37,7 @@ from visus.data.source_arrays import (
     label_texts,
     labels_to_names,
     one_hot_note,
+    refuse_repeated_names,
     samples_in_arrays,
 )
 from visus.data.source_rules import FoundSamples, parse_split
@@ -117,6 +118,7 @@ def _found(
     used = {key for images, labels, *_ in pairs for key in (images, labels)}
     given = {labels: arrays[labels].load() for _, labels, *_ in pairs}
     declared = _texts(arrays["classes"], root) if "classes" in arrays else []
+    refuse_repeated_names(declared, f"{root}: classes")
     task = (
         check_task(asked_task) if asked_task else "multi-label" if any(map(is_multi_hot, given.values())) else "single-label"
     )

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.caller import option
-from visus.data.label_numbers import comma_notes, number_warnings, parse_numbers
+from visus.data.label_numbers import CORRECT_ROW, comma_notes, number_warnings, parse_numbers
 from visus.data.label_sets import read_lists, set_warnings
 from visus.data.ledger import Ledger
 from visus.data.listed_names import write_names
@@ -114,8 +114,9 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
     if not found.names:
         raise DataError("no samples found.", where=place)
     found = _in_order(found)
+    found = dataclasses.replace(found, declared=[unicodedata.normalize("NFC", name) for name in found.declared])
     splits, official, notes = _official_splits(found, classes)
-    encoded = _encoded(found, splits, official, classes, place)
+    encoded = _encoded(found, splits, official, classes, str(found.label_file or place))
     class_names, warnings = encoded.classes, encoded.warnings
     labels = [label_text(label, found.task, class_names) for label in encoded.labels]
     digests = _digests(found.reader, place, found.names)
@@ -134,7 +135,7 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
         fingerprint=_fingerprint(found, labels, class_names, splits, digests),
         reader=found.reader,
         official=official,
-        warnings=(*found.warnings, *warnings, *copies),
+        warnings=(*found.warnings, *_unread_columns(found), *warnings, *copies),
         notes=(*found.notes, *encoded.notes, *_unused(found), *notes),
         digests=tuple(digests),
         task=found.task,
@@ -154,12 +155,11 @@ class _Encoded:
 def _encoded(
     found: FoundSamples, splits: list[str], official: frozenset[str], classes: Sequence[str] | None, place: str
 ) -> _Encoded:
-    """The labels of a task as an array."""
+    """The labels of a task as an array; ``place`` is where they are written, for errors."""
     if found.task == "regression":
-        written_in = str(found.label_file or place)
-        notes = comma_notes(found.labels, found.samples, written_in, found.targets)
-        numbers = parse_numbers(found.labels, found.samples, written_in)
-        targets = tuple(found.targets) or _target_names(numbers.shape[1])
+        notes = comma_notes(found.labels, found.samples, place, found.targets)
+        numbers = parse_numbers(found.labels, found.samples, place, CORRECT_ROW if found.label_file else _WRITE_TABLE)
+        targets = _target_names(numbers.shape[1], found.targets)
         if classes is not None and len(classes) != len(targets):
             needed, given = write_number_of(len(classes), "number"), write_number_of(len(targets), "number")
             raise DataError(f"a label has {given}, and the network predicts {needed}: {write_names(classes)}.", where=place)
@@ -167,7 +167,7 @@ def _encoded(
         warnings = () if classes is not None else tuple(number_warnings(numbers, found.samples, targets, is_training))
         return _Encoded(numbers, tuple(classes or targets), warnings, notes)
     if found.task == "multi-label":
-        cells, notes = read_lists(found.labels, found.samples, str(found.label_file or place))
+        cells, notes = read_lists(found.labels, found.samples, place)
         sets = [tuple(_clean_names(each, place)) for each in split_sets(cells)]
         flat = [(name, split) for names, split in zip(sets, splits, strict=True) for name in names]
         if not flat:
@@ -184,8 +184,17 @@ def _encoded(
     return _Encoded(numbers, class_names, (*warnings, *_sets_warning(class_names, classes)))
 
 
-def _target_names(count: int) -> tuple[str, ...]:
-    return ("label",) if count == 1 else tuple(f"label {number}" for number in range(1, count + 1))
+_WRITE_TABLE: Final = (
+    "The labels of this data are names of classes: write a table with the columns path and label, such as 1.jpg,12.5."
+)
+
+
+def _target_names(count: int, names: Sequence[str]) -> tuple[str, ...]:
+    """The names of ``count`` targets: their own, or numbered where one column holds several."""
+    if len(names) == count:
+        return tuple(names)
+    name = names[0] if names else "label"
+    return (name,) if count == 1 else tuple(f"{name} {number}" for number in range(1, count + 1))
 
 
 def _sets_warning(class_names: Sequence[str], given: Sequence[str] | None) -> list[str]:
@@ -213,6 +222,17 @@ def _unused(found: FoundSamples) -> tuple[str, ...]:
         else ""
     )
     return (f"unused columns: {write_names(found.columns)}.{hint}",)
+
+
+def _unread_columns(found: FoundSamples) -> list[str]:
+    """Warnings about unused columns whose name resembles ``split`` or ``group``, where the table has none."""
+    absent = [name for name, values in (("split", found.splits), ("group", found.groups or ())) if not any(values)]
+    guesses = {name: closest_name(name, list(found.columns)) for name in absent}
+    return [
+        f"the column {guess!r} is not read. Did you mean {name!r}? Then rename it."
+        for name, guess in guesses.items()
+        if guess
+    ]
 
 
 _VALIDATION_COLUMNS: Final = ("is_valid", "is_val", "valid", "is_test", "fold", "set", "subset", "partition")
@@ -406,7 +426,7 @@ def not_finite_error(num_broken: int, num_samples: int, first: str, where: str =
         where: the file or folder; empty for arrays in memory.
     """
     return DataError(
-        f"{write_number_of(num_broken, 'sample')} of {num_samples:,} hold NaN or infinite values; the first is {first}. Repair or remove them.",
+        f"{write_number_of(num_broken, 'sample')} of {num_samples:,} {'holds' if num_broken == 1 else 'hold'} NaN or infinite values; the first is {first}. Repair or remove them.",
         where=where,
     )
 

@@ -15,7 +15,7 @@ from visus.data.ledger import Ledger
 from visus.data.listed_names import write_names
 from visus.data.reading import DEFAULT_READING, Reading
 from visus.data.samples import UNASSIGNED, ImageFiles
-from visus.data.source_rules import FoundSamples, parse_split
+from visus.data.source_rules import FoundSamples, natural_key, parse_split
 from visus.data.table_paths import ImageNames, describe_difference, is_absolute, is_url, list_images, resolve_cells
 from visus.data.table_text import TEXT_SUFFIXES, are_predictions, lenient_text, rows_of, strict_text
 from visus.data.tasks import SEPARATOR, check_task
@@ -87,6 +87,8 @@ def read_table(
     rows, notes, unclear = _resolve_paths(rows, file, is_foreign=reading.path_column is not None)
     kept, contradictions = _without_duplicates(rows, file, ledger)
     mistakes += unclear + contradictions
+    used = (*_COLUMNS, *(name.lower() for name in _label_columns(reading, heads)))
+    others = [head for head in heads if head not in used]
     warnings: tuple[str, ...] = ()
     missing = [row for row in kept if not (file.parent / row.path).is_file()]
     if missing and reading.skip_missing:
@@ -115,11 +117,8 @@ def read_table(
         splits=[row.split for row in kept],
         reader=ImageFiles(file.parent, tuple(samples)),
         groups=[row.group for row in kept] if "group" in heads else None,
-        columns={
-            head or "(without a name)": [row.others[head] for row in kept]
-            for head in heads
-            if head not in (*_COLUMNS, *(name.lower() for name in _label_columns(reading, heads)))
-        },
+        columns={head or "(without a name)": [row.others[head] for row in kept] for head in others},
+        declared=_declared(reading, heads),
         notes=notes,
         warnings=warnings,
         task=check_task(reading.task or "single-label"),
@@ -127,6 +126,12 @@ def read_table(
         label_file=file,
         rows=[row.number for row in kept],
     )
+
+
+def _declared(reading: Reading, heads: Sequence[str]) -> list[str]:
+    """The classes of a table with a column of 0 and 1 for each: its columns, in natural order; empty for other tables."""
+    columns = _label_columns(reading, heads) if reading.task == "multi-label" else ()
+    return sorted(columns, key=natural_key) if len(columns) > 1 else []
 
 
 def _character(delimiter: str | None, file: Path) -> str | None:
@@ -149,7 +154,11 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
     written, heads = rows.heads, [head.lower() for head in rows.heads]
     if len(columns := _label_columns(reading, heads)) > 1:
         for name in columns:
-            _check_chosen(name, heads, "label", written, file)
+            _check_chosen(name.lower(), heads, "label", written, file)
+        if repeated := [name for name, count in Counter(name.lower() for name in columns).items() if count > 1]:
+            raise DataError(
+                f"{option('label_column')} names the column {repeated[0]!r} twice. Name each column once.", where=str(file)
+            )
         heads, records = _joined_labels(heads, rows.records, columns, reading.task, file)
         rows = replace(rows, heads=[*rows.heads, "label"], records=records)
         wanted[1] = "label"
@@ -165,7 +174,17 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
             heads = [f"{head} (as written)" if head == column else head for head in heads]
             heads[heads.index(name)] = column
     _check_heads(heads, file, written, rows.records)
-    return heads, rows.records
+    return _distinct(heads), rows.records
+
+
+def _distinct(heads: list[str]) -> list[str]:
+    """The column names, each with its number where several columns have the same.
+
+    >>> _distinct(["path", "label", "age", "age"])
+    ['path', 'label', 'age (column 3)', 'age (column 4)']
+    """
+    counts = Counter(heads)
+    return [f"{head} (column {place})" if head and counts[head] > 1 else head for place, head in enumerate(heads, start=1)]
 
 
 def _label_columns(reading: Reading, heads: Sequence[str]) -> tuple[str, ...]:
@@ -176,7 +195,7 @@ def _label_columns(reading: Reading, heads: Sequence[str]) -> tuple[str, ...]:
     return tuple(name.strip() for name in chosen.split(","))
 
 
-_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
+_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 
 def _joined_labels(
@@ -185,18 +204,28 @@ def _joined_labels(
     """The table with a column ``label`` made of several: the classes with a 1, or the numbers.
 
     Raises:
-        DataError: a cell is neither 0 nor 1, for sets of classes.
+        DataError: a cell is empty or neither 0 nor 1, for sets of classes.
     """
     places = [heads.index(name.lower()) for name in columns]
     joined = []
+    empty: list[str] = []
     for number, record in records:
         cells = [record[place].strip() if place < len(record) else "" for place in places]
         if task == "multi-label":
-            odd = next((cell for cell in cells if cell.lower() not in (*_YES, *_NO)), None)
+            odd = next((cell for cell in cells if cell and cell.lower() not in (*_YES, *_NO)), None)
             if odd is not None:
                 raise DataError(f"row {number} has {odd!r} in a column of a class; 0 or 1 is needed.", where=str(file))
+            blank = [name for name, cell in zip(columns, cells, strict=True) if not cell]
+            if blank and len(record) == len(heads):
+                empty.append(f"{number} ({', '.join(blank)})")
             cells = [name for name, cell in zip(columns, cells, strict=True) if cell.lower() in _YES]
         joined.append((number, [*record, SEPARATOR.join(cells)]))
+    if empty:
+        raise DataError(
+            f"{write_number_of(len(empty), 'row has', 'rows have')} an empty cell in a column of a class: {'row' if len(empty) == 1 else 'rows'} "
+            f"{write_names(empty)}. Write 1 where the class applies, and 0 where it does not.",
+            where=str(file),
+        )
     old = [f"{head} (as written)" if head == "label" else head for head in heads]
     return [*old, "label"], joined
 
@@ -205,8 +234,10 @@ def _check_chosen(name: str, heads: list[str], column: str, written: list[str], 
     """Check that a column chosen by an option exists.
 
     Raises:
-        DataError: the column does not exist.
+        DataError: the column does not exist, or occurs twice.
     """
+    if heads.count(name) > 1:
+        raise DataError(f"the column {name!r} occurs twice. Keep one.", where=str(file))
     if name not in heads:
         guess = closest_name(name, heads)
         hint = f" Did you mean {guess!r}?" if guess else ""
@@ -225,7 +256,7 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
     """Check the header of a table.
 
     Raises:
-        DataError: a required column is missing, a column occurs twice, or a name is a likely typing error.
+        DataError: a required column is missing, or a column occurs twice.
     """
     mistakes = []
     others = [head for head in heads if head not in _COLUMNS]
@@ -256,10 +287,6 @@ def _check_heads(heads: list[str], file: Path, written: list[str], records: list
                 f"no column {column!r}.{hint} The header is {_shortened(written)}; it needs path,label[,split][,group]. Rename a column, or choose it: "
                 f"{option(f'{column}_column', chosen)}"
             )
-    for column in absent:
-        guess = closest_name(column, others) if column not in _NEEDED else None
-        if guess:
-            mistakes.append(f"unknown column {guess!r}. Did you mean {column!r}?")
     mistakes += [f"the column {column!r} occurs twice. Keep one." for column in _COLUMNS if heads.count(column) > 1]
     if mistakes:
         raise DataError(join_messages(mistakes), where=str(file))

@@ -20,16 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visus.data.source_arrays import is_multi_hot, label_texts, labels_to_names
+from visus.caller import option
+from visus.data.source_arrays import is_multi_hot, label_texts, labels_to_names, refuse_repeated_names
 from visus.data.source_rules import count_not_finite, not_finite_error
 from visus.data.tasks import SEPARATOR
-from visus.errors import StorageError, UsageError, VisusError
+from visus.errors import StorageError, UsageError, VisusError, unknown_name
 from visus.progress import Monitor
 from visus.units import write_shape
 
 _SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 _SAMPLES: Final = ("x", "x_train", "x_val", "x_test")
 _LABELS: Final = ("y", "y_train", "y_val", "y_test")
+_NEEDED: Final = {
+    "classes": "Class names are a list of texts, in the order of the labels.",
+    "groups": "A group is a whole number or a text.",
+}
+_NEEDED_LABELS: Final = (
+    "Labels are whole numbers or texts; lists of classes (multi-label); or numbers, as many for each sample (regression)."
+)
+_NUMBER_TYPES: Final = ("float", "int", "uint")
 _PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 
 
@@ -41,11 +50,13 @@ class Saved:
         path: the folder or table to read.
         task: what a label is; None for the default.
         made: the folder that this call made; None if an earlier call had saved the same samples.
+        label_column: the column of the labels in the path; None for the default.
     """
 
     path: Any
     task: str | None = None
     made: Path | None = None
+    label_column: str | None = None
 
     def discard(self, error: VisusError) -> None:
         """Remove what this call saved, and take its folder, which is there no longer, out of the error's place."""
@@ -63,7 +74,7 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
     Args:
         arrays: name -> array, tensor or list; the names are those of ``visus.data.source_npz``. None is left out.
         folder: in which the folder is made.
-        task: what a label is; default: a set of classes where labels are lists of names, else decided where the files are read.
+        task: what a label is; default: a set of classes where labels are lists of names or of several lengths, else decided where the files are read.
 
     Raises:
         UsageError: an array holds objects, such as samples of several shapes; or there are no labels.
@@ -72,7 +83,8 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
     """
     present = {name: value for name, value in arrays.items() if value is not None}
     if task in (None, "multi-label"):
-        sets = {name: _sets_of_names(value) for name, value in present.items() if name in _LABELS}
+        names = [str(each) for each in _as_array(present.get("classes", []), "classes").reshape(-1).tolist()]
+        sets = {name: _sets_of_classes(value, names, task) for name, value in present.items() if name in _LABELS}
         task = "multi-label" if any(sets.values()) else task
         present |= {name: texts for name, texts in sets.items() if texts}
     values = {name: _as_array(value, name) for name, value in present.items()}
@@ -113,24 +125,48 @@ def _refuse_unusable(values: Mapping[str, NDArray[Any]], task: str | None) -> No
     labels = {name: values[name] for name in _LABELS if name in values}
     assumed = task or ("multi-label" if any(map(is_multi_hot, labels.values())) else "single-label")
     names = [str(each) for each in values["classes"].reshape(-1).tolist()] if "classes" in values else []
+    refuse_repeated_names(names, "class_names")
     for name, given in labels.items():
         texts = label_texts(given, assumed, name, names)
         if names and assumed == "single-label":
             labels_to_names(texts, names, name)
 
 
-def _sets_of_names(labels: Any) -> list[str] | None:
-    """The texts of labels that are lists, tuples or sets of class names; None for other labels."""
-    if not isinstance(labels, Sequence) or isinstance(labels, str) or not len(labels):
+def _sets_of_classes(labels: Any, names: Sequence[str], task: str | None) -> list[str] | None:
+    """The texts of labels that are lists, tuples or sets of class names, or of places in the class list; None for other labels.
+
+    Whole numbers in lists of one length are an array, as long as they may be 0 and 1 for each class.
+    """
+    has_objects = getattr(getattr(labels, "dtype", None), "kind", "") == "O"
+    if isinstance(labels, (str, bytes)) or not (isinstance(labels, Sequence) or has_objects):
         return None
-    are_sets = all(
-        isinstance(each, (list, tuple, set, frozenset)) and all(isinstance(name, str) for name in each) for each in labels
-    )
-    return (
-        [SEPARATOR.join(sorted(each) if isinstance(each, (set, frozenset)) else each) for each in labels]
-        if are_sets
-        else None
-    )
+    rows = [each.tolist() if hasattr(each, "tolist") else each for each in labels]
+    if not rows or not all(isinstance(each, (list, tuple, set, frozenset)) for each in rows):
+        return None
+    if all(isinstance(each, str) for row in rows for each in row):
+        return [SEPARATOR.join(sorted(row) if isinstance(row, (set, frozenset)) else row) for row in rows]
+    if not all(isinstance(each, (int, np.integer)) and not isinstance(each, bool) for row in rows for each in row):
+        return None
+    is_array = all(isinstance(row, (list, tuple)) for row in rows) and len(set(map(len, rows))) == 1
+    if is_array and (task is None or all(each in (0, 1) for row in rows for each in row)):
+        return None
+    return [SEPARATOR.join(class_of(each, names) for each in sorted(row)) for row in rows]
+
+
+def class_of(place: int, names: Sequence[str]) -> str:
+    """The class at a place in the class list; the number itself where there is no list.
+
+    >>> class_of(1, ["cat", "dog"]), class_of(1, [])
+    ('dog', '1')
+
+    Raises:
+        UsageError: there is no such place.
+    """
+    if not names:
+        return str(place)
+    if not 0 <= place < len(names):
+        raise UsageError(f"the label {place} has no class name: there are {len(names):,} classes.")
+    return names[place]
 
 
 def is_table(value: object) -> bool:
@@ -173,16 +209,40 @@ def _as_array(value: Any, name: str) -> NDArray[Any]:
         value = (value.float() if is_wider else value).numpy()
     try:
         array = np.asarray(value)
-    except ValueError:
-        array = np.array([None])
-    if array.dtype.kind == "O" and array.ndim == 1 and all(isinstance(each, str) for each in array):
-        array = array.astype(str)
-    if array.dtype.kind not in "biufU" or array.ndim == 0:
-        raise UsageError(
+        if array.dtype.kind == "O" and array.ndim == 1:
+            array = np.asarray(_of_one_kind(array, name))
+    except ValueError:  # rows of several shapes
+        raise _unfit(name, " has rows of several lengths") from None
+    if array.ndim == 0:
+        raise _unfit(name, f" is of the type {type(value).__name__}")
+    if array.dtype.kind not in "biufU":
+        raise _unfit(name, f" holds values of the type {array.dtype}")
+    return array
+
+
+def _of_one_kind(array: NDArray[Any], name: str) -> list[Any]:
+    """The values of an array of objects (n,) that are all texts, all numbers or all rows.
+
+    Raises:
+        UsageError: they are something else, or of several kinds.
+    """
+    values: list[Any] = array.tolist()
+    kinds: tuple[tuple[type, ...], ...] = ((str,), (int, float, np.number, np.bool_), (list, tuple, np.ndarray))
+    kind = next((each for each in kinds if values and isinstance(values[0], each)), ())
+    odd = next((place for place, each in enumerate(values) if not isinstance(each, kind)), None)
+    if odd is not None:
+        raise _unfit(name, f"[{odd}] is {values[odd]!r}")
+    return values
+
+
+def _unfit(name: str, found: str) -> UsageError:
+    """The error for samples, labels, groups or class names that are no array of numbers or texts."""
+    if name not in (*_LABELS, *_NEEDED):
+        return UsageError(
             f"{name} is no array of numbers or texts. Samples of several shapes cannot be stacked: save images as files, or give a dataset that "
             "returns images of Pillow."
         )
-    return array
+    return UsageError(f"{'class_names' if name == 'classes' else name}{found}. {_NEEDED.get(name, _NEEDED_LABELS)}")
 
 
 # ---- datasets ----
@@ -228,10 +288,15 @@ class _Part:
         """The classes of a label: of names, of places in the class list, or of 0 and 1 for each class."""
         if isinstance(label, str):
             return [label]
+        if isinstance(label, (set, frozenset)):
+            return [self._name(each) for each in sorted(label, key=str)]
         values = np.asarray(label.detach().cpu() if hasattr(label, "detach") else label)
-        is_hot = (values.ndim == 1 and not isinstance(label, (list, tuple))) or (
-            len(values) == len(self.names) and np.isin(values, (0, 1)).all()
-        )
+        is_vector, is_of_0_and_1 = values.ndim == 1 and not isinstance(label, (list, tuple)), np.isin(values, (0, 1)).all()
+        if is_vector and values.dtype.kind in "biuf" and not is_of_0_and_1:
+            raise UsageError(
+                f"a vector as a label holds 0 or 1 for each class, and not {values[~np.isin(values, (0, 1))][0]}. Return a list for the numbers of classes."
+            )
+        is_hot = is_vector or (len(values) == len(self.names) and is_of_0_and_1)
         if values.dtype.kind in "biuf" and is_hot:
             places = np.flatnonzero(values)
             return [self.names[place] if self.names else str(place) for place in places.tolist()]
@@ -239,10 +304,12 @@ class _Part:
 
     def _name(self, label: Any) -> str:
         value = label.item() if hasattr(label, "item") else label
-        if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and self.names:
-            if not 0 <= value < len(self.names):
-                raise UsageError(f"the label {value} has no class name: the dataset has {len(self.names):,} classes.")
-            return self.names[value]
+        if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
+            return class_of(int(value), self.names)
+        if isinstance(value, float):
+            raise UsageError(
+                f"a label is a whole number or a text, and not {value!r}. For numbers that are no classes: {option('task', 'regression')}."
+            )
         if not isinstance(value, (str, int)):
             raise UsageError(f"a label is a whole number or a text, and not a {type(label).__name__}.")
         return str(value)
@@ -272,12 +339,14 @@ def _numbers(label: Any) -> list[float]:
 
 
 def _task_of(label: Any, task: str | None) -> str | None:
-    """The given task, ``multi-label`` where a label is a list or a vector, else None for the default."""
-    is_vector = isinstance(label, (list, tuple)) or getattr(label, "ndim", 0) == 1
+    """The given task, ``multi-label`` where a label is a list, a set or a vector, else None for the default."""
+    is_vector = isinstance(label, (list, tuple, set, frozenset)) or getattr(label, "ndim", 0) == 1
     return "multi-label" if task is None and is_vector else task
 
 
-def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None = None) -> Saved:
+def save_dataset(
+    dataset: Any, folder: Path, monitor: Monitor, task: str | None = None, label_column: str | None = None
+) -> Saved:
     """Save each sample of a dataset once, as the dataset returns it: images of Pillow as PNG files with a table, arrays and tensors as NPY files.
 
     Args:
@@ -285,13 +354,15 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
             ``validation`` and ``test`` to datasets defines the split.
         folder: in which a folder is made that is named by the content.
         monitor: follows the work.
-        task: what a label is; default: a set of classes where the first label is a list or a vector, else one class.
+        task: what a label is; default: a set of classes where the first label is a list, a set or a vector, else one class.
+        label_column: the column of the labels of Hugging Face; default: that of classes; of regression, that of numbers.
 
     Raises:
         UsageError: the dataset is empty, or returns something else.
         StorageError: it cannot be written.
     """
-    parts = _parts(dataset)
+    parts = _parts(dataset, task, label_column)
+    of_path = None if any(each.columns for each in parts) else label_column
     total = sum(len(each.dataset) for each in parts)
     if not total:
         raise UsageError("the dataset is empty. Give one with samples.")
@@ -307,7 +378,7 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
         def write(part: Path) -> str:
             return _write_images(every_row, part, total, monitor, has_splits=has_splits)
 
-        return _saved(folder, "images", write, task)
+        return replace(_saved(folder, "images", write, task), label_column=of_path)
     samples: list[NDArray[Any]] = []
     labels: list[str] = []
     splits: list[str] = []
@@ -323,39 +394,57 @@ def save_dataset(dataset: Any, folder: Path, monitor: Monitor, task: str | None 
         monitor.step("reading the dataset", len(samples), total)
     if task == "regression":
         numbers = np.array([[float(part) for part in label.split(SEPARATOR)] for label in labels])
-        return save_arrays({"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}, folder, task)
-    return save_arrays({"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}, folder, task)
+        arrays = {"x": np.stack(samples), "y": numbers, "splits": splits if has_splits else None}
+    else:
+        arrays = {"x": np.stack(samples), "y": labels, "splits": splits if has_splits else None}
+    return replace(save_arrays(arrays, folder, task), label_column=of_path)
 
 
-def _parts(dataset: Any) -> list[_Part]:
+def _parts(dataset: Any, task: str | None, label_column: str | None) -> list[_Part]:
     if not isinstance(dataset, Mapping):
-        return [_part(dataset, "")]
+        return [_part(dataset, "", task, label_column)]
     for name in dataset:
         if name not in _SPLITS:
             raise UsageError(
                 f"the dataset has a part {name!r}, and a split is train, validation or test. Leave the part out."
             )
-    return [_part(each, _SPLITS[name]) for name, each in dataset.items()]
+    return [_part(each, _SPLITS[name], task, label_column) for name, each in dataset.items()]
 
 
-def _part(dataset: Any, split: str) -> _Part:
+def _part(dataset: Any, split: str, task: str | None, label_column: str | None) -> _Part:
     features = getattr(dataset, "features", None)
-    if isinstance(features, Mapping):
-        kinds = {name: type(kind).__name__ for name, kind in features.items()}
-        images = [name for name, kind in kinds.items() if kind == "Image"]
-        labels = [name for name, kind in kinds.items() if kind == "ClassLabel"] or [
-            each for each in ("label", "labels") if each in kinds
-        ]
-        if len(images) != 1 or len(labels) != 1:
-            raise UsageError(
-                f"one column of images and one of labels are needed, and the dataset has {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}. "
-                "Select them with dataset.select_columns([image, label])."
-            )
-        kind = features[labels[0]]
-        names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None) or ()
-        return _Part(dataset, split, tuple(map(str, names)), (images[0], labels[0]))
-    names = getattr(dataset, "classes", None)
-    return _Part(dataset, split, tuple(map(str, names)) if isinstance(names, (list, tuple)) else (), None)
+    if not isinstance(features, Mapping):
+        names = getattr(dataset, "classes", None)
+        return _Part(dataset, split, _class_names(names) if isinstance(names, (list, tuple)) else (), None)
+    kinds = {name: type(kind).__name__ for name, kind in features.items()}
+    images = [name for name, kind in kinds.items() if kind == "Image"]
+    if label_column is not None and label_column not in features:
+        raise UsageError(unknown_name("column of the dataset", label_column, features))
+    labels = _label_features(features, task) if label_column is None else [label_column]
+    if len(images) != 1 or len(labels) != 1:
+        raise UsageError(
+            f"one column of images and one of labels are needed, and the dataset has {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}. "
+            f"Choose the labels with {option('label_column')}, and the images with dataset.select_columns([image, label])."
+        )
+    kind = features[labels[0]]
+    names = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None) or ()
+    return _Part(dataset, split, _class_names(names), (images[0], labels[0]))
+
+
+def _label_features(features: Mapping[str, Any], task: str | None) -> list[str]:
+    """The columns that may hold the labels: those called label, else those of classes; of regression, those of numbers too."""
+    classes = [name for name, kind in features.items() if type(kind).__name__ == "ClassLabel"]
+    named = [each for each in ("label", "labels") if each in features]
+    if task != "regression":
+        return classes or named
+    are_numbers = [name for name, kind in features.items() if str(getattr(kind, "dtype", "")).startswith(_NUMBER_TYPES)]
+    return [name for name in named if name not in classes] or list(dict.fromkeys([*classes, *are_numbers]))
+
+
+def _class_names(names: Sequence[Any]) -> tuple[str, ...]:
+    texts = tuple(map(str, names))
+    refuse_repeated_names(texts, "the classes of the dataset")
+    return texts
 
 
 def _write_images(

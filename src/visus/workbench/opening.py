@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from visus.data import opened
 from visus.data.cache import given_folder
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data
 from visus.data.preprocessing import Normalize
+from visus.data.reading import one_column
 from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
 from visus.errors import UsageError, VisusError
@@ -20,11 +22,21 @@ from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
 
+class _NotGiven:
+    """The default of an argument for which None is a mistake."""
+
+    def __repr__(self) -> str:
+        return "not given"
+
+
+NOT_GIVEN: Final = _NotGiven()
+
+
 def open_data(
     path: Any = None,
     *,
-    x: Any = None,
-    y: Any = None,
+    x: Any = NOT_GIVEN,
+    y: Any = NOT_GIVEN,
     x_val: Any = None,
     y_val: Any = None,
     x_test: Any = None,
@@ -61,7 +73,8 @@ def open_data(
         path: folder or file; or a dataset that returns (sample, label), or the images and labels of Hugging Face; or a mapping of ``train``, ``validation``
             and ``test`` to such datasets; or a list of pairs (sample, label); or a table of pandas with a row for each image, whose relative paths are
             relative to the current folder; None for the images that come with visus.
-        x, y: samples (N, ...) and their labels, in arrays, tensors or lists; for ``multi-label``, a label may also be a list of class names.
+        x, y: samples (N, ...) and their labels, in arrays, tensors or lists; for ``multi-label``, a label may also be a list of class names, or of
+            numbers of classes.
         x_val, y_val: samples of the validation set, and their labels; default: a part of ``x``.
         x_test, y_test: samples of the test set, and their labels; default: a part of ``x``.
         groups: with ``x`` alone, the group of each sample, such as a patient: groups are not split.
@@ -88,7 +101,8 @@ def open_data(
         max_unreadable: largest share of files that may be unreadable, 0 to 1.
         path_column: the column of a table that names the image files; default: ``path``.
         label_column: the column of a table that names the classes or numbers, or several for ``multi-label`` and ``regression``, such as ``cat,dog`` or
-            ``["cat", "dog"]``; default: ``label``.
+            ``["cat", "dog"]``; default: ``label``. Of a dataset of Hugging Face, its one column of labels; default: that of classes; for
+            ``regression``, of numbers.
         skip_missing: skip rows of a table whose file does not exist.
         class_depth: level of the folders that name the classes, counted from 1; default: the first level, unless the folders
             are ambiguous.
@@ -109,11 +123,19 @@ def open_data(
     ('T-shirt/top', 'Trouser', 'Pullover')
     """
     choice = choice_of(pretrained, channels=channels, normalize=normalize)
+    absent = [name for name, value in (("x", x), ("y", y)) if value is None]
+    if absent and path is None:
+        raise UsageError(
+            f"{' and '.join(absent)} {'is' if len(absent) == 1 else 'are'} None. Give samples and labels: a function that loads them returns None where "
+            "its return statement is missing. For the images that come with visus, leave out x and y."
+        )
+    x, y = (None if value is NOT_GIVEN else value for value in (x, y))
     arrays = {"x": x, "y": y, "x_val": x_val, "y_val": y_val, "x_test": x_test, "y_test": y_test}
     arrays |= {"groups": groups, "classes": class_names}
     if task is not None:
         check_task(task)
-    given = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task, path_column)
+    column = one_column(label_column)
+    given = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task, path_column, column)
     try:
         with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
             data = opened.open_data(
@@ -132,7 +154,7 @@ def open_data(
                 num_workers=num_workers,
                 choose_input=choice,
                 path_column=path_column,
-                label_column=label_column,
+                label_column=given.label_column,
                 skip_missing=skip_missing,
                 class_depth=class_depth,
                 layout=layout,
@@ -153,6 +175,7 @@ def _given(
     progress: bool | None,
     task: str | None,
     path_column: str | None,
+    label_column: str | None,
 ) -> Saved:
     """The given path, or where arrays, a dataset or a table were saved.
 
@@ -171,10 +194,10 @@ def _given(
                     f"groups are for data whose split visus makes, and {own[0]} is given. Leave out groups, or {' and '.join(own)}."
                 )
             arrays = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in arrays.items()}
-        return save_arrays(arrays, given_folder(keep_in), task)
+        return replace(save_arrays(arrays, given_folder(keep_in), task), label_column=label_column)
     if is_table(path):
-        return save_table(path, given_folder(keep_in), path_column or "path", task)
+        return replace(save_table(path, given_folder(keep_in), path_column or "path", task), label_column=label_column)
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
-            return save_dataset(path, given_folder(keep_in), followed, task)
-    return Saved(path, task)
+            return save_dataset(path, given_folder(keep_in), followed, task, label_column)
+    return Saved(path, task, label_column=label_column)
