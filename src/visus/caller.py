@@ -65,13 +65,29 @@ def report_call(folder: str | os.PathLike[str]) -> str:
     return for_caller(f"visus report {_quoted(folder)}", f"visus.load({str(folder)!r}).report()")
 
 
-def evaluate_call(folder: str | os.PathLike[str], data: str) -> str:
+def evaluate_call(folder: str | os.PathLike[str], data: str, options: Mapping[str, object] | None = None) -> str:
     """The call that scores a run on other data.
+
+    Args:
+        folder: the run.
+        data: the path.
+        options: arguments of ``Run.open_data``.
 
     >>> evaluate_call("runs/cats", "photos")
     "visus.load('runs/cats').evaluate('photos')"
+    >>> evaluate_call("runs/cats", "t.csv", {"label_column": "kind"})
+    "visus.load('runs/cats').evaluate(visus.load('runs/cats').open_data('t.csv', label_column='kind'))"
+    >>> with called_by_command():
+    ...     evaluate_call("runs/cats", "t.csv", {"label_column": "kind"})
+    'visus evaluate runs/cats t.csv --label-column kind'
     """
-    return for_caller(f"visus evaluate {_quoted(folder)} {_quoted(data)}", f"visus.load({str(folder)!r}).evaluate({data!r})")
+    if is_command():
+        return shlex.join(["visus", "evaluate", str(folder), *_typed(data, options or {}, None, {})])
+    run = f"visus.load({str(folder)!r})"
+    if not options:
+        return f"{run}.evaluate({data!r})"
+    opened = ", ".join([repr(data), *(f"{name}={value!r}" for name, value in options.items())])
+    return f"{run}.evaluate({run}.open_data({opened}))"
 
 
 def train_call(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 from tests.commands import SMALL, Call
 
 import visus
-from visus.errors import UsageError
+from visus.errors import DataError, UsageError
+from visus.workbench.report import reports
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -65,6 +67,39 @@ def test_a_run_reads_its_data_again_as_it_was_trained_on(visus_command: Call, ta
     again = visus_command("train", "--resume", folder, "--path-column", "File Name", "--skip-missing")
     assert again.code == 2
     assert "--path-column, --skip-missing cannot be given with --resume" in again.err
+
+
+def test_printed_commands_repeat_how_the_data_of_a_run_was_read(visus_command: Call, tabled: Path, tmp_path: Path) -> None:
+    table, runs = tabled / "labels.csv", tmp_path / "runs"
+    table.write_text(table.read_text().rpartition("\n")[0])  # without the row whose file is missing
+    reading = ["--path-column", "File Name", "--label-column", "Kind"]
+    assert visus_command("train", table, *reading, *SMALL, *ONCE, "-o", runs, "--name", "one").code == 0
+    for number in range(30):  # other data: every second photo was replaced
+        shutil.copy(tabled / "images/light00.png", tabled / f"images/dark{number:02}.png")
+    assert visus_command("train", table, *reading, *SMALL, *ONCE, "-o", runs, "--name", "two").code == 0
+    split = runs / "one/split.csv"
+    typed = f"{table} {shlex.join(reading)}"
+    assert visus_command("train", "--resume", runs / "one").err.endswith(
+        f"also moved ones: visus evaluate {runs / 'one'} {typed}. To train on the data as it is now, with known samples in their splits: "
+        f"visus train {typed} --split-file {split}\n"
+    )
+    with pytest.raises(DataError) as caught:
+        visus.load(runs / "one").evaluate(progress=False)
+    opened = f"open_data({str(table)!r}, path_column='File Name', label_column='Kind'"
+    run = f"visus.load({str(runs / 'one')!r})"
+    assert str(caught.value).endswith(
+        f"also moved ones: {run}.evaluate({run}.{opened})). To train on the data as it is now, with known samples in their splits: "
+        f"visus.train(visus.open_data({str(table)!r}, split={str(split)!r}, path_column='File Name', label_column='Kind'))"
+    )
+    assert visus.load(runs / "one").evaluate(
+        visus.load(runs / "one").open_data(table, path_column="File Name", label_column="Kind")
+    )
+    assert visus_command("compare", runs / "one", runs / "two").err.endswith(
+        f"train with its split: visus train {typed} --split-file {split}\n"
+    )
+    facts = json.loads((runs / "two/data.json").read_text())
+    assert reports._check_command(facts) == f"visus check {typed}"
+    assert reports._check_command({**facts, "labels": "time"}) == f"visus check {typed} --labels time"
 
 
 def test_folders_may_be_named_as_labels_where_a_table_lies_next_to_them(photos: Path, tmp_path: Path) -> None:

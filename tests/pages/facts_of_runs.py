@@ -65,7 +65,7 @@ def made_up_facts(scores: Scores | None = None, **more: Any) -> ReportFacts:
         "environment": {"visus": "0.1.0", "python": "3.13.0", "packages": {"torch": "2.13.0", "simplejpeg": None}, "processor": "Some CPU", "cores": 4, "threads": 2},
         "best_epoch": 2,
         "folder": "runs/shoes-2",
-        "data_path": "shoes",
+        "check_command": "visus check shoes",
     }  # fmt: skip
     return ReportFacts(**{**settings, **more})
 

@@ -60,7 +60,7 @@ def test_the_parser_of_these_tests_refuses_what_visus_refuses(command: str) -> N
     [
         made_up_facts(measured=made_up_measurements()),
         made_up_facts(made_up_scores(num_wrong=30), measured=made_up_measurements(), folder="runs/my shoes"),
-        made_up_facts(made_up_scores(num_classes=2, num_samples=9, num_wrong=5), data_path="a folder"),
+        made_up_facts(made_up_scores(num_classes=2, num_samples=9, num_wrong=5), check_command="visus check 'a folder'"),
         made_up_facts(made_up_scores(split="val"), measured=made_up_measurements((1, 300)), noun="signal"),
         made_up_facts(
             made_up_scores(num_wrong=0), best_epoch=1, command="visus train 'my shoes' -m 'conv(4, 3), globalpool'"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ import torch
 from tests.training.diverging_module import Broken
 
 import visus
+from visus.caller import called_by_command
 from visus.errors import TrainingError
 from visus.training.recipe import Recipe
 
@@ -17,14 +21,26 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 NETWORK = "conv(4, 3, padding=1), norm, relu, globalpool, linear(classes)"
 
 
-def test_a_loss_that_is_not_a_number_stops_with_the_checkpoint_named(squares: Path, quick: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError) as caught:
+@pytest.mark.parametrize(
+    ("caller", "remedy"),
+    [
+        (
+            contextlib.nullcontext,
+            'a lower learning rate, Recipe(learning_rate=0.0025), with Recipe(clip_norm=1), or with Recipe(precision="float32").',
+        ),
+        (called_by_command, "a lower learning rate (--lr 0.0025), with --clip-norm 1, or with --precision float32."),
+    ],
+)
+def test_a_loss_that_is_not_a_number_stops_with_the_checkpoint_named(
+    squares: Path, quick: Recipe, tmp_path: Path, caller: Callable[[], AbstractContextManager[None]], remedy: str
+) -> None:
+    with pytest.raises(TrainingError) as caught, caller():
         visus.train(squares, Broken(from_call=8), quick, output=tmp_path)
     folder = tmp_path / "squares"
     assert str(caught.value) == (
         f"the loss became nan in epoch 2, step 3 (learning rate 0.00625). The last good checkpoint is kept: "
         f"{folder / 'checkpoint' / 'last.safetensors'}. The best weights so far are those of epoch 1. "
-        f"Train again with a lower learning rate (--lr 0.0025), with --clip-norm 1, or with --precision float32."
+        f"Train again with {remedy}"
     )
     assert (folder / "weights" / "best.safetensors").is_file()
     assert all(torch.isfinite(value).all() for value in visus.load(folder, network=Broken(0)).module.state_dict().values())

@@ -436,6 +436,30 @@ def test_a_stop_names_the_folder_of_all_folds(tmp_path: Path) -> None:
     )
 
 
+def test_a_note_says_that_the_validation_set_of_the_data_is_in_the_folds(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (60, 3, 8, 8), dtype=np.uint8)
+    labels, parts = np.arange(60) % 3, {"train": slice(40), "val": slice(40, 50), "test": slice(50, 60)}
+    arrays = {f"{kind}_{name}": values[part] for name, part in parts.items() for kind, values in (("x", x), ("y", labels))}
+    np.savez(tmp_path / "split.npz", **arrays)
+    stop, notes = StopAfter(1), list[str]()
+
+    def follow(event: object) -> None:
+        stop.follow(event)
+        notes.extend(event.notes if isinstance(event, FoldsBegun) else [])
+
+    keywords: dict[str, Any] = {"output": tmp_path, "name": "two", "folds": 2, "progress": False}
+    visus.cross_validate(
+        tmp_path / "split.npz", NETWORK, visus.Recipe(epochs=1), should_stop=stop, on_event=follow, **keywords
+    )
+    note = "the validation set that the data defines (10 images) is in the folds too: each fold has a validation set of its own."
+    assert notes[1] == note
+    assert notes[2].startswith("10 images of the test set are in no fold: ")
+    in_folds = [row["fold"] for row in rows_of(tmp_path / "two" / "folds.csv")]
+    assert sorted(in_folds) == [*["1"] * 25, *["2"] * 25, *["test"] * 10]
+    visus.resume(tmp_path / "two", progress=False)
+    assert note in (tmp_path / "two" / "report.html").read_text(encoding="utf-8")
+
+
 # ---- the command ----
 
 

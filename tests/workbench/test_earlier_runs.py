@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.commands import SMALL, Call
 
 import visus
 from visus.data.splits import read_split_csv
-from visus.errors import UsageError, WeightsError
+from visus.errors import RunError, UsageError, WeightsError
 from visus.workbench.train.events import DataOpened, Planned
 from visus.workbench.train.training import train
 
@@ -174,3 +175,24 @@ def test_a_run_of_a_python_object_needs_it(shades: Path, tmp_path: Path) -> None
     )
     opened, _ = planned(shades, tmp_path, weights=made.folder, network=visus.network(DESIGN, (3, 20, 20), 2))
     assert opened.note == "from the run object: the size of 20 x 20 px, the split"
+
+
+def error_of(call: Any, *given: Any, **named: Any) -> RunError:
+    """The error of a call."""
+    with pytest.raises(RunError) as caught:
+        call(*given, **named)
+    return caught.value
+
+
+def test_a_folder_that_is_no_run_is_refused_as_weights_as_everywhere(small_run: Path, shades: Path, tmp_path: Path) -> None:
+    folds = tmp_path / "folds"
+    folds.mkdir()
+    (folds / "folds.json").write_text("{}")
+    for folder in (folds, tmp_path):
+        found = {str(error_of(visus.load, folder))}
+        for call in (visus.train, partial(visus.tune, trials=1)):
+            found |= {str(error_of(call, shades, weights=folder, output=tmp_path / "runs", progress=False))}
+        assert len(found) == 1
+    assert not (tmp_path / "runs").exists()
+    opened, _ = planned(shades, tmp_path / "runs", weights=small_run / "weights")
+    assert opened.data.input_shape == (3, 12, 16)

@@ -162,3 +162,19 @@ def test_the_next_command_after_an_evaluation_names_its_data(
     assert last == f"next: visus evaluate {run} '{other}' --mistakes"
     command = shlex.split(last.removeprefix("next: visus "))
     assert "mistakes" in visus_command(*command).out
+
+
+def test_the_next_command_after_an_evaluation_repeats_how_its_data_is_read(
+    visus_command: Call, run: Path, photos: Path, tmp_path: Path
+) -> None:
+    swapped = {"dark": "light", "light": "dark"}
+    rows = [(each, swapped[each.parent.name]) for each in sorted(photos.glob("*/*.png"))]
+    table = tmp_path / "new.csv"
+    table.write_text(
+        "".join(f"{file},{kind}\n" for file, kind in [("file", "kind"), *rows, (tmp_path / "gone.png", "dark")])
+    )
+    reading = ["--path-column", "file", "--label-column", "kind", "--skip-missing"]
+    others = ["--max-unreadable", "0.2", "--cache-dir", tmp_path / "cache", "--raw"]
+    last = visus_command("evaluate", run, table, *others, *reading).out.splitlines()[-1]
+    assert last == f"next: visus evaluate {' '.join(map(str, (run, table, *reading, *others)))} --mistakes"
+    assert "mistakes" in visus_command(*shlex.split(last.removeprefix("next: visus "))).out

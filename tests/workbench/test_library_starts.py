@@ -207,6 +207,17 @@ def test_data_of_other_channels_is_refused(shades: Path, tmp_path: Path) -> None
     )
 
 
+def test_the_channels_of_arrays_are_not_to_be_changed(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (20, 1, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "gray.npz", x=x, y=np.arange(20) % 2)
+    with pytest.raises(UsageError) as caught:
+        train(visus.open_data(tmp_path / "gray.npz", progress=False), "timm:small", tmp_path, pretrained=True)
+    assert str(caught.value) == (
+        "the weights of timm:small need images of 3 channels with values from 0 to 255, and these are images with 1 channel of uint8. "
+        "Train from new weights: pretrained=False."
+    )
+
+
 def test_the_command_line_reads_the_input_too(visus_command: Call, shades: Path, tmp_path: Path) -> None:
     words = ["train", shades, "-m", "timm:small", "--pretrained", "--epochs", 1, "-b", 8, "-o", tmp_path, "--device", "cpu"]
     done = visus_command(*words, "--img-size", 12)

@@ -541,6 +541,19 @@ def test_a_page_that_is_there_is_never_overwritten(found: Look, tmp_path: Path) 
     assert [place.name for place in places] == ["page.html", "page-2.html", "page-3.html"]
 
 
+def test_a_page_is_not_written_under_the_name_of_another_kind(
+    found: Look, visus_command: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    message = "look.png: the page of a look is an HTML file. Name it with .html at the end."
+    with pytest.raises(UsageError) as caught:
+        found.write("look.png")
+    assert str(caught.value) == message
+    answer = visus_command("look", NETWORK, "absent.png", "-o", "look.png")  # before the image is read
+    assert (answer.code, answer.out, answer.err) == (2, "", f"error: {message}\n")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_volume_is_occluded_in_no_more_than_64_windows() -> None:
     windows, steps = occlusion_windows((24, 40, 33), False)
     assert windows == steps == (6, 10, 9)

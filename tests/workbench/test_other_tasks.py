@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 import visus
+from visus.caller import called_by_command
 from visus.data.tasks import label_text
 from visus.errors import DataError, RecipeError, TrainingError, UsageError
 from visus.evaluation.metric_names import DEFAULT_METRICS
@@ -327,8 +328,10 @@ def test_a_metric_that_is_undefined_after_every_epoch_keeps_the_first_and_says_s
     (end,) = seen
     assert (end.best_epoch, end.is_undefined) == (1, True)
     assert finished_fact(end)[1].endswith(
-        f"; kept: the weights of epoch 1, since the {__name__}:absent_metric is undefined (NaN) after every epoch: choose another with --select"
+        f"; kept: the weights of epoch 1, since the {__name__}:absent_metric is undefined (NaN) after every epoch: choose another with select"
     )
+    with called_by_command():
+        assert finished_fact(end)[1].endswith(" is undefined (NaN) after every epoch: choose another with --select")
     assert len(visus.load(tmp_path / "runs" / data.short_name).scores.to_json())
 
 
@@ -410,6 +413,18 @@ def test_what_needs_one_class_says_so(
     all_of = "all numbers" if task == "regression" else "all classes that reach their threshold"
     if task == "multi-label":
         assert str(caught.value) == f"a prediction of {task} has {all_of}, so top has no effect. Leave it out."
+
+
+def test_a_prediction_of_numbers_refuses_options_for_classes_at_once(
+    train_task: Callable[..., visus.Run], tmp_path: Path, visus_command: Callable[..., Any]
+) -> None:
+    folder = train_task("regression", epochs=1).folder
+    np.save(tmp_path / "x.npy", np.zeros((2, 10, 10), np.uint8))
+    for words in (["--at-least", "0.3"], ["--probabilities"], ["--at-least", "30", "--probabilities"]):
+        names = " and ".join(word for word in words if word.startswith("--"))
+        answer = visus_command("predict", folder, tmp_path / "x.npy", *words)
+        message = f"{names}: only for classes, and this network predicts numbers (regression). Leave it out."
+        assert (answer.code, answer.out, answer.err.splitlines()[-1]) == (2, "", f"error: {message}")
 
 
 @pytest.mark.parametrize(

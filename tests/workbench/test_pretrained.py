@@ -149,8 +149,27 @@ def test_data_of_another_kind_is_refused() -> None:
         suited_data(data)
     assert str(caught.value) == (
         "the pretrained weights need color images with values from 0 to 255, and these are images with 1 channel of uint8. "
-        "Train a new network: leave out pretrained, or give channels=3."
+        "Train a new network: leave out pretrained."
     )
+
+
+def test_only_image_files_are_to_be_read_with_other_channels(photos: Path) -> None:
+    data = visus.open_data(photos, channels=1, progress=False)
+    with pytest.raises(UsageError) as caught:
+        suited_data(data)
+    assert str(caught.value).endswith(" Train a new network: leave out pretrained, or give channels=3.")
+    suited_data(visus.open_data(photos, channels=3, progress=False))
+
+
+def test_signals_and_volumes_have_no_pretrained_weights(visus_command: Call, tmp_path: Path) -> None:
+    values, labels = np.random.default_rng(0).normal(size=(20, 1, 8, 8, 8)).astype(np.float32), np.arange(20) % 2
+    for noun, x in (("signal", values[:, :, 0, 0]), ("volume", values)):
+        np.savez(tmp_path / "a.npz", x=x, y=labels)
+        answer = visus_command("train", tmp_path / "a.npz", "--pretrained", "-o", tmp_path / "runs")
+        assert (answer.code, answer.err.splitlines()[-1]) == (
+            2,
+            f"error: there are no pretrained weights for {noun}s, only for images. Train a new network: leave out --pretrained.",
+        )
 
 
 def test_the_command_line_reports_the_extra_that_is_missing(

@@ -193,7 +193,7 @@ def test_a_norm_over_a_batch_of_one_and_a_step_that_does_not_fit_are_explained(g
         visus.train(gray, "globalpool, linear(8), norm, linear(classes)", RECIPE.replace(batch_size=1), output=tmp_path)
     assert str(caught.value) == (
         "epoch 1, step 1 with a batch of 1 failed: a batch norm gets a single value per channel, which has no "
-        "variance. Use a larger --batch-size, or layernorm in place of norm. "
+        "variance. Use a larger batch_size, or layernorm in place of norm. "
         "No run was created."
     )
 
@@ -218,7 +218,7 @@ class Failing(nn.Module):
     [
         (
             torch.OutOfMemoryError("CUDA out of memory."),
-            "it does not fit into memory. Use a smaller --batch-size, a smaller --img-size or a smaller network.",
+            "it does not fit into memory. Use a smaller batch_size, a smaller img_size or a smaller network.",
         ),
     ],
 )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from visus.cli import benchmark, cache, comparison, design, experiment, look, predict, serving, settings, shipping, tuning
-from visus.cli.completion import DEVICES, NORMALIZE, RESIZE_MODES, SPLITS, TASKS, run_folders, words
+from visus.cli.completion import DEVICES, RESIZE_MODES, SPLITS, TASKS, run_folders, words
+from visus.cli.data_options import expert, with_data_options
 from visus.cli.options import Json, Quiet, Raw
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json
@@ -82,11 +83,6 @@ ArrayLayout = Annotated[
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
 
 
-def _expert(group: str, *names: str, **facts: Any) -> Any:
-    """An option of ``visus train`` that ``--help-all`` lists alone."""
-    return typer.Option(*names, hidden=True, rich_help_panel=group, **facts)
-
-
 @app.callback(invoke_without_command=True)
 def visus(
     context: typer.Context,
@@ -106,116 +102,19 @@ def visus(
     epilog="All options: visus train --help-all. Each setting of the training also by --set NAME=VALUE, or in a recipe.yaml.",
 )
 @settings.with_settings
+@with_data_options
 def train(
     data: Annotated[
         Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
     ] = None,
     *,
-    img_size: Annotated[
-        str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="What a label is: single-label (one class), multi-label (a set of classes) or regression (numbers).",
-            rich_help_panel="Data",
-            autocompletion=words(*TASKS),
-        ),
-    ] = None,
-    labels: Annotated[
-        str | None,
-        _expert(
-            "Data", help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders."
-        ),
-    ] = None,
-    channels: Annotated[
-        int | None,
-        _expert("Data", help="Number of channels: 1 for gray, 3 for color; default: color where any image has it."),
-    ] = None,
-    resize_mode: Annotated[
-        str | None,
-        _expert(
-            "Data",
-            help="How an image is resized: squash, crop or pad; default: squash.",
-            autocompletion=words(*RESIZE_MODES),
-        ),
-    ] = None,
-    normalize: Annotated[
-        str | None,
-        _expert(
-            "Data",
-            help="How values are normalized: mean-deviation or min-max; default: mean-deviation.",
-            autocompletion=words(*NORMALIZE),
-        ),
-    ] = None,
-    path_column: Annotated[
-        str | None, _expert("Data", help="Column of a table with the image files; default: path.")
-    ] = None,
-    label_column: Annotated[
-        str | None,
-        _expert("Data", help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
-    ] = None,
-    skip_missing: Annotated[
-        bool, _expert("Data", "--skip-missing", help="Skip rows of a table whose file does not exist.")
-    ] = False,
-    class_depth: Annotated[
-        int | None,
-        _expert(
-            "Data",
-            min=1,
-            help="Folder level of the classes: 1 for the first below DATA, or below its split folders.",
-        ),
-    ] = None,
-    layout: Annotated[
-        str | None,
-        _expert(
-            "Data",
-            help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
-        ),
-    ] = None,
-    split: Annotated[
-        Path | None,
-        _expert(
-            "Data",
-            "--split-file",
-            help="Split as the split.csv of an earlier run does; samples that it does not list are split in addition.",
-        ),
-    ] = None,
-    split_seed: Annotated[
-        int | None,
-        _expert(
-            "Data",
-            min=0,
-            help="Seed of the split into training, validation and test set, where the data has none; default: 0.",
-        ),
-    ] = None,
-    val: Annotated[
-        float | None,
-        _expert(
-            "Data",
-            help="Fraction of the training samples for the validation set, where the data has none; 0 for none; default: 0.1.",
-        ),
-    ] = None,
-    test: Annotated[
-        float | None,
-        _expert(
-            "Data",
-            help="Fraction of all samples for the test set, where the data has no split; 0 for none; default: 0.2.",
-        ),
-    ] = None,
     folds: Annotated[
         int | None,
-        _expert(
+        expert(
             "Data",
             min=2,
             help="Cross-validate: train a network for each of so many folds, and predict each sample by one that did not learn from it.",
         ),
-    ] = None,
-    max_unreadable: Annotated[
-        float | None, _expert("Data", help="Largest share of files that may be unreadable; default: 0.05.")
-    ] = None,
-    cache_dir: Annotated[
-        Path | None, _expert("Data", help="Folder for decoded data; default: the user's cache folder.")
     ] = None,
     model: Annotated[
         str | None,
@@ -255,9 +154,6 @@ def train(
             rich_help_panel="Training",
         ),
     ] = None,
-    workers: Annotated[
-        int, _expert("Machine", "--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
-    ] = 0,
     resume: Annotated[
         Path | None,
         typer.Option(
@@ -265,10 +161,10 @@ def train(
         ),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of the runs; default: runs.")] = None,
-    name: Annotated[str | None, _expert("Output", help="Name of the run; default: the name of the data.")] = None,
+    name: Annotated[str | None, expert("Output", help="Name of the run; default: the name of the data.")] = None,
     track: Annotated[
         list[str] | None,
-        _expert(
+        expert(
             "Output",
             metavar="TRACKER",
             help="Track the run with tensorboard, mlflow or wandb; may be repeated. Each writes to the run folder, unless it has a server.",
@@ -283,36 +179,17 @@ def train(
         typer.Option("--help-all", is_eager=True, callback=settings.show_all_help, help="Show every option and exit."),
     ] = False,
     given: dict[str, Any],
+    opening: dict[str, Any],
 ) -> None:
     """Train a network, or one for each fold; print the run folder."""
     if quiet and verbose:
         raise UsageError("--quiet and --verbose contradict each other. Leave one of them out.")
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.cli.training import DataOptions, StartOptions, train_and_print
-    from visus.data.reading import Reading
-
-    reading = Reading(path_column, label_column, skip_missing, class_depth, layout, task)
-    options = DataOptions(
-        data,
-        image_size(img_size),
-        channels,
-        resize_mode,
-        normalize,
-        labels,
-        split,
-        split_seed,
-        val,
-        test,
-        max_unreadable,
-        cache_dir,
-        workers,
-        reading,
-    )
-    start = StartOptions(pretrained, weights)
     train_and_print(
-        options,
+        DataOptions.of(data, opening),
         model,
-        start,
+        StartOptions(pretrained, weights),
         given,
         recipe,
         resume,
@@ -365,6 +242,7 @@ def evaluate(
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
         # stdout is for the result; what a person's own module prints is none
         from visus.cli.show import show, warn
+        from visus.data.reading import Reading
         from visus.evaluation.scores import Scores
         from visus.workbench.data_check import data_notes
         from visus.workbench.runs.run import load
@@ -404,7 +282,10 @@ def evaluate(
         show((*scores.text(), f"note: {calibration_sentence(loaded, raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
         if wrong is None and not (isinstance(scores, Scores) and scores.num_right == scores.num_samples):
+            reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
             words = [str(run), *([str(data)] if data is not None else []), *(["--split", split] if split else [])]
+            words += [*reading.options(), *(["--max-unreadable", f"{max_unreadable:g}"] if max_unreadable != 0.05 else [])]
+            words += [*(["--cache-dir", str(cache_dir)] if cache_dir else []), *(["--raw"] if raw else [])]
             show((f"next: visus evaluate {shlex.join(words)} --mistakes",))
 
 
@@ -541,8 +422,9 @@ def check(
         show(found.text())
 
 
+app.command(cls=settings.GroupedCommand, epilog="All options: visus tune --help-all.")(tuning.tune)
+
 for command in (
-    tuning.tune,
     design.summary,
     design.diff,
     design.solve,

@@ -80,12 +80,14 @@ def look(
 
     with showing_work("loading PyTorch", quiet=quiet):
         from visus.workbench.look.looking import look as look_inside
-        from visus.workbench.look.looking import page_name
+        from visus.workbench.look.looking import page_name, refuse_page
         from visus.workbench.look.opening import names_run
 
     is_run = names_run(network)
     if output is not None and not output.parent.is_dir():  # refused before minutes are spent
         raise UsageError(f"--output: there is no folder {output.parent}. Make it, or name another place.")
+    if output is not None and not output.is_dir():
+        refuse_page(output)
     if is_run:
         refuse_with("a run", {"--input": input_shape, "--classes": classes})
     with contextlib.redirect_stdout(sys.stderr), showing_work("looking", quiet=quiet) as on_event:

@@ -72,8 +72,12 @@ class Shown:
         """Raise an error for an option that has no effect for a task.
 
         Raises:
-            UsageError: it needs another option, or the probability is not between 0 and 1.
+            UsageError: it needs another option or task, or the probability is not between 0 and 1.
         """
+        of_classes = {"--at-least": self.at_least is not None, "--probabilities": self.probabilities}
+        if task == "regression" and any(of_classes.values()):
+            names = " and ".join(name for name, is_given in of_classes.items() if is_given)
+            raise UsageError(f"{names}: only for classes, and this network predicts numbers (regression). Leave it out.")
         refuse_probability(self.at_least)
         if task == "multi-label":
             return

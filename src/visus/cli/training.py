@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from visus.cli.clock import CLOCK
 from visus.cli.settings import option_of
 from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
+from visus.cli.words import image_size
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Normalize
@@ -58,6 +60,34 @@ class DataOptions:
     cache_dir: Path | None
     num_workers: int
     reading: Reading = DEFAULT_READING
+
+    @classmethod
+    def of(cls, path: Path | None, opening: Mapping[str, Any]) -> DataOptions:
+        """The options as ``with_data_options`` passes them on.
+
+        Raises:
+            UsageError: the image size cannot be parsed, or an option for reading the data is out of range.
+        """
+        values = dict(opening)
+        reading = Reading(**{each.name: values.pop(each.name) for each in fields(Reading)})
+        size, workers = image_size(values.pop("img_size")), values.pop("workers")
+        return cls(path, size, num_workers=workers, reading=reading, **values)
+
+    def own_of_resumed(self) -> dict[str, object]:
+        """The values of the options that a resumed training has itself, by option; None for those that are not given."""
+        words: dict[str, object] = {
+            "--img-size": self.img_size,
+            "--channels": self.channels,
+            "--labels": self.labels,
+            "--split-file": self.split,
+            "--split-seed": self.split_seed,
+            "--val": self.val,
+            "--test": self.test,
+            "--resize-mode": self.resize_mode,
+            "--normalize": self.normalize,
+            "--max-unreadable": self.max_unreadable,
+        }
+        return words | {word: True for word in self.reading.options() if word.startswith("--")}
 
     @property
     def has_split(self) -> bool:
@@ -243,20 +273,10 @@ def _refuse_with_resume(
         "--recipe": config,
         "--name": name,
         "--folds": folds,
-        "--img-size": options.img_size,
-        "--channels": options.channels,
-        "--labels": options.labels,
-        "--split-file": options.split,
-        "--split-seed": options.split_seed,
-        "--val": options.val,
-        "--test": options.test,
-        "--resize-mode": options.resize_mode,
-        "--normalize": options.normalize,
-        "--max-unreadable": options.max_unreadable,
         "--output": output,
+        **options.own_of_resumed(),
     }
     given = [word for word, value in words.items() if value is not None]
-    given += [word for word in options.reading.options() if word.startswith("--")]
     if given:
         raise UsageError(
             f"{', '.join(given)} cannot be given with --resume: the run has its own. Leave it out, or start a new run."

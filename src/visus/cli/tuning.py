@@ -6,22 +6,23 @@ import contextlib
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from visus.cli.clock import CLOCK
 from visus.cli.completion import run_folders
+from visus.cli.data_options import with_data_options
 from visus.cli.options import Json, Quiet
-from visus.cli.settings import read_assignments
+from visus.cli.settings import read_assignments, show_all_help
 from visus.cli.stopping import print_when_stopped
 from visus.cli.streams import print_json
-from visus.cli.words import image_size
 from visus.errors import UsageError, refuse_with
 from visus.workbench.live_line import showing_work
 from visus.workbench.running_command import running
 
 
+@with_data_options
 def tune(
     data: Annotated[
         Path | None, typer.Argument(help="Folder, table or array file; default: the images that come with visus.")
@@ -62,20 +63,6 @@ def tune(
     weights: Annotated[
         Path | None, typer.Option(help="Start from these weights, as for visus train.", rich_help_panel="Model")
     ] = None,
-    img_size: Annotated[
-        str | None, typer.Option(help="Size of the images: side in pixels, or HEIGHTxWIDTH.", rich_help_panel="Data")
-    ] = None,
-    labels: Annotated[
-        str | None,
-        typer.Option(
-            help="Other labels: a column of the table, a CSV file with a row path,label for each sample, or folders.",
-            rich_help_panel="Data",
-        ),
-    ] = None,
-    split: Annotated[
-        Path | None,
-        typer.Option("--split-file", help="Split as the split.csv of an earlier run does.", rich_help_panel="Data"),
-    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the search; the trainings have that of the recipe.")] = 0,
     resume: Annotated[
         Path | None,
@@ -85,11 +72,13 @@ def tune(
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Folder of search and run; default: runs.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the search; default: the name of the data and -tune.")] = None,
-    cache_dir: Annotated[
-        Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")
-    ] = None,
     quiet: Quiet = False,
     as_json: Json = False,
+    help_all: Annotated[
+        bool,
+        typer.Option("--help-all", is_eager=True, callback=show_all_help, help="Show every option and exit."),
+    ] = False,
+    opening: dict[str, Any],
 ) -> None:
     """Search the settings of a training, and train the best."""
     with showing_work("loading PyTorch", quiet=quiet):
@@ -104,15 +93,13 @@ def tune(
 
     if space is not None and search:
         raise UsageError("--space and --search state the space twice. Leave one of them out.")
+    options = DataOptions.of(data, opening)
     if resume is not None:
-        refuse_with(
-            "--resume",
-            {"--recipe": recipe, "--set": assignments, "--img-size": img_size, "--labels": labels, "--split-file": split},
-        )
+        workers = options.num_workers or None
+        refuse_with("--resume", {"--recipe": recipe, "--set": assignments, **options.own_of_resumed(), "--workers": workers})
     given = Recipe.read(recipe) if recipe else Recipe()
     given, _ = given.override(**read_assignments(assignments or ()))
     check_limits(given, trials, time_limit)  # before the data is read
-    options = DataOptions(data, image_size(img_size), None, None, None, labels, split, None, None, None, None, cache_dir, 0)
     folders: list[Path] = []
     on_stop = print_when_stopped(lambda: stopped_sentence(*folders))
     command = running(shlex.join(["visus", *sys.argv[1:]]), CLOCK.began)
@@ -136,7 +123,7 @@ def tune(
             output=output or Path("runs"),
             name=name,
             resume=resume,
-            cache_dir=cache_dir if resume is not None else None,
+            cache_dir=options.cache_dir if resume is not None else None,
             on_event=follow,
         )
     if as_json:

@@ -626,7 +626,7 @@ def _plan(
             )
         if channels not in (None, own_channels):
             raise UsageError(
-                f"these arrays have {write_number_of(own_channels, 'channel')}, not channels={channels}.",
+                f"these arrays have {write_number_of(own_channels, 'channel')}, not {option('channels', channels)}.",
                 where=str(samples.root),
             )
         size = _wanted_size(img_size, len(own_size)) or tuple(own_size)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
+from visus.caller import for_caller, option
 from visus.errors import TrainingError
 from visus.networks.own_code import place_in_module
 from visus.training.checkpoints import Position
@@ -72,10 +73,14 @@ class StepErrors:
             what: what was found, and where.
             at: where the training is.
         """
-        highest = self.schedule.recipe.learning_rate
+        lower = f"{self.schedule.recipe.learning_rate / 4:.3g}"
+        remedy = for_caller(
+            f"a lower learning rate (--lr {lower}), with --clip-norm 1, or with --precision float32",
+            f'a lower learning rate, Recipe(learning_rate={lower}), with Recipe(clip_norm=1), or with Recipe(precision="float32")',
+        )
         return TrainingError(
             f"{what} (learning rate {self.schedule.learning_rate(at):.3g}). The last good checkpoint is kept: {self.checkpoint}. {self._best_so_far(at)} "
-            f"Train again with a lower learning rate (--lr {highest / 4:.3g}), with --clip-norm 1, or with --precision float32."
+            f"Train again with {remedy}."
         )
 
     def of_step(self, error: Exception, at: Position) -> TrainingError:
@@ -87,11 +92,11 @@ class StepErrors:
         if place := place_in_module(error, self.module):
             what = f"the network stopped with {type(error).__name__}: {text.rstrip('.')}{place}."
         if is_out_of_memory(error):
-            what = "it does not fit into memory. Use a smaller --batch-size, a smaller --img-size or a smaller network."
+            what = f"it does not fit into memory. Use a smaller {option('batch_size')}, a smaller {option('img_size')} or a smaller network."
         elif "more than 1 value per channel" in text:
             what = (
                 "a batch norm gets a single value per channel, which has no variance. "
-                "Use a larger --batch-size, or layernorm in place of norm."
+                f"Use a larger {option('batch_size')}, or layernorm in place of norm."
             )
         # The folder of a run without a step is removed.
         kept = f"The last checkpoint is kept: {self.checkpoint}." if at.num_steps else "No run was created."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from visus.caller import for_caller
+from visus.caller import for_caller, option
 from visus.data.ledger import WARNED_OF
 from visus.data.opened import Data
 from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
@@ -244,7 +244,7 @@ def finished_fact(event: Finished, *, was_over: bool = False) -> Fact:
 def _kept(event: Finished) -> str:
     """Which weights are kept, and for a pretrained network why."""
     if event.is_undefined:
-        what = f"since the {metric_words(event.metric)} is undefined (NaN) after every epoch: choose another with --select"
+        what = f"since the {metric_words(event.metric)} is undefined (NaN) after every epoch: choose another with {option('select')}"
         return f"the weights {_when(event)}, {what}" if event.best_epoch else f"the initial weights, {what}"
     if math.isnan(event.start_score):
         return f"the weights {_when(event)}" if event.best_epoch else "the initial weights"

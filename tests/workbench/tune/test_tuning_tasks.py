@@ -14,6 +14,7 @@ from tests.levels import write_levels
 from tests.workbench.conftest import TASK_NETWORK, open_task
 
 import visus
+from visus.errors import TrainingError
 from visus.workbench.tune.events import TrialDone
 from visus.workbench.tune.result import Tuned, best_of
 from visus.workbench.tune.trial import FINISHED, Trial
@@ -78,3 +79,37 @@ def test_small_errors_and_large_gains_are_better() -> None:
     assert best_of([trial(0, 0.3, "r2"), trial(1, 0.2, "r2")]).number == 0
     again = trial(0, 2.0, "mae")
     assert Trial.from_json(json.loads(json.dumps(again.to_json()))) == again
+
+
+def nowhere_defined(scores: object, labels: object) -> float:
+    return float("nan")
+
+
+def test_a_metric_that_is_undefined_in_every_trial_is_the_cause_that_is_named(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    name = f"{__name__}:nowhere_defined"
+    recipe = visus.Recipe(epochs=1, batch_size=8, select=name)
+    with pytest.raises(TrainingError) as caught:
+        visus.tune(
+            write_levels(tmp_path),
+            TASK_NETWORK,
+            recipe,
+            space={"lr": "0.001..0.3"},
+            trials=2,
+            output=tmp_path,
+            progress=False,
+            on_event=seen.append,
+        )
+    assert str(caught.value) == (
+        f"no trial has a score: the {name} is undefined (NaN) after every epoch. Choose another with Recipe(select=...)."
+    )
+    done = [each.facts()[0][1] for each in seen if isinstance(each, TrialDone)]
+    assert len(done) == 2
+    assert done[0].startswith(f"0: validation {name} undefined (NaN) in ")
+
+
+def test_a_trial_without_an_epoch_has_no_metric() -> None:
+    none = Trial(1, {"learning_rate": 0.1}, "failed", float("nan"), float("nan"), 0, 1.0, 50, "the loss became nan.")
+    assert TrialDone(none, False).facts() == [
+        ("trial", "1: no epoch (failed: the loss became nan) in 1 s; learning_rate 0.1")
+    ]

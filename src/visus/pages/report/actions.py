@@ -53,8 +53,7 @@ def answer_actions(facts: ReportFacts) -> list[Action]:
         command = again(facts, "--epochs", str(2 * FEW_EPOCHS))
         found.append(Action(f"Do not use this network yet. Train longer first: {_epochs_words(facts)}.", command))
     elif _is_no_better(facts):
-        check = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
-        found.append(Action("Do not use this network yet. Check the data and its labels first.", check))
+        found.append(Action("Do not use this network yet. Check the data and its labels first.", facts.check_command))
     elif scores.split == "val":
         found.append(
             Action(
@@ -207,8 +206,7 @@ def trust_actions(facts: ReportFacts) -> list[Action]:
     """What to do about the changes to the data, the calibration, and the changes under shifts."""
     found = []
     if facts.ledger_sentences:
-        command = f"visus check {shlex.quote(facts.data_path)}" if facts.data_path else ""
-        found.append(Action("Check that the changes to the data above are what you want.", command))
+        found.append(Action("Check that the changes to the data above are what you want.", facts.check_command))
     if _is_no_better(facts):
         return [
             *found,

@@ -53,7 +53,7 @@ class ReportFacts:
         fit_sentence: how probabilities, thresholds or intervals were fitted, as a sentence.
         num_samples: number of samples of each split; empty to add up ``class_counts``.
         is_changed: whether answers to events changed the training, so that no command trains the same weights.
-        data_path: the path of the data; empty for data in memory and the images that come with visus.
+        check_command: the command that checks the data; empty for data in memory and the images that come with visus.
     """
 
     name: str
@@ -87,7 +87,7 @@ class ReportFacts:
     times: str = ""
     folder: str = ""
     exact_command: str = ""
-    data_path: str = ""
+    check_command: str = ""
     interruptions: str = ""
     is_cut: bool = False
     is_changed: bool = False

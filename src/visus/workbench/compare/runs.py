@@ -22,7 +22,7 @@ from visus.workbench.compare.comparison import Comparison, RunPair
 from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
 from visus.workbench.runs.own_command import near_path
-from visus.workbench.runs.own_data import common_tested, open_own_data
+from visus.workbench.runs.own_data import common_tested, open_own_data, reading_of
 from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sentence
 
 
@@ -225,7 +225,7 @@ def _other_data(left: SavedRun, right: SavedRun, facts: Sequence[dict[str, Any]]
     )
     common = f"; compare them on {'it' if num_common == 1 else 'these'} with {option('data', near_path(place))}"
     learned = f" {right.name} was trained on {num_learned:,} test samples of {left.name}." if num_learned else ""
-    again = train_call(near_path(place), near_path(left.folder / "split.csv"))
+    again = train_call(near_path(place), near_path(left.folder / "split.csv"), reading_of(facts[1]))
     remedy = (
         f"{learned} To keep the test set of {left.name}, train with its split: {again}" if learned or not num_common else ""
     )

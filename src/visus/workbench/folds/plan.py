@@ -52,6 +52,7 @@ class FoldsPlan:
         module: the network, where it is a Python object.
         pretrained, weights: as for ``visus.train``.
         command: the command line; empty if Python was called.
+        num_validation: number of samples in the validation set that the data defines; the folds have them too.
     """
 
     num_folds: int
@@ -62,6 +63,7 @@ class FoldsPlan:
     pretrained: bool | None = None
     weights: str | None = None
     command: str = ""
+    num_validation: int = 0
 
     @classmethod
     def of(
@@ -88,6 +90,7 @@ class FoldsPlan:
             pretrained,
             None if weights is None else str(Path(weights).resolve()),
             running_command().line,
+            int((data.table.splits == "val").sum()) if _defines(data, "val") else 0,
         )
 
     def fold_network(self, first: Path) -> Network | None:
@@ -119,13 +122,17 @@ class FoldsPlan:
             f"{write_number_of(num_in, data.noun)} in {self.num_folds} folds. Each fold is predicted by a network that is trained on the others, of which a "
             "part is its validation set and chooses the weights that are kept."
         )
+        own = (
+            f"the validation set that the data defines ({write_number_of(self.num_validation, data.noun)}) is in the folds too: each fold has a "
+            "validation set of its own."
+        )
         second = (
             f"{write_number_of(num_apart, data.noun)} of the test set are in no fold: the mean of the {self.num_folds} networks is scored on them once, "
             "at the end."
             if num_apart
             else f"every {data.noun} is in a fold, since no test set was asked for."
         )
-        return first, second
+        return first, *([own] if self.num_validation else []), second
 
     def write(self, folder: Path, data: Data, folds: NDArray[np.int64]) -> None:
         """Write ``folds.csv``, and then ``folds.json``, with which the folder is that of a cross-validation."""
@@ -140,6 +147,7 @@ class FoldsPlan:
             "weights": self.weights,
             "recipe": self.recipe.to_yaml(),
             "command": self.command,
+            "num_validation": self.num_validation,
             "data": {
                 "path": None if data.given is None else str(data.given),
                 "reading": data.reading.to_json(),
@@ -182,6 +190,7 @@ class FoldsPlan:
             facts["pretrained"],
             facts["weights"],
             facts["command"],
+            facts.get("num_validation", 0),
         )
 
 
@@ -252,9 +261,14 @@ def _changed(path: str | None, found: str) -> DataError:
 def _is_apart(data: Data) -> NDArray[np.bool_]:
     """Whether each sample is in no fold: those of a test set that the data or an option defines, and those that are left out."""
     table = data.table
-    is_asked = "test" in table.official or bool(data.test_fraction) or data.split_seed is None
+    is_asked = _defines(data, "test") or bool(data.test_fraction)
     found: NDArray[np.bool_] = ((table.splits == "test") & is_asked) | (table.splits == UNASSIGNED)
     return found
+
+
+def _defines(data: Data, split: str) -> bool:
+    """Whether the data, or the split of an earlier run, defines this split."""
+    return split in data.table.official or data.split_seed is None
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -145,6 +145,7 @@ class Look(Described):
         Returns: Path of the page.
 
         Raises:
+            UsageError: the file is not named as an HTML file.
             StorageError: the file cannot be written.
 
         >>> looked.write(folder / "look.html").name
@@ -152,6 +153,7 @@ class Look(Described):
         """
         wanted = Path(path)
         wanted = wanted / page_name(self.facts.sample.name) if wanted.is_dir() else wanted
+        refuse_page(wanted)
         place, number = wanted, 1
         while place.exists():
             number += 1
@@ -184,6 +186,16 @@ class Look(Described):
         ['network', 'is_trained']
         """
         return self.facts.to_json()
+
+
+def refuse_page(file: Path) -> None:
+    """Raise an error for a file of another kind than the page of a look.
+
+    Raises:
+        UsageError: it is not named as an HTML file.
+    """
+    if file.suffix.lower() not in (".html", ".htm"):
+        raise UsageError("the page of a look is an HTML file. Name it with .html at the end.", where=str(file))
 
 
 def page_name(named: object) -> str:

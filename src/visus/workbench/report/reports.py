@@ -15,6 +15,7 @@ from torch import Tensor
 from visus.caller import called_by_command, for_caller, resume_call
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
+from visus.data.reading import Reading, check_call
 from visus.data.samples import SPLITS
 from visus.errors import RunError, UsageError, VisusError
 from visus.evaluation.calibration import ENOUGH_SAMPLES
@@ -144,8 +145,18 @@ def report_facts(
         start=folder.read_json("start.json") if (folder.path / "start.json").is_file() else {},
         computed=_computed(folder),
         folder="" if made.text.startswith(OBJECT_PREFIX) else near_path(folder.path),
-        data_path=near_path(path) if (path := started.get("path")) else "",
+        check_command=_check_command(started),
     )
+
+
+def _check_command(started: dict[str, Any]) -> str:
+    """The command that checks the data of a run, read as it was; empty for data in memory and the images that come with visus."""
+    if not started.get("path"):
+        return ""
+    with called_by_command():
+        return check_call(
+            near_path(started["path"]), Reading.from_json(started.get("reading")), labels=started.get("labels")
+        )
 
 
 def _macs(made: BuiltNetwork, data: Data) -> int | None:

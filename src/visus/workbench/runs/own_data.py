@@ -122,6 +122,12 @@ def open_under_labels(
     )
 
 
+def reading_of(facts: dict[str, Any]) -> dict[str, object]:
+    """The arguments of ``visus.open_data`` with which the data of a run was read, from its ``data.json``."""
+    labels = {"labels": facts["labels"]} if facts.get("labels") else {}
+    return {**Reading.from_json(facts.get("reading")).to_json(), **labels}
+
+
 def _rows_of(folder: Path, facts: dict[str, Any]) -> Sequence[SplitRow]:
     """The rows of a run's ``split.csv``; those of a fold may contradict the split that the data itself defines."""
     rows = read_split_csv(folder / "split.csv")
@@ -292,9 +298,11 @@ def _changed(run: RunFolder, facts: dict[str, Any], place: str | Path | None, ch
     there = str(facts["path"] if place is None else place)
     listed = f" {' '.join(changes)}" if changes else ""
     folder, data, split = (near_path(path) for path in (run.path, there, run.path / "split.csv"))
+    read = reading_of(facts)
+    scored = {name: value for name, value in read.items() if name not in ("task", "labels")}  # the run has its task
     return DataError(
         f"this data has changed since the run {run.path.name} was trained on it.{listed} To evaluate the run on the samples that it "
-        f"knows, also moved ones: {evaluate_call(folder, data)}. To train on the data as it is now, with known samples in their splits: "
-        f"{train_call(data, split)}",
+        f"knows, also moved ones: {evaluate_call(folder, data, scored)}. To train on the data as it is now, with known samples in their splits: "
+        f"{train_call(data, split, read)}",
         where=there,
     )

@@ -41,13 +41,14 @@ class EarlierRun:
         """The run of a weights file or of a run folder; None for other files.
 
         Raises:
-            RunError: the run folder has no weights.
+            RunError: it is a folder and no run, or the run folder has no weights.
         """
         if weights is None:
             return None
         path = Path(weights)
-        root = path if path.is_dir() else path.parent.parent
-        folder = RunFolder.open(root) if (root / "recipe.yaml").is_file() and (root / "data.json").is_file() else None
+        root = path.parent.parent
+        is_run = path.is_dir() or ((root / "recipe.yaml").is_file() and (root / "data.json").is_file())
+        folder = RunFolder.open(path if path.is_dir() else root) if is_run else None
         file = folder.weights_file() if folder is not None and path.is_dir() else path
         try:
             facts = json.loads(read_metadata(file)["visus"])

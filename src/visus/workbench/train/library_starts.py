@@ -58,10 +58,13 @@ class LibraryChoice:
             return data if is_told else dataclasses.replace(data, note="")
         plan, normalization = data.preprocessing, self.input.normalization
         if len(plan.size) != 2 or plan.channels != self.input.channels or plan.dtype != "uint8":
+            remedy = f"train from new weights: {option('pretrained', False)}"
+            if data.samples.reader.kind == "images":  # arrays have their own number of channels
+                remedy = f"give {option('channels', self.input.channels)}, or {remedy}"
             raise UsageError(
                 f"the weights of {self.library.asked} need images of {write_number_of(self.input.channels, 'channel')} with values from 0 to 255, and these are "
-                f"{plan.noun}s with {write_number_of(plan.channels, 'channel')} of {plan.dtype}. Give {option('channels', self.input.channels)}, or "
-                f"train from new weights: {option('pretrained', False)}."
+                f"{plan.noun}s with {write_number_of(plan.channels, 'channel')} of {plan.dtype}. "
+                f"{remedy[0].upper()}{remedy[1:]}."
             )
         if normalization is None or (plan.offset, plan.divisor) == (normalization.offset, normalization.divisor):
             return data if is_told else dataclasses.replace(data, note=self.note)

@@ -372,11 +372,17 @@ def suited_data(data: Data, normalization: Normalization = pretrained.NORMALIZAT
     plan, num_channels = data.preprocessing, len(normalization.offset)
     if read_for(data, normalization):
         return data
-    if len(plan.size) != 2 or plan.channels != num_channels or plan.dtype != "uint8":
+    if len(plan.size) != 2:
+        raise UsageError(
+            f"there are no pretrained weights for {plan.noun}s, only for images. Train a new network: leave out {option('pretrained')}."
+        )
+    if plan.channels != num_channels or plan.dtype != "uint8":
+        # Only image files are read with another number of channels; arrays have their own.
+        remedy = f", or give {option('channels', num_channels)}" if data.samples.reader.kind == "images" else ""
         kind = "color images" if num_channels == 3 else f"images of {write_number_of(num_channels, 'channel')}"
         raise UsageError(
             f"the pretrained weights need {kind} with values from 0 to 255, and these are {plan.noun}s with "
-            f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out {option('pretrained')}, or give {option('channels', num_channels)}."
+            f"{write_number_of(plan.channels, 'channel')} of {plan.dtype}. Train a new network: leave out {option('pretrained')}{remedy}."
         )
     scaling = {"normalize": "fixed", "offset": normalization.offset, "divisor": normalization.divisor}
     return dataclasses.replace(data, preprocessing=dataclasses.replace(plan, **scaling))  # type: ignore[arg-type]

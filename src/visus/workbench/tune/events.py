@@ -42,7 +42,8 @@ class TrialDone:
         """What is printed, with its label."""
         trial = self.trial
         words = "validation" if trial.metric == ACCURACY else f"validation {metric_words(trial.metric)}"
-        found = "no epoch" if math.isnan(trial.value) else f"{words} {trial.write()}"
+        measured = "undefined (NaN)" if math.isnan(trial.value) else trial.write()
+        found = f"{words} {measured}" if trial.epochs or not math.isnan(trial.value) else "no epoch"
         state = "" if trial.state == FINISHED else f" ({trial.state}: {trial.reason.rstrip('.')})"
         best = ", the best so far" if self.is_best and trial.number else ""
         named = settings_sentence(trial)

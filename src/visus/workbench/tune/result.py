@@ -181,6 +181,11 @@ def best_of(trials: Sequence[Trial]) -> Trial:
         TrainingError: no trial has finished.
     """
     finished = [trial for trial in trials if trial.state == FINISHED and math.isfinite(trial.score)]
+    if not finished and (undefined := next((trial for trial in trials if trial.is_undefined), None)):
+        remedy = for_caller("--set select=NAME", "Recipe(select=...)")
+        raise TrainingError(
+            f"no trial has a score: the {metric_words(undefined.metric)} is undefined (NaN) after every epoch. Choose another with {remedy}."
+        )
     if not finished:
         reason = next((trial.reason for trial in trials if trial.reason), "no trial was made")
         raise TrainingError(f"no trial has finished: {reason.rstrip('.')}. Give a longer time limit, or another recipe.")

@@ -71,6 +71,15 @@ class Trial:
         return "-" if math.isnan(self.value) else write_metric(self.metric, self.value)
 
     @property
+    def is_undefined(self) -> bool:
+        """Whether the training finished, and its metric is NaN after every epoch.
+
+        >>> Trial(0, {}, "finished", math.nan, 0.3, 3, 1.0, 50, metric="auroc").is_undefined
+        True
+        """
+        return self.state == FINISHED and math.isnan(self.value)
+
+    @property
     def score(self) -> float:
         """What the search maximizes: the metric, an error with a minus. Of equal accuracies, the lower validation loss is better by less than one sample.
 
