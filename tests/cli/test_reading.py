@@ -59,10 +59,10 @@ def test_a_run_reads_its_data_again_as_it_was_trained_on(visus_command: Call, ta
     }
     assert visus_command("evaluate", folder).code == 0
     assert visus_command("evaluate", folder, *words).code == 0
-    refused = visus_command("evaluate", folder, "--path-column", "File Name")
+    refused = visus_command("evaluate", folder, "--skip-missing", "--path-column", "File Name")
     assert refused.code == 2
     assert refused.err.splitlines()[-1].endswith(
-        "--path-column without other data: the run reads its own as it was trained on. Leave it out."
+        "--path-column, --skip-missing without other data: the run reads its own as it was trained on. Leave it out."
     )
     again = visus_command("train", "--resume", folder, "--path-column", "File Name", "--skip-missing")
     assert again.code == 2
@@ -126,7 +126,7 @@ def test_levels_of_folders_are_asked_for_and_kept(photos: Path, tmp_path: Path) 
     with pytest.raises(UsageError) as caught:
         loaded.open_data(class_depth=2)
     assert str(caught.value) == (
-        "--class-depth without other data: the run reads its own as it was trained on. Leave it out."
+        "class_depth without other data: the run reads its own as it was trained on. Leave it out."
     )
 
 

@@ -382,7 +382,7 @@ class SavedRun(Described):
         if data is None:
             if reading != Reading():
                 raise UsageError(
-                    f"{', '.join(reading.options()[::2])} without other data: the run reads its own as it was trained on. Leave it out."
+                    f"{', '.join(map(option, reading.to_json()))} without other data: the run reads its own as it was trained on. Leave it out."
                 )
             return open_own_data(self.folder, self.preprocessing, **long)
         facts = RunFolder.open(self.folder).read_json("data.json")
