@@ -125,9 +125,7 @@ def test_levels_of_folders_are_asked_for_and_kept(photos: Path, tmp_path: Path) 
     assert loaded.open_data(tmp_path / "set").classes == ("dark", "light")
     with pytest.raises(UsageError) as caught:
         loaded.open_data(class_depth=2)
-    assert str(caught.value) == (
-        "class_depth without other data: the run reads its own as it was trained on. Leave it out."
-    )
+    assert str(caught.value) == ("class_depth without other data: the run reads its own as it was trained on. Leave it out.")
 
 
 def test_prediction_passes_over_thumbnails(run: Path, photos: Path, tmp_path: Path) -> None:

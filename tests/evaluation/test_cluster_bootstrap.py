@@ -7,12 +7,25 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from visus.evaluation.cluster_bootstrap import group_numbers, mean_interval, metric_interval, proportion_interval
+from visus.evaluation.cluster_bootstrap import (
+    count_groups,
+    group_notes,
+    group_numbers,
+    mean_interval,
+    metric_interval,
+    proportion_interval,
+)
 from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.scores import Scores, score
+from visus.evaluation.tasks.multi_label_scores import score_set_probabilities
+from visus.evaluation.tasks.prediction_intervals import IntervalFit
+from visus.evaluation.tasks.regression import Regression
+from visus.evaluation.tasks.regression_scores import score_numbers
+from visus.pages.report.other_tasks import expected_sentence
 
 
 @given(st.integers(60, 400), st.floats(0.2, 0.8), st.integers(0, 99))
@@ -141,3 +154,31 @@ def test_the_intervals_of_thresholds_are_over_groups_too() -> None:
     assert many[1].accuracy == few[1].accuracy
     assert many[1].accuracy_low is not None
     assert many[1].accuracy_low < wilson[0]
+
+
+@pytest.mark.parametrize(("groups", "counted"), [(None, None), (["a", "a"], 1), (["a", ""], None), (["a", "b", "a"], 2)])
+def test_groups_are_counted_where_some_hold_several_samples(groups: list[str] | None, counted: int | None) -> None:
+    assert count_groups(groups) == counted
+
+
+def test_an_interval_over_few_groups_is_noted_and_one_over_ten_is_not() -> None:
+    assert [len(group_notes(count)) for count in (None, 1, 2, 9, 10, 100)] == [0, 1, 1, 1, 0, 0]
+
+
+def test_an_average_precision_over_one_group_has_the_whole_range_and_an_error_none() -> None:
+    groups = ["patient"] * 4
+    sets = score_set_probabilities(
+        np.eye(2)[[0, 1, 1, 0]], np.eye(2)[[0, 1, 0, 0]], ["a", "b"], np.full(2, 0.5), groups=groups
+    )
+    assert sets.headline.range() == "0.0 % to 100.0 % over 1 group"
+    task = Regression(("age",), (0.0,), (1.0,))
+    numbers = score_numbers(task, torch.zeros(4, 1), torch.arange(4.0)[:, None], IntervalFit(), groups=groups)
+    target = numbers.targets[0]
+    assert (target.mae_low, target.mae_high, target.r2_low, target.r2_high) == (None,) * 4
+    assert target.r2 is not None
+    assert numbers.sentence("scan") == (
+        "mean absolute error 1.5 (no interval: all samples are of one group) on 4 scans; always predicting the training mean has 1.5"
+    )
+    assert expected_sentence(numbers.headline, "scans") == (
+        "What to expect on more scans is unknown, since all of these are of one group."
+    )

@@ -64,18 +64,39 @@ def test_metrics_of_sets_are_those_of_torchmetrics(seed: int) -> None:
 
 
 @given(st.integers(0, 1000))
-def test_metrics_of_numbers_are_in_the_units_of_the_labels(seed: int) -> None:
+def test_errors_of_several_numbers_are_averaged_in_standard_deviations_of_the_training_labels(seed: int) -> None:
     random = np.random.default_rng(seed)
     truth, outputs = 100 + 20 * random.normal(size=(50, 2)), random.normal(size=(50, 2))
     task = Regression(("a", "b"), mean=(100.0, 90.0), std=(20.0, 5.0))
     predicted = outputs * [20, 5] + [100, 90]
     given_to = torch.from_numpy(outputs), torch.from_numpy(truth)
     errors = predicted - truth
-    assert value("mae", task, *given_to) == pytest.approx(np.abs(errors).mean())
-    assert value("rmse", task, *given_to) == pytest.approx(np.sqrt((errors**2).mean(0)).mean())
+    assert value("mae", task, *given_to) == pytest.approx((np.abs(errors) / [20, 5]).mean())
+    assert value("rmse", task, *given_to) == pytest.approx((np.sqrt((errors**2).mean(0)) / [20, 5]).mean())
     assert value("r2", task, *given_to) == pytest.approx(
         (1 - (errors**2).sum(0) / ((truth - truth.mean(0)) ** 2).sum(0)).mean()
     )
+
+
+def test_the_unit_of_a_target_does_not_change_which_epoch_is_kept() -> None:
+    truth, near, far = (
+        np.array([[0.1, 1e4], [0.3, 3e4]]),
+        np.array([[0.0, 0.9], [0.0, 0.9]]),
+        np.array([[0.9, 0.0], [0.9, 0.0]]),
+    )
+    for units in ([1.0, 1.0], [1e6, 1.0], [1.0, 1e-9]):
+        scaled = torch.from_numpy(truth * units)
+        task = Regression(("a", "b"), tuple(scaled.mean(0).tolist()), tuple(scaled.std(0).tolist()))
+        for name in ("mae", "rmse"):
+            found = [value(name, task, task.standardized(scaled) + torch.from_numpy(shift), scaled) for shift in (near, far)]
+            assert found == pytest.approx([0.45, 0.45])
+
+
+def test_the_error_of_one_number_is_in_its_own_unit() -> None:
+    task = Regression(("a",), mean=(100.0,), std=(20.0,))
+    outputs, truth = torch.tensor([[1.0], [0.0]]), torch.tensor([[110.0], [100.0]])
+    assert value("mae", task, outputs, truth) == pytest.approx(5.0)
+    assert value("rmse", task, outputs, truth) == pytest.approx(np.sqrt(50))
 
 
 def test_a_metric_of_another_task_is_refused() -> None:

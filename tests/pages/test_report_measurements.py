@@ -202,6 +202,9 @@ def test_the_temperature_is_named_with_the_set_it_was_fitted_on() -> None:
     assert none[2:] == ["These probabilities are not calibrated: there is no validation set to fit a temperature on."]
     endless = sentences_of("test", TemperatureFit(MIN_TEMPERATURE, "", "val", 80))
     assert "The temperature is at the limit of the search range: no optimum was found." in endless
+    worse = "On these images, calibration made the probabilities worse: use them as an order, not as percentages."
+    assert worse in endless
+    assert worse not in more
 
 
 def test_missing_measurements_give_no_sentences() -> None:

@@ -108,7 +108,7 @@ def test_the_check_of_a_bundle_names_the_metric_of_its_task(task: str) -> None:
         "multi-label": "100.0 % of the sets of labels; probabilities differ by up to {}; mean average precision {}, the run {}",
         "regression": "100.0 % of the numbers; numbers differ by up to {} standard deviations; mean absolute error {}, the run {} standard deviations",
     }[task]
-    assert check.result() == of.format(f"{check.max_difference:.1e}", check.score_words(), check.write(check.run_score))
+    assert check.result() == of.format(f"{check.max_difference:.1e}", check.write(check.score), check.write(check.run_score))
     assert 0 < check.run_score < 1, "a tenth of the labels are wrong"
 
 

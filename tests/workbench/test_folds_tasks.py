@@ -122,7 +122,8 @@ def test_text_and_page_have_the_metric_of_the_task(task: str, crossed: Any) -> N
     metric = "mean average precision" if task == "multi-label" else "mean absolute error of "
     text, page = str(found.text()), (found.folder / "report.html").read_text()
     assert f"out-of-fold {metric}" in text
-    assert f"mean {metric}" in found.spread_sentence()
+    assert found.spread_sentence().startswith(metric)
+    assert " on average, standard deviation " in found.spread_sentence()
     assert f"Out-of-fold {metric}" in page
     assert "Metrics of each" in page
     assert ("2 targets" if task == "regression" else "2 classes") in repr(found)

@@ -12,6 +12,8 @@ import torch
 from rich.cells import cell_len
 
 import visus
+from visus.evaluation.calibration import TemperatureFit
+from visus.evaluation.metric_names import metric_words
 from visus.networks import weights
 from visus.training.events import EpochDone, Finished, HeadFitted, StartScored
 from visus.training.recipe import Recipe
@@ -50,6 +52,45 @@ def test_the_heading_comes_once_and_a_row_has_the_numbers_of_its_epoch() -> None
         "1/9          90.0 %  1.2684    69.9 %  1.4493     7,169        42 s *",
     ]
     assert found.lines(epoch(9, is_best=False)) == ["9/9          90.0 %  1.2684    69.9 %  1.4493     7,169           -"]
+
+
+def test_large_numbers_of_an_epoch_stay_apart() -> None:
+    found = EpochTable(60, "signal", "values", is_augmented=False, width=None, metric="mae")
+    large = epoch(1)
+    large = dataclasses.replace(
+        large, row=large.row | {"val_score": 4846.50891, "val_loss": 97965.53153, "train_loss": 1.5e8}
+    )
+    assert found.lines(large)[1] == "1/60           4847   97966 1.5e+08      7,169        42 s *"
+
+
+def test_the_legend_says_how_the_errors_of_several_targets_are_averaged() -> None:
+    found = EpochTable(9, "image", "px", is_augmented=False, width=None, metric="mae", num_targets=2)
+    assert found.legend(has_validation=True).startswith(
+        "validation: mean absolute error in standard deviations (mean of 2 targets) of plain images after the epoch; "
+    )
+    assert metric_words("r2", 3) == "R2 (mean of 3 targets)"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.239, 0.1, "calibrated: probabilities are off by 10.0 points on average, not 23.9 (60 validation images)"),
+        (
+            0.239,
+            0.379,
+            "calibration made the probabilities worse: they are off by 37.9 points on average, and without it by 23.9 (60 validation images); "
+            "use them as an order, not as percentages",
+        ),
+    ],
+)
+def test_a_calibration_that_makes_the_error_larger_says_so(before: float, after: float, said: str) -> None:
+    fit = TemperatureFit(2.0, "", "val", 60, error_before=before, error_after=after)
+    assert training_lines.trust_fact(fit, "image") == ("trust", said)
+    worse = " This made them worse there: the expected calibration error is 37.9 points, and without it 23.9."
+    assert fit.sentence("image").endswith(worse) == (after > before)
+    verbose = training_lines.calibration_fact(fit, "image")
+    assert verbose is not None
+    assert verbose[1].endswith(", which is worse") == (after > before)
 
 
 def test_an_epoch_that_the_time_limit_cut_has_its_part_in_the_table_and_for_the_kept_weights() -> None:

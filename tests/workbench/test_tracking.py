@@ -8,16 +8,22 @@ import math
 import re
 import struct
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
+import torch
 from tests.levels import write_levels
 
 import visus
 from visus.errors import MissingExtraError, UsageError
+from visus.evaluation.tasks.prediction_intervals import IntervalFit
+from visus.evaluation.tasks.regression import Regression
+from visus.evaluation.tasks.regression_scores import score_numbers
 from visus.events import EpochDone, Scored, StepDone, Stop, Tracked
+from visus.progress import Monitor
 from visus.training.recipe import Recipe
 from visus.workbench.trackers import tracking
 from visus.workbench.trackers.mlflow import MLflow
@@ -104,6 +110,36 @@ def test_every_epoch_and_the_scores_are_there(
     assert tracked.tracker == TRACKERS[tracker].title
     assert str(run.folder / "trackers") in tracked.place
     assert isinstance(events[-1], Scored)
+
+
+class Recorder:
+    """A tracker that keeps the scores."""
+
+    place = ""
+
+    def score(self, scores: Mapping[str, float], report: Path) -> None:
+        self.scores = dict(scores)
+
+    def close(self, *, is_finished: bool) -> None:
+        pass
+
+
+def test_the_final_errors_of_every_target_are_tracked(tmp_path: Path) -> None:
+    labels, outputs = torch.tensor([[1.0, 2.0, 3.0], [4.0, 6.0, 8.0]]), torch.zeros(2, 3)
+    names = ("size [mm]", "size (mm)", "âge")
+    several = score_numbers(Regression(names, (0.0,) * 3, (1.0,) * 3), outputs, labels, IntervalFit(), split="test")
+    tracker = Recorder()
+    following = tracking.Tracking((), Monitor())
+    following._trackers["mlflow"] = cast(Any, tracker)
+    following.follow(Scored(cast(Any, SimpleNamespace(folder=tmp_path)), several))
+    found = tracker.scores
+    first, second, third = several.targets
+    assert found["test_mae_size_mm_"] == first.mae
+    assert found["test_rmse_size_mm__2"] == second.rmse
+    assert found["test_r2__ge"] == third.r2
+    one = score_numbers(Regression(("age",), (0.0,), (1.0,)), outputs[:, :1], labels[:, :1], IntervalFit(), split="test")
+    found = tracking.numbers(tracking.final_scores(one), "test_")
+    assert (found["test_mae"], found["test_rmse"], found["test_r2"]) == (2.5, one.targets[0].rmse, one.targets[0].r2)
 
 
 def test_tensorboard_has_the_resolved_recipe(file: Path, tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ import contextlib
 import errno
 import io
 import json
+import math
 import os
 import re
 import sys
+from collections.abc import Mapping
 from typing import Any, Final, TextIO
 
 from visus.errors import printable
@@ -53,11 +55,24 @@ def read_names() -> list[str]:
 
 
 def print_json(value: Any, file: TextIO | None = None) -> None:
-    """One JSON value on stdout, valid in any encoding and for any name."""
+    """One JSON value on stdout, valid in any encoding and for any name. NaN and infinite numbers, which JSON does not have, are ``null``."""
     stream = file or sys.stdout
     is_unicode = (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
-    text = json.dumps(value, ensure_ascii=not is_unicode)
+    text = json.dumps(_finite(value), ensure_ascii=not is_unicode, allow_nan=False)
     print(_LONE_SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text), file=stream)
+
+
+def _finite(value: Any) -> Any:
+    """The value with None for each NaN or infinite number in it.
+
+    >>> _finite({"loss": [0.5, math.nan], "name": "a"})
+    {'loss': [0.5, None], 'name': 'a'}
+    """
+    if isinstance(value, Mapping):
+        return {name: _finite(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def system_error(error: OSError) -> str:

@@ -163,6 +163,13 @@ class TemperatureFit(Brief):
         return not self.reason
 
     @property
+    def is_worse(self) -> bool:
+        """Whether the expected calibration error is larger after calibration than before."""
+        return (
+            self.error_before is not None and self.error_after is not None and is_worse(self.error_before, self.error_after)
+        )
+
+    @property
     def calibrator(self) -> Calibrator:
         """The calibrator with these values."""
         return Calibrator(self.temperature, self.smoothing)
@@ -178,7 +185,13 @@ class TemperatureFit(Brief):
         if not self.is_used:
             return f"Probabilities are not calibrated: {self.reason}."
         fitted = describe_fit_samples(self.fitted_on, self.num_samples, self.num_out_of_fold, noun)
-        return f"Probabilities are calibrated: {describe_calibrator(self.calibrator)}, fitted on {fitted}."
+        said = f"Probabilities are calibrated: {describe_calibrator(self.calibrator)}, fitted on {fitted}."
+        if not self.is_worse or self.error_before is None or self.error_after is None:
+            return said
+        return (
+            f"{said} This made them worse there: the expected calibration error is {100 * self.error_after:.1f} points, and without it "
+            f"{100 * self.error_before:.1f}."
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON data that ``from_json`` reads back to an equal value."""
@@ -202,6 +215,15 @@ class TemperatureFit(Brief):
                 f"this calibration is not of this version of visus ({error}). Renew it with: {for_caller('visus report RUN', 'run.report()')}"
             ) from error
         return found
+
+
+def is_worse(before: float, after: float) -> bool:
+    """Whether a calibration error is larger after calibration, in tenths of a point, which is how it is written.
+
+    >>> is_worse(0.239, 0.379), is_worse(0.0301, 0.0302)
+    (True, False)
+    """
+    return round(100 * after, 1) > round(100 * before, 1)
 
 
 def describe_calibrator(calibrator: Calibrator) -> str:
@@ -263,6 +285,11 @@ class Calibration:
     def calibrator(self) -> Calibrator:
         """The calibrator that predictions use."""
         return Calibrator(self.temperature or 1.0, self.smoothing)
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether the expected calibration error is larger after calibration than before."""
+        return self.after is not None and is_worse(self.before.error, self.after.error)
 
     @property
     def is_own(self) -> bool:

@@ -1,12 +1,14 @@
-"""Confidence intervals of proportions."""
+"""Confidence intervals of proportions, and how intervals are written."""
 
 from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Callable
 from typing import Final
 
 _CONFIDENCE: Final = 0.95
+NO_INTERVAL: Final = "no interval: all samples are of one group"
 
 
 def wilson_interval(num_right: float, num_samples: int, confidence: float = _CONFIDENCE) -> tuple[float, float]:
@@ -23,6 +25,15 @@ def wilson_interval(num_right: float, num_samples: int, confidence: float = _CON
     middle = (proportion + shift / 2) / (1 + shift)
     half = z / (1 + shift) * math.sqrt(proportion * (1 - proportion) / num_samples + shift / (4 * num_samples))
     return max(0.0, min(proportion, middle - half)), min(1.0, max(proportion, middle + half))
+
+
+def write_range(low: float | None, high: float | None, write: Callable[[float], str]) -> str:
+    """The two ends of an interval, or why there is none.
+
+    >>> write_range(0.5, 0.75, "{:.2f}".format)
+    '0.50 to 0.75'
+    """
+    return NO_INTERVAL if low is None or high is None else f"{write(low)} to {write(high)}"
 
 
 def is_larger(one: float, num_one: int, other: float, num_other: int) -> bool:

@@ -102,10 +102,21 @@ def write_metric(name: str, value: float) -> str:
     return METRIC_NAMES[name].write(value) if name in METRIC_NAMES else f"{value:.4g}"
 
 
-def metric_words(name: str) -> str:
+def metric_words(name: str, num_targets: int = 1) -> str:
     """The name of a metric in sentences; a person's own one as it is.
+
+    Args:
+        name: the metric.
+        num_targets: of regression, the number of targets; the errors of several are averaged in standard deviations of the training labels.
 
     >>> metric_words("mae"), metric_words("mymetrics:cost")
     ('mean absolute error', 'mymetrics:cost')
+    >>> metric_words("mae", num_targets=2)
+    'mean absolute error in standard deviations (mean of 2 targets)'
     """
-    return METRIC_NAMES[name].words if name in METRIC_NAMES else name
+    if name not in METRIC_NAMES:
+        return name
+    known = METRIC_NAMES[name]
+    if num_targets == 1 or known.tasks != ("regression",):
+        return known.words
+    return f"{known.words}{' in standard deviations' if known.is_error else ''} (mean of {num_targets:,} targets)"

@@ -107,12 +107,18 @@ def _errors(task: Task, outputs: Tensor, labels: Tensor) -> NDArray[np.float64]:
     return as_float64(task.values(outputs) - labels.double())
 
 
+def _mean_error(task: Task, errors: NDArray[np.float64]) -> float:
+    """The error of one target in its own unit; of several (K,), the mean in standard deviations of the training labels, so that each has a say."""
+    assert isinstance(task, Regression), "only regression has errors"
+    return float(errors[0]) if len(errors) == 1 else float((errors / np.array(task.std)).mean())
+
+
 def _mae(task: Task, outputs: Tensor, labels: Tensor) -> float:
-    return float(np.abs(_errors(task, outputs, labels)).mean(0).mean())
+    return _mean_error(task, np.abs(_errors(task, outputs, labels)).mean(0))
 
 
 def _rmse(task: Task, outputs: Tensor, labels: Tensor) -> float:
-    return float(np.sqrt((_errors(task, outputs, labels) ** 2).mean(0)).mean())
+    return _mean_error(task, np.sqrt((_errors(task, outputs, labels) ** 2).mean(0)))
 
 
 def _r2(task: Task, outputs: Tensor, labels: Tensor) -> float:

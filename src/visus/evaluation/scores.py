@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError, UsageError
-from visus.evaluation.cluster_bootstrap import group_numbers, proportion_interval
+from visus.evaluation.cluster_bootstrap import count_groups, group_notes, group_numbers, over_groups, proportion_interval
 from visus.evaluation.intervals import wilson_interval
 from visus.evaluation.ranking import Ranking
 from visus.evaluation.tasks.task import Headline
@@ -164,8 +164,8 @@ class Scores(Described):
         >>> scores.headline.metric
         'accuracy'
         """
-        words = f"always guessing {self.baseline_class!r}"
-        return Headline("accuracy", self.accuracy, self.accuracy_low, self.accuracy_high, self.baseline, words)
+        words, interval = f"always guessing {self.baseline_class!r}", (self.accuracy_low, self.accuracy_high)
+        return Headline("accuracy", self.accuracy, *interval, self.baseline, words, num_groups=self.num_groups)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -203,7 +203,7 @@ class Scores(Described):
         >>> scores.over_groups()
         ''
         """
-        return "" if self.num_groups is None else f" over {write_number_of(self.num_groups, 'group')}"
+        return over_groups(self.num_groups)
 
     def plain_phrase(self) -> str:
         """The accuracy without test-time augmentation, as a phrase; empty if it is the same or unknown.
@@ -406,7 +406,7 @@ def score(
     confusion, per_class = _count(predicted, truth, classes)
     num_samples, num_right = len(truth), int(confusion.trace())
     numbers = None if groups is None else group_numbers(groups)
-    num_groups = None if numbers is None or int(numbers.max()) + 1 == num_samples else int(numbers.max()) + 1
+    num_groups = count_groups(groups)
     low, high = proportion_interval((predicted == truth).numpy(), numbers)
     supports = confusion.sum(dim=1)
     defined = [row.f1 for row in per_class if row.f1 is not None]
@@ -425,7 +425,7 @@ def score(
         macro_f1=statistics.fmean(defined),
         per_class=per_class,
         confusion=tuple(tuple(row) for row in confusion.tolist()),
-        notes=tuple(notes),
+        notes=(*notes, *group_notes(num_groups)),
         thresholds=_threshold_scores(confidence, predicted == truth, numbers),
         balanced_accuracy=statistics.fmean(row.recall for row in per_class if row.recall is not None),
         top5_accuracy=_top_accuracy(rows, truth),

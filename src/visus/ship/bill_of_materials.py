@@ -42,7 +42,7 @@ def bill_of_materials(manifest: Manifest, packages: Mapping[str, str]) -> str:
             "type": manifest.task.metric,
             "value": str(facts[metric]),
             "slice": "held-out samples",
-            "confidenceInterval": {"lowerBound": str(facts[f"{metric}_low"]), "upperBound": str(facts[f"{metric}_high"])},
+            **_interval(facts[f"{metric}_low"], facts[f"{metric}_high"]),
         }
         for _ in range(metric in facts)
     ]
@@ -93,6 +93,13 @@ def bill_of_materials(manifest: Manifest, packages: Mapping[str, str]) -> str:
 
 
 _TASKS: Final = {"single-label": "classification", "multi-label": "multi-label classification", "regression": "regression"}
+
+
+def _interval(low: float | None, high: float | None) -> dict[str, Any]:
+    """The interval of a metric; nothing where there is none."""
+    if low is None or high is None:
+        return {}
+    return {"confidenceInterval": {"lowerBound": str(low), "upperBound": str(high)}}
 
 
 def describe_outputs(manifest: Manifest) -> str:

@@ -14,6 +14,8 @@ import numpy.typing as npt
 from visus.data.plain_values import items, number, positive, record, shown, text, whole
 from visus.data.preprocessing import Preprocessing
 from visus.errors import BundleError, printable
+from visus.evaluation.cluster_bootstrap import over_groups
+from visus.evaluation.intervals import write_range
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.ship.tasks.registry import BUNDLE_TASKS, SINGLE_LABEL, task_from_plain
 from visus.ship.tasks.task import Answers, BundleTask
@@ -75,7 +77,7 @@ class Manifest:
         graphs: the forms of the network.
         files: each file with its hash.
         license: the license of the network, as its owner stated it; empty if none was stated.
-        facts: measurements of the run: scores with intervals, parameters, multiply-adds, receptive field.
+        facts: measurements of the run: scores with intervals and the number of groups that these are over, parameters, multiply-adds, receptive field.
         checks: the results of the checks of the export, one for each engine.
         tolerances: the largest difference of a probability for each precision; of a number, in standard deviations of the training labels.
         task: what the outputs mean.
@@ -248,16 +250,31 @@ def metric_field(task: str) -> str:
     return BUNDLE_TASKS[task].metric.replace(" ", "_")
 
 
+def run_score(manifest: Manifest) -> str:
+    """The main metric with its interval; an error in the units of the labels, that of the first target."""
+    name, facts, task = metric_field(manifest.task.name), manifest.facts, manifest.task
+    interval = write_range(facts[f"{name}_low"], facts[f"{name}_high"], task.write)
+    if facts[f"{name}_low"] is not None:
+        interval += over_groups(facts.get("num_groups"))
+    target = f" of {manifest.classes[0]}" if task.output == "numbers" else ""
+    return f"{task.write(facts[name])}{target} ({interval}) on {facts['num_scored']:,} samples"
+
+
 def _facts(value: Any, task: str) -> dict[str, Any]:
     """The measurements of a run, all of them or none."""
     metric = metric_field(task)
     shares = (metric, f"{metric}_low", f"{metric}_high")
     needed = (*shares, "num_scored", "num_parameters") if value else ()
-    plain = record(value, "facts", needed, ("macs", "receptive_field", "int8"))
+    plain = record(value, "facts", needed, ("num_groups", "macs", "receptive_field", "int8"))
     for name in needed[:3]:
-        number(plain[name], f"facts.{name}", 0, *(() if task == "regression" else (1,)))
+        if (
+            name == metric or task != "regression" or plain[name] is not None
+        ):  # an error on samples of one group has no interval
+            number(plain[name], f"facts.{name}", 0, *(() if task == "regression" else (1,)))
     for name in needed[3:]:
         whole(plain[name], f"facts.{name}")
+    if "num_groups" in plain:
+        whole(plain["num_groups"], "facts.num_groups", 1)
     if plain.get("macs") is not None:
         whole(plain["macs"], "facts.macs")
     if plain.get("receptive_field") is not None:

@@ -91,11 +91,11 @@ class Check:
         return BUNDLE_TASKS[self.task].write(score)
 
     def result(self) -> str:
-        """The comparison without the engine."""
+        """The comparison without the engine. It has no interval, since it is no new measurement: the facts of the manifest have that of the run."""
         kind = BUNDLE_TASKS[self.task]
         return (
             f"{write_share(self.agreement)} of the {kind.agreement_words}; {kind.output} differ by up to {self.max_difference:.1e}{kind.unit}; "
-            f"{self.metric} {self.score_words()}, the run {self.write(self.run_score)}{kind.unit}"
+            f"{self.metric} {self.write(self.score)}, the run {self.write(self.run_score)}{kind.unit}"
         )
 
     def sentence(self) -> str:

@@ -34,13 +34,22 @@ class EpochTable:
         is_augmented: whether training samples are changed at random.
         width: columns of the terminal; None for a log.
         metric: name of the metric that selects the epoch.
+        num_targets: of regression, the number of targets.
     """
 
     def __init__(
-        self, num_epochs: int, noun: str, unit: str, *, is_augmented: bool, width: int | None, metric: str = "accuracy"
+        self,
+        num_epochs: int,
+        noun: str,
+        unit: str,
+        *,
+        is_augmented: bool,
+        width: int | None,
+        metric: str = "accuracy",
+        num_targets: int = 1,
     ) -> None:
         self._num_epochs, self._noun, self._unit, self._is_augmented = num_epochs, noun, unit, is_augmented
-        self._width, self._metric = width, metric
+        self._width, self._metric, self._num_targets = width, metric, num_targets
         self._columns: tuple[_Column, ...] = ()
         self._size: float | None = None
         self._is_averaged = False
@@ -59,7 +68,9 @@ class EpochTable:
         of = f"augmented {self._noun}s" if self._is_augmented else f"{self._noun}s"
         validation = f"validation: plain {self._noun}s after the epoch; " if has_validation else ""
         if has_validation and self._metric != "accuracy":
-            validation = f"validation: {metric_words(self._metric)} of plain {self._noun}s after the epoch; "
+            validation = (
+                f"validation: {metric_words(self._metric, self._num_targets)} of plain {self._noun}s after the epoch; "
+            )
         return f"{validation}training: {of} during it; {_MARK}: kept so far"
 
     def _score(self, event: EpochDone) -> str:
@@ -104,7 +115,17 @@ def _share(name: str) -> Callable[[EpochDone], str]:
 
 
 def _loss(name: str) -> Callable[[EpochDone], str]:
-    return lambda event: f"{event.row[name]:.4f}"
+    return lambda event: _short(event.row[name], 7)
+
+
+def _short(value: float, length: int) -> str:
+    """A number with four decimals, and fewer digits where it is too long.
+
+    >>> _short(1.23456, 7), _short(4846.50891, 7), _short(123456.7, 7), _short(12345678.9, 7)
+    ('1.2346', '4846.51', '123457', '1.2e+07')
+    """
+    texts = [f"{value:{form}}" for form in (".4f", ".2f", ".0f", ".1e")]
+    return next((text for text in texts if len(text) <= length), texts[-1])
 
 
 def _rate(event: EpochDone) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visus.caller import is_command, recipe_setting, resume_call
+from visus.evaluation.cluster_bootstrap import group_notes
 from visus.progress import Monitor, Progress
 from visus.training.events import (
     Answered,
@@ -232,6 +233,7 @@ class Screen:
             is_augmented=bool(plan.short_changes),
             width=self._live.width,
             metric=plan.recipe.select,
+            num_targets=len(data.classes) if data.task == "regression" else 1,
         )
         if event.num_epochs and not event.is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))
@@ -282,11 +284,15 @@ class Screen:
     def _show_folds_scored(self, event: FoldsScored) -> None:
         self.say("result", f"out of fold: {event.result}", "bold")
         self.say("folds", event.spread)
+        for note in event.notes:
+            self.say("note", note)
         self.say("report", str(event.folder / "report.html"))
 
     def _show_scored(self, event: Scored) -> None:
         noun = event.run.preprocessing.noun
         self.say(*lines.result_fact(event.scores, noun), "bold")
+        for note in group_notes(event.scores.num_groups):
+            self.say("note", note)
         if reuse := reuse_sentence(event.run.folder, noun, event.scores.num_samples):
             self.say("note", reuse)
         self.say(*lines.trust_fact(event.run.calibration, noun))

@@ -287,6 +287,11 @@ def trust_fact(fit: Fit, noun: str) -> Fact:
         return "trust", fit.sentence(noun)
     if not fit.is_used or fit.error_before is None or fit.error_after is None:
         return "trust", f"probabilities are not calibrated, so use them as an order, not as percentages: {fit.reason}"
+    if fit.is_worse:
+        return "trust", (
+            f"calibration made the probabilities worse: they are off by {100 * fit.error_after:.1f} points on average, and without it by "
+            f"{100 * fit.error_before:.1f} ({_fitted_on(fit, noun)}); use them as an order, not as percentages"
+        )
     return "trust", (
         f"calibrated: probabilities are off by {100 * fit.error_after:.1f} points on average, not {100 * fit.error_before:.1f} "
         f"({_fitted_on(fit, noun)})"
@@ -308,6 +313,7 @@ def calibration_fact(fit: Fit, noun: str) -> Fact | None:
     return "calibrated", (
         f"temperature {fit.temperature:.3g}{back}, fitted on {_fitted_on(fit, noun)}: expected calibration "
         f"error there {100 * fit.error_after:.1f} points instead of {100 * fit.error_before:.1f} (cross-validated)"
+        f"{', which is worse' if fit.is_worse else ''}"
     )
 
 

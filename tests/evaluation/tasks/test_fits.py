@@ -91,6 +91,18 @@ def test_intervals_hold_nine_tenths_of_new_samples_on_average() -> None:
     assert np.mean(covered) == pytest.approx(46 / 51, abs=0.01)  # k / (n + 1)
 
 
+def test_intervals_of_samples_with_groups_claim_nothing_for_new_groups() -> None:
+    task = Regression(("age",), mean=(0.0,), std=(1.0,))
+    fit = fit_intervals(task, torch.zeros(9, 1), torch.full((9, 1), 2.0), has_groups=True)
+    assert fit.sentence("scan") == (
+        "At least 90 % of new scans of the same groups lie within 2 of the prediction (age), by the errors on 9 scans of the validation set; "
+        "of new groups, fewer may."
+    )
+    assert IntervalFit.from_json(fit.to_json()) == fit
+    before = {name: each for name, each in fit.to_json().items() if name != "has_groups"}  # of an earlier version
+    assert not IntervalFit.from_json(before).has_groups
+
+
 def test_too_few_samples_have_no_interval() -> None:
     task = Regression(("a",), mean=(0.0,), std=(1.0,))
     fit = fit_intervals(task, torch.zeros(8, 1), torch.zeros(8, 1))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError
-from visus.evaluation.cluster_bootstrap import group_numbers, metric_interval
+from visus.evaluation.cluster_bootstrap import count_groups, group_notes, metric_interval
 from visus.evaluation.metrics import nan_mean
 from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.evaluation.tasks.label_thresholds import ThresholdFit
@@ -109,6 +109,7 @@ class MultiLabelScores(Described):
             self.mean_average_precision_high,
             self.baseline,
             "the same probability for every sample",
+            num_groups=self.num_groups,
         )
 
     @property
@@ -135,14 +136,6 @@ class MultiLabelScores(Described):
         ''
         """
         return learned_sentence(self.num_learned, self.num_chose, self.num_samples, self.split, noun)
-
-    def over_groups(self) -> str:
-        """How many groups the intervals are over, as the end of a phrase; empty for independent samples.
-
-        >>> set_scores.over_groups()
-        ''
-        """
-        return "" if self.num_groups is None else f", over {self.num_groups:,} groups"
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         found = self.headline
@@ -191,7 +184,7 @@ class MultiLabelScores(Described):
         """
         f1 = "-" if self.macro_f1 is None else f"{self.macro_f1:.4f}"
         head = (
-            f"mean average precision on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}{self.over_groups()}",
+            f"mean average precision on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}",
             f"baseline, the same probability for every sample: {write_share(self.baseline)}",
             f"exact match: {write_share(self.exact_match)} of the sets; label accuracy {write_share(self.label_accuracy)}; macro F1 {f1}; loss {self.loss:.4f}",
             self.class_table(),
@@ -323,6 +316,7 @@ def score_set_probabilities(
         return np.nan_to_num(mean_average_precisions(ranked, weights))
 
     low, high = metric_interval(mean_precision, np.arange(len(labels)) if groups is None else groups)
+    num_groups = count_groups(groups)
     hits, marked, positive = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     f1s = [row.f1 for row in rows if row.f1 is not None]
     aurocs = [row.auroc for row in rows if row.auroc is not None]
@@ -332,8 +326,8 @@ def score_set_probabilities(
         split=split,
         num_samples=len(labels),
         mean_average_precision=float(np.mean(precisions)),
-        mean_average_precision_low=low,
-        mean_average_precision_high=high,
+        mean_average_precision_low=max(0.0, low),
+        mean_average_precision_high=min(1.0, high),
         baseline=float(truth[:, occurring].mean()),
         mean_auroc=nan_mean(aurocs) if aurocs else None,
         exact_match=float((predicted == truth).all(axis=1).mean()),
@@ -342,8 +336,8 @@ def score_set_probabilities(
         micro_f1=2 * hits / (marked + positive) if marked + positive else None,
         loss=float(loss),
         per_class=rows,
-        notes=tuple(notes),
-        num_groups=None if groups is None else len(set(group_numbers(groups).tolist())),
+        notes=(*notes, *group_notes(num_groups)),
+        num_groups=num_groups,
     )
 
 

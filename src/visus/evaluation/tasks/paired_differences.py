@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from visus.data.tasks import label_text
 from visus.errors import DataError
-from visus.evaluation.cluster_bootstrap import bootstrap_difference
+from visus.evaluation.cluster_bootstrap import bootstrap_difference, known_interval
+from visus.evaluation.intervals import NO_INTERVAL
 from visus.evaluation.paired import SIGNIFICANCE, Differing, Paired, compare_answers
 from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.units import write_number_of
@@ -96,7 +97,7 @@ class TargetDifference:
         name: the target.
         mae_left, mae_right: mean absolute error of each network.
         difference: that of the right network minus that of the left one; below 0, the right one is better.
-        difference_low, difference_high: its 95 % interval by the paired bootstrap.
+        difference_low, difference_high: its 95 % interval by the paired bootstrap; None where all samples are of one group.
         p_value: two-sided p-value of the bootstrap; from five samples, or groups, on, below 0.05 exactly if the interval excludes 0.
     """
 
@@ -104,8 +105,8 @@ class TargetDifference:
     mae_left: float
     mae_right: float
     difference: float
-    difference_low: float
-    difference_high: float
+    difference_low: float | None
+    difference_high: float | None
     p_value: float
 
     def sentence(self, left: str, right: str, noun: str, num_samples: int, holm_p_value: float | None) -> str:
@@ -114,11 +115,11 @@ class TargetDifference:
         if self.difference == 0:
             return f"{left} and {right} have the same mean absolute error of {self.name}, of {samples}."
         better, worse = (right, left) if self.difference < 0 else (left, right)
-        low, high = _ordered(self.difference_low, self.difference_high, is_turned=self.difference < 0)
-        return (
-            f"{better} has a smaller mean absolute error of {self.name} than {worse}, by {abs(self.difference):.4g} on {samples} (95 % interval "
-            f"{low:.4g} to {high:.4g}; {_test(self.p_value, holm_p_value)}."
-        )
+        interval = NO_INTERVAL
+        if self.difference_low is not None and self.difference_high is not None:
+            low, high = _ordered(self.difference_low, self.difference_high, is_turned=self.difference < 0)
+            interval = f"95 % interval {low:.4g} to {high:.4g}"
+        return f"{better} has a smaller mean absolute error of {self.name} than {worse}, by {abs(self.difference):.4g} on {samples} ({interval}; {_test(self.p_value, holm_p_value)}."
 
 
 @dataclass(frozen=True)
@@ -213,7 +214,8 @@ def compare_sets(
     number = {text: place for place, text in enumerate(known)}
     left_sets, right_sets, label_sets = ([number[text] for text in texts] for texts in sets)
     exact = compare_answers(left_sets, right_sets, label_sets, known, samples)
-    return PairedSets(len(truth), left, right, right - left, found.low, found.high, found.p_value, exact)
+    interval = max(-1.0, found.low), min(1.0, found.high)
+    return PairedSets(len(truth), left, right, right - left, *interval, found.p_value, exact)
 
 
 def compare_numbers(
@@ -262,7 +264,8 @@ def _target_difference(
 
     found = bootstrap_difference(gain, np.arange(len(gains)) if groups is None else groups)
     own = float(left.mean()), float(right.mean())
-    return TargetDifference(name, *own, float(gains.mean()), found.low, found.high, found.p_value)
+    low, high = known_interval((found.low, found.high))
+    return TargetDifference(name, *own, float(gains.mean()), low, high, found.p_value)
 
 
 def _set_text(row: NDArray[Any], classes: Sequence[str]) -> str:

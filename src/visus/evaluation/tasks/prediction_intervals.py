@@ -45,12 +45,14 @@ class IntervalFit(Brief):
         reason: why there are none; empty if there are.
         num_samples: number of validation samples.
         targets: names of the targets.
+        has_groups: whether the samples have groups, such as patients; then nothing is claimed for new groups.
     """
 
     half_widths: tuple[float, ...] = ()
     reason: str = ""
     num_samples: int = 0
     targets: tuple[str, ...] = ()
+    has_groups: bool = False
 
     def _words(self) -> str:
         return self.sentence().rstrip(".")
@@ -65,15 +67,18 @@ class IntervalFit(Brief):
 
         >>> IntervalFit((2.5,), "", 90, ("age",)).sentence("image")
         'At least 90 % of new images lie within 2.5 of the prediction (age), by the errors on 90 images of the validation set.'
+        >>> IntervalFit((2.5,), "", 90, ("age",), has_groups=True).sentence("scan").removesuffix("; of new groups, fewer may.")
+        'At least 90 % of new scans of the same groups lie within 2.5 of the prediction (age), by the errors on 90 scans of the validation set'
         """
         if not self.is_used:
             return f"Predictions have no interval: {self.reason}."
         widths = ", ".join(
             f"{width:.4g} of the prediction ({name})" for name, width in zip(self.targets, self.half_widths, strict=True)
         )
+        of, new = (" of the same groups", "; of new groups, fewer may") if self.has_groups else ("", "")
         return (
-            f"At least {100 * COVERAGE:.0f} % of new {noun}s lie within {widths}, by the errors on {write_number_of(self.num_samples, noun)} of the "
-            "validation set."
+            f"At least {100 * COVERAGE:.0f} % of new {noun}s{of} lie within {widths}, by the errors on {write_number_of(self.num_samples, noun)} of the "
+            f"validation set{new}."
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -96,13 +101,14 @@ class IntervalFit(Brief):
         return found
 
 
-def fit_intervals(task: Regression, outputs: Tensor, labels: Tensor) -> IntervalFit:
+def fit_intervals(task: Regression, outputs: Tensor, labels: Tensor, *, has_groups: bool = False) -> IntervalFit:
     """The half widths from held-out samples.
 
     Args:
         task: the task.
         outputs: (samples, targets), as in predictions.
         labels: (samples, targets).
+        has_groups: whether the samples have groups.
 
     >>> import torch
     >>> task = Regression(("age",), mean=(0.0,), std=(1.0,))
@@ -117,6 +123,6 @@ def fit_intervals(task: Regression, outputs: Tensor, labels: Tensor) -> Interval
             if count
             else "there is no validation set"
         )
-        return IntervalFit((), few, count, task.outputs)
+        return IntervalFit((), few, count, task.outputs, has_groups)
     errors = (task.values(outputs) - labels.double()).abs().sort(dim=0).values
-    return IntervalFit(tuple(errors[place - 1].tolist()), "", count, task.outputs)
+    return IntervalFit(tuple(errors[place - 1].tolist()), "", count, task.outputs, has_groups)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError
-from visus.evaluation.cluster_bootstrap import group_numbers, metric_interval
+from visus.evaluation.cluster_bootstrap import count_groups, group_notes, known_interval, metric_interval
+from visus.evaluation.intervals import write_range
 from visus.evaluation.tasks.multi_label_scores import learned_sentence
 from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.evaluation.tasks.regression import Regression
@@ -27,10 +28,10 @@ class TargetScore:
 
     Args:
         name: the target.
-        mae, mae_low, mae_high: mean absolute error with its 95 % bootstrap interval.
+        mae, mae_low, mae_high: mean absolute error with its 95 % bootstrap interval; None where all samples are of one group.
         rmse: root mean squared error.
         r2, r2_low, r2_high: R2 with its interval: 1 minus the squared errors divided by the squared deviations from the mean of these samples; None if
-            all samples have the same number.
+            all samples have the same number, the interval also where they are of one group.
         baseline: mean absolute error of always predicting the mean of the training set.
         mean_error: mean of prediction minus number.
         covered: share of the samples within the prediction interval; None without intervals.
@@ -38,8 +39,8 @@ class TargetScore:
 
     name: str
     mae: float
-    mae_low: float
-    mae_high: float
+    mae_low: float | None
+    mae_high: float | None
     rmse: float
     r2: float | None
     r2_low: float | None
@@ -85,8 +86,8 @@ class RegressionScores(Described):
         """
         first = self.targets[0]
         name = "mean absolute error" if len(self.targets) == 1 else f"mean absolute error of {first.name}"
-        words = "always predicting the training mean"
-        return Headline(name, first.mae, first.mae_low, first.mae_high, first.baseline, words, is_error=True)
+        words, interval = "always predicting the training mean", (first.mae_low, first.mae_high)
+        return Headline(name, first.mae, *interval, first.baseline, words, is_error=True, num_groups=self.num_groups)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -113,14 +114,6 @@ class RegressionScores(Described):
         """
         return learned_sentence(self.num_learned, self.num_chose, self.num_samples, self.split, noun)
 
-    def over_groups(self) -> str:
-        """How many groups the intervals are over, as the end of a phrase; empty for independent samples.
-
-        >>> number_scores.over_groups()
-        ''
-        """
-        return "" if self.num_groups is None else f", over {self.num_groups:,} groups"
-
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         found = self.headline
         rows = [(found.metric, found.phrase()), ("baseline", f"{found.write(found.baseline)}, {found.baseline_words}")]
@@ -146,7 +139,7 @@ class RegressionScores(Described):
             return "-" if value is None else f"{value:.4g}"
 
         def interval(low: float | None, high: float | None) -> str:
-            return "-" if low is None or high is None else f"{low:.4g} to {high:.4g}"
+            return "-" if low is None or high is None else write_range(low, high, number)
 
         rows = tuple(
             (
@@ -171,7 +164,7 @@ class RegressionScores(Described):
         'baseline, always predicting the training mean: 7'
         """
         head = (
-            f"{self.headline.metric} on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}{self.over_groups()}",
+            f"{self.headline.metric} on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}",
             f"baseline, {self.headline.baseline_words}: {self.headline.write(self.headline.baseline)}",
             self.target_table(),
         )
@@ -245,8 +238,8 @@ def score_numbers(
         for place, name in enumerate(task.outputs)
     )
     loss = float(task.losses(outputs, labels).double().mean())
-    num_groups = None if groups is None else len(set(group_numbers(groups).tolist()))
-    return RegressionScores(split, len(labels), rows, loss, tuple(notes), num_groups)
+    num_groups = count_groups(groups)
+    return RegressionScores(split, len(labels), rows, loss, (*notes, *group_notes(num_groups)), num_groups)
 
 
 def _half_width(fit: IntervalFit, place: int) -> float | None:
@@ -278,8 +271,9 @@ def _target_score(
 
     own = float(r2(np.ones((1, len(truth))))[0])
     has_r2 = bool(np.isfinite(own))
-    r2_low, r2_high = metric_interval(r2, np.arange(len(truth)) if groups is None else groups) if has_r2 else (None, None)
-    low, high = metric_interval(mae, np.arange(len(truth)) if groups is None else groups)
+    own_groups = np.arange(len(truth)) if groups is None else groups
+    r2_low, r2_high = known_interval(metric_interval(r2, own_groups)) if has_r2 else (None, None)
+    low, high = known_interval(metric_interval(mae, own_groups))
     return TargetScore(
         name,
         float(absolute.mean()),

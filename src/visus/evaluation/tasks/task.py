@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.data.tasks import TaskName
+from visus.evaluation.cluster_bootstrap import over_groups
+from visus.evaluation.intervals import write_range
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,22 @@ class Headline:
 
     Args:
         metric: its name, such as ``accuracy``.
-        value, low, high: its value and interval.
+        value: its value.
+        low, high: its interval; None for an error on samples of one group, since nothing bounds it.
         baseline: the value of a predictor that knows only the labels.
         baseline_words: that predictor, such as ``always 'dog'``.
         is_error: whether smaller is better.
+        num_groups: number of groups that the interval is over; None where each sample is independent.
     """
 
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     baseline: float
     baseline_words: str
     is_error: bool = False
+    num_groups: int | None = None
 
     def write(self, value: float) -> str:
         """A value of this metric: a share in percent, an error with four digits."""
@@ -43,8 +48,25 @@ class Headline:
 
     @property
     def is_no_better(self) -> bool:
-        """Whether the interval reaches the baseline."""
+        """Whether the interval reaches the baseline; also where there is none."""
+        if self.low is None or self.high is None:
+            return True
         return self.high >= self.baseline if self.is_error else self.low <= self.baseline
+
+    def range(self) -> str:
+        """The two ends of the interval, and the groups that it is over.
+
+        >>> Headline("accuracy", 0.9, 0.85, 0.94, 0.1, "always 'dog'", num_groups=12).range()
+        '85.0 % to 94.0 % over 12 groups'
+        >>> Headline("mean absolute error", 1.5, None, None, 4.0, "always the mean", is_error=True, num_groups=1).range()
+        'no interval: all samples are of one group'
+        """
+        written = write_range(self.low, self.high, self.write)
+        return written if self.low is None else f"{written}{over_groups(self.num_groups)}"
+
+    def range_words(self, noun: str = "interval") -> str:
+        """The interval as a phrase, such as the one in the brackets of ``phrase``."""
+        return self.range() if self.low is None else f"95 % {noun} {self.range()}"
 
     def phrase(self) -> str:
         """The value with its interval.
@@ -52,7 +74,7 @@ class Headline:
         >>> Headline("accuracy", 0.9, 0.85, 0.94, 0.1, "always 'dog'").phrase()
         '90.0 % (95 % interval 85.0 % to 94.0 %)'
         """
-        return f"{self.write(self.value)} (95 % interval {self.write(self.low)} to {self.write(self.high)})"
+        return f"{self.write(self.value)} ({self.range_words()})"
 
     def sentence(self, samples: str) -> str:
         """The value, the interval and the baseline.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
+from visus.evaluation.cluster_bootstrap import over_groups
+from visus.evaluation.intervals import write_range
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
 from visus.evaluation.tasks.regression_scores import RegressionScores
+from visus.evaluation.tasks.task import Headline
 from visus.examine.largest_errors import LargestErrors
 from visus.pages.parts.actions import Action
 from visus.pages.parts.charts import scatter
@@ -44,7 +47,7 @@ def task_result_sentences(facts: ReportFacts) -> list[str]:
     scores, found = facts.result, facts.result.headline
     sentences = [
         f"The network has a {found.metric} of {found.write(found.value)} on {write_number_of(scores.num_samples, facts.noun)}.",
-        f"On more {facts.nouns} like these, expect {found.write(found.low)} to {found.write(found.high)} (95 % confidence interval).",
+        expected_sentence(found, facts.nouns),
         f"The baseline, {found.baseline_words}, has {found.write(found.baseline)}.",
     ]
     if isinstance(scores, MultiLabelScores):
@@ -61,6 +64,18 @@ def task_result_sentences(facts: ReportFacts) -> list[str]:
         samples = write_number_of(scores.num_samples, facts.noun)
         sentences.append(f"{samples} do not show that the network beats the baseline.")
     return sentences
+
+
+def expected_sentence(found: Headline, nouns: str) -> str:
+    """What to expect on more samples, or why nothing is known.
+
+    >>> expected_sentence(number_scores.headline, "images").startswith("On more images like these, expect ")
+    True
+    """
+    if found.low is None or found.high is None:
+        return f"What to expect on more {nouns} is unknown, since all of these are of one group."
+    ends = f"{found.write(found.low)} to {found.write(found.high)}"
+    return f"On more {nouns} like these, expect {ends} (95 % confidence interval{over_groups(found.num_groups)})."
 
 
 def metrics_part(facts: ReportFacts) -> str:
@@ -98,7 +113,7 @@ def metrics_table(scores: AnyScores, nouns: str) -> str:
                 row.name,
                 [
                     f"{row.mae:.4g}",
-                    f"{row.mae_low:.4g} to {row.mae_high:.4g}",
+                    write_range(row.mae_low, row.mae_high, "{:.4g}".format),
                     f"{row.baseline:.4g}",
                     f"{row.rmse:.4g}",
                     UNDEFINED if row.r2 is None else f"{row.r2:.3f}",

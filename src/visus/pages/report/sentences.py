@@ -159,6 +159,10 @@ def calibration_summary(facts: ReportFacts) -> list[str]:
 def _calibrator_doubts(facts: ReportFacts, found: Calibration) -> list[str]:
     """Why the figures after calibration may be too good."""
     doubts = []
+    if found.is_worse:
+        doubts.append(
+            f"On these {facts.nouns}, calibration made the probabilities worse: use them as an order, not as percentages."
+        )
     if found.is_own:
         doubts.append(
             f"The temperature was fitted on these same {facts.nouns}, so expect a larger error on other {facts.nouns}."

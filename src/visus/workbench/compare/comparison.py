@@ -215,7 +215,7 @@ class Comparison(Described):
                 each.name,
                 each.kind_in_words,
                 found.write(found.value),
-                f"{found.write(found.low)} to {found.write(found.high)}",
+                found.range(),
                 *([write_share(scores.exact_match)] if isinstance(scores, MultiLabelScores) else []),
                 *([f"{scores.loss:.4f}"] if has_loss else []),
                 write_count(each.num_parameters),

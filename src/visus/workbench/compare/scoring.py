@@ -12,6 +12,7 @@ import torch
 
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
+from visus.evaluation.cluster_bootstrap import group_notes
 from visus.evaluation.predictions import predict_logits
 from visus.progress import SILENT, Monitor
 from visus.training.runs import RunFolder, training_seconds
@@ -67,6 +68,8 @@ def compare_entries(
         contenders.append(_contender(run, kind, found[-1], _shifts(run, part, monitor) if shifts else None))
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
+
+    notes = [*notes, *group_notes(contenders[0].scores.num_groups)]
 
     def pair(left: int, right: int) -> RunPair:
         compared = paired(found[left], found[right], samples)

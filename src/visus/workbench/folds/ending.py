@@ -12,6 +12,7 @@ from visus import __version__
 from visus.data.folds import APART, fold_data
 from visus.data.opened import Data
 from visus.data.resplit import in_splits
+from visus.evaluation.cluster_bootstrap import group_notes
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.files import write_csv, write_file, write_json
 from visus.pages.folds import FoldsFacts, folds_page
@@ -68,7 +69,8 @@ def write_result(result: CrossValidation, data: Data, folds: NDArray[np.int64], 
     facts = _page_facts(result, runs, data, folds, plan, found, out_of_fold, test)
     write_file(result.folder / REPORT, folds_page(facts, made_with=__version__))
     write_json(result.folder / SUMMARY, summary)
-    monitor.emit(FoldsScored(result.folder, result.scores.sentence(data.noun), result.spread_sentence()))
+    notes = group_notes(out_of_fold.num_groups)
+    monitor.emit(FoldsScored(result.folder, result.scores.sentence(data.noun), result.spread_sentence(), notes))
 
 
 def _test_scores(runs: Sequence[Run], data: Data, folds: NDArray[np.int64], monitor: Monitor) -> AnyScores | None:

@@ -14,6 +14,7 @@ from torch import nn
 
 from visus.caller import resume_call
 from visus.errors import RunError
+from visus.evaluation.intervals import write_range
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores, metric_heading, scores_from_json
 from visus.evaluation.tasks.regression_scores import RegressionScores
@@ -39,7 +40,7 @@ class FoldResult:
         num_train, num_val, num_samples: samples that its network is trained on, that choose its weights, and that it predicts.
         value: main metric of its samples: the accuracy; of sets of classes the mean average precision, of numbers the mean absolute error of the first
             target.
-        low, high: its 95 % interval.
+        low, high: its 95 % interval; None for an error on samples of one group.
         loss: mean loss of its samples.
 
     >>> crossed.folds[0].fold, crossed.folds[0].num_samples
@@ -51,8 +52,8 @@ class FoldResult:
     num_val: int
     num_samples: int
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     loss: float
 
 
@@ -184,10 +185,9 @@ class CrossValidation(Described):
                 ("next", resume_call(self.folder)),
             ]
         scores, found = self.scores, self.scores.headline
-        interval = f"{found.write(found.low)} to {found.write(found.high)}{scores.over_groups()}"
         baseline = f"always {scores.baseline_class!r}" if isinstance(scores, Scores) else found.baseline_words
         rows = [
-            ("out of fold", f"{found.write(found.value)} ({interval}) on {scores.num_samples:,} samples"),
+            ("out of fold", f"{found.write(found.value)} ({found.range()}) on {scores.num_samples:,} samples"),
             ("folds", self.spread_sentence()),
             ("baseline", f"{found.write(found.baseline)}, {baseline}"),
             *([("test set", self.test_scores.sentence())] if self.test_scores is not None else []),
@@ -240,8 +240,10 @@ def spread_of(folds: Sequence[FoldResult], scores: AnyScores) -> str:
     """
     values, found = [each.value for each in folds], scores.headline
     spread = statistics.stdev(values)
+    mean = found.write(statistics.fmean(values))
+    what = f"{found.metric} {mean} on average" if found.metric.startswith("mean ") else f"mean {found.metric} {mean}"
     return (
-        f"mean {found.metric} {found.write(statistics.fmean(values))}, standard deviation "
+        f"{what}, standard deviation "
         f"{found.write(spread) if found.is_error else f'{100 * spread:.1f} points'} (lowest {found.write(min(values))}, highest {found.write(max(values))})"
     )
 
@@ -256,7 +258,7 @@ def fold_table(folds: Sequence[FoldResult], scores: AnyScores) -> Table:
             f"{each.num_val:,}",
             f"{each.num_samples:,}",
             write(each.value),
-            f"{write(each.low)} to {write(each.high)}",
+            write_range(each.low, each.high, write),
             f"{each.loss:.4f}",
         )
         for each in folds

@@ -19,6 +19,7 @@ from visus.data.reading import Reading, check_call
 from visus.data.samples import SPLITS
 from visus.errors import RunError, UsageError, VisusError
 from visus.evaluation.calibration import ENOUGH_SAMPLES
+from visus.evaluation.cluster_bootstrap import count_groups
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.pages.report.facts import ReportFacts
@@ -192,7 +193,8 @@ def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
     kept = read_out_of_fold(folder) if len(part) < ENOUGH_SAMPLES else None
     out_of_fold = (kept.logits, kept.labels) if kept is not None and kept.are_of(run.module) else None
     smoothing = recipe.label_smoothing or 0.0
-    write_calibration(folder, logits, labels, recipe.tta or "none", smoothing, out_of_fold, run.task)
+    has_groups = count_groups(data.groups_of("val")) is not None
+    write_calibration(folder, logits, labels, recipe.tta or "none", smoothing, out_of_fold, run.task, has_groups=has_groups)
 
 
 @dataclass(frozen=True, repr=False)

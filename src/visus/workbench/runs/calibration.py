@@ -41,6 +41,8 @@ def write_calibration(
     smoothing: float = 0.0,
     out_of_fold: tuple[Tensor, Tensor] | None = None,
     task: Task | None = None,
+    *,
+    has_groups: bool = False,
 ) -> Fit:
     """Fit a temperature on the logits of the validation split and save it in the run; thresholds or intervals of other tasks too.
 
@@ -52,12 +54,13 @@ def write_calibration(
         smoothing: label smoothing of the training.
         out_of_fold: logits and labels of the training samples, out of fold, for a small validation split; None for none.
         task: the task; None for single labels.
+        has_groups: whether the samples have groups, such as patients.
     """
     found: Fit
     if isinstance(task, MultiLabel):
         found = fit_thresholds(logits, labels)
     elif isinstance(task, Regression):
-        found = fit_intervals(task, logits, labels)
+        found = fit_intervals(task, logits, labels, has_groups=has_groups)
     else:
         found = choose_temperature(logits, labels, "val", smoothing, out_of_fold=out_of_fold)
     belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}

@@ -101,8 +101,9 @@ class SavedRun(Described):
         rows = [("network", f"{network_name(self)}, {write_count(num_parameters)} parameters{start}")]
         try:
             found = self.scores.headline
-            interval = f"({found.write(found.low)} to {found.write(found.high)}{self.scores.over_groups()})"
-            rows.append((found.metric, f"{found.write(found.value)} {interval} on {self.scores.num_samples:,} samples"))
+            rows.append(
+                (found.metric, f"{found.write(found.value)} ({found.range()}) on {self.scores.num_samples:,} samples")
+            )
         except RunError:
             rows.append(("accuracy", "unknown: the training was not finished"))
         rows.append(("folder", str(self.folder)))

@@ -15,7 +15,7 @@ from visus.progress import OnEvent, ShouldStop
 from visus.ship.answers import MAX_BATCH, Answerer
 from visus.ship.engines import FASTEST, OpenEngine, open_engine
 from visus.ship.files import BundleFiles
-from visus.ship.manifest import Manifest, metric_field
+from visus.ship.manifest import Manifest, metric_field, run_score
 from visus.ship.tasks.multi_label import MultiLabelBundle
 from visus.ship.tasks.regression import RegressionBundle
 from visus.tables import Described
@@ -284,7 +284,7 @@ class Bundle(Described):
         formats = ", ".join(dict.fromkeys(each.format for each in manifest.graphs))
         rows = [
             ("network", f"{_costs(facts)}{formats}"),
-            *([(manifest.task.metric, _metric(manifest))] if metric_field(manifest.task.name) in facts else []),
+            *([(manifest.task.metric, run_score(manifest))] if metric_field(manifest.task.name) in facts else []),
             (
                 "engine",
                 f"{self.engine.name} {self.engine.version}, {self.engine.precision}, {write_number_of(self.engine.num_threads, 'thread')}",
@@ -334,11 +334,3 @@ def _costs(facts: Mapping[str, Any]) -> str:
         return ""
     macs = f", {write_count(facts['macs'])} multiply-adds" if facts.get("macs") is not None else ""
     return f"{write_count(facts['num_parameters'])} parameters{macs}; "
-
-
-def _metric(manifest: Manifest) -> str:
-    """The main metric with its interval; an error in the units of the labels, that of the first target."""
-    name, facts, task = metric_field(manifest.task.name), manifest.facts, manifest.task
-    score, low, high = (task.write(facts[f"{name}{end}"]) for end in ("", "_low", "_high"))
-    target = f" of {manifest.classes[0]}" if task.output == "numbers" else ""
-    return f"{score}{target} ({low} to {high}) on {facts['num_scored']:,} samples"

@@ -50,8 +50,8 @@ def factor_lines(scores: AnyScores, noun: str) -> list[str]:
 def metric_lines(scores: AnyScores, fit_sentence: str) -> list[str]:
     """The main metric with its interval and baseline, further metrics, and how probabilities or intervals were fitted."""
     found = scores.headline
-    name, low, high = f"{found.metric[0].upper()}{found.metric[1:]}", found.write(found.low), found.write(found.high)
-    lines = [f"{name}: {found.write(found.value)} (95 % confidence interval {low} to {high}{scores.over_groups()})."]
+    name, interval = f"{found.metric[0].upper()}{found.metric[1:]}", found.range_words("confidence interval")
+    lines = [f"{name}: {found.write(found.value)} ({interval})."]
     if isinstance(scores, Scores):
         return [
             *lines,

@@ -29,12 +29,12 @@ from visus.ship.engine_times import measure_engines
 from visus.ship.export import FORMATS, Exportable, check_target, make_bundle
 from visus.ship.files import BundleFiles
 from visus.ship.golden_files import GoldenFile, golden_images, golden_rows
-from visus.ship.manifest import DESIGN, FileFacts, Manifest, digest, metric_field
+from visus.ship.manifest import DESIGN, FileFacts, Manifest, digest, metric_field, run_score
 from visus.ship.parity import Check
 from visus.ship.proof import read_proof, spread_over_classes
 from visus.ship.quantize import INT8, MAX_LOSS, Int8, check_number
 from visus.ship.tasks.multi_label import MultiLabelBundle
-from visus.ship.tasks.registry import SINGLE_LABEL
+from visus.ship.tasks.registry import BUNDLE_TASKS, SINGLE_LABEL
 from visus.ship.tasks.regression import RegressionBundle
 from visus.ship.tasks.task import BundleTask
 from visus.tables import Described, Table, Text
@@ -97,6 +97,7 @@ class Export(Described):
         rows = [
             ("network", formats),
             *([("", OPENVINO_MISSING)] if "openvino" not in formats and "openvino" not in usual_formats() else []),
+            (f"{BUNDLE_TASKS[self.manifest.task.name].metric} of the run", run_score(self.manifest)),
             *((each.title(), each.result()) for each in self.checks),
             *([("run.predict", self.run_difference)] if self.run_difference else []),
             *self._int8_rows(),
@@ -330,6 +331,7 @@ def _facts_of(run: SavedRun) -> dict[str, object]:
         metric: found.value,
         f"{metric}_low": found.low,
         f"{metric}_high": found.high,
+        **({} if scores.num_groups is None else {"num_groups": scores.num_groups}),
         "num_scored": scores.num_samples,
         "num_parameters": sum(each.numel() for each in run.module.parameters()),
         **_costs_of(run),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -16,6 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from visus.errors import MissingExtraError, UsageError, unknown_name
+from visus.evaluation.tasks.all_scores import AnyScores
+from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.progress import Monitor
 from visus.training.events import EpochDone, Stopped
 from visus.training.runs import RunFolder
@@ -26,6 +29,8 @@ from visus.workbench.trackers.wandb import WeightsAndBiases
 from visus.workbench.train.events import Prepared, Scored, Tracked
 
 FILE: Final = "trackers.json"
+_UNKNOWN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
+"""What a name of a metric may not have in every tracker."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ class Tracking:
             case EpochDone():
                 self._log(event.epoch + 1, event.row)
             case Scored():
-                scores = numbers(event.scores.to_json(), f"{event.scores.split}_")
+                scores = numbers(final_scores(event.scores), f"{event.scores.split}_")
                 report = event.run.folder / "report.html"
                 for name in [*self._trackers]:
                     self._try(name, lambda tracker: tracker.score(scores, report))
@@ -197,6 +202,24 @@ def settings_of(event: Prepared) -> dict[str, object]:
         "num_classes": len(data.classes),
         "input_shape": "x".join(map(str, data.input_shape)),
     }
+
+
+def final_scores(scores: AnyScores) -> dict[str, Any]:
+    """The scores as a tracker receives them: of regression, with MAE, RMSE and R2, of several targets with the name of each.
+
+    >>> found = final_scores(number_scores)
+    >>> found["mae"], found["rmse"] > 1
+    (1.0, True)
+    """
+    if not isinstance(scores, RegressionScores):
+        return scores.to_json()
+    found = scores.to_json()
+    for place, row in enumerate(scores.targets):
+        end = "" if len(scores.targets) == 1 else f"_{_UNKNOWN.sub('_', row.name)}"
+        if f"mae{end}" in found:  # another target has this name
+            end += f"_{place + 1}"
+        found |= {f"mae{end}": row.mae, f"rmse{end}": row.rmse, f"r2{end}": row.r2}
+    return found
 
 
 def numbers(facts: dict[str, Any], prefix: str = "") -> dict[str, float]:

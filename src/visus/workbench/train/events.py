@@ -133,11 +133,12 @@ class FoldBegun:
 
 @dataclass(frozen=True)
 class FoldsScored:
-    """All folds are trained and scored; the last event of a cross-validation, with its result in words."""
+    """All folds are trained and scored; the last event of a cross-validation, with its result in words and the notes on its intervals."""
 
     folder: Path
     result: str
     spread: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -33,15 +33,16 @@ class SearchStarted:
 
 @dataclass(frozen=True)
 class TrialDone:
-    """A trial has ended; ``is_best``: whether it is the best so far."""
+    """A trial has ended; ``is_best``: whether it is the best so far; ``num_targets``: of regression, the number of targets."""
 
     trial: Trial
     is_best: bool
+    num_targets: int = 1
 
     def facts(self) -> list[tuple[str, str]]:
         """What is printed, with its label."""
         trial = self.trial
-        words = "validation" if trial.metric == ACCURACY else f"validation {metric_words(trial.metric)}"
+        words = "validation" if trial.metric == ACCURACY else f"validation {metric_words(trial.metric, self.num_targets)}"
         measured = "undefined (NaN)" if math.isnan(trial.value) else trial.write()
         found = f"{words} {measured}" if trial.epochs or not math.isnan(trial.value) else "no epoch"
         state = "" if trial.state == FINISHED else f" ({trial.state}: {trial.reason.rstrip('.')})"

@@ -55,13 +55,17 @@ class Tuned(Described):
         """
         return best_of(self.trials)
 
+    @property
+    def _num_targets(self) -> int:
+        return len(self.run.classes) if self.run.task.name == "regression" else 1
+
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         best, default = self.best_trial, self.trials[0]
         rows = [
             ("trials", _counts(self.trials)),
             (
                 "best",
-                f"{_measured(best)}; default: {default.write()}",
+                f"{_measured(best, self._num_targets)}; default: {default.write()}",
             ),
             ("recipe", repr(self.best)),
             ("run", str(self.run.folder)),
@@ -115,7 +119,7 @@ class Tuned(Described):
         )
         result = (
             f"the run {self.run.name}, trained with the best settings: {value} {scores.num_samples:,} {split} "
-            f"(95 % interval {found.write(found.low)} to {found.write(found.high)})"
+            f"({found.range_words()})"
         )
         best = str(self.folder / "best.yaml")
         again = for_caller(f"visus train DATA --recipe {shlex.quote(best)}", f"recipe=visus.Recipe.read({best!r})")
@@ -139,7 +143,7 @@ class Tuned(Described):
         """
         best, default = self.best_trial, self.trials[0]
         number = best.num_validation
-        found = f"{_counts(self.trials)}; best: trial {best.number} with {_measured(best)}"
+        found = f"{_counts(self.trials)}; best: trial {best.number} with {_measured(best, self._num_targets)}"
         if not best.number:
             return (f"{found}, the default recipe: no other settings were better.",)
         finished = sum(trial.state == FINISHED for trial in self.trials)
@@ -223,12 +227,12 @@ def trials_rows(trials: Sequence[Trial], names: Sequence[str]) -> list[list[obje
     return rows
 
 
-def _measured(trial: Trial) -> str:
+def _measured(trial: Trial, num_targets: int) -> str:
     """The metric of a trial, and on what it was measured."""
     samples = f"{trial.num_validation:,} validation samples"
     if trial.metric == ACCURACY:
         return f"{trial.write()} of {samples}"
-    return f"{metric_words(trial.metric)} {trial.write()} on {samples}"
+    return f"{metric_words(trial.metric, num_targets)} {trial.write()} on {samples}"
 
 
 def _counts(trials: Sequence[Trial]) -> str:

@@ -252,7 +252,9 @@ class _Search:
                 )
             study.add(trial)
             is_best = self._write(study)
-            self.monitor.emit(TrialDone(trial, is_best))
+            data = self.planned.data
+            num_targets = len(data.classes) if data.task == "regression" else 1
+            self.monitor.emit(TrialDone(trial, is_best, num_targets))
         best = best_of(study.trials)
         recipe = self.asked.recipe.replace(**best.settings)
         return Tuned(self.folder.path, tuple(study.trials), recipe, self._train(best, recipe))
