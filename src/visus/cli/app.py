@@ -243,6 +243,7 @@ def evaluate(
         # stdout is for the result; what a person's own module prints is none
         from visus.cli.show import show, warn
         from visus.data.reading import Reading
+        from visus.data.store import MAX_UNREADABLE
         from visus.evaluation.scores import Scores
         from visus.workbench.data_check import data_notes
         from visus.workbench.runs.run import load
@@ -284,7 +285,10 @@ def evaluate(
         if wrong is None and not (isinstance(scores, Scores) and scores.num_right == scores.num_samples):
             reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
             words = [str(run), *([str(data)] if data is not None else []), *(["--split", split] if split else [])]
-            words += [*reading.options(), *(["--max-unreadable", f"{max_unreadable:g}"] if max_unreadable != 0.05 else [])]
+            words += [
+                *reading.options(),
+                *(["--max-unreadable", f"{max_unreadable:g}"] if max_unreadable != MAX_UNREADABLE else []),
+            ]
             words += [*(["--cache-dir", str(cache_dir)] if cache_dir else []), *(["--raw"] if raw else [])]
             show((f"next: visus evaluate {shlex.join(words)} --mistakes",))
 

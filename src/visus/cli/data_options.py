@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from visus.cli.completion import NORMALIZE, RESIZE_MODES, TASKS, words
+from visus.cli.options import declare
 
 
 def expert(group: str, *names: str, **facts: Any) -> Any:
@@ -135,10 +136,4 @@ def with_data_options(command: Callable[..., None]) -> Callable[..., None]:
         opening = {name: arguments.pop(name) for name in DATA_OPTIONS}
         command(**arguments, opening=opening)
 
-    own = inspect.signature(command, eval_str=True)
-    parameters = [each for each in own.parameters.values() if each.name != "opening"]
-    place = sum(each.kind is not inspect.Parameter.KEYWORD_ONLY for each in parameters)
-    signature = own.replace(parameters=[*parameters[:place], *DATA_OPTIONS.values(), *parameters[place:]])
-    called.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
-    called.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
-    return called
+    return declare(called, command, "opening", DATA_OPTIONS.values(), are_first=True)

@@ -18,6 +18,7 @@ from typer.core import TyperCommand
 from visus.cli.completion import DEVICES, words
 from visus.cli.examples import EXAMPLES
 from visus.cli.mistyped import refuse_arguments, unknown_setting
+from visus.cli.options import declare
 from visus.errors import UsageError
 from visus.training.recipe import FIELDS, Recipe
 from visus.units import read_duration
@@ -84,12 +85,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
             raise UsageError(f"{', '.join(twice)} is also given by --set. Give it once.")
         command(**arguments, given=given | assigned)
 
-    own = inspect.signature(command, eval_str=True)
-    parameters = [each for each in own.parameters.values() if each.name != "given"]
-    signature = own.replace(parameters=[*parameters, *(_parameter(name) for name in FIELDS)])
-    called.__signature__ = signature  # type: ignore[attr-defined]  # what typer reads
-    called.__annotations__ = {each.name: each.annotation for each in signature.parameters.values()}
-    return called
+    return declare(called, command, "given", map(_parameter, FIELDS))
 
 
 def _parameter(setting: str) -> inspect.Parameter:

@@ -112,6 +112,15 @@ def count_labels(labels: NDArray[Any], num_outputs: int) -> NDArray[np.int64]:
     return np.full(num_outputs, len(labels), dtype=np.int64)
 
 
+def num_targets(task: str, outputs: Sequence[str]) -> int:
+    """The number of targets of regression; 1 for the other tasks, whose metrics are never averaged over targets.
+
+    >>> num_targets("regression", ["age", "size"]), num_targets("multi-label", ["cat", "dog"])
+    (2, 1)
+    """
+    return len(outputs) if task == "regression" else 1
+
+
 def strata(labels: NDArray[Any]) -> NDArray[np.int64]:
     """A number for each label, equal for labels of one kind, which splits keep in proportion.
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from visus.caller import is_command, recipe_setting, resume_call
+from visus.data.tasks import num_targets
 from visus.evaluation.cluster_bootstrap import group_notes
 from visus.progress import Monitor, Progress
 from visus.training.events import (
@@ -233,7 +234,7 @@ class Screen:
             is_augmented=bool(plan.short_changes),
             width=self._live.width,
             metric=plan.recipe.select,
-            num_targets=len(data.classes) if data.task == "regression" else 1,
+            num_targets=num_targets(data.task, data.classes),
         )
         if event.num_epochs and not event.is_over:
             self.say("columns", self._table.legend(has_validation=bool(len(data.split("val")))))

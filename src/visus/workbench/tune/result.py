@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from visus.caller import for_caller
+from visus.data.tasks import num_targets
 from visus.errors import TrainingError
 from visus.evaluation.metric_names import METRIC_NAMES, metric_words
 from visus.evaluation.scores import Scores
@@ -57,7 +58,7 @@ class Tuned(Described):
 
     @property
     def _num_targets(self) -> int:
-        return len(self.run.classes) if self.run.task.name == "regression" else 1
+        return num_targets(self.run.task.name, self.run.classes)
 
     def _facts(self) -> tuple[str, list[tuple[str, str]]]:
         best, default = self.best_trial, self.trials[0]

@@ -14,6 +14,7 @@ from typing import Any, Final
 from torch import nn
 
 from visus.data.opened import Data
+from visus.data.tasks import num_targets
 from visus.design import Design
 from visus.errors import CanceledError, UsageError
 from visus.files import text_or_file
@@ -253,8 +254,7 @@ class _Search:
             study.add(trial)
             is_best = self._write(study)
             data = self.planned.data
-            num_targets = len(data.classes) if data.task == "regression" else 1
-            self.monitor.emit(TrialDone(trial, is_best, num_targets))
+            self.monitor.emit(TrialDone(trial, is_best, num_targets(data.task, data.classes)))
         best = best_of(study.trials)
         recipe = self.asked.recipe.replace(**best.settings)
         return Tuned(self.folder.path, tuple(study.trials), recipe, self._train(best, recipe))
