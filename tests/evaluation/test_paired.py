@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from visus.errors import DataError, UsageError
-from visus.evaluation.paired import compare_answers, difference_interval, holm, mcnemar
+from visus.evaluation.cluster_bootstrap import bootstrap_difference
+from visus.evaluation.paired import compare_answers, difference_interval, difference_test, holm, mcnemar
 
 COUNT = st.integers(0, 40)
 
@@ -148,3 +149,47 @@ def test_one_of_several_comparisons_is_judged_by_its_corrected_p_value() -> None
     assert f"McNemar's test p = {p})." in found.sentence("a", "b")
     told = found.sentence("a", "b", holm_p_value=0.07)
     assert told.endswith(f"McNemar's test p = {p}, 0.07 by Holm's correction); the difference is not significant.")
+
+
+GAINS = st.lists(st.sampled_from([-1, 0, 0, 1]), min_size=2, max_size=30)
+
+
+@given(GAINS)
+def test_without_groups_a_difference_has_the_published_interval_and_test(gains: list[int]) -> None:
+    only_left, only_right = gains.count(-1), gains.count(1)
+    wanted = (*difference_interval(gains.count(0), only_left, only_right, 0), mcnemar(only_left, only_right))
+    assert difference_test(gains) == difference_test(gains, [""] * len(gains)) == wanted
+    assert difference_test(gains, [str(place) for place in range(len(gains))]) == wanted
+
+
+@given(GAINS, st.integers(2, 5))
+@settings(max_examples=20, deadline=None)
+def test_copies_of_a_sample_within_its_group_are_no_more_evidence(gains: list[int], num_copies: int) -> None:
+    values = np.array(gains, dtype=float)
+    once = bootstrap_difference(lambda weights: weights @ values / weights.sum(1), np.arange(len(gains)))
+    copied = difference_test(np.repeat(gains, num_copies), np.repeat(np.arange(len(gains)), num_copies))
+    assert copied[2] == pytest.approx(once.p_value)
+    if any(gains):
+        assert copied[:2] == pytest.approx((max(-1, once.low), min(1, once.high)))
+    else:
+        assert copied[:2] == difference_interval(len(gains), 0, 0, 0)
+
+
+def test_a_difference_over_one_group_may_be_any() -> None:
+    assert difference_test([1, 1, 0, 0, 1], ["a"] * 5) == (-1.0, 1.0, 1.0)
+
+
+def test_a_difference_that_few_patients_make_is_not_significant_and_the_sentence_says_over_what() -> None:
+    """30 images of three patients, of 120 images of 12: McNemar's test would be sure."""
+    right = np.repeat([1] * 3 + [0] * 9, 10).tolist()
+    names, patients = [str(place) for place in range(120)], [f"patient {place // 10}" for place in range(120)]
+    args = ([0] * 120, right, [1] * 30 + [0] * 90, ["cat", "dog"], names)
+    alone, grouped = compare_answers(*args), compare_answers(*args, patients)
+    assert (alone.num_groups, grouped.num_groups) == (None, 12)
+    assert (alone.is_sure, grouped.is_sure) == (True, False)
+    said = grouped.sentence("one", "two", "image")
+    assert said == (
+        "two is more accurate than one by 25.0 points on 120 images (95 % interval 0.0 to 54.1 over 12 groups; exactly one is correct on 30, "
+        "paired bootstrap p = 0.083); the difference is not significant."
+    )
+    assert "McNemar's test" in alone.sentence("one", "two", "image")

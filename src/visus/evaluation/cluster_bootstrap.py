@@ -19,7 +19,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.evaluation.intervals import wilson_interval
+from visus.evaluation.intervals import wilson_interval, write_range
 from visus.units import write_number_of
 
 NUM_RESAMPLES: Final = 2_000
@@ -68,6 +68,18 @@ def over_groups(num_groups: int | None) -> str:
     (' over 12 groups', ' over 1 group', '')
     """
     return "" if num_groups is None else f" over {write_number_of(num_groups, 'group')}"
+
+
+def write_interval(
+    low: float | None, high: float | None, write: Callable[[float], str], num_groups: int | None = None
+) -> str:
+    """The two ends of an interval and the groups that it is over, or why there is none.
+
+    >>> write_interval(0.5, 0.75, "{:.2f}".format, 12)
+    '0.50 to 0.75 over 12 groups'
+    """
+    written = write_range(low, high, write)
+    return written if low is None else f"{written}{over_groups(num_groups)}"
 
 
 def group_notes(num_groups: int | None) -> tuple[str, ...]:

@@ -1,18 +1,23 @@
 """Paired comparison of two networks on the same samples: difference of accuracies, confidence interval, p-value, differing predictions.
 
 The accuracies of two networks on the same samples are not independent, so their separate intervals say little about the difference. Only the samples that
-exactly one network predicts correctly show which is better.
+exactly one network predicts correctly show which is better. Where samples come in groups, whole groups are drawn for the interval and the p-value
+(``evaluation.cluster_bootstrap``): several samples of one patient are no independent evidence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from visus.errors import DataError, UsageError
+from visus.evaluation.cluster_bootstrap import bootstrap_difference, count_groups, write_interval
 from visus.units import write_number_of, write_share
 
 _CONFIDENCE = 0.95
@@ -47,8 +52,10 @@ class Paired:
         both_wrong: number that neither predicts correctly.
         difference: accuracy of the right network minus that of the left one.
         difference_low, difference_high: its 95 % confidence interval, the score interval of Tango 1998; it excludes 0 exactly if ``p_value`` is below 0.05.
-        p_value: two-sided p-value of McNemar's test.
+            Over groups, that of the paired bootstrap.
+        p_value: two-sided p-value of McNemar's test; over groups, of the paired bootstrap.
         differing: samples with different predictions, in order.
+        num_groups: number of groups that interval and p-value are over; None for independent samples.
     """
 
     num_samples: int
@@ -61,6 +68,7 @@ class Paired:
     difference_high: float
     p_value: float
     differing: tuple[Differing, ...]
+    num_groups: int | None = None
 
     @property
     def accuracy_left(self) -> float:
@@ -79,7 +87,7 @@ class Paired:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the difference is significant at 5 % in McNemar's test."""
+        """Whether the difference is significant at 5 %."""
         return self.p_value < SIGNIFICANCE
 
     def sentence(
@@ -100,10 +108,12 @@ class Paired:
         is_sure = self.is_sure if holm_p_value is None else holm_p_value < SIGNIFICANCE
         verdict = "" if is_sure else "; the difference is not significant"
         corrected = "" if holm_p_value is None else f", {holm_p_value:.2g} by Holm's correction"
+        test = "McNemar's test" if self.num_groups is None else "paired bootstrap"
+        interval = write_interval(100 * low, 100 * high, "{:.1f}".format, self.num_groups)
         return (
             f"{better} is more accurate than {worse} by {100 * points:.1f} points on {write_number_of(self.num_samples, noun)} "
-            f"(95 % interval {100 * low:.1f} to {100 * high:.1f}; exactly one is correct on {self.only_left + self.only_right:,}, "
-            f"McNemar's test p = {self.p_value:.2g}{corrected}){verdict}."
+            f"(95 % interval {interval}; exactly one is correct on "
+            f"{self.only_left + self.only_right:,}, {test} p = {self.p_value:.2g}{corrected}){verdict}."
             if points
             else f"{left} and {right} have equal accuracy, {write_share(self.accuracy_left)} of "
             f"{write_number_of(self.num_samples, noun)}; only {left} is correct on {self.only_left:,}, and only {right} on {self.only_right:,}."
@@ -120,7 +130,12 @@ class Paired:
 
 
 def compare_answers(
-    left: Sequence[int], right: Sequence[int], labels: Sequence[int], classes: Sequence[str], samples: Sequence[str]
+    left: Sequence[int],
+    right: Sequence[int],
+    labels: Sequence[int],
+    classes: Sequence[str],
+    samples: Sequence[str],
+    groups: Sequence[str] | None = None,
 ) -> Paired:
     """Compare the predictions of two networks, sample by sample.
 
@@ -129,6 +144,7 @@ def compare_answers(
         labels: label of each sample, as an index into ``classes``.
         classes: class names.
         samples: name of each sample.
+        groups: the group of each sample, empty for none; None for independent samples.
 
     Raises:
         DataError: there is no sample.
@@ -153,14 +169,52 @@ def compare_answers(
         pairs.count((False, True)),
         pairs.count((False, False)),
     )
-    low, high = difference_interval(*table)
+    low, high, p_value = difference_test([right - left for left, right in pairs], groups)
     differing = tuple(
         Differing(sample, classes[label], classes[one], classes[other])
         for one, other, label, sample in zip(left, right, labels, samples, strict=True)
         if one != other
     )
     difference = (table[2] - table[1]) / lengths[0]
-    return Paired(lengths[0], *table, difference, low, high, mcnemar(table[1], table[2]), differing)
+    return Paired(lengths[0], *table, difference, low, high, p_value, differing, count_groups(groups))
+
+
+def difference_test(
+    gains: Sequence[int] | NDArray[Any], groups: Sequence[Hashable] | NDArray[Any] | None = None
+) -> tuple[float, float, float]:
+    """95 % interval of the difference of two accuracies, right minus left, and its two-sided p-value.
+
+    Of independent samples, Tango's interval and McNemar's test. Over groups, the paired bootstrap of groups; if the networks are equal in each group, so that
+    every draw is the same, Tango's interval for as many samples as there are groups.
+
+    Args:
+        gains: for each sample, 1 if only the right network is correct, -1 if only the left one is, 0 otherwise.
+        groups: the group of each sample, empty for none; None for independent samples.
+
+    Returns:
+        Both bounds, from -1 to 1, and the p-value.
+
+    >>> gains = [1] * 9 + [0] * 31
+    >>> [round(each, 3) for each in difference_test(gains)]
+    [0.118, 0.375, 0.003]
+    >>> [round(each, 3) for each in difference_test(gains, groups=[place // 10 for place in range(40)])]  # all gains are of one group
+    [0.0, 0.9, 0.698]
+    """
+    values = np.asarray(gains, dtype=np.float64)
+    num_groups = count_groups(groups)
+    if groups is None or num_groups is None:
+        only_left, only_right = int((values < 0).sum()), int((values > 0).sum())
+        rest = len(values) - only_left - only_right
+        return *difference_interval(rest, only_left, only_right, 0), mcnemar(only_left, only_right)
+
+    def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = weights @ values / weights.sum(1)
+        return found
+
+    found = bootstrap_difference(mean, groups)
+    if found.low == found.high == 0:
+        return *difference_interval(num_groups, 0, 0, 0), found.p_value
+    return max(-1.0, found.low), min(1.0, found.high), found.p_value
 
 
 def mcnemar(only_left: int, only_right: int) -> float:

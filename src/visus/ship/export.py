@@ -33,6 +33,7 @@ from visus.errors import (
     unknown_name,
 )
 from visus.evaluation.calibration import Calibrator
+from visus.evaluation.cluster_bootstrap import count_groups, group_numbers
 from visus.evaluation.predictions import evaluation_mode, predict_logits
 from visus.evaluation.tasks.label_thresholds import Sigmoid
 from visus.evaluation.tasks.prediction_intervals import Numbers
@@ -77,6 +78,7 @@ class Exportable:
         calibration: training samples as stored, (N, C, *), for an int8 network; None for no int8 network.
         max_loss: largest loss of the int8 network by the metric of the task, from 0 to 1.
         task: what the outputs mean.
+        groups: the group of each held-out sample; None without groups.
     """
 
     name: str
@@ -95,6 +97,7 @@ class Exportable:
     calibration: Pixels | None = None
     max_loss: float = MAX_LOSS
     task: BundleTask = SINGLE_LABEL
+    groups: Sequence[str] | None = None
 
     @property
     def temperature(self) -> float:
@@ -286,6 +289,7 @@ def make_proof(source: Exportable, network: Deployed, exported: Exported) -> Pro
         answers[: len(rows)],
         source.samples,
         np.asarray(source.labels, dtype=source.task.label_kind),
+        None if count_groups(source.groups) is None else group_numbers(source.groups or ()),
         plain.numpy(),
         answers[len(rows) :],
         {_named(layer, exported.joined): exported.values[layer] for layer in layers},

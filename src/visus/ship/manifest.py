@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Final
 
@@ -14,8 +14,7 @@ import numpy.typing as npt
 from visus.data.plain_values import items, number, positive, record, shown, text, whole
 from visus.data.preprocessing import Preprocessing
 from visus.errors import BundleError, printable
-from visus.evaluation.cluster_bootstrap import over_groups
-from visus.evaluation.intervals import write_range
+from visus.evaluation.cluster_bootstrap import write_interval
 from visus.evaluation.test_time_augmentation import VIEWS
 from visus.ship.tasks.registry import BUNDLE_TASKS, SINGLE_LABEL, task_from_plain
 from visus.ship.tasks.task import Answers, BundleTask
@@ -253,9 +252,7 @@ def metric_field(task: str) -> str:
 def run_score(manifest: Manifest) -> str:
     """The main metric with its interval; an error in the units of the labels, that of the first target."""
     name, facts, task = metric_field(manifest.task.name), manifest.facts, manifest.task
-    interval = write_range(facts[f"{name}_low"], facts[f"{name}_high"], task.write)
-    if facts[f"{name}_low"] is not None:
-        interval += over_groups(facts.get("num_groups"))
+    interval = write_interval(facts[f"{name}_low"], facts[f"{name}_high"], task.write, facts.get("num_groups"))
     target = f" of {manifest.classes[0]}" if task.output == "numbers" else ""
     return f"{task.write(facts[name])}{target} ({interval}) on {facts['num_scored']:,} samples"
 
@@ -281,27 +278,27 @@ def _facts(value: Any, task: str) -> dict[str, Any]:
         for each in items(plain["receptive_field"], "facts.receptive_field"):
             number(each, "facts.receptive_field", 0)
     if "int8" in plain:
-        int8 = record(plain["int8"], "facts.int8", ("engine", "num_calibration", "num_samples", "task", *_INT8))
+        int8 = record(
+            plain["int8"], "facts.int8", ("engine", "num_calibration", "num_samples", "task", *_INT8), ("num_groups",)
+        )
         text(int8["engine"], "facts.int8.engine")
         text(int8["task"], "facts.int8.task", (task,))
         for name in ("num_calibration", "num_samples"):
             whole(int8[name], f"facts.int8.{name}")
-        for name in _INT8:
-            number(int8[name], f"facts.int8.{name}")
+        _numbers(int8, _INT8, "facts.int8", task)
     return plain
 
 
 def _check(value: Any, task: str) -> dict[str, Any]:
     """One result of a check: the fields of ``parity.Check``."""
     texts, wholes = ("engine", "version", "precision"), ("num_golden", "num_samples")
-    plain = record(value, "checks", (*texts, *wholes, *_CHECK, "optimized", "batches", "tolerance", "task"))
+    plain = record(value, "checks", (*texts, *wholes, *_CHECK, "optimized", "batches", "tolerance", "task"), ("num_groups",))
     text(plain["task"], "checks.task", (task,))
     for name in texts:
         text(plain[name], f"checks.{name}")
     for name in wholes:
         whole(plain[name], f"checks.{name}")
-    for name in _CHECK:
-        number(plain[name], f"checks.{name}")
+    _numbers(plain, _CHECK, "checks", task)
     for each in items(plain["batches"], "checks.batches"):
         whole(each, "checks.batches", 1)
     if not isinstance(plain["optimized"], bool):
@@ -309,6 +306,19 @@ def _check(value: Any, task: str) -> dict[str, Any]:
     if plain["tolerance"] is not None:
         number(plain["tolerance"], "checks.tolerance", 0)
     return plain
+
+
+def _numbers(plain: Mapping[str, Any], names: Sequence[str], where: str, task: str) -> None:
+    """Refuse measurements that are no finite numbers; None stands for a bound of an error on samples of one group, which has no interval.
+
+    Raises:
+        ValueError: a value is another one; the message names it.
+    """
+    for name in names:
+        if not (plain[name] is None and task == "regression" and name.endswith(("_low", "_high"))):
+            number(plain[name], f"{where}.{name}")
+    if plain.get("num_groups") is not None:
+        whole(plain["num_groups"], f"{where}.num_groups", 1)
 
 
 def answers_digest(

@@ -18,6 +18,7 @@ from visus.data.ledger import Ledger
 from visus.data.npy import from_npy_bytes
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import BundleError, ImageError, ParityError, UsageError, VisusError
+from visus.evaluation.cluster_bootstrap import count_groups, write_interval
 from visus.evaluation.test_time_augmentation import SURE
 from visus.ship.answers import Answerer, shuffled
 from visus.ship.engines import ENGINES, OpenEngine, format_of, open_engine
@@ -53,6 +54,7 @@ class Check:
         run_score: the same of the run.
         tolerance: largest difference that is accepted; None for int8.
         task: what is predicted.
+        num_groups: number of groups that the interval is over; None for independent samples.
     """
 
     engine: str
@@ -66,11 +68,12 @@ class Check:
     max_difference: float
     mean_difference: float
     score: float
-    score_low: float
-    score_high: float
+    score_low: float | None
+    score_high: float | None
     run_score: float
     tolerance: float | None
     task: str = "single-label"
+    num_groups: int | None = None
 
     def title(self) -> str:
         """The engine with its version and precision."""
@@ -83,8 +86,7 @@ class Check:
 
     def score_words(self) -> str:
         """The score with its interval."""
-        low, high = map(self.write, (self.score_low, self.score_high))
-        return f"{self.write(self.score)} ({low} to {high})"
+        return f"{self.write(self.score)} ({write_interval(self.score_low, self.score_high, self.write, self.num_groups)})"
 
     def write(self, score: float) -> str:
         """A score without its unit."""
@@ -298,7 +300,7 @@ def compare_engine(
         differences.append(difference)
         agreements.append(same)
         of_samples.append(found[num_golden:])
-    score = task.score(of_samples, proof.labels)
+    score = task.score(of_samples, proof.labels, proof.groups)
     return Check(
         engine.name,
         engine.version,
@@ -316,6 +318,7 @@ def compare_engine(
         task.score([proof.answers], proof.labels).value,
         tolerance,
         task.name,
+        count_groups(proof.groups),
     )
 
 

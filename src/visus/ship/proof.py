@@ -23,10 +23,12 @@ from visus.data.plain_values import items, record, shown, text
 from visus.data.preprocessing import Pixels
 from visus.errors import BundleError, ImageError
 from visus.ship.files import BundleFiles
-from visus.ship.tasks.task import Answers, BundleTask
+from visus.ship.tasks.task import Answers, BundleTask, Groups
 
 GOLDEN: Final = "proof/golden.json"
 SAMPLES, LABELS = "proof/samples.npy", "proof/labels.npy"
+GROUPS: Final = "proof/groups.npy"
+"""The number of each sample's group, without its name; this file is there if a group has several samples."""
 PLAIN_LOGITS, GOLDEN_SAMPLES = "proof/plain_logits.npy", "proof/golden_samples.npy"
 LAYERS, LAYER_VALUES = "proof/layers.json", "proof/layers.npy"
 NORMALIZATION: Final = "normalization"
@@ -68,6 +70,7 @@ class Proof:
         golden_answers: the run's answers, (G, K): calibrated probabilities, or numbers in the units of the labels.
         samples: held-out samples as stored, (N, C, *).
         labels: their labels, as in ``visus.data.tasks``.
+        groups: the number of each sample's group, (N,); None if each is a group of its own.
         plain_logits: the network's logits without test-time augmentation, for the golden files and then the samples, (G + N, K).
         answers: the run's answers for the samples, (N, K).
         layers: layer -> name of its output in the ONNX graph, in the order of computing; a layer that the graph computes together with the one before
@@ -80,6 +83,7 @@ class Proof:
     golden_answers: Answers
     samples: Pixels
     labels: npt.NDArray[Any]
+    groups: Groups | None
     plain_logits: npt.NDArray[np.float32]
     answers: Answers
     layers: Mapping[str, str]
@@ -100,7 +104,7 @@ class Proof:
     def contents(self, task: BundleTask) -> dict[str, bytes]:
         """The files of the proof of a task, without the golden files themselves."""
         of_golden, of_samples = answer_paths(task)
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             GOLDEN_SAMPLES: self.golden_samples,
             of_golden: self.golden_answers,
             SAMPLES: self.samples,
@@ -108,6 +112,7 @@ class Proof:
             PLAIN_LOGITS: self.plain_logits,
             of_samples: self.answers,
             LAYER_VALUES: self.layer_values,
+            **({} if self.groups is None else {GROUPS: self.groups}),
         }
         texts = {GOLDEN: [asdict(each) for each in self.golden], LAYERS: [list(each) for each in self.layers.items()]}
         return {
@@ -161,6 +166,7 @@ def read_proof(files: BundleFiles) -> Proof:
             _array(files, of_golden),
             _array(files, SAMPLES),
             _array(files, LABELS),
+            _array(files, GROUPS) if GROUPS in files.manifest.files else None,
             _array(files, PLAIN_LOGITS),
             _array(files, of_samples),
             layers,
@@ -183,6 +189,8 @@ def read_proof(files: BundleFiles) -> Proof:
         PLAIN_LOGITS: (proof.plain_logits, (num_golden + num_samples, classes)),
         of_samples: (proof.answers, (num_samples, classes)),
     }
+    if proof.groups is not None:
+        wanted[GROUPS] = (proof.groups, (num_samples,))
     for path, (array, expected) in wanted.items():
         if array.shape != expected:
             raise BundleError(
@@ -223,6 +231,7 @@ def _check_values(files: BundleFiles, proof: Proof) -> None:
         (of_samples, proof.answers, "float64"),
         (of_golden, proof.golden_answers, "float64"),
         (LAYER_VALUES, proof.layer_values, "float32"),
+        *(() if proof.groups is None else ((GROUPS, proof.groups, "int64"),)),
     ):
         where = f"{files.path}: {path}"
         if array.dtype != np.dtype(dtype):

@@ -22,6 +22,7 @@ import numpy as np
 
 from visus.data.preprocessing import Pixels
 from visus.errors import MissingExtraError, ParityError, UsageError, install_command, unknown_name
+from visus.evaluation.cluster_bootstrap import count_groups, write_interval
 from visus.ship.answers import Answerer
 from visus.ship.engines import INPUT, open_engine
 from visus.ship.files import BundleFiles
@@ -59,20 +60,22 @@ class Int8:
         loss, loss_low, loss_high: by how much the metric is worse than that of the run, with the 95 % interval of the paired comparison.
         max_loss: the loss above which it is refused.
         task: what is predicted.
+        num_groups: number of groups that the intervals are over; None for independent samples.
     """
 
     engine: str
     num_calibration: int
     num_samples: int
     score: float
-    score_low: float
-    score_high: float
+    score_low: float | None
+    score_high: float | None
     run_score: float
     loss: float
-    loss_low: float
-    loss_high: float
+    loss_low: float | None
+    loss_high: float | None
     max_loss: float
     task: str = "single-label"
+    num_groups: int | None = None
 
     def sentence(self) -> str:
         """The comparison in one line.
@@ -81,11 +84,11 @@ class Int8:
         'openvino, int8: accuracy 80.0 % (76.0 % to 83.0 %), the run 80.4 %; loss 0.4 points (-0.4 to 1.2), at most 1 is accepted'
         """
         kind = BUNDLE_TASKS[self.task]
-        score, low, high, run = map(kind.write, (self.score, self.score_low, self.score_high, self.run_score))
-        loss, loss_low, loss_high = map(kind.write_loss, (self.loss, self.loss_low, self.loss_high))
+        of_score = write_interval(self.score_low, self.score_high, kind.write, self.num_groups)
+        of_loss = write_interval(self.loss_low, self.loss_high, kind.write_loss, self.num_groups)
         return (
-            f"{self.engine}, int8: {kind.metric} {score} ({low} to {high}), the run {run}; loss {loss} {kind.loss_unit} ({loss_low} to {loss_high}), at "
-            f"most {kind.loss_scale * self.max_loss:g} is accepted"
+            f"{self.engine}, int8: {kind.metric} {kind.write(self.score)} ({of_score}), the run {kind.write(self.run_score)}; "
+            f"loss {kind.write_loss(self.loss)} {kind.loss_unit} ({of_loss}), at most {kind.loss_scale * self.max_loss:g} is accepted"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -174,7 +177,7 @@ def judged(files: BundleFiles, num_calibration: int, max_loss: float = MAX_LOSS)
     engine = open_engine(files, precision="int8")
     task, labels = manifest.task, proof.labels
     found = Answerer(engine, manifest)(proof.samples)
-    score, loss = task.score([found], labels), task.loss(proof.answers, found, labels)
+    score, loss = task.score([found], labels, proof.groups), task.loss(proof.answers, found, labels, proof.groups)
     result = Int8(
         engine.name,
         num_calibration,
@@ -184,6 +187,7 @@ def judged(files: BundleFiles, num_calibration: int, max_loss: float = MAX_LOSS)
         *(loss.value, loss.low, loss.high),
         max_loss,
         task.name,
+        count_groups(proof.groups),
     )
     if not result.loss <= max_loss:
         what = "is too far from the labels" if task.name == "regression" else f"loses too much {task.metric}"

@@ -144,6 +144,14 @@ def test_groups_make_the_interval_wider() -> None:
     assert grouped.difference_high - grouped.difference_low > 1.5 * (apart.difference_high - apart.difference_low)
 
 
+def test_the_exact_match_is_compared_over_groups_too() -> None:
+    shares, predicted, labels = sets(0, 40)
+    names, groups = [str(place) for place in range(40)], [f"patient {place // 4}" for place in range(40)]
+    apart, grouped = (compare_sets(shares, predicted, labels, CLASSES, names, each).exact for each in (None, groups))
+    assert (apart.num_groups, grouped.num_groups, grouped.difference) == (None, 10, apart.difference)
+    assert (apart.difference_low, apart.difference_high) != (grouped.difference_low, grouped.difference_high)
+
+
 def test_the_sentence_names_the_better_one_its_interval_and_the_test() -> None:
     found = compare_numbers([np.full((40, 1), 2.0), np.full((40, 1), 0.5)], np.zeros((40, 1)), ["age"], [""] * 40)
     said = found.sentence("a", "b", "image")

@@ -34,7 +34,7 @@ class PairedSets:
         difference: that of the right network minus that of the left one.
         difference_low, difference_high: its 95 % interval by the paired bootstrap.
         p_value: two-sided p-value of the bootstrap; from five samples, or groups, on, below 0.05 exactly if the interval excludes 0.
-        exact: comparison of the exact match: a sample is right if its whole set is, by McNemar's test.
+        exact: comparison of the exact match: a sample is right if its whole set is.
     """
 
     num_samples: int
@@ -213,7 +213,7 @@ def compare_sets(
     known = sorted({text for texts in sets for text in texts})
     number = {text: place for place, text in enumerate(known)}
     left_sets, right_sets, label_sets = ([number[text] for text in texts] for texts in sets)
-    exact = compare_answers(left_sets, right_sets, label_sets, known, samples)
+    exact = compare_answers(left_sets, right_sets, label_sets, known, samples, groups)
     interval = max(-1.0, found.low), min(1.0, found.high)
     return PairedSets(len(truth), left, right, right - left, *interval, found.p_value, exact)
 

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.data.tasks import TaskName
-from visus.evaluation.cluster_bootstrap import over_groups
-from visus.evaluation.intervals import write_range
+from visus.evaluation.cluster_bootstrap import write_interval
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,7 @@ class Headline:
         >>> Headline("mean absolute error", 1.5, None, None, 4.0, "always the mean", is_error=True, num_groups=1).range()
         'no interval: all samples are of one group'
         """
-        written = write_range(self.low, self.high, self.write)
-        return written if self.low is None else f"{written}{over_groups(self.num_groups)}"
+        return write_interval(self.low, self.high, self.write, self.num_groups)
 
     def range_words(self, noun: str = "interval") -> str:
         """The interval as a phrase, such as the one in the brackets of ``phrase``."""

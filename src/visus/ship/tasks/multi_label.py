@@ -18,7 +18,7 @@ from visus.data.tasks import SEPARATOR, TaskName
 from visus.evaluation.cluster_bootstrap import metric_interval
 from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.ship.tasks.single_label import slack
-from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Score
+from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Groups, Score, each_alone
 
 
 @dataclass(frozen=True)
@@ -59,20 +59,20 @@ class MultiLabelBundle(BundleTask):
         is_near = np.abs(expected - self.thresholds) <= slack(tolerance)
         return np.asarray(((self.present(found) == self.present(expected)) | is_near).all(axis=1))
 
-    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any]) -> Score:
-        """The mean average precision of the last computation; bootstrap over samples."""
+    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
+        """The mean average precision of the last computation."""
         metric = _mean_precision(found[-1], labels)
-        return Score(float(metric(np.ones((1, len(labels))))[0]), *_interval(metric, len(labels)))
+        return Score(float(metric(np.ones((1, len(labels))))[0]), *_interval(metric, each_alone(groups, len(labels))))
 
-    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any]) -> Score:
-        """The mean average precision of the run minus that of the answers; bootstrap over the same samples for both."""
+    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
+        """The mean average precision of the run minus that of the answers, on the same draws for both."""
         of_run, of_found = _mean_precision(run, labels), _mean_precision(found, labels)
 
         def difference(weights: npt.NDArray[np.float64]) -> Answers:
             return of_run(weights) - of_found(weights)
 
         value = float(difference(np.ones((1, len(labels))))[0])
-        return Score(value, *_interval(difference, len(labels), low=-1.0))
+        return Score(value, *_interval(difference, each_alone(groups, len(labels)), low=-1.0))
 
     def labels_shape(self, num_samples: int, num_outputs: int) -> tuple[int, ...]:
         """(N, K)."""
@@ -109,9 +109,7 @@ def _mean_precision(probabilities: Answers, labels: npt.NDArray[Any]) -> Callabl
     return functools.partial(mean_average_precisions, ranked)
 
 
-def _interval(
-    metric: Callable[[npt.NDArray[np.float64]], Answers], num_samples: int, low: float = 0.0
-) -> tuple[float, float]:
+def _interval(metric: Callable[[npt.NDArray[np.float64]], Answers], groups: Groups, low: float = 0.0) -> tuple[float, float]:
     """The bootstrap interval, within the range of the metric."""
-    found = metric_interval(metric, np.arange(num_samples))
+    found = metric_interval(metric, groups)
     return max(low, found[0]), min(1.0, found[1])

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from visus.data.plain_values import items, number, record
 from visus.data.tasks import TaskName
-from visus.evaluation.cluster_bootstrap import mean_interval
-from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Score
+from visus.evaluation.cluster_bootstrap import known_interval, mean_interval
+from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Groups, Score, each_alone
 
 _RANGE: Final = 1e100
 """No number of a manifest is larger, and no standard deviation is smaller than its inverse, so that no answer overflows."""
@@ -74,16 +74,16 @@ class RegressionBundle(BundleTask):
         accepted = LOOSE if tolerance is None else tolerance
         return np.asarray((self.differences(found, expected) <= accepted).all(axis=1))
 
-    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any]) -> Score:
+    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
         """The mean absolute error of the last computation in standard deviations, the mean over the targets."""
         errors = self.differences(found[-1], labels).mean(axis=1)
-        low, high = mean_interval(errors, np.arange(len(errors)))
-        return Score(float(errors.mean()), max(0.0, low), high)
+        low, high = known_interval(mean_interval(errors, each_alone(groups, len(errors))))
+        return Score(float(errors.mean()), None if low is None else max(0.0, low), high)
 
-    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any]) -> Score:
+    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
         """How much larger the mean absolute error is than that of the run."""
         more = (self.differences(found, labels) - self.differences(run, labels)).mean(axis=1)
-        return Score(float(more.mean()), *mean_interval(more, np.arange(len(more))))
+        return Score(float(more.mean()), *known_interval(mean_interval(more, each_alone(groups, len(more)))))
 
     def labels_shape(self, num_samples: int, num_outputs: int) -> tuple[int, ...]:
         """(N, K)."""

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from visus.data.plain_values import record
 from visus.data.tasks import TaskName
-from visus.evaluation.intervals import wilson_interval
+from visus.evaluation.cluster_bootstrap import proportion_interval
 from visus.evaluation.label_smoothing import TRANSITION
-from visus.evaluation.paired import compare_answers
-from visus.ship.tasks.task import Answers, BundleTask, Score
+from visus.evaluation.paired import difference_test
+from visus.ship.tasks.task import Answers, BundleTask, Groups, Score
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,16 @@ class SingleLabelBundle(BundleTask):
         chosen = np.take_along_axis(expected, found.argmax(axis=1)[:, None], axis=1)[:, 0]
         return np.asarray(chosen >= expected.max(axis=1) - 2 * slack(tolerance))
 
-    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any]) -> Score:
+    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
         """The accuracy, the mean over the computations."""
-        num_right = float(np.mean([(each.argmax(axis=1) == labels).sum() for each in found]))
-        return Score(num_right / len(labels), *wilson_interval(num_right, len(labels)))
+        is_right = np.mean([each.argmax(axis=1) == labels for each in found], axis=0)
+        return Score(float(is_right.mean()), *proportion_interval(is_right, groups))
 
-    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any]) -> Score:
-        """The accuracy of the run minus that of the answers, with Tango's interval."""
-        classes = [str(each) for each in range(run.shape[1])]
-        names = [str(each) for each in range(len(run))]
-        paired = compare_answers(run.argmax(axis=1).tolist(), found.argmax(axis=1).tolist(), labels.tolist(), classes, names)
-        return Score(*(0.0 - each for each in (paired.difference, paired.difference_high, paired.difference_low)))
+    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
+        """The accuracy of the run minus that of the answers."""
+        more = (run.argmax(axis=1) == labels).astype(np.int64) - (found.argmax(axis=1) == labels)
+        low, high, _ = difference_test(more, groups)
+        return Score(float(more.mean()), low, high)
 
     def labels_shape(self, num_samples: int, num_outputs: int) -> tuple[int, ...]:
         """(N,)."""

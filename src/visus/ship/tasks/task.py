@@ -19,16 +19,24 @@ from visus.units import write_share
 Answers = npt.NDArray[np.float64]
 """Probabilities of classes, or numbers in the units of the labels (N, K)."""
 
+Groups = npt.NDArray[np.int64]
+"""The number of each sample's group (N,)."""
+
 ONE_SAMPLE: Final = "there is one held-out sample, and two at least are needed for an interval"
 
 
 @dataclass(frozen=True)
 class Score:
-    """The metric of a task on held-out samples, or a difference of two, with its 95 % interval."""
+    """The metric of a task on held-out samples, or a difference of two, with its 95 % interval; None for an error on samples of one group."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
+
+
+def each_alone(groups: Groups | None, num_samples: int) -> Groups:
+    """The groups (N,); without any, each sample is one of its own."""
+    return np.arange(num_samples) if groups is None else groups
 
 
 @dataclass(frozen=True)
@@ -87,12 +95,18 @@ class BundleTask(ABC):
         """
 
     @abstractmethod
-    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any]) -> Score:
-        """The metric of answers on labels; of several computations of the same samples, if their predictions may differ, the mean."""
+    def score(self, found: Sequence[Answers], labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
+        """The metric of answers on labels, with its interval; of several computations of the same samples, if their predictions may differ, the mean.
+
+        Args:
+            found: answers (N, K) of each computation.
+            labels: the labels.
+            groups: the group of each sample (N,), over which the interval is; None for independent samples.
+        """
 
     @abstractmethod
-    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any]) -> Score:
-        """How much worse answers are than those of the run on the same samples, with the interval of the paired comparison."""
+    def loss(self, run: Answers, found: Answers, labels: npt.NDArray[Any], groups: Groups | None = None) -> Score:
+        """How much worse answers are than those of the run on the same samples, with the interval of the paired comparison, over groups as for ``score``."""
 
     @abstractmethod
     def labels_shape(self, num_samples: int, num_outputs: int) -> tuple[int, ...]:

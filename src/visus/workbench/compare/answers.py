@@ -109,7 +109,7 @@ def paired(left: Answered, right: Answered, samples: Samples) -> AnyPaired:
     """The difference of two runs on the same samples."""
     if samples.labels.ndim == 1:
         answers = (left.values.tolist(), right.values.tolist())
-        return compare_answers(*answers, samples.labels.tolist(), samples.classes, samples.names)
+        return compare_answers(*answers, samples.labels.tolist(), samples.classes, samples.names, samples.groups)
     values = (left.values, right.values)
     if left.predicted.size:
         sets = (left.predicted, right.predicted)

@@ -206,6 +206,7 @@ def export_run(
         golden=_golden_files(run, data, split, num_golden),
         samples=np.ascontiguousarray(part.pixels[part.indices[places]]),
         labels=part.labels[places],
+        groups=None if (groups := data.groups_of(split)) is None else [groups[place] for place in places],
         texts=_texts(run),
         facts=facts,
         license=license,
