@@ -1,19 +1,24 @@
-"""What augmentation costs and what it gains.
+"""What augmentation costs, what it gains, and what it costs where color is the class.
 
     python benchmarks/augmentation.py cost [--sides 64 128] [--batch 64] [--rounds 15] [--output FILE.json]
     python benchmarks/augmentation.py gain FOLDER [--seeds 0 1 2] [--starts scratch backbone] [--policies NAME ...] [--output FILE.json]
+    python benchmarks/augmentation.py hue [--classes 6 12 18 24] [--output FILE.json]
 
 ``cost`` times whole training steps (batch, forward pass, backward pass, update) of ``compact`` on random images, without and with each augmentation in
 turn, and reports the ratio to the step without it within the same round, and what making its batch takes more, as a share of that step.
 
 ``gain`` trains on a folder of photos with each policy. The folder's test set is left out before anything is read from it: 30 % of the training samples,
-drawn by the seed within each class, are held out in its place, and the figures are of them. Policies are compared on the same held-out samples.
+drawn by the seed within each class, are held out in its place, and the figures are of them. Policies are compared on the same held-out samples. A second
+call with the same FILE.json measures what is not in it yet.
+
+``hue`` trains on made photos whose classes differ in nothing but their hue, evenly spaced, with the default and without color jitter.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import statistics
 import sys
 import tempfile
@@ -23,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 
 import visus
 from measuring import command_line, machine_facts, mean_of, ratio_of, write_result
@@ -39,7 +45,7 @@ from visus.training.optimizers import make_optimizer
 from visus.training.resolve import resolve
 
 HELD_OUT = 0.3
-OFF = {"flip": "none", "translate": 0.0, "zoom": 0.0, "cutout": 0.0}
+OFF = {"flip": "none", "translate": 0.0, "zoom": 0.0, "cutout": 0.0, "color": 0.0}
 COSTS: dict[str, dict[str, Any]] = {
     "today": {"flip": "random", "translate": 0.1},
     "mixup": {"flip": "random", "translate": 0.1, "mixup": 0.2},
@@ -56,6 +62,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "none": {**OFF, "tta": "none"},
     "crop": {"crop": 0.35},
     "color": {"color": 0.3},
+    "no color": {"color": 0.0},
     "rotate": {"rotate": 15.0},
     "vertical_flip": {"vertical_flip": "random"},
     "rotate90": {"rotate90": "random"},
@@ -164,7 +171,13 @@ def held_out(data: visus.Data, seed: int) -> visus.Data:
 
 def gain(given: argparse.Namespace) -> dict[str, Any]:
     """Accuracy of each policy on the held-out samples, and its difference to the default over the seeds."""
-    runs: list[dict[str, Any]] = []
+    data_facts = {"folder": given.folder.name, "img_size": given.img_size}
+    earlier = json.loads(given.output.read_text()) if given.output is not None and given.output.is_file() else {}
+    if earlier and earlier.get("data") != data_facts:
+        raise SystemExit(
+            f"{given.output}: this file is of {earlier.get('data')}, and not of {data_facts}. Name another --output."
+        )
+    runs: list[dict[str, Any]] = earlier.get("runs", [])
     for start in given.starts:
         is_pretrained = start == "backbone"
         data = visus.open_data(given.folder, img_size=given.img_size, pretrained=is_pretrained, progress=False)
@@ -172,6 +185,9 @@ def gain(given: argparse.Namespace) -> dict[str, Any]:
             own = held_out(data, seed)
             for name in given.policies:
                 settings = {**POLICIES[name], **({"epochs": given.epochs} if given.epochs is not None else {})}
+                wanted = {"start": start, "seed": seed, "policy": name, "settings": settings}
+                if any(wanted.items() <= row.items() for row in runs):
+                    continue
                 with tempfile.TemporaryDirectory() as folder:
                     recipe = visus.Recipe(seed=seed, **settings)
                     began = time.monotonic()
@@ -182,25 +198,78 @@ def gain(given: argparse.Namespace) -> dict[str, Any]:
                 runs.append(row)
                 print(f"{start}, seed {seed}, {name}: {100 * row['accuracy']:.1f} % in {row['seconds']} s", file=sys.stderr)
                 if given.output is not None:  # what was measured so far, if this is stopped
-                    write_result(given.output, {"command": command_line(), **machine_facts(), "runs": runs})
+                    write_result(
+                        given.output, {"command": command_line(), **machine_facts(), "data": data_facts, "runs": runs}
+                    )
     gains: dict[str, Any] = {}
     for start in given.starts:
-        by_policy = {
-            name: [row["accuracy"] for row in runs if (row["start"], row["policy"]) == (start, name)]
-            for name in given.policies
-        }
+        by_policy = {name: [accuracy_of(runs, start, seed, name) for seed in given.seeds] for name in given.policies}
         gains[start] = {name: {"accuracy": mean_of(found).to_json()} for name, found in by_policy.items()}
         for name, found in by_policy.items() if "default" in by_policy else ():
             differences = [one - other for one, other in zip(found, by_policy["default"], strict=True)]
             gains[start][name]["gain"] = mean_of(differences).to_json()
-    return {"gains": gains, "runs": runs}
+    return {"data": data_facts, "gains": gains, "runs": runs}
+
+
+def accuracy_of(runs: list[dict[str, Any]], start: str, seed: int, policy: str) -> float:
+    """The accuracy of one training."""
+    return next(
+        float(row["accuracy"]) for row in runs if (row["start"], row["seed"], row["policy"]) == (start, seed, policy)
+    )
+
+
+def hue(given: argparse.Namespace) -> list[dict[str, Any]]:
+    """Test accuracy for each number of classes, with the default and without color jitter."""
+    rows = []
+    for num_classes in given.classes:
+        with tempfile.TemporaryDirectory() as folder:
+            photos = make_hues(Path(folder) / "photos", num_classes)
+            for name in ("default", "no color"):
+                run = visus.train(
+                    photos,
+                    None,
+                    visus.Recipe(seed=0, **POLICIES[name]),
+                    pretrained=False,
+                    output=folder,
+                    name=name,
+                    progress=False,
+                )
+                row = {"num_classes": num_classes, "degrees_apart": round(360 / num_classes, 1), "policy": name}
+                rows.append(
+                    {**row, "color": run.recipe.color, "accuracy": run.scores.accuracy, "num_test": run.scores.num_samples}
+                )
+                print(f"{num_classes} hues, {name}: {run.scores.accuracy:.1%}", file=sys.stderr)
+    return rows
+
+
+def make_hues(folder: Path, num_classes: int, num_each: int = 60) -> Path:
+    """Class folders of photos of several sizes: smooth noise in one hue, with random brightness, saturation and texture."""
+    random = np.random.default_rng(0)
+    for label in range(num_classes):
+        (folder / f"hue{label:02}").mkdir(parents=True)
+        for number in range(num_each):
+            size = random.integers(40, 64, 2)
+            values = np.asarray(Image.fromarray(random.random((5, 5)).astype(np.float32)).resize(tuple(size.tolist())))
+            saturation, brightness = random.uniform(0.4, 0.9), random.uniform(0.5, 1.0)
+            pixels = np.stack(
+                [
+                    np.full_like(values, label / num_classes),
+                    np.full_like(values, saturation),
+                    brightness * (0.4 + 0.6 * values),
+                ],
+                -1,
+            )
+            image = Image.fromarray((255 * pixels).astype(np.uint8), mode="HSV").convert("RGB")
+            image.save(folder / f"hue{label:02}" / f"{number}.png")
+    return folder
 
 
 def main() -> None:
     """Measure what was asked, and write one table."""
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parts = options.add_subparsers(dest="part", required=True)
-    costs, gains = parts.add_parser("cost"), parts.add_parser("gain")
+    costs, gains, hues = (parts.add_parser(name) for name in ("cost", "gain", "hue"))
+    hues.add_argument("--classes", type=int, nargs="+", default=[6, 12, 18, 24])
     costs.add_argument("--sides", type=int, nargs="+", default=[64, 128])
     costs.add_argument("--batch", type=int, default=64)
     costs.add_argument("--rounds", type=int, default=15)
@@ -210,11 +279,12 @@ def main() -> None:
     gains.add_argument("--policies", nargs="+", choices=[*POLICIES], default=[*POLICIES])
     gains.add_argument("--img-size", type=int)
     gains.add_argument("--epochs", type=int)
-    for part in (costs, gains):
+    for part in (costs, gains, hues):
         part.add_argument("--output", type=Path)
     given = options.parse_args()
     assert {name for settings in POLICIES.values() for name in settings} <= {*SETTINGS, "tta"}
-    table = {"steps": cost(given.sides, given.batch, given.rounds)} if given.part == "cost" else gain(given)
+    measured = {"cost": lambda: {"steps": cost(given.sides, given.batch, given.rounds)}, "gain": lambda: gain(given)}
+    table = measured.get(given.part, lambda: {"trainings": hue(given)})()
     write_result(given.output, {"command": command_line(), **machine_facts(), **table})
 
 

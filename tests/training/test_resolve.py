@@ -176,6 +176,7 @@ def test_given_settings_are_never_overruled() -> None:
         "zoom": 0.0,
         "translate": 0.2,
         "cutout": 0.0,
+        "color": 0.1,
         "progressive_resize": "0.5, 1",
         "tta": "shift",
         "frozen": "",
@@ -346,6 +347,26 @@ def test_mixup_is_for_every_sample_and_cutmix_for_all_with_positions() -> None:
     for shape in ((8,), (1, 256), (3, 8, 8), (1, 8, 8, 8)):
         assert resolve(Recipe(mixup=0.2), DataFacts(100, shape), NETWORK).mixup == 0.2
         assert len(shape) == 1 or resolve(Recipe(cutmix=1.0), DataFacts(100, shape), NETWORK).cutmix == 1
+
+
+@pytest.mark.parametrize(
+    ("recipe", "facts", "start", "color", "reason"),
+    [
+        (Recipe(), PHOTOS, None, 0.3, "photos of one class differ in light and color"),
+        (Recipe(), dataclasses.replace(PHOTOS, task="multi-label"), None, 0.3, "photos of one class differ in light and color"),
+        (Recipe(), PHOTOS, StartFacts(), 0.0, "pretrained features know other light and colors"),
+        (Recipe(policy="2x9"), PHOTOS, None, 0.0, "the policy recolors images already"),
+        (Recipe(), dataclasses.replace(PHOTOS, task="regression"), None, 0.0, "it may change a number, such as a brightness"),
+        (Recipe(), dataclasses.replace(PHOTOS, num_training=20_000), None, 0.0, "no fewer than 20,000 training samples"),
+        (Recipe(), IMAGES, None, 0.0, "measured on color photos of many sizes only"),
+        (Recipe(), SIGNALS, None, 0.0, "measured on color photos of many sizes only"),
+    ],
+)
+def test_new_networks_on_few_photos_see_other_colors(
+    recipe: Recipe, facts: DataFacts, start: StartFacts | None, color: float, reason: str
+) -> None:
+    decided = resolve(recipe, facts, NETWORK, start)
+    assert (decided.color, decided.reasons["color"]) == (color, reason)
 
 
 def test_a_random_crop_takes_the_place_of_zoom_and_translation_and_cutmix_that_of_cutout() -> None:

@@ -27,7 +27,7 @@ OFF_VALUES: Final[dict[str, Any]] = {
     "transform": "",
 }
 """Value that turns a setting off; ``recipe.yaml`` writes null for it."""
-FORMER_VALUES: Final[dict[str, Any]] = {"select": "accuracy"}
+FORMER_VALUES: Final[dict[str, Any]] = {"select": "accuracy", "color": 0.0}
 """What runs did before there was the setting."""
 
 
