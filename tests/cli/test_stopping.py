@@ -58,7 +58,7 @@ def test_a_training_says_what_is_safe_wherever_it_is_stopped(
 
 
 def test_a_run_that_is_gone_on_with_is_named(run: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("visus.workbench.train.training.open_own_data", interrupt)
+    monkeypatch.setattr("visus.workbench.train.resumed.open_own_data", interrupt)
     answer = visus_command("train", "--resume", run)
     assert (answer.code, answer.err) == (
         130,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import visus
@@ -19,6 +20,7 @@ from visus.data.opened import open_data
 from visus.data.samples import Samples
 from visus.data.sources import read_source
 from visus.data.splits import read_split_csv, units_of, write_split_csv
+from visus.data.tasks import count_labels
 from visus.errors import DataError, RunError, UsageError
 
 
@@ -134,6 +136,97 @@ def test_folds_that_cannot_be_made_are_refused(template: Samples) -> None:
     )
 
 
+def num_outside(samples: Samples, folds: Any, num_folds: int) -> Any:
+    """(folds, classes): the samples of each class outside of each fold."""
+    return np.array([count_labels(samples.labels[folds != fold], len(samples.classes)) for fold in range(1, num_folds + 1)])
+
+
+def is_possible(samples: Samples, num_folds: int) -> bool:
+    """Whether any assignment of the units to folds leaves samples of each class outside of every fold; all are tried."""
+    units = np.unique(units_of(samples), return_inverse=True)[1]
+    return any(
+        (num_outside(samples, np.array(folds)[units], num_folds) > 0).all()
+        for folds in itertools.product(range(1, num_folds + 1), repeat=int(units.max()) + 1)
+    )
+
+
+def test_a_class_that_fell_into_one_fold_is_divided(template: Samples) -> None:
+    groups = [str(group) for group in (0, 0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 3)]
+    samples = table(template, [0, 0, 1, 0, 0, 0, 0, 0, 1, 1, 1, 1], groups)
+    for seed in range(20):
+        folds = assign_folds(samples, none_apart(samples), 2, seed)
+        assert (num_outside(samples, folds, 2) > 0).all()
+        assert min(np.bincount(folds)[1:]) >= 5
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.integers(0, 4)), min_size=4, max_size=16),
+    st.integers(2, 3),
+    st.integers(0, 9),
+)
+def test_no_fold_has_all_samples_of_a_class_unless_none_can_be_divided(
+    template: Samples, drawn: list[tuple[int, int]], num_folds: int, seed: int
+) -> None:
+    order = sorted({label for label, _ in drawn})
+    samples = table(template, [order.index(label) for label, _ in drawn], [f"group {group}" for _, group in drawn])
+    check_outside(samples, num_folds, seed)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(st.tuples(st.lists(st.booleans(), min_size=4, max_size=4), st.integers(0, 7)), min_size=4, max_size=12),
+    st.integers(2, 3),
+    st.integers(0, 9),
+)
+def test_no_fold_has_all_samples_of_a_class_of_sets(
+    template: Samples, drawn: list[tuple[list[bool], int]], num_folds: int, seed: int
+) -> None:
+    samples = table(template, [0] * len(drawn), [f"group {group}" for _, group in drawn])
+    has_class = np.array([label for label, _ in drawn], dtype=np.float32)
+    has_class = has_class[:, has_class.any(axis=0)]
+    classes = tuple(f"class {number}" for number in range(has_class.shape[1]))
+    if classes:
+        check_outside(dataclasses.replace(samples, labels=has_class, classes=classes, task="multi-label"), num_folds, seed)
+
+
+def check_outside(samples: Samples, num_folds: int, seed: int) -> None:
+    """Each class has samples outside of every fold, or an error, and then no assignment has them."""
+    try:
+        folds = assign_folds(samples, none_apart(samples), num_folds, seed)
+    except UsageError:
+        return
+    except DataError:
+        assert not is_possible(samples, num_folds)
+        return
+    assert (num_outside(samples, folds, num_folds) > 0).all()
+    assert set(folds.tolist()) == set(range(1, num_folds + 1))
+    units = units_of(samples)
+    assert all(len(set(folds[units == unit].tolist())) == 1 for unit in set(units.tolist()))
+
+
+def test_folds_that_leave_a_class_without_training_samples_are_refused(template: Samples) -> None:
+    """Three groups of two classes each: two of them are in one fold, and so is the class that they share."""
+    samples = table(template, [0, 1, 1, 2, 2, 0], ["a", "a", "b", "b", "c", "c"])
+    with pytest.raises(DataError) as caught:
+        assign_folds(samples, none_apart(samples), 2, 0)
+    name = str(caught.value).split("samples of the class ")[1][:3]
+    assert str(caught.value) == (
+        f"{samples.root}: no way was found to divide the groups and copies into 2 folds so that each class has samples outside of every fold: one "
+        f"fold has all samples of the class {name}. Choose another number of folds, add samples of other groups, or remove classes."
+    )
+    assert (num_outside(samples, assign_folds(samples, none_apart(samples), 3, 0), 3) > 0).all()
+
+
+def test_folds_that_were_good_do_not_change(template: Samples) -> None:
+    """Computed before classes were divided anew."""
+    random = np.random.default_rng(3)
+    labels, groups = random.integers(0, 3, 40), random.integers(0, 15, 40)
+    samples = table(template, labels.tolist(), [f"group {group}" for group in groups])
+    folds = assign_folds(samples, none_apart(samples), 3, 1)
+    assert "".join(map(str, folds.tolist())) == "3323323231132331332132221131121122312112"
+
+
 # ---- the data of a fold ----
 
 
@@ -175,6 +268,22 @@ def test_a_fold_is_normalized_by_its_own_training_samples_and_shares_the_store(g
         rows = np.concatenate([part.numpy() for part in [fold.split("train").rows(slice(None))]]).astype(np.float64)
         assert fold.preprocessing.offset == pytest.approx(rows.mean(axis=(0, 2, 3)), rel=1e-6)
     assert first.preprocessing.offset != second.preprocessing.offset
+
+
+def test_the_validation_set_of_a_fold_takes_no_class_of_sets_from_the_training_set(tmp_path: Path) -> None:
+    """It is stratified by the rarest class of each set, and would take all samples of class 2 in the second fold."""
+    random = np.random.default_rng(16)
+    x = random.integers(0, 255, (24, 6, 6, 3), dtype=np.uint8)
+    y = (random.random((24, 4)) < [0.6, 0.2, 0.15, 0.15]).astype(np.float32)
+    groups = [f"group {each}" for each in random.integers(0, 12, 24)]
+    np.savez(tmp_path / "sets.npz", x=x, y=y, groups=groups)
+    data = open_data(tmp_path / "sets.npz", val=0.4, test=0, task="multi-label", cache_dir=tmp_path)
+    folds = assign_folds(data.table, none_apart(data.table), 2, 16)
+    for number in (1, 2):
+        fold = fold_data(data, folds, number, 16)
+        assert min(fold.class_counts("train").values()) > 0
+        groups_of = [set(fold.groups_of(split) or ()) for split in ("train", "val", "test")]
+        assert not any(one & other for one, other in itertools.combinations(groups_of, 2))
 
 
 def test_the_note_of_a_fold_says_where_its_splits_come_from(grouped: visus.Data) -> None:

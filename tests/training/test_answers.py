@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import visus
-from visus.errors import UsageError
+from visus.errors import StorageError, UsageError
 from visus.events import (
     Answered,
     CheckpointWritten,
@@ -26,15 +27,19 @@ from visus.events import (
     KeepWeights,
     SaveWeights,
     ScaleLearningRate,
+    Scored,
     Started,
     StepDone,
     Stop,
     Stopped,
 )
+from visus.progress import Progress
+from visus.training import loop
 from visus.training.answers import Answer, from_text, to_text
 from visus.training.checkpoints import read_position
 from visus.training.inbox import Inbox
 from visus.training.recipe import Recipe
+from visus.training.runs import RunFolder
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -96,6 +101,14 @@ def test_answers_survive_their_text(given: list[Answer]) -> None:
             "this training is over, so Stop comes too late. Answer an earlier event.",
         ),
         (
+            lambda: put_after(Finished("all epochs", 1, 1, 1.0, 1.0), Stop()),
+            "this training is over, so Stop comes too late. Answer an earlier event.",
+        ),
+        (
+            lambda: put_after(Stopped(Path("last"), 0, 1), Finish()),
+            "this training is over, so Finish comes too late. Answer an earlier event.",
+        ),
+        (
             lambda: put_at(StepDone(0, 0, 1.0, 0.5, 0.1, 1.0, 1.0), KeepWeights()),
             "KeepWeights answers EpochDone alone, and this is an answer to StepDone. Use SaveWeights for a file.",
         ),
@@ -110,6 +123,123 @@ def put_at(event: object, answer: Answer) -> None:
     inbox = Inbox()
     inbox.event = event
     inbox.put(answer)
+
+
+def put_after(event: object, answer: Answer) -> None:
+    """Answer an event that follows this one."""
+    inbox = Inbox()
+    for each in (event, Progress("writing the report", 0)):
+        inbox.event = each
+    inbox.put(answer)
+
+
+def test_a_stopped_training_may_be_stopped_again() -> None:
+    put_after(Stopped(Path("last"), 0, 1), Stop())
+
+
+@pytest.mark.parametrize("number", [0.5, np.float32(0.5), np.float64(0.5), Fraction(1, 2)])
+def test_a_factor_is_any_real_number(number: Any) -> None:
+    answer = ScaleLearningRate(number)
+    assert answer == ScaleLearningRate(0.5)
+    assert from_text(to_text([answer])) == [answer]
+
+
+def test_an_answer_to_the_last_event_is_refused_and_the_run_stays(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        visus.train(
+            squares,
+            NETWORK,
+            quick,
+            output=tmp_path,
+            progress=False,
+            on_event=lambda event: Stop() if isinstance(event, Scored) else None,
+        )
+    assert str(caught.value) == "this training is over, so Stop comes too late. Answer an earlier event."
+    assert visus.load(tmp_path / "squares").scores.num_samples == 24
+
+
+def test_a_late_answer_does_not_remove_a_run_without_steps(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    first = visus.train(squares, NETWORK, quick, output=tmp_path, name="first", progress=False)
+    with pytest.raises(UsageError):
+        visus.train(
+            squares,
+            None,
+            Recipe(epochs=0, device="cpu"),
+            weights=first.folder,
+            output=tmp_path,
+            progress=False,
+            on_event=lambda event: Stop() if isinstance(event, Finished) else None,
+        )
+    assert visus.resume(tmp_path / "squares", progress=False).scores.num_samples == 24
+
+
+def unwritable(folder: Path) -> Path:
+    """A file below a file."""
+    (folder / "taken").touch()
+    return folder / "taken" / "middle.safetensors"
+
+
+def test_weights_that_cannot_be_saved_are_refused_and_the_run_goes_on_bit_for_bit(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    file = unwritable(tmp_path)
+    plain = visus.train(squares, NETWORK, quick, output=tmp_path, name="plain", progress=False)
+    with pytest.raises(StorageError) as caught:
+        visus.train(
+            squares,
+            NETWORK,
+            quick,
+            output=tmp_path,
+            progress=False,
+            on_event=lambda event: SaveWeights(file) if isinstance(event, StepDone) and event.epoch == 1 else None,
+        )
+    assert str(caught.value) == f"{file}: weights cannot be saved here: File exists. Choose a folder that can be written."
+    run = visus.resume(tmp_path / "squares", progress=False)
+    assert same(weights_of(run.folder), weights_of(plain.folder))
+
+
+def test_the_body_of_a_loop_may_save_the_weights_elsewhere(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    file = unwritable(tmp_path)
+    training = visus.Training(squares, NETWORK, quick, output=tmp_path, progress=False)
+    for event in training:
+        if isinstance(event, EpochDone) and event.epoch == 0:
+            with pytest.raises(StorageError):
+                training.save(file)
+            training.save(tmp_path / "other.safetensors")
+    assert training.run.scores.num_samples == 24
+    assert (tmp_path / "other.safetensors").is_file()
+
+
+def test_a_full_disk_while_an_answer_saves_weights_leaves_a_checkpoint(
+    squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = visus.train(squares, NETWORK, quick, output=tmp_path, name="plain", progress=False)
+
+    def full(*_: object) -> None:
+        raise StorageError("this file could not be written: no space.", where="a.safetensors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.weights, "save", full)
+        patch.setattr(RunFolder, "write_weights", lambda *_: None)
+        with pytest.raises(StorageError) as caught:
+            visus.train(
+                squares,
+                NETWORK,
+                quick,
+                output=tmp_path,
+                progress=False,
+                on_event=lambda event: (
+                    SaveWeights(tmp_path / "a.safetensors") if isinstance(event, StepDone) and event.epoch == 1 else None
+                ),
+            )
+    assert str(caught.value) == (
+        "a.safetensors: this file could not be written: no space. The training stopped here; continue with: "
+        f"visus.resume({str(tmp_path / 'squares')!r})"
+    )
+    at = read_position(tmp_path / "squares" / "checkpoint" / "last.safetensors")
+    assert (at.epoch, at.step) == (1, 1)
+    run = visus.resume(tmp_path / "squares", progress=False)
+    assert same(weights_of(run.folder), weights_of(plain.folder))
 
 
 def test_values_that_are_no_answers_are_not_taken_for_some() -> None:

@@ -95,6 +95,15 @@ def test_the_start_is_kept_unless_an_epoch_is_better_beyond_chance(
     assert selection.best_epoch == (0 if expected else -1)
 
 
+def test_without_losses_right_predictions_alone_decide() -> None:
+    """A lower mean loss is no evidence: it has no spread over the samples."""
+    start = SampleResults(answers(90, 10).is_right, ())
+    assert not is_better(start, SampleResults(answers(90, 10).is_right, ()))
+    assert not is_better(start, SampleResults(answers(93, 7).is_right, ()))
+    assert is_better(start, SampleResults(answers(96, 4).is_right, ()))
+    assert is_better(answers(90, 10), SampleResults(answers(96, 4).is_right, ()))  # a start of an earlier version
+
+
 def test_a_smaller_input_size_is_never_compared_with_the_start() -> None:
     selection = Selection(num_samples=100, start=answers(50, 50))
     assert not selection.judge(0, SMALL, 0.99, answers(99, 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator
@@ -16,9 +17,11 @@ from tests.commands import SMALL, Call, StopAfter
 from torch import nn
 
 import visus
+from visus.data.absent_classes import AbsentClasses
 from visus.data.opened import open_data
 from visus.errors import DataError, RunError, UsageError, VisusError
 from visus.progress import Progress
+from visus.workbench.folds.plan import without_former_warnings
 from visus.workbench.folds.result import CrossValidation
 from visus.workbench.train.events import FoldBegun, FoldsBegun, FoldsScored, Scored
 from visus.workbench.train.stop_on_signal import StopOnSignal
@@ -222,6 +225,41 @@ def test_the_split_of_the_data_is_respected_and_its_validation_set_is_in_the_fol
     assert found.runs()[0].open_data().samples.warnings == ()
     fold_of = {row["sample"]: (row["fold"], row["group"]) for row in rows_of(found.folder / "folds.csv")}
     assert len({group for _, group in fold_of.values()}) == len(set(fold_of.values()))  # no group is in two folds
+
+
+def with_absences(folder: Path, split: str) -> visus.Data:
+    """Data that defines a test or validation set without samples of the third class."""
+    x = np.random.default_rng(0).integers(0, 255, (48, 8, 8, 3), dtype=np.uint8)
+    y = np.arange(48) % 3
+    splits = np.where((np.arange(48) >= 30) & (y < 2), split, "train")
+    np.savez(folder / f"{split}.npz", x=x, y=y, splits=splits)
+    return open_data(folder / f"{split}.npz")
+
+
+@pytest.mark.parametrize(("split", "is_kept"), [("test", True), ("val", False)])
+def test_a_warning_about_a_split_that_the_folds_replace_is_dropped_whatever_its_words(
+    split: str, is_kept: bool, tmp_path: Path
+) -> None:
+    """A test set that the data defines is in no fold, so what is missing there is still missing."""
+    data = with_absences(tmp_path, split)
+    assert data.samples.warnings == (f"{split} has no sample of 1 class: 2.",)
+    reworded = AbsentClasses(split, ["2"], "which is said in other words")
+    for warning in (data.samples.warnings[0], reworded):
+        worded = dataclasses.replace(data, samples=dataclasses.replace(data.samples, warnings=("another one.", warning)))
+        assert without_former_warnings(worded).samples.warnings == ("another one.", *([warning] if is_kept else []))
+
+
+def test_a_warning_about_a_test_set_that_nobody_asked_for_is_dropped(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (48, 8, 8, 3), dtype=np.uint8)
+    y, groups = np.arange(48) // 40, [str(number) if number < 40 else "one" for number in range(48)]
+    np.savez(tmp_path / "data.npz", x=x, y=y, groups=groups)
+    data = open_data(tmp_path / "data.npz")
+    assert [warning.split(" has ")[0] for warning in data.samples.warnings if " has no sample of " in warning] == [
+        "test",
+        "val",
+    ]
+    kept = [warning for warning in data.samples.warnings if " has no sample of " not in warning]
+    assert list(without_former_warnings(data).samples.warnings) == kept
 
 
 # ---- kills ----

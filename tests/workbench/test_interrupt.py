@@ -109,7 +109,7 @@ def test_an_interruption_before_the_run_has_a_folder_loses_nothing(
     def interrupt(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("visus.workbench.train.training.open_data", interrupt)
+    monkeypatch.setattr("visus.workbench.train.planning.open_data", interrupt)
     said = interrupted(file, NETWORK, RECIPE, output=tmp_path, progress=False)
     assert said == "stopped before the training began: nothing is lost. Call it again."
 

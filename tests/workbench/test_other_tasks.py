@@ -272,6 +272,17 @@ def test_an_own_loss_that_fails_is_named_with_the_reason(
     assert not list((tmp_path / "runs").glob("*/weights/*"))
 
 
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_an_own_mean_of_mixed_samples_is_refused_before_the_training(tmp_path: Path, mixing: str, light_pages: None) -> None:
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=own_loss, **{mixing: 0.5})
+    assert str(caught.value) == (
+        "mixup and cutmix weight the loss of each sample by its own share, and the own loss returned one number for 64 samples. "
+        "Return the loss of each sample, (64,), or leave mixup and cutmix out."
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_an_own_metric_selects_the_epoch(tmp_path: Path, light_pages: None) -> None:
     seen: list[EpochDone] = []
     x, sets, _ = bars(np.random.default_rng(0))

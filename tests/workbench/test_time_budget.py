@@ -25,7 +25,8 @@ from visus.training.steps import TrainingSteps
 from visus.training.validation import Validation
 from visus.workbench.report.measures import LATE
 from visus.workbench.runs.saved import SavedRun
-from visus.workbench.train import head_probe, job, kernels_in_time, training
+from visus.workbench.train import head_probe, job, kernels_in_time, planning, training
+from visus.workbench.train import resumed as resumed_trainings
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.events import Planned, Prepared, Scored
 from visus.workbench.train.head_probe import _affordable, probe
@@ -56,7 +57,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for place in (training, job):
+    for place in (planning, job):
         monkeypatch.setattr(place, "ending_s", lambda data, made: 20.0)
     weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
     slow(head_probe._Features, "_answer", 2.0)
@@ -84,7 +85,7 @@ def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: An
 @pytest.mark.slow
 def test_a_slow_width_phase_is_stopped(tmp_path: Path, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each pass of a measured step takes 4 s of the clock: measuring one width would take minutes."""
-    for place in (training, job):
+    for place in (planning, job):
         monkeypatch.setattr(place, "ending_s", lambda data, made: 10.0)
     monkeypatch.setenv("VISUS_CACHE", str(tmp_path / "cache"))
     labels = np.arange(200) % 2
@@ -159,7 +160,7 @@ def test_the_time_limit_of_a_resumed_training_bounds_the_compiling_too(
     num_told: int,
 ) -> None:
     seen, allowed = list[Any](), list[float]()
-    for place in (training, step_times):
+    for place in (planning, resumed_trainings, training, step_times):
         monkeypatch.setattr(place, "uses_kernels", lambda machine, setting: True)
     monkeypatch.setattr(kernels_in_time, "why_no_kernels", lambda: reason)
     monkeypatch.setattr(kernels_in_time, "allow_compiling", allowed.append)

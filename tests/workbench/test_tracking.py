@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 import torch
 from tests.levels import write_levels
+from tests.workbench.conftest import open_task
 
 import visus
 from visus.errors import MissingExtraError, UsageError
@@ -140,6 +141,15 @@ def test_the_final_errors_of_every_target_are_tracked(tmp_path: Path) -> None:
     one = score_numbers(Regression(("age",), (0.0,), (1.0,)), outputs[:, :1], labels[:, :1], IntervalFit(), split="test")
     found = tracking.numbers(tracking.final_scores(one), "test_")
     assert (found["test_mae"], found["test_rmse"], found["test_r2"]) == (2.5, one.targets[0].rmse, one.targets[0].r2)
+
+
+@pytest.mark.parametrize(("task", "counted"), [("multi-label", {"num_classes": 2}), ("regression", {"num_targets": 2})])
+def test_outputs_are_counted_as_classes_or_as_targets(task: str, counted: dict[str, int], tmp_path: Path) -> None:
+    event = SimpleNamespace(
+        data=open_task(task, tmp_path), recipe=SimpleNamespace(request=RECIPE), network=SimpleNamespace(asked=NETWORK)
+    )
+    found = tracking.settings_of(cast(Any, event))
+    assert {name: found[name] for name in ("num_classes", "num_targets") if name in found} == counted
 
 
 def test_tensorboard_has_the_resolved_recipe(file: Path, tmp_path: Path) -> None:

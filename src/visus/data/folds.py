@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -17,6 +18,8 @@ from visus.data.opened import Data, normalized_by_training
 from visus.data.resplit import in_splits
 from visus.data.samples import UNASSIGNED, Samples
 from visus.data.splits import assign, strata, units_of
+from visus.data.spread_classes import spread
+from visus.data.tasks import count_labels
 from visus.errors import DataError, RunError, UsageError
 from visus.files import csv_text, write_file
 from visus.units import write_number_of
@@ -38,7 +41,7 @@ class FoldRow(NamedTuple):
 def assign_folds(samples: Samples, is_apart: NDArray[np.bool_], num_folds: int, seed: int) -> NDArray[np.int64]:
     """The fold of each sample, from 1; 0 for samples apart.
 
-    Groups and copies stay in one fold. Without them, the numbers of samples of a class in two folds differ by at most one, and so do those of all
+    Groups and copies stay in one fold, and each class has samples outside of every fold. Without groups and copies, the numbers of samples of a class in two folds differ by at most one, and so do those of all
     samples.
 
     Args:
@@ -49,7 +52,7 @@ def assign_folds(samples: Samples, is_apart: NDArray[np.bool_], num_folds: int, 
 
     Raises:
         UsageError: there are fewer than 2 folds, or more than independent samples.
-        DataError: all samples of a class are in one group or copies of one, so a fold would have none for training.
+        DataError: a fold would have all samples of a class, as where they are in one group or copies of one, so none would be left for training.
     """
     if num_folds < 2:
         raise UsageError(f"{option('folds', num_folds)}: at least 2 folds are needed, and 5 or 10 are usual.")
@@ -78,7 +81,51 @@ def assign_folds(samples: Samples, is_apart: NDArray[np.bool_], num_folds: int, 
         counts[kinds, fold] += num_each
         totals[fold] += len(unit)
         folds[unit] = fold + 1
+    return _spread_classes(samples, in_order, folds, num_folds)
+
+
+def _spread_classes(
+    samples: Samples, units: Sequence[Sequence[int]], folds: NDArray[np.int64], num_folds: int
+) -> NDArray[np.int64]:
+    """The folds, after some units changed places if all samples of a class were in one fold; else unchanged.
+
+    Raises:
+        DataError: no assignment is found in which every class has samples outside of each fold.
+    """
+    lost = _classes_in_one_fold(samples, folds, num_folds)
+    if not lost:
+        return folds
+    found = spread(
+        [Counter(label for sample in unit for label in _classes_of(samples, sample)) for unit in units],
+        [len(unit) for unit in units],
+        [int(folds[unit[0]]) - 1 for unit in units],
+        num_folds,
+    )
+    if found is None:
+        kinds = f"the class {lost[0]!r}" if len(lost) == 1 else f"{len(lost)} classes ({write_names(lost)})"
+        raise DataError(
+            f"no way was found to divide the groups and copies into {num_folds} folds so that each class has samples outside of every fold: one fold "
+            f"has all samples of {kinds}. Choose another number of folds, add samples of other groups, or remove classes.",
+            where=str(samples.root),
+        )
+    for unit, fold in zip(units, found, strict=True):
+        folds[unit] = fold + 1
     return folds
+
+
+def _classes_in_one_fold(samples: Samples, folds: NDArray[np.int64], num_folds: int) -> list[str]:
+    """The classes whose samples are all in one fold; none of regression."""
+    if samples.task == "regression":
+        return []
+    counts = [count_labels(samples.labels[folds == number + 1], len(samples.classes)) for number in range(num_folds)]
+    return [samples.classes[label] for label in np.flatnonzero((np.array(counts) > 0).sum(axis=0) == 1)]
+
+
+def _classes_of(samples: Samples, sample: int) -> list[int]:
+    """The indices of the classes of a sample."""
+    label = samples.labels[sample]
+    found: list[int] = [int(label)] if samples.labels.ndim == 1 else np.flatnonzero(label > 0.5).tolist()
+    return found
 
 
 def _check_units(samples: Samples, chosen: NDArray[np.int64], units: NDArray[np.int64], num_folds: int) -> None:
@@ -136,6 +183,7 @@ def fold_data(data: Data, folds: NDArray[np.int64], number: int, seed: int) -> D
         contents=table.contents,
     )
     splits[folds == APART] = UNASSIGNED
+    _return_for_training(table, splits)
     num_folds = int(folds.max())
     found = dataclasses.replace(in_splits(data, splits.tolist()), split_seed=None, fold=(number, num_folds))
     counts = [len(found.split(name)) for name in ("test", "val")]
@@ -150,6 +198,21 @@ def fold_data(data: Data, folds: NDArray[np.int64], number: int, seed: int) -> D
     )
     samples = dataclasses.replace(found.samples, notes=(*data.samples.notes, note), warnings=data.samples.warnings)
     return normalized_by_training(dataclasses.replace(found, samples=samples))
+
+
+def _return_for_training(samples: Samples, splits: NDArray[np.str_]) -> None:
+    """Return validation samples of sets of classes to the training set where it has none of a class, in whole units, in place.
+
+    The cut is stratified by the rarest class of each set, so it may take all samples of another one.
+    """
+    if samples.task != "multi-label":
+        return
+    units = units_of(samples)
+    for label in range(len(samples.classes)):
+        has_class = samples.labels[:, label] > 0.5
+        if not (has_class & (splits == "train")).any() and (held := units[has_class & (splits == "val")]).size:
+            smallest = min(held.tolist(), key=lambda unit: int((units == unit).sum()))
+            splits[units == smallest] = "train"
 
 
 def write_folds_csv(samples: Samples, folds: NDArray[np.int64], file: Path) -> None:

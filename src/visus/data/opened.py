@@ -7,36 +7,38 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from visus.caller import option
 from visus.data.batches import Part
 from visus.data.contact_sheet import Captioned, contact_sheet, spread
 from visus.data.earlier_split import extend_split, read_contents
-from visus.data.images.fit import RESIZE_MODES, ResizeMode
-from visus.data.ledger import Ledger, write_examples
-from visus.data.preprocessing import NORMALIZATIONS, Normalize, Preprocessing, measure_scale
+from visus.data.images.fit import ResizeMode
+from visus.data.ledger import Ledger
+from visus.data.opened_warnings import (
+    blank_warning,
+    imbalance_warning,
+    large_offset_warning,
+    low_range_warning,
+    unreadable_warning,
+)
+from visus.data.preprocessing import Normalize, Preprocessing, measure_scale
+from visus.data.preprocessing_plan import check_kind, check_settings, plan_preprocessing
 from visus.data.reading import DEFAULT_READING, Reading, one_column
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.data.sources import read_source
 from visus.data.splits import SplitRow, apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Store, blank_rows, open_store, refuse_unreadable
-from visus.data.survey import InputChooser, Survey, suitable_size, survey_images
+from visus.data.survey import InputChooser
 from visus.data.tasks import TaskName, count_labels, label_text, strata
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
 from visus.tables import Described, Table, listed
 from visus.units import write_number_of, write_shape, write_split
 
-FAR_FROM_ZERO = 2**20  # standard deviations; float32 (24 bits) would leave 16 levels per standard deviation
-IMBALANCE = 3.0
 MAX_ROWS = 200  # classes that a notebook shows at most
-LOW_RANGE = "16-bit values in the lowest part of their range"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -145,10 +147,10 @@ class Data(Described):
         """
         return (
             *self.samples.warnings,
-            *_unreadable_warning(self.ledger),
-            *_low_range_warning(self.ledger),
-            *_large_offset_warning(self.preprocessing),
-            *_imbalance_warning(self),
+            *unreadable_warning(self.ledger),
+            *low_range_warning(self.ledger),
+            *large_offset_warning(self.preprocessing),
+            *imbalance_warning(self.class_counts("train") if self.task == "single-label" else {}),
         )
 
     @property
@@ -348,7 +350,7 @@ def open_data(
             f"the data must be one folder or file, not a {type(path).__name__}. For arrays: visus.open_data(x=x, y=y). "
             f"For a dataset of PyTorch or Hugging Face: visus.open_data({'loader.dataset' if hasattr(path, 'dataset') else 'dataset'})."
         )
-    _check_settings(img_size, channels, resize_mode, normalize, max_unreadable)
+    check_settings(img_size, channels, resize_mode, normalize, max_unreadable)
     if split and split_seed is not None:
         raise UsageError("a split.csv defines the whole split, so a split seed would have no effect. Omit one of them.")
     if split and (val is not None or test is not None):
@@ -367,7 +369,7 @@ def open_data(
     samples = _split(samples, split, split_seed or 0, val, test, same_labels=labels is None)
     survey = None
     if preprocessing is None:
-        plan, survey = _plan(samples, ledger, img_size, channels, resize_mode, normalize, choose_input)
+        plan, survey = plan_preprocessing(samples, ledger, img_size, channels, resize_mode, normalize, choose_input)
         warnings = survey.warnings if survey else ()
         samples = dataclasses.replace(samples, warnings=(*samples.warnings, *warnings))
     else:
@@ -465,7 +467,7 @@ def open_scoring_data(
     is_whole = "test" not in samples.official
     if is_whole:
         samples = dataclasses.replace(samples, splits=np.full(len(samples.names), "test", dtype="<U5"))
-    _check_kind(samples, preprocessing)
+    check_kind(samples, preprocessing)
     data = _decoded(samples, preprocessing, ledger, False, max_unreadable, cache_dir, num_workers, on_event, should_stop)
     return dataclasses.replace(
         data,
@@ -499,72 +501,11 @@ def _decoded(
     if plan.shuffle_seed is not None:
         for sample in readable.names:
             ledger.note("shuffled", sample)
-    if warning := _blank_warning(
+    if warning := blank_warning(
         [readable.names[place] for place in blank_rows(store.pixels, rows)] if plan.is_image_like else []
     ):
         readable = dataclasses.replace(readable, warnings=(*readable.warnings, *warning))
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)
-
-
-def _unreadable_warning(ledger: Ledger) -> list[str]:
-    """A warning about the files that could not be read."""
-    names = list(ledger.reasons("unreadable"))
-    if not names:
-        return []
-    files = write_number_of(len(names), "file cannot be read and was", "files cannot be read and were")
-    return [f"{files} left out: {write_examples(names)}. Repair or remove {'it' if len(names) == 1 else 'them'}."]
-
-
-def _blank_warning(names: Sequence[str]) -> list[str]:
-    """A warning about images of one color."""
-    if not names:
-        return []
-    images = write_number_of(len(names), "image has", "images have")
-    return [
-        f"{images} a single color, so there is nothing in {'it' if len(names) == 1 else 'them'} to learn: {write_examples(names)}."
-    ]
-
-
-def _low_range_warning(ledger: Ledger) -> list[str]:
-    """A warning if most of the 16-bit images use only the lowest eighth of their range."""
-    counts = ledger.counts
-    num_dark, num_16_bit = counts.get(LOW_RANGE, 0), counts.get("16-bit values scaled to 8-bit", 0)
-    if 2 * num_dark <= num_16_bit:
-        return []
-    return [
-        f"{num_dark:,} of {num_16_bit:,} 16-bit images use only the lowest eighth of their range (up to 8,191 of 65,535), as images from 12-bit "
-        f"and 13-bit cameras do. As 8-bit images they are dark, with at most 32 of 256 levels. Multiply the values by the same factor in all "
-        f"files so that they fill the range, or provide them as an .npy or .npz array, which keeps all levels."
-    ]
-
-
-def _large_offset_warning(plan: Preprocessing) -> list[str]:
-    """A warning if the mean of the values is very large compared with their standard deviation."""
-    if plan.normalize != "mean-deviation":
-        return []
-    far = [channel for channel in range(plan.channels) if abs(plan.offset[channel]) > FAR_FROM_ZERO * plan.divisor[channel]]
-    if not far:
-        return []
-    channel = far[0]
-    which = f" of channel {channel}" if plan.channels > 1 else ""
-    return [
-        f"the values{which} have a mean of {plan.offset[channel]:,.6g} but a standard deviation of only {plan.divisor[channel]:.2g}, like timestamps or "
-        f"indices. visus normalizes them in float64 without loss, but a program that reads them as float32 loses most of their differences."
-    ]
-
-
-def _imbalance_warning(data: Data) -> list[str]:
-    """A warning if the largest class has many times the training samples of the smallest."""
-    counts = data.class_counts("train") if data.task == "single-label" else {}
-    if not counts or min(counts.values()) == 0:
-        return []
-    largest, smallest = max(counts, key=lambda name: counts[name]), min(counts, key=lambda name: counts[name])
-    if counts[largest] < IMBALANCE * counts[smallest]:
-        return []
-    return [
-        f"the classes are uneven: {largest} has {counts[largest]:,} training samples, and {smallest} has {counts[smallest]:,}. "
-        f"Check the recall of each class; {option('class_weights', 'balanced')} gives rare classes more weight."
-    ]
 
 
 @dataclass(frozen=True)
@@ -583,107 +524,6 @@ class _Rows:
 
     def __getitem__(self, chosen: slice) -> npt.NDArray[np.generic]:
         return self.pixels[self.indices[chosen]]
-
-
-def _check_settings(
-    img_size: int | Sequence[int] | None, channels: int | None, resize_mode: str, normalize: str, max_unreadable: float
-) -> None:
-    given: Any = img_size
-    sizes = [] if given is None else list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
-    if any(isinstance(size, bool) or not isinstance(size, Integral) for size in sizes):
-        raise UsageError(
-            f"img_size must be a whole number of pixels, or one for each axis, such as 224 or (224, 320), not {given!r}."
-        )
-    if any(size < 1 for size in sizes):
-        raise UsageError(f"the image size must be at least 1 pixel, not {write_shape(sizes)}.")
-    if channels not in (None, 1, 3):
-        raise UsageError(f"channels must be 1 (gray) or 3 (color), not {channels!r}.")
-    if resize_mode not in RESIZE_MODES:
-        raise UsageError(unknown_name("resize mode", resize_mode, RESIZE_MODES))
-    if normalize not in NORMALIZATIONS:
-        raise UsageError(unknown_name("normalization", normalize, NORMALIZATIONS))
-    if not 0 <= max_unreadable < 1:
-        raise UsageError(f"the fraction of unreadable files must be at least 0 and below 1, not {max_unreadable}.")
-
-
-def _plan(
-    samples: Samples,
-    ledger: Ledger,
-    img_size: int | Sequence[int] | None,
-    channels: int | None,
-    resize_mode: ResizeMode,
-    normalize: Normalize,
-    choose_input: InputChooser | None,
-) -> tuple[Preprocessing, Survey | None]:
-    """The preprocessing of a dataset for training, and the survey of its image files; None for arrays."""
-    if samples.reader.kind == "array":
-        assert samples.reader.shape is not None, "rows of arrays have a shape"
-        own_channels, *own_size = samples.reader.shape
-        if resize_mode != "squash":
-            raise UsageError(
-                f"the resize mode {resize_mode} applies to image files, but these are arrays. Omit it.",
-                where=str(samples.root),
-            )
-        if channels not in (None, own_channels):
-            raise UsageError(
-                f"these arrays have {write_number_of(own_channels, 'channel')}, not {option('channels', channels)}.",
-                where=str(samples.root),
-            )
-        size = _wanted_size(img_size, len(own_size)) or tuple(own_size)
-        if any(wanted > length for wanted, length in zip(size, own_size, strict=True)):
-            raise UsageError(
-                f"visus does not enlarge arrays: the size {write_shape(size)} was requested, but they are {write_shape(own_size)}.",
-                where=str(samples.root),
-            )
-        unit = ((0.0,) * own_channels, (1.0,) * own_channels)
-        stored = getattr(samples.reader, "layout", None)
-        plan = Preprocessing(
-            "array", own_channels, size, resize_mode, str(samples.reader.dtype), normalize, *unit, layout=stored
-        )
-        return plan, None
-    survey = dataclasses.replace(survey_images(samples, ledger), wanted_size=_wanted_size(img_size, 2))
-    if choose_input and (chosen := choose_input(survey)):
-        plan = Preprocessing(
-            "images",
-            chosen.channels,
-            chosen.size,
-            chosen.resize_mode or resize_mode,
-            "uint8",
-            "fixed" if chosen.offset else normalize,
-            chosen.offset or (0.0,) * chosen.channels,
-            chosen.divisor or (1.0,) * chosen.channels,
-        )
-        return plan, survey
-    num_channels = channels or (3 if survey.has_color else 1)
-    unit = ((0.0,) * num_channels, (1.0,) * num_channels)
-    size = survey.wanted_size or suitable_size(survey.sizes)
-    return Preprocessing("images", num_channels, size, resize_mode, "uint8", normalize, *unit), survey
-
-
-def _wanted_size(img_size: int | Sequence[int] | None, num_axes: int) -> tuple[int, ...] | None:
-    if img_size is None:
-        return None
-    size = tuple(img_size) if isinstance(img_size, Sequence) else (int(img_size),) * num_axes
-    if len(size) != num_axes:
-        raise UsageError(f"the size {write_shape(size)} has {len(size)} axes, and the data has {num_axes}.")
-    return size
-
-
-def _check_kind(samples: Samples, plan: Preprocessing) -> None:
-    """Check that the data is of the network's kind: image files or arrays.
-
-    Raises:
-        DataError: the network reads image files and the data is arrays, or the reverse.
-    """
-    kinds = {"images": "image files", "array": "arrays"}
-    if samples.reader.kind == "images" and plan.is_image_like:
-        return
-    if samples.reader.kind == "array" and plan.kind == "images" and samples.reader.shape and len(samples.reader.shape) == 3:
-        return
-    if samples.reader.kind != plan.kind:
-        raise DataError(
-            f"this network reads {kinds[plan.kind]}, but these are {kinds[samples.reader.kind]}.", where=str(samples.root)
-        )
 
 
 def _refuse_empty_classes(samples: Samples) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.caller import option
+from visus.data.absent_classes import AbsentClasses
 from visus.data.label_numbers import CORRECT_ROW, comma_notes, number_warnings, parse_numbers
 from visus.data.label_sets import read_lists, set_warnings
 from visus.data.ledger import Ledger
@@ -352,17 +353,14 @@ def _absences(
     found: FoundSamples, class_names: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
 ) -> tuple[str, ...]:
     """Warnings about classes without samples. The indices of the other classes do not change."""
-    warnings = []
+    warnings: list[str] = []
     unused = [name for name in found.declared if name not in set(class_names)]
     if unused and not given:
         warnings.append(f"classes without a sample, which the class list leaves out: {write_names(unused)}.")
     for split in sorted(official - {"train"}) or ([UNASSIGNED] if given else []):
         absent = [name for name in class_names if not by_split[split][name]]
         if absent:
-            subject = f"{split} has" if split else "there is"
-            warnings.append(
-                f"{subject} no sample of {write_number_of(len(absent), 'class', 'classes')}: {write_names(absent)}."
-            )
+            warnings.append(AbsentClasses(split, absent))
     return tuple(warnings)
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from visus.caller import option
 from visus.data import tasks
+from visus.data.absent_classes import AbsentClasses
 from visus.data.listed_names import write_names
 from visus.data.samples import SPLITS, UNASSIGNED, Samples
 from visus.errors import DataError, UsageError, join_messages, unknown_name
@@ -194,7 +195,7 @@ def _check_splittable(samples: Samples) -> None:
         )
 
 
-def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[str]:
+def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fraction: float | None) -> list[AbsentClasses]:
     """Warnings about classes without samples in a split because all their samples must stay together."""
     warnings = []
     cuts = {"test": (test_fraction, 2), "val": (val_fraction, 3)}
@@ -205,10 +206,7 @@ def _absent_class_warnings(samples: Samples, val_fraction: float | None, test_fr
         counts = samples.class_counts(split)
         absent = [name for index, name in enumerate(samples.classes) if not counts[index] and totals[index] >= at_least]
         if absent:
-            kinds = write_number_of(len(absent), "class", "classes")
-            warnings.append(
-                f"{split} has no sample of {kinds}, for lack of groups or distinct samples: {write_names(absent)}."
-            )
+            warnings.append(AbsentClasses(split, absent, "for lack of groups or distinct samples"))
     return warnings
 
 

@@ -108,7 +108,7 @@ def _errors(task: Task, outputs: Tensor, labels: Tensor) -> NDArray[np.float64]:
 
 
 def _mean_error(task: Task, errors: NDArray[np.float64]) -> float:
-    """The error of one target in its own unit; of several (K,), the mean in standard deviations of the training labels, so that each has a say."""
+    """The error of one target in its own unit; of several (K,), the mean in standard deviations of the training labels, so that targets with large numbers do not decide alone."""
     assert isinstance(task, Regression), "only regression has errors"
     return float(errors[0]) if len(errors) == 1 else float((errors / np.array(task.std)).mean())
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any, Final
 
-from visus.errors import UsageError
+from visus.errors import StorageError, UsageError
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,12 @@ class ScaleLearningRate:
     factor: float
 
     def __post_init__(self) -> None:
-        is_number = isinstance(self.factor, (int, float)) and not isinstance(self.factor, bool)
+        is_number = isinstance(self.factor, Real) and not isinstance(self.factor, bool)
         if not (is_number and 0 < self.factor < math.inf):
             raise UsageError(
                 f"the factor of a learning rate must be a number above 0, such as 0.5, and not {self.factor!r}."
             )
+        object.__setattr__(self, "factor", float(self.factor))  # numbers of NumPy are not written as JSON
 
     @property
     def sentence(self) -> str:
@@ -88,6 +91,23 @@ class SaveWeights:
     def sentence(self) -> str:
         """What it does, as a phrase."""
         return f"weights saved to {self.file}"
+
+    def make_folder(self) -> None:
+        """Make the folder of the file, and check that it can be written.
+
+        Raises:
+            StorageError: it cannot be made or written.
+        """
+        folder = Path(self.file).absolute().parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise StorageError(
+                f"weights cannot be saved here: {reason}. Choose a folder that can be written.", where=str(self.file)
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from visus.errors import UsageError
-from visus.training.answers import KINDS, Answer, KeepWeights
-from visus.training.events import EpochDone, Finished
+from visus.training.answers import KINDS, Answer, KeepWeights, SaveWeights, Stop
+from visus.training.events import EpochDone, Finished, Stopped
 
 
 class Inbox:
     """The answers that were given since the loop last took them.
+
+    Args:
+        is_first: whether this is the first process of the training, whose answers hold for all.
 
     >>> from visus.training.answers import Stop
     >>> inbox = Inbox()
@@ -17,27 +20,42 @@ class Inbox:
     ([Stop()], [])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_first: bool = True) -> None:
         self._answers: list[Answer] = []
-        self.event: object = None
-        """The event that is answered now."""
+        self._is_first = is_first
+        self._event: object = None
+        self._end: Finished | Stopped | None = None
 
     def __len__(self) -> int:
         return len(self._answers)
 
+    @property
+    def event(self) -> object:
+        """The event that is answered now; None before the first one."""
+        return self._event
+
+    @event.setter
+    def event(self, event: object) -> None:
+        self._event = event
+        if isinstance(event, (Finished, Stopped)):
+            self._end = event
+
     def put(self, answer: Answer) -> None:
-        """Add an answer to the current event.
+        """Add an answer to the current event. A stopped training may be stopped again.
 
         Raises:
             UsageError: the training is over, or only the end of an epoch can be answered like this.
+            StorageError: weights cannot be saved to this file.
         """
-        if isinstance(self.event, Finished):
+        if self._end is not None and not (isinstance(self._end, Stopped) and isinstance(answer, Stop)):
             raise UsageError(f"this training is over, so {type(answer).__name__} comes too late. Answer an earlier event.")
         if isinstance(answer, KeepWeights) and not isinstance(self.event, EpochDone):
             given = "before the first event" if self.event is None else f"to {type(self.event).__name__}"
             raise UsageError(
                 f"KeepWeights answers EpochDone alone, and this is an answer {given}. Use SaveWeights for a file."
             )
+        if isinstance(answer, SaveWeights) and self._is_first:
+            answer.make_folder()
         self._answers.append(answer)
 
     def put_returned(self, value: object) -> None:

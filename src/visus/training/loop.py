@@ -372,8 +372,7 @@ class TrainingLoop:
                     at.selection.choose(at.epoch - 1)
                     self.folder.write_weights("best", self.scored_module)
                 case SaveWeights(file) if self.group.is_first:
-                    Path(file).parent.mkdir(parents=True, exist_ok=True)
-                    weights.save(self.scored_module, file, self.folder.metadata)
+                    self._save_weights(Path(file))
             event = Answered(answer, at.epoch, at.step, self.schedule.learning_rate(at))
             facts = {"what": answer.sentence, "place": place_of(at.epoch, at.step), "learning_rate": event.learning_rate}
             facts |= {"answer": type(answer).__name__}
@@ -386,6 +385,17 @@ class TrainingLoop:
             yield self._write_checkpoint()
         if answers:
             self.folder.write_json("changes.json", at.changes)
+
+    def _save_weights(self, file: Path) -> None:
+        """Write the weights of now to a file that an answer names."""
+        try:
+            weights.save(self.scored_module, file, self.folder.metadata)
+        except StorageError as error:
+            self._leave()
+            raise StorageError(
+                f"{error.message} The training stopped here; continue with: {resume_call(self.folder.path)}",
+                where=error.where,
+            ) from error
 
     def _finish_epoch(self) -> EpochDone:
         """Validate, keep the weights if they are the best so far, and write the epoch's row of ``results.csv``."""

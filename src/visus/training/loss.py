@@ -42,12 +42,17 @@ class Loss:
     task: Task = field(default_factory=lambda: SingleLabel(()))
     own: OwnLoss | None = None
 
-    def per_sample(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The loss (N,) of each sample, without class weights; the same for all where an own loss returns their mean.
+    def per_sample(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor | None:
+        """The loss (N,) of each sample, without class weights; None if an own loss returns one number for all of them.
 
         Raises:
             UsageError: an own loss returns something else.
         """
+        found = self._losses(outputs, labels)
+        return found if found.ndim else None
+
+    def _losses(self, outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss (N,) of each sample; or of an own loss one number ()."""
         if self.own is None:
             return self.task.losses(outputs, labels, self.smoothing)
         try:
@@ -60,7 +65,7 @@ class Loss:
             raise UsageError(
                 f"the own loss returned {what} for {len(labels)} samples. Return a tensor with the loss of each sample, ({len(labels)},), or their mean, ()."
             )
-        return found.expand(len(labels))
+        return found
 
     def mean(
         self,
@@ -76,8 +81,18 @@ class Loss:
             labels: the labels, as in ``visus.data.tasks``.
             all_labels: labels of the whole batch if these samples are a slice of it; the result is then their part of the batch's mean.
             share: (N,) factor of each sample's loss, for samples that are mixed with others (``Batch.mean_loss``); None for 1.
+
+        Raises:
+            UsageError: an own loss returns something else, or one number for samples that are mixed.
         """
-        losses, whole = self.per_sample(outputs, labels), labels if all_labels is None else all_labels
+        losses, whole = self._losses(outputs, labels), labels if all_labels is None else all_labels
+        if not losses.ndim and share is not None:
+            raise UsageError(
+                "mixup and cutmix weight the loss of each sample by its own share, and the own loss returned one number for "
+                f"{len(labels)} samples. Return the loss of each sample, ({len(labels)},), or leave mixup and cutmix out."
+            )
+        if not losses.ndim:
+            return losses * (len(labels) / len(whole))
         losses = losses if share is None else share * losses
         if self.class_weights is None:
             return losses.sum() / len(whole)

@@ -35,7 +35,7 @@ class SampleResults:
 
     Args:
         is_right: whether the prediction is correct, for each sample; empty where the task has no right predictions.
-        losses: loss of each sample after calibration (``Task.fair_losses``).
+        losses: loss of each sample after calibration (``Task.fair_losses``); empty if an own loss returns one number for all samples.
         score: the metric that selects the epoch; for an error its negative, so that more is better. None for the accuracy.
         error: standard error of ``score``; None for that of a proportion.
     """
@@ -173,7 +173,7 @@ def is_better(before: SampleResults, after: SampleResults) -> bool:
     """Whether ``after`` is significantly better than ``before`` on the same samples.
 
     ``after`` needs at least as many correct predictions, or without right predictions a score as high, and p <= 0.05 in one of two one-sided paired tests: McNemar's exact test on the samples that
-    only one of them predicts correctly, or a z-test on the differences of the losses.
+    only one of them predicts correctly, or a z-test on the differences of the losses. Without losses, McNemar's test alone decides.
 
     >>> right, wrong = (True,) * 90 + (False,) * 10, (True,) * 80 + (False,) * 20
     >>> is_better(SampleResults(wrong, (1.0,) * 100), SampleResults(right, (1.0,) * 100))
@@ -182,9 +182,10 @@ def is_better(before: SampleResults, after: SampleResults) -> bool:
     False
     """
     gained, lost = _count_changes(before, after)
-    if gained < lost or not after.losses or (not after.is_right and not after.selected >= before.selected):
+    has_losses = bool(before.losses and after.losses)
+    if gained < lost or (not after.is_right and not (has_losses and after.selected >= before.selected)):
         return False
-    return is_more_often_right(before, after) or paired_z(before.losses, after.losses) <= SIGNIFICANCE
+    return is_more_often_right(before, after) or (has_losses and paired_z(before.losses, after.losses) <= SIGNIFICANCE)
 
 
 def is_more_often_right(before: SampleResults, after: SampleResults) -> bool:

@@ -79,8 +79,18 @@ class Validation:
         task, metric = self.loss.task, self.metric
         is_right = task.is_right(outputs, labels)
         found = () if is_right is None else tuple(is_right.tolist())
-        losses = self.loss.per_sample(outputs, labels) if self.loss.own else task.fair_losses(outputs, labels)
+        losses = self._sample_losses(outputs, labels, has_right=is_right is not None)
         if metric.name == "accuracy":
-            return SampleResults(found, tuple(losses.tolist()))
+            return SampleResults(found, losses)
         value, error = metric.compute(task, outputs, labels), jackknife_error(metric, task, outputs, labels)
-        return SampleResults(found, tuple(losses.tolist()), -value if metric.is_error else value, error)
+        return SampleResults(found, losses, -value if metric.is_error else value, error)
+
+    def _sample_losses(self, outputs: torch.Tensor, labels: torch.Tensor, *, has_right: bool) -> tuple[float, ...]:
+        """The loss of each validation sample for paired tests.
+
+        An own loss that returns one number has none: right predictions are compared then, or where there are none (regression), the losses of the task.
+        """
+        found = self.loss.per_sample(outputs, labels) if self.loss.own else None
+        if self.loss.own and found is None and has_right:
+            return ()
+        return tuple((self.loss.task.fair_losses(outputs, labels) if found is None else found).tolist())

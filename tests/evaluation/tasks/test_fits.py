@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from visus.errors import DataError, RunError, TrainingError
@@ -204,3 +204,10 @@ def test_a_target_with_a_single_value_is_refused() -> None:
     assert str(caught.value) == (
         "the target 'b' has the same value, 3, in all training samples, so there is nothing to learn. Leave it out."
     )
+
+
+@given(st.floats(-1e6, 1e6), st.integers(1, 80))
+@example(0.1, 60)
+def test_equal_numbers_are_a_single_value_however_their_mean_is_rounded(value: float, count: int) -> None:
+    with pytest.raises(DataError, match="has the same value"):
+        Regression(("a",)).facts_of(np.full((count, 1), value))

@@ -18,9 +18,11 @@ from torch import nn
 
 import visus
 from visus.errors import CanceledError, DataError, MissingExtraError, RunError, TrainingError, UsageError
+from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.selection import SampleResults
+from visus.workbench.train import preparing
 from visus.workbench.tune import study as studies
-from visus.workbench.tune import tuning
+from visus.workbench.tune import trial_training, tuning
 from visus.workbench.tune.events import SearchStarted, TrialDone
 from visus.workbench.tune.result import Tuned, best_of
 from visus.workbench.tune.space import Space
@@ -94,6 +96,33 @@ def test_the_run_is_the_best_trial_and_never_worse_than_the_default(levels: Path
     assert Space.read(found.folder / "space.yaml") == Space.of(SPACE)
     for trial in found.trials[1:]:
         assert all(trial.settings[name] in values for name, values in Space.of(SPACE))
+
+
+def test_the_steps_of_a_trial_are_sliced_as_those_of_a_training_with_its_settings(
+    levels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With little memory: the account of the design says how much a step needs, for trials too."""
+    monkeypatch.setattr(preparing, "memory_bytes", lambda: 100_000)
+    recipes: list[ResolvedRecipe] = []
+    make_job = trial_training._job
+
+    def noted(planned: Any, recipe: ResolvedRecipe, *others: Any) -> Any:
+        recipes.append(recipe)
+        return make_job(planned, recipe, *others)
+
+    monkeypatch.setattr(trial_training, "_job", noted)
+    recipe = RECIPE.replace(batch_size=None, epochs=1)
+    space = {"batch_size": [16, 32]}
+    found = search(levels, tmp_path, recipe=recipe, space=space, trials=3)
+    slices = {each.batch_size: each.accumulate for each in recipes}
+    for batch_size, accumulate in slices.items():
+        run = visus.train(
+            levels, DESIGN, recipe.replace(batch_size=batch_size), output=tmp_path / f"{batch_size}", progress=False
+        )
+        assert ResolvedRecipe.read(run.folder / "recipe.yaml").accumulate == accumulate
+    assert max(slices.values()) > 1
+    best = ResolvedRecipe.read(found.run.folder / "recipe.yaml")
+    assert best.accumulate == slices[best.batch_size]
 
 
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

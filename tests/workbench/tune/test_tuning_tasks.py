@@ -46,7 +46,10 @@ def test_the_best_trial_is_that_of_the_main_metric_and_its_run_has_the_same(task
     assert str(f"{best:.6g}") in {f"{float(row['val_score']):.6g}" for row in history}
     (head, *_), text = list(csv.reader(io.StringIO((found.folder / "trials.csv").read_text()))), str(found.text())
     assert head[:4] == ["trial", "state", f"val_{metric}", "val_loss"]
-    assert "validation score" in text
+    assert (
+        found.table().headings[1]
+        == f"validation {'mean average precision' if task == 'multi-label' else 'mean absolute error'}"
+    )
     error = "mean absolute error in standard deviations (mean of 2 targets)"
     words = "mean average precision" if task == "multi-label" else error
     assert f"{words} {found.best_trial.write()} on 13 validation samples" in text

@@ -72,7 +72,10 @@ class Regression(Task):
             DataError: a target has a single value.
         """
         mean, std = labels.mean(axis=0), labels.std(axis=0)
-        constant = [name for name, width in zip(self.outputs, std, strict=True) if not width > 0]
+        varies = (np.ptp(labels, axis=0) > 0) & (
+            std > 0
+        )  # the mean of equal numbers may be rounded, and the deviation may underflow
+        constant = [name for name, is_varied in zip(self.outputs, varies, strict=True) if not is_varied]
         if constant:
             raise DataError(
                 f"the target {constant[0]!r} has the same value, {mean[self.outputs.index(constant[0])]:g}, in all training samples, so there is nothing to learn. Leave it out."

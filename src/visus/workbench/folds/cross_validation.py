@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from visus.caller import option
 from visus.data.folds import APART, fold_data
-from visus.data.opened import Data, open_data
+from visus.data.opened import Data
 from visus.errors import UsageError
 from visus.files import remove_parts
 from visus.progress import Monitor, OnEvent, Progress, ShouldStop
@@ -34,7 +34,8 @@ from visus.workbench.runs.saved import apart_from_runs
 from visus.workbench.screen import showing
 from visus.workbench.train.earlier_runs import EarlierRun
 from visus.workbench.train.events import FoldBegun, FoldsBegun
-from visus.workbench.train.starts import choice_of, noted, suited_data
+from visus.workbench.train.planning import open_for, scaled_for
+from visus.workbench.train.starts import choice_of
 from visus.workbench.train.stop_on_signal import stopping_on_signal
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.training import resume, train
@@ -261,15 +262,11 @@ def _opened(
     monitor: Monitor,
 ) -> Data:
     """The opened data, read for pretrained weights as ``visus.train`` reads it."""
-    if isinstance(data, Data):
-        return suited_data(data) if pretrained else data
     choice = choice_of(pretrained, network=network, file=weights)
-    earlier = EarlierRun.of(weights)
-    monitor.emit(Progress("opening the data", 0))
-    found = noted(
-        open_data(data, choose_input=choice if earlier is None else earlier.input_spec, **monitor.keywords), choice
-    )
-    return suited_data(found) if pretrained else found
+    if not isinstance(data, Data):
+        monitor.emit(Progress("opening the data", 0))
+    found = open_for(data, choice, EarlierRun.of(weights), monitor)
+    return scaled_for(found, choice, is_pretrained=bool(pretrained))
 
 
 def _num_done(folder: Path, plan: FoldsPlan) -> int:

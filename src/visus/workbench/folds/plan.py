@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from visus import __version__
 from visus.caller import for_caller
+from visus.data.absent_classes import AbsentClasses
 from visus.data.folds import APART, assign_folds, folds_of, read_folds_csv, write_folds_csv
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Preprocessing
@@ -36,8 +37,6 @@ from visus.workbench.running_command import running_command
 ASSIGNMENT: Final = "folds.csv"
 _OF_DATA: Final = ("labels", "max_unreadable", "is_varied", "short_side_px", "note", "typed", "val_fraction")
 """Fields of ``Data`` that are kept as they are."""
-_OF_THE_FORMER_SPLIT: Final = ("test has no sample of", "val has no sample of")
-"""How warnings begin that are about a split that the folds replace."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +194,11 @@ class FoldsPlan:
 
 
 def without_former_warnings(data: Data) -> Data:
-    """Data without the warnings about a split that the folds replace."""
-    kept = tuple(each for each in data.samples.warnings if not each.startswith(_OF_THE_FORMER_SPLIT))
+    """Data without the warnings about a split that the folds replace: the validation set, and a test set that is not apart."""
+    replaced = ("val",) if _has_test_set(data) else ("val", "test")
+    kept = tuple(
+        each for each in data.samples.warnings if not (isinstance(each, AbsentClasses) and each.of_split in replaced)
+    )
     return dataclasses.replace(data, samples=dataclasses.replace(data.samples, warnings=kept))
 
 
@@ -261,9 +263,13 @@ def _changed(path: str | None, found: str) -> DataError:
 def _is_apart(data: Data) -> NDArray[np.bool_]:
     """Whether each sample is in no fold: those of a test set that the data or an option defines, and those that are left out."""
     table = data.table
-    is_asked = _defines(data, "test") or bool(data.test_fraction)
-    found: NDArray[np.bool_] = ((table.splits == "test") & is_asked) | (table.splits == UNASSIGNED)
+    found: NDArray[np.bool_] = ((table.splits == "test") & _has_test_set(data)) | (table.splits == UNASSIGNED)
     return found
+
+
+def _has_test_set(data: Data) -> bool:
+    """Whether the data or an option defines a test set, which is in no fold."""
+    return _defines(data, "test") or bool(data.test_fraction)
 
 
 def _defines(data: Data, split: str) -> bool:

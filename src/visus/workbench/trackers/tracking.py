@@ -199,7 +199,7 @@ def settings_of(event: Prepared) -> dict[str, object]:
         "data": data.name,
         "network": event.network.asked,
         "num_training": len(data.split("train")),
-        "num_classes": len(data.classes),
+        "num_targets" if data.task == "regression" else "num_classes": len(data.classes),
         "input_shape": "x".join(map(str, data.input_shape)),
     }
 

@@ -26,9 +26,11 @@ from visus.workbench.screen import showing
 from visus.workbench.trackers.tracking import known_trackers, tracking
 from visus.workbench.train.events import Prepared
 from visus.workbench.train.left_events import remember_events
+from visus.workbench.train.planning import Asked
 from visus.workbench.train.processes import run_to_go_on_with
+from visus.workbench.train.resumed import AskedAgain, resumed_training
 from visus.workbench.train.stop_on_signal import StopOnSignal, is_signal_handled
-from visus.workbench.train.training import Asked, AskedAgain, new_training, resumed_training
+from visus.workbench.train.training import new_training
 
 Core = Callable[[Monitor, Inbox], Generator[object, None, Run]]
 
@@ -126,7 +128,7 @@ class Training:
         self._track = known_trackers(track)
         self._core, self._network, self._progress = core, network, progress
         self._folder = folder
-        self._inbox = Inbox()
+        self._inbox = Inbox(is_first=join_group().is_first)
         self._run: Run | None = None
         self._events: weakref.ref[Generator[object, None, None]] | None = None
 
@@ -211,6 +213,7 @@ class Training:
 
         Raises:
             UsageError: the file has another suffix, or the training is over.
+            StorageError: its folder cannot be made or written. The training can go on.
 
         >>> import visus
         >>> visus.Training.resume(run.folder).save(folder / "middle.safetensors")

@@ -237,7 +237,7 @@ class RemovedUnlessBegun:
         self._has_steps = False
 
     def watched(self, events: Generator[object, None, Run]) -> Generator[object, None, Run]:
-        """The events, in which the first step is noticed."""
+        """The events, in which the first step, and the end of a training without one, is noticed."""
         with contextlib.closing(events):
             while True:
                 try:
@@ -245,7 +245,7 @@ class RemovedUnlessBegun:
                 except StopIteration as end:
                     run: Run = end.value
                     return run
-                self._has_steps = self._has_steps or isinstance(event, StepDone)
+                self._has_steps = self._has_steps or isinstance(event, (StepDone, Finished))
                 yield event
 
     def __enter__(self) -> RemovedUnlessBegun:

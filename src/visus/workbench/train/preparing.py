@@ -28,7 +28,7 @@ from visus.networks.whitening import Fitted, Whitening, fit_whitening, num_neede
 from visus.own_callables import NAME, load_function
 from visus.progress import SILENT, Monitor
 from visus.training.facts import DataFacts, NetworkFacts, StartFacts
-from visus.training.loss import OwnLoss
+from visus.training.loss import Loss, OwnLoss
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, resolve
 from visus.training.resolved_recipe import ResolvedRecipe
@@ -172,6 +172,19 @@ def try_metric(metric: Metric, data: Data) -> None:
     if metric.name not in METRICS and len(held):
         outputs = torch.randn(len(held), len(data.classes), generator=random_stream(0, "trial of the metric"))
         metric.compute(task_of(data), outputs, torch.from_numpy(held))
+
+
+def try_loss(recipe: ResolvedRecipe, data: Data) -> None:
+    """Find a person's own loss; where samples are mixed, call it with random outputs for some training samples, before anything is computed.
+
+    Raises:
+        UsageError: it cannot be found; or samples are mixed, and it fails or does not return the loss of each sample.
+    """
+    own = own_loss(recipe)
+    if own is not None and (recipe.mixup or recipe.cutmix):
+        labels = torch.from_numpy(data.split("train").labels[:TRIED_SAMPLES])
+        outputs = torch.randn(len(labels), len(data.classes), generator=random_stream(0, "trial of the loss"))
+        Loss(task=task_of(data), own=own).mean(outputs, labels, share=torch.ones(len(labels)))
 
 
 def object_warnings(recipe: Recipe) -> tuple[str, ...]:

@@ -97,9 +97,8 @@ class Tuned(Described):
             )
             for trial in ranked[:MAX_SHOWN]
         )
-        headings = ("trial", "validation accuracy", "validation loss", "epochs", "time", "outcome", *names)
-        if self.trials[0].metric != ACCURACY:
-            headings = ("trial", "validation score", "validation loss", "epochs", "time", "outcome", *names)
+        measured = f"validation {metric_words(self.trials[0].metric)}"
+        headings = ("trial", measured, "validation loss", "epochs", "time", "outcome", *names)
         return Table(rows, headings, numbers=(0, 1, 2, 3, 4))
 
     def text(self) -> Text:

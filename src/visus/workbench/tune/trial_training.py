@@ -23,9 +23,9 @@ from visus.training.recipe import Recipe
 from visus.training.resolved_recipe import ResolvedRecipe
 from visus.training.runs import RunFolder
 from visus.workbench.train.job import TrainingJob
+from visus.workbench.train.planning import NewTraining
 from visus.workbench.train.preparing import resolved
 from visus.workbench.train.time_limit import TimeLimit
-from visus.workbench.train.training import NewTraining
 from visus.workbench.tune.trial import FAILED, FINISHED, PRUNED, Trial, upward
 
 IsBehind = Callable[[int, float], bool]
@@ -47,7 +47,7 @@ def recipe_of(planned: NewTraining, given: Recipe, settings: dict[str, Any]) -> 
     facts: StartFacts | None = None
     if start is not None:
         facts = plan(own, start.head, len(data.split("val")), len(data.split("train")))
-    return resolved(own, data, planned.network.module, planned.mirrors, facts)
+    return resolved(own, data, planned.network.module, planned.mirrors, facts, planned.network.design)
 
 
 def training_s(planned: NewTraining, recipe: ResolvedRecipe, folder: Path) -> float:

@@ -34,8 +34,9 @@ from visus.workbench.screen import showing
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import Prepared
 from visus.workbench.train.kernels_in_time import compile_kernels
+from visus.workbench.train.planning import Asked, NewTraining, plan_new
 from visus.workbench.train.time_limit import TimeLimit
-from visus.workbench.train.training import Asked, NewTraining, carry_out, plan_new, train
+from visus.workbench.train.training import carry_out, train
 from visus.workbench.train.training import resume as resume_training
 from visus.workbench.tune.events import SearchStarted, TrialDone
 from visus.workbench.tune.final_run import FinalRun, over_limit_sentence, too_short
