@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import visus
+from visus.data.array_labels import class_values
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Preprocessing, measure_scale
-from visus.data.source_arrays import ARRAY_LAYOUTS, class_values, layout_of, possible_layouts
+from visus.data.source_arrays import ARRAY_LAYOUTS, layout_of, possible_layouts
 from visus.errors import DataError
 from visus.workbench.runs.predict_inputs import ArraySample, find_samples
 

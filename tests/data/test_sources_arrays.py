@@ -492,7 +492,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
             ": unknown split 'tset'. Did you mean 'test'? Known: test, train, val, valid, validation.",
         ),
         ({"x": counting(2, 9), "y": [5, 5]}, (
-            ": there is one class only, '5' with 2 samples; a classifier needs at least two classes. Add a folder, or rows, of another class."
+            ": there is one class only, '5' with 2 samples; a classifier needs at least two classes. Add samples of another class."
         )),
     ],
 )  # fmt: skip

@@ -224,7 +224,7 @@ def test_the_label_column_chooses_a_column_of_hugging_face(x: Any, y: Any, tmp_p
     data = opened(tmp_path, several, task="regression", label_column="weight")
     assert sorted(data.samples.labels[:, 0]) == list(range(40))
     assert_same(opened(tmp_path, several, label_column="kind"), opened(tmp_path, Images(x, y)))
-    message = "a label is a whole number or a text, and not 0.0. For numbers that are no classes: task='regression'."
+    message = "a label is a whole number or a text, and not 0.25. For numbers that are no classes: task='regression'."
     with pytest.raises(UsageError) as caught:
         opened(tmp_path, several, label_column="age")
     assert str(caught.value) == message
@@ -330,12 +330,12 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "a label without a name",
         {"path": Images(np.zeros((2, 4, 4), np.uint8), [0, 7])},
-        "the label 7 has no class name: there are 4 classes.",
+        "the label 7 has no class name: there are 4 class names, for the labels 0 to 3.",
     ),
     (
         "labels that are no classes",
-        {"path": TensorDataset(torch.zeros(2, 4), torch.zeros(2))},
-        "a label is a whole number or a text, and not 0.0. For numbers that are no classes: task='regression'.",
+        {"path": TensorDataset(torch.zeros(2, 4), torch.full((2,), 0.5))},
+        "a label is a whole number or a text, and not 0.5. For numbers that are no classes: task='regression'.",
     ),
     (
         "a vector of numbers of classes",
@@ -372,7 +372,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "a list of several lengths and too few names",
         {"x": np.zeros((2, 3)), "y": [[0], [1, 2]], "class_names": ["a", "b"]},
-        "the label 2 has no class name: there are 2 classes.",
+        "y: the label 2 has no class name: there are 2 class names, for the labels 0 to 1.",
     ),
     ("labels that are missing", {"x": np.zeros((2, 3)), "y": ["a", None]}, f"y[1] is None. {LABELS}"),
     ("labels of several types", {"x": np.zeros((2, 3)), "y": objects("a", 1.5)}, f"y[1] is 1.5. {LABELS}"),
@@ -399,6 +399,22 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "class_names is of the type dict. Class names are a list of texts, in the order of the labels.",
     ),
     (
+        "class names that are numbers",
+        {"x": np.zeros((2, 3)), "y": [0, 1], "class_names": [1, 2]},
+        "class_names holds values of the type int64. Class names are a list of texts, in the order of the labels.",
+    ),
+    ("sets without a class", {"x": np.zeros((2, 3)), "y": [[], []]}, "no sample has a label. Give at least two classes."),
+    (
+        "a set of something else",
+        {"x": np.zeros((2, 3)), "y": [["a"], [None, "b"]]},
+        "y[1] holds None. A set of classes holds whole numbers or texts.",
+    ),
+    (
+        "sets for single labels",
+        {"path": [(np.zeros(4), [0]), (np.zeros(4), [0, 1])], "task": "single-label"},
+        "a label is a whole number or a text, and not a list.",
+    ),
+    (
         "samples and labels that are None",
         {"x": None, "y": None},
         "x and y are None. Give samples and labels: a function that loads them returns None where its return statement is missing. For the images that "
@@ -420,7 +436,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("given", "message"), [each[1:] for each in BAD], ids=[each[0] for each in BAD])
 def test_what_cannot_be_used_is_refused(given: dict[str, Any], message: str, tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises((UsageError, DataError)) as caught:
         opened(tmp_path, **given)
     assert str(caught.value) == message
     assert not any((tmp_path / "kept").glob("*")), "nothing is left behind"

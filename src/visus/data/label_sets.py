@@ -18,8 +18,43 @@ _LIST: Final = re.compile(rf"[\[({{]\s*(?:(?:{_QUOTED})\s*(?:,\s*(?:{_QUOTED})\s
 _LOOKS_LIKE_LIST: Final = re.compile(r"\[.*\]|[({]\s*['\"].*[)}]", re.DOTALL)
 
 
-def read_lists(cells: Sequence[str], samples: Sequence[str], where: str) -> tuple[list[str], tuple[str, ...]]:
-    """The texts of labels, with those that Python wrote as lists as sets; and a note if there are any.
+def read_sets(
+    labels: Sequence[str | tuple[str, ...]], samples: Sequence[str], where: str
+) -> tuple[list[tuple[str, ...]], tuple[str, ...], list[str]]:
+    """The classes of each label, notes on how texts were read, and warnings about them.
+
+    Args:
+        labels: texts of sets; or sets, which stay as they are.
+        samples: the name of each sample, for errors.
+        where: the file or folder, for errors.
+
+    Raises:
+        DataError: as for ``read_cells``.
+
+    >>> read_sets(["cat;dog", ("a;b",)], ["1", "2"], "")[0]
+    [('cat', 'dog'), ('a;b',)]
+    """
+    texts = [(label, sample) for label, sample in zip(labels, samples, strict=True) if isinstance(label, str)]
+    cells = [cell for cell, _ in texts]
+    read, notes = read_cells(cells, [sample for _, sample in texts], where)
+    sets = iter(read)
+    warnings = [] if notes else set_warnings(cells)
+    return [next(sets) if isinstance(label, str) else tuple(label) for label in labels], notes, warnings
+
+
+def write_cells(sets: Sequence[Sequence[str]]) -> list[str]:
+    """Texts that ``read_cells`` reads as these sets: with ``|`` between the classes, or as lists if a name could be read in another way.
+
+    >>> write_cells([("cat", "dog"), ()]), write_cells([("cat, small", "dog"), ()])
+    (['cat|dog', ''], ["['cat, small', 'dog']", '[]'])
+    """
+    names = {name for each in sets for name in each}
+    is_plain = not any(_LOOKS_LIKE_LIST.fullmatch(name) or any(each in name for each in SEPARATORS) for name in names)
+    return [SEPARATOR.join(each) if is_plain else repr(list(each)) for each in sets]
+
+
+def read_cells(cells: Sequence[str], samples: Sequence[str], where: str) -> tuple[list[tuple[str, ...]], tuple[str, ...]]:
+    """The sets in cells of a table: separated (``visus.data.tasks.split_sets``), or lists that Python wrote; and a note if there are any lists.
 
     Args:
         cells: the texts.
@@ -29,37 +64,33 @@ def read_lists(cells: Sequence[str], samples: Sequence[str], where: str) -> tupl
     Raises:
         DataError: a cell looks like a list, and its names are not in quotes with a comma between them.
 
-    >>> read_lists(["['shoe', 'warm']", "[]"], ["1.png", "2.png"], "table.csv")[0]
-    ['shoe|warm', '']
+    >>> read_cells(["['shoe', 'warm']", "[]"], ["1.png", "2.png"], "table.csv")[0]
+    [('shoe', 'warm'), ()]
     """
-    texts, written = [], []
+    sets: list[tuple[str, ...]] = []
+    written = []
     for cell, sample in zip(cells, samples, strict=True):
         if not _LOOKS_LIKE_LIST.fullmatch(cell):
-            texts.append(cell)
+            sets.append((cell.strip(),) if cell.strip() else ())
             continue
         names = [ast.literal_eval(quoted) for quoted in re.findall(_QUOTED, cell)] if _LIST.fullmatch(cell) else None
-        if names is None or any(SEPARATOR in name for name in names):
+        if names is None:
             raise DataError(
                 f"the label of {sample} is {cell!r}, a list that cannot be read. Write the classes with ';' between them, such as shoe;warm.",
                 where=where,
             )
-        texts.append(SEPARATOR.join(names))
+        sets.append(tuple(dict.fromkeys(stripped for name in names if (stripped := name.strip()))))
         written.append(cell)
     if not written:
-        return texts, ()
-    if any(
-        each in text and not _LOOKS_LIKE_LIST.fullmatch(cell)
-        for cell, text in zip(cells, texts, strict=True)
-        for each in SEPARATORS
-    ):
-        other = next(
-            cell for cell in cells if any(each in cell for each in SEPARATORS) and not _LOOKS_LIKE_LIST.fullmatch(cell)
-        )
+        return split_sets(cells), ()
+    others = [cell for cell in cells if any(each in cell for each in SEPARATORS) and not _LOOKS_LIKE_LIST.fullmatch(cell)]
+    if others:
+        other = others[0]
         raise DataError(
             f"some labels are written as lists, such as {written[0]!r}, and others with separators, such as {other!r}. Write all of them in one way.",
             where=where,
         )
-    return texts, (
+    return sets, (
         f"{write_number_of(len(written), 'label')} written as lists, such as {written[0]!r}, are read as the classes in them.",
     )
 

@@ -1,4 +1,4 @@
-"""Rows of arrays as samples: the meaning of each axis, and the labels.
+"""Rows of arrays as samples: the meaning of each axis.
 
 Layout letters: N samples, C channels, L length, D depth, H height, W width. Samples are returned as (C, *spatial).
 The table gives the layout of an array that does not state its own. "Few" means 1 to 4. "Error" means that the user must state it:
@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from visus.caller import option
 from visus.data.samples import ArrayRows
 from visus.data.source_rules import FoundSamples
-from visus.data.tasks import SEPARATOR, TaskName
+from visus.data.tasks import TaskName
 from visus.errors import DataError, unknown_name
 from visus.units import write_number_of, write_shape
 
@@ -113,7 +113,7 @@ def samples_in_arrays(
     kind: str,
     name: str,
     parts: Sequence[ArrayPart],
-    labels: Sequence[str],
+    labels: Sequence[str | tuple[str, ...]],
     *,
     style: Style = "images",
     layout: str | None = None,
@@ -130,7 +130,7 @@ def samples_in_arrays(
         kind: ``Samples.kind``.
         name: name of the dataset.
         parts: the arrays.
-        labels: text of the label of each row, through all parts.
+        labels: the label of each row, through all parts.
         style: which column of the table at the top of this file applies.
         layout: layout letters; None follows the table.
         declared: class names in the published order.
@@ -163,167 +163,6 @@ def samples_in_arrays(
         task=task,
         targets=declared if task == "regression" else (),
     )
-
-
-def class_values(values: NDArray[Any], where: Path | str) -> list[str]:
-    """Class names of the labels in an array of integers or text, of shape (n,) or (n, 1).
-
-    Raises:
-        DataError: a sample has several labels, a number is not an integer, or the dtype is not supported.
-    """
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim == 2 and (num_multi := _num_multi_label(values)):
-        raise DataError(
-            f"{num_multi:,} of {len(values):,} rows of the labels name no class or several classes, and single-label needs exactly one. "
-            f"Remove those rows, or leave out {option('task', 'single-label')}.",
-            where=str(where),
-        )
-    if values.ndim != 1:
-        raise DataError(
-            f"the labels have the shape {write_shape(values.shape) or '()'}; needed is one label per sample, (n,) or (n, 1). "
-            f"For one-hot labels, save labels.argmax(1); for sets of classes as 0 and 1, write {option('task', 'multi-label')}.",
-            where=str(where),
-        )
-    if values.dtype.kind == "f":
-        is_integer = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
-        if not is_integer.all():
-            first = int(np.argmin(is_integer))
-            raise DataError(
-                f"the label of row {first} is {values[first]}, which is not an integer. For numbers that are no classes: {option('task', 'regression')}.",
-                where=str(where),
-            )
-        values = values.astype(np.int64)
-    if values.dtype.kind not in "biuUS":
-        raise DataError(f"labels of type {values.dtype} are not supported. Save them as integers or text.", where=str(where))
-    kinds, inverse = np.unique(values, return_inverse=True)
-    try:
-        names = [str(int(kind)) if kinds.dtype.kind in "biu" else _text(kind) for kind in kinds]
-    except UnicodeDecodeError as error:
-        raise DataError("a label is not valid UTF-8. Save the labels as text.", where=str(where)) from error
-    return [names[index] for index in inverse.tolist()]
-
-
-def _num_multi_label(values: NDArray[Any]) -> int:
-    """Number of rows without exactly one 1 in an array of zeros and ones with one column per class; 0 for any other array."""
-    if values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        return 0
-    return int((values.sum(axis=1) != 1).sum())
-
-
-def is_multi_hot(values: NDArray[Any]) -> bool:
-    """Whether labels are rows of 0 and 1, some of which have several ones or none.
-
-    >>> is_multi_hot(np.array([[1, 1], [0, 1]])), is_multi_hot(np.array([[1, 0], [0, 1]]))
-    (True, False)
-    """
-    return values.ndim == 2 and values.shape[1] > 1 and _num_multi_label(values) > 0
-
-
-def is_one_hot(values: NDArray[Any]) -> bool:
-    """Whether labels are rows with a 1 in one of several columns, and 0 in the others.
-
-    >>> is_one_hot(np.array([[1, 0], [0, 1]])), is_one_hot(np.array([[1, 1], [0, 1]])), is_one_hot(np.array([[1], [1]]))
-    (True, False, False)
-    """
-    is_table = values.ndim == 2 and values.shape[1] > 1 and len(values) > 0 and values.dtype.kind in "biuf"
-    return is_table and bool(np.isin(values, (0, 1)).all()) and not _num_multi_label(values)
-
-
-def one_hot_note(num_classes: int) -> str:
-    """What is said where one-hot labels are read as classes.
-
-    >>> one_hot_note(10).partition(":")[0]
-    'the labels are one-hot'
-    """
-    return f"the labels are one-hot: read as {num_classes:,} classes; {option('task', 'multi-label')} reads them as sets."
-
-
-def label_texts(values: NDArray[Any], task: str, where: str, names: Sequence[str] = ()) -> list[str]:
-    """The text of each label in an array.
-
-    Args:
-        values: single labels (n,), or one-hot (n, classes); 0 and 1 for each class (n, classes) of multi-label; numbers (n,) or (n, targets) of regression.
-        task: one of ``visus.data.tasks.TASKS``.
-        where: the array, for errors.
-        names: the classes of one-hot labels and of multi-label, or the targets of regression; default: their numbers.
-
-    Raises:
-        DataError: the array does not fit the task.
-    """
-    if task == "single-label":
-        if not is_one_hot(values):
-            return class_values(values, where)
-        _refuse_other_number(names, values.shape[1], where)
-        return [str(place) for place in values.argmax(axis=1).tolist()]
-    if task == "regression":
-        columns = values.reshape(len(values), -1) if values.ndim else values
-        if values.dtype.kind not in "biuf" or columns.ndim != 2 or values.ndim > 2:
-            raise DataError(
-                f"the labels are {values.dtype} of the shape {write_shape(values.shape) or '()'}; regression needs numbers, (n,) or (n, targets).",
-                where=where,
-            )
-        _refuse_other_number(names, columns.shape[1], where)
-        return [SEPARATOR.join(repr(float(value)) for value in row) for row in columns]
-    if values.dtype.kind in "US" and values.ndim == 1:
-        return [_text(value) for value in values]
-    if values.ndim != 2 or values.dtype.kind not in "biuf" or not np.isin(values, (0, 1)).all():
-        raise DataError(
-            f"the labels are {values.dtype} of the shape {write_shape(values.shape) or '()'}; multi-label needs 0 and 1 for each class, (n, classes).",
-            where=where,
-        )
-    _refuse_other_number(names, values.shape[1], where)
-    columns_of = list(names) or [str(place) for place in range(values.shape[1])]
-    return [SEPARATOR.join(columns_of[place] for place in np.flatnonzero(row)) for row in values]
-
-
-def _refuse_other_number(names: Sequence[str], num_columns: int, where: str) -> None:
-    """Raise an error if there are class names, but not one for each column of labels.
-
-    Raises:
-        DataError: there are.
-    """
-    if names and len(names) != num_columns:
-        found = f"{'there is' if len(names) == 1 else 'there are'} {write_number_of(len(names), 'class name')}"
-        raise DataError(f"{found} for {write_number_of(num_columns, 'column')} of labels.", where=where)
-
-
-def refuse_repeated_names(names: Sequence[str], where: str) -> None:
-    """Raise an error if two classes have the same name.
-
-    Raises:
-        DataError: they have; the labels of both would be one class.
-    """
-    places: dict[str, int] = {}
-    for place, name in enumerate(names):
-        first = places.setdefault(name, place)
-        if first != place:
-            raise DataError(
-                f"the class name {name!r} occurs twice, for the labels {first} and {place}, which would become one class. "
-                "Give each class a name of its own.",
-                where=where,
-            )
-
-
-def labels_to_names(labels: Sequence[str], names: Sequence[str], where: Path | str) -> list[str]:
-    """Class names for labels that are indices into ``names``, or already names in it.
-
-    Raises:
-        DataError: a label is neither an index nor a name.
-    """
-    known = set(names)
-    result: dict[str, str] = {}
-    for label in dict.fromkeys(labels):
-        if label.isdecimal() and int(label) < len(names):
-            result[label] = names[int(label)]
-        elif label in known:
-            result[label] = label
-        else:
-            raise DataError(
-                f"the label {label} has no class name: there are {len(names)} class names, for the labels 0 to {len(names) - 1}.",
-                where=str(where),
-            )
-    return [result[label] for label in labels]
 
 
 def _common_layout(root: Path, parts: Sequence[ArrayPart], style: Style, layout: str | None) -> tuple[str, tuple[int, ...]]:
@@ -393,7 +232,3 @@ def _sample_shape(shape: tuple[int, ...], letters: str) -> tuple[int, ...]:
 
 def _load(load: Callable[[], NDArray[Any]], layout: str) -> NDArray[Any]:
     return channels_first(load(), layout)
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -18,7 +18,8 @@ from typing import Any, ClassVar, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.source_arrays import ArrayPart, labels_to_names, samples_in_arrays
+from visus.data.array_labels import name_at
+from visus.data.source_arrays import ArrayPart, samples_in_arrays
 from visus.data.source_rules import FoundSamples, natural_key
 from visus.errors import DataError
 
@@ -74,8 +75,7 @@ def read_cifar(folder: Path, names: Sequence[str]) -> FoundSamples:
             load = partial(_load_all, paths, ten, is_binary)
             pixels, numbers = load()
             parts.append(ArrayPart(split, split, pixels.shape, pixels.dtype, partial(_pixels, load)))
-            labels += [str(number) for number in numbers.tolist()]
-    labels = labels_to_names(labels, classes, folder)
+            labels += [name_at(number, classes, folder) for number in numbers.tolist()]
     return samples_in_arrays(
         folder, "cifar", "CIFAR-10" if ten else "CIFAR-100", parts, labels, layout="NCHW", declared=classes
     )

@@ -18,8 +18,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from visus.data.array_labels import class_values
 from visus.data.listed_names import write_names
-from visus.data.source_arrays import ArrayPart, class_values, samples_in_arrays
+from visus.data.source_arrays import ArrayPart, samples_in_arrays
 from visus.data.source_rules import FoundSamples, parse_split
 from visus.errors import DataError
 from visus.units import write_shape

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,22 +26,22 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from visus.data.listed_names import write_names
-from visus.data.npy import npy_header
-from visus.data.source_arrays import (
-    ArrayPart,
-    TrainedLayout,
+from visus.data.array_labels import (
+    MULTI_HOT_NOTE,
+    SAVE_TEXTS,
+    class_of_each,
     class_values,
     is_multi_hot,
     is_one_hot,
-    label_texts,
-    labels_to_names,
+    labels_in_array,
     one_hot_note,
     refuse_repeated_names,
-    samples_in_arrays,
 )
+from visus.data.listed_names import write_names
+from visus.data.npy import npy_header
+from visus.data.source_arrays import ArrayPart, TrainedLayout, samples_in_arrays
 from visus.data.source_rules import FoundSamples, parse_split
-from visus.data.tasks import check_task
+from visus.data.tasks import Label, check_task
 from visus.errors import DataError, unknown_name
 from visus.units import write_shape
 
@@ -118,14 +118,15 @@ def _found(
     used = {key for images, labels, *_ in pairs for key in (images, labels)}
     given = {labels: arrays[labels].load() for _, labels, *_ in pairs}
     declared = _texts(arrays["classes"], root) if "classes" in arrays else []
-    refuse_repeated_names(declared, f"{root}: classes")
     task = (
         check_task(asked_task) if asked_task else "multi-label" if any(map(is_multi_hot, given.values())) else "single-label"
     )
-    parts, labels = [], []
+    refuse_repeated_names(declared, f"{root}: classes", task)
+    parts: list[ArrayPart] = []
+    labels: list[Label] = []
     for images_key, labels_key, split, _ in pairs:
         images = arrays[images_key]
-        values = label_texts(given[labels_key], task, f"{root}: {arrays[labels_key].name}", declared)
+        values = labels_in_array(given[labels_key], task, f"{root}: {arrays[labels_key].name}", declared)
         if not images.shape or images.shape[0] != len(values):
             raise DataError(
                 f"{images.name} has the shape {write_shape(images.shape) or '()'} but {arrays[labels_key].name} has "
@@ -136,8 +137,6 @@ def _found(
         labels += values
     if "classes" in arrays:
         used.add("classes")
-        if task == "single-label":
-            labels = labels_to_names(labels, declared, root)
     if "layout" in arrays:
         used.add("layout")
         stored_layout = "".join(_texts(arrays["layout"], root)).upper()
@@ -152,7 +151,7 @@ def _found(
         kind,
         name,
         parts,
-        labels,
+        _named(labels, declared if task == "single-label" else (), root),
         style="images" if pairs[0][3] else "plain",
         layout=layout,
         declared=declared,
@@ -176,9 +175,14 @@ def _task_notes(task: str, asked: str | None, labels: list[NDArray[Any]]) -> lis
         )
     if task != "multi-label" or asked:
         return []
-    return [
-        "the labels are 0 or 1 for each class, with several ones or none in a row, so each sample has a set of classes (multi-label)."
-    ]
+    return [MULTI_HOT_NOTE]
+
+
+def _named(labels: Sequence[Label], names: Sequence[str], root: Path) -> list[str | tuple[str, ...]]:
+    """Labels with the classes of whole numbers; the numbers themselves where there is no class list."""
+    single = [label for label in labels if not isinstance(label, tuple)]
+    class_of = class_of_each({str(root): single}, names, SAVE_TEXTS) if names else {}
+    return [label if isinstance(label, tuple) else class_of.get(label, str(label)) for label in labels]
 
 
 def _pairs(root: Path, arrays: dict[str, _Stored]) -> list[tuple[str, str, str, bool]]:
@@ -216,7 +220,7 @@ def _per_sample(root: Path, arrays: dict[str, _Stored], num_samples: int) -> tup
     values: dict[str, list[str] | None] = {"groups": None, "splits": None}
     for key in values:
         if key in arrays:
-            values[key] = class_values(arrays[key].load(), f"{root}: {arrays[key].name}")
+            values[key] = class_values(arrays[key].load(), f"{root}: {arrays[key].name}", key.removesuffix("s"))
             if len(values[key] or ()) != num_samples:
                 raise DataError(f"{key} has {len(values[key] or ()):,} values for {num_samples:,} samples.", where=str(root))
     if values["splits"] is not None:

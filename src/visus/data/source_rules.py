@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from visus.caller import option
 from visus.data.absent_classes import AbsentClasses
 from visus.data.label_numbers import CORRECT_ROW, comma_notes, number_warnings, parse_numbers
-from visus.data.label_sets import read_lists, set_warnings
+from visus.data.label_sets import read_sets
 from visus.data.ledger import Ledger
 from visus.data.listed_names import write_names
 from visus.data.samples import SPLITS, UNASSIGNED, Reader, Samples
@@ -41,7 +41,7 @@ class FoundSamples:
         kind: ``Samples.kind``.
         name: name of the dataset.
         names: name of each sample.
-        labels: label of each sample as text (``visus.data.tasks``): the class name of single labels.
+        labels: label of each sample as text (``visus.data.tasks``): the class name of single labels; or, of sets in arrays, the tuple of its classes.
         splits: split of each sample, "" for none.
         reader: reads the pixels.
         groups: group of each sample, "" for none; None if the source has no groups.
@@ -59,7 +59,7 @@ class FoundSamples:
     kind: str
     name: str
     names: Sequence[str]
-    labels: Sequence[str]
+    labels: Sequence[str | tuple[str, ...]]
     splits: Sequence[str]
     reader: Reader
     groups: Sequence[str] | None = None
@@ -76,6 +76,11 @@ class FoundSamples:
     def samples(self) -> Sequence[str]:
         """The name of each sample, with the row of its label where it has one."""
         return [f"{name}, row {row}" for name, row in zip(self.names, self.rows, strict=True)] if self.rows else self.names
+
+    @property
+    def texts(self) -> list[str]:
+        """The labels of a source of texts."""
+        return [label for label in self.labels if isinstance(label, str)]
 
 
 def parse_split(name: str) -> str | None:
@@ -158,8 +163,8 @@ def _encoded(
 ) -> _Encoded:
     """The labels of a task as an array; ``place`` is where they are written, for errors."""
     if found.task == "regression":
-        notes = comma_notes(found.labels, found.samples, place, found.targets)
-        numbers = parse_numbers(found.labels, found.samples, place, CORRECT_ROW if found.label_file else _WRITE_TABLE)
+        notes = comma_notes(found.texts, found.samples, place, found.targets)
+        numbers = parse_numbers(found.texts, found.samples, place, CORRECT_ROW if found.label_file else _WRITE_TABLE)
         targets = _target_names(numbers.shape[1], found.targets)
         if classes is not None and len(classes) != len(targets):
             needed, given = write_number_of(len(classes), "number"), write_number_of(len(targets), "number")
@@ -168,17 +173,18 @@ def _encoded(
         warnings = () if classes is not None else tuple(number_warnings(numbers, found.samples, targets, is_training))
         return _Encoded(numbers, tuple(classes or targets), warnings, notes)
     if found.task == "multi-label":
-        cells, notes = read_lists(found.labels, found.samples, place)
-        sets = [tuple(_clean_names(each, place)) for each in split_sets(cells)]
+        read, notes, suspicions = read_sets(found.labels, found.samples, place)
+        sets = [tuple(_clean_names(each, place)) for each in read]
         flat = [(name, split) for names, split in zip(sets, splits, strict=True) for name in names]
         if not flat:
             raise DataError("no sample has a label. Give at least two classes.", where=place)
         class_names, warnings = _class_list(
             found, [each for each, _ in flat], [each for _, each in flat], official, classes, place
         )
-        suspicions = set_warnings(cells) if classes is None else []
-        return _Encoded(encode_sets(sets, class_names), class_names, (*warnings, *suspicions), notes)
-    labels = _clean_names(found.labels, place)
+        return _Encoded(
+            encode_sets(sets, class_names), class_names, (*warnings, *(suspicions if classes is None else ())), notes
+        )
+    labels = _clean_names(found.texts, place)
     class_names, warnings = _class_list(found, labels, splits, official, classes, place)
     number = {name: index for index, name in enumerate(class_names)}
     numbers = np.fromiter((number[name] for name in labels), dtype=np.int64, count=len(labels))
@@ -331,7 +337,8 @@ def _class_list(
     if problems:
         raise DataError(join_messages(problems), where=place)
     if classes is None and len(class_names) < 2:
-        raise single_class_error(class_names[0], len(labels), place, found.warnings)
+        remedy = "Add samples of another class." if found.reader.kind == "array" else ADD_FOLDER
+        raise single_class_error(class_names[0], len(labels), place, found.warnings, remedy)
     return class_names, _absences(found, class_names, by_split, official, classes is not None)
 
 
@@ -339,12 +346,16 @@ EMPTY_FOLDER: Final = "holds no images, so it is not a class."
 """The end of the warning about an empty class folder."""
 
 
-def single_class_error(name: str, num_samples: int, where: str, warnings: Sequence[str] = ()) -> DataError:
+ADD_FOLDER: Final = "Add a folder, or rows, of another class."
+
+
+def single_class_error(
+    name: str, num_samples: int, where: str, warnings: Sequence[str] = (), remedy: str = ADD_FOLDER
+) -> DataError:
     """The error for data with a single class; of the warnings, it repeats those about empty class folders."""
     empty = "".join(f" {each[0].upper()}{each[1:]}" for each in warnings if each.endswith(EMPTY_FOLDER))
     return DataError(
-        f"there is one class only, {name!r} with {write_number_of(num_samples, 'sample')}; a classifier needs at least two classes.{empty} "
-        "Add a folder, or rows, of another class.",
+        f"there is one class only, {name!r} with {write_number_of(num_samples, 'sample')}; a classifier needs at least two classes.{empty} {remedy}",
         where=where,
     )
 

@@ -214,7 +214,7 @@ def _sibling_split_warning(given: Path, found: FoundSamples) -> list[str]:
     except DataError:
         return []
     splits = guess_splits(folders)
-    labels = set(found.labels)
+    labels = set(found.texts)
     siblings = [
         name
         for name, split in splits.items()
@@ -269,7 +269,7 @@ def _read_images(given: Path, folder: Path, files: list[str], name: str, request
             return read_table(folder / candidates[0], request.ledger, name, request.delimiter, request.reading)
         raise
     if request.classes is None and len(set(found.labels)) == 1:  # maybe a folder of all images, not of one class
-        _raise_better_error(given, folder, request, single_class_error(found.labels[0], len(found.names), str(folder)))
+        _raise_better_error(given, folder, request, single_class_error(found.texts[0], len(found.names), str(folder)))
     return _compare_with_tables(given, folder, found, request)
 
 
@@ -386,7 +386,7 @@ def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, request
     """
     if request.by_folders:
         return found
-    labels = dict(zip(found.names, found.labels, strict=True))
+    labels = dict(zip(found.names, found.texts, strict=True))
     notes, warnings = [], []
     for table in find_tables(_table_places(given, folder), found.names, labels):
         if table.has_predictions:
@@ -394,7 +394,7 @@ def _compare_with_tables(given: Path, folder: Path, found: FoundSamples, request
         elif table.is_about_images and table.agrees:
             notes.append(f"the table {table.file.name!r} is not needed: it names the same classes as the folders.")
         elif table.is_about_images and (table.labels or table.one_hot or table.path_column is None):
-            classes = sorted(set(found.labels), key=natural_key)
+            classes = sorted(set(found.texts), key=natural_key)
             message = unused_table_message(table, given, classes if len(classes) > 1 else ())
             if request.classes is None:
                 raise DataError(message, where=str(given))

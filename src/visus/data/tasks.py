@@ -1,6 +1,6 @@
 """What a label is: one class, a set of classes, or numbers; and how a label is written as text.
 
-A source reads every label as text. This module turns the texts into the array that the loss and the metrics of ``visus.evaluation.tasks`` read:
+Tables have a text for every label; arrays and programs have sets as tuples of classes (``visus.data.array_labels``). Labels become the array that the loss and the metrics of ``visus.evaluation.tasks`` read:
 
 ============  ==================================  ===================================================
 task          text of a label                     array of n labels
@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from numpy.typing import NDArray
 from visus.errors import UsageError, unknown_name
 
 TaskName = Literal["single-label", "multi-label", "regression"]
+Label: TypeAlias = int | str | tuple[str, ...]
+"""A label before it is encoded: a whole number or text of one class, the text of a cell, or the classes of a set."""
 TASKS: Final[tuple[TaskName, ...]] = get_args(TaskName)
 SEPARATOR: Final = "|"
 """Between the classes or numbers of one label in its text."""

@@ -73,12 +73,13 @@ def open_data(
         path: folder or file; or a dataset that returns (sample, label), or the images and labels of Hugging Face; or a mapping of ``train``, ``validation``
             and ``test`` to such datasets; or a list of pairs (sample, label); or a table of pandas with a row for each image, whose relative paths are
             relative to the current folder; None for the images that come with visus.
-        x, y: samples (N, ...) and their labels, in arrays, tensors or lists; for ``multi-label``, a label may also be a list of class names, or of
-            numbers of classes.
+        x, y: samples (N, ...) and their labels, in arrays, tensors or lists: class names as texts; whole numbers; 0 and 1 for each class; lists or sets of
+            classes; or numbers (``regression``). All labels are read in one way: texts are names, and whole numbers are places in ``class_names``, or all
+            of them names in it.
         x_val, y_val: samples of the validation set, and their labels; default: a part of ``x``.
         x_test, y_test: samples of the test set, and their labels; default: a part of ``x``.
         groups: with ``x`` alone, the group of each sample, such as a patient: groups are not split.
-        class_names: class names in the order of the labels 0, 1, ... of ``y``; default: the labels.
+        class_names: class names in the order of the labels 0, 1, ... of ``y``; default: the labels. Of ``regression``, the names of the targets.
         keep_in: folder in which arrays and datasets are saved as they are, since later steps read them again (resuming, evaluating, exporting); default:
             the user's data folder of this system. ``data.given`` is the place.
         img_size: side in pixels, or one length per axis; default: chosen by the sizes of the images.
@@ -88,8 +89,8 @@ def open_data(
         pretrained: True reads images as ImageNet weights need them, at their size and scaling; False does not. None does so for
             photos (see ``BackboneChoice``), so ``visus.train(visus.open_data(path))`` trains as ``visus.train(path)`` does.
         task: what a label is: ``single-label`` (one class), ``multi-label`` (a set of classes: a cell such as ``cat|dog``, several columns of 0 and 1, or
-            an array of 0 and 1) or ``regression`` (numbers: one column or several, or an array). Default: ``multi-label`` for arrays of 0 and 1 in
-            which a row has several ones or none, and for datasets whose labels are lists; else ``single-label``.
+            an array of 0 and 1) or ``regression`` (numbers: one column or several, or an array). Default: ``multi-label`` for arrays or vectors of 0 and
+            1 in which a row has several ones or none, and for labels that are lists of classes; else ``single-label``.
         labels: other labels for the samples: a column of the table, or a CSV file with a row ``path,label`` per sample;
             "folders" for the names of the folders, even if there is a table; default: the data's own labels.
         split: a ``split.csv`` of an earlier run, for the same split.
@@ -164,6 +165,8 @@ def open_data(
     except VisusError as error:
         given.discard(error)
         raise
+    if given.note:
+        data = replace(data, samples=replace(data.samples, notes=(*data.samples.notes, given.note)))
     return suited_data(data) if pretrained else noted(data, choice)
 
 

@@ -9,17 +9,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from visus.data.array_labels import is_one_hot
 from visus.data.contents import hash_rows
+from visus.data.given_labels import encode_given_labels
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
-from visus.data.source_arrays import is_one_hot
 from visus.errors import UsageError
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.runs.learned_samples import read_known
-from visus.workbench.runs.predict_inputs import array_rows, as_array, labels_of
+from visus.workbench.runs.predict_inputs import array_rows, as_array
 from visus.workbench.runs.saved import SavedRun, score_logits, unfinished_notes, views_sentence
 from visus.workbench.runs.saved import opened as opened_data
 from visus.workbench.runs.value_range import range_warning
@@ -57,7 +58,7 @@ def evaluate(
 
 def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> AnyScores:
     rows = [run.preprocessing.fit_array(sample.row[None])[0] for sample in array_rows(samples, "samples", run.preprocessing)]
-    truth = labels_of(labels, run.task.name, run.classes)
+    truth = encode_given_labels(labels, run.task.name, run.classes)
     if len(rows) != len(truth):
         raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
     chunks = [rows[start : start + EVALUATION_BATCH] for start in range(0, len(rows), EVALUATION_BATCH)]

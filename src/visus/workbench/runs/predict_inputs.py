@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from visus.data.excluded_images import find_excluded_images
@@ -23,12 +22,11 @@ from visus.data.file_kinds import is_image_file, kind_of_file
 from visus.data.images.decode import IMAGE_SUFFIXES
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.data.source_arrays import channels_first, is_one_hot
+from visus.data.source_arrays import channels_first
 from visus.data.source_folders import LEFT_OUT, is_image_name, walk_files
 from visus.data.source_rules import natural_key
 from visus.data.source_table import TABLE_SUFFIXES
-from visus.data.tasks import encode_sets
-from visus.errors import NO_DOWNLOAD, DataError, ImageError, UsageError, join_messages, printable, unknown_name
+from visus.errors import NO_DOWNLOAD, DataError, ImageError, UsageError, join_messages, printable
 from visus.files import closest_path, expand_home
 from visus.units import write_shape
 
@@ -309,63 +307,6 @@ def array_rows(array: Pixels | torch.Tensor, name: str, preprocessing: Preproces
         yield ArraySample(name, values[None])
     else:
         yield from _rows(values, name, preprocessing)
-
-
-def numbers_of(labels: Any, classes: Sequence[str]) -> npt.NDArray[np.int64]:
-    """The class index of each label, from class names or numbers.
-
-    Raises:
-        UsageError: the class does not exist.
-    """
-    values = as_array(labels)
-    if is_one_hot(values) and values.shape[1] == len(classes):
-        values = values.argmax(axis=1)
-    if values.ndim != 1:
-        raise UsageError(
-            f"labels of {write_shape(values.shape) or 'one number'} cannot be used: one for each sample is needed."
-        )
-    if values.dtype.kind in "iu":
-        wrong = [int(value) for value in values if not 0 <= value < len(classes)]
-        if wrong:
-            raise UsageError(
-                f"the label {wrong[0]} is no class: with {len(classes)} classes, labels are 0 to {len(classes) - 1}."
-            )
-        return values.astype(np.int64)
-    places = {name: place for place, name in enumerate(classes)}
-    for value in values:
-        if str(value) not in places:
-            raise UsageError(unknown_name("class", str(value), classes))
-    return np.array([places[str(value)] for value in values], dtype=np.int64)
-
-
-def labels_of(labels: Any, task: str, classes: Sequence[str]) -> npt.NDArray[Any]:
-    """The label array of a task (``visus.data.tasks``) from class names or numbers, sets of class names or 0 and 1, or numbers.
-
-    Raises:
-        UsageError: the labels do not fit the task.
-    """
-    if task == "single-label":
-        return numbers_of(labels, classes)
-    if (
-        task == "multi-label"
-        and isinstance(labels, (list, tuple))
-        and all(isinstance(each, (list, tuple, set)) for each in labels)
-    ):
-        for name in (str(name) for each in labels for name in each):
-            if name not in classes and name not in ("0", "1"):
-                raise UsageError(unknown_name("class", name, classes))
-        if all(isinstance(name, str) for each in labels for name in each):
-            return encode_sets([tuple(each) for each in labels], classes)
-    values = as_array(labels)
-    if task == "regression" and values.ndim == 1 and len(classes) == 1:
-        values = values[:, None]
-    if values.ndim != 2 or values.shape[1] != len(classes) or values.dtype.kind not in "biuf":
-        raise UsageError(
-            f"labels of {write_shape(values.shape) or 'one number'} cannot be used: {task} needs numbers (samples, {len(classes)})."
-        )
-    if task == "multi-label" and not np.isin(values, (0, 1)).all():
-        raise UsageError("labels of multi-label are 0 or 1 for each class, and these hold other numbers.")
-    return values.astype(np.float32 if task == "multi-label" else np.float64)
 
 
 def _rows(array: Pixels, name: str, preprocessing: Preprocessing) -> Iterator[ArraySample]:
