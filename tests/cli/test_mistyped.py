@@ -168,7 +168,7 @@ def test_a_group_without_a_command_prints_its_help(visus_command: Call, words: t
         (
             ["train", "pets", "--hsv_s", "0.7"],
             "No such option: --hsv_s. Color is one number for brightness, contrast and saturation, such as color=0.3; "
-            "the hue turns by up to a quarter of it.",
+            "the hue turns by up to a tenth of it.",
             "train",
         ),
         (
@@ -254,7 +254,7 @@ def test_refused_words_name_what_is_meant(visus_command: Call, words: list[str],
             ["train", "--set", "hsv_h=0.1"],
             2,
             "unknown setting 'hsv_h': color is one number for brightness, contrast and saturation, such as color=0.3; "
-            "the hue turns by up to a quarter of it.",
+            "the hue turns by up to a tenth of it.",
         ),
         (
             ["train", "nowhere", "--flip", "0.5", "-q"],

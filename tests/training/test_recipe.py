@@ -256,7 +256,7 @@ def test_a_transform_given_as_an_object_is_stored_by_its_name_and_found_again() 
         (
             {"hsv_v": 0.4},
             "a recipe has no setting 'hsv_v': color is one number for brightness, contrast and saturation, such as color=0.3; "
-            "the hue turns by up to a quarter of it.",
+            "the hue turns by up to a tenth of it.",
         ),
         (
             {"augment": True},

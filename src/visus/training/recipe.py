@@ -284,7 +284,7 @@ class Recipe:
     )
     color: float | None = _setting(
         None,
-        "color jitter: largest change of brightness, contrast and saturation, as a fraction; the hue turns by up to a quarter of it; 0: none; default: 0.3 for new networks on fewer than 20,000 color photos of many sizes with classes, else 0",
+        "color jitter: largest change of brightness, contrast and saturation, as a fraction; the hue turns by up to a tenth of it; 0: none; default: 0.3 for new networks on fewer than 20,000 color photos of many sizes with classes, else 0",
         low=0.0,
         high=1.0,
         group="Augmentation",
@@ -524,7 +524,7 @@ NOT_SETTABLE = {
     ),
     **dict.fromkeys(
         ("hsv_h", "hsv_s", "hsv_v"),
-        "color is one number for brightness, contrast and saturation, such as color=0.3; the hue turns by up to a quarter of it.",
+        "color is one number for brightness, contrast and saturation, such as color=0.3; the hue turns by up to a tenth of it.",
     ),
     **dict.fromkeys(
         ("augment", "augmentation"),

@@ -13,7 +13,7 @@ from torch import Tensor
 from visus.data.augment.random_numbers import BatchRandom
 from visus.data.augment.transform import Drawn, SampleFacts, Transform, Values
 
-HUE: Final = 0.25  # maximum turn of the hue, as a fraction of a full turn, for a strength of 1
+HUE: Final = 0.1  # maximum turn of the hue, as a fraction of a full turn, for a strength of 1
 _LUMA: Final = (0.299, 0.587, 0.114)  # of ITU-R BT.601
 _TO_YIQ: Final = (_LUMA, (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
@@ -26,7 +26,7 @@ class ColorJitter(Transform):
     functions that convert to HSV and back.
 
     Args:
-        strength: maximum change of brightness, contrast and saturation, as a fraction; the hue turns by up to a quarter of it.
+        strength: maximum change of brightness, contrast and saturation, as a fraction; the hue turns by up to a tenth of it.
         is_8_bit: whether values end at 0 and 1.
     """
 
