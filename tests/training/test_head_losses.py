@@ -10,7 +10,7 @@ from visus.evaluation.tasks.multi_label import MultiLabel
 from visus.evaluation.tasks.regression import Regression
 from visus.evaluation.tasks.single_label import SingleLabel
 from visus.evaluation.tasks.task import Task
-from visus.training.head_losses import SOFTMAX, head_loss_of
+from visus.training.head_losses import CROSS_ENTROPY, head_loss_of
 from visus.training.heads import cross_validate, fit_head
 
 NUM, OUTPUTS = 60, 3
@@ -82,7 +82,9 @@ def test_heads_for_numbers_and_sets_are_cross_validated_and_groups_stay_together
 def test_a_head_of_class_indices_is_fitted_with_cross_entropy_by_default() -> None:
     stream = torch.Generator().manual_seed(4)
     features, labels = torch.randn(1, NUM, 5, generator=stream), labels_of(TASKS[0], stream)
-    assert head_loss_of(TASKS[0]) is SOFTMAX
-    assert torch.equal(fit_head(features, labels, OUTPUTS).weight, fit_head(features, labels, OUTPUTS, loss=SOFTMAX).weight)
+    assert head_loss_of(TASKS[0]) is CROSS_ENTROPY
+    assert torch.equal(
+        fit_head(features, labels, OUTPUTS).weight, fit_head(features, labels, OUTPUTS, loss=CROSS_ENTROPY).weight
+    )
     loss = F.cross_entropy(torch.zeros(NUM, OUTPUTS), labels, reduction="none")
-    torch.testing.assert_close(SOFTMAX.losses_and_slopes(torch.zeros(NUM, OUTPUTS), labels)[0], loss)
+    torch.testing.assert_close(CROSS_ENTROPY.losses_and_slopes(torch.zeros(NUM, OUTPUTS), labels)[0], loss)

@@ -12,7 +12,7 @@ from torch import nn
 from visus.errors import RecipeError
 from visus.progress import Monitor, Progress
 from visus.training.frozen import freeze, keep_statistics
-from visus.training.head_losses import SOFTMAX
+from visus.training.head_losses import CROSS_ENTROPY
 from visus.training.heads import NUM_FOLDS, Head, cross_validate, fit_head, set_head
 
 
@@ -56,11 +56,12 @@ def test_the_strongest_decay_within_a_standard_error_is_chosen() -> None:
     assert [(event.done, event.total) for event in told] == [(done, 25) for done in range(26)]
     assert {event.stage for event in told} == {"cross-validating the last layer"}
     losses = {
-        decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none") for decay in SOFTMAX.decays
+        decay: F.cross_entropy(out_of_fold(features, labels, decay), labels, reduction="none")
+        for decay in CROSS_ENTROPY.decays
     }
     best = min(losses.values(), key=lambda each: float(each.mean()))
     bound = float(best.mean() + best.std(correction=0) / math.sqrt(len(labels)))
-    assert judged.decay == next(decay for decay in SOFTMAX.decays if float(losses[decay].mean()) <= bound)
+    assert judged.decay == next(decay for decay in CROSS_ENTROPY.decays if float(losses[decay].mean()) <= bound)
     torch.testing.assert_close(judged.logits, out_of_fold(features, labels, judged.decay), atol=2e-2, rtol=0)
     assert judged.places.tolist() == list(range(120))
 

@@ -18,7 +18,7 @@ import visus
 from visus.errors import RunError, UsageError
 from visus.evaluation.calibration import UNCALIBRATED, Calibrator, choose_temperature
 from visus.training.runs import RunFolder
-from visus.workbench.runs.saved import calibration_sentence
+from visus.workbench.runs.scoring import calibration_sentence
 
 SIDE = 6
 

@@ -77,7 +77,8 @@ def test_the_temperature_is_fitted_on_the_validation_split_alone(
     assert loaded.calibration.temperature == 1
     asked: list[tuple[torch.Tensor, torch.Tensor, str, float]] = []
     monkeypatch.setattr(
-        "visus.workbench.runs.calibration.choose_temperature", lambda *given, **more: asked.append(given) or TemperatureFit()
+        "visus.evaluation.tasks.evaluations.single_label.choose_temperature",
+        lambda *given, **more: asked.append(given) or TemperatureFit(),
     )
     copy = tmp_path / "run"
     shutil.copytree(run, copy)

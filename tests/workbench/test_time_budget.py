@@ -23,8 +23,9 @@ from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.training.steps import TrainingSteps
 from visus.training.validation import Validation
+from visus.workbench.report import reports
 from visus.workbench.report.measures import LATE
-from visus.workbench.runs.saved import SavedRun
+from visus.workbench.runs import mistakes
 from visus.workbench.train import head_probe, job, kernels_in_time, planning, training
 from visus.workbench.train import resumed as resumed_trainings
 from visus.workbench.train.command_times import CommandTimes
@@ -65,7 +66,8 @@ def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: An
     slow(step_times, "time_step", 10.0)
     slow(TrainingSteps, "take", 1.0)
     slow(Validation, "validate", 2.0)
-    slow(SavedRun, "answers", 10.0)
+    slow(reports, "answers_of", 10.0)
+    slow(mistakes, "answers_of", 10.0)
     slow(job, "answers_with_plain", 10.0)
     seen: list[Any] = []
     recipe = Recipe(epochs=500, batch_size=8, precision="float32", time_limit_s=LIMIT_S)

@@ -247,7 +247,7 @@ def evaluate(
         from visus.evaluation.scores import Scores
         from visus.workbench.data_check import data_notes
         from visus.workbench.runs.run import load
-        from visus.workbench.runs.saved import calibration_sentence, needs_confusion
+        from visus.workbench.runs.scoring import calibration_sentence, needs_confusion
 
         loaded = load(run, device=device)
         opened = loaded.open_data(
@@ -295,10 +295,11 @@ def evaluate(
 
 def _calibration_facts(run: Run, *, raw: bool) -> dict[str, Any]:
     """What turns outputs into answers, as plain data."""
-    fit = run.calibration.to_json()
+    from visus.workbench.runs.saved import run_evaluation
+
     if run.task.name == "single-label":
         return dataclasses.asdict(run.calibrator(raw=raw))
-    return {"calibration": fit}
+    return {"calibration": run_evaluation(run, raw=raw).fit.to_json()}
 
 
 def _num_shown(limit: int | None, *, mistakes: bool) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 from visus.evaluation.metric_names import METRIC_NAMES
 from visus.evaluation.ranking import Ranking
 from visus.evaluation.tasks.regression import Regression
-from visus.evaluation.tasks.task import Task, as_float64
+from visus.evaluation.tasks.task import ClassTask, Task, as_float64
 
 TOP: Final = 5
 NUM_BLOCKS: Final = 20
@@ -61,13 +61,14 @@ def _top_accuracy(task: Task, outputs: Tensor, labels: Tensor) -> float:
     return float((ahead.sum(1) < TOP).double().mean())
 
 
+def _with_classes(task: Task) -> ClassTask:
+    assert isinstance(task, ClassTask), "these metrics are of classes"
+    return task
+
+
 def _macro_f1(task: Task, outputs: Tensor, labels: Tensor) -> float:
-    if task.name == "multi-label":
-        predicted, truth = outputs > 0, labels > 0.5
-    else:
-        num_classes = outputs.shape[1]
-        predicted = torch.nn.functional.one_hot(outputs.argmax(1), num_classes).bool()
-        truth = torch.nn.functional.one_hot(labels, num_classes).bool()
+    classes = _with_classes(task)
+    predicted, truth = classes.predicted_sets(outputs), classes.true_sets(labels, outputs.shape[1])
     hits, marked, positive = (predicted & truth).sum(0), predicted.sum(0), truth.sum(0)
     defined = (marked + positive) > 0
     return float((2 * hits[defined] / (marked + positive)[defined]).double().mean())
@@ -75,11 +76,8 @@ def _macro_f1(task: Task, outputs: Tensor, labels: Tensor) -> float:
 
 def rankings(task: Task, outputs: Tensor, labels: Tensor) -> list[Ranking]:
     """For each class, the samples sorted by its probability."""
-    if task.name == "multi-label":
-        scores, truth = as_float64(outputs), as_float64(labels) > 0.5
-    else:
-        scores = as_float64(torch.log_softmax(outputs.double(), 1))
-        truth = as_float64(labels)[:, None] == np.arange(scores.shape[1])
+    classes = _with_classes(task)
+    scores, truth = as_float64(classes.class_logits(outputs)), classes.true_sets(labels, outputs.shape[1]).cpu().numpy()
     return [Ranking(scores[:, place], truth[:, place]) for place in range(scores.shape[1])]
 
 
@@ -99,7 +97,7 @@ def _average_precision(task: Task, outputs: Tensor, labels: Tensor) -> float:
 
 
 def _log_loss(task: Task, outputs: Tensor, labels: Tensor) -> float:
-    return float(task.losses(outputs.double(), labels.double() if task.name == "multi-label" else labels).mean())
+    return float(task.losses(outputs.double(), labels.double() if labels.is_floating_point() else labels).mean())
 
 
 def _errors(task: Task, outputs: Tensor, labels: Tensor) -> NDArray[np.float64]:

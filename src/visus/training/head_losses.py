@@ -35,11 +35,11 @@ class HeadLoss(ABC):
         """The loss of each sample (N,), and its derivative by each output (N, K), a new tensor."""
 
 
-class Softmax(HeadLoss):
+class CrossEntropy(HeadLoss):
     """Cross-entropy: the head is a multinomial logistic regression.
 
     >>> import torch
-    >>> losses, slopes = SOFTMAX.losses_and_slopes(torch.zeros(1, 2), torch.tensor([0]))
+    >>> losses, slopes = CROSS_ENTROPY.losses_and_slopes(torch.zeros(1, 2), torch.tensor([0]))
     >>> round(float(losses[0]), 4), slopes.tolist()
     (0.6931, [[-0.5, 0.5]])
     """
@@ -55,7 +55,7 @@ class Softmax(HeadLoss):
         return -logs.gather(1, places).squeeze(1), slopes
 
 
-class Sigmoid(HeadLoss):
+class BinaryCrossEntropy(HeadLoss):
     """Binary cross-entropy, the sum over the classes: each class has a logistic regression of its own."""
 
     def targets(self, labels: Tensor) -> Tensor:
@@ -91,7 +91,7 @@ class Huber(HeadLoss):
         return losses, (outputs - targets).clamp_(-1.0, 1.0)
 
 
-SOFTMAX: Final = Softmax()
+CROSS_ENTROPY: Final = CrossEntropy()
 
 
 def head_loss_of(task: Task) -> HeadLoss:
@@ -103,4 +103,4 @@ def head_loss_of(task: Task) -> HeadLoss:
     """
     if isinstance(task, Regression):
         return Huber(task)
-    return Sigmoid() if isinstance(task, MultiLabel) else SOFTMAX
+    return BinaryCrossEntropy() if isinstance(task, MultiLabel) else CROSS_ENTROPY

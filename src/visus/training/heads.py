@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from visus.progress import SILENT, Monitor, one
-from visus.training.head_losses import SOFTMAX, HeadLoss
+from visus.training.head_losses import CROSS_ENTROPY, HeadLoss
 
 NUM_FOLDS = 5
 CROSS_VALIDATING = "cross-validating the last layer"
@@ -67,7 +67,7 @@ def cross_validate(
     num_outputs: int,
     class_weights: Tensor | None = None,
     *,
-    loss: HeadLoss = SOFTMAX,
+    loss: HeadLoss = CROSS_ENTROPY,
     groups: Sequence[str] | None = None,
     seed: int = 0,
     monitor: Monitor = SILENT,
@@ -122,7 +122,7 @@ def fit_head(
     decay: float = 0.01,
     class_weights: Tensor | None = None,
     *,
-    loss: HeadLoss = SOFTMAX,
+    loss: HeadLoss = CROSS_ENTROPY,
 ) -> Head:
     """The minimum of a loss with an L2 penalty, by L-BFGS; each view of a sample counts as a sample.
 

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from visus.caller import option
 from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.errors import DataError, UsageError
-from visus.evaluation.scores import score
 from visus.evaluation.tasks.all_scores import AnyScores
-from visus.evaluation.tasks.multi_label_scores import score_set_probabilities
-from visus.evaluation.tasks.prediction_intervals import IntervalFit
-from visus.evaluation.tasks.regression import Regression
-from visus.evaluation.tasks.regression_scores import score_numbers
+from visus.evaluation.tasks.evaluations.evaluation import LabeledSamples, Marks
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.ship.files import is_bundle
 from visus.tables import Described, listed
@@ -33,12 +27,12 @@ from visus.workbench.runs.bulk.predicting import Paths, predict_to
 from visus.workbench.runs.bulk.result import BulkPredictions
 from visus.workbench.runs.bulk.work import BulkPredictor
 from visus.workbench.runs.fold_folders import fold_folders, is_folds_folder
-from visus.workbench.runs.learned_samples import Marks, mark_counts
-from visus.workbench.runs.mean_predictor import MeanPredictor, mean_numbers, mean_probabilities, mean_thresholds
+from visus.workbench.runs.mean_predictor import MeanPredictor
 from visus.workbench.runs.predict import Files, Predictions, RunPredictor, prediction_notes
 from visus.workbench.runs.predictions import predict_with
 from visus.workbench.runs.run import Run, load
-from visus.workbench.runs.saved import calibration_sentence, known_among, notes_on, opened
+from visus.workbench.runs.saved import opened, run_evaluation
+from visus.workbench.runs.scoring import calibration_sentence, known_among, notes_on
 
 if TYPE_CHECKING:
     from visus.workbench.ship.bundle import Bundle
@@ -315,48 +309,23 @@ def score_together(runs: Sequence[Run], own: Sequence[Data], split: str, *, raw:
             f"{len(parts[0]) - len(names):,} of the {len(parts[0]):,} samples in the {split} split of {runs[0].name} are not in that of all members, "
             "and are dropped."
         )
-    how: dict[str, Any] = {
-        "split": "all" if own[0].is_whole else split,
-        "notes": all_notes,
-        "groups": _groups_of(own[0], names),
-    }
-    return _scores_of_means(runs, answers, first.labels, own[0].classes, _known_to_any(marks), how)
+    labels = _labels_in_order(first.labels, own[0].classes, runs[0].classes)
+    shown, groups = "all" if own[0].is_whole else split, _groups_of(own[0], names)
+    samples = LabeledSamples(labels, shown, all_notes, _known_to_any(marks), groups)
+    mean = MeanPredictor([RunPredictor(run, raw=raw) for run in runs])
+    evaluation = run_evaluation(runs[0], raw=raw)
+    found: AnyScores = evaluation.score_means(mean.mean(answers), mean.decision.thresholds, samples)
+    return found
 
 
-def _scores_of_means(
-    runs: Sequence[Run],
-    answers: Sequence[NDArray[Any]],
-    labels: NDArray[Any],
-    classes: Sequence[str],
-    known: Marks | None,
-    how: dict[str, Any],
-) -> AnyScores:
-    """The scores of the means, with the classes in the order of the first run.
-
-    Args:
-        runs: the runs.
-        answers: probabilities (samples, classes) or numbers (samples, targets) of each, in its own order of classes.
-        labels: the labels, with the classes of the data.
-        classes: the classes of the data.
-        known: as for ``score``.
-        how: split, notes and groups.
-    """
-    names, orders = runs[0].classes, [run.classes for run in runs]
-    places = [list(classes).index(name) for name in names]
-    if labels.ndim == 1:
-        own_labels = [names.index(classes[label]) for label in labels.tolist()]
-        return score(mean_probabilities(answers, orders), own_labels, names, known=known, **how)
-    counts = mark_counts(known)
-    task, truth = runs[0].task, labels[:, places]
-    if isinstance(task, Regression):
-        outputs = task.standardized(torch.from_numpy(mean_numbers(answers, orders)))
-        found: AnyScores = score_numbers(
-            task, outputs, torch.from_numpy(truth), IntervalFit(reason="a mean has none"), **how
-        )
-        return dataclasses.replace(found, **counts)
-    thresholds = mean_thresholds([(run.classes, RunPredictor(run, raw=False).decision.thresholds) for run in runs])
-    found = score_set_probabilities(mean_probabilities(answers, orders), truth, names, np.array(thresholds), **how)
-    return dataclasses.replace(found, **counts)
+def _labels_in_order(labels: NDArray[Any], classes: Sequence[str], order: Sequence[str]) -> NDArray[Any]:
+    """Labels of data with these classes, as those of classes in another order."""
+    ordered = (
+        np.array([order.index(name) for name in classes])[labels]
+        if labels.ndim == 1
+        else labels[:, [classes.index(name) for name in order]]
+    )
+    return np.asarray(ordered)
 
 
 def _chosen(part: Part, places: np.ndarray[Any, np.dtype[np.int64]]) -> Part:

@@ -17,6 +17,7 @@ from visus.evaluation.calibration import TemperatureFit, describe_fit_samples
 from visus.evaluation.metric_names import METRIC_NAMES, metric_words, write_metric
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores
+from visus.evaluation.tasks.evaluations.evaluation import Fit
 from visus.examine.mistake_report import LabelCount, label_sentence
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
@@ -24,7 +25,6 @@ from visus.networks.weights import head_of
 from visus.training.arithmetic import uses_kernels
 from visus.training.events import Finished, HeadFitted, Started, StartScored
 from visus.units import write_bytes, write_count, write_duration, write_number_of, write_shape, write_share, write_size
-from visus.workbench.runs.calibration import Fit
 from visus.workbench.train.events import DataOpened, Planned
 
 MAX_WORDS = 60  # a longer design is not repeated on the screen

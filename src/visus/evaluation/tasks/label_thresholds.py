@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -78,6 +78,18 @@ class ThresholdFit(Brief):
     def calibrator(self) -> Sigmoid:
         """The calibrator with this temperature."""
         return Sigmoid(self.temperature)
+
+    def raw(self) -> ThresholdFit:
+        """The same fit for probabilities without a temperature: a logit z reaches a threshold t with the temperature T if the sigmoid of z reaches the sigmoid of ``T logit(t)``.
+
+        >>> ThresholdFit(2.0, (0.8, 0.5)).raw().thresholds
+        (0.941176470588235..., 0.5)
+        """
+        if self.temperature == 1:
+            return self
+        logits = torch.logit(torch.tensor(self.thresholds, dtype=torch.float64))
+        thresholds = tuple(torch.sigmoid(self.temperature * logits).tolist())
+        return replace(self, temperature=1.0, thresholds=thresholds, reason="raw probabilities are asked for")
 
     def sentence(self, noun: str = "sample") -> str:
         """How the probabilities are calibrated, and how thresholds were chosen.

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from visus.data.tasks import TaskName
 from visus.evaluation.tasks.single_label import TEMPERATURES
-from visus.evaluation.tasks.task import Task
+from visus.evaluation.tasks.task import ClassTask
 
 
 @dataclass(frozen=True)
-class MultiLabel(Task):
+class MultiLabel(ClassTask):
     """A set of classes for each sample.
 
     >>> task = MultiLabel(("cat", "dog"))
@@ -44,7 +44,19 @@ class MultiLabel(Task):
 
     def is_right(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Whether exactly the classes of the label have a probability above one half."""
-        return torch.eq(outputs > 0, labels > 0.5).all(1)
+        return torch.eq(self.predicted_sets(outputs), self.true_sets(labels, outputs.shape[1])).all(1)
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """The logits."""
+        return outputs
+
+    def predicted_sets(self, outputs: Tensor) -> Tensor:
+        """The classes with a probability above one half."""
+        return outputs > 0
+
+    def true_sets(self, labels: Tensor, num_classes: int) -> Tensor:
+        """The classes of the labels."""
+        return labels > 0.5
 
     def to_json(self) -> dict[str, Any]:
         """The name alone."""

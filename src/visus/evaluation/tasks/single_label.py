@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from visus.data.tasks import TaskName
-from visus.evaluation.tasks.task import Task
+from visus.evaluation.tasks.task import ClassTask
 
 TEMPERATURES = tuple(2.0 ** (step / 4) for step in range(-10, 11))
 
 
 @dataclass(frozen=True)
-class SingleLabel(Task):
+class SingleLabel(ClassTask):
     """One class for each sample.
 
     >>> task = SingleLabel(("cat", "dog"))
@@ -50,6 +50,18 @@ class SingleLabel(Task):
     def is_right(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Whether the most probable class is the label."""
         return torch.eq(outputs.argmax(1), labels)
+
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """The logarithms of the softmax, float64."""
+        return torch.log_softmax(outputs.double(), 1)
+
+    def predicted_sets(self, outputs: Tensor) -> Tensor:
+        """The most probable class alone."""
+        return self.true_sets(outputs.argmax(1), outputs.shape[1])
+
+    def true_sets(self, labels: Tensor, num_classes: int) -> Tensor:
+        """The label alone."""
+        return F.one_hot(labels, num_classes).bool()
 
     def to_json(self) -> dict[str, Any]:
         """The name alone."""

@@ -138,6 +138,22 @@ class Task(ABC):
         return {}
 
 
+class ClassTask(Task):
+    """A task whose outputs are classes: a sample has one of them, or any number."""
+
+    @abstractmethod
+    def class_logits(self, outputs: Tensor) -> Tensor:
+        """For each class, values (N, K) in the order of its probabilities."""
+
+    @abstractmethod
+    def predicted_sets(self, outputs: Tensor) -> Tensor:
+        """Whether each class is predicted (N, K), without calibration."""
+
+    @abstractmethod
+    def true_sets(self, labels: Tensor, num_classes: int) -> Tensor:
+        """Whether each sample has each class (N, K)."""
+
+
 def as_float64(values: Tensor) -> NDArray[np.float64]:
     """The values on the CPU, in float64."""
     found: NDArray[np.float64] = values.detach().cpu().double().numpy()

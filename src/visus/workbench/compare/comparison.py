@@ -16,12 +16,12 @@ from visus.evaluation.paired import Paired
 from visus.evaluation.scores import Scores
 from visus.evaluation.shifts import WAYS, ShiftFigures
 from visus.evaluation.tasks.all_scores import AnyScores, metric_heading
+from visus.evaluation.tasks.evaluations.evaluation import AnyCalibrator
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
 from visus.evaluation.tasks.paired_differences import AnyPaired, PairedNumbers
 from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.tables import Brief, Described, Table, Text, notes
 from visus.units import write_count, write_duration, write_number_of, write_share, write_size, write_split
-from visus.workbench.compare.answers import AnyCalibrator
 from visus.workbench.runs.shifts import AnyShiftFigures
 
 MAX_DIFFERING: Final = 20

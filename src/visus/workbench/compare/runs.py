@@ -23,7 +23,8 @@ from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
 from visus.workbench.runs.own_command import near_path
 from visus.workbench.runs.own_data import common_tested, open_own_data, reading_of
-from visus.workbench.runs.saved import SavedRun, notes_on, read_run, views_sentence
+from visus.workbench.runs.saved import SavedRun, read_run
+from visus.workbench.runs.scoring import notes_on, views_sentence
 
 
 def compare(

@@ -14,13 +14,15 @@ from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data
 from visus.evaluation.cluster_bootstrap import group_notes
 from visus.evaluation.predictions import predict_logits
+from visus.evaluation.tasks.evaluations.evaluation import LabeledSamples
 from visus.progress import SILENT, Monitor
 from visus.training.runs import RunFolder, training_seconds
 from visus.training.validation import EVALUATION_BATCH
-from visus.workbench.compare.answers import Answered, Samples, answered, paired
+from visus.workbench.compare.answers import Answered, answered
 from visus.workbench.compare.comparison import Comparison, Contender, RunPair
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, known_among, network_name, unfinished_notes
+from visus.workbench.runs.saved import SavedRun, network_name, unfinished_notes
+from visus.workbench.runs.scoring import known_among
 from visus.workbench.runs.shifts import MAX_SAMPLES, AnyShiftFigures, reach_of, shift_figures, some_samples
 
 SHIFT_WAY: Final = "roll"
@@ -54,7 +56,7 @@ def compare_entries(
     group_of = dict(zip(first_data.samples.names, own_groups, strict=True)) if own_groups is not None else {}
     groups = [group_of[name] for name in first_part.names] if group_of else None
     places = {sample: index for index, sample in enumerate(first_part.names)}
-    samples = Samples(tuple(first_part.names), first_part.labels, first_run.classes, split, groups)
+    samples = LabeledSamples(first_part.labels, split, groups=groups, names=first_part.names)
     found: list[Answered] = []
     contenders = []
     for run, kind, part, data in entries:
@@ -64,7 +66,7 @@ def compare_entries(
         known, unknown = known_among(run, part, data)
         in_order = None if known is None else (known[0][order], known[1][order])
         notes = [*notes, *(f"{run.name}: {note}" for note in (*unfinished_notes(run), *unknown))]
-        found.append(answered(run, logits[torch.from_numpy(order)], samples, in_order, raw=is_plain))
+        found.append(answered(run, logits[torch.from_numpy(order)], first_run.classes, samples, in_order, raw=is_plain))
         contenders.append(_contender(run, kind, found[-1], _shifts(run, part, monitor) if shifts else None))
     if len({each.name for each in contenders}) < len(contenders):
         contenders = [dataclasses.replace(each, name=str(each.folder)) for each in contenders]
@@ -72,7 +74,7 @@ def compare_entries(
     notes = [*notes, *group_notes(contenders[0].scores.num_groups)]
 
     def pair(left: int, right: int) -> RunPair:
-        compared = paired(found[left], found[right], samples)
+        compared = found[left].evaluation.compare(found[left].answers, found[right].answers, samples)
         unfinished = tuple(contenders[each].name for each in (left, right) if unfinished_notes(entries[each][0]))
         return RunPair(contenders[left].name, contenders[right].name, compared, unfinished=unfinished)
 
@@ -106,7 +108,7 @@ def _contender(run: SavedRun, kind: str, found: Answered, shifts: AnyShiftFigure
         scores=found.scores,
         history=history,
         shifts=shifts,
-        calibrator=found.calibrator,
+        calibrator=found.evaluation.calibrator,
         network=network_name(run),
     )
 

@@ -32,7 +32,8 @@ from visus.workbench.folds.result import (
     summary_of,
 )
 from visus.workbench.runs.run import Run
-from visus.workbench.runs.saved import network_name, views_sentence
+from visus.workbench.runs.saved import network_name
+from visus.workbench.runs.scoring import views_sentence
 from visus.workbench.train.events import FoldsScored
 
 _NARROW: Final = (

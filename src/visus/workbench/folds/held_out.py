@@ -20,8 +20,8 @@ from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.evaluation.tasks.regression import Regression
 from visus.evaluation.tasks.regression_scores import RegressionScores, score_numbers
 from visus.progress import Monitor
-from visus.workbench.runs.predict import RunPredictor
 from visus.workbench.runs.run import Run
+from visus.workbench.runs.saved import run_evaluation
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +62,13 @@ class HeldOut:
         logits = run.answers(data, "test", **monitor.keywords)
         limits, means = np.empty((len(part), 0)), np.empty((len(part), 0))
         losses = np.full(len(part), np.nan)
-        decision = RunPredictor(run, raw=False).decision
+        evaluation = run_evaluation(run)
         if isinstance(run.task, Regression):
-            widths = decision.half_widths or (np.nan,) * len(run.classes)
+            widths = evaluation.half_widths or (np.nan,) * len(run.classes)
             limits, means = np.tile(widths, (len(part), 1)), np.tile(run.task.mean, (len(part), 1))
             losses = run.task.losses(logits, torch.from_numpy(part.labels)).double().numpy()
-        elif decision.thresholds:
-            limits = np.tile(decision.thresholds, (len(part), 1))
+        elif evaluation.thresholds:
+            limits = np.tile(evaluation.thresholds, (len(part), 1))
         return cls(
             tuple(part.names),
             np.full(len(part), number),

@@ -28,7 +28,8 @@ from visus.training.runs import RunFolder
 from visus.workbench.callable_names import is_callable_name
 from visus.workbench.look.inputs import LookItem, NamedSample, SamplePool, find_sample, sample_of_tensor
 from visus.workbench.modules import call_by_name, make_network
-from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, unfinished_notes, views_sentence
+from visus.workbench.runs.saved import SavedRun, read_run, unfinished_notes
+from visus.workbench.runs.scoring import calibration_sentence, views_sentence
 from visus.workbench.summaries import NUM_CLASSES
 
 Network = SavedRun | nn.Module | Design | str | Path

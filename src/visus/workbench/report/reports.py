@@ -38,7 +38,8 @@ from visus.workbench.runs.calibration import read_calibration, write_calibration
 from visus.workbench.runs.out_of_fold import read_out_of_fold
 from visus.workbench.runs.own_command import exact_command, near_path, typed_command
 from visus.workbench.runs.own_data import is_own, open_own_data
-from visus.workbench.runs.saved import SavedRun, answers_with_plain, opened, with_plain_accuracy
+from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.scoring import answers_of, answers_with_plain, score_split, with_plain_accuracy
 from visus.workbench.runs.shift_remedies import own_design
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.mirroring import read_mirroring
@@ -188,13 +189,14 @@ def fit_calibration(run: SavedRun, data: Data, answers: Tensor) -> None:
         answers: its logits (samples, classes) for the scored split.
     """
     part = data.split("val")
-    logits = answers if data.scored_split == "val" else run.answers(data, "val") if len(part) else answers[:0]
+    logits = answers if data.scored_split == "val" else answers_of(run, data, "val") if len(part) else answers[:0]
     labels, recipe, folder = torch.from_numpy(part.labels), run.recipe, RunFolder.open(run.folder)
     kept = read_out_of_fold(folder) if len(part) < ENOUGH_SAMPLES else None
     out_of_fold = (kept.logits, kept.labels) if kept is not None and kept.are_of(run.module) else None
     smoothing = recipe.label_smoothing or 0.0
     has_groups = count_groups(data.groups_of("val")) is not None
-    write_calibration(folder, logits, labels, recipe.tta or "none", smoothing, out_of_fold, run.task, has_groups=has_groups)
+    more: dict[str, Any] = {"smoothing": smoothing, "out_of_fold": out_of_fold, "has_groups": has_groups}
+    write_calibration(folder, run.task, logits, labels, tta=recipe.tta or "none", **more)
 
 
 @dataclass(frozen=True, repr=False)
@@ -267,7 +269,7 @@ def rewrite_report(
     answers, plain = answers_with_plain(run, samples, samples.scored_split, monitor)
     scoring_s = time.perf_counter() - began
     fit_calibration(run, samples, answers)
-    scores = with_plain_accuracy(_recalibrated(scores, run.score(samples, samples.scored_split, answers)), plain)
+    scores = with_plain_accuracy(_recalibrated(scores, score_split(run, samples, samples.scored_split, answers)), plain)
     folder.write_json("scores.json", scores.to_json())
     num_epochs, batch_size = len(course.history), run.recipe.batch_size or 1
     finished = FinishedRun(run, samples, made, answers, num_epochs, batch_size, scoring_s)

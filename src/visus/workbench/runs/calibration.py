@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final
 
 from torch import Tensor
 
@@ -14,55 +13,38 @@ from visus.caller import report_call, resume_call
 from visus.data.splits import read_split_csv
 from visus.data.tasks import TaskName
 from visus.errors import DataError, RunError
-from visus.evaluation.calibration import MIN_SAMPLES, TemperatureFit, choose_temperature
-from visus.evaluation.tasks.label_thresholds import ThresholdFit, fit_thresholds
-from visus.evaluation.tasks.multi_label import MultiLabel
-from visus.evaluation.tasks.prediction_intervals import COVERAGE, IntervalFit, fit_intervals
-from visus.evaluation.tasks.regression import Regression
+from visus.evaluation.tasks.evaluations.evaluation import Fit
+from visus.evaluation.tasks.evaluations.registry import EVALUATIONS
 from visus.evaluation.tasks.task import Task
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
 
 FILE: Final = "calibration.json"
-Fit: TypeAlias = TemperatureFit | ThresholdFit | IntervalFit
-"""What is fitted on the validation set: a temperature; for multi-label thresholds too; for regression intervals."""
-_FITS: Final[dict[TaskName, type[TemperatureFit] | type[ThresholdFit] | type[IntervalFit]]] = {
-    "single-label": TemperatureFit,
-    "multi-label": ThresholdFit,
-    "regression": IntervalFit,
-}
 
 
 def write_calibration(
     folder: RunFolder,
-    logits: Tensor,
+    task: Task,
+    outputs: Tensor,
     labels: Tensor,
+    *,
     tta: str,
     smoothing: float = 0.0,
     out_of_fold: tuple[Tensor, Tensor] | None = None,
-    task: Task | None = None,
-    *,
     has_groups: bool = False,
 ) -> Fit:
-    """Fit a temperature on the logits of the validation split and save it in the run; thresholds or intervals of other tasks too.
+    """Fit the calibration of a task on the outputs for the validation split, and save it in the run.
 
     Args:
         folder: the run folder.
-        logits: (samples, classes) of the best weights, computed as in prediction; empty if there is no validation split.
+        task: the task.
+        outputs: (samples, outputs) of the best weights, computed as in prediction; empty if there is no validation split.
         labels: labels of these samples.
-        tta: the test-time augmentation of these logits.
-        smoothing: label smoothing of the training.
-        out_of_fold: logits and labels of the training samples, out of fold, for a small validation split; None for none.
-        task: the task; None for single labels.
-        has_groups: whether the samples have groups, such as patients.
+        tta: the test-time augmentation of these outputs.
+        smoothing, out_of_fold, has_groups: as for ``Evaluation.fit_on``.
     """
-    found: Fit
-    if isinstance(task, MultiLabel):
-        found = fit_thresholds(logits, labels)
-    elif isinstance(task, Regression):
-        found = fit_intervals(task, logits, labels, has_groups=has_groups)
-    else:
-        found = choose_temperature(logits, labels, "val", smoothing, out_of_fold=out_of_fold)
+    own: dict[str, Any] = {"smoothing": smoothing, "out_of_fold": out_of_fold, "has_groups": has_groups}
+    found: Fit = EVALUATIONS[task.name].fit_on(task, outputs, labels, **own)
     belongs_to = {"tta": tta, "weights": _digest(folder.weights_file("best"))}
     folder.write_json(FILE, found.to_json() | {"belongs_to": belongs_to})
     return found
@@ -80,11 +62,12 @@ def read_calibration(folder: RunFolder, which: str, tta: str, task: TaskName = "
     Raises:
         RunError: the file is damaged.
     """
-    kind = _FITS[task]
+    evaluation = EVALUATIONS[task]
+    kind = evaluation.fit_kind
     renew = resume_call(folder.path) if folder.is_unfinished else report_call(folder.path)
-    remedy = _remedy(folder, renew, task)
+    remedy = _remedy(folder, renew, evaluation.min_samples)
     if not (folder.path / FILE).is_file():
-        return kind(reason=f"this run keeps no {'interval' if task == 'regression' else 'temperature'}{remedy}")
+        return kind(reason=f"this run keeps no {evaluation.fitted}{remedy}")
     facts = folder.read_json(FILE)
     belongs_to = facts.pop("belongs_to", None) if isinstance(facts, dict) else None
     if not isinstance(belongs_to, dict) or set(belongs_to) != {"tta", "weights"}:
@@ -100,9 +83,8 @@ def read_calibration(folder: RunFolder, which: str, tta: str, task: TaskName = "
     return found
 
 
-def _remedy(folder: RunFolder, renew: str, task: TaskName) -> str:
+def _remedy(folder: RunFolder, renew: str, needed: int) -> str:
     """The call that fits a calibration, or why none can be fitted, as the end of a sentence."""
-    needed = math.ceil(round(COVERAGE / (1 - COVERAGE), 9)) if task == "regression" else MIN_SAMPLES
     try:
         count = sum(row.split == "val" for row in read_split_csv(folder.path / "split.csv"))
     except DataError:  # the samples are unknown

@@ -16,13 +16,15 @@ from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
 from visus.errors import UsageError
 from visus.evaluation.tasks.all_scores import AnyScores
+from visus.evaluation.tasks.evaluations.evaluation import LabeledSamples
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.training.validation import EVALUATION_BATCH
 from visus.workbench.runs.learned_samples import read_known
 from visus.workbench.runs.predict_inputs import array_rows, as_array
-from visus.workbench.runs.saved import SavedRun, score_logits, unfinished_notes, views_sentence
+from visus.workbench.runs.saved import SavedRun, unfinished_notes
 from visus.workbench.runs.saved import opened as opened_data
+from visus.workbench.runs.scoring import score_logits, score_split, views_sentence
 from visus.workbench.runs.value_range import range_warning
 
 LabeledArrays = tuple[Any, Any]
@@ -52,7 +54,7 @@ def evaluate(
         scores = _score_arrays(run, *data, raw=raw, monitor=monitor)
     else:
         opened = opened_data(run, data, cache_dir=cache_dir, monitor=monitor)
-        scores = run.score(opened, split or opened.scored_split, raw=raw, **monitor.keywords)
+        scores = score_split(run, opened, split or opened.scored_split, raw=raw, monitor=monitor)
     return dataclasses.replace(scores, notes=(*scores.notes, *unfinished_notes(run)))
 
 
@@ -72,4 +74,4 @@ def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *,
         notes.append(warning)
     logits, learned = run.logits(batches), read_known(RunFolder.open(run.folder))
     known = learned.marks(hash_rows(rows)) if learned is not None else None
-    return score_logits(run, logits, torch.from_numpy(truth), notes=notes, known=known, raw=raw)
+    return score_logits(run, logits, LabeledSamples(truth, notes=notes, known=known), raw=raw)

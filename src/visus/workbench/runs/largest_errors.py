@@ -8,10 +8,10 @@ from torch import Tensor
 
 from visus.data.batches import Part
 from visus.data.opened import Data
-from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
 from visus.examine.largest_errors import LargestErrors, find_largest_errors
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.saved import SavedRun, opened, run_evaluation
+from visus.workbench.runs.scoring import answers_of
 
 
 def run_errors(run: SavedRun, part: Part, outputs: Tensor, limit: int) -> LargestErrors:
@@ -20,10 +20,9 @@ def run_errors(run: SavedRun, part: Part, outputs: Tensor, limit: int) -> Larges
     Raises:
         UsageError: ``limit`` is below 1.
     """
-    fit = run.calibration
-    thresholds = fit.thresholds if isinstance(fit, ThresholdFit) else ()
-    thresholds = thresholds or (DEFAULT_THRESHOLD,) * len(run.classes)
-    return find_largest_errors(run.task, part, run.calibrator()(outputs).numpy(), thresholds, limit=limit)
+    evaluation = run_evaluation(run)
+    values = evaluation.calibrator(outputs).numpy()
+    return find_largest_errors(run.task, part, values, evaluation.thresholds, limit=limit)
 
 
 def find_run_errors(
@@ -45,4 +44,4 @@ def find_run_errors(
     monitor = Monitor(on_event, should_stop)
     samples = opened(run, data, cache_dir=cache_dir, monitor=monitor)
     chosen = split or samples.scored_split
-    return run_errors(run, samples.split(chosen), run.answers(samples, chosen, **monitor.keywords), limit)
+    return run_errors(run, samples.split(chosen), answers_of(run, samples, chosen, monitor), limit)

@@ -5,26 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from visus.data.batches import Part
 from visus.data.contents import Hashes, content_hashes
 from visus.data.opened import Data
 from visus.errors import DataError
+from visus.evaluation.tasks.evaluations.evaluation import Marks
 from visus.training.runs import RunFolder
 
 FILE: Final = "contents.npz"
 _SPLITS: Final = ("train", "val")
-Marks = tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]
-"""For each sample: whether it was a training sample; whether it was only a validation sample."""
-
-
-def mark_counts(marks: Marks | None) -> dict[str, Any]:
-    """The numbers of training and of validation samples, as fields of scores; empty if they are unknown."""
-    return {} if marks is None else {"num_learned": int(marks[0].sum()), "num_chose": int(marks[1].sum())}
 
 
 @dataclass(frozen=True, eq=False)

@@ -84,7 +84,7 @@ class MeanPredictor:
 
     def probabilities(self, samples: Pixels) -> npt.NDArray[np.float32]:
         """Mean probabilities (samples, classes), or numbers (samples, targets), for samples that all members store alike."""
-        return self._mean([each.probabilities(samples) for each in self._members])
+        return self.mean([each.probabilities(samples) for each in self._members])
 
     def learned(self, samples: Pixels) -> Iterable[int]:
         """Places of the samples with the content of one that any member learned from."""
@@ -117,10 +117,10 @@ class MeanPredictor:
             learned |= {int(place) for place in member.learned(batch)}
         for place in sorted(learned):
             ledger.note("learned from", chunk[kept[place]].name)
-        return Answers(first, outcomes, self._mean(answers))
+        return Answers(first, outcomes, self.mean(answers))
 
-    def _mean(self, answers: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        """The mean of the members' answers, with the columns in the order of the first."""
+    def mean(self, answers: Sequence[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        """The mean of the answers (samples, outputs) of each member, with the columns in the order of the first."""
         mean = mean_numbers if self._members[0].decision.task == "regression" else mean_probabilities
         return mean(answers, [each.classes for each in self._members])
 

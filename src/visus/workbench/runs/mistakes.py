@@ -40,7 +40,8 @@ from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.units import split_name, write_number_of, write_share
 from visus.workbench.runs.out_of_fold import read_out_of_fold
-from visus.workbench.runs.saved import SavedRun, known_among, opened
+from visus.workbench.runs.saved import SavedRun, opened
+from visus.workbench.runs.scoring import answers_of, known_among
 
 MAX_TRAINING: Final = 5000
 """Maximum number of training samples to compare; from more, this many are drawn with a fixed seed."""
@@ -322,7 +323,7 @@ def find_run_mistakes(
     chosen = split or samples.scored_split
     part = samples.split(chosen)
     training, notes = _training_samples(run, samples, cache_dir, monitor)
-    probabilities = run.probabilities(run.answers(samples, chosen, **monitor.keywords), raw=raw)
+    probabilities = run.probabilities(answers_of(run, samples, chosen, monitor), raw=raw)
     network = AnsweringNetwork(run.module, run.classes, run.preprocessing)
     shown_split = "all" if samples.is_whole else chosen
     found = named_mistakes(
@@ -373,7 +374,7 @@ def _validation_labels(
     run: SavedRun, data: Data, found: MistakeReport, limit: int, raw: bool, monitor: Monitor
 ) -> SplitLabels | None:
     """The possible label errors of the validation set; None if the network is too inaccurate to judge it and the evaluated split."""
-    probabilities = run.probabilities(run.answers(data, "val", **monitor.keywords), raw=raw)
+    probabilities = run.probabilities(answers_of(run, data, "val", monitor), raw=raw)
     labels = _examined(run, data.split("val"), probabilities, limit, is_unfinished=may_gain(run))
     is_said = any(note.startswith(_NOT_LISTED) for note in found.notes)
     return None if labels.reason and is_said else labels

@@ -15,8 +15,6 @@ import torch
 from visus.data.batches import MAX_VALUES
 from visus.data.contents import hash_rows
 from visus.data.preprocessing import Pixels, Preprocessing
-from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
-from visus.evaluation.tasks.prediction_intervals import IntervalFit
 from visus.progress import OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.training.validation import EVALUATION_BATCH
@@ -26,7 +24,8 @@ from visus.workbench.runs.learned_samples import Known, read_known
 from visus.workbench.runs.predict_inputs import as_array, is_array
 from visus.workbench.runs.prediction import Decision
 from visus.workbench.runs.predictions import Files, Predictions, predict_with
-from visus.workbench.runs.saved import SavedRun, calibration_sentence, read_run, unfinished_notes, views_sentence
+from visus.workbench.runs.saved import SavedRun, read_run, run_evaluation, unfinished_notes
+from visus.workbench.runs.scoring import calibration_sentence, views_sentence
 from visus.workbench.runs.value_range import range_warning
 
 __all__ = ["Files", "Predictions", "predict", "predict_run_to"]
@@ -41,7 +40,7 @@ class RunPredictor:
     """
 
     def __init__(self, run: SavedRun, *, raw: bool) -> None:
-        self._run, self._raw, self._calibrator = run, raw, run.calibrator(raw=raw)
+        self._run, self._raw, self._evaluation = run, raw, run_evaluation(run, raw=raw)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -55,12 +54,9 @@ class RunPredictor:
 
     @cached_property
     def decision(self) -> Decision:
-        fit = self._run.calibration
-        if isinstance(fit, ThresholdFit):
-            return Decision("multi-label", fit.thresholds or (DEFAULT_THRESHOLD,) * len(self.classes))
-        if isinstance(fit, IntervalFit):
-            return Decision("regression", half_widths=fit.half_widths)
-        return Decision()
+        """How the probabilities, or numbers, become a prediction."""
+        own = self._evaluation
+        return Decision(own.name, own.thresholds, own.half_widths)
 
     @property
     def chunk(self) -> int:
@@ -70,7 +66,7 @@ class RunPredictor:
     def probabilities(self, samples: Pixels) -> npt.NDArray[np.float32]:
         """Probabilities (samples, classes) for stored samples (samples, channels, *spatial)."""
         batch = self.preprocessing.scaled(torch.from_numpy(samples))
-        return self._calibrator(self._run.logits([batch])).numpy()
+        return self._evaluation.calibrator(self._run.logits([batch])).numpy()
 
     def learned(self, samples: Pixels) -> Iterable[int]:
         """Places of the samples with the content of one that the network learned from."""
@@ -88,7 +84,7 @@ class RunPredictor:
         facts = [
             run.classes,
             run.preprocessing,
-            self._calibrator,
+            self._evaluation.calibrator,
             self.decision,
             run.recipe.tta,
             run.machine.device.type,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from torch import nn
+from torch import Tensor, nn
 
 from visus.data.opened import Data
 from visus.evaluation.tasks.all_scores import AnyScores
@@ -20,6 +20,7 @@ from visus.workbench.runs.evaluate import LabeledArrays, evaluate
 from visus.workbench.runs.predict import Files, Predictions, predict, predict_run_to
 from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, read_run
+from visus.workbench.runs.scoring import answers_of, score_split
 
 if TYPE_CHECKING:
     from visus.examine.largest_errors import LargestErrors
@@ -86,6 +87,51 @@ class Run(SavedRun):
         """
         with following("scoring", Monitor(on_event, should_stop), progress) as monitor:
             return evaluate(self, data, split=split, raw=raw, cache_dir=cache_dir, **monitor.keywords)
+
+    def answers(
+        self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
+    ) -> Tensor:
+        """The logits (samples, classes) for one split of opened data, in the order of its samples.
+
+        Args:
+            data: opened data.
+            split: name of the split.
+            on_event, should_stop: as for ``evaluate``.
+
+        Raises:
+            DataError: the split is empty.
+
+        >>> run.answers(data, "test").shape
+        torch.Size([12, 3])
+        """
+        return answers_of(self, data, split, Monitor(on_event, should_stop))
+
+    def score(
+        self,
+        data: Data,
+        split: str,
+        answers: Tensor | None = None,
+        *,
+        raw: bool = False,
+        on_event: OnEvent | None = None,
+        should_stop: ShouldStop | None = None,
+    ) -> AnyScores:
+        """Score the network on one split of opened data.
+
+        Args:
+            data: opened data.
+            split: name of the split.
+            answers: the result of ``answers`` for it; default: computed.
+            raw: score the network's own probabilities, not calibrated.
+            on_event, should_stop: as for ``evaluate``.
+
+        Raises:
+            DataError: the split is empty.
+
+        >>> run.score(data, "test").accuracy == run.scores.accuracy
+        True
+        """
+        return score_split(self, data, split, answers, raw=raw, monitor=Monitor(on_event, should_stop))
 
     def predict(
         self,

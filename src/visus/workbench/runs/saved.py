@@ -1,4 +1,4 @@
-"""A run as saved in its folder: the network with weights and calibration, its data, its predictions and their scores."""
+"""A run as saved in its folder: the network with weights and calibration, its data and its stored results."""
 
 from __future__ import annotations
 
@@ -17,28 +17,25 @@ import torch
 from torch import nn
 
 from visus.caller import for_caller, option, resume_call
-from visus.data.batches import Part, batches_in_order
 from visus.data.opened import Data, open_scoring_data
 from visus.data.preprocessing import Preprocessing
 from visus.data.reading import Reading, one_column
 from visus.data.samples import SPLITS
 from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, RunError, UsageError
-from visus.evaluation.calibration import UNCALIBRATED, Calibrator
+from visus.evaluation.calibration import Calibrator
 from visus.evaluation.predictions import predict_logits
-from visus.evaluation.scores import Scores, score
+from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores, scores_from_json
-from visus.evaluation.tasks.label_thresholds import Sigmoid, ThresholdFit
-from visus.evaluation.tasks.multi_label_scores import score_sets
-from visus.evaluation.tasks.prediction_intervals import IntervalFit, Numbers
+from visus.evaluation.tasks.evaluations.evaluation import AnyCalibrator, Evaluation, Fit
+from visus.evaluation.tasks.evaluations.registry import evaluation_of
+from visus.evaluation.tasks.label_thresholds import Sigmoid
+from visus.evaluation.tasks.prediction_intervals import Numbers
 from visus.evaluation.tasks.registry import task_from_json
-from visus.evaluation.tasks.regression import Regression
-from visus.evaluation.tasks.regression_scores import score_numbers
 from visus.evaluation.tasks.single_label import SingleLabel
 from visus.evaluation.tasks.task import Task
-from visus.evaluation.test_time_augmentation import describe_views
 from visus.networks import weights
-from visus.networks.machine import Machine, choose, freed_memory_kept, suited
+from visus.networks.machine import Machine, choose, suited
 from visus.networks.own_code import copied
 from visus.pages.parts.confusion import COUNTED_CLASSES
 from visus.pages.parts.training_curves import lowest_loss
@@ -48,16 +45,13 @@ from visus.tables import Described, Table, Text
 from visus.training.checkpoints import read_position
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
-from visus.training.validation import EVALUATION_BATCH
 from visus.units import rank_words, write_count, write_number_of, write_shape
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
-from visus.workbench.runs.calibration import Fit, read_calibration
+from visus.workbench.runs.calibration import read_calibration
 from visus.workbench.runs.history import History, read_history
-from visus.workbench.runs.learned_samples import Marks, known_samples, mark_counts
 from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
-from visus.workbench.runs.reuse import reuse_sentence
 from visus.workbench.trained_modules import remember_training
 
 MAX_NAME: Final = 60  # characters of a network in a line; a longer design is not repeated
@@ -217,13 +211,8 @@ class SavedRun(Described):
         >>> run.calibrator().temperature
         1.0
         """
-        if isinstance(self.task, Regression):
-            return Numbers(self.task)
-        fit = self.calibration
-        assert not isinstance(fit, IntervalFit), "this is no regression"
-        if raw:
-            return Sigmoid() if isinstance(fit, ThresholdFit) else UNCALIBRATED
-        return fit.calibrator
+        found: AnyCalibrator = run_evaluation(self, raw=raw).calibrator
+        return found
 
     def probabilities(self, logits: torch.Tensor, *, raw: bool = False) -> torch.Tensor:
         """The probabilities (samples, classes) for the outputs of ``logits`` or ``answers``.
@@ -239,11 +228,7 @@ class SavedRun(Described):
         >>> run.probabilities(logits).shape
         torch.Size([12, 3])
         """
-        if logits.ndim != 2 or logits.shape[1] != len(self.classes):
-            raise UsageError(
-                f"probabilities takes logits, (samples, {len(self.classes)} classes), as run.logits and run.answers return them, and this is "
-                f"{write_shape(logits.shape)}. For the probabilities of {self.preprocessing.noun}s: run.predict."
-            )
+        check_logits(self, logits)
         return self.calibrator(raw=raw)(logits)
 
     @property
@@ -273,7 +258,7 @@ class SavedRun(Described):
         >>> run.logits(batch).shape, run.logits([batch, batch]).shape
         (torch.Size([4, 3]), torch.Size([8, 3]))
         """
-        return _logits(self, [self._one_batch(batches)] if isinstance(batches, torch.Tensor) else batches)
+        return logits_of(self, [self._one_batch(batches)] if isinstance(batches, torch.Tensor) else batches)
 
     def _one_batch(self, batch: torch.Tensor) -> torch.Tensor:
         """The tensor, if it is a batch (samples, channels, *spatial)."""
@@ -283,61 +268,6 @@ class SavedRun(Described):
                 "sample, add the first axis: batch[None]."
             )
         return batch
-
-    def answers(
-        self, data: Data, split: str, *, on_event: OnEvent | None = None, should_stop: ShouldStop | None = None
-    ) -> torch.Tensor:
-        """The logits (samples, classes) for one split of opened data, in the order of its samples.
-
-        Args:
-            data: opened data.
-            split: name of the split.
-            on_event, should_stop: as for ``evaluate``.
-
-        Raises:
-            DataError: the split is empty.
-
-        >>> run.answers(data, "test").shape
-        torch.Size([12, 3])
-        """
-        return answers_with_plain(self, data, split, Monitor(on_event, should_stop))[0]
-
-    def score(
-        self,
-        data: Data,
-        split: str,
-        answers: torch.Tensor | None = None,
-        *,
-        raw: bool = False,
-        on_event: OnEvent | None = None,
-        should_stop: ShouldStop | None = None,
-    ) -> AnyScores:
-        """Score the network on one split of opened data.
-
-        Args:
-            data: opened data.
-            split: name of the split.
-            answers: the result of ``answers`` for it; default: computed.
-            raw: score the network's own probabilities, not calibrated.
-            on_event, should_stop: as for ``evaluate``.
-
-        Raises:
-            DataError: the split is empty.
-
-        >>> run.score(data, "test").accuracy == run.scores.accuracy
-        True
-        """
-        logits, plain = (
-            answers_with_plain(self, data, split, Monitor(on_event, should_stop)) if answers is None else (answers, None)
-        )
-        shown = "all" if data.is_whole else split
-        labels = torch.from_numpy(data.split(split).labels)
-        known, notes = known_among(self, data.split(split), data)
-        notes = [*notes_on(self, data, split), *notes]
-        scores = score_logits(
-            self, logits, labels, split=shown, notes=notes, known=known, groups=data.groups_of(split), raw=raw
-        )
-        return with_plain_accuracy(scores, plain)
 
     def open_data(
         self,
@@ -404,6 +334,20 @@ class SavedRun(Described):
         return dataclasses.replace(data, samples=dataclasses.replace(data.samples, notes=(*data.samples.notes, note)))
 
 
+def run_evaluation(run: SavedRun, *, raw: bool = False) -> Evaluation[Any, Any]:
+    """How the outputs of a run are evaluated.
+
+    Args:
+        run: the run.
+        raw: use the network's own probabilities, not calibrated.
+
+    >>> run_evaluation(run).name
+    'single-label'
+    """
+    found = evaluation_of(run.task, run.calibration)
+    return found.raw() if raw else found
+
+
 def _best_epoch(folder: RunFolder) -> int | None:
     """The epoch of the kept weights, from 1; None if they are not those of one epoch, or if the checkpoint was removed."""
     try:
@@ -432,137 +376,23 @@ def network_name(run: SavedRun) -> str:
     return f"{type(run.module).__name__} of {write_number_of(num_layers, 'layer')}"
 
 
-def views_sentence(run: SavedRun) -> str:
-    """A sentence on the test-time augmentation of a run; empty if there is none.
-
-    >>> views_sentence(run).startswith("Unsure predictions are the mean over ")
-    True
-    """
-    return describe_views(run.recipe.tta or "none", run.preprocessing.noun)
-
-
-def answers_with_plain(run: SavedRun, data: Data, split: str, monitor: Monitor) -> tuple[torch.Tensor, float | None]:
-    """The logits of a run for one split of opened data, and its accuracy without test-time augmentation, if that is at hand.
-
-    Args:
-        run: the run.
-        data: opened data.
-        split: name of the split.
-        monitor: receives the progress.
+def check_logits(run: SavedRun, logits: torch.Tensor) -> None:
+    """Refuse what cannot be outputs of a run.
 
     Raises:
-        DataError: the split is empty.
-
-    >>> from visus.progress import SILENT
-    >>> logits, plain_accuracy = answers_with_plain(run, data, "test", SILENT)
-    >>> logits.shape
-    torch.Size([12, 3])
+        UsageError: this is something other than logits, such as images.
     """
-    part = data.split(split)
-    if not len(part):
-        raise DataError(
-            f"the {split} split of this data is empty. Choose another with {option('split')}.", where=str(data.samples.root)
-        )
-    plain: list[torch.Tensor] = []
-    with freed_memory_kept():
-        batches = batches_in_order(part, run.preprocessing, EVALUATION_BATCH)
-        logits = _logits(run, monitor.over(batches, "scoring", len(part)), plain.append)
-    labels = torch.from_numpy(part.labels)
-    if run.task.name != "single-label":
-        return logits, None
-    return logits, next((int((each.argmax(1) == labels).sum()) / len(labels) for each in plain), None)
-
-
-def with_plain_accuracy(scores: AnyScores, plain: float | None) -> AnyScores:
-    """The scores of single labels with the accuracy without test-time augmentation; others as they are.
-
-    >>> with_plain_accuracy(scores, 0.5).plain_accuracy
-    0.5
-    """
-    return dataclasses.replace(scores, plain_accuracy=plain) if isinstance(scores, Scores) else scores
-
-
-def score_logits(
-    run: SavedRun,
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    *,
-    split: str = "",
-    notes: Sequence[str] = (),
-    known: Marks | None = None,
-    groups: Sequence[str] | None = None,
-    raw: bool = False,
-) -> AnyScores:
-    """Score outputs of the network of a run.
-
-    Args:
-        run: the run.
-        logits: (samples, classes), as from ``logits`` and ``answers``.
-        labels: the labels, as in ``visus.data.tasks``.
-        split: name of the split, stored in the result.
-        notes: remarks for the reader.
-        known: whether each sample is in the training set, and whether it is in the validation set; None if unknown.
-        groups: the group of each sample, for intervals.
-        raw: score the network's own probabilities, not calibrated.
-
-    >>> score_logits(run, run.answers(data, "test"), torch.from_numpy(data.split("test").labels)).num_samples
-    12
-    """
-    if run.task.name == "single-label":
-        shares = run.probabilities(logits, raw=raw)
-        return score(shares, labels, run.classes, split=split, notes=notes, known=known, groups=groups)
-    counts = mark_counts(known)
-    fit = run.calibration
-    found: AnyScores
-    if isinstance(run.task, Regression):
-        assert isinstance(fit, IntervalFit), "regression has intervals"
-        found = score_numbers(run.task, logits, labels, fit, split=split, notes=notes, groups=groups)
-    else:
-        assert isinstance(fit, ThresholdFit), "multi-label has thresholds"
-        fit = dataclasses.replace(fit, temperature=1.0) if raw else fit
-        found = score_sets(logits, labels, run.classes, fit, split=split, notes=notes, groups=groups)
-    return dataclasses.replace(found, **counts)
-
-
-def needs_confusion(run: SavedRun) -> None:
-    """Raise an error for a run that has no confusion matrix.
-
-    Raises:
-        UsageError: it predicts sets of classes or numbers.
-    """
-    if run.task.name != "single-label":
+    if logits.ndim != 2 or logits.shape[1] != len(run.classes):
         raise UsageError(
-            f"A confusion matrix is for networks that predict one class for each sample, and this run predicts {run.task.name}.",
-            where=run.name,
+            f"probabilities takes logits, (samples, {len(run.classes)} classes), as run.logits and run.answers return them, and this is "
+            f"{write_shape(logits.shape)}. For the probabilities of {run.preprocessing.noun}s: run.predict."
         )
 
 
-def class_scores(run: SavedRun) -> Scores:
-    """The scores of a run that predicts one class for each sample.
-
-    >>> class_scores(run).num_samples
-    12
-    """
-    scores = run.scores
-    assert isinstance(scores, Scores), "other runs were refused"
-    return scores
-
-
-def class_calibrator(run: SavedRun, *, raw: bool = False) -> Calibrator:
-    """The calibrator of a run that predicts one class for each sample.
-
-    >>> class_calibrator(run).temperature
-    1.0
-    """
-    found = run.calibrator(raw=raw)
-    assert isinstance(found, Calibrator), "other runs were refused"
-    return found
-
-
-def _logits(
+def logits_of(
     run: SavedRun, batches: Iterable[torch.Tensor], on_first_pass: Callable[[torch.Tensor], None] | None = None
 ) -> torch.Tensor:
-    """The logits (samples, classes) of a run; ``on_first_pass`` as for ``predict_logits``."""
+    """The logits (samples, classes) of a run; the arguments are those of ``predict_logits``."""
     machine = run.machine
     return predict_logits(
         run.module,
@@ -573,52 +403,6 @@ def _logits(
         tta=run.recipe.tta or "none",
         on_first_pass=on_first_pass,
     )
-
-
-def calibration_sentence(run: SavedRun, *, raw: bool = False) -> str:
-    """Whether the probabilities of a run are calibrated, as a sentence.
-
-    >>> calibration_sentence(run).startswith("Probabilities are not calibrated: ")
-    True
-    """
-    if raw and run.calibration.is_used and run.task.name != "regression":
-        return "Probabilities are the network's own (raw), not calibrated."
-    return run.calibration.sentence(run.preprocessing.noun)
-
-
-def known_among(run: SavedRun, part: Part, data: Data) -> tuple[Marks | None, list[str]]:
-    """Which samples have the content of a training or validation sample of a run, and a note if that is unknown.
-
-    Args:
-        run: the run.
-        part: the samples.
-        data: the data that contains them.
-
-    >>> marks, notes = known_among(run, data.split("train"), data)
-    >>> bool(marks[0].all()), notes
-    (True, [])
-    """
-    cache = data.store.folder.parent
-    return known_samples(RunFolder.open(run.folder), part, data, lambda: run.open_data(cache_dir=cache))
-
-
-def notes_on(run: SavedRun, data: Data, split: str) -> list[str]:
-    """Notes on the samples and the network, for display with the scores.
-
-    >>> notes_on(run, data, "val")[-1].startswith("The validation split also selected the weights")
-    True
-    """
-    notes = [sentence] if (sentence := views_sentence(run)) else []
-    facts = RunFolder.open(run.folder).read_json("data.json")
-    if split == "val" and not len(data.split("test")):
-        notes.append(
-            "This data has no test split. The validation split was scored, which also selected the weights: expect slightly lower accuracy on new data."
-        )
-    elif split == "val" and not data.is_whole:
-        notes.append("The validation split also selected the weights: expect slightly lower accuracy on new data.")
-    if split == "test" and data.fingerprint == facts["fingerprint"] and not data.is_whole:
-        notes += [sentence] if (sentence := reuse_sentence(run.folder, data.noun, len(data.split("test")))) else []
-    return notes
 
 
 def unfinished_notes(run: SavedRun) -> list[str]:

@@ -22,14 +22,14 @@ from visus.evaluation.equivariance import Equivariance, measure_equivariance
 from visus.evaluation.number_shifts import NumberShiftFigures, measure_number_shifts
 from visus.evaluation.placement import PlacementFigures, measure_placement
 from visus.evaluation.shifts import WAYS, PhasePattern, ShiftFigures, measure_phases, measure_shifts, total_step
-from visus.evaluation.tasks.label_thresholds import DEFAULT_THRESHOLD, ThresholdFit
 from visus.evaluation.tasks.regression import Regression
 from visus.networks.trace import TraceError, trace
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Described, Table, Text, grid, notes
 from visus.units import write_number_of, write_share, write_size, write_split
 from visus.workbench.modules import count_macs
-from visus.workbench.runs.saved import SavedRun, opened, views_sentence
+from visus.workbench.runs.saved import SavedRun, opened, run_evaluation
+from visus.workbench.runs.scoring import views_sentence
 from visus.workbench.runs.shift_remedies import ShiftRemedy, remedies
 
 NUM_SHIFTS: Final = 49
@@ -306,13 +306,13 @@ def shift_figures(run: SavedRun, samples: Tensor, reach_px: Sequence[int], way: 
 
 def _predicting(run: SavedRun) -> dict[str, Any]:
     """How the predictions of a run are numbered, for ``measure_shifts``: by the class, or by the set of classes."""
-    fit = run.calibration
-    if not isinstance(fit, ThresholdFit):
+    evaluation = run_evaluation(run)
+    if not evaluation.thresholds:
         return {}
-    thresholds = torch.tensor(fit.thresholds or (DEFAULT_THRESHOLD,) * len(run.classes))
+    thresholds = torch.tensor(evaluation.thresholds)
 
     def sets(logits: Tensor) -> Tensor:
-        rows = (fit.calibrator(logits) >= thresholds).reshape(-1, logits.shape[-1])
+        rows = (evaluation.calibrator(logits) >= thresholds).reshape(-1, logits.shape[-1])
         numbers: Tensor = torch.unique(rows, dim=0, return_inverse=True)[1]
         return numbers.reshape(logits.shape[:-1])
 

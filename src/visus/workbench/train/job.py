@@ -29,7 +29,7 @@ from visus.workbench.modules import BuiltNetwork
 from visus.workbench.report.measures import FinishedRun
 from visus.workbench.report.reports import fit_calibration
 from visus.workbench.runs.run import Run, load
-from visus.workbench.runs.saved import answers_with_plain, with_plain_accuracy
+from visus.workbench.runs.scoring import answers_with_plain, with_plain_accuracy
 from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
