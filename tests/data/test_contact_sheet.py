@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -115,3 +116,12 @@ def test_opened_data_shows_samples_of_each_class_in_a_notebook(shape: tuple[int,
     assert captions == ["cat"] * 12 + ["dog"] * 12
     assert f"24 of {len(data.split('train'))} {data.noun}s of the training split" in shown
     assert shown.count("<svg" if len(shape) == 2 else "<img") == 24
+
+
+def test_numbers_are_captions_with_at_most_six_digits(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    y = np.random.default_rng(0).uniform(10, 99, (40, 2))
+    data = visus.open_data(x=x, y=y, task="regression", cache_dir=tmp_path / "cache", progress=False)
+    captions = re.findall(r"<figcaption[^>]*>([^<]*)", data._repr_html_())
+    assert len(captions) == 24
+    assert all(re.fullmatch(r"\d\d\.\d{1,4}, \d\d\.\d{1,4}", caption) for caption in captions)

@@ -61,6 +61,7 @@ def test_every_action_has_its_sentence() -> None:
         "1 image has a few extra bytes, which may be damage: look at it (a).",
         "1 file without a usual ending was read, since the content is an image (a).",
         "1 image may be inverted: bright where the training images are dark, or dark where they are bright; if so, invert it first (a).",
+        "1 sample has values far from those of the training samples (at least 50 times their spread); if its scale differs, scale it as the training samples were (a).",
         "1 image has more than four times, or less than a quarter of, the median number of pixels (a).",
         "1 file could not be read and was left out (a).",
         "1 file was left out: hidden, of the system, or not an image (a).",

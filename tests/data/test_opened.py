@@ -180,6 +180,16 @@ def test_images_of_one_color_and_unreadable_files_are_warned_of(tmp_path: Path) 
     )
 
 
+@pytest.mark.parametrize("dtype", [np.bool_, np.uint8])
+def test_images_of_two_near_values_are_not_of_a_single_color(tmp_path: Path, dtype: type) -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (60, 8, 8)).astype(dtype)
+    labels = np.arange(60) % 2
+    assert visus.open_data(x=masks, y=labels, cache_dir=tmp_path, progress=False).warnings == ()
+    masks[7] = 1
+    found = visus.open_data(x=masks, y=labels, cache_dir=tmp_path, progress=False).warnings
+    assert found == ("1 image has a single color, so there is nothing in it to learn: x[7].",)
+
+
 @given(st.integers(1, 3), st.integers(1, 9), st.integers(0, 2**16), st.sampled_from([np.uint8, np.int8, np.float32]))
 def test_blank_rows_are_those_without_a_difference(channels: int, side: int, seed: int, dtype: type) -> None:
     random = np.random.default_rng(seed)

@@ -9,11 +9,13 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import visus
 from visus.data.folder_layouts import CLASSIFIES
 from visus.data.ledger import Ledger
 from visus.data.reading import Reading
@@ -632,3 +634,23 @@ def test_a_long_header_is_shortened_in_messages(tmp_path: Path) -> None:
     assert message(file, reading=Reading(path_column="zz")).endswith(
         "there is no column 'zz' (--path-column). The columns are note0,note1,note2,note3,note4,... (30 columns)."
     )
+
+
+def test_an_error_about_the_samples_of_a_table_names_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["path,label"]
+    for number in range(21):
+        Image.fromarray(rng.integers(0, 256, (6, 6, 3), np.uint8)).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'rare' if number == 20 else 'ab'[number % 2]}")
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError) as caught:
+        visus.open_data("table.csv", progress=False)
+    assert str(caught.value) == (
+        "table.csv: the class 'rare' has 1 sample; at least 2 are needed, one for training and one for testing. "
+        "Add samples of that class, or remove the class."
+    )
+    (tmp_path / "table.csv").write_text("\n".join(line for line in lines if not line.endswith(("a", "rare"))))
+    with pytest.raises(DataError) as caught:
+        visus.open_data("table.csv", progress=False)
+    assert str(caught.value).startswith("table.csv: ")

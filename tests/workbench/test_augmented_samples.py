@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import visus
+from visus.data.augment import Pairs
 from visus.errors import RecipeError, UsageError
-from visus.workbench.augmented_samples import NUM_SAMPLES, NUM_VERSIONS
+from visus.workbench.augmented_samples import NUM_SAMPLES, NUM_VERSIONS, _captions
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +125,9 @@ def test_settings_that_do_not_suit_the_data_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "signals.npz", x=np.random.default_rng(0).normal(size=(60, 1, 50)), y=np.arange(60) % 2)
     with pytest.raises(RecipeError, match=r"^rotate=10 turns samples in a plane"):
         visus.check(tmp_path / "signals.npz", layout="NCL", augment=visus.Recipe(rotate=10), output=tmp_path / "a.png")
+
+
+def test_a_sample_that_is_mixed_with_one_of_its_class_has_one_label() -> None:
+    share = torch.tensor([0.98, 0.5, 0.25])
+    pairs = Pairs(torch.tensor([1, 0, 0]), share)
+    assert _captions(["cat", "cat", "dog"], pairs) == ["cat", "cat", "0.25 dog, 0.75 cat"]

@@ -8,6 +8,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,6 +213,53 @@ def test_other_data_is_compared_whole(run: Path, flat: Path, other_photos: Path,
     assert [each["scores"]["num_learned"] for each in facts["runs"]] == [0, 0]
     facts = json.loads(visus_command("compare", run, flat, "--data", _root(run), "--json").out)
     assert (facts["split"], facts["num_samples"]) == ("test", 12)
+
+
+def test_a_table_that_needs_options_is_compared_with_them(
+    run: Path, flat: Path, other_photos: Path, tmp_path: Path, visus_command: Call
+) -> None:
+    rows = [f"{file},{file.parent.name}" for file in sorted(other_photos.glob("*/*.png"))]
+    table = tmp_path / "new.csv"
+    table.write_text("\n".join(["file,kind", *rows, f"{tmp_path / 'gone.png'},dark", ""]))
+    with pytest.raises(DataError) as caught:
+        visus.compare(run, flat, data=table, progress=False)
+    assert "path_column" in str(caught.value)
+    options = ["--path-column", "file", "--label-column", "kind", "--skip-missing", "--max-unreadable", "0.2"]
+    facts = json.loads(visus_command("compare", run, flat, "--data", table, *options, "--json").out)
+    assert facts["num_samples"] == len(rows)
+    keywords: dict[str, Any] = {"path_column": "file", "label_column": "kind", "skip_missing": True, "progress": False}
+    found = visus.compare(run, flat, data=table, **keywords)
+    assert found.to_json()["runs"][1]["scores"] == facts["runs"][1]["scores"]
+    opened = visus.load(run).open_data(table, **keywords)
+    assert visus.load(run).compare(flat, opened, progress=False).pairs == found.pairs
+    assert visus.compare(run, flat, data=opened, progress=False).pairs == found.pairs
+    for given, message in (
+        (
+            None,
+            "path_column, label_column, skip_missing without other data: the run reads its own as it was trained on. Leave it out.",
+        ),
+        (
+            opened,
+            "path_column, label_column, skip_missing cannot be given with opened data. Give its path, or leave it out.",
+        ),
+    ):
+        with pytest.raises(UsageError) as caught_usage:
+            visus.compare(run, flat, data=given, **keywords)
+        assert str(caught_usage.value) == message
+    smaller = visus.open_data(table, img_size=6, **keywords)
+    with pytest.raises(UsageError) as caught_usage:
+        visus.compare(run, flat, data=smaller, progress=False)
+    assert str(caught_usage.value) == (
+        f"{visus.load(run).name} reads samples in another way than this opened data, or has other classes. Give the path of the data: each run opens it for itself."
+    )
+
+
+def test_a_list_of_runs_is_compared_as_runs_are(run: Path, flat: Path) -> None:
+    found = visus.compare([run, flat], progress=False)
+    assert found.pairs == visus.compare(run, flat, progress=False).pairs
+    with pytest.raises(UsageError) as caught:
+        visus.compare([run], progress=False)
+    assert str(caught.value) == "compare needs at least two runs, and one is given. Name another run."
 
 
 def test_what_two_runs_do_not_share_is_refused(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import io
 import os
 import shutil
@@ -41,6 +42,42 @@ def test_one_file_is_one_answer(network: visus.Run, photos: Path) -> None:
     image = photos / "dark" / "00.png"
     assert files(network, str(image)) == files(network, image) == files(network, [image]) == [str(image)]
     assert len(files(network, np.zeros((3, 10, 10), np.uint8))) == 1
+
+
+class DataFrame:
+    """A table as pandas has it: it iterates over the names of its columns."""
+
+    columns = ("path", "label")
+
+    def __iter__(self) -> Any:
+        return iter(self.columns)
+
+
+def test_a_table_of_pandas_is_answered_with_its_column_of_paths(network: visus.Run, tmp_path: Path) -> None:
+    column = "and not a DataFrame. Give the column of its paths as a list, such as list(table['path'])."
+    with pytest.raises(UsageError) as caught:
+        network.predict(DataFrame())
+    assert str(caught.value) == f"files are paths, arrays or images of Pillow, {column}"
+    with pytest.raises(UsageError) as caught:
+        network.predict_to(DataFrame(), tmp_path / "out.csv")
+    assert str(caught.value) == f"predict_to takes paths, {column}"
+    for method in (network.evaluate, network.mistakes, functools.partial(network.compare, network)):
+        with pytest.raises(UsageError) as caught:
+            method(DataFrame())
+        assert str(caught.value) == (
+            "other data for a run must be a path, or opened data, and not a DataFrame. Give its folder or file, or open it with run.open_data; "
+            "run.evaluate takes a pair of arrays too: (samples, labels)."
+        )
+
+
+def test_a_prediction_has_the_probability_of_every_class(network: visus.Run, photos: Path) -> None:
+    for top in (1, 2):
+        (answer,) = network.predict(photos / "dark" / "00.png", top=top)
+        assert list(answer.class_probabilities) == list(network.classes)
+        assert answer.class_probabilities[str(answer.label)] == answer.probability
+        assert sum(answer.class_probabilities.values()) == pytest.approx(1, abs=1e-6)
+    _, failed = network.predict([np.zeros((3, 10, 10), np.uint8), np.zeros((3, 10, 10), np.float32)])
+    assert (failed.label, failed.class_probabilities) == (None, {})
 
 
 def test_linked_folders_are_searched_and_links_that_lead_back_are_not(

@@ -209,6 +209,9 @@ def test_the_history_of_a_run_is_that_of_its_file(run: visus.Run) -> None:
     assert history._repr_html_().count("<tr>") >= len(rows)
     assert list(history["elapsed_seconds"]) == sorted(history["elapsed_seconds"])
     with pytest.raises(UsageError) as caught:
+        history[-1]  # type: ignore[index]
+    assert str(caught.value) == "a history has its columns by name, and its epochs in .rows. Write history.rows[-1]."
+    with pytest.raises(UsageError) as caught:
         history["val_acuracy"]
     assert str(caught.value).startswith(
         "unknown column 'val_acuracy'. Did you mean 'val_accuracy'? Known: elapsed_seconds, epoch, img_size, "

@@ -14,7 +14,7 @@ import typer
 from visus.cli import benchmark, cache, comparison, design, experiment, look, predict, serving, settings, shipping, tuning
 from visus.cli.completion import DEVICES, RESIZE_MODES, SPLITS, TASKS, run_folders, words
 from visus.cli.data_options import expert, with_data_options
-from visus.cli.options import Json, Quiet, Raw
+from visus.cli.options import ArrayLayout, ClassDepth, Json, LabelColumn, MaxUnreadable, PathColumn, Quiet, Raw, SkipMissing
 from visus.cli.stopping import Commands
 from visus.cli.streams import print_json
 from visus.cli.words import image_size
@@ -56,28 +56,11 @@ TestFraction = Annotated[
 Device = Annotated[
     str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
 ]
-PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
-]
 Task = Annotated[
     str | None,
     typer.Option(
         help="What a label is: single-label (one class), multi-label (a set of classes) or regression (numbers).",
         autocompletion=words(*TASKS),
-    ),
-]
-SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
-ClassDepth = Annotated[
-    int | None,
-    typer.Option(min=1, help="Folder level of the classes: 1 for the first below DATA, or below its split folders."),
-]
-ArrayLayout = Annotated[
-    str | None,
-    typer.Option(
-        "--layout",
-        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
     ),
 ]
 CacheDir = Annotated[Path | None, typer.Option(help="Folder for decoded data; default: the user's cache folder.")]
@@ -232,7 +215,7 @@ def evaluate(
     skip_missing: SkipMissing = False,
     class_depth: ClassDepth = None,
     layout: ArrayLayout = None,
-    max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
+    max_unreadable: MaxUnreadable = 0.05,
     device: Device = "auto",
     cache_dir: CacheDir = None,
     as_json: Json = False,
@@ -374,7 +357,7 @@ def check(
     workers: Annotated[
         int, typer.Option("--workers", "-j", min=0, help="Number of decoding threads; 0: one for each core.")
     ] = 0,
-    max_unreadable: Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")] = 0.05,
+    max_unreadable: MaxUnreadable = 0.05,
     augment: Annotated[
         bool, typer.Option("--augment", help="Also write a contact sheet of samples and their augmented versions.")
     ] = False,

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from visus.cli.completion import DEVICES, SPLITS, run_folders, words
-from visus.cli.options import Json
+from visus.cli.options import ArrayLayout, ClassDepth, Json, LabelColumn, MaxUnreadable, PathColumn, SkipMissing
 from visus.cli.streams import print_json
 from visus.workbench.live_line import showing_work
 
@@ -33,6 +33,12 @@ def compare(
             help="Split to compare on: train, val or test; default: the held-out one.", autocompletion=words(*SPLITS)
         ),
     ] = None,
+    path_column: PathColumn = None,
+    label_column: LabelColumn = None,
+    skip_missing: SkipMissing = False,
+    class_depth: ClassDepth = None,
+    layout: ArrayLayout = None,
+    max_unreadable: MaxUnreadable = 0.05,
     device: Annotated[
         str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.", autocompletion=words(*DEVICES))
     ] = "auto",
@@ -47,7 +53,20 @@ def compare(
         from visus.cli.show import show
         from visus.workbench.compare.runs import compare as compare_all
 
-        found = compare_all(*runs, data=data, split=split, device=device, cache_dir=cache_dir, on_event=on_event)
+        found = compare_all(
+            *runs,
+            data=data,
+            split=split,
+            path_column=path_column,
+            label_column=label_column,
+            skip_missing=skip_missing,
+            class_depth=class_depth,
+            layout=layout,
+            max_unreadable=max_unreadable,
+            device=device,
+            cache_dir=cache_dir,
+            on_event=on_event,
+        )
     if as_json:
         print_json(found.to_json())
     else:

@@ -10,6 +10,24 @@ import typer
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
+]
+SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
+ClassDepth = Annotated[
+    int | None,
+    typer.Option(min=1, help="Folder level of the classes: 1 for the first below DATA, or below its split folders."),
+]
+ArrayLayout = Annotated[
+    str | None,
+    typer.Option(
+        "--layout",
+        help="Axes of the arrays in an NPZ or NPY file, such as NLC (samples, length, channels), NHWC or NCDHW.",
+    ),
+]
+MaxUnreadable = Annotated[float, typer.Option(help="Largest share of files that may be unreadable.")]
 Raw = Annotated[bool, typer.Option("--raw", help="Use the network's own probabilities, not calibrated.")]
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.images.drawing import as_image, block_means, png
+from visus.data.tasks import label_text
 
 MAX_SAMPLES: Final = 24
 MAX_BYTES: Final = 300_000  # of the drawings of one sheet, as they stand in the HTML
@@ -37,6 +38,19 @@ class Captioned:
     values: npt.NDArray[Any] | None
     caption: str
     name: str
+
+
+def label_caption(label: Any, task: str, classes: Sequence[str]) -> str:
+    """A label as a caption: classes after commas, ``none`` for an empty set, numbers with at most six digits.
+
+    >>> label_caption(np.array([43.144132653061, 2.0]), "regression", ["x", "y"])
+    '43.1441, 2'
+    >>> label_caption(np.array([0.0, 0.0]), "multi-label", ["cat", "dog"])
+    'none'
+    """
+    if task == "regression":
+        return ", ".join(f"{value:.6g}" for value in label)
+    return label_text(label, task, classes, separator=", ") or "none"
 
 
 def contact_sheet(title: str, samples: Sequence[Captioned]) -> str:

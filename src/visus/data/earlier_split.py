@@ -91,7 +91,7 @@ def extend_split(samples: Samples, rows: Sequence[SplitRow], contents: Mapping[s
         raise DataError(
             f"none of the {write_number_of(len(known), 'sample')} is in {where}, by name or by content. Give the split.csv of a run that "
             "was trained on this data, or omit it.",
-            where=str(samples.root),
+            where=samples.place,
         )
     splits = np.array([split or UNASSIGNED for split in known], dtype="<U5")
     is_new = np.array([split is None for split in known])

@@ -106,7 +106,7 @@ def _spread_classes(
         raise DataError(
             f"no way was found to divide the groups and copies into {num_folds} folds so that each class has samples outside of every fold: one fold "
             f"has all samples of {kinds}. Choose another number of folds, add samples of other groups, or remove classes.",
-            where=str(samples.root),
+            where=samples.place,
         )
     for unit, fold in zip(units, found, strict=True):
         folds[unit] = fold + 1
@@ -140,7 +140,7 @@ def _check_units(samples: Samples, chosen: NDArray[np.int64], units: NDArray[np.
         raise UsageError(
             f"{option('folds', num_folds)}: there are only {write_number_of(num_units, 'sample')} or groups of samples that can be in "
             "different folds. Take fewer folds.",
-            where=str(samples.root),
+            where=samples.place,
         )
     if samples.task == "regression":
         return
@@ -156,7 +156,7 @@ def _check_units(samples: Samples, chosen: NDArray[np.int64], units: NDArray[np.
         raise DataError(
             f"all samples of {kinds} are in one group, or copies of one sample, so one fold would leave none for training. Add samples of "
             "other groups, or remove the class.",
-            where=str(samples.root),
+            where=samples.place,
         )
 
 

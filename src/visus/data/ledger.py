@@ -45,6 +45,10 @@ ACTIONS: dict[str, str] = {
     "looks inverted": (
         "{images} may be inverted: bright where the training images are dark, or dark where they are bright; if so, invert {them} first"
     ),
+    "far outside the training values": (
+        "{samples} {has} values far from those of the training samples (at least 50 times their spread); if {its} scale differs, scale {them} as the training "
+        "samples were"
+    ),
     "outsized": "{images} {has} more than four times, or less than a quarter of, the median number of pixels",
     "unreadable": "{files} could not be read and {was} left out",
     "left out: hidden or not an image": "{files} {was} left out: hidden, of the system, or not {an_image}",
@@ -55,6 +59,9 @@ ACTIONS: dict[str, str] = {
     "conflict": "{samples} {has} the same content as another sample with another label",
 }
 """Every action with its sentence, in the order in which a ledger lists them."""
+
+FAR_OFF = "far outside the training values"
+"""The action of samples whose values have another scale than those of the training."""
 
 ROUTINE: frozenset[str] = frozenset(
     (

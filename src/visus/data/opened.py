@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from visus.data.batches import Part
-from visus.data.contact_sheet import Captioned, contact_sheet, spread
+from visus.data.contact_sheet import Captioned, contact_sheet, label_caption, spread
 from visus.data.earlier_split import extend_split, read_contents
 from visus.data.images.fit import ResizeMode
 from visus.data.ledger import Ledger
@@ -32,7 +32,8 @@ from visus.data.sources import read_source
 from visus.data.splits import SplitRow, apply_split, read_split_csv, split_samples
 from visus.data.store import MAX_UNREADABLE, Store, blank_rows, open_store, refuse_unreadable
 from visus.data.survey import InputChooser
-from visus.data.tasks import TaskName, count_labels, label_text, strata
+from visus.data.tasks import TaskName, count_labels, strata
+from visus.data.value_ranges import split_warnings
 from visus.errors import DataError, UsageError, unknown_name
 from visus.progress import OnEvent, ShouldStop
 from visus.tables import Described, Table, listed
@@ -111,7 +112,7 @@ class Data(Described):
         part = self.split(name)
         places = spread(strata(part.labels))
         samples = [
-            Captioned(values, label_text(part.labels[place], self.task, self.classes, separator=", "), part.names[place])
+            Captioned(values, label_caption(part.labels[place], self.task, self.classes), part.names[place])
             for place, values in zip(places, part.rows(places).numpy(), strict=True)
         ]
         shown = f"{len(samples):,} of " if len(samples) < len(part) else ""
@@ -151,7 +152,12 @@ class Data(Described):
             *low_range_warning(self.ledger),
             *large_offset_warning(self.preprocessing),
             *imbalance_warning(self.class_counts("train") if self.task == "single-label" else {}),
+            *self._split_warnings,
         )
+
+    @cached_property
+    def _split_warnings(self) -> list[str]:
+        return split_warnings([self.split(name) for name in SPLITS])
 
     @property
     def name(self) -> str:
@@ -364,7 +370,7 @@ def open_data(
     if split_seed is not None and not is_cut:
         raise UsageError(
             "this data defines its own splits, including validation, so a split seed would have no effect. Omit it.",
-            where=str(samples.root),
+            where=samples.place,
         )
     samples = _split(samples, split, split_seed or 0, val, test, same_labels=labels is None)
     survey = None
@@ -392,13 +398,13 @@ def open_data(
     if val == 0 and not len(data.split("test")):
         raise UsageError(
             "with neither a validation nor a test set, nothing is left to score the network on. Give one of them a fraction above 0.",
-            where=str(data.samples.root),
+            where=data.samples.place,
         )
     if not len(data.split("val")) and not len(data.split("test")):
         raise DataError(
             "no samples are left for validation and testing: copies and groups stay in one split, and here each class is a single "
             "group or copies of one sample. Add samples, or define other groups.",
-            where=str(data.samples.root),
+            where=data.samples.place,
         )
     return normalized_by_training(data) if preprocessing is None else data
 
@@ -533,13 +539,11 @@ def _refuse_empty_classes(samples: Samples) -> None:
         DataError: a class has no readable training samples.
     """
     if samples.task == "regression" and not len(samples.indices("train")):
-        raise DataError(
-            "no readable training samples are left. Repair the files that were left out.", where=str(samples.root)
-        )
+        raise DataError("no readable training samples are left. Repair the files that were left out.", where=samples.place)
     empty = [samples.classes[index] for index in np.flatnonzero(samples.class_counts("train") == 0)]
     if empty:
         raise DataError(
             f"no readable training samples are left of the {'class' if len(empty) == 1 else 'classes'} {', '.join(empty)}. "
             "Repair the files that were left out, or add samples to the training split.",
-            where=str(samples.root),
+            where=samples.place,
         )

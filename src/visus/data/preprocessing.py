@@ -43,6 +43,8 @@ _DTYPES: Final = frozenset(
         *(f"{order}{kind}{size}" for order in "<>" for kind in "iuf" for size in (2, 4, 8)),
     }
 )
+FAR_DEVIATIONS: Final = 50.0
+_COMPARED_VALUES: Final = 1_000
 _LAYOUT: Final = re.compile("[NCLDHW]{2,5}")
 _MAX_LENGTH: Final = 2**24
 """Channels, and values along one axis of a sample, at most."""
@@ -225,6 +227,20 @@ class Preprocessing:
         far = min(abs(plane.mean() - mean), abs(edge - mean))
         same_side = (plane.mean() > mean) == (edge > mean)
         return bool(same_side and far > 1.5 * deviation and abs(255 - plane.mean() - mean) < 0.25 * far)
+
+    def is_far_off(self, row: Pixels) -> bool:
+        """Whether floating-point values (C, *) of a sample lie far outside those of the training samples, as values up to 255 do for a network of values up to 1.
+
+        Their root mean square distance from the training mean is then at least 50 standard deviations; of ``min-max``, 50 times the training range. Up to
+        some thousand values of each channel, evenly spread, are compared.
+        """
+        if row.dtype.kind != "f":
+            return False
+        flat = row.reshape(len(row), -1)
+        few = flat[:, :: max(1, flat.shape[1] // _COMPARED_VALUES)].astype(np.float64)
+        with np.errstate(over="ignore"):
+            distance = np.square((few.T - self.offset) / self.divisor).mean()
+        return bool(distance >= FAR_DEVIATIONS**2)
 
     def fit_array(self, rows: Pixels) -> Pixels:
         """Resize rows of an array, shape (N, C, *).

@@ -68,18 +68,18 @@ def plan_preprocessing(
         if resize_mode != "squash":
             raise UsageError(
                 f"the resize mode {resize_mode} applies to image files, but these are arrays. Omit it.",
-                where=str(samples.root),
+                where=samples.place,
             )
         if channels not in (None, own_channels):
             raise UsageError(
                 f"these arrays have {write_number_of(own_channels, 'channel')}, not {option('channels', channels)}.",
-                where=str(samples.root),
+                where=samples.place,
             )
         size = _wanted_size(img_size, len(own_size)) or tuple(own_size)
         if any(wanted > length for wanted, length in zip(size, own_size, strict=True)):
             raise UsageError(
                 f"visus does not enlarge arrays: the size {write_shape(size)} was requested, but they are {write_shape(own_size)}.",
-                where=str(samples.root),
+                where=samples.place,
             )
         unit = ((0.0,) * own_channels, (1.0,) * own_channels)
         stored = getattr(samples.reader, "layout", None)
@@ -128,5 +128,5 @@ def check_kind(samples: Samples, plan: Preprocessing) -> None:
         return
     if samples.reader.kind != plan.kind:
         raise DataError(
-            f"this network reads {kinds[plan.kind]}, but these are {kinds[samples.reader.kind]}.", where=str(samples.root)
+            f"this network reads {kinds[plan.kind]}, but these are {kinds[samples.reader.kind]}.", where=samples.place
         )

@@ -195,6 +195,7 @@ class Samples(Brief):
         notes: sentences about how the source was read.
         digests: SHA-256 of each sample's bytes.
         task: what a label is, one of ``visus.data.tasks.TASKS``.
+        file: the table; None for other sources.
     """
 
     root: Path
@@ -213,12 +214,18 @@ class Samples(Brief):
     notes: tuple[str, ...] = ()
     digests: tuple[bytes, ...] = ()
     task: TaskName = "single-label"
+    file: Path | None = None
 
     def _words(self) -> str:
         return f"{self.name}: {write_number_of(len(self.names), 'sample')} of {write_number_of(len(self.classes), 'class', 'classes')}"
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @property
+    def place(self) -> str:
+        """The folder or file of the dataset in messages: of a table its file, while ``root`` is the folder of its paths."""
+        return str(self.file or self.root)
 
     @property
     def num_samples(self) -> int:

@@ -116,7 +116,8 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
     Raises:
         DataError: there are no samples, there is only one class, or a class is not among those of training; or a label is no number.
     """
-    place = str(found.root)
+    file = found.label_file if found.kind == "table" else None
+    place = str(file or found.root)
     if not found.names:
         raise DataError("no samples found.", where=place)
     found = _in_order(found)
@@ -145,6 +146,7 @@ def assemble_samples(found: FoundSamples, ledger: Ledger, classes: Sequence[str]
         notes=(*found.notes, *encoded.notes, *_unused(found), *notes),
         digests=tuple(digests),
         task=found.task,
+        file=file,
     )
 
 

@@ -149,7 +149,7 @@ def _check_fractions(samples: Samples, val_fraction: float | None, test_fraction
             own = ", ".join(split_name(each) for each in SPLITS if each in samples.official)
             raise UsageError(
                 f"{option(name, fraction)}: this data defines its own split ({own}), which visus never changes. Leave it out.",
-                where=str(samples.root),
+                where=samples.place,
             )
 
 
@@ -186,12 +186,12 @@ def _check_splittable(samples: Samples) -> None:
         raise DataError(
             f"{subject} 1 sample; at least 2 are needed, one for training and one for testing. "
             f"Add samples of that class, or remove the class.{numbers}",
-            where=str(samples.root),
+            where=samples.place,
         )
     if samples.groups is not None and len(set(samples.groups)) == 1 and samples.groups[0]:
         raise DataError(
             f"all samples belong to one group, {samples.groups[0]!r}, which cannot be split. At least 2 groups are needed.",
-            where=str(samples.root),
+            where=samples.place,
         )
 
 
@@ -371,7 +371,7 @@ def apply_split(samples: Samples, rows: Sequence[SplitRow], *, same_labels: bool
         if names
     ]
     if mistakes:
-        raise DataError(join_messages(mistakes), where=str(samples.root))
+        raise DataError(join_messages(mistakes), where=samples.place)
     splits = np.array([by_sample[sample].split for sample in samples.names], dtype="<U5")
     warnings = () if isinstance(rows, FoldRows) else split_warnings(samples, splits)
     return dataclasses.replace(samples, splits=splits, warnings=(*samples.warnings, *warnings))

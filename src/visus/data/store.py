@@ -41,6 +41,7 @@ MAX_REASONS_SHOWN = 4
 _COMPARED_PIXELS = 16
 _COMPARED_ROWS = 4_096
 _JPEG_ROUNDING = 2
+_SMALL_RANGE = 32  # masks and label maps span at most this many values, where neighbors are different values
 
 
 @dataclass(frozen=True, repr=False)
@@ -149,27 +150,36 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
 
 
 def blank_rows(pixels: Pixels, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
-    """Places in ``rows`` of the samples with one value in each channel, up to the rounding of a JPEG file.
+    """Places in ``rows`` of the samples with one value in each channel, up to the rounding of a JPEG file where the values of all samples span more than that.
 
     A few pixels of each sample are compared first, so most samples are not read as a whole.
 
     >>> blank_rows(np.array([[[[7, 7]]], [[[7, 90]]]], np.uint8), np.array([0, 1]))
     [0]
+    >>> blank_rows(np.array([[[[0, 1]]], [[[1, 1]]]], np.uint8), np.array([0, 1]))
+    [1]
     """
     flat = pixels.reshape(*pixels.shape[:2], -1)
     few = flat[:, :, :: max(1, flat.shape[2] // _COMPARED_PIXELS)]
-    found = []
+    rounding = _JPEG_ROUNDING if pixels.dtype == np.uint8 else 0
+    exact, near, lowest, highest = [], [], 255, 0
     for start in range(0, len(rows), _COMPARED_ROWS):
-        chunk = rows[start : start + _COMPARED_ROWS]
-        places = start + np.flatnonzero(_is_flat(few[chunk]).all(axis=1))
-        found += [int(place) for place in places if _is_flat(flat[rows[place]]).all()]
-    return found
+        values = few[rows[start : start + _COMPARED_ROWS]]
+        if rounding:
+            lowest, highest = min(lowest, int(values.min())), max(highest, int(values.max()))
+        for place in start + np.flatnonzero(_is_flat(values, rounding).all(axis=1)):
+            row = flat[rows[place]]
+            if _is_flat(row, rounding).all():
+                near.append(int(place))
+            if _is_flat(row, 0).all():
+                exact.append(int(place))
+    return near if highest - lowest > _SMALL_RANGE else exact
 
 
-def _is_flat(values: Pixels) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Whether the values along the last axis are the same."""
+def _is_flat(values: Pixels, rounding: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Whether the values along the last axis are the same, up to a rounding."""
     high, low = values.max(axis=-1), values.min(axis=-1)
-    flat: np.ndarray[Any, np.dtype[np.bool_]] = high - low <= _JPEG_ROUNDING if values.dtype == np.uint8 else high == low
+    flat: np.ndarray[Any, np.dtype[np.bool_]] = high - low <= rounding if rounding else high == low
     return flat
 
 

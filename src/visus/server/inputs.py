@@ -19,7 +19,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import parse_options_header
 
 from visus.data.images.decode import Limits, probe_image
-from visus.data.ledger import Ledger
+from visus.data.ledger import FAR_OFF, Ledger
 from visus.data.npy import from_npy_bytes
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import ImageError, UsageError, printable
@@ -115,6 +115,8 @@ def read_sample(source: Source, preprocessing: Preprocessing, limits: Limits) ->
     try:
         if isinstance(source.content, np.ndarray):
             sample = preprocessing.fit_row(source.content, ledger, source.name)
+            if preprocessing.is_far_off(sample):
+                ledger.note(FAR_OFF, source.name)
         elif not preprocessing.is_image_like:
             shape = write_shape(preprocessing.input_shape)
             raise Problem(415, f"This network reads {preprocessing.noun}s of {shape} as NPY files, and this is none.")

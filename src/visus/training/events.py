@@ -58,12 +58,13 @@ class HeadFitted:
 
 @dataclass(frozen=True)
 class StartScored:
-    """A pretrained network was validated before its first step; ``num_epochs`` follow. ``metric`` is the name of that of ``val_score``."""
+    """A pretrained network was validated before its first step; ``num_epochs`` follow. ``metric`` is the name of that of ``val_score``, and ``fair_loss`` as in ``EpochDone``."""
 
     val_loss: float
     val_score: float
     num_epochs: int = 1
     metric: str = "accuracy"
+    fair_loss: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class EpochDone:
     """One epoch is done. ``row`` has the columns of ``results.csv``; ``is_best`` says whether its weights are now kept. The ``epoch`` of the row
     has a fraction if the time limit ended it early.
 
-    ``seconds_left`` is a forecast for the remaining epochs; 0 after the last one. ``is_averaged``: the averaged weights were validated.
+    ``seconds_left`` is a forecast for the remaining epochs; 0 after the last one. ``is_averaged``: the averaged weights were validated. ``fair_loss``: the validation loss
+    after calibration, without label smoothing and class weights, which compares trainings that differ in these; or that of a person's own loss.
     """
 
     epoch: int
@@ -92,6 +94,7 @@ class EpochDone:
     is_best: bool
     seconds_left: float = math.nan
     is_averaged: bool = False
+    fair_loss: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -287,7 +287,8 @@ class TrainingLoop:
         for name in ("best", "last"):
             self.folder.write_weights(name, self.scored_module)
         (at.elapsed_s,) = self.group.broadcast([at.elapsed_s + time.perf_counter() - began])
-        return StartScored(val_loss, self.validator.score(predictions), self.recipe.epochs, self.metric.name)
+        score = self.validator.score(predictions)
+        return StartScored(val_loss, score, self.recipe.epochs, self.metric.name, predictions.fair_loss)
 
     def _train_epoch(self) -> Iterator[Event]:
         """Run the remaining steps of the current epoch."""
@@ -420,7 +421,7 @@ class TrainingLoop:
         at.loss_sum, at.num_right, at.num_seen, at.epoch_s = 0.0, 0, 0, 0.0
         at.ended, at.epochs_trained = self._reason_to_end(), at.num_steps / self.batches.num_steps
         left = 0.0 if at.ended else self._seconds_left()
-        return EpochDone(at.epoch - 1, row, is_kept, left, phase.is_averaged)
+        return EpochDone(at.epoch - 1, row, is_kept, left, phase.is_averaged, predictions.fair_loss)
 
     def _epoch_row(self, phase: Phase, val_loss: float, predictions: SampleResults) -> dict[str, float]:
         """The row of ``results.csv`` for the epoch that ends now."""

@@ -51,6 +51,15 @@ class SampleResults:
         return sum(self.is_right) / len(self.is_right) if self.is_right else math.nan
 
     @property
+    def fair_loss(self) -> float:
+        """Mean of ``losses``; NaN without samples.
+
+        >>> SampleResults((True, True), (0.1, 0.3)).fair_loss
+        0.2
+        """
+        return math.fsum(self.losses) / len(self.losses) if self.losses else math.nan
+
+    @property
     def selected(self) -> float:
         """What selects the epoch: ``score``, else the accuracy."""
         return self.accuracy if self.score is None else self.score

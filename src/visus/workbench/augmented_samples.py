@@ -12,10 +12,10 @@ import torch
 
 from visus.data.augment import SETTINGS, Augmentation, BatchRandom, Pairs
 from visus.data.batches import Part, random_stream, unit_scale
-from visus.data.contact_sheet import Captioned, spread
+from visus.data.contact_sheet import Captioned, label_caption, spread
 from visus.data.opened import Data
 from visus.data.picture_table import draw_table
-from visus.data.tasks import label_text, strata
+from visus.data.tasks import strata
 from visus.errors import UsageError
 from visus.files import write_file
 from visus.progress import Monitor
@@ -130,16 +130,19 @@ def _version(
 
 
 def _labels(data: Data, part: Part, places: np.ndarray[Any, np.dtype[np.int64]]) -> list[str]:
-    """The label of each sample as text; ``none`` for an empty set of classes."""
-    return [label_text(label, data.task, data.classes, separator=", ") or "none" for label in part.labels[places]]
+    """The label of each sample as text."""
+    return [label_caption(label, data.task, data.classes) for label in part.labels[places]]
 
 
 def _captions(names: Sequence[str], pairs: Pairs | None) -> list[str]:
-    """The label of each sample; of a mixed one, both labels with their shares."""
+    """The label of each sample; of one that is mixed with a sample of another label, both labels with their shares."""
     if pairs is None:
         return list(names)
     mixed = zip(names, pairs.other.tolist(), pairs.share.tolist(), strict=True)
-    return [f"{share:.2f} {name}, {1 - share:.2f} {names[other]}" for name, other, share in mixed]
+    return [
+        name if names[other] == name else f"{share:.2f} {name}, {1 - share:.2f} {names[other]}"
+        for name, other, share in mixed
+    ]
 
 
 def _shown(data: Data, inputs: torch.Tensor) -> list[np.ndarray[Any, Any]]:

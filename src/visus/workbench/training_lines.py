@@ -18,6 +18,7 @@ from visus.evaluation.metric_names import METRIC_NAMES, metric_words, write_metr
 from visus.evaluation.scores import Scores
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.evaluation.tasks.evaluations.evaluation import Fit
+from visus.evaluation.tasks.regression_scores import RegressionScores
 from visus.examine.mistake_report import LabelCount, label_sentence
 from visus.networks.fast import why_no_kernels
 from visus.networks.machine import Machine
@@ -28,6 +29,7 @@ from visus.units import write_bytes, write_count, write_duration, write_number_o
 from visus.workbench.train.events import DataOpened, Planned
 
 MAX_WORDS = 60  # a longer design is not repeated on the screen
+_MAX_TARGETS = 3
 Fact = tuple[str, str]
 """A label and a text."""
 
@@ -272,13 +274,27 @@ def result_fact(scores: AnyScores, noun: str) -> Fact:
     words = {"test": f"test {noun}s", "val": f"validation {noun}s"}
     bias = "; there is no test set, and these chose the weights" if scores.split == "val" else ""
     if not isinstance(scores, Scores):
-        return "result", f"{scores.headline.sentence(f'{scores.num_samples:,} {words.get(scores.split, noun)}')}{bias}"
+        others = _other_targets(scores) if isinstance(scores, RegressionScores) else ""
+        return (
+            "result",
+            f"{scores.headline.sentence(f'{scores.num_samples:,} {words.get(scores.split, noun)}')}{others}{bias}",
+        )
     plain = f"; {phrase}" if (phrase := scores.plain_phrase()) else ""
     return "result", (
         f"{write_share(scores.accuracy)} of {scores.num_samples:,} {words.get(scores.split, f'{scores.split} {noun}s')} are correct "
         f"(95 % interval {write_share(scores.accuracy_low)} to {write_share(scores.accuracy_high)}{scores.over_groups()}{plain}); "
         f"always guessing {scores.baseline_class}: {write_share(scores.baseline)}{bias}"
     )
+
+
+def _other_targets(scores: RegressionScores) -> str:
+    """The errors of the targets after the first one, as a clause; empty for one target."""
+    _, *others = scores.targets
+    if not others:
+        return ""
+    shown = ", ".join(f"{each.name} {each.mae:.4g}" for each in others[:_MAX_TARGETS])
+    more = f" and {len(others) - _MAX_TARGETS:,} more" if len(others) > _MAX_TARGETS else ""
+    return f"; that of {write_number_of(len(others), 'other target')}: {shown}{more}"
 
 
 def trust_fact(fit: Fit, noun: str) -> Fact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,41 @@ def test_a_wrong_result_is_named_with_the_place_of_the_function(function: Callab
         augmented(function)
     name = FunctionName.of(function)
     assert str(caught.value) == f"{name}: {found}, at {__file__} line {function.__code__.co_firstlineno}. {NEEDED}"
+
+
+def times_255(batch: torch.Tensor) -> torch.Tensor:
+    """Values of 8 bits, in place."""
+    return batch.mul_(255)
+
+
+def test_values_of_another_scale_are_refused() -> None:
+    with pytest.raises(UsageError) as caught:
+        augmented(times_255)
+    name, line = FunctionName.of(times_255), times_255.__code__.co_firstlineno
+    assert re.fullmatch(
+        re.escape(f"{name}: it returned values of ")
+        + r"\d+ on average for values of 0\.\d+"
+        + re.escape(
+            f", at {__file__} line {line}. The transform gets values from 0 (black) to 1 (white), and must return such values too: leave out what multiplies "
+            "them, such as * 255."
+        ),
+        str(caught.value),
+    )
+
+
+def test_strong_changes_of_values_are_taken() -> None:
+    augmented(steep)
+    augmented(blank)
+
+
+def steep(batch: torch.Tensor) -> torch.Tensor:
+    """More noise than image, not clamped."""
+    return 3 * (batch - 0.5) + torch.randn_like(batch)
+
+
+def blank(batch: torch.Tensor) -> torch.Tensor:
+    """Nothing is left."""
+    return torch.zeros_like(batch)
 
 
 def test_an_error_in_it_is_named_with_its_line() -> None:

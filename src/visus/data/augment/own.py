@@ -26,6 +26,7 @@ from visus.own_callables import load_function
 from visus.units import write_shape
 
 _INSTALLED = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[2]))
+_MAX_GROWTH, _MAX_LEVEL = 50.0, 2.0  # of the mean absolute value: no change of values from 0 to 1 makes as much of it
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class OwnTransform(Transform):
 
     def apply(self, batch: Tensor, drawn: Drawn) -> Tensor:
         shape, dtype, device = batch.shape, batch.dtype, batch.device
+        level = float(batch.abs().mean())  # before the function, which may change the batch itself
         try:
             with seeded(int(drawn[0]), device):
                 result = self.function(batch)
@@ -80,6 +82,13 @@ class OwnTransform(Transform):
             raise UsageError(
                 f"{wrong}{self._place()}. The transform must return a tensor of {write_shape(shape)} (samples, channels and axes of the batch), in float32 on "
                 f"{device}, with finite values.",
+                where=self.name,
+            )
+        found = float(result.abs().mean())
+        if found > _MAX_LEVEL and found > _MAX_GROWTH * level:
+            raise UsageError(
+                f"it returned values of {found:.3g} on average for values of {level:.3g}{self._place()}. The transform gets values from 0 (black) to 1 (white), "
+                "and must return such values too: leave out what multiplies them, such as * 255.",
                 where=self.name,
             )
         return result.detach()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
 from visus.caller import option, train_call
 from visus.data.batches import Part
+from visus.data.opened import Data
+from visus.data.reading import Reading, one_column
+from visus.data.store import MAX_UNREADABLE
 from visus.errors import DataError, UsageError
 from visus.evaluation.paired import holm
 from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
@@ -28,9 +31,15 @@ from visus.workbench.runs.scoring import notes_on, views_sentence
 
 
 def compare(
-    *runs: SavedRun | str | Path,
-    data: str | Path | None = None,
+    *runs: SavedRun | str | Path | Sequence[SavedRun | str | Path],
+    data: str | Path | Data | None = None,
     split: str | None = None,
+    path_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    skip_missing: bool = False,
+    class_depth: int | None = None,
+    layout: str | None = None,
+    max_unreadable: float = MAX_UNREADABLE,
     device: str = "auto",
     cache_dir: str | Path | None = None,
     progress: bool | None = None,
@@ -44,9 +53,10 @@ def compare(
     more than two runs, the p-values are corrected by Holm's method, those of each metric by themselves.
 
     Args:
-        runs: two runs or more, or their folders. They may differ in network, recipe, seed and size of the samples.
-        data: other data for all; default: the samples that all runs held out.
+        runs: two runs or more, or their folders, or one list of them. They may differ in network, recipe, seed and size of the samples.
+        data: other data for all: a path, or opened data if all runs read samples alike; default: the samples that all runs held out.
         split: ``train``, ``val`` or ``test``; default: the held-out one.
+        path_column, label_column, skip_missing, class_depth, layout, max_unreadable: as for ``Run.open_data``, and for the path of other data only.
         device: device for runs that are given as folders; see ``Recipe.device``.
         cache_dir: another folder for the decoded samples.
         progress: False shows nothing on stderr.
@@ -55,7 +65,7 @@ def compare(
 
     Raises:
         RunError: a folder is not a run, or a file of it is missing or damaged.
-        UsageError: fewer than two runs are given, or they have different tasks or classes.
+        UsageError: fewer than two runs are given, they have different tasks or classes, or opened data does not suit them or has further options.
         DataError: the runs were trained on different data and none was given, or no sample is held out by all.
 
     >>> import visus
@@ -63,16 +73,21 @@ def compare(
     >>> comparison.pairs[0].answers.differing
     ()
     """
-    _check_runs(runs)
-    opened = [each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in runs]
+    is_list = len(runs) == 1 and isinstance(runs[0], (list, tuple))
+    given = cast("Sequence[SavedRun | str | Path]", runs[0] if is_list else runs)
+    _check_runs(given)
+    opened = [each if isinstance(each, SavedRun) else read_run(SavedRun, each, device=device) for each in given]
+    reading = Reading(path_column, one_column(label_column), skip_missing, class_depth, layout)
+    options = {**reading.to_json(), **({} if max_unreadable == MAX_UNREADABLE else {"max_unreadable": max_unreadable})}
     with following("comparing", Monitor(on_event, should_stop), progress) as monitor:
-        return compare_runs(*opened, data=data, split=split, cache_dir=cache_dir, **monitor.keywords)
+        return compare_runs(*opened, data=data, split=split, options=options, cache_dir=cache_dir, **monitor.keywords)
 
 
 def compare_runs(
     *runs: SavedRun,
-    data: str | Path | None = None,
+    data: str | Path | Data | None = None,
     split: str | None = None,
+    options: Mapping[str, Any] | None = None,
     cache_dir: str | Path | None = None,
     on_event: OnEvent | None = None,
     should_stop: ShouldStop | None = None,
@@ -85,6 +100,7 @@ def compare_runs(
         runs: two runs or more; they may differ in network, recipe, seed and size of the samples.
         data: other data; None for the runs' own.
         split: ``train``, ``val`` or ``test``; None for the held-out one.
+        options: further arguments of ``SavedRun.open_data``, for the path of other data.
         cache_dir: another folder for the decoded samples.
         on_event, should_stop: as for ``Run.compare``.
 
@@ -98,7 +114,7 @@ def compare_runs(
     first, *others = runs
     for other in others:
         _check_pair(first, other, has_data=data is not None)
-    opened = [run.open_data(data, cache_dir=cache_dir, **monitor.keywords) for run in runs]
+    opened = _opened(runs, data, options or {}, cache_dir, monitor)
     chosen = split or opened[0].scored_split
     parts = [each.split(chosen) for each in opened]
     shared = set(parts[0].names).intersection(*(part.names for part in parts[1:]))
@@ -127,6 +143,30 @@ def compare_runs(
     ]
     found = compare_entries(entries, shown, opened[0].noun, notes, monitor=monitor)
     return dataclasses.replace(found, pairs=_corrected(found.pairs), settings=_differing_settings(runs))
+
+
+def _opened(
+    runs: Sequence[SavedRun],
+    data: str | Path | Data | None,
+    options: Mapping[str, Any],
+    cache_dir: str | Path | None,
+    monitor: Monitor,
+) -> list[Data]:
+    """The data as each run reads it.
+
+    Raises:
+        UsageError: opened data has options, or is not as the runs read it; or options are given without data.
+    """
+    if not isinstance(data, Data):
+        return [run.open_data(data, cache_dir=cache_dir, **options, **monitor.keywords) for run in runs]
+    if options:
+        raise UsageError(f"{', '.join(options)} cannot be given with opened data. Give its path, or leave it out.")
+    for run in runs:
+        if data.preprocessing != run.preprocessing or data.classes != run.classes:
+            raise UsageError(
+                f"{run.name} reads samples in another way than this opened data, or has other classes. Give the path of the data: each run opens it for itself."
+            )
+    return [data] * len(runs)
 
 
 def _check_runs(runs: Sequence[object]) -> None:

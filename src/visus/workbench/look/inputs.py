@@ -17,12 +17,12 @@ import torch
 from torch import Tensor
 
 from visus.data.batches import Part, random_stream
+from visus.data.contact_sheet import label_caption
 from visus.data.images import decode as images
 from visus.data.ledger import Ledger
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels, Preprocessing, measure_scale
 from visus.data.samples import SPLITS
-from visus.data.tasks import label_text
 from visus.errors import ImageError, UsageError
 from visus.pages.look.facts import LookedSample
 from visus.units import rank_words, write_number_of, write_shape
@@ -144,7 +144,7 @@ def _of_split(data: Data | None, split: str, index: int, preprocessing: Preproce
         )
     row = part.rows(np.array([index]))[0].numpy()
     made = _item(f"{name} ({part.names[index]})", row, preprocessing, own_scale=own_scale)
-    truth = label_text(part.labels[index], data.task, data.classes, separator=", ") or "none"
+    truth = label_caption(part.labels[index], data.task, data.classes)
     original, size = _original(data.samples.root / part.names[index], preprocessing)
     sentences = (*_resized(size, preprocessing), *made.facts.sentences)
     facts = dataclasses.replace(made.facts, truth=truth, original=original, sentences=sentences)

@@ -14,6 +14,7 @@ from visus.data.contents import hash_rows
 from visus.data.given_labels import encode_given_labels
 from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
+from visus.data.value_ranges import some_values
 from visus.errors import UsageError
 from visus.evaluation.tasks.all_scores import AnyScores
 from visus.evaluation.tasks.evaluations.evaluation import LabeledSamples
@@ -54,7 +55,10 @@ def evaluate(
         scores = _score_arrays(run, *data, raw=raw, monitor=monitor)
     else:
         opened = opened_data(run, data, cache_dir=cache_dir, monitor=monitor)
-        scores = score_split(run, opened, split or opened.scored_split, raw=raw, monitor=monitor)
+        chosen = split or opened.scored_split
+        scores = score_split(run, opened, chosen, raw=raw, monitor=monitor)
+        if warning := range_warning(some_values(opened.split(chosen)), run.preprocessing):
+            scores = dataclasses.replace(scores, notes=(*scores.notes, warning))
     return dataclasses.replace(scores, notes=(*scores.notes, *unfinished_notes(run)))
 
 

@@ -51,8 +51,10 @@ class History(Described):
         """The values of a column, one for each epoch.
 
         Raises:
-            UsageError: no column has this name; the message has the closest one.
+            UsageError: no column has this name; the message has the closest one. Or a number is given: ``rows`` has the epochs.
         """
+        if not isinstance(column, str):
+            raise UsageError(f"a history has its columns by name, and its epochs in .rows. Write history.rows[{column!r}].")
         if column not in self.columns:
             raise UsageError(unknown_name("column", column, self.columns))
         return tuple(row[column] for row in self.rows)

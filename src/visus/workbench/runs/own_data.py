@@ -20,7 +20,7 @@ from visus.data.resplit import in_splits
 from visus.data.samples import Samples
 from visus.data.sources import read_source
 from visus.data.splits import FoldRows, SplitRow, read_split_csv
-from visus.errors import DataError, StorageError
+from visus.errors import DataError, StorageError, UsageError
 from visus.progress import OnEvent, ShouldStop
 from visus.training.runs import RunFolder
 from visus.units import write_number_of
@@ -120,6 +120,19 @@ def open_under_labels(
         should_stop=should_stop,
         **Reading.from_json(facts.get("reading")).to_json(),
     )
+
+
+def refuse_no_path(data: object) -> None:
+    """Raise an error for other data that is no path, such as a table of pandas.
+
+    Raises:
+        UsageError: it is no path.
+    """
+    if not isinstance(data, (str, os.PathLike)):
+        raise UsageError(
+            f"other data for a run must be a path, or opened data, and not a {type(data).__name__}. Give its folder or file, or open it with run.open_data; "
+            "run.evaluate takes a pair of arrays too: (samples, labels)."
+        )
 
 
 def reading_of(facts: dict[str, Any]) -> dict[str, object]:

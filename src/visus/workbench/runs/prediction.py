@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -93,6 +93,33 @@ class Decision:
         return Prediction(file, numbers=numbers)
 
 
+class ClassProbabilities(Mapping[str, float]):
+    """The probability of each class, looked up in the row that the network answered: nothing is computed before it is asked for.
+
+    Args:
+        places: the place of each class in the row.
+        row: the probabilities.
+
+    >>> dict(ClassProbabilities({"cat": 0, "dog": 1}, (0.9, 0.1)))
+    {'cat': 0.9, 'dog': 0.1}
+    """
+
+    def __init__(self, places: Mapping[str, int], row: Sequence[float]) -> None:
+        self._places, self._row = places, row
+
+    def __getitem__(self, name: str) -> float:
+        return round(float(self._row[self._places[name]]), 7)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
 @dataclass(frozen=True, repr=False)
 class Prediction:
     """The prediction for one sample.
@@ -103,7 +130,8 @@ class Prediction:
         probabilities: their probabilities, 0 to 1.
         error: why there is no prediction; None if there is one.
         numbers: the predicted numbers of regression.
-        class_probabilities: of multi-label, the probability of every class, also of those below their thresholds; else empty.
+        class_probabilities: the probability of every class, whatever ``top`` is, and of multi-label also of those below their thresholds; empty for numbers and
+            without a prediction.
 
     >>> Prediction("new.jpg", ("cat", "dog"), (0.9, 0.1))
     Prediction(new.jpg: cat, 90.0 %; dog, 10.0 %)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from visus.data.contact_sheet import MAX_SAMPLES, Captioned, contact_sheet
-from visus.data.ledger import Ledger
+from visus.data.ledger import FAR_OFF, Ledger
 from visus.data.preprocessing import Pixels, Preprocessing
 from visus.errors import ImageError, UsageError, VisusError, printable
 from visus.progress import Monitor, OnEvent, ShouldStop
@@ -39,8 +39,9 @@ from visus.workbench.runs.predict_inputs import (
     is_array,
     refuse_missing,
 )
-from visus.workbench.runs.prediction import Decision, Prediction
+from visus.workbench.runs.prediction import ClassProbabilities, Decision, Prediction
 from visus.workbench.runs.sorting import SortedFiles, refuse_probability, sort_files
+from visus.workbench.runs.value_range import SCALED
 
 if TYPE_CHECKING:  # a bundle is used where rich may be missing
     from visus.workbench.live_line import LiveLine
@@ -288,7 +289,8 @@ class Predictions(Iterator[Prediction]):
         >>> all(sentence.startswith(("note: ", "ledger: ")) for sentence in predictions.sentences())
         True
         """
-        done = [facts["sentence"] for action, facts in self.ledger.as_dict().items() if action != "unreadable"]
+        known = {"unreadable", *([FAR_OFF] if any(SCALED in note for note in self.notes) else [])}
+        done = [facts["sentence"] for action, facts in self.ledger.as_dict().items() if action not in known]
         return [*(f"note: {note}" for note in self.notes), *(f"ledger: {sentence}" for sentence in done)]
 
 
@@ -310,6 +312,10 @@ def predict_with(
     """
     refuse_top(top, predictor.classes, predictor.decision.task)
     is_single = isinstance(files, (str, os.PathLike, Image.Image)) or is_array(files)
+    if hasattr(files, "columns") and not is_single:
+        raise UsageError(
+            f"files are paths, arrays or images of Pillow, and not a {type(files).__name__}. Give the column of its paths as a list, such as list(table['path'])."
+        )
     given = cast("Iterable[Source]", [files] if is_single else files)
     if not isinstance(given, Iterable):
         raise UsageError(
@@ -465,6 +471,7 @@ def _predict_chunk(predictor: Predictor, chunk: Sequence[Sample], top: int, ledg
     found = answer_chunk(predictor, chunk, ledger)
     rows, decision, classes = found.rows, predictor.decision, predictor.classes
     answers: list[list[tuple[str, float]]] = []
+    places = {name: place for place, name in enumerate(classes)}
     if found.probabilities is not None and decision.task == "single-label":
         answers = top_k(found.probabilities, classes, top)
     for sample, outcome in zip(chunk, found.outcomes, strict=True):
@@ -476,7 +483,9 @@ def _predict_chunk(predictor: Predictor, chunk: Sequence[Sample], top: int, ledg
             yield decision.prediction_of(sample.name, answers_of, classes), rows[outcome], sample
         else:
             labels, probabilities = zip(*answers[outcome], strict=True)
-            yield Prediction(sample.name, labels, probabilities), rows[outcome], sample
+            assert found.probabilities is not None, "there are rows"
+            every = ClassProbabilities(places, found.probabilities[outcome])
+            yield Prediction(sample.name, labels, probabilities, class_probabilities=every), rows[outcome], sample
 
 
 def ranked(probabilities: npt.NDArray[Any], k: int) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
@@ -522,7 +531,10 @@ def read_sample(sample: Sample, preprocessing: Preprocessing, ledger: Ledger) ->
     if isinstance(sample, UnreadSample):
         raise ImageError(sample.problem, where=sample.name)
     if isinstance(sample, ArraySample):
-        return preprocessing.fit_row(sample.row, ledger, sample.name)
+        row = preprocessing.fit_row(sample.row, ledger, sample.name)
+        if preprocessing.is_far_off(row):
+            ledger.note(FAR_OFF, sample.name)
+        return row
     if preprocessing.kind == "array" and not preprocessing.is_image_like:
         raise ImageError(
             f"this network reads {preprocessing.noun}s of {write_shape(preprocessing.input_shape)} from NPZ or NPY files, "

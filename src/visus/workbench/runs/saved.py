@@ -51,7 +51,7 @@ from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.calibration import read_calibration
 from visus.workbench.runs.history import History, read_history
-from visus.workbench.runs.own_data import as_own, open_own_data, remember_place
+from visus.workbench.runs.own_data import as_own, open_own_data, refuse_no_path, remember_place
 from visus.workbench.trained_modules import remember_training
 
 MAX_NAME: Final = 60  # characters of a network in a line; a longer design is not repeated
@@ -316,6 +316,7 @@ class SavedRun(Described):
                     f"{', '.join(map(option, reading.to_json()))} without other data: the run reads its own as it was trained on. Leave it out."
                 )
             return open_own_data(self.folder, self.preprocessing, **long)
+        refuse_no_path(data)
         facts = RunFolder.open(self.folder).read_json("data.json")
         if reading == Reading() and (facts.get("labels") or facts.get("reading")):
             with contextlib.suppress(DataError):  # other data then, or without these labels

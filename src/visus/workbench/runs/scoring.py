@@ -52,7 +52,7 @@ def answers_with_plain(run: SavedRun, data: Data, split: str, monitor: Monitor) 
     part = data.split(split)
     if not len(part):
         raise DataError(
-            f"the {split} split of this data is empty. Choose another with {option('split')}.", where=str(data.samples.root)
+            f"the {split} split of this data is empty. Choose another with {option('split')}.", where=data.samples.place
         )
     first_pass: list[torch.Tensor] = []
     with freed_memory_kept():

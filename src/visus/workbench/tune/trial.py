@@ -32,7 +32,8 @@ class Trial:
         settings: the searched settings; empty for the default recipe.
         state: ``finished``, ``ended early`` or ``failed``.
         value: metric of the validation set for the weights that the training keeps; of an unfinished training, of its last epoch. NaN without an epoch.
-        loss: validation loss of the same weights.
+        loss: validation loss of the same weights after calibration, without label smoothing and class weights, so that trials can be compared; or that of a
+            person's own loss. NaN if the loss is searched.
         epochs: number of epochs trained.
         seconds: duration.
         num_validation: number of validation samples.

@@ -102,9 +102,9 @@ def run_trial(
             torch.manual_seed(recipe.seed)
             for event in stack.enter_context(contextlib.closing(_events(job))):
                 if isinstance(event, StartScored):
-                    kept = last = event.val_score, event.val_loss
+                    kept = last = event.val_score, event.fair_loss
                 elif isinstance(event, EpochDone):
-                    last = event.row["val_score"], event.row["val_loss"]
+                    last = event.row["val_score"], event.fair_loss
                     kept = last if event.is_best else kept
                     percent = round(100 * (event.epoch + 1) / recipe.epochs)
                     course.append((percent, upward(metric, last[0])))

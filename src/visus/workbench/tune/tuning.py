@@ -252,6 +252,8 @@ class _Search:
                     f"To go on: {self.folder.resume_call}",
                     where=str(self.folder.path),
                 )
+            if "loss" in self.space.names:  # the values of two losses cannot be compared
+                trial = dataclasses.replace(trial, loss=math.nan)
             study.add(trial)
             is_best = self._write(study)
             data = self.planned.data

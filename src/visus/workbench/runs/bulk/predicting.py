@@ -69,6 +69,10 @@ def predict_to(
         CanceledError: ``should_stop`` returned True; a further call continues.
     """
     columns = _columns(predictor, top, probabilities=probabilities)
+    if hasattr(files, "columns"):
+        raise UsageError(
+            f"predict_to takes paths, and not a {type(files).__name__}. Give the column of its paths as a list, such as list(table['path'])."
+        )
     paths = [files] if isinstance(files, (str, os.PathLike)) else list(files)
     if odd := [each for each in paths if not isinstance(each, (str, os.PathLike))]:
         raise UsageError(
