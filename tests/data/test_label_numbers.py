@@ -101,7 +101,27 @@ def test_each_target_has_its_own_decimal_mark() -> None:
 def test_a_cell_that_is_no_number_is_named_with_its_table_and_row(tmp_path: Path) -> None:
     file = table(tmp_path, ["37.5", "38.139 %"])
     assert refusal(file) == (
-        f"{file}: the label of 1.png, row 3 is '38.139 %', and regression needs a finite number for each sample. Correct or remove that row."
+        f"{file}: the label of 1.png, row 3 is '38.139 %', and regression needs a finite number for each sample. Correct or remove each such row."
+    )
+
+
+def test_all_cells_that_are_no_numbers_are_named_where_most_are_numbers(tmp_path: Path) -> None:
+    file = table(tmp_path, ["1.5", "nan", "old", "inf", *["2"] * 20])
+    assert refusal(file) == (
+        f"{file}: the label of 1.png, row 3 is 'nan', and regression needs a finite number for each sample. 2 more samples have none: 2.png, row 4; "
+        "3.png, row 5. Correct or remove each such row."
+    )
+    file = table(tmp_path, [*["nan"] * 7, *["2"] * 20])
+    named = "1.png, row 3; 2.png, row 4; 3.png, row 5; 4.png, row 6; 5.png, row 7; ..."
+    assert f"6 more samples have none: {named}. Correct" in refusal(file)
+
+
+def test_a_number_of_an_array_file_that_is_nan_is_named_with_what_to_do(tmp_path: Path) -> None:
+    np.savez(tmp_path / "signals.npz", x=np.zeros((4, 9)), y=[0.5, np.nan, 1, 2])
+    with pytest.raises(DataError) as caught:
+        visus.open_data(tmp_path / "signals.npz", task="regression", progress=False)
+    assert str(caught.value) == (
+        f"{tmp_path / 'signals.npz'}: the label of x[1] is 'nan', and regression needs a finite number for each sample. Correct or remove each such sample."
     )
 
 

@@ -380,8 +380,8 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         ),
         (
             "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
-            "3 mistakes:\n  - row 2: no label (where it means that no class applies: task='multi-label').\n  - row 3: unknown split 'training' "
-            "(known: train, val, valid, validation, test).\n  - row 4: no path.",
+            "3 mistakes:\n  - row 2: no label (where it means that no class applies: task='multi-label'). Write it, or remove the row.\n  - row 3: unknown split 'training' "
+            "(known: train, val, valid, validation, test).\n  - row 4: no path. Write it, or remove the row.",
         ),
         ("path,label,split\n1.jpg,a,train\n2.jpg,b,\n", "row 3: no split although other rows have one."),
         ("path,label\n1.jpg,a,extra\n2.jpg,b\n", "row 2: 3 cells where the header has 2."),

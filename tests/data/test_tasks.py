@@ -144,11 +144,11 @@ def test_class_names_that_look_like_sets_are_pointed_out(images: Path) -> None:
         ),
         (
             {"task": "regression"},
-            "rows 5, 9, 13, 17, 21 and 10 more: no label.",
+            "rows 5, 9, 13, 17, 21 and 10 more: no label. Write it, or remove the row.",
         ),
         (
             {"task": "regression", "label_column": "word"},
-            "the label of 00.png, row 2 is 'old', and regression needs a finite number for each sample. Correct or remove that row.",
+            "the label of 00.png, row 2 is 'old', and regression needs a finite number for each sample. Correct or remove each such row.",
         ),
         (
             {"task": "multi-label", "label_column": "cat,size"},

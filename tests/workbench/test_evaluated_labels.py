@@ -116,3 +116,24 @@ def test_labels_that_fit_no_class_are_refused(labels: Any, task: str, classes: t
     with pytest.raises((UsageError, DataError)) as caught:
         encode_given_labels(labels, task, classes)
     assert str(caught.value) == message
+
+
+@pytest.mark.usefixtures("light_pages")
+def test_numbers_that_are_nan_are_refused_and_arrays_have_no_split(tmp_path: Path) -> None:
+    run = trained(tmp_path, Y + 0.5, task="regression")
+    x, numbers = np.zeros((5, 8, 8), np.uint8), [1, 2, np.nan, 4, np.inf]
+    with pytest.raises(DataError) as caught:
+        run.evaluate((x, numbers), progress=False)
+    assert str(caught.value) == (
+        "2 labels of 5 are NaN or infinite: labels[2], labels[4]. Regression needs a finite number for each sample: correct or remove them."
+    )
+    assert str(run.evaluate((x, Y[:5]), progress=False).text()[0]).startswith("mean absolute error on 5 samples: ")
+
+
+@pytest.mark.usefixtures("light_pages")
+@pytest.mark.parametrize(("labels", "metric"), [(Y, "accuracy"), (np.eye(3)[Y] + np.eye(3)[0], "mean average precision")])
+def test_scores_of_arrays_name_no_split(labels: Any, metric: str, tmp_path: Path) -> None:
+    labels = np.minimum(labels, 1) if labels.ndim == 2 else labels
+    run = trained(tmp_path, labels)
+    lines = [str(line) for line in run.evaluate((np.zeros((6, 8, 8), np.uint8), labels[:6]), progress=False).text()]
+    assert any(line.startswith(f"{metric} on 6 samples: ") for line in lines)

@@ -17,7 +17,8 @@ from torch.utils.data import Dataset, TensorDataset
 import visus
 from visus.errors import DataError, StorageError, UsageError
 from visus.progress import Monitor
-from visus.workbench.given_samples import is_dataset, save_dataset
+from visus.workbench.given_datasets import is_dataset
+from visus.workbench.given_samples import save_dataset
 
 NAMES = ["ant", "bee", "cat", "dog"]
 
@@ -313,8 +314,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "several shapes",
         {"x": [np.zeros(3), np.zeros(4)], "y": [0, 1]},
-        "x is no array of numbers or texts. Samples of several shapes cannot be stacked: save images as files, or give a dataset that returns "
-        "images of Pillow.",
+        "x is no array of numbers or texts. Samples of several shapes cannot be stacked: pad or cut signals to one length; save images as files, or give "
+        "a dataset that returns images of Pillow.",
     ),
     (
         "groups beside a test set",
@@ -413,6 +414,62 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "sets for single labels",
         {"path": [(np.zeros(4), [0]), (np.zeros(4), [0, 1])], "task": "single-label"},
         "a label is a whole number or a text, and not a list.",
+    ),
+    (
+        "numbers that are NaN",
+        {"x": np.zeros((4, 3)), "y": [0.5, np.nan, 1, np.inf], "task": "regression"},
+        "2 labels of 4 are NaN or infinite: y[1], y[3]. Regression needs a finite number for each sample: correct or remove them.",
+    ),
+    (
+        "a row of numbers with NaN beside a validation set",
+        {
+            "x": np.zeros((2, 3)),
+            "y": [[0.5, np.nan], [1, 2]],
+            "x_val": np.zeros((1, 3)),
+            "y_val": [[0.5, 1]],
+            "task": "regression",
+        },
+        "1 label of 2 is NaN or infinite: y[0]. Regression needs a finite number for each sample: correct or remove it.",
+    ),
+    (
+        "a number beside a validation set",
+        {"x": np.zeros((2, 3)), "y": [0, 0.5], "x_val": np.zeros((1, 3)), "y_val": [0]},
+        "y: the label of row 1 is 0.5, which is not an integer. For numbers that are no classes: task='regression'.",
+    ),
+    (
+        "too few labels beside a test set",
+        {"x": np.zeros((2, 3)), "y": [0], "x_test": np.zeros((1, 3)), "y_test": [0]},
+        "x has 2 samples, and y has 1 labels. Give one label for each sample.",
+    ),
+    (
+        "a missing sample",
+        {"path": [(None, 0)]},
+        "sample 0 has no image: it is None. Leave such samples out.",
+    ),
+    (
+        "a missing label of a part",
+        {"path": {"test": [(np.zeros(4), 0), (np.zeros(4), None)]}},
+        "sample 1 of the part 'test' has no label: its label is None. Leave such samples out. If the whole part has no labels, leave the part out.",
+    ),
+    (
+        "a number of a dataset that is NaN",
+        {"path": TensorDataset(torch.zeros(2, 4), torch.tensor([0.5, torch.nan])), "task": "regression"},
+        "sample 1 has no finite number: its label is nan. Leave such samples out.",
+    ),
+    (
+        "a text for a number",
+        {"path": [(np.zeros(4), "old")], "task": "regression"},
+        "a label of regression is a number or a list of numbers, and not 'old'.",
+    ),
+    (
+        "pairs without a length",
+        {"path": zip([np.zeros(4)], [0], strict=True)},
+        "a zip has no length. Give a list of its pairs (sample, label): visus.open_data(list(dataset)).",
+    ),
+    (
+        "a column of groups of pairs",
+        {"path": [(np.zeros(4), 0)], "groups": "patient"},
+        "groups='patient' is a column of a dataset of Hugging Face, and this dataset has no columns. Give x, y and groups, one value for each sample.",
     ),
     (
         "samples and labels that are None",
@@ -543,3 +600,27 @@ def test_one_hot_labels_are_classes_unless_sets_are_asked_for(x: Any, y: Any, tm
     data = opened(tmp_path, x=x, y=hot)
     assert "the labels are one-hot: read as 4 classes; task='multi-label' reads them as sets." in data.samples.notes
     assert opened(tmp_path, x=x, y=hot, task="multi-label").task == "multi-label"
+
+
+def test_columns_without_a_sample_are_warned_of_as_names_are(x: Any, y: Any, tmp_path: Path) -> None:
+    several = np.zeros((40, 3), dtype=int)
+    several[:, 0], several[:, 2] = y % 2, 1
+    np.savez(tmp_path / "file.npz", x=x, y=several)
+    for hot, left_out in ((several, "1"), (np.eye(6)[y], "4, 5")):
+        pairs = list(zip(x, hot, strict=True))
+        pictures = [(Image.fromarray(sample), row) for sample, row in pairs]
+        for data in (opened(tmp_path, x=x, y=hot), opened(tmp_path, pairs), opened(tmp_path, pictures)):
+            assert data.warnings == (f"classes without a sample, which the class list leaves out: {left_out}.",)
+    expected = "classes without a sample, which the class list leaves out: 1."
+    assert visus.open_data(tmp_path / "file.npz", progress=False).warnings == (expected,)
+    assert opened(tmp_path, x=x, y=np.eye(4)[y]).warnings == ()
+    assert opened(tmp_path, x=x, y=several.astype(float), task="regression").samples.classes[1] == "label 2"
+
+
+def test_a_truncated_image_of_a_dataset_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:9000])
+    with Image.open(file) as image, pytest.raises(DataError) as caught:
+        opened(tmp_path, [(Image.new("RGB", (4, 4)), 0), (image, 1)])
+    assert str(caught.value) == "sample 1 cannot be read (image file is truncated). Leave it out."

@@ -78,7 +78,7 @@ def _unfit(name: str, found: str) -> UsageError:
     """The error for samples, labels, groups or class names that are no array of numbers or texts."""
     if name not in (*LABELS, "labels", *_NEEDED):
         return UsageError(
-            f"{name} is no array of numbers or texts. Samples of several shapes cannot be stacked: save images as files, or give a dataset that "
-            "returns images of Pillow."
+            f"{name} is no array of numbers or texts. Samples of several shapes cannot be stacked: pad or cut signals to one length; save images as files, "
+            "or give a dataset that returns images of Pillow."
         )
     return UsageError(f"{'class_names' if name == 'classes' else name}{found}. {_NEEDED.get(name, _NEEDED_LABELS)}")

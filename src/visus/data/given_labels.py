@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeGuard
 
 import numpy as np
@@ -38,10 +38,11 @@ from visus.data.array_labels import (
 )
 from visus.data.given_arrays import LABELS, class_list, given_array
 from visus.data.label_sets import write_cells
+from visus.data.listed_names import write_names
 from visus.data.source_rules import natural_key
 from visus.data.tasks import SEPARATOR, SEPARATORS, encode_sets
 from visus.errors import DataError, UsageError, unknown_name
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape
 
 Sets = list[tuple[str, ...]]
 _GIVE_TEXTS: Final = "Give texts: np.array(class_names)[y] for places, y.astype(str) for names."
@@ -78,10 +79,29 @@ def read_given_labels(arrays: Mapping[str, Any], task: str | None) -> tuple[dict
         return {**rows, "classes": np.array(names)}, "multi-label"
     found = {name: _array_of(value, name) for name, value in given.items()}
     assumed = task or ("multi-label" if any(map(is_multi_hot, found.values())) else "single-label")
+    for name, values in found.items():
+        if assumed == "regression":
+            refuse_not_finite(values, name)
     labels = {name: labels_in_array(values, assumed, name, names) for name, values in found.items()}
     if names and assumed == "single-label":
         class_of_each({name: _single(each) for name, each in labels.items()}, names, _GIVE_TEXTS)
     return found if classes is None else {**found, "classes": classes}, task
+
+
+def refuse_not_finite(values: NDArray[Any], name: str) -> None:
+    """Raise an error for numbers of regression that are NaN or infinite.
+
+    Raises:
+        DataError: some are.
+    """
+    if values.dtype.kind != "f" or np.isfinite(values).all():
+        return
+    broken = [int(each) for each in np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))]
+    raise DataError(
+        f"{write_number_of(len(broken), 'label')} of {len(values):,} {'is' if len(broken) == 1 else 'are'} NaN or infinite: "
+        f"{write_names(f'{name}[{place}]' for place in broken)}. Regression needs a finite number for each sample: correct or remove "
+        f"{'it' if len(broken) == 1 else 'them'}."
+    )
 
 
 def _single(labels: Sequence[Any]) -> list[int | str]:
@@ -229,11 +249,23 @@ class DatasetLabels:
         task: what a label is; None for the default, one class.
         labels: the class of each sample; of sets, its classes; of regression, its numbers.
         note: how they were read; may be empty.
+        classes: the known class names, in the order of the class lists or columns; empty where there are none.
     """
 
     task: str | None
     labels: list[Any]
     note: str = ""
+    classes: tuple[str, ...] = ()
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The known class names that no label has."""
+        used = (
+            {name for label in self.labels for name in (label if isinstance(label, tuple) else [label])}
+            if self.classes
+            else set()
+        )
+        return tuple(name for name in self.classes if name not in used)
 
     def cells(self) -> list[str]:
         """The labels as the cells of a table."""
@@ -265,6 +297,17 @@ def read_dataset_labels(
     """
     if task == "regression":
         return DatasetLabels(task, list(labels))
+    read = _read_classes(labels, lists, task, are_places=are_places)
+    return replace(
+        read,
+        classes=read.classes or tuple(dict.fromkeys(name for names in dict.fromkeys(map(tuple, lists)) for name in names)),
+    )
+
+
+def _read_classes(
+    labels: Sequence[Any], lists: Sequence[Sequence[str]], task: str | None, *, are_places: bool
+) -> DatasetLabels:
+    """Classes and sets; the arguments are those of ``read_dataset_labels``."""
     has_rows = any(map(is_row, labels))
     odd = [(place, each) for place, each in enumerate(labels) if not is_row(each) and not isinstance(each, str)]
     if has_rows and odd:
@@ -358,7 +401,8 @@ def _read_vectors(values: NDArray[Any], lists: Sequence[Sequence[str]], task: st
         if is_one_hot(values)
         else ""
     )
-    return DatasetLabels(found, names, note)
+    columns = () if lists[0] else tuple(map(str, range(values.shape[1])))
+    return DatasetLabels(found, names, note, columns)
 
 
 def _runs_of(lists: Sequence[Sequence[str]]) -> list[tuple[int, int]]:
@@ -382,7 +426,7 @@ def encode_given_labels(labels: Any, task: str, classes: Sequence[str]) -> NDArr
 
     Raises:
         UsageError: the labels do not fit the task.
-        DataError: a number is not whole, or may be a place or a name.
+        DataError: a number is not whole, or may be a place or a name; or a number of regression is NaN or infinite.
 
     >>> encode_given_labels([1, 2], "single-label", ["1", "2"]).tolist(), encode_given_labels([[1], [0, 1]], "multi-label", ["a", "b"]).tolist()
     ([0, 1], [[0.0, 1.0], [1.0, 1.0]])
@@ -403,6 +447,7 @@ def encode_given_labels(labels: Any, task: str, classes: Sequence[str]) -> NDArr
         return np.array([places[class_of[each]] for each in column], dtype=np.int64)
     columns = values[:, None] if values.ndim == 1 and len(classes) == 1 else values
     _check_columns(columns, task, classes)
+    refuse_not_finite(columns, "labels")
     return columns.astype(np.float64)
 
 

@@ -25,8 +25,12 @@ _DECIMAL_COMMA: Final = re.compile(r"[+-]?(?:\d*,(?!\d{3}(?:\D|$))\d+|0+,\d{3})(
 _MAX_DISTANCE: Final = 10.0
 """Interquartile ranges between a quartile and a number, beyond which the number is an outlier."""
 _MIN_NUMBERS: Final = 8
-CORRECT_ROW: Final = "Correct or remove that row."
+_MAX_SAMPLES: Final = 5
+"""Samples that an error lists."""
+CORRECT_ROW: Final = "Correct or remove each such row."
 """The remedy for a label in a row of a table."""
+CORRECT_SAMPLE: Final = "Correct or remove each such sample."
+"""The remedy for a label in an array."""
 
 
 def parse_numbers(
@@ -43,23 +47,28 @@ def parse_numbers(
     Raises:
         DataError: a cell is no finite number, or the cells have several lengths.
     """
-    rows: list[list[float]] = []
-    for cell, sample in zip(cells, samples, strict=True):
-        numbers = []
-        for part in cell.split(SEPARATOR):
-            try:
-                numbers.append(float(part.strip().replace(",", ".")))
-            except ValueError:
-                numbers.append(math.nan)
-            if not math.isfinite(numbers[-1]):
-                raise DataError(
-                    f"the label of {sample} is {part.strip()!r}, and regression needs a finite number for each sample. {remedy}",
-                    where=where,
-                )
-        rows.append(numbers)
+    rows = [[_number(part) for part in cell.split(SEPARATOR)] for cell in cells]
+    wrong = [place for place, numbers in enumerate(rows) if not all(map(math.isfinite, numbers))]
+    if wrong:
+        first, others = wrong[0], [samples[place] for place in wrong[1:]] if 2 * len(wrong) <= len(rows) else []
+        part = next(part.strip() for part in cells[first].split(SEPARATOR) if not math.isfinite(_number(part)))
+        listed = "; ".join([*others[:_MAX_SAMPLES], *(["..."] if len(others) > _MAX_SAMPLES else [])])
+        more = f" {write_number_of(len(others), 'more sample has', 'more samples have')} none: {listed}." if others else ""
+        raise DataError(
+            f"the label of {samples[first]} is {part!r}, and regression needs a finite number for each sample.{more} {remedy}",
+            where=where,
+        )
     if len({len(row) for row in rows}) > 1:
         raise DataError("the labels have different numbers of values. Give each sample the same targets.", where=where)
     return np.array(rows, dtype=np.float64)
+
+
+def _number(text: str) -> float:
+    """The number in a text; NaN if there is none."""
+    try:
+        return float(text.strip().replace(",", "."))
+    except ValueError:
+        return math.nan
 
 
 def comma_notes(cells: Sequence[str], samples: Sequence[str], where: str, targets: Sequence[str] = ()) -> tuple[str, ...]:

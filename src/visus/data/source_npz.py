@@ -122,6 +122,8 @@ def _found(
         check_task(asked_task) if asked_task else "multi-label" if any(map(is_multi_hot, given.values())) else "single-label"
     )
     refuse_repeated_names(declared, f"{root}: classes", task)
+    columns = next((values.shape[1] for values in given.values() if is_multi_hot(values) or is_one_hot(values)), 0)
+    named = declared or ([str(place) for place in range(columns)] if task != "regression" else [])
     parts: list[ArrayPart] = []
     labels: list[Label] = []
     for images_key, labels_key, split, _ in pairs:
@@ -154,7 +156,7 @@ def _found(
         _named(labels, declared if task == "single-label" else (), root),
         style="images" if pairs[0][3] else "plain",
         layout=layout,
-        declared=declared,
+        declared=named,
         groups=groups,
         splits=splits,
         notes=(

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from visus.caller import option
 from visus.data.absent_classes import AbsentClasses
-from visus.data.label_numbers import CORRECT_ROW, comma_notes, number_warnings, parse_numbers
+from visus.data.label_numbers import CORRECT_ROW, CORRECT_SAMPLE, comma_notes, number_warnings, parse_numbers
 from visus.data.label_sets import read_sets
 from visus.data.ledger import Ledger
 from visus.data.listed_names import write_names
@@ -166,7 +166,8 @@ def _encoded(
     """The labels of a task as an array; ``place`` is where they are written, for errors."""
     if found.task == "regression":
         notes = comma_notes(found.texts, found.samples, place, found.targets)
-        numbers = parse_numbers(found.texts, found.samples, place, CORRECT_ROW if found.label_file else _WRITE_TABLE)
+        remedy = CORRECT_ROW if found.label_file else CORRECT_SAMPLE if found.kind in ("npz", "npy") else _WRITE_TABLE
+        numbers = parse_numbers(found.texts, found.samples, place, remedy)
         targets = _target_names(numbers.shape[1], found.targets)
         if classes is not None and len(classes) != len(targets):
             needed, given = write_number_of(len(classes), "number"), write_number_of(len(targets), "number")
@@ -362,6 +363,15 @@ def single_class_error(
     )
 
 
+def absent_classes_warning(names: Sequence[str]) -> str:
+    """The warning about names of a class list that no sample has.
+
+    >>> absent_classes_warning(["cat"])
+    'classes without a sample, which the class list leaves out: cat.'
+    """
+    return f"classes without a sample, which the class list leaves out: {write_names(names)}."
+
+
 def _absences(
     found: FoundSamples, class_names: Sequence[str], by_split: dict[str, Counter[str]], official: frozenset[str], given: bool
 ) -> tuple[str, ...]:
@@ -369,7 +379,7 @@ def _absences(
     warnings: list[str] = []
     unused = [name for name in found.declared if name not in set(class_names)]
     if unused and not given:
-        warnings.append(f"classes without a sample, which the class list leaves out: {write_names(unused)}.")
+        warnings.append(absent_classes_warning(unused))
     for split in sorted(official - {"train"}) or ([UNASSIGNED] if given else []):
         absent = [name for name in class_names if not by_split[split][name]]
         if absent:

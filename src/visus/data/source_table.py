@@ -414,7 +414,7 @@ def _parse_rows(heads: list[str], records: list[tuple[int, list[str]]], task: st
         for column in empty:
             has_hint = column == "label" and task in (None, "single-label")
             hint = f" (where it means that no class applies: {option('task', 'multi-label')})" if has_hint else ""
-            wrong.setdefault(f"no {column}{hint}", []).append(number)
+            wrong.setdefault(f"no {column}{hint}. Write it, or remove the row", []).append(number)
         if split is None:
             wrong.setdefault(f"unknown split {cells['split']!r} (known: train, val, valid, validation, test)", []).append(
                 number

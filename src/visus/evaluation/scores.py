@@ -263,7 +263,7 @@ class Scores(Described):
         low, high = write_share(self.accuracy_low), write_share(self.accuracy_high)
         learned, plain = self.learned_sentence(), self.plain_phrase()
         head = (
-            f"accuracy on {self.num_samples:,} samples ({self.split}): {write_share(self.accuracy)} (95 % interval {low} to {high}{self.over_groups()})"
+            f"accuracy on {self.num_samples:,} samples{f' ({self.split})' if self.split else ''}: {write_share(self.accuracy)} (95 % interval {low} to {high}{self.over_groups()})"
             f"{f'; {plain}' if plain else ''}",
             f"baseline, always guessing {self.baseline_class}: {write_share(self.baseline)}",
             f"calibration error: {write_share(self.calibration_error)} (mean confidence {write_share(self.confidence)}); "

@@ -21,18 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from visus.caller import option
-from visus.data.array_labels import class_values, refuse_repeated_names
+from visus.data.array_labels import class_values
 from visus.data.given_arrays import given_array
 from visus.data.given_labels import DatasetLabels, check_label, read_dataset_labels, read_given_labels
-from visus.data.source_rules import count_not_finite, not_finite_error
-from visus.errors import StorageError, UsageError, VisusError, unknown_name
+from visus.data.source_rules import absent_classes_warning, count_not_finite, not_finite_error
+from visus.errors import StorageError, UsageError, VisusError
 from visus.progress import Monitor
 from visus.units import write_shape
+from visus.workbench.given_datasets import Part, Row, parts_of
 
-_SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
-_SAMPLES: Final = ("x", "x_train", "x_val", "x_test")
-_NUMBER_TYPES: Final = ("float", "int", "uint")
+_PAIRS: Final = (("x", "y"), ("x_val", "y_val"), ("x_test", "y_test"))
+_TABLE: Final = "labels.csv"
+_RESERVED: Final = ("path", "split", "group")
+"""Columns of the table of a dataset, which a target cannot be called."""
 _PNG_MODES: Final = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")
 
 
@@ -46,6 +47,7 @@ class Saved:
         made: the folder that this call made; None if an earlier call had saved the same samples.
         label_column: the column of the labels in the path; None for the default.
         note: how the labels were read; may be empty.
+        warning: what is wrong with them; may be empty.
     """
 
     path: Any
@@ -53,6 +55,7 @@ class Saved:
     made: Path | None = None
     label_column: str | None = None
     note: str = ""
+    warning: str = ""
 
     def discard(self, error: VisusError) -> None:
         """Remove what this call saved, and take its folder, which is there no longer, out of the error's place."""
@@ -61,14 +64,15 @@ class Saved:
         shutil.rmtree(self.made, ignore_errors=True)
         place = Path(error.where)
         if error.where and place.is_relative_to(self.made):
-            error.where = "" if place == self.made else str(place.relative_to(self.made))
+            error.where = "" if place in (self.made, self.made / _TABLE) else str(place.relative_to(self.made))
 
 
 def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None) -> Saved:
     """Save arrays as a folder of NPY files that is named by their content. Equal arrays are saved once.
 
     Args:
-        arrays: name -> array, tensor or list; the names are those of ``visus.data.source_npz``. None is left out.
+        arrays: ``x``, ``y`` and the like -> array, tensor or list, and ``groups``, ``splits`` and ``classes``. None is left out. The files are called as in
+            ``visus.data.source_npz``: beside ``x_val`` or ``x_test``, ``x`` is ``x_train``.
         folder: in which the folder is made.
         task: what a label is; default: decided by all labels (``visus.data.given_labels``).
 
@@ -80,7 +84,7 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
     present = {name: value for name, value in arrays.items() if value is not None}
     read, task = read_given_labels(present, task)
     values = read | {name: given_array(value, name) for name, value in present.items() if name not in read}
-    for samples, labels in (("x", "y"), ("x_train", "y_train"), ("x_val", "y_val"), ("x_test", "y_test")):
+    for samples, labels in _PAIRS:
         for given, missing in ((samples, labels), (labels, samples)):
             if given in values and missing not in values:
                 raise UsageError(f"{given} is given without {missing}. Give both.")
@@ -89,6 +93,8 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
                 f"{samples} has {len(values[samples]):,} samples, and {labels} has {len(values[labels]):,} labels. Give one label for each sample."
             )
     _refuse_unusable(values)
+    if "x_val" in values or "x_test" in values:
+        values = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in values.items()}
     content = hashlib.sha256()
     for name, value in sorted(values.items()):
         content.update(f"{name} {value.dtype.str} {value.shape}\n".encode())
@@ -110,7 +116,7 @@ def _refuse_unusable(values: Mapping[str, NDArray[Any]]) -> None:
     Raises:
         DataError: there are some.
     """
-    for name in (name for name in _SAMPLES if name in values):
+    for name in (name for name, _ in _PAIRS if name in values):
         num_broken, first = count_not_finite(values[name])
         if num_broken:
             raise not_finite_error(num_broken, len(values[name]), f"{name}[{first}]")
@@ -140,11 +146,11 @@ def save_table(table: Any, folder: Path, path_column: str, task: str | None = No
     text: str = table.to_csv(index=False)
 
     def write(part: Path) -> str:
-        (part / "labels.csv").write_text(text, encoding="utf-8", newline="")
+        (part / _TABLE).write_text(text, encoding="utf-8", newline="")
         return hashlib.sha256(text.encode()).hexdigest()
 
     saved = _saved(folder, "table", write, task)
-    return replace(saved, path=saved.path / "labels.csv")
+    return replace(saved, path=saved.path / _TABLE)
 
 
 def _absolute(path: Any) -> Any:
@@ -154,49 +160,15 @@ def _absolute(path: Any) -> Any:
 # ---- datasets ----
 
 
-@dataclass(frozen=True)
-class _Part:
-    """One dataset, which is a split or all.
-
-    Args:
-        dataset: has a length, and returns a sample with its label for a place.
-        split: ``train``, ``val`` or ``test``; empty for data without splits.
-        names: class names in the order of the labels; empty where labels are names.
-        columns: the keys of sample and label, for a dataset that returns mappings.
-        are_places: whether lists and vectors hold places in the class list in any case.
-    """
-
-    dataset: Any
-    split: str
-    names: tuple[str, ...]
-    columns: tuple[str, str] | None
-    are_places: bool = False
-
-    def rows(self) -> Iterator[tuple[Any, Any]]:
-        """Samples with their labels."""
-        for place in range(len(self.dataset)):
-            found = self.dataset[place]
-            try:
-                sample, label = (found[each] for each in self.columns) if self.columns else found
-            except (TypeError, ValueError, KeyError):
-                raise UsageError(
-                    f"item {place} of the dataset is no pair of a sample and its label, but a {type(found).__name__}. Return (sample, label)."
-                ) from None
-            yield sample, label
-
-
-def is_dataset(value: object) -> bool:
-    """Whether a value is a dataset of PyTorch or Hugging Face, a list of pairs (sample, label), or a mapping of splits to them."""
-    if isinstance(value, Mapping):
-        return bool(value) and all(map(is_dataset, value.values()))
-    if isinstance(value, list):
-        return bool(value) and all(isinstance(each, tuple) and len(each) == 2 for each in value)
-    is_plain = isinstance(value, (str, bytes, os.PathLike, Sequence, np.ndarray)) or hasattr(value, "detach")
-    return not is_plain and hasattr(value, "__getitem__") and hasattr(value, "__len__")
-
-
 def save_dataset(
-    dataset: Any, folder: Path, monitor: Monitor, task: str | None = None, label_column: str | None = None
+    dataset: Any,
+    folder: Path,
+    monitor: Monitor,
+    task: str | None = None,
+    label_column: str | None = None,
+    *,
+    group_column: str | None = None,
+    class_names: Sequence[str] = (),
 ) -> Saved:
     """Save each sample of a dataset once, as the dataset returns it: images of Pillow as PNG files with a table, arrays and tensors as NPY files.
 
@@ -206,24 +178,42 @@ def save_dataset(
         folder: in which a folder is made that is named by the content.
         monitor: follows the work.
         task: what a label is; default: decided by all labels (``visus.data.given_labels``).
-        label_column: the column of the labels of Hugging Face; default: that of classes; of regression, that of numbers.
+        label_column: the columns of the labels of Hugging Face, separated by commas; default: that of classes; of regression, that of numbers.
+        group_column: the column of the groups of Hugging Face.
+        class_names: class names for a dataset that has none.
 
     Raises:
         UsageError: the dataset is empty, or returns something else.
+        DataError: a sample cannot be read, or has no label.
         StorageError: it cannot be written.
     """
-    parts = _parts(dataset, task, label_column)
+    parts = parts_of(dataset, task, label_column, group_column, class_names)
     of_path = None if any(each.columns for each in parts) else label_column
     total = sum(len(each.dataset) for each in parts)
     if not total:
         raise UsageError("the dataset is empty. Give one with samples.")
-    labels = _Labels(task)
-    every_sample = labels.collected(parts)
+    labels = _Labels(parts, task)
+    every_sample = labels.collected()
     first = next(every_sample)
     samples = itertools.chain((first,), every_sample)
     if isinstance(first, Image.Image):
         saved = _saved(folder, "images", lambda part: _write_images(samples, labels, part, total, monitor), task)
-        return replace(saved, task=labels.read().task, label_column=of_path, note=labels.read().note)
+        column = of_path if labels.heads == ("label",) else ",".join(labels.heads)
+        saved = replace(saved, path=saved.path / _TABLE, label_column=column)
+    else:
+        saved = replace(_save_rows(samples, labels, folder, total, monitor), label_column=of_path)
+    unused = labels.read().unused
+    return replace(
+        saved, task=labels.read().task, note=labels.read().note, warning=absent_classes_warning(unused) if unused else ""
+    )
+
+
+def _save_rows(samples: Iterable[Any], labels: _Labels, folder: Path, total: int, monitor: Monitor) -> Saved:
+    """Save the arrays of a dataset.
+
+    Raises:
+        UsageError: they have several shapes.
+    """
     rows: list[NDArray[Any]] = []
     for sample in samples:
         rows.append(given_array(sample, f"sample {len(rows)}"))
@@ -233,90 +223,63 @@ def save_dataset(
                 "Return samples of one shape, or images of Pillow."
             )
         monitor.step("reading the dataset", len(rows), total)
-    arrays = {"x": np.stack(rows), "y": labels.read().labels, "splits": labels.splits()}
-    return replace(save_arrays(arrays, folder, labels.read().task), label_column=of_path, note=labels.read().note)
+    read = labels.read()
+    targets = None if labels.heads == ("label",) else labels.heads
+    arrays = {"x": np.stack(rows), "y": read.labels, "splits": labels.splits(), "groups": labels.groups()}
+    return save_arrays(arrays | {"classes": targets}, folder, read.task)
 
 
 class _Labels:
     """The labels of a dataset, collected while its samples are read: the form of one is decided by all."""
 
-    def __init__(self, task: str | None) -> None:
-        self._task = task
-        self._found: list[tuple[_Part, Any]] = []
+    def __init__(self, parts: Sequence[Part], task: str | None) -> None:
+        self._parts, self._task = parts, task
+        self._found: list[tuple[Part, Row]] = []
         self._read: DatasetLabels | None = None
 
-    def collected(self, parts: Sequence[_Part]) -> Iterator[Any]:
+    def collected(self) -> Iterator[Any]:
         """The samples; their labels are kept.
 
         Raises:
             UsageError: a label is no number, text, list or vector.
         """
-        for part in parts:
-            for sample, label in part.rows():
-                self._found.append((part, check_label(label, self._task)))
-                yield sample
+        for part in self._parts:
+            for row in part.rows(self._task):
+                self._found.append((part, replace(row, sample=None, label=check_label(row.label, self._task))))
+                yield row.sample
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """The names of the targets of regression, those of their columns; else ``label``."""
+        columns = self._parts[0].columns
+        if self._task != "regression" or columns is None:
+            return ("label",)
+        plain = [name.replace(",", " ").strip() for name in columns.labels]
+        return tuple(f"target {name}" if name.lower() in _RESERVED else name for name in plain)
 
     def read(self) -> DatasetLabels:
         """The labels of all samples, once these are read."""
         if self._read is None:
-            labels, names = [label for _, label in self._found], [part.names for part, _ in self._found]
-            self._read = read_dataset_labels(
-                labels, names, self._task, are_places=any(each.are_places for each, _ in self._found)
-            )
+            labels, names = [row.label for _, row in self._found], [part.names for part, _ in self._found]
+            are_places = any(each.columns is not None and each.columns.are_places for each in self._parts)
+            self._read = read_dataset_labels(labels, names, self._task, are_places=are_places)
         return self._read
+
+    def cells(self) -> list[tuple[str, ...]]:
+        """The labels as the cells of a table with the columns ``heads``."""
+        if len(self.heads) == 1:
+            return [(cell,) for cell in self.read().cells()]
+        return [tuple(map(repr, numbers)) for numbers in self.read().labels]
 
     def splits(self) -> list[str] | None:
         """The split of each sample; None for data without splits."""
         splits = [part.split for part, _ in self._found]
         return splits if any(splits) else None
 
-
-def _parts(dataset: Any, task: str | None, label_column: str | None) -> list[_Part]:
-    if not isinstance(dataset, Mapping):
-        return [_part(dataset, "", task, label_column)]
-    for name in dataset:
-        if name not in _SPLITS:
-            raise UsageError(
-                f"the dataset has a part {name!r}, and a split is train, validation or test. Leave the part out."
-            )
-    return [_part(each, _SPLITS[name], task, label_column) for name, each in dataset.items()]
-
-
-def _part(dataset: Any, split: str, task: str | None, label_column: str | None) -> _Part:
-    features = getattr(dataset, "features", None)
-    if not isinstance(features, Mapping):
-        names = getattr(dataset, "classes", None)
-        return _Part(dataset, split, _class_names(names) if isinstance(names, (list, tuple)) else (), None)
-    kinds = {name: type(kind).__name__ for name, kind in features.items()}
-    images = [name for name, kind in kinds.items() if kind == "Image"]
-    if label_column is not None and label_column not in features:
-        raise UsageError(unknown_name("column of the dataset", label_column, features))
-    labels = _label_features(features, task) if label_column is None else [label_column]
-    if len(images) != 1 or len(labels) != 1:
-        raise UsageError(
-            f"one column of images and one of labels are needed, and the dataset has {', '.join(f'{name} ({kind})' for name, kind in kinds.items())}. "
-            f"Choose the labels with {option('label_column')}, and the images with dataset.select_columns([image, label])."
-        )
-    kind = features[labels[0]]
-    inner = getattr(getattr(kind, "feature", None), "names", None)
-    names = getattr(kind, "names", None) or inner or ()
-    return _Part(dataset, split, _class_names(names), (images[0], labels[0]), are_places=inner is not None)
-
-
-def _label_features(features: Mapping[str, Any], task: str | None) -> list[str]:
-    """The columns that may hold the labels: those called label, else those of classes; of regression, those of numbers too."""
-    classes = [name for name, kind in features.items() if type(kind).__name__ == "ClassLabel"]
-    named = [each for each in ("label", "labels") if each in features]
-    if task != "regression":
-        return classes or named
-    are_numbers = [name for name, kind in features.items() if str(getattr(kind, "dtype", "")).startswith(_NUMBER_TYPES)]
-    return [name for name in named if name not in classes] or list(dict.fromkeys([*classes, *are_numbers]))
-
-
-def _class_names(names: Sequence[Any]) -> tuple[str, ...]:
-    texts = tuple(map(str, names))
-    refuse_repeated_names(texts, "the classes of the dataset")
-    return texts
+    def groups(self) -> list[str] | None:
+        """The group of each sample; None for data without groups."""
+        groups = [str(row.group) for _, row in self._found if row.group is not None]
+        return groups or None
 
 
 def _write_images(samples: Iterable[Any], labels: _Labels, folder: Path, total: int, monitor: Monitor) -> str:
@@ -335,13 +298,15 @@ def _write_images(samples: Iterable[Any], labels: _Labels, folder: Path, total: 
         content.update(encoded.getbuffer())
         (folder / names[-1]).write_bytes(encoded.getbuffer())
         monitor.step("reading the dataset", number + 1, total)
-    splits = labels.splits()
+    more = {head: cells for head, cells in (("split", labels.splits()), ("group", labels.groups())) if cells}
     table = io.StringIO(newline="")
     rows = csv.writer(table)
-    rows.writerow(("path", "label", *(("split",) if splits else ())))
-    rows.writerows(zip(names, labels.read().cells(), *((splits,) if splits else ()), strict=True))
+    rows.writerow(("path", *labels.heads, *more))
+    rows.writerows(
+        (name, *cells, *others) for name, cells, *others in zip(names, labels.cells(), *more.values(), strict=True)
+    )
     content.update(table.getvalue().encode())
-    (folder / "labels.csv").write_text(table.getvalue(), encoding="utf-8", newline="")
+    (folder / _TABLE).write_text(table.getvalue(), encoding="utf-8", newline="")
     return content.hexdigest()
 
 

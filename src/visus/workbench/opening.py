@@ -17,7 +17,8 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
 from visus.errors import UsageError, VisusError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.given_samples import Saved, is_dataset, is_table, save_arrays, save_dataset, save_table
+from visus.workbench.given_datasets import is_dataset, refuse_streams
+from visus.workbench.given_samples import Saved, is_table, save_arrays, save_dataset, save_table
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 
@@ -30,6 +31,11 @@ class _NotGiven:
 
 
 NOT_GIVEN: Final = _NotGiven()
+_BESIDE_X: Final = {
+    "groups": "Of a dataset of Hugging Face, it is the name of a column, such as groups='patient'; a table has its groups in the column group.",
+    "classes": "A dataset has its class names as dataset.classes (Hugging Face: as ClassLabel), or returns them as labels.",
+}
+"""What to do if arguments that go with arrays are given with something else."""
 
 
 def open_data(
@@ -78,7 +84,8 @@ def open_data(
             of them names in it.
         x_val, y_val: samples of the validation set, and their labels; default: a part of ``x``.
         x_test, y_test: samples of the test set, and their labels; default: a part of ``x``.
-        groups: with ``x`` alone, the group of each sample, such as a patient: groups are not split.
+        groups: with ``x`` alone, the group of each sample, such as a patient: groups are not split. Of a dataset of Hugging Face, the name of the column
+            of groups.
         class_names: class names in the order of the labels 0, 1, ... of ``y``; default: the labels. Of ``regression``, the names of the targets.
         keep_in: folder in which arrays and datasets are saved as they are, since later steps read them again (resuming, evaluating, exporting); default:
             the user's data folder of this system. ``data.given`` is the place.
@@ -102,7 +109,7 @@ def open_data(
         max_unreadable: largest share of files that may be unreadable, 0 to 1.
         path_column: the column of a table that names the image files; default: ``path``.
         label_column: the column of a table that names the classes or numbers, or several for ``multi-label`` and ``regression``, such as ``cat,dog`` or
-            ``["cat", "dog"]``; default: ``label``. Of a dataset of Hugging Face, its one column of labels; default: that of classes; for
+            ``["cat", "dog"]``; default: ``label``. Of a dataset of Hugging Face in the same way; default: the column of classes; for
             ``regression``, of numbers.
         skip_missing: skip rows of a table whose file does not exist.
         class_depth: level of the folders that name the classes, counted from 1; default: the first level, unless the folders
@@ -165,8 +172,10 @@ def open_data(
     except VisusError as error:
         given.discard(error)
         raise
-    if given.note:
-        data = replace(data, samples=replace(data.samples, notes=(*data.samples.notes, given.note)))
+    notes, warnings = ([text] if text else [] for text in (given.note, given.warning))
+    if notes or warnings:
+        own = data.samples
+        data = replace(data, samples=replace(own, notes=(*own.notes, *notes), warnings=(*own.warnings, *warnings)))
     return suited_data(data) if pretrained else noted(data, choice)
 
 
@@ -186,21 +195,28 @@ def _given(
         UsageError: several are given, or arrays that do not fit together.
     """
     named = [name for name, value in arrays.items() if value is not None]
+    groups = arrays["groups"]
+    if path is not None and named and set(named) <= _BESIDE_X.keys():
+        if named != ["groups"] or not isinstance(groups, str) or not is_dataset(path):
+            raise UsageError(
+                f"{'class_names' if named[0] == 'classes' else named[0]} goes with x and y. {_BESIDE_X[named[0]]}"
+            )
+        named = []
     if path is not None and named:
         raise UsageError(f"data is given twice: as the first argument, and as {', '.join(named)}. Give one of them.")
     if named:
         if "x" not in named:
             raise UsageError(f"{named[0]} is given without x. Give x and y.")
-        if own := [name for name in named if name.endswith(("_val", "_test"))]:
-            if "groups" in named:
-                raise UsageError(
-                    f"groups are for data whose split visus makes, and {own[0]} is given. Leave out groups, or {' and '.join(own)}."
-                )
-            arrays = {{"x": "x_train", "y": "y_train"}.get(name, name): value for name, value in arrays.items()}
+        own = [name for name in named if name.endswith(("_val", "_test"))]
+        if own and "groups" in named:
+            raise UsageError(
+                f"groups are for data whose split visus makes, and {own[0]} is given. Leave out groups, or {' and '.join(own)}."
+            )
         return replace(save_arrays(arrays, given_folder(keep_in), task), label_column=label_column)
     if is_table(path):
         return replace(save_table(path, given_folder(keep_in), path_column or "path", task), label_column=label_column)
     if is_dataset(path):
         with following("reading the dataset", monitor, progress) as followed:
-            return save_dataset(path, given_folder(keep_in), followed, task, label_column)
+            return save_dataset(path, given_folder(keep_in), followed, task, label_column, group_column=groups)
+    refuse_streams(path)
     return Saved(path, task, label_column=label_column)

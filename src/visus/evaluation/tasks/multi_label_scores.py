@@ -184,7 +184,7 @@ class MultiLabelScores(Described):
         """
         f1 = "-" if self.macro_f1 is None else f"{self.macro_f1:.4f}"
         head = (
-            f"mean average precision on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}",
+            f"mean average precision on {self.num_samples:,} samples{f' ({self.split})' if self.split else ''}: {self.headline.phrase()}",
             f"baseline, the same probability for every sample: {write_share(self.baseline)}",
             f"exact match: {write_share(self.exact_match)} of the sets; label accuracy {write_share(self.label_accuracy)}; macro F1 {f1}; loss {self.loss:.4f}",
             self.class_table(),

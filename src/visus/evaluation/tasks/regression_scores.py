@@ -164,7 +164,7 @@ class RegressionScores(Described):
         'baseline, always predicting the training mean: 7'
         """
         head = (
-            f"{self.headline.metric} on {self.num_samples:,} samples ({self.split}): {self.headline.phrase()}",
+            f"{self.headline.metric} on {self.num_samples:,} samples{f' ({self.split})' if self.split else ''}: {self.headline.phrase()}",
             f"baseline, {self.headline.baseline_words}: {self.headline.write(self.headline.baseline)}",
             self.target_table(),
         )

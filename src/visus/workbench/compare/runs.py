@@ -32,7 +32,7 @@ from visus.workbench.runs.scoring import notes_on, views_sentence
 
 def compare(
     *runs: SavedRun | str | Path | Sequence[SavedRun | str | Path],
-    data: str | Path | Data | None = None,
+    data: Any = None,
     split: str | None = None,
     path_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
@@ -85,7 +85,7 @@ def compare(
 
 def compare_runs(
     *runs: SavedRun,
-    data: str | Path | Data | None = None,
+    data: Any = None,
     split: str | None = None,
     options: Mapping[str, Any] | None = None,
     cache_dir: str | Path | None = None,

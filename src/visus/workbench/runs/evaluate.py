@@ -12,7 +12,6 @@ import torch
 from visus.data.array_labels import is_one_hot
 from visus.data.contents import hash_rows
 from visus.data.given_labels import encode_given_labels
-from visus.data.opened import Data
 from visus.data.preprocessing import Pixels
 from visus.data.value_ranges import some_values
 from visus.errors import UsageError
@@ -28,13 +27,10 @@ from visus.workbench.runs.saved import opened as opened_data
 from visus.workbench.runs.scoring import score_logits, score_split, views_sentence
 from visus.workbench.runs.value_range import range_warning
 
-LabeledArrays = tuple[Any, Any]
-"""Samples and their labels."""
-
 
 def evaluate(
     run: SavedRun,
-    data: str | Path | Data | LabeledArrays | None = None,
+    data: Any = None,
     *,
     split: str | None = None,
     raw: bool = False,

@@ -8,7 +8,7 @@ import glob
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # a bundle predicts without torch
 
 ARRAY_SUFFIXES = (".npy", ".npz")
 PATH_COLUMNS = ("path", "file", "filename", "image")
+LABELED = "Of a dataset, give the samples without their labels: [sample for sample, _ in dataset], or dataset['image'] of Hugging Face. run.evaluate(dataset) scores it."
+"""What to do if samples are given with their labels."""
 _DAMAGED = "this is not a readable NumPy file of plain numbers."
 _NO_SUCH_FILE = "there is no such file or folder."
 
@@ -98,8 +100,9 @@ def find_samples(sources: Iterable[Source], preprocessing: Preprocessing, ledger
             yield PillowSample(os.fsdecode(file) if file else f"image {number + 1}", source)
             continue
         if not isinstance(source, (str, os.PathLike)):
+            remedy = LABELED if isinstance(source, (tuple, Mapping)) else "Give its file or its array."
             raise UsageError(
-                f"files are paths, arrays or images of Pillow, and number {number + 1} is a {type(source).__name__}. Give its file or its array."
+                f"files are paths, arrays or images of Pillow, and number {number + 1} is a {type(source).__name__}. {remedy}"
             )
         for path in find_paths(Path(source)):
             yield from _or_unread(path, partial(_in_path, path, preprocessing, ledger))

@@ -29,6 +29,7 @@ from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.tables import Table, Text, write_html_rows, write_rows
 from visus.units import write_shape, write_share
 from visus.workbench.runs.predict_inputs import (
+    LABELED,
     ArraySample,
     ImageSample,
     PillowSample,
@@ -318,9 +319,8 @@ def predict_with(
         )
     given = cast("Iterable[Source]", [files] if is_single else files)
     if not isinstance(given, Iterable):
-        raise UsageError(
-            f"files are paths, arrays or images of Pillow, and not a {type(files).__name__}. Give one of these, or a list of them."
-        )
+        remedy = LABELED if hasattr(files, "__getitem__") else "Give one of these, or a list of them."
+        raise UsageError(f"files are paths, arrays or images of Pillow, and not a {type(files).__name__}. {remedy}")
     paths = [files] if isinstance(files, (str, os.PathLike)) else files if isinstance(files, (list, tuple)) else []
     if paths and all(isinstance(each, (str, os.PathLike)) for each in paths):
         refuse_missing(list(map(str, paths)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -16,7 +16,7 @@ from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.runs.bulk.predicting import Paths
 from visus.workbench.runs.bulk.result import BulkPredictions
-from visus.workbench.runs.evaluate import LabeledArrays, evaluate
+from visus.workbench.runs.evaluate import evaluate
 from visus.workbench.runs.predict import Files, Predictions, predict, predict_run_to
 from visus.workbench.runs.prediction import Prediction
 from visus.workbench.runs.saved import SavedRun, read_run
@@ -58,7 +58,7 @@ class Run(SavedRun):
 
     def evaluate(
         self,
-        data: str | Path | Data | LabeledArrays | None = None,
+        data: Any = None,
         *,
         split: str | None = None,
         raw: bool = False,
@@ -70,8 +70,8 @@ class Run(SavedRun):
         """Score the network.
 
         Args:
-            data: other data: a path, opened data, or a pair of arrays ``(samples, labels)``, samples as for ``predict`` and labels as class
-                names or numbers; default: the run's own data with its original split.
+            data: other data: a path, opened data, a dataset of PyTorch or Hugging Face, or a pair of arrays ``(samples, labels)``, samples as for
+                ``predict`` and labels as class names or numbers; default: the run's own data with its original split.
             split: ``train``, ``val`` or ``test``; default: the held-out one.
             raw: score the network's own probabilities, not calibrated.
             cache_dir: another folder for the decoded samples.

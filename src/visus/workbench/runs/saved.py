@@ -46,10 +46,12 @@ from visus.training.checkpoints import read_position
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import rank_words, write_count, write_number_of, write_shape
+from visus.workbench.given_datasets import is_dataset, refuse_streams
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.calibration import read_calibration
+from visus.workbench.runs.given_data import open_given
 from visus.workbench.runs.history import History, read_history
 from visus.workbench.runs.own_data import as_own, open_own_data, refuse_no_path, remember_place
 from visus.workbench.trained_modules import remember_training
@@ -271,7 +273,7 @@ class SavedRun(Described):
 
     def open_data(
         self,
-        data: str | Path | None = None,
+        data: Any = None,
         *,
         max_unreadable: float = MAX_UNREADABLE,
         cache_dir: str | Path | None = None,
@@ -289,7 +291,8 @@ class SavedRun(Described):
         If ``data`` is the run's own data at a new path, it keeps its split, and the run saves the path.
 
         Args:
-            data: a folder or file; default: the run's own data.
+            data: a folder or file, or a dataset of PyTorch or Hugging Face, as for ``visus.open_data``; default: the run's own data. In a dataset without
+                a class list, whole numbers are places in that of the run.
             max_unreadable: the largest share of files that may be unreadable.
             cache_dir: another folder for the decoded samples.
             path_column, label_column, skip_missing, class_depth, layout: as for ``visus.open_data``, and for other data only.
@@ -306,7 +309,15 @@ class SavedRun(Described):
         """
         reading = Reading(path_column, one_column(label_column), skip_missing, class_depth, layout)
         with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
-            return self._opened(data, reading, max_unreadable, {"cache_dir": cache_dir, **monitor.keywords})
+            long = {"cache_dir": cache_dir, **monitor.keywords}
+
+            def open_path(path: str | Path | None, reading: Reading) -> Data:
+                return self._opened(path, reading, max_unreadable, long)
+
+            refuse_streams(data)
+            if is_dataset(data):
+                return open_given(data, self.task.name, self.classes, reading, monitor, open_path)
+            return open_path(data, reading)
 
     def _opened(self, data: str | Path | None, reading: Reading, max_unreadable: float, long: dict[str, Any]) -> Data:
         """Data opened for this network; ``long`` has the cache folder and the keywords of a long function."""
@@ -416,9 +427,7 @@ def unfinished_notes(run: SavedRun) -> list[str]:
 Kind = TypeVar("Kind", bound=SavedRun)
 
 
-def opened(
-    run: SavedRun, data: str | Path | Data | None, *, cache_dir: str | Path | None = None, monitor: Monitor = SILENT
-) -> Data:
+def opened(run: SavedRun, data: Any, *, cache_dir: str | Path | None = None, monitor: Monitor = SILENT) -> Data:
     """Data opened by ``Run.open_data``; opened data is returned unchanged.
 
     Raises:
