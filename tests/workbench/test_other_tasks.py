@@ -260,7 +260,7 @@ def test_an_own_loss_of_the_same_value_trains_the_same_weights(tmp_path: Path, l
     [
         (
             wrong_loss,
-            "the own loss returned 16 x 2 for 16 samples. Return a tensor with the loss of each sample, (16,), or their mean, ().",
+            "the own loss returned 64 x 2 for 64 samples. Return a tensor with the loss of each sample, (64,), or their mean, ().",
         ),
         (broken_loss, "the own loss failed with ValueError: no such thing"),
     ],
@@ -281,6 +281,20 @@ def test_an_own_mean_of_mixed_samples_is_refused_before_the_training(tmp_path: P
     assert str(caught.value) == (
         "mixup and cutmix weight the loss of each sample by its own share, and the own loss returned one number for 64 samples. "
         "Return the loss of each sample, (64,), or leave mixup and cutmix out."
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def summed_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(outputs, labels, reduction="sum")
+
+
+def test_an_own_loss_that_returns_a_sum_is_refused_before_the_training(tmp_path: Path, light_pages: None) -> None:
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=summed_loss)
+    assert str(caught.value) == (
+        "the own loss returned the sum over the samples: it doubles if each sample is there twice, so the steps would grow with the batch. "
+        "Return the loss of each sample (reduction='none'), or their mean."
     )
     assert not (tmp_path / "runs").exists()
 
