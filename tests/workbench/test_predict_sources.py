@@ -48,9 +48,22 @@ class DataFrame:
     """A table as pandas has it: it iterates over the names of its columns."""
 
     columns = ("path", "label")
+    to_csv = None
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, name: str) -> Any:
+        return [name]
 
     def __iter__(self) -> Any:
         return iter(self.columns)
+
+
+class Loader:
+    """What a ``DataLoader`` has."""
+
+    dataset = ()
 
 
 def test_a_table_of_pandas_is_answered_with_its_column_of_paths(network: visus.Run, tmp_path: Path) -> None:
@@ -65,9 +78,11 @@ def test_a_table_of_pandas_is_answered_with_its_column_of_paths(network: visus.R
         with pytest.raises(UsageError) as caught:
             method(DataFrame())
         assert str(caught.value) == (
-            "other data for a run must be a path, or opened data, and not a DataFrame. Give its folder or file, or open it with run.open_data; "
-            "run.evaluate takes a pair of arrays too: (samples, labels)."
+            "other data for a run must be a path, opened data or a dataset with a length, and not a DataFrame. Give its folder or file; run.evaluate takes a "
+            "pair of arrays too: (samples, labels)."
         )
+    with pytest.raises(UsageError, match=r"and not a Loader\. Give loader\.dataset; run\.evaluate takes"):
+        network.evaluate(Loader())
 
 
 def test_a_prediction_has_the_probability_of_every_class(network: visus.Run, photos: Path) -> None:

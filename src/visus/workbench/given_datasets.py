@@ -18,13 +18,20 @@ from visus.workbench.hugging_face import Columns, find_columns
 _SPLITS: Final = {"train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 
 
+def is_table(value: object) -> bool:
+    """Whether a value is a table of pandas."""
+    return hasattr(value, "to_csv") and hasattr(value, "columns")
+
+
 def is_dataset(value: object) -> bool:
     """Whether a value is a dataset of PyTorch or Hugging Face, a list of pairs (sample, label), or a mapping of splits to them."""
     if isinstance(value, Mapping):
         return bool(value) and all(map(is_dataset, value.values()))
     if isinstance(value, list):
         return bool(value) and all(isinstance(each, tuple) and len(each) == 2 for each in value)
-    is_plain = isinstance(value, (str, bytes, os.PathLike, Sequence, np.ndarray)) or hasattr(value, "detach")
+    is_plain = (
+        isinstance(value, (str, bytes, os.PathLike, Sequence, np.ndarray)) or hasattr(value, "detach") or is_table(value)
+    )
     return not is_plain and hasattr(value, "__getitem__") and hasattr(value, "__len__")
 
 
@@ -35,7 +42,7 @@ def refuse_streams(value: object) -> None:
         UsageError: it is one.
     """
     found = list(value.values()) if isinstance(value, Mapping) else [value]
-    streams = [each for each in found if hasattr(each, "__iter__") and not hasattr(each, "__len__")]
+    streams = [each for each in found if hasattr(each, "__iter__") and not hasattr(each, "__len__") and not is_table(each)]
     if any(hasattr(each, "features") for each in streams):
         raise UsageError(
             "this is a streaming dataset, which has no length. Load it without streaming: datasets.load_dataset(name), without streaming=True."

@@ -124,11 +124,6 @@ def _refuse_unusable(values: Mapping[str, NDArray[Any]]) -> None:
         class_values(values["groups"], "groups", "group")
 
 
-def is_table(value: object) -> bool:
-    """Whether a value is a table of pandas."""
-    return hasattr(value, "to_csv") and hasattr(value, "columns")
-
-
 def save_table(table: Any, folder: Path, path_column: str, task: str | None = None) -> Saved:
     """Save a table of pandas as a CSV file in a folder that is named by its content; relative paths of images become absolute ones.
 

@@ -17,8 +17,8 @@ from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
 from visus.errors import UsageError, VisusError
 from visus.progress import Monitor, OnEvent, ShouldStop
-from visus.workbench.given_datasets import is_dataset, refuse_streams
-from visus.workbench.given_samples import Saved, is_table, save_arrays, save_dataset, save_table
+from visus.workbench.given_datasets import is_dataset, is_table, refuse_streams
+from visus.workbench.given_samples import Saved, save_arrays, save_dataset, save_table
 from visus.workbench.live_line import following
 from visus.workbench.train.starts import choice_of, noted, suited_data
 

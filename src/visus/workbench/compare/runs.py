@@ -54,7 +54,7 @@ def compare(
 
     Args:
         runs: two runs or more, or their folders, or one list of them. They may differ in network, recipe, seed and size of the samples.
-        data: other data for all: a path, or opened data if all runs read samples alike; default: the samples that all runs held out.
+        data: other data for all: a path, a dataset of PyTorch or Hugging Face, or opened data if all runs read samples alike; default: the samples that all runs held out.
         split: ``train``, ``val`` or ``test``; default: the held-out one.
         path_column, label_column, skip_missing, class_depth, layout, max_unreadable: as for ``Run.open_data``, and for the path of other data only.
         device: device for runs that are given as folders; see ``Recipe.device``.

@@ -129,9 +129,10 @@ def refuse_no_path(data: object) -> None:
         UsageError: it is no path.
     """
     if not isinstance(data, (str, os.PathLike)):
+        remedy = "Give loader.dataset" if hasattr(data, "dataset") else "Give its folder or file"
         raise UsageError(
-            f"other data for a run must be a path, or opened data, and not a {type(data).__name__}. Give its folder or file, or open it with run.open_data; "
-            "run.evaluate takes a pair of arrays too: (samples, labels)."
+            f"other data for a run must be a path, opened data or a dataset with a length, and not a {type(data).__name__}. {remedy}; run.evaluate takes a "
+            "pair of arrays too: (samples, labels)."
         )
 
 

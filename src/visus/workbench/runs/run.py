@@ -439,7 +439,7 @@ class Run(SavedRun):
     def compare(
         self,
         other: SavedRun | str | Path,
-        data: str | Path | Data | None = None,
+        data: Any = None,
         *,
         split: str | None = None,
         cache_dir: str | Path | None = None,
@@ -451,7 +451,7 @@ class Run(SavedRun):
 
         Args:
             other: a run or its folder.
-            data: other data for both, a path or opened data (see ``visus.compare``); default: the samples that both runs held out.
+            data: other data for both: a path, a dataset, or opened data (see ``visus.compare``); default: the samples that both runs held out.
             split: ``train``, ``val`` or ``test``; default: the held-out one.
             cache_dir: another folder for the decoded samples.
             progress, on_event, should_stop: see ``Run``.
