@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-from visus.evaluation.ranking import Ranking
+from visus.evaluation.cluster_bootstrap import metric_interval
+from visus.evaluation.ranking import Ranking, mean_average_precisions
 
 
 @settings(max_examples=50)
@@ -37,3 +38,23 @@ def test_a_weight_counts_as_a_repeated_sample(count: int, seed: int) -> None:
 def test_areas_without_samples_of_both_kinds_are_undefined() -> None:
     assert np.isnan(Ranking(np.array([0.1, 0.2]), np.array([0, 0])).average_precision())
     assert np.isnan(Ranking(np.array([0.1, 0.2]), np.array([1, 1])).auroc())
+
+
+def test_a_class_that_a_draw_leaves_out_keeps_its_average_precision() -> None:
+    """With one sample of a class, a third of the draws has none: the mean over the other classes would be another quantity."""
+    random = np.random.default_rng(0)
+    labels = (random.random((60, 3)) < 0.4).astype(int)
+    labels[:, 2] = 0
+    labels[7, 2] = 1
+    scores = random.random((60, 3)) + labels * [0.3, 0.3, 0.0]
+    rankings = [Ranking(scores[:, place], labels[:, place]) for place in range(3)]
+    weights = np.ones((1, 60))
+    weights[0, 7] = 0
+    rare = rankings[2].average_precision()
+    others = [float(each.average_precisions(weights)[0]) for each in rankings[:2]]
+    assert mean_average_precisions(rankings, weights)[0] == pytest.approx((sum(others) + rare) / 3)
+    assert np.isnan(mean_average_precisions([Ranking(scores[:, 0], np.zeros(60))], np.ones((2, 60)))).all()
+    low, high = metric_interval(lambda rows: mean_average_precisions(rankings, rows), np.arange(60))
+    found = float(mean_average_precisions(rankings, np.ones((1, 60)))[0])
+    assert low < found < high
+    assert high < found + 0.15, "it was up to the mean of the two frequent classes"

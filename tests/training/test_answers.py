@@ -433,3 +433,10 @@ def test_the_answers_of_the_first_process_hold_for_all(
     assert len(first) == 3
     changes = json.loads((tmp_path / "squares" / "changes.json").read_text())
     assert [each.get("factor") for each in changes] == [0.5, 0.5, None, 0.5]
+
+
+@pytest.mark.parametrize("file", [None, 5])
+def test_weights_are_saved_to_a_path(file: Any) -> None:
+    with pytest.raises(UsageError) as caught:
+        SaveWeights(file)
+    assert str(caught.value) == f"weights are saved to a path, such as 'middle.safetensors', and not to {file!r}."

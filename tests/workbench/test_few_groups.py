@@ -98,7 +98,7 @@ def test_a_difference_over_one_group_has_the_whole_range(train_task: Callable[..
     first, second = train_task("multi-label", "a"), train_task("multi-label", "b", seed=1, learning_rate=0.1)
     compared = visus.compare(first, second, progress=False)
     strict(visus_command("compare", first.folder, second.folder, "--json").out)
-    assert "(95 % interval -100.0 to 100.0; paired bootstrap p = 1)" in str(compared.text())
+    assert "(95 % interval -100.0 to 100.0 over 1 group; paired bootstrap p = 1)" in str(compared.text())
 
 
 @pytest.mark.parametrize("task", TASKS)

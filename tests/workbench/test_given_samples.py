@@ -624,3 +624,27 @@ def test_a_truncated_image_of_a_dataset_is_named(tmp_path: Path) -> None:
     with Image.open(file) as image, pytest.raises(DataError) as caught:
         opened(tmp_path, [(Image.new("RGB", (4, 4)), 0), (image, 1)])
     assert str(caught.value) == "sample 1 cannot be read (image file is truncated). Leave it out."
+
+
+class Kinds(TensorDataset):
+    """A dataset of PyTorch with a class list that is not sorted, as those of torchvision have."""
+
+    classes = ("dog", "ant", "cat")
+
+
+def test_parts_and_joined_datasets_of_pytorch_keep_their_class_names(x: Any, tmp_path: Path) -> None:
+    whole = Kinds(torch.from_numpy(x).permute(0, 3, 1, 2), torch.arange(40) % 3)
+    first, second = torch.utils.data.random_split(whole, [25, 15], generator=torch.Generator().manual_seed(0))
+    wanted = samples(opened(tmp_path, whole))
+    joined = torch.utils.data.ConcatDataset([first, torch.utils.data.Subset(second, range(15))])
+    assert set(opened(tmp_path, first).classes) == set(Kinds.classes)
+    data = opened(tmp_path, joined)
+    assert data.classes == ("ant", "cat", "dog")
+    named = {place: Kinds.classes[int(label)] for place, (_, label) in enumerate(joined)}
+    assert sorted(named.values()) == sorted(data.classes[label] for label in data.samples.labels)
+    assert sum(len(names) for names, _ in wanted.values()) == 40
+    other = Kinds(whole.tensors[0], whole.tensors[1])
+    other.classes = ("ant", "cat", "dog")
+    with pytest.raises(UsageError) as caught:
+        opened(tmp_path, torch.utils.data.ConcatDataset([whole, other]))
+    assert str(caught.value) == "the datasets that are joined have several class lists. Return class names as labels."

@@ -437,4 +437,12 @@ def test_the_targets_of_a_run_are_the_columns_of_a_dataset(tmp_path: Path) -> No
     assert run.classes == ("age", "Weight")
     assert run.evaluate(given, progress=False).to_json() == run.evaluate(progress=False).to_json()
     chosen = run.open_data(given, label_column=["Weight", "age"], progress=False)
-    assert chosen.samples.labels[5].tolist() == [5.0, 1.25]
+    assert chosen.samples.labels[5].tolist() == [1.25, 5.0], "targets are found by their names"
+    with pytest.raises(DataError) as caught:
+        run.open_data(given.rename_column("age", "years"), label_column=["Weight", "years"], progress=False)
+    assert str(caught.value).endswith(
+        "the network predicts age, Weight, and the labels are Weight, years. Name one column of labels for each target."
+    )
+    renamed = given.rename_columns({"age": "years", "Weight": "mass"})
+    again = run.open_data(renamed, label_column=["years", "mass"], progress=False)
+    assert again.samples.labels[5].tolist() == [1.25, 5.0], "no name is known, so the order counts"

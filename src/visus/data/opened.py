@@ -508,7 +508,9 @@ def _decoded(
         for sample in readable.names:
             ledger.note("shuffled", sample)
     if warning := blank_warning(
-        [readable.names[place] for place in blank_rows(store.pixels, rows)] if plan.is_image_like else []
+        [readable.names[place] for place in blank_rows(store.pixels, rows, are_files=plan.kind == "images")]
+        if plan.is_image_like
+        else []
     ):
         readable = dataclasses.replace(readable, warnings=(*readable.warnings, *warning))
     return Data(samples, readable, plan, store, rows, ledger, is_varied, max_unreadable)

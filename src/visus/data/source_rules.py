@@ -172,6 +172,8 @@ def _encoded(
         if classes is not None and len(classes) != len(targets):
             needed, given = write_number_of(len(classes), "number"), write_number_of(len(targets), "number")
             raise DataError(f"a label has {given}, and the network predicts {needed}: {write_names(classes)}.", where=place)
+        if classes is not None:
+            numbers = numbers[:, _places_of_targets(classes, targets, place)]
         is_training = [split == "train" or not official for split in splits]
         warnings = () if classes is not None else tuple(number_warnings(numbers, found.samples, targets, is_training))
         return _Encoded(numbers, tuple(classes or targets), warnings, notes)
@@ -197,6 +199,22 @@ def _encoded(
 _WRITE_TABLE: Final = (
     "The labels of this data are names of classes: write a table with the columns path and label, such as 1.jpg,12.5."
 )
+
+
+def _places_of_targets(known: Sequence[str], targets: Sequence[str], place: str) -> list[int]:
+    """For each target of a network, the column of the labels with its number: by name, or in order where no column has the name of a target.
+
+    Raises:
+        DataError: some columns have the names of targets, and others have not.
+    """
+    if set(known) == set(targets):
+        return [targets.index(name) for name in known]
+    if all(name not in known for name in targets) or (len(known) == 1 and len(targets) == 1):
+        return list(range(len(known)))
+    raise DataError(
+        f"the network predicts {write_names(known)}, and the labels are {write_names(targets)}. Name one column of labels for each target.",
+        where=place,
+    )
 
 
 def _target_names(count: int, names: Sequence[str]) -> tuple[str, ...]:

@@ -149,8 +149,8 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
         )
 
 
-def blank_rows(pixels: Pixels, rows: np.ndarray[Any, np.dtype[np.int64]]) -> list[int]:
-    """Places in ``rows`` of the samples with one value in each channel, up to the rounding of a JPEG file where the values of all samples span more than that.
+def blank_rows(pixels: Pixels, rows: np.ndarray[Any, np.dtype[np.int64]], *, are_files: bool = True) -> list[int]:
+    """Places in ``rows`` of the samples with one value in each channel; of image files, up to the rounding of JPEG where the values of all samples span more than that.
 
     A few pixels of each sample are compared first, so most samples are not read as a whole.
 
@@ -158,10 +158,12 @@ def blank_rows(pixels: Pixels, rows: np.ndarray[Any, np.dtype[np.int64]]) -> lis
     [0]
     >>> blank_rows(np.array([[[[0, 1]]], [[[1, 1]]]], np.uint8), np.array([0, 1]))
     [1]
+    >>> blank_rows(np.array([[[[0, 1]]], [[[0, 255]]]], np.uint8), np.array([0, 1]), are_files=False)
+    []
     """
     flat = pixels.reshape(*pixels.shape[:2], -1)
     few = flat[:, :, :: max(1, flat.shape[2] // _COMPARED_PIXELS)]
-    rounding = _JPEG_ROUNDING if pixels.dtype == np.uint8 else 0
+    rounding = _JPEG_ROUNDING if are_files and pixels.dtype == np.uint8 else 0
     exact, near, lowest, highest = [], [], 255, 0
     for start in range(0, len(rows), _COMPARED_ROWS):
         values = few[rows[start : start + _COMPARED_ROWS]]

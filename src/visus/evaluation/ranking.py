@@ -67,16 +67,19 @@ class Ranking:
 
 
 def mean_average_precisions(rankings: Sequence[Ranking], weights: NDArray[Any]) -> Floats:
-    """The mean (R,) of the average precisions of several classes, for each row of weights (R, N), over the classes that have a positive sample in it.
+    """The mean (R,) of the average precisions of several classes, for each row of weights (R, N), over the classes that have a positive sample.
 
-    NaN where no class has one.
+    A class whose positive samples all have the weight 0 in a row keeps its value over all samples there: a mean over the other classes would be another
+    quantity, and intervals of rare classes would mix both. NaN if no class has a positive sample.
 
     >>> classes = [Ranking(np.array([0.9, 0.2]), np.array(labels)) for labels in ([1, 0], [0, 1], [0, 0])]
-    >>> mean_average_precisions(classes, np.array([[1.0, 1.0], [1.0, 0.0], [0.0, 0.0]])).tolist()
-    [0.75, 1.0, nan]
+    >>> mean_average_precisions(classes, np.array([[1.0, 1.0], [1.0, 0.0]])).tolist()
+    [0.75, 0.75]
     """
-    every = np.stack([each.average_precisions(weights) for each in rankings])
-    known = ~np.isnan(every)
-    with np.errstate(invalid="ignore"):
-        found: Floats = np.where(known, every, 0).sum(0) / known.sum(0)
+    over_all = np.array([each.average_precision() for each in rankings])
+    occurs = ~np.isnan(over_all)
+    if not occurs.any():
+        return np.full(len(weights), np.nan)
+    every = np.stack([each.average_precisions(weights) for each, is_there in zip(rankings, occurs, strict=True) if is_there])
+    found: Floats = np.where(np.isnan(every), over_all[occurs, None], every).mean(0)
     return found

@@ -81,6 +81,8 @@ class SaveWeights:
     file: str | Path
 
     def __post_init__(self) -> None:
+        if not isinstance(self.file, (str, Path)):
+            raise UsageError(f"weights are saved to a path, such as 'middle.safetensors', and not to {self.file!r}.")
         file = Path(self.file)
         if file.suffix != ".safetensors":
             raise UsageError(

@@ -244,8 +244,29 @@ def _part(
             f"groups={group_column!r} is a column of a dataset of Hugging Face, and this dataset has no columns. Give x, y and groups, one value for each "
             "sample."
         )
+    return _named(Part(dataset, name), _class_list(dataset, name) or names)
+
+
+def _class_list(dataset: Any, name: str = "") -> Sequence[Any]:
+    """The classes of a dataset of PyTorch; those of the datasets that a ``Subset`` or a ``ConcatDataset`` is made of. Empty for none.
+
+    Raises:
+        UsageError: it is made of datasets with several class lists.
+    """
     own = getattr(dataset, "classes", None)
-    return _named(Part(dataset, name), own if isinstance(own, (list, tuple)) else names)
+    if isinstance(own, (list, tuple)):
+        return own
+    inner = getattr(dataset, "datasets", None)
+    inner = (
+        list(inner)
+        if isinstance(inner, (list, tuple))
+        else [each for each in [getattr(dataset, "dataset", None)] if each is not None]
+    )
+    lists = [_class_list(each) for each in inner]
+    if any(list(each) != list(lists[0]) for each in lists):
+        of_part = f" of the part {name!r}" if name else ""
+        raise UsageError(f"the datasets{of_part} that are joined have several class lists. Return class names as labels.")
+    return lists[0] if lists else ()
 
 
 def _named(part: Part, names: Sequence[Any]) -> Part:

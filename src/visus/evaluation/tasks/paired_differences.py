@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from visus.data.tasks import label_text
 from visus.errors import DataError
-from visus.evaluation.cluster_bootstrap import bootstrap_difference, known_interval
+from visus.evaluation.cluster_bootstrap import bootstrap_difference, count_groups, known_interval, write_interval
 from visus.evaluation.intervals import NO_INTERVAL
 from visus.evaluation.paired import SIGNIFICANCE, Differing, Paired, compare_answers
 from visus.evaluation.ranking import Ranking, mean_average_precisions
@@ -79,9 +79,10 @@ class PairedSets:
         better, worse = (right, left) if self.difference > 0 else (left, right)
         low, high = _ordered(self.difference_low, self.difference_high, is_turned=self.difference < 0)
         test = _test(self.p_value, first)
+        interval = write_interval(100 * low, 100 * high, "{:.1f}".format, self.exact.num_groups)
         return (
             f"{better} has a higher mean average precision than {worse}, by {100 * abs(self.difference):.1f} points on "
-            f"{write_number_of(self.num_samples, noun)} (95 % interval {100 * low:.1f} to {100 * high:.1f}; {test}. {exact}"
+            f"{write_number_of(self.num_samples, noun)} (95 % interval {interval}; {test}. {exact}"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +110,15 @@ class TargetDifference:
     difference_high: float | None
     p_value: float
 
-    def sentence(self, left: str, right: str, noun: str, num_samples: int, holm_p_value: float | None) -> str:
+    def sentence(
+        self,
+        left: str,
+        right: str,
+        noun: str,
+        num_samples: int,
+        holm_p_value: float | None,
+        num_groups: int | None = None,
+    ) -> str:
         """The comparison as one sentence."""
         samples = write_number_of(num_samples, noun)
         if self.difference == 0:
@@ -118,7 +127,7 @@ class TargetDifference:
         interval = NO_INTERVAL
         if self.difference_low is not None and self.difference_high is not None:
             low, high = _ordered(self.difference_low, self.difference_high, is_turned=self.difference < 0)
-            interval = f"95 % interval {low:.4g} to {high:.4g}"
+            interval = f"95 % interval {write_interval(low, high, '{:.4g}'.format, num_groups)}"
         return f"{better} has a smaller mean absolute error of {self.name} than {worse}, by {abs(self.difference):.4g} on {samples} ({interval}; {_test(self.p_value, holm_p_value)}."
 
 
@@ -130,11 +139,13 @@ class PairedNumbers:
         num_samples: number of samples.
         targets: the difference of the absolute errors of each target.
         largest: the samples whose absolute errors of the first target differ most.
+        num_groups: number of groups that the intervals are over; None for independent samples.
     """
 
     num_samples: int
     targets: tuple[TargetDifference, ...]
     largest: tuple[Differing, ...] = ()
+    num_groups: int | None = None
 
     @property
     def p_value(self) -> float:
@@ -157,7 +168,7 @@ class PairedNumbers:
         """The comparison as one sentence for each target; the arguments are those of ``PairedSets.sentence``."""
         corrected: Sequence[float | None] = holm_p_values or [None] * len(self.targets)
         return " ".join(
-            each.sentence(left, right, noun, self.num_samples, value)
+            each.sentence(left, right, noun, self.num_samples, value, self.num_groups)
             for each, value in zip(self.targets, corrected, strict=True)
         )
 
@@ -250,7 +261,7 @@ def compare_numbers(
     largest = tuple(
         Differing(samples[at], f"{labels[at, 0]:.4g}", *(f"{float(each[at, 0]):.4g}" for each in predicted)) for at in order
     )
-    return PairedNumbers(len(labels), rows, largest)
+    return PairedNumbers(len(labels), rows, largest, count_groups(groups))
 
 
 def _target_difference(

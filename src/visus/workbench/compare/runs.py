@@ -49,7 +49,8 @@ def compare(
     """Compare runs on the same samples: the scores of each, and each with the first, sample by sample.
 
     Each pair has its difference with an interval and McNemar's test. Of sets of classes, it is the difference of the mean average precision, by the paired
-    bootstrap, and that of the exact match, by McNemar's test; of numbers, that of the mean absolute error of each target, by the paired bootstrap. With
+    bootstrap, and that of the exact match, by McNemar's test; of numbers, that of the mean absolute error of each target, by the paired bootstrap. Samples with
+    groups have the paired bootstrap of groups in place of McNemar's test. With
     more than two runs, the p-values are corrected by Holm's method, those of each metric by themselves.
 
     Args:
