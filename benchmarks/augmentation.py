@@ -283,8 +283,10 @@ def main() -> None:
         part.add_argument("--output", type=Path)
     given = options.parse_args()
     assert {name for settings in POLICIES.values() for name in settings} <= {*SETTINGS, "tta"}
-    measured = {"cost": lambda: {"steps": cost(given.sides, given.batch, given.rounds)}, "gain": lambda: gain(given)}
-    table = measured.get(given.part, lambda: {"trainings": hue(given)})()
+    if given.part == "cost":
+        table: dict[str, Any] = {"steps": cost(given.sides, given.batch, given.rounds)}
+    else:
+        table = gain(given) if given.part == "gain" else {"trainings": hue(given)}
     write_result(given.output, {"command": command_line(), **machine_facts(), **table})
 
 

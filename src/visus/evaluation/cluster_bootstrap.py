@@ -33,6 +33,8 @@ _CHUNK: Final = 2**22
 
 Interval = tuple[float, float]
 KnownInterval = tuple[float, float] | tuple[None, None]
+GroupsOfSamples = Sequence[Hashable] | NDArray[Any]
+"""The group of each sample (N,); an empty text or None for none."""
 
 
 def group_numbers(groups: Sequence[Hashable] | NDArray[Any]) -> NDArray[np.int64]:
@@ -59,6 +61,15 @@ def count_groups(groups: Sequence[Hashable] | NDArray[Any] | None) -> int | None
         return None
     num_groups = len(set(group_numbers(groups).tolist()))
     return None if num_groups == len(groups) and num_groups > 1 else num_groups
+
+
+def each_alone(groups: GroupsOfSamples | None, num_samples: int) -> GroupsOfSamples:
+    """The groups; without any, each sample is one of its own.
+
+    >>> each_alone(None, 3).tolist(), each_alone(["a", "a"], 2)
+    ([0, 1, 2], ['a', 'a'])
+    """
+    return np.arange(num_samples) if groups is None else groups
 
 
 def over_groups(num_groups: int | None) -> str:
@@ -246,6 +257,24 @@ def bootstrap_difference(
         return BootstrapDifference(math.nan, math.nan, 1.0)
     low, high = _expanded_percentiles(found, num_groups)
     return BootstrapDifference(low, high, _bootstrap_p_value(found, num_groups))
+
+
+def bootstrap_mean(values: NDArray[Any], groups: GroupsOfSamples) -> BootstrapDifference:
+    """``bootstrap_difference`` of a mean over the samples, such as that of the differences of two networks.
+
+    Args:
+        values: the difference for each sample (N,).
+        groups: the group of each sample.
+
+    >>> bootstrap_mean(np.array([1.0, 3.0, -1.0] * 10), np.arange(30)).p_value < 0.05
+    True
+    """
+
+    def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        found: NDArray[np.float64] = weights @ values / weights.sum(1)
+        return found
+
+    return bootstrap_difference(mean, groups)
 
 
 def _bootstrap_p_value(found: NDArray[np.float64], num_groups: int) -> float:

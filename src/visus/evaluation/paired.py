@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visus.errors import DataError, UsageError
-from visus.evaluation.cluster_bootstrap import bootstrap_difference, count_groups, write_interval
+from visus.evaluation.cluster_bootstrap import bootstrap_mean, count_groups, write_interval
 from visus.units import write_number_of, write_share
 
 _CONFIDENCE = 0.95
@@ -206,12 +206,7 @@ def difference_test(
         only_left, only_right = int((values < 0).sum()), int((values > 0).sum())
         rest = len(values) - only_left - only_right
         return *difference_interval(rest, only_left, only_right, 0), mcnemar(only_left, only_right)
-
-    def mean(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = weights @ values / weights.sum(1)
-        return found
-
-    found = bootstrap_difference(mean, groups)
+    found = bootstrap_mean(values, groups)
     if found.low == found.high == 0:
         return *difference_interval(num_groups, 0, 0, 0), found.p_value
     return max(-1.0, found.low), min(1.0, found.high), found.p_value

@@ -263,11 +263,7 @@ def _facts(value: Any, task: str) -> dict[str, Any]:
     shares = (metric, f"{metric}_low", f"{metric}_high")
     needed = (*shares, "num_scored", "num_parameters") if value else ()
     plain = record(value, "facts", needed, ("num_groups", "macs", "receptive_field", "int8"))
-    for name in needed[:3]:
-        if (
-            name == metric or task != "regression" or plain[name] is not None
-        ):  # an error on samples of one group has no interval
-            number(plain[name], f"facts.{name}", 0, *(() if task == "regression" else (1,)))
+    _numbers(plain, needed[:3], "facts", task, 0, *(() if task == "regression" else (1,)))
     for name in needed[3:]:
         whole(plain[name], f"facts.{name}")
     if "num_groups" in plain:
@@ -286,6 +282,7 @@ def _facts(value: Any, task: str) -> dict[str, Any]:
         for name in ("num_calibration", "num_samples"):
             whole(int8[name], f"facts.int8.{name}")
         _numbers(int8, _INT8, "facts.int8", task)
+        _groups(int8, "facts.int8")
     return plain
 
 
@@ -299,6 +296,7 @@ def _check(value: Any, task: str) -> dict[str, Any]:
     for name in wholes:
         whole(plain[name], f"checks.{name}")
     _numbers(plain, _CHECK, "checks", task)
+    _groups(plain, "checks")
     for each in items(plain["batches"], "checks.batches"):
         whole(each, "checks.batches", 1)
     if not isinstance(plain["optimized"], bool):
@@ -308,15 +306,23 @@ def _check(value: Any, task: str) -> dict[str, Any]:
     return plain
 
 
-def _numbers(plain: Mapping[str, Any], names: Sequence[str], where: str, task: str) -> None:
-    """Refuse measurements that are no finite numbers; None stands for a bound of an error on samples of one group, which has no interval.
+def _numbers(plain: Mapping[str, Any], names: Sequence[str], where: str, task: str, *bounds: float) -> None:
+    """Refuse measurements that are no finite numbers within the bounds; None stands for a bound of an error on samples of one group, which has no interval.
 
     Raises:
         ValueError: a value is another one; the message names it.
     """
     for name in names:
         if not (plain[name] is None and task == "regression" and name.endswith(("_low", "_high"))):
-            number(plain[name], f"{where}.{name}")
+            number(plain[name], f"{where}.{name}", *bounds)
+
+
+def _groups(plain: Mapping[str, Any], where: str) -> None:
+    """Refuse a number of groups below 1; None stands for independent samples.
+
+    Raises:
+        ValueError: it is another value; the message names it.
+    """
     if plain.get("num_groups") is not None:
         whole(plain["num_groups"], f"{where}.num_groups", 1)
 

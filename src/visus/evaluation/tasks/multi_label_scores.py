@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError
-from visus.evaluation.cluster_bootstrap import count_groups, group_notes, metric_interval
+from visus.evaluation.cluster_bootstrap import count_groups, each_alone, group_notes, metric_interval
 from visus.evaluation.metrics import nan_mean
 from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.evaluation.tasks.label_thresholds import ThresholdFit
@@ -315,7 +315,7 @@ def score_set_probabilities(
     def mean_precision(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.nan_to_num(mean_average_precisions(ranked, weights))
 
-    low, high = metric_interval(mean_precision, np.arange(len(labels)) if groups is None else groups)
+    low, high = metric_interval(mean_precision, each_alone(groups, len(labels)))
     num_groups = count_groups(groups)
     hits, marked, positive = int((predicted & truth).sum()), int(predicted.sum()), int(truth.sum())
     f1s = [row.f1 for row in rows if row.f1 is not None]

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from visus.data.tasks import label_text
 from visus.errors import DataError
-from visus.evaluation.cluster_bootstrap import bootstrap_difference, count_groups, known_interval, write_interval
+from visus.evaluation.cluster_bootstrap import (
+    bootstrap_difference,
+    bootstrap_mean,
+    count_groups,
+    each_alone,
+    known_interval,
+    write_interval,
+)
 from visus.evaluation.intervals import NO_INTERVAL
 from visus.evaluation.paired import SIGNIFICANCE, Differing, Paired, compare_answers
 from visus.evaluation.ranking import Ranking, mean_average_precisions
@@ -219,7 +226,7 @@ def compare_sets(
         return right - left
 
     left, right = (float(each[0]) for each in precisions(np.ones((1, len(truth)))))
-    found = bootstrap_difference(gain, np.arange(len(truth)) if groups is None else groups)
+    found = bootstrap_difference(gain, each_alone(groups, len(truth)))
     sets = [[_set_text(row, classes) for row in rows] for rows in (*map(np.asarray, predicted), truth)]
     known = sorted({text for texts in sets for text in texts})
     number = {text: place for place, text in enumerate(known)}
@@ -268,12 +275,7 @@ def _target_difference(
     name: str, left: NDArray[np.float64], right: NDArray[np.float64], groups: Sequence[str] | None
 ) -> TargetDifference:
     gains = right - left
-
-    def gain(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = weights @ gains / weights.sum(1)
-        return found
-
-    found = bootstrap_difference(gain, np.arange(len(gains)) if groups is None else groups)
+    found = bootstrap_mean(gains, each_alone(groups, len(gains)))
     own = float(left.mean()), float(right.mean())
     low, high = known_interval((found.low, found.high))
     return TargetDifference(name, *own, float(gains.mean()), low, high, found.p_value)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from visus.errors import DataError, RunError, TrainingError
-from visus.evaluation.cluster_bootstrap import count_groups, group_notes, known_interval, metric_interval
+from visus.evaluation.cluster_bootstrap import count_groups, each_alone, group_notes, known_interval, metric_interval
 from visus.evaluation.intervals import write_range
 from visus.evaluation.tasks.multi_label_scores import learned_sentence
 from visus.evaluation.tasks.prediction_intervals import IntervalFit
@@ -271,7 +271,7 @@ def _target_score(
 
     own = float(r2(np.ones((1, len(truth))))[0])
     has_r2 = bool(np.isfinite(own))
-    own_groups = np.arange(len(truth)) if groups is None else groups
+    own_groups = each_alone(groups, len(truth))
     r2_low, r2_high = known_interval(metric_interval(r2, own_groups)) if has_r2 else (None, None)
     low, high = known_interval(metric_interval(mae, own_groups))
     return TargetScore(

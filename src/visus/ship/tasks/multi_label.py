@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from visus.data.plain_values import items, number, record
 from visus.data.tasks import SEPARATOR, TaskName
-from visus.evaluation.cluster_bootstrap import metric_interval
+from visus.evaluation.cluster_bootstrap import GroupsOfSamples, each_alone, metric_interval
 from visus.evaluation.ranking import Ranking, mean_average_precisions
 from visus.ship.tasks.single_label import slack
-from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Groups, Score, each_alone
+from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Groups, Score
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,9 @@ def _mean_precision(probabilities: Answers, labels: npt.NDArray[Any]) -> Callabl
     return functools.partial(mean_average_precisions, ranked)
 
 
-def _interval(metric: Callable[[npt.NDArray[np.float64]], Answers], groups: Groups, low: float = 0.0) -> tuple[float, float]:
+def _interval(
+    metric: Callable[[npt.NDArray[np.float64]], Answers], groups: GroupsOfSamples, low: float = 0.0
+) -> tuple[float, float]:
     """The bootstrap interval, within the range of the metric."""
     found = metric_interval(metric, groups)
     return max(low, found[0]), min(1.0, found[1])

@@ -16,8 +16,8 @@ import numpy.typing as npt
 
 from visus.data.plain_values import items, number, record
 from visus.data.tasks import TaskName
-from visus.evaluation.cluster_bootstrap import known_interval, mean_interval
-from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Groups, Score, each_alone
+from visus.evaluation.cluster_bootstrap import each_alone, known_interval, mean_interval
+from visus.ship.tasks.task import ONE_SAMPLE, Answers, BundleTask, Groups, Score
 
 _RANGE: Final = 1e100
 """No number of a manifest is larger, and no standard deviation is smaller than its inverse, so that no answer overflows."""

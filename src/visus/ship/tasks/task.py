@@ -34,11 +34,6 @@ class Score:
     high: float | None
 
 
-def each_alone(groups: Groups | None, num_samples: int) -> Groups:
-    """The groups (N,); without any, each sample is one of its own."""
-    return np.arange(num_samples) if groups is None else groups
-
-
 @dataclass(frozen=True)
 class BundleTask(ABC):
     """What the outputs of a bundle's network mean.
