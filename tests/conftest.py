@@ -43,6 +43,30 @@ def _one_torch_thread() -> None:
         torch.set_num_threads(1)
 
 
+_operators: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _operators_keep_their_addresses() -> None:
+    """Scripting in one test does not fail by an operator that was replaced in another.
+
+    ``torch.jit.script`` knows an operator by the address of its object. Where a library replaces one
+    (``torch.compile`` loads such a library), the old address stays in PyTorch's table, and an attribute of a
+    module that Python puts there is then taken for the operator.
+    """
+    builtins: Any = sys.modules.get("torch.jit._builtins")
+    if builtins is None or _operators:
+        return
+    register = builtins._register_builtin
+
+    def register_and_keep(operator: Any, name: str) -> None:
+        _operators.append(operator)
+        register(operator, name)
+
+    _operators.append(register)
+    builtins._register_builtin = register_and_keep
+
+
 @pytest.fixture(autouse=True)
 def _progress_is_shown() -> None:
     """Progress in Python is shown, whatever a command in an earlier test has set."""
