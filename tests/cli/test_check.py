@@ -35,5 +35,19 @@ def test_augment_writes_a_sheet_with_the_settings_of_set(visus_command: Call, ph
     assert f"blended in pairs (mixup 0.2); 6 versions of each sample in {file}" in " ".join(answer.out.split())
     assert file.read_bytes().startswith(b"\x89PNG")
     alone = visus_command("check", photos, "--set", "mixup=0.2")
-    assert alone.err == "error: --set and --output belong to the contact sheet. Add --augment, or leave them out.\n"
+    assert alone.err == "error: --recipe, --set and --output belong to the contact sheet. Add --augment, or leave them out.\n"
     assert alone.code == 2
+
+
+def test_the_contact_sheet_has_the_augmentation_of_a_recipe_and_of_options_that_override_it(
+    visus_command: Call, photos: Path, tmp_path: Path
+) -> None:
+    recipe, words = tmp_path / "recipe.yaml", ("check", photos, "--augment", "-o", tmp_path / "sheet.png")
+    recipe.write_text("mixup: 0.3\ncolor: 0.2\n")
+    answer = visus_command(*words, "--recipe", recipe)
+    assert "blended in pairs (mixup 0.3)" in " ".join(answer.out.split())
+    answer = visus_command(*words, "--recipe", recipe, "--set", "mixup=0.1")
+    assert "blended in pairs (mixup 0.1)" in " ".join(answer.out.split())
+    recipe.write_text("mixing: 0.3\n")
+    answer = visus_command(*words, "--recipe", recipe)
+    assert (answer.code, answer.err.partition("'. ")[0]) == (2, f"error: {recipe}: unknown setting 'mixing")

@@ -97,6 +97,14 @@ def test_answers_survive_their_text(given: list[Answer]) -> None:
             "on_event returned the class Stop. Return an answer: visus.events.Stop(...).",
         ),
         (
+            lambda: Inbox().put_returned([ScaleLearningRate(0.5), Stop]),
+            "on_event returned the class Stop. Return an answer: visus.events.Stop(...).",
+        ),
+        (
+            lambda: Inbox().put_returned([Stop(), "stop"]),
+            "on_event returned answers and 'stop' in one list. Return an answer, a list of answers, or None.",
+        ),
+        (
             lambda: put_at(Finished("all epochs", 1, 1, 1.0, 1.0), Stop()),
             "this training is over, so Stop comes too late. Answer an earlier event.",
         ),
@@ -244,9 +252,16 @@ def test_a_full_disk_while_an_answer_saves_weights_leaves_a_checkpoint(
 
 def test_values_that_are_no_answers_are_not_taken_for_some() -> None:
     inbox = Inbox()
-    for value in (None, True, "stop", 3):
+    for value in (None, True, "stop", 3, [], [None, 3]):
         inbox.put_returned(value)
     assert inbox.take() == []
+
+
+def test_a_list_of_answers_is_all_of_them_in_order() -> None:
+    inbox, answers = Inbox(), [ScaleLearningRate(0.5), SaveWeights("a.safetensors"), Stop()]
+    inbox.put_returned(answers)
+    inbox.put_returned(tuple(answers))
+    assert inbox.take() == [*answers, *answers]
 
 
 def test_factors_multiply_and_hold_from_the_next_step_on(squares: Path, quick: Recipe, tmp_path: Path) -> None:

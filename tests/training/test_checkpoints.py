@@ -187,6 +187,20 @@ def test_a_checkpoint_of_another_design_is_refused(squares: Path, quick: Recipe,
     )
 
 
+def test_a_recipe_that_was_edited_is_refused_with_the_setting(squares: Path, quick: Recipe, tmp_path: Path) -> None:
+    run = visus.train(squares, TINY_NETWORK, quick.replace(mixup=0.2), output=tmp_path)
+    recipe = run.folder / "recipe.yaml"
+    edited = re.sub(r"^mixup: 0.2", "mixup: 0.3", recipe.read_text(), flags=re.MULTILINE)
+    recipe.write_text(re.sub(r"^weight_decay: [\d.]+", "weight_decay: 0.5", edited, flags=re.MULTILINE))
+    with pytest.raises(WeightsError) as caught:
+        visus.resume(run.folder)
+    assert str(caught.value) == (
+        f"{run.folder / 'checkpoint' / 'last.safetensors'}: this checkpoint belongs to another recipe: "
+        f"'weight_decay={run.recipe.weight_decay}, mixup=0.2', not 'weight_decay=0.5, mixup=0.3'. "
+        f"Continue with the same recipe, or start a new run without --resume."
+    )
+
+
 def test_a_checkpoint_with_other_tensors_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     run = visus.train(squares, TINY_NETWORK, quick, output=tmp_path)
     module = visus.network(TINY_NETWORK.replace("conv(4", "conv(6"), (1, 8, 8), 3)

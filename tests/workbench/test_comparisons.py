@@ -144,6 +144,15 @@ def test_too_few_runs_and_data_among_them_are_refused(run: Path, flat: Path, tmp
     )
 
 
+def test_what_is_no_run_among_runs_is_refused(run: Path, flat: Path) -> None:
+    for given, what in ((([run], flat), "a list of runs"), (([run, None],), "a NoneType"), ((run, 3), "an int")):
+        with pytest.raises(UsageError) as caught:
+            visus.compare(*given)  # type: ignore[arg-type]
+        assert str(caught.value) == (
+            f"compare takes runs or their folders, one by one or all in one list, and {what} stands among them."
+        )
+
+
 def test_data_that_is_a_run_is_refused(run: Path, flat: Path) -> None:
     for third, name in ((flat, flat), (visus.load(flat), "flat")):
         with pytest.raises(UsageError) as caught:

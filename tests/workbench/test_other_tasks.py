@@ -274,6 +274,20 @@ def test_an_own_loss_that_fails_is_named_with_the_reason(
     assert not list((tmp_path / "runs").glob("*/weights/*"))
 
 
+def detached_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (outputs.argmax(1) != labels).float().mean()
+
+
+def test_an_own_loss_without_a_gradient_is_refused_before_the_training(tmp_path: Path, light_pages: None) -> None:
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=detached_loss)
+    assert str(caught.value) == (
+        "the own loss returned numbers without a gradient, so nothing can be learned from them. Compute it from the outputs with "
+        "operations of PyTorch that have one: no detach, item, numpy or argmax."
+    )
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
 def test_an_own_mean_of_mixed_samples_is_refused_before_the_training(tmp_path: Path, mixing: str, light_pages: None) -> None:
     with pytest.raises(UsageError) as caught:

@@ -365,6 +365,9 @@ def check(
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="Set a setting of the training for --augment; may be repeated."),
     ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option("--recipe", "-c", help="Read the settings for --augment from a recipe.yaml.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="PNG file of the contact sheet; default: augmentation.png."),
@@ -373,9 +376,9 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Check a dataset before training: classes, splits, problems."""
-    if not augment and (assignments or output):
-        raise UsageError("--set and --output belong to the contact sheet. Add --augment, or leave them out.")
-    recipe = Recipe(**settings.read_assignments(assignments or ()))
+    if not augment and (assignments or recipe or output):
+        raise UsageError("--recipe, --set and --output belong to the contact sheet. Add --augment, or leave them out.")
+    given, _ = (Recipe.read(recipe) if recipe else Recipe()).override(**settings.read_assignments(assignments or ()))
     with showing_work("loading PyTorch") as on_event:
         from visus.cli.show import show
         from visus.workbench.data_check import check as check_data
@@ -400,7 +403,7 @@ def check(
             label_column=label_column,
             skip_missing=skip_missing,
             class_depth=class_depth,
-            augment=recipe if augment else False,
+            augment=given if augment else False,
             output=output,
             on_event=on_event,
         )

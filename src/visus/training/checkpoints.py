@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,8 +170,9 @@ def read_checkpoint(
     for name, value in identity.items():
         was = header["identity"].get(name, "")
         if was != value:
+            before, now = _different(was, value)
             raise WeightsError(
-                f"this checkpoint belongs to another {name}: {_shorten(was)}, not {_shorten(value)}. "
+                f"this checkpoint belongs to another {name}: {_shorten(before)}, not {_shorten(now)}. "
                 f"Continue with the same {name}, or start a new run without --resume.",
                 where=str(path),
             )
@@ -248,6 +250,19 @@ def _load_optimizer(
             _, number, key = name.split(".", 2)
             state.setdefault(int(number), {})[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _different(before: str, now: str) -> tuple[str, str]:
+    """Of two lists of settings those that differ, else both texts whole.
+
+    >>> _different("epochs=3, crop=(0.5, 1), seed=0", "epochs=4, crop=(0.5, 1), seed=0")
+    ('epochs=3', 'epochs=4')
+    """
+    first, second = (re.split(r", (?=\w+=)", text) for text in (before, now))
+    if len(first) != len(second) or not all(re.match(r"\w+=", each) for each in (*first, *second)):
+        return before, now
+    pairs = [pair for pair in zip(first, second, strict=True) if pair[0] != pair[1]]
+    return ", ".join(pair[0] for pair in pairs), ", ".join(pair[1] for pair in pairs)
 
 
 def _shorten(text: str) -> str:

@@ -59,17 +59,35 @@ class Inbox:
         self._answers.append(answer)
 
     def put_returned(self, value: object) -> None:
-        """Add what ``on_event`` returned, if it is an answer; other values are none.
+        """Add what ``on_event`` returned, if it is an answer, or a list of answers; other values are none.
 
         Raises:
-            UsageError: it is the class of an answer.
+            UsageError: it is the class of an answer, or a list of answers and of something else.
+        """
+        if isinstance(value, (list, tuple)):
+            kinds = [self._is_answer(each) for each in value]
+            if any(kinds) and not all(kinds):
+                other = value[kinds.index(False)]
+                raise UsageError(
+                    f"on_event returned answers and {other!r} in one list. Return an answer, a list of answers, or None."
+                )
+            for each in value if any(kinds) else ():
+                self.put(each)
+        elif self._is_answer(value):
+            self.put(value)  # type: ignore[arg-type]
+
+    @staticmethod
+    def _is_answer(value: object) -> bool:
+        """Whether it is an answer.
+
+        Raises:
+            UsageError: it is the class of one.
         """
         if isinstance(value, type) and value in KINDS.values():
             raise UsageError(
                 f"on_event returned the class {value.__name__}. Return an answer: visus.events.{value.__name__}(...)."
             )
-        if isinstance(value, tuple(KINDS.values())):
-            self.put(value)  # type: ignore[arg-type]
+        return isinstance(value, tuple(KINDS.values()))
 
     def take(self) -> list[Answer]:
         """The answers since the last call."""

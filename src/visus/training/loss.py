@@ -46,7 +46,7 @@ class Loss:
         """The loss (N,) of each sample, without class weights; None if an own loss returns one number for all of them.
 
         Raises:
-            UsageError: an own loss returns something else.
+            UsageError: an own loss returns something else, or what has no gradient.
         """
         found = self._losses(outputs, labels)
         return found if found.ndim else None
@@ -64,6 +64,11 @@ class Loss:
             what = write_shape(found.shape) if isinstance(found, torch.Tensor) else f"a {type(found).__name__}"
             raise UsageError(
                 f"the own loss returned {what} for {len(labels)} samples. Return a tensor with the loss of each sample, ({len(labels)},), or their mean, ()."
+            )
+        if outputs.requires_grad and torch.is_grad_enabled() and not found.requires_grad:
+            raise UsageError(
+                "the own loss returned numbers without a gradient, so nothing can be learned from them. Compute it from the outputs with "
+                "operations of PyTorch that have one: no detach, item, numpy or argmax."
             )
         return found
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.levels import images, write_levels
 from torch import nn
 
@@ -463,6 +464,33 @@ def test_a_search_runs_in_one_process(levels: Path, tmp_path: Path, monkeypatch:
 
 
 # ---- results ----
+
+
+def mean_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(outputs, labels)
+
+
+def loss_of_each(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(outputs, labels, reduction="none")
+
+
+def detached_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return mean_loss(outputs.detach(), labels)
+
+
+def test_own_losses_are_tried_as_the_trials_use_them_before_the_first(levels: Path, tmp_path: Path) -> None:
+    refused = {
+        (
+            "mean_loss",
+            "mixup",
+        ): "mixup and cutmix weight the loss of each sample by its own share, and the own loss returned one number for ",
+        ("detached_loss", "lr"): "the own loss returned numbers without a gradient, ",
+    }
+    for (name, more), message in refused.items():
+        with pytest.raises(UsageError) as caught:
+            search(levels, tmp_path, space={"loss": [loss_of_each, globals()[name]], more: "0.1..0.3"}, trials=2)
+        assert str(caught.value).startswith(message)
+    assert not list(tmp_path.glob("**/trials.csv"))
 
 
 def trial(number: int, accuracy: float, loss: float = 1.0, state: str = FINISHED, reason: str = "") -> Trial:

@@ -20,7 +20,7 @@ from visus.progress import SILENT, Monitor, OnEvent, ShouldStop
 from visus.tables import listed
 from visus.training.recipe import FIELDS
 from visus.training.runs import RunFolder, is_run_folder
-from visus.units import write_number_of, write_shape
+from visus.units import with_article, write_number_of, write_shape
 from visus.workbench.compare.comparison import Comparison, RunPair
 from visus.workbench.compare.scoring import Entry, compare_entries
 from visus.workbench.live_line import following
@@ -171,11 +171,17 @@ def _opened(
 
 
 def _check_runs(runs: Sequence[object]) -> None:
-    """Refuse fewer than two runs, and data among them.
+    """Refuse fewer than two runs, and what is no run.
 
     Raises:
-        UsageError: there are fewer than two runs, or one of several is data.
+        UsageError: there are fewer than two runs, or one of several is a list, data or something else.
     """
+    for each in runs:
+        if not isinstance(each, (SavedRun, str, Path)):
+            what = "a list of runs" if isinstance(each, (list, tuple)) else with_article(type(each).__name__)
+            raise UsageError(
+                f"compare takes runs or their folders, one by one or all in one list, and {what} stands among them."
+            )
     for each in runs[2:]:
         if isinstance(each, (str, Path)) and Path(each).exists() and not is_run_folder(Path(each)):
             raise UsageError(

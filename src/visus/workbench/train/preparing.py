@@ -179,18 +179,20 @@ def try_loss(recipe: ResolvedRecipe, data: Data) -> None:
     """Call a person's own loss with random outputs for some training samples, before anything is computed.
 
     Raises:
-        UsageError: it cannot be found, it fails, or it returns a sum; or samples are mixed, and it does not return the loss of each sample.
+        UsageError: it cannot be found, it fails, it has no gradient, or it returns a sum; or samples are mixed, and it does not return the loss of each sample.
     """
     own = own_loss(recipe)
     if own is None:
         return
     labels = torch.from_numpy(data.split("train").labels[:TRIED_SAMPLES])
-    outputs = torch.randn(len(labels), len(data.classes), generator=random_stream(0, "trial of the loss"))
+    outputs = torch.randn(
+        len(labels), len(data.classes), generator=random_stream(0, "trial of the loss"), requires_grad=True
+    )
     loss = Loss(task=task_of(data), own=own)
     if recipe.mixup or recipe.cutmix:
         loss.mean(outputs, labels, share=torch.ones(len(labels)))
     if loss.per_sample(outputs, labels) is None:
-        once, twice = (float(loss.mean(outputs.repeat(count, 1), torch.cat([labels] * count))) for count in (1, 2))
+        once, twice = (loss.mean(outputs.repeat(count, 1), torch.cat([labels] * count)).item() for count in (1, 2))
         if once and math.isclose(twice, 2 * once, rel_tol=1e-3):
             raise UsageError(
                 "the own loss returned the sum over the samples: it doubles if each sample is there twice, so the steps would grow with the batch. Return the "

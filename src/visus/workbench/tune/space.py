@@ -15,6 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 from visus.errors import UsageError, join_messages
 from visus.files import read_text
 from visus.other_libraries import SETTINGS
+from visus.own_callables import FunctionName
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.resolved_recipe import ResolvedRecipe
 
@@ -339,7 +340,9 @@ def _range(name: str, text: str, *, is_number: bool, is_whole: bool) -> Range:
 
 
 def _value(word: object, kind: type) -> Any:
-    """A choice as its setting has it; text where it is none, for the recipe to refuse."""
+    """A choice as its setting has it, a function by its name; text where it is none, for the recipe to refuse."""
+    if kind is str and callable(word) and not isinstance(word, type):
+        return str(FunctionName.of(word))
     if not isinstance(word, str):
         return float(word) if kind is float and isinstance(word, int) and not isinstance(word, bool) else word
     text = word.strip()

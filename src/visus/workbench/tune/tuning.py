@@ -35,6 +35,7 @@ from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import Prepared
 from visus.workbench.train.kernels_in_time import compile_kernels
 from visus.workbench.train.planning import Asked, NewTraining, plan_new
+from visus.workbench.train.preparing import try_loss
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.training import carry_out, train
 from visus.workbench.train.training import resume as resume_training
@@ -42,7 +43,7 @@ from visus.workbench.tune.events import SearchStarted, TrialDone
 from visus.workbench.tune.final_run import FinalRun, over_limit_sentence, too_short
 from visus.workbench.tune.result import Tuned, best_of
 from visus.workbench.tune.search_folder import SearchFolder
-from visus.workbench.tune.space import Space, default_space, refuse_contradictions
+from visus.workbench.tune.space import Choices, Space, default_space, refuse_contradictions
 from visus.workbench.tune.study import Study, load_optuna
 from visus.workbench.tune.trial import FINISHED, Trial
 from visus.workbench.tune.trial_training import recipe_of, run_trial, training_s
@@ -365,6 +366,7 @@ def _new_search(
         refuse_contradictions(stated, asked.recipe, is_pretrained=planned.start is not None)
     has_classes = data.task != "regression"
     found = stated or default_space(asked.recipe, planned.recipe, len(data.split("train")), has_classes=has_classes)
+    _try_losses(found, planned)
     if not found.names:
         raise UsageError(
             "the recipe sets everything that a search varies by default. State a space, or leave settings out of the recipe."
@@ -385,6 +387,19 @@ def _new_search(
         raise
     monitor.emit(SearchStarted(folder.path, found.rows(planned.recipe), 0, notes))
     return _Search(folder, asked, planned, found, seed, limit.end, trials, monitor)
+
+
+def _try_losses(space: Space, planned: NewTraining) -> None:
+    """Try a person's own losses as the trials will use them, so that no trial fails by one.
+
+    Raises:
+        UsageError: one cannot be found or used.
+    """
+    searched = dict(space)
+    losses = searched.get("loss", Choices((planned.recipe.loss,)))
+    mixing: dict[str, Any] = {name: 1.0 for name in ("mixup", "cutmix") if name in searched}  # whatever the strength, samples are mixed
+    for loss in losses.values if isinstance(losses, Choices) else ():
+        try_loss(dataclasses.replace(planned.recipe, loss=loss, **mixing), planned.data)
 
 
 def _resumed_search(
@@ -409,6 +424,7 @@ def _resumed_search(
     asked = Asked(data, own, folder.read_recipe(), facts["pretrained"], facts["weights"])
     planned = _planned(asked, monitor)
     space = folder.read_space()
+    _try_losses(space, planned)
     study = Study(folder.path, space, facts["seed"], {name: getattr(planned.recipe, name) for name in space.names})
     monitor.emit(SearchStarted(folder.path, space.rows(planned.recipe), len(study.trials)))
     return _Search(folder, asked, planned, space, facts["seed"], end, trials, monitor)
