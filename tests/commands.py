@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.main import get_command
 
 
 class Answer(NamedTuple):
@@ -39,10 +41,18 @@ class StopAfter:
         return self.left < 0
 
 
+@functools.cache
+def _built(app: Any) -> Any:
+    """The commands of an application, built once for all tests of a process and not for each call."""
+    return get_command(app)
+
+
 @pytest.fixture
 def visus_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
     """``visus_command("train", folder, ...)`` -> exit code, stdout, stderr."""
     from visus.cli import main
+
+    monkeypatch.setattr("typer.main.get_command", _built)
 
     def call(*words: object) -> Answer:
         monkeypatch.setattr(sys, "argv", ["visus", *map(str, words)])

@@ -35,7 +35,9 @@ def test_augment_writes_a_sheet_with_the_settings_of_set(visus_command: Call, ph
     assert f"blended in pairs (mixup 0.2); 6 versions of each sample in {file}" in " ".join(answer.out.split())
     assert file.read_bytes().startswith(b"\x89PNG")
     alone = visus_command("check", photos, "--set", "mixup=0.2")
-    assert alone.err == "error: --recipe, --set and --output belong to the contact sheet. Add --augment, or leave them out.\n"
+    assert (
+        alone.err == "error: --recipe, --set and --output belong to the contact sheet. Add --augment, or leave them out.\n"
+    )
     assert alone.code == 2
 
 

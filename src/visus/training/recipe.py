@@ -21,7 +21,7 @@ from visus.data.policy_text import MAX_MAGNITUDE, MAX_OPERATIONS, read_policy
 from visus.errors import RecipeError, UsageError, closest_name, join_messages, unknown_name
 from visus.evaluation.metric_names import METRIC_NAMES
 from visus.evaluation.test_time_augmentation import VIEWS
-from visus.files import read_text
+from visus.files import read_text, read_yaml
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 from visus.own_callables import NAME, FunctionName
 from visus.training.update_rules import UPDATE_RULES
@@ -464,12 +464,10 @@ class Recipe:
         >>> Recipe.from_yaml("epochs: 3")
         Recipe(epochs=3)
         """
-        import yaml
-
         try:
-            settings = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise RecipeError(f"this is not YAML: {' '.join(str(error).split())}", where=where) from error
+            settings = read_yaml(text) or {}
+        except ValueError as error:
+            raise RecipeError(f"this is not YAML: {error}", where=where) from error
         if not isinstance(settings, dict):
             raise RecipeError(
                 f"a recipe is a table of settings, such as 'epochs: 20', not {type(settings).__name__}.", where=where

@@ -33,10 +33,7 @@ from visus.networks.fast.convolutions import convolve, taps_weight_gradient, win
 from visus.networks.fast.norms import activate, norm_and_activation
 from visus.networks.fast.windows import TapGeometry
 
-with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
-    switch.delenv("VISUS_KERNELS", raising=False)
-    WHY_NOT = why_no_kernels()
-needs_kernels = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
+needs_kernels = pytest.mark.usefixtures("compiled_kernels")
 WINOGRAD = Plan("winograd", "winograd", "winograd")
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import visus
-from visus.networks.fast import Autotuner, Plan, autotuner, compiler, eligibility, fusion, speed_up, why_no_kernels
+from visus.networks.fast import Autotuner, Plan, autotuner, compiler, eligibility, fusion, speed_up
 from visus.networks.fast import stored_norms as stored_norms_room
 from visus.networks.fast.autotuner import ConvProblem, is_supported
 from visus.networks.fast.convolutions import convolve, forward_by_plan
@@ -26,10 +26,7 @@ from visus.networks.fast.depthwise import depthwise_forward, depthwise_input_gra
 from visus.networks.fast.stored_norms import StoredNorm, convolve_and_normalize, stored_norm_and_activation
 from visus.networks.fast.windows import TapGeometry
 
-with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
-    switch.delenv("VISUS_KERNELS", raising=False)
-    WHY_NOT = why_no_kernels()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "none": lambda maps: maps,
     "relu": F.relu,

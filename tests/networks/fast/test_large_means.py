@@ -8,15 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from visus.networks.fast import Plan, why_no_kernels
+from visus.networks.fast import Plan
 from visus.networks.fast.convolutions import MAX_WINOGRAD_ERROR, WINOGRAD, convolve
 from visus.networks.fast.norms import norm_and_activation
 from visus.networks.fast.windows import TapGeometry
 
-with pytest.MonkeyPatch.context() as switch:  # on in this file alone, as in test_fast.py
-    switch.delenv("VISUS_KERNELS", raising=False)
-    WHY_NOT = why_no_kernels()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 
 LAST = {"memory_format": torch.channels_last}
 

@@ -29,7 +29,6 @@ from visus.networks.fast import (
     is_sped_up,
     slow_down,
     speed_up,
-    why_no_kernels,
 )
 from visus.networks.fast import compiler as compiler_room
 from visus.networks.fast import layers as layers_room
@@ -40,10 +39,7 @@ from visus.networks.fast.norms import activate
 from visus.networks.fast.windows import TapGeometry
 from visus.networks.trace import trace
 
-with pytest.MonkeyPatch.context() as switch:  # the other tests train without them
-    switch.delenv("VISUS_KERNELS", raising=False)
-    WHY_NOT = why_no_kernels()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=f"no compiled kernels: {WHY_NOT}")
+pytestmark = pytest.mark.usefixtures("compiled_kernels")
 ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 

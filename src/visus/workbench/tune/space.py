@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
 from visus.errors import UsageError, join_messages
-from visus.files import read_text
+from visus.files import read_text, read_yaml
 from visus.other_libraries import SETTINGS
 from visus.own_callables import FunctionName
 from visus.training.recipe import FIELDS, Recipe
@@ -166,12 +166,10 @@ class Space:
         >>> print(Space.from_yaml("lr: 0.01..0.3").to_yaml().strip())
         learning_rate: 0.01..0.3
         """
-        import yaml
-
         try:
-            found = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise UsageError(f"this is not YAML: {' '.join(str(error).split())}", where=where) from error
+            found = read_yaml(text)
+        except ValueError as error:
+            raise UsageError(f"this is not YAML: {error}", where=where) from error
         if not isinstance(found, dict):
             raise UsageError(
                 f"a space is a table of settings, such as 'learning_rate: 0.01..0.3', not {type(found).__name__}.",
