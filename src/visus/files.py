@@ -160,26 +160,6 @@ def csv_text(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def read_yaml(text: str) -> Any:
-    """What YAML text says, as plain values: by libyaml where PyYAML has it, which takes a tenth of the time.
-
-    Raises:
-        ValueError: this is not YAML. The message says why, in the words of PyYAML itself.
-
-    >>> read_yaml("epochs: 3")
-    {'epochs': 3}
-    """
-    import yaml
-
-    try:
-        return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError:
-        try:
-            return yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ValueError(" ".join(str(error).split())) from error
-
-
 def read_text(path: Path) -> str:
     """The text of a file.
 

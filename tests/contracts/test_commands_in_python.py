@@ -59,6 +59,7 @@ OTHER_NAMES = {
     "mistakes": "Run.mistakes",
     "other": "task",
     "quiet": "progress",
+    "recipe": "the recipe of train; augment of check",
     "samples": "num_samples",
     "shifts": "Run.shifts",
     "sort_into": "Predictions.sort_into",

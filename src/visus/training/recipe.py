@@ -21,7 +21,7 @@ from visus.data.policy_text import MAX_MAGNITUDE, MAX_OPERATIONS, read_policy
 from visus.errors import RecipeError, UsageError, closest_name, join_messages, unknown_name
 from visus.evaluation.metric_names import METRIC_NAMES
 from visus.evaluation.test_time_augmentation import VIEWS
-from visus.files import read_text, read_yaml
+from visus.files import read_text
 from visus.other_libraries import ARGUMENTS, SETTINGS, device_of
 from visus.own_callables import NAME, FunctionName
 from visus.training.update_rules import UPDATE_RULES
@@ -464,6 +464,8 @@ class Recipe:
         >>> Recipe.from_yaml("epochs: 3")
         Recipe(epochs=3)
         """
+        from visus.training.yaml_text import read_yaml
+
         try:
             settings = read_yaml(text) or {}
         except ValueError as error:

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any, Final, get_args, get_type_hints
 
 from visus.errors import UsageError, join_messages
-from visus.files import read_text, read_yaml
+from visus.files import read_text
 from visus.other_libraries import SETTINGS
 from visus.own_callables import FunctionName
 from visus.training.recipe import FIELDS, Recipe
 from visus.training.resolved_recipe import ResolvedRecipe
+from visus.training.yaml_text import read_yaml
 
 LOG_FACTOR: Final = 10.0
 """A range whose ends are this factor apart is searched on a logarithmic scale."""

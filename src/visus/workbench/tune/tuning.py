@@ -397,7 +397,9 @@ def _try_losses(space: Space, planned: NewTraining) -> None:
     """
     searched = dict(space)
     losses = searched.get("loss", Choices((planned.recipe.loss,)))
-    mixing: dict[str, Any] = {name: 1.0 for name in ("mixup", "cutmix") if name in searched}  # whatever the strength, samples are mixed
+    mixing: dict[str, Any] = {
+        name: 1.0 for name in ("mixup", "cutmix") if name in searched
+    }  # whatever the strength, samples are mixed
     for loss in losses.values if isinstance(losses, Choices) else ():
         try_loss(dataclasses.replace(planned.recipe, loss=loss, **mixing), planned.data)
 
