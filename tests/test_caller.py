@@ -70,6 +70,7 @@ def test_the_caller_is_python_again_after_a_command_and_after_its_error() -> Non
     assert not caller.is_command()
 
 
+@pytest.mark.long
 def test_a_training_ends_with_a_call_in_python_and_with_a_command_in_a_terminal(
     photos: Path, tmp_path: Path, visus_command: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

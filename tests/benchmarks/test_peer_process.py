@@ -39,12 +39,14 @@ def test_points_versions_and_the_end_come_from_the_lines(program: Path, tmp_path
     assert 0 < curve.before_s < curve.process_s
 
 
+@pytest.mark.long
 def test_the_time_before_the_data_is_there_is_distinguished(program: Path, tmp_path: Path) -> None:
     program.write_text("import time\ntime.sleep(0.4)\n" + READY + "time.sleep(0.2)\n" + END)
     curve, _, _ = run(tmp_path)
     assert 0.4 <= curve.before_s <= curve.process_s - 0.1  # the line may be read a moment later
 
 
+@pytest.mark.long
 def test_a_run_is_ended_at_its_time_limit_and_keeps_its_points(program: Path, tmp_path: Path) -> None:
     program.write_text(READY + POINT + "import time\ntime.sleep(60)\n")
     curve, _, _ = run(tmp_path, limit_s=1.0)
@@ -52,6 +54,7 @@ def test_a_run_is_ended_at_its_time_limit_and_keeps_its_points(program: Path, tm
     assert curve.process_s < 30
 
 
+@pytest.mark.long
 def test_a_run_that_never_gets_ready_is_ended_too(program: Path, tmp_path: Path) -> None:
     program.write_text("import time\ntime.sleep(60)\n")
     assert run(tmp_path, limit_s=0.5)[0].end == "time limit"

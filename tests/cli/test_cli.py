@@ -22,6 +22,7 @@ import visus
 from visus.errors import DataError
 
 
+@pytest.mark.long
 def test_train_prints_the_run_folder_alone_on_stdout(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "first")
     assert (answer.code, answer.out) == (0, f"{tmp_path / 'first'}\n")
@@ -31,6 +32,7 @@ def test_train_prints_the_run_folder_alone_on_stdout(visus_command: Call, photos
     assert lines[-1] == f"next      visus predict {tmp_path / 'first'} FILES..."
 
 
+@pytest.mark.long
 def test_train_is_silent_when_quiet_and_prints_one_object_as_json(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--json", "-q")
     assert (answer.code, answer.err) == (0, "")
@@ -40,6 +42,7 @@ def test_train_is_silent_when_quiet_and_prints_one_object_as_json(visus_command:
 
 
 @pytest.mark.usefixtures("light_pages")
+@pytest.mark.long
 def test_run_folders_are_never_overwritten(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     names = [
         Path(visus_command("train", photos, *SMALL, "-o", tmp_path, "-q", "--name", "a b").out.strip()).name
@@ -141,6 +144,7 @@ def test_predict_refuses_missing_files_alike_as_json_and_in_python(
     assert answer.code == 1
 
 
+@pytest.mark.long
 def test_a_file_that_cannot_be_read_is_null_in_json(visus_command: Call, run: Path, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_text("this is text, not an image")
     answer = visus_command("predict", run, tmp_path / "bad.jpg", photos / "dark" / "00.png", "--json", "--top", "2")
@@ -310,6 +314,7 @@ def test_summary_reads_a_design_file(visus_command: Call, tmp_path: Path) -> Non
     assert visus_command("summary", tmp_path / "net.txt", "--input", "3,32,32").code == 0
 
 
+@pytest.mark.long
 def test_doctor_reports_versions_and_speeds(visus_command: Call) -> None:
     facts = json.loads(visus_command("doctor", "--json").out)
     assert facts["machine"]["python"] == sys.version.split()[0]
@@ -331,6 +336,7 @@ def test_version_is_that_of_the_package(visus_command: Call) -> None:
     assert visus_command("--version").out == f"{visus.__version__}\n"
 
 
+@pytest.mark.long
 def test_recipe_file_is_used_and_options_win(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text("epochs: 7\nbatch_size: 11\nlabel_smoothing: 0.2\n")
     answer = visus_command("train", photos, *SMALL[:2], "-c", tmp_path / "r.yaml", "--epochs", "2", "-o", tmp_path, "-q")
@@ -340,6 +346,7 @@ def test_recipe_file_is_used_and_options_win(visus_command: Call, photos: Path, 
     assert "label_smoothing: 0.2  #" in text
 
 
+@pytest.mark.long
 def test_signals_and_volumes_train_score_and_predict_with_the_same_commands(visus_command: Call, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(40) % 2

@@ -25,6 +25,7 @@ def test_help_ends_with_the_examples(visus_command: Call, name: str) -> None:
 
 
 @pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+@pytest.mark.long
 def test_examples_parse(line: str) -> None:
     calls = list(visus_calls(line))
     assert len(calls) == 1

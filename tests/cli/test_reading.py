@@ -69,6 +69,7 @@ def test_a_run_reads_its_data_again_as_it_was_trained_on(visus_command: Call, ta
     assert "--path-column, --skip-missing cannot be given with --resume" in again.err
 
 
+@pytest.mark.long
 def test_printed_commands_repeat_how_the_data_of_a_run_was_read(visus_command: Call, tabled: Path, tmp_path: Path) -> None:
     table, runs = tabled / "labels.csv", tmp_path / "runs"
     table.write_text(table.read_text().rpartition("\n")[0])  # without the row whose file is missing

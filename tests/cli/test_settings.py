@@ -111,6 +111,7 @@ def test_unknown_names_and_values_out_of_range_are_reported(visus_command: Call,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_training_takes_settings_by_set(visus_command: Call, photos: Path, tmp_path: Path) -> None:
     network = "conv(4, 3, padding=1), relu, globalpool, linear(classes)"
     words = ("--model", network, "--set", "epochs=1", "--set", "final-ema=0", "--set", "lr=0.01", "-o", tmp_path, "-q")

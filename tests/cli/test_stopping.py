@@ -66,6 +66,7 @@ def test_a_run_that_is_gone_on_with_is_named(run: Path, visus_command: Call, mon
     )
 
 
+@pytest.mark.long
 def test_a_fit_of_the_head_can_be_gone_on_with(
     photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,6 +89,7 @@ def test_other_commands_say_that_they_were_stopped(
 
 
 @pytest.mark.parametrize("name", ["bundle", "bundle.zip"])
+@pytest.mark.long
 def test_an_export_that_is_stopped_has_written_no_bundle_and_says_so(
     name: str, run: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_finished_training_that_is_resumed_says_that_nothing_is_left(
     assert "\ntrained   already finished: 12 epochs in " in answer.err
 
 
+@pytest.mark.long
 def test_a_fitted_head_that_is_resumed_gets_a_command_that_trains(photos: Path, visus_command: Call, tmp_path: Path) -> None:
     weights.save(visus.network(SMALL[1], (3, 10, 10), 5), tmp_path / "five.safetensors")
     visus_command(

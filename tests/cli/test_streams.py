@@ -146,6 +146,7 @@ def test_an_empty_list_on_stdin_is_reported(visus_command: Call, run: Path, monk
     )
 
 
+@pytest.mark.long
 def test_names_on_stdin_may_be_separated_by_nulls(
     visus_command: Call, run: Path, photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +157,7 @@ def test_names_on_stdin_may_be_separated_by_nulls(
 
 
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp437", marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_predict_prints_any_name_as_csv_on_any_console(run: Path, photos: Path, tmp_path: Path, encoding: str) -> None:
     for name in NAMES:
         (tmp_path / name).write_bytes((photos / "dark" / "00.png").read_bytes())

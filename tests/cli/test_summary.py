@@ -210,6 +210,7 @@ def test_summary_reports_the_memory_of_a_training(visus_command: Call) -> None:
         assert f"memory of a training step with batches of {size}: {line}" in out
 
 
+@pytest.mark.long
 def test_the_parts_of_the_memory_add_up_as_they_are_printed(visus_command: Call) -> None:
     for network, size in (("resnet(18)", 64), ("vgg(16)", 1), ("mobilenet", 128), ("lenet5", 3)):
         (line,) = [
@@ -340,6 +341,7 @@ def cpu_seconds(script: str) -> tuple[float, str]:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime, answer.stdout
 
 
+@pytest.mark.long
 def test_summary_of_a_design_takes_little_time_and_loads_neither_torch_nor_numpy() -> None:
     script = (
         "import sys\nfrom visus.cli import main\nsys.argv = ['visus', 'summary', 'resnet(50)', '--input', '3,224,224']\n"

@@ -152,6 +152,7 @@ def test_a_benchmark_shows_its_work_as_the_other_commands_do(terminal: Typed, mo
     assert not any(line.startswith("measuring: ") for line in lines)
 
 
+@pytest.mark.long
 def test_the_details_are_printed_with_verbose_only(terminal: Typed) -> None:
     labels = ("input ", "machine ", "recipe ", "mirroring ", "start ")
     _, short = terminal(100, *TRAIN, "--flip", "none")

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 SMALL = ["-m", "conv(4, 3), norm, relu, globalpool, linear(classes)", "--set", "epochs=1", "--set", "batch_size=8"]
 
 
+@pytest.mark.long
 def test_a_search_prints_its_trials_and_goes_on(visus_command: Call, tmp_path: Path) -> None:
     levels = write_levels(tmp_path)
     done = visus_command("tune", levels, *SMALL, "--search", "lr=0.01..0.3", "--trials", 2, "-o", tmp_path / "runs")

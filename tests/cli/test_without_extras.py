@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 EXTRAS = (
     "scipy",
     "captum",
@@ -17,9 +19,12 @@ EXTRAS = (
 )
 
 
+@pytest.mark.long
 def test_everything_is_imported_without_the_extras() -> None:
     code = f"""
 import sys
+
+import pytest
 for name in {EXTRAS!r}:
     sys.modules[name] = None
 import visus.workbench.train.training, visus.workbench.look.looking, visus.workbench.report.reports, visus.cli.app, visus.server.serving
@@ -31,6 +36,8 @@ import visus.workbench.train.training, visus.workbench.look.looking, visus.workb
 def test_serving_without_its_extra_is_one_sentence() -> None:
     code = f"""
 import sys
+
+import pytest
 for name in {EXTRAS!r}:
     sys.modules[name] = None
 sys.argv = ["visus", "serve", "runs/first"]

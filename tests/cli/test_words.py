@@ -40,6 +40,7 @@ def told(pattern: re.Pattern[str], text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("rank", [each if each == 1 else pytest.param(each, marks=pytest.mark.slow) for each in SIZES])
+@pytest.mark.long
 def test_signals_and_volumes_are_never_called_images(rank: int, tmp_path: Path, visus_command: Call) -> None:
     folder = trained(tmp_path, SIZES[rank], CONVOLUTIONAL)
     answer = visus_command("evaluate", folder, "--shifts", "--mistakes")
@@ -64,6 +65,7 @@ def test_signals_and_volumes_are_never_called_images(rank: int, tmp_path: Path, 
     assert f"by up to {write_size([each // 8 for each in SIZES[rank][1:]])}, " in texts["evaluate"]
 
 
+@pytest.mark.long
 def test_numbers_of_a_perceptron_are_units_and_no_filters(tmp_path: Path, visus_command: Call) -> None:
     folder = trained(tmp_path, (1, 6, 6), "flatten, linear(5), relu, linear(classes)")
     answer = visus_command("look", folder, "test:0", "--no-templates")

@@ -64,7 +64,7 @@ def test_ci_ends_with_the_test_command_of_the_readme(tree: Tree) -> None:
     ]
     assert "scripts/test" in shell
     called = {name: (tree.root / name).read_text("utf-8").splitlines()[-1] for name in (".ci/run", "scripts/check")}
-    assert called == {".ci/run": "scripts/check", "scripts/check": 'scripts/test "$@"'}
+    assert called == {".ci/run": "scripts/check", "scripts/check": 'scripts/test --long "$@"'}
     for name in (".ci/run", *(f"scripts/{path.name}" for path in (tree.root / "scripts").iterdir())):
         assert os.access(tree.root / name, os.X_OK), f"{name} cannot be executed"
 

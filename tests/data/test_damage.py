@@ -580,6 +580,7 @@ def test_lossless_webp_whose_data_ends_before_the_file_is_refused() -> None:
     st.booleans(),
 )
 @settings(max_examples=60, deadline=None)
+@pytest.mark.long
 def test_no_intact_webp_is_called_damaged(
     height: int, width: int, quality: int, method: int, has_alpha: bool, lossless: bool
 ) -> None:

@@ -179,6 +179,7 @@ def test_no_fold_has_all_samples_of_a_class_unless_none_can_be_divided(
     st.integers(2, 3),
     st.integers(0, 9),
 )
+@pytest.mark.long
 def test_no_fold_has_all_samples_of_a_class_of_sets(
     template: Samples, drawn: list[tuple[list[bool], int]], num_folds: int, seed: int
 ) -> None:

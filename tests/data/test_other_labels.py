@@ -51,6 +51,7 @@ def test_a_file_returns_its_labels_to_the_samples_that_it_names(table: Path, tmp
     assert data.labels == str(file.resolve())
 
 
+@pytest.mark.long
 def test_the_images_that_come_with_visus_take_other_labels_too(tmp_path: Path) -> None:
     data = visus.open_data(None)
     file = tmp_path / "sides.csv"

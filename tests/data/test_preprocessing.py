@@ -66,6 +66,7 @@ def test_a_channel_without_spread_is_not_divided_by_zero() -> None:
     assert measure_scale(np.full((4, 1, 3), 7, dtype=np.uint8), "min-max") == ((7.0,), (1.0,))
 
 
+@pytest.mark.long
 def test_chunks_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = np.random.default_rng(0).integers(0, 256, (1000, 3, 80, 80), dtype=np.uint8)
     offset, divisor = measure_scale(rows, "mean-deviation")

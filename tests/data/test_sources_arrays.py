@@ -143,6 +143,7 @@ def test_a_class_in_the_idx_test_file_alone_is_an_error(tmp_path: Path) -> None:
 # ---- the packaged images
 
 
+@pytest.mark.long
 def test_the_packaged_images_are_cut_8000_to_2000_stratified_and_always_alike() -> None:
     samples = sample_data(Ledger())
     again = read_source(None, Ledger())

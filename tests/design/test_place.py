@@ -360,6 +360,7 @@ def test_an_error_about_a_design_of_ten_thousand_halvings_stays_short():
     assert len(str(caught.value)) < 300
 
 
+@pytest.mark.long
 def test_a_deep_network_of_joins_is_explained_in_little_time():
     with pytest.raises(DesignError, match=r"residual1"):
         parse("residual(conv(8), relu), 500 * [residual(conv(8, 3, padding=1), norm), relu]").place((3, 32, 32))

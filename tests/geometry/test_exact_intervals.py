@@ -6,6 +6,7 @@ import copy
 import pickle
 import time
 
+import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ def test_every_position_reads_what_a_walk_back_finds(stack: list[AxisOp], input_
 
 @settings(max_examples=50)
 @given(axis_ops, st.integers(10**5, 10**7), st.lists(st.floats(0, 1), min_size=1, max_size=5), st.integers(0, 40))
+@pytest.mark.long
 def test_a_long_axis_is_read_as_a_walk_back_finds(
     stack: list[AxisOp], input_size: int, shares: list[float], border: int
 ) -> None:

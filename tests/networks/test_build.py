@@ -146,6 +146,7 @@ def placed(draw, designs=designs):
 
 @settings(max_examples=80)
 @given(placed())
+@pytest.mark.long
 def test_shapes_parameters_macs_and_paths_are_those_of_torch(case):
     design, shape = case
     network = build(design, shape, 5).eval()

@@ -56,6 +56,7 @@ def test_every_tensor_of_the_file_is_loaded_where_its_shape_fits(backbone: Backb
 @pytest.mark.parametrize(
     "backbone", [BACKBONES[0], pytest.param(BACKBONES[1], marks=pytest.mark.slow)], ids=["lite0", "lite1"]
 )
+@pytest.mark.long
 def test_the_pretrained_network_reports_cats_from_dogs_as_imagenet_does(
     backbone: Backbone, real_data: Callable[[str], Path]
 ) -> None:

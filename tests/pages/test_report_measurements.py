@@ -136,6 +136,7 @@ def test_the_page_stays_small_whatever_the_samples_and_classes(shape: tuple[int,
 
 
 @pytest.mark.parametrize("num_classes", [150, 151, pytest.param(400, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_the_page_stays_small_where_everything_is_confused(num_classes: int) -> None:
     rng = np.random.default_rng(0)
     chances = rng.dirichlet(np.ones(num_classes), 20_000)

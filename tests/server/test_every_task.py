@@ -122,6 +122,7 @@ def test_numbers_that_are_not_finite_are_refused_at_the_opening() -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_a_run_and_its_bundle_are_served_with_the_predictions_of_the_run(
     shipped: Callable[[str], Shipped], task: str
 ) -> None:

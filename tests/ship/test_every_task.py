@@ -73,6 +73,7 @@ def refused(action: Callable[[], object]) -> str:
 
 
 @pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
+@pytest.mark.long
 def test_every_engine_answers_as_the_run(task: str) -> None:
     files = files_of(task)
     proof = read_proof(files)
@@ -89,6 +90,7 @@ def test_every_engine_answers_as_the_run(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_the_second_output_of_the_graph_is_the_answer_for_any_program(task: str) -> None:
     """Large numbers of a small spread keep their digits."""
     import onnxruntime
@@ -349,6 +351,7 @@ def test_views_of_unsure_predictions_need_one_class_for_each_sample() -> None:
 
 
 @pytest.mark.parametrize("task", [TASKS[0], pytest.param(TASKS[1], marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_a_view_of_every_sample_is_averaged_as_in_the_run(task: str, tmp_path: Path) -> None:
     files = BundleFiles(tiny_bundles.made(tiny_bundles.source_of(task, tta="flip"), tmp_path / task, ("onnx",)))
     plain = read_proof(files_of(task)).answers

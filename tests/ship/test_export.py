@@ -41,6 +41,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
 # ---- the gate ----
 
 
+@pytest.mark.long
 def test_what_the_gate_refuses_is_not_written(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The exporter makes a mistake: one weight is another one."""
     export = ship_export.export_onnx
@@ -66,6 +67,7 @@ def test_what_the_gate_refuses_is_not_written(run: Path, tmp_path: Path, monkeyp
     assert list(target.parent.iterdir()) == []
 
 
+@pytest.mark.long
 def test_another_weight_in_the_file_of_weights_is_refused(
     source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +86,7 @@ def test_another_weight_in_the_file_of_weights_is_refused(
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.long
 def test_a_weight_that_is_not_in_its_file_is_refused(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save = ship_export.safetensors.torch.save
     monkeypatch.setattr(
@@ -95,6 +98,7 @@ def test_a_weight_that_is_not_in_its_file_is_refused(source: Any, tmp_path: Path
     assert error.value.where == "weights.safetensors: 1.weight"
 
 
+@pytest.mark.long
 def test_a_program_that_answers_otherwise_is_refused(source: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file of ``torch.export`` was written and never compared."""
     save = torch.export.save
@@ -210,6 +214,7 @@ def test_unknown_formats_and_empty_checks_are_refused(run: Path, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.long
 def test_a_bundle_is_replaced_as_a_whole(run: Path, bundle: Path, tmp_path: Path) -> None:
     target = tmp_path / "old"
     shutil.copytree(bundle, target)
@@ -362,6 +367,7 @@ class Shared(nn.Module):
 ODD_NAMES = ('a "quoted"\nname, \\ and <b>', "na\u00efve \u6f22\u5b57")
 
 
+@pytest.mark.long
 def test_shared_weights_buffers_dropout_and_odd_class_names_are_exported(source: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     made = dataclasses.replace(source(Shared()), classes=ODD_NAMES)
@@ -432,6 +438,7 @@ def test_a_training_that_was_stopped_is_not_exported(run: Path, tmp_path: Path) 
     assert not (tmp_path / "bundle").exists()
 
 
+@pytest.mark.long
 def test_without_openvino_the_other_formats_are_written_and_it_is_said(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -81,6 +81,7 @@ def exported(deployed: Deployed, rank: int) -> Any:
     ("rank", "first"),
     [(2, True), pytest.param(1, False, marks=pytest.mark.slow), pytest.param(3, False, marks=pytest.mark.slow)],
 )
+@pytest.mark.long
 def test_no_batch_norm_is_left_after_a_layer_that_can_take_it(rank: int, first: bool) -> None:
     deployed = made(rank, first=first)
     graph = exported(deployed, rank)

@@ -28,6 +28,7 @@ def patients(num_patients: int) -> list[str]:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_scores_of_a_bundle_are_over_its_groups(task: str, tmp_path: Path) -> None:
     """Engines are checked and timed with the interval that the run has; the names of groups stay at home."""
     grouped = tiny_bundles.made(tiny_bundles.source_of(task, groups=patients(8)), tmp_path / "grouped")
@@ -57,6 +58,7 @@ def test_a_loss_over_copies_of_a_sample_is_that_of_one(task: str) -> None:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_a_bundle_of_one_group_is_checked_and_only_an_error_has_no_interval(task: str, tmp_path: Path) -> None:
     bundle = tiny_bundles.made(tiny_bundles.source_of(task, groups=["a"] * 128), tmp_path / "bundle")
     (found,) = check_bundle(BundleFiles(bundle), ["onnxruntime"])[:1]
@@ -65,6 +67,7 @@ def test_a_bundle_of_one_group_is_checked_and_only_an_error_has_no_interval(task
     assert BundleFiles(bundle).manifest.checks[0]["num_groups"] == 1
 
 
+@pytest.mark.long
 def test_groups_of_another_shape_or_type_are_refused(tmp_path: Path) -> None:
     bundle = tiny_bundles.made(tiny_bundles.source(groups=patients(8)), tmp_path / "bundle")
     files = BundleFiles(bundle)

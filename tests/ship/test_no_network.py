@@ -91,6 +91,7 @@ def test_nothing_opens_a_socket(use: str, tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("*telemetry*")), "a library left the identity of its user"
 
 
+@pytest.mark.long
 def test_no_module_uses_what_counts_its_users() -> None:
     """OpenVINO's converter sends events, and NNCF is imported by one function alone, which stops it."""
     found = []

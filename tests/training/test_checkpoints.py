@@ -50,6 +50,7 @@ def stop_after(num_steps: int) -> Callable[[], bool]:
     return answer
 
 
+@pytest.mark.long
 def test_the_same_seed_returns_the_same_weights_twice_and_another_seed_others(
     squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
@@ -118,6 +119,7 @@ def test_checkpoint_inside_an_epoch_is_written_as_often_as_asked(squares: Path, 
     assert len([event for event in events if isinstance(event, CheckpointWritten)]) == 1 + len(steps)
 
 
+@pytest.mark.long
 def test_no_file_of_a_finished_run_is_a_left_over_part(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -240,6 +242,7 @@ def test_changed_data_is_refused(squares: Path, quick: Recipe, tmp_path: Path) -
     )
 
 
+@pytest.mark.long
 def test_a_full_disk_keeps_the_checkpoint_before_and_says_what_to_do(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -187,6 +187,7 @@ def test_norms_of_slices_that_are_joined_with_activations_are_as_exact_as_those_
         pytest.param(2, {"optimizer": "sgd", "zoom": 0.2, "progressive_resize": "1"}, WHITENED, marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.long
 def test_several_processes_train_as_one_does_with_the_whole_batch(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path, num: int, settings: dict[str, Any], network: str
 ) -> None:
@@ -261,6 +262,7 @@ def test_a_stopped_training_of_two_processes_goes_on_bit_for_bit(
         assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.long
 def test_a_run_is_written_by_the_first_process_alone(
     in_processes: InProcesses, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:
@@ -432,6 +434,7 @@ def test_processes_that_are_started_again_meet_each_other_and_not_those_that_are
     assert [in_processes(2, met, store=store) for _ in range(3)] == [[0, 0], [1, 1], [2, 2]]
 
 
+@pytest.mark.long
 def test_processes_that_do_not_come_are_reported(in_processes: InProcesses) -> None:
     def first_alone() -> None:
         pytest.MonkeyPatch().setattr(distribution, "RENDEZVOUS_TIMEOUT", timedelta(seconds=0.5))

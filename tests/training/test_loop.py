@@ -137,6 +137,7 @@ def test_the_time_that_is_left_is_forecast_before_the_first_epoch_and_after_each
     assert left[0] > left[1] > left[2] == 0
 
 
+@pytest.mark.long
 def test_an_epoch_that_the_time_limit_cut_counts_as_a_part(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +160,7 @@ def test_progress_goes_from_nothing_to_all_in_equal_steps(squares: Path, quick: 
     assert progress == pytest.approx([step / num_steps for step in range(1, num_steps + 1)])
 
 
+@pytest.mark.long
 def test_a_time_limit_ends_the_schedule_with_the_time(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     events: list[object] = []
     visus.train(
@@ -188,6 +190,7 @@ def test_early_stopping_ends_after_so_many_epochs_without_a_better_accuracy(
     assert end.best_epoch == end.num_epochs, "of equal epochs the last is kept"
 
 
+@pytest.mark.long
 def test_balanced_class_weights_raise_the_recall_of_a_rare_class(tmp_path: Path, quick: Recipe) -> None:
     rng = np.random.default_rng(0)
     labels = (np.arange(300) % 10 == 0).astype(int)

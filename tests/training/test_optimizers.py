@@ -31,6 +31,7 @@ def test_weight_decay_leaves_biases_and_norms_alone() -> None:
     ]
 
 
+@pytest.mark.long
 def test_what_whitening_adds_is_trained_at_first_and_then_stays(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -65,6 +65,7 @@ def weights_of(run: visus.Run, name: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("num_steps", [9, *(pytest.param(each, marks=pytest.mark.slow) for each in (1, 20))])
+@pytest.mark.long
 def test_everything_at_once_goes_on_with_the_same_bits_after_a_stop(
     colored: Path, whole: Recipe, tmp_path: Path, num_steps: int
 ) -> None:
@@ -82,6 +83,7 @@ def noisy(batch: torch.Tensor) -> torch.Tensor:
     return batch + 0.1 * torch.randn_like(batch) + 0.1 * float(np.random.rand())
 
 
+@pytest.mark.long
 def test_every_augmentation_at_once_goes_on_with_the_same_bits_after_a_stop(
     colored: Path, whole: Recipe, tmp_path: Path
 ) -> None:
@@ -157,6 +159,7 @@ def test_what_was_done_is_reported_in_the_files_of_the_run(colored: Path, whole:
     assert views in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_whitening_is_what_the_data_says_and_is_not_trained(colored: Path, whole: Recipe, tmp_path: Path) -> None:
     first = visus.train(colored, NETWORK, whole, output=tmp_path)
     other = visus.train(colored, NETWORK, whole.replace(epochs=1, learning_rate=0.01), output=tmp_path)

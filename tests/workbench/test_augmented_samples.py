@@ -64,6 +64,7 @@ def test_a_motion_that_changes_the_class_is_warned_of_before_and_in_a_training(
     assert mirrored.warnings == ()
 
 
+@pytest.mark.long
 def test_a_sheet_has_a_row_for_each_sample_and_the_settings_of_a_training(colored: visus.Data, tmp_path: Path) -> None:
     recipe = visus.Recipe(mixup=0.4, color=0.3, rotate=10, seed=3, flip="random")
     found = visus.check(colored, augment=recipe, output=tmp_path / "sheet.png")

@@ -111,6 +111,7 @@ def test_a_network_is_left_as_it_was() -> None:
     assert all(value.grad is None for value in module.parameters())
 
 
+@pytest.mark.long
 def test_threads_are_set_for_the_measurement_alone() -> None:
     before = torch.get_num_threads()
     assert measured(threads=2).threads == 2
@@ -285,6 +286,7 @@ def test_the_command_measures_a_bundle(visus_command: Call) -> None:
 # ---- the command ----
 
 
+@pytest.mark.long
 def test_the_command_prints_the_table_and_json(visus_command: Call, run: Path) -> None:
     words = ["benchmark", NETWORK, "--input", "3,8,8", "--classes", "3", "-b", "4", "--rounds", "1", "--device", "cpu"]
     answer = visus_command(*words)
@@ -299,6 +301,7 @@ def test_the_command_prints_the_table_and_json(visus_command: Call, run: Path) -
     assert (refused.code, refused.err) == (2, "error: --input cannot be given with a run. Leave it out.\n")
 
 
+@pytest.mark.long
 def test_it_prints_in_a_few_lines() -> None:
     found = measured()
     assert repr(found).count("\n") <= 7

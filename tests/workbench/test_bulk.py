@@ -208,6 +208,7 @@ def test_rows_of_array_files_are_found_again(tmp_path: Path) -> None:
     stops=st.lists(st.integers(0, 12), max_size=4),
 )
 @settings(max_examples=25)
+@pytest.mark.long
 def test_a_table_is_the_same_however_often_its_call_stops(
     images: Path, number: int, chunk: int, size: int, stops: list[int]
 ) -> None:
@@ -258,6 +259,7 @@ def bulk_command(*words: object) -> list[str]:
     return [sys.executable, "-m", "tests.workbench.brightness", *map(str, words)]
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_twice_leaves_each_sample_once(images: Path, tmp_path: Path) -> None:
     out, parts = tmp_path / "t.csv", tmp_path / "t.csv.parts"
     kill_when(bulk_command(images, out, 16, 0.1), parts, 2)

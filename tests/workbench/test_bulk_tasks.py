@@ -54,6 +54,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_each_row_is_the_prediction_of_the_run(task: str, task_runs: TaskRuns, tmp_path: Path) -> None:
     run = task_runs(task)[0]
     np.save(tmp_path / "new.npy", task_arrays(1, 40)[0])
@@ -123,6 +124,7 @@ def test_a_number_without_interval_has_empty_ends(images: Path, tmp_path: Path) 
 
 @given(task=st.sampled_from(TASKS), chunk=st.integers(1, 9), stops=st.lists(st.integers(0, 12), max_size=3))
 @settings(max_examples=12)
+@pytest.mark.long
 def test_a_table_is_the_same_however_often_its_call_stops(images: Path, task: str, chunk: int, stops: list[int]) -> None:
     decision = DECISIONS[task]
     with tempfile.TemporaryDirectory() as folder:
@@ -147,6 +149,7 @@ def test_a_table_is_the_same_however_often_its_call_stops(images: Path, task: st
 
 
 @pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
+@pytest.mark.long
 def test_a_killed_process_leaves_the_same_bytes(task: str, images: Path, tmp_path: Path) -> None:
     import subprocess
 

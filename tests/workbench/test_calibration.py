@@ -85,6 +85,7 @@ def test_all_probabilities_have_the_temperature_and_raw_ones_have_not(smoothed: 
     assert run.evaluate() == run.scores
 
 
+@pytest.mark.long
 def test_the_commands_say_which_probabilities_they_give(smoothed: Path, visus_command: Call) -> None:
     sample = smoothed.parent.parent / "blobs.npz"
     np.save(smoothed.parent / "rows.npy", np.load(sample)["test_images"])

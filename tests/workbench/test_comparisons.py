@@ -330,6 +330,7 @@ def test_the_table_of_two_runs_names_the_samples_on_which_they_differ(run: Path,
 # ---- twins and shuffled images ----
 
 
+@pytest.mark.long
 def test_twins_are_trained_with_the_same_data_split_recipe_and_seed(flat: Path, tmp_path: Path) -> None:
     found = compare_with_mlps(visus.load(flat), with_shuffled=True, output=tmp_path)
     assert [(each.kind, each.is_shuffled) for each in found.contenders] == [
@@ -484,6 +485,7 @@ def test_the_shift_report_has_every_way_layer_and_place(flat: Path) -> None:
     assert json.loads(json.dumps(report.to_json()))["layers"][1]["shift_px"] == [2, 2]
 
 
+@pytest.mark.long
 def test_remedies_are_commands_that_run_and_prices_that_are_right(
     flat: Path, photos: Path, tmp_path: Path, visus_command: Call
 ) -> None:

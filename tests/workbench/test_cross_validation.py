@@ -266,6 +266,7 @@ def test_a_warning_about_a_test_set_that_nobody_asked_for_is_dropped(tmp_path: P
 
 
 @pytest.mark.parametrize("num_steps", [0, 11, 12, 24, 35])
+@pytest.mark.long
 def test_a_stopped_one_that_resumes_has_the_result_of_an_uninterrupted_one(
     crossed: CrossValidation, photos: Path, tmp_path: Path, num_steps: int
 ) -> None:
@@ -501,6 +502,7 @@ def test_a_note_says_that_the_validation_set_of_the_data_is_in_the_folds(tmp_pat
 # ---- the command ----
 
 
+@pytest.mark.long
 def test_the_command_trains_resumes_and_prints_the_result(
     crossed: CrossValidation, photos: Path, tmp_path: Path, visus_command: Call
 ) -> None:

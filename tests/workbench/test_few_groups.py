@@ -48,6 +48,7 @@ def train_task(tmp_path: Path, light_pages: None) -> Callable[..., visus.Run]:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_a_test_set_of_one_group_has_valid_scores_that_are_read_back_and_exported(
     task: str, train_task: Callable[..., visus.Run], tmp_path: Path, visus_command: Call
 ) -> None:

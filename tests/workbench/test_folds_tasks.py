@@ -64,6 +64,7 @@ def cells_of(row: dict[str, str], prefix: str) -> list[float]:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_out_of_fold_predictions_are_those_of_the_run_of_the_fold(task: str, crossed: Any) -> None:
     found = crossed(task)
     rows = rows_of(found)
@@ -91,6 +92,7 @@ def open_names(run: visus.Run) -> list[str]:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_the_figures_follow_from_the_predictions(task: str, crossed: Any) -> None:
     found = crossed(task)
     rows, scores = rows_of(found), found.scores
@@ -142,6 +144,7 @@ def test_a_test_set_is_scored_once_by_the_mean_of_the_networks(crossed: Any) -> 
 
 
 @pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
+@pytest.mark.long
 def test_stopped_folds_go_on_to_the_same_result(task: str, crossed: Any, tmp_path: Path) -> None:
     data = open_task(task, tmp_path, **OPTIONS[task])
     stop = StopAfter(18)  # within the second fold

@@ -375,6 +375,7 @@ RECIPE = visus.Recipe(epochs=1, batch_size=16, precision="float32", device="cpu"
 
 
 @pytest.mark.usefixtures("light_pages")
+@pytest.mark.long
 def test_a_run_is_scored_on_a_dataset_as_on_its_samples(tmp_path: Path) -> None:
     data = visus.open_data(labeled(60), keep_in=tmp_path / "kept", progress=False)
     runs = [visus.train(data, NETWORK, RECIPE, output=tmp_path, name=name, progress=False) for name in ("one", "two")]

@@ -140,6 +140,7 @@ def test_a_stop_on_request_returns_the_run_as_before(file: Path, tmp_path: Path)
     assert not (run.folder / "scores.json").exists()
 
 
+@pytest.mark.long
 def test_sigterm_stops_the_command_like_ctrl_c_with_its_own_exit_code(file: Path, tmp_path: Path) -> None:
     folder = tmp_path / "it"
     words = ["train", file, "-m", NETWORK, "--epochs", "100000", "-b", "8", "-o", tmp_path, "--name", "it"]

@@ -43,6 +43,7 @@ def moved(run: Path, photos: Path, tmp_path: Path) -> Path:
     return tmp_path / "moved"
 
 
+@pytest.mark.long
 def test_scoring_on_what_was_learned_from_is_said_in_the_first_line(run: Path, moved: Path, visus_command: Call) -> None:
     scores = visus.load(run).evaluate(moved)
     assert (scores.num_samples, scores.num_learned, scores.num_chose) == (20, 10, 2)
@@ -146,6 +147,7 @@ def test_choosing_by_the_test_split_is_warned_of(run: Path, photos: Path, other_
     assert not any("different settings" in note for note in visus.load(first).evaluate(other_photos).notes)
 
 
+@pytest.mark.long
 def test_the_seed_of_a_training_changes_no_split(photos: Path, tmp_path: Path, visus_command: Call) -> None:
     def splits(name: str) -> list[tuple[str, str]]:
         return samples_of(tmp_path / name, "test")

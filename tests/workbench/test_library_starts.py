@@ -162,6 +162,7 @@ def test_without_weights_a_folder_trains_anew(shades: Path, saved: Path, tmp_pat
     assert not (run.folder / "start.json").exists()
 
 
+@pytest.mark.long
 def test_unknown_scaling_is_warned_of(shades: Path, saved: Path, tmp_path: Path) -> None:
     (saved / "preprocessor_config.json").unlink()
     events: list[Any] = []

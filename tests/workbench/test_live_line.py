@@ -140,6 +140,7 @@ def test_work_that_fails_leaves_no_line_behind(terminal: Terminal) -> None:
     assert live_line.speaks.get()
 
 
+@pytest.mark.long
 def test_a_line_appears_in_a_terminal_after_a_short_while(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_line, "APPEARS_S", 60.0)
     with following("scoring") as monitor:
@@ -246,6 +247,7 @@ def test_predictions_clear_the_line_before_each_is_returned(run: visus.Run, term
 # ---- a log ----
 
 
+@pytest.mark.long
 def test_a_log_has_a_line_of_long_work_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live_line, "PATIENCE_S", 0.0)
     monkeypatch.setattr(live_line, "LOG_S", 0.3)
@@ -354,6 +356,7 @@ def test_what_is_printed_in_a_notebook_is_drawn_even_if_it_comes_at_once(noteboo
     assert len(notebook) < 5
 
 
+@pytest.mark.long
 def test_a_notebook_draws_what_was_printed_while_the_work_goes_on(notebook: Notebook) -> None:
     with LiveLine(live_line.error_console()) as line:
         time.sleep(0.3)

@@ -193,6 +193,7 @@ def test_a_small_validation_set_is_joined_by_the_out_of_fold_predictions(begun: 
     assert visus.load(copy).calibration == fit
 
 
+@pytest.mark.long
 def test_other_weights_than_those_of_the_head_are_not_calibrated_by_it(begun: Path, tmp_path: Path) -> None:
     root = begun.parents[1]
     recipe = visus.Recipe(epochs=1, precision="float32", optimizer="adamw", learning_rate=0.01, batch_size=16, ema_decay=0.0)

@@ -35,6 +35,7 @@ def with_facts(folder: Path, **changed: Any) -> str:
     return exact_command(RunFolder.open(folder), visus.load(folder).preprocessing)
 
 
+@pytest.mark.long
 def test_the_exact_command_trains_the_same_weights(photos: Path, tmp_path: Path, visus_command: Call) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8, seed=3, precision="float32", kernels="pytorch")
     made = visus.train(photos, SMALL[1], recipe, output=tmp_path / "first")

@@ -327,6 +327,7 @@ class OwnConv(nn.Conv2d):
     """A person's own convolution."""
 
 
+@pytest.mark.long
 def test_every_pass_with_gradients_is_made_where_pytorch_is_right_and_the_module_is_as_before(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 90, (60, 8, 8)).astype(np.uint8) + (80 * (np.arange(60) % 2)).astype(np.uint8)[:, None, None]

@@ -75,6 +75,7 @@ def visus(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("name", ["bundle", pytest.param("bundle.zip", marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_a_bundle_predicts_where_a_run_does_without_pytorch(tmp_path: Path, name: str) -> None:
     bundle, images = brightness_bundle(tmp_path / name), write_images(tmp_path / "in", 40)
     assert is_bundle(bundle)

@@ -53,6 +53,7 @@ def test_crops_come_from_images_that_are_stored_larger(detailed: visus.Data) -> 
     assert augmentation(cropping, detailed).sentences((16, 16))[0] == "cropped to 25 % to 100 % of the area, from 32 x 32"
 
 
+@pytest.mark.long
 def test_a_training_with_crops_uses_and_reports_the_larger_images(detailed: visus.Data, tmp_path: Path) -> None:
     planned: list[list[str]] = []
     recipe = visus.Recipe(epochs=1, batch_size=8, crop=0.5, device="cpu")
@@ -67,6 +68,7 @@ def test_a_training_with_crops_uses_and_reports_the_larger_images(detailed: visu
     assert planned[0][0] == "cropped to 50 % to 100 % of the area, from 23 x 23"
 
 
+@pytest.mark.long
 def test_a_training_with_crops_goes_on_with_the_same_bits_after_a_stop(detailed: visus.Data, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=2, batch_size=8, crop=0.5, cutmix=1.0, device="cpu", precision="float32")
     network, steps = "conv(4, 3), relu, globalpool, linear(classes)", iter(range(100))

@@ -143,6 +143,7 @@ def test_a_name_of_another_library_without_its_prefix_has_a_hint() -> None:
     )
 
 
+@pytest.mark.long
 def test_data_of_another_kind_is_refused() -> None:
     data = visus.open_data()
     with pytest.raises(UsageError) as caught:
@@ -172,6 +173,7 @@ def test_signals_and_volumes_have_no_pretrained_weights(visus_command: Call, tmp
         )
 
 
+@pytest.mark.long
 def test_the_command_line_reports_the_extra_that_is_missing(
     large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +202,7 @@ class _BegunError(Exception):
         ),
     ],
 )
+@pytest.mark.long
 def test_check_says_what_train_would_do_with_the_same_options(
     words: list[str], large_photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,6 +270,7 @@ def network_line(run: visus.Run) -> str:
     return repr(run).splitlines()[1].strip()
 
 
+@pytest.mark.long
 def test_a_run_says_what_became_of_the_weights_that_it_started_from(photos: Path, file: Path, tmp_path: Path) -> None:
     recipe = visus.Recipe(epochs=1, batch_size=8, precision="float32", optimizer="adamw", learning_rate=1e-9)
     kept = train(photos, DESIGN, recipe, weights=file, output=tmp_path, name="kept", progress=False)
@@ -393,6 +397,7 @@ def test_a_stopped_training_that_began_with_weights_ends_the_same(steps: int, ph
     assert_same(whole.folder, part.folder)
 
 
+@pytest.mark.long
 def test_a_training_killed_before_its_first_checkpoint_begins_again(photos: Path, tmp_path: Path) -> None:
     weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
     begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}
@@ -424,6 +429,7 @@ def test_a_training_killed_before_its_first_checkpoint_begins_again(photos: Path
 
 
 @needs_extra
+@pytest.mark.long
 def test_a_folder_of_photos_is_learned_with_pretrained_weights(
     large_photos: Path, tmp_path: Path, visus_command: Call
 ) -> None:
@@ -605,6 +611,7 @@ def test_python_gets_the_note_with_its_own_calls_and_many_or_small_images_get_no
 
 
 @needs_extra
+@pytest.mark.long
 def test_images_smaller_than_the_weights_need_are_a_warning(large_photos: Path, tmp_path: Path) -> None:
     warning = (
         "the ImageNet weights of EfficientNet-Lite0 were trained at 224 px, and these images are read at 32 x 32 px: the accuracy is "

@@ -225,6 +225,7 @@ def test_a_number_of_mistakes_is_used_or_refused(visus_command: Call, run: Path,
 
 
 @pytest.mark.parametrize(("size", "noun"), [((2, 64), "signal"), ((1, 12, 12, 12), "volume")])
+@pytest.mark.long
 def test_signals_and_volumes_have_the_same_report(tmp_path: Path, size: tuple[int, ...], noun: str) -> None:
     run = visus.train(arrays(tmp_path, size), "conv(4, 3), relu, globalpool, linear(classes)", RECIPE, output=tmp_path)
     facts, page = inside_of(run.folder), (run.folder / "report.html").read_text("utf-8")
@@ -311,6 +312,7 @@ def test_a_module_that_cannot_be_looked_into_is_trained_and_the_report_says_why(
     assert facts["moves"]["num_samples"] > 0
 
 
+@pytest.mark.long
 def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_samples_and_that_is_reported(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     values, labels = rng.normal(size=(100, 8, 8)).astype(np.float32), np.arange(100) % 2

@@ -166,6 +166,7 @@ def test_a_live_line_drops_what_does_not_fit() -> None:
 # ---- the first loss ----
 
 
+@pytest.mark.long
 def test_the_first_loss_is_that_of_the_first_batch_and_changes_no_weight(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -41,6 +41,7 @@ def test_a_network_that_ignores_positions_changes_nothing() -> None:
     assert max(found.largest_change) < 1e-6
 
 
+@pytest.mark.long
 def test_sets_of_classes_are_compared_as_wholes(task_runs: TaskRuns) -> None:
     run = task_runs("multi-label")[0]
     report = run.shifts(progress=False)
@@ -72,6 +73,7 @@ def test_the_mean_logit_counts_where_each_class_is_decided_by_itself() -> None:
     assert measure_shifts(Sum(), batch, (1,), is_centered=False).logit_change > 0
 
 
+@pytest.mark.long
 def test_numbers_have_a_row_for_each_way_and_target(task_runs: TaskRuns, visus_command: Call) -> None:
     run = task_runs("regression")[0]
     report: Any = run.shifts(progress=False)

@@ -67,6 +67,7 @@ def odd_photos(photos: Path, tmp_path: Path) -> list[Path]:
     return [photos / "dark", *(tmp_path / name for name in ("turned.jpg", "gray.png", "text.jpg", "none.png"))]
 
 
+@pytest.mark.long
 def test_a_bundle_answers_as_its_run_without_the_packages_of_a_training(
     run: Path, bundle: Path, odd_photos: list[Path]
 ) -> None:
@@ -128,6 +129,7 @@ def test_a_check_that_ends_without_a_word_is_an_error(bundle: Path, monkeypatch:
     assert str(error.value) == f"{bundle}: the process that checks it ended with the exit code 1: it said nothing"
 
 
+@pytest.mark.long
 def test_the_commands_export_and_verify(visus_command: Call, run: Path, tmp_path: Path) -> None:
     target = tmp_path / "bundle.zip"
     made = visus_command("export", run, "-o", target, "--format", "onnx", "--samples", 5, "--golden", 2, "--json")

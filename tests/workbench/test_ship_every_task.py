@@ -60,6 +60,7 @@ def test_a_bundle_answers_as_its_run(shipped: Ship, task: str) -> None:
 
 
 @pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
+@pytest.mark.long
 def test_a_bundle_answers_without_the_packages_of_a_training(shipped: Ship, task: str, tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", X[:5])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
@@ -79,6 +80,7 @@ def test_a_bundle_answers_without_the_packages_of_a_training(shipped: Ship, task
 
 
 @pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
+@pytest.mark.long
 def test_the_commands_treat_a_bundle_as_its_run(shipped: Ship, task: str, tmp_path: Path, visus_command: Call) -> None:
     for place, image in enumerate(X[:3]):
         Image.fromarray(image).save(tmp_path / f"{place}.png")

@@ -30,6 +30,7 @@ def test_fractions_decide_the_size_of_each_split(photos: Path) -> None:
     assert sizes(visus.open_data(photos, val=0)) == (48, 0, 12)
 
 
+@pytest.mark.long
 def test_a_run_keeps_its_fractions_and_its_split(photos: Path, tmp_path: Path, visus_command: Call) -> None:
     words = ["--epochs", 1, "--val", "0.2", "--test", "0.4", "-o", tmp_path, "--name", "some", "-q"]
     assert visus_command("train", photos, *SMALL, *words).code == 0
@@ -51,6 +52,7 @@ def test_a_run_keeps_its_fractions_and_its_split(photos: Path, tmp_path: Path, v
     assert (answer.code, "--val, --test cannot be given with --resume" in answer.err) == (2, True)
 
 
+@pytest.mark.long
 def test_weights_of_a_run_bring_its_split_unless_a_fraction_asks_for_another(
     photos: Path, run: Path, tmp_path: Path, visus_command: Call
 ) -> None:

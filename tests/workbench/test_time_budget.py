@@ -57,6 +57,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Any:
     return make_slow
 
 
+@pytest.mark.long
 def test_slow_phases_end_within_the_limit(photos: Path, tmp_path: Path, slow: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     for place in (planning, job):
         monkeypatch.setattr(place, "ending_s", lambda data, made: 20.0)
@@ -152,6 +153,7 @@ def test_kernels_are_compiled_only_where_the_limit_leaves_time(
         ({"time_limit_s": 400.0}, 200.0, TOO_LATE, 1),
     ],
 )
+@pytest.mark.long
 def test_the_time_limit_of_a_resumed_training_bounds_the_compiling_too(
     photos: Path,
     tmp_path: Path,

@@ -271,6 +271,7 @@ def test_a_tracker_that_fails_is_told_once_and_the_training_goes_on(
     ]
 
 
+@pytest.mark.long
 def test_a_missing_package_is_one_sentence_before_anything_is_computed(
     file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

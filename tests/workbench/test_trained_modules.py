@@ -30,6 +30,7 @@ def trained(photos: Path, module: nn.Module, tmp_path: Path, name: str, **named:
     return run, next(event for event in events if isinstance(event, DataOpened))
 
 
+@pytest.mark.long
 def test_a_module_that_is_trained_again_says_that_it_goes_on(photos: Path, tmp_path: Path) -> None:
     module = plain()
     untouched = copy.deepcopy(module)
@@ -49,6 +50,7 @@ def test_a_module_that_is_trained_again_says_that_it_goes_on(photos: Path, tmp_p
     assert (opened.start, opened.note) == (None, "")
 
 
+@pytest.mark.long
 def test_a_stopped_module_and_the_module_of_a_run_go_on_too(photos: Path, tmp_path: Path) -> None:
     module = plain()
     stopped, _ = trained(photos, module, tmp_path, "stopped", should_stop=lambda: True)

@@ -49,6 +49,7 @@ def test_an_output_that_is_a_file_is_refused_at_once(visus_command: Call, photos
 @pytest.mark.parametrize(
     "changes", [{}, {"time_limit_s": 1.0, "epochs": 100_000}, {"patience": 1, "epochs": 200, "learning_rate": 1e-12}]
 )
+@pytest.mark.long
 def test_resuming_a_finished_training_changes_nothing(photos: Path, tmp_path: Path, changes: dict[str, float]) -> None:
     run = visus.train(photos, "flatten, linear(classes)", RECIPE.replace(**changes), output=tmp_path)
     before = {

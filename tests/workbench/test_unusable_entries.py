@@ -116,6 +116,7 @@ def _walk_and_remove(is_vanished: Callable[[Path], bool]) -> Callable[[Path, Led
     [(Brightness, _write_image, "image", [*NAMES, *IMAGES]), (Levels, _write_array, "array", [*NAMES, *ARRAYS])],
     ids=["images", "arrays"],
 )
+@pytest.mark.long
 def test_the_rows_are_those_of_the_usable_files_and_one_error_for_each_other_file(
     network: type[Brightness], write: Callable[[str, Path], int], usable: str, unusable: list[str]
 ) -> None:

@@ -142,6 +142,7 @@ def rungs_machine() -> Any:
     return choose("cpu", "float32")
 
 
+@pytest.mark.long
 def test_the_run_keeps_the_network_and_the_reason_and_goes_on_with_it(squares: Path, priced: list[StepConfig]) -> None:
     recipe = quick(time_limit_s=fitting(64, 1))
     stopped, told = trained(squares, recipe, should_stop=lambda: True)
@@ -160,6 +161,7 @@ def test_the_run_keeps_the_network_and_the_reason_and_goes_on_with_it(squares: P
     assert told_there in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_a_second_training_measures_nothing(squares: Path, priced: list[StepConfig]) -> None:
     recipe = quick(time_limit_s=fitting(64, 1))
     first, _ = trained(squares, recipe, should_stop=lambda: True)
@@ -232,6 +234,7 @@ def test_a_scale_that_does_not_take_the_persons_curriculum_is_no_rung(
         assert [rung.scale for rung in found] == expected
 
 
+@pytest.mark.long
 def test_the_command_line_reports_the_reason(
     squares: Path, priced: list[StepConfig], visus_command: Callable[..., Any]
 ) -> None:

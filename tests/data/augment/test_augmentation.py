@@ -196,6 +196,7 @@ ON = {
 
 
 @pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.long
 def test_every_augmentation_is_off_by_default_and_has_a_sentence(name: str) -> None:
     """Its setting of the same name is held in tests/training, where recipes are known."""
     assert changes((32, 32)) == Augmentation()

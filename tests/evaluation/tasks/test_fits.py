@@ -27,6 +27,7 @@ def sets(seed: int, count: int, temperature: float = 1.0) -> tuple[torch.Tensor,
 
 @settings(max_examples=15)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 2.0, 4.0]))
+@pytest.mark.long
 def test_the_temperature_finds_the_one_that_was_applied(seed: int, temperature: float) -> None:
     fit = fit_thresholds(*sets(seed, 2000, temperature))
     assert fit.is_used
@@ -50,6 +51,7 @@ def test_a_threshold_is_half_of_the_highest_f1_of_its_class(seed: int, count: in
 
 @settings(max_examples=10)
 @given(st.integers(0, 1000), st.sampled_from([0.5, 1.0, 2.0]))
+@pytest.mark.long
 def test_with_many_samples_no_threshold_has_a_clearly_higher_f1_on_others(seed: int, temperature: float) -> None:
     fit = fit_thresholds(*sets(seed, 4000, temperature))
     logits, labels = sets(seed + 1, 4000, temperature)

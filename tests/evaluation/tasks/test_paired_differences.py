@@ -93,6 +93,7 @@ def test_the_interval_excludes_zero_exactly_if_the_bootstrap_is_significant(seed
 
 @FEW
 @given(SEEDS, COUNTS)
+@pytest.mark.long
 def test_swapping_the_networks_turns_the_sign(seed: int, count: int) -> None:
     pairs = [(compared_sets(seed, count), compared_sets(seed, count, is_swapped=True))]
     pairs += zip(  # type: ignore[arg-type]

@@ -548,6 +548,7 @@ def test_a_compiler_that_fails_is_quoted_and_leaves_nothing(forgetful: Path, mon
 
 
 @needs_kernels
+@pytest.mark.long
 def test_kernels_are_compiled_once(forgetful: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert why_no_kernels() == ""
     (library,) = (forgetful / "kernels").glob("*.so")

@@ -106,6 +106,7 @@ def wasteful(draw: st.DrawFn) -> ConvProblem:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
+@pytest.mark.long
 def test_a_design_and_its_module_are_reported_the_same(
     case: ConvProblem, object_px: int | None, batch_size: int | None
 ) -> None:

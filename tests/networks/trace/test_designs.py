@@ -81,6 +81,7 @@ def test_fields_of_resnets_are_the_published_ones(depth: int, size: int) -> None
     assert (last.fields[0].size, last.fields[0].stride) == (size, 32)
 
 
+@pytest.mark.long
 def test_fields_of_alexnet_and_vgg16_are_the_published_ones() -> None:  # Araujo et al. 2019, doi:10.23915/distill.00021
     one = trace(build(alexnet(), (3, 224, 224), 10), (3, 224, 224))
     two = trace(build(vgg(16), (3, 224, 224), 10), (3, 224, 224))

@@ -207,6 +207,7 @@ class Around(nn.Module):
         torch.fx.symbolic_trace,
     ],
 )
+@pytest.mark.long
 def test_compiled_and_scripted_modules_have_the_figures_of_the_plain_one(made: Callable[[nn.Module], nn.Module]) -> None:
     plain = trace(_net(), (3, 16, 16))
     costs, around = trace(made(_net()), (3, 16, 16)), trace(Around(made(_net())), (3, 16, 16))
@@ -215,6 +216,9 @@ def test_compiled_and_scripted_modules_have_the_figures_of_the_plain_one(made: C
         assert [row.fields[0].size for row in each.rows if row.macs] == [3, 16, *[16] * more]
 
 
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # of PyTorch's own modules, at the first torch.compile of a process
 def test_paths_inside_of_a_compiled_module_are_those_of_the_module() -> None:
     costs = trace(Around(torch.compile(_net())), (3, 16, 16))  # type: ignore[arg-type]
     assert [row.path for row in costs.rows] == [*(f"body.{place}" for place in range(6)), "head"]

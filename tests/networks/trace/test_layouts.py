@@ -124,5 +124,6 @@ STEP = st.tuples(st.sampled_from(sorted(STEPS)), *[st.integers(0, 11)] * 3)
 @example([("convolution", 0, 0, 1), ("reshape", 0, 0, 0)], (4, 6, 8))
 @example([("permute", 2, 0, 0), ("convolution", 0, 0, 1)], (2, 9, 6))
 @example([("flat", 0, 3, 0), ("convolution", 1, 1, 1), ("reshape", 2, 3, 0)], (4, 6, 8))
+@pytest.mark.long
 def test_a_chain_of_steps_reads_what_poison_shows(steps: list[tuple[str, int, int, int]], shape: tuple[int, ...]) -> None:
     assert_law(Chain(steps), shape)

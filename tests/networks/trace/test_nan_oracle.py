@@ -94,6 +94,7 @@ SLOW = ("inception", "resnet of bottlenecks", "vgg", "convnext", "densenet", "al
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in NETWORKS])
+@pytest.mark.long
 def test_every_intermediate_map_reads_what_poison_shows(name: str) -> None:
     make, shape = NETWORKS[name]
     torch.manual_seed(0)

@@ -29,6 +29,7 @@ def wrong_boxes(design: Design, shape: tuple[int, int]) -> list[str]:
 
 
 @given(st.integers(0, 10**9))
+@pytest.mark.long
 def test_what_is_read_behind_paths_of_unequal_stride_is_what_poison_shows(seed: int) -> None:
     case = unequal_design(seed)
     assume(case is not None)

@@ -53,6 +53,7 @@ def timeless(trial: Trial) -> Trial:
     return dataclasses.replace(trial, seconds=0.0)
 
 
+@pytest.mark.long
 def test_the_test_set_is_not_read_before_the_run_at_the_end(
     levels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,6 +99,7 @@ def test_the_run_is_the_best_trial_and_never_worse_than_the_default(levels: Path
         assert all(trial.settings[name] in values for name, values in Space.of(SPACE))
 
 
+@pytest.mark.long
 def test_the_steps_of_a_trial_are_sliced_as_those_of_a_training_with_its_settings(
     levels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,6 +127,7 @@ def test_the_steps_of_a_trial_are_sliced_as_those_of_a_training_with_its_setting
     assert best.accumulate == slices[best.batch_size]
 
 
+@pytest.mark.long
 def test_the_losses_that_decide_between_equal_accuracies_have_no_label_smoothing(levels: Path, tmp_path: Path) -> None:
     recipe = RECIPE.replace(epochs=20, learning_rate=0.1)
     found = search(levels, tmp_path, recipe=recipe, space={"label_smoothing": [0.29, 0.3]}, trials=3)
@@ -148,6 +151,7 @@ def test_values_of_two_losses_are_not_compared(levels: Path, tmp_path: Path, mon
     assert {row[2] for row in found.table().rows} == {"-"}
 
 
+@pytest.mark.long
 def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(studies, "_NUM_UNPRUNED", 1)
     x, y = images(240)
@@ -198,6 +202,7 @@ def test_a_canceled_search_says_how_to_go_on(levels: Path, tmp_path: Path) -> No
     assert visus.tune(resume=folder, trials=1, progress=False).trials[0].state == FINISHED
 
 
+@pytest.mark.long
 def test_a_run_that_was_canceled_is_resumed(levels: Path, tmp_path: Path) -> None:
     events: list[object] = []
 
@@ -347,6 +352,7 @@ def test_a_time_limit_without_room_is_refused(levels: Path, tmp_path: Path, monk
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 def test_a_search_that_exceeds_its_time_limit_prints_so(
     levels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +403,7 @@ def test_a_head_alone_is_not_searched(levels: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.long
 def test_pretrained_weights_are_searched_from_one_head(levels: Path, tmp_path: Path) -> None:
     run = visus.train(levels, DESIGN, RECIPE, output=tmp_path / "runs", progress=False)
     found = search(levels, tmp_path / "out", network=None, weights=run.folder, space={"lr": "0.0001..0.1"}, trials=2)
@@ -404,6 +411,7 @@ def test_pretrained_weights_are_searched_from_one_head(levels: Path, tmp_path: P
     assert (found.run.folder / "start.json").is_file()
 
 
+@pytest.mark.long
 def test_a_resumed_search_opens_its_own_data(levels: Path, tmp_path: Path) -> None:
     moved = shutil.copy(levels, tmp_path / "levels.npz")
     found = search(moved, tmp_path / "out", trials=1)

@@ -34,6 +34,7 @@ def search(task: str, folder: Path, **changes: Any) -> Tuned:
 
 
 @pytest.mark.parametrize("task", ["multi-label", "regression"])
+@pytest.mark.long
 def test_the_best_trial_is_that_of_the_main_metric_and_its_run_has_the_same(task: str, tmp_path: Path) -> None:
     seen: list[Any] = []
     found = search(task, tmp_path, on_event=seen.append)
