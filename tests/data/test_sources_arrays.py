@@ -446,7 +446,7 @@ NEEDED = "Needed: train_images with train_labels, x_train with y_train, x with y
             "For one-hot labels, save labels.argmax(1); for sets of classes as 0 and 1, write task='multi-label'.",
         ),
         ({"x": counting(3, 4), "y": [0, 0.5, 1]}, ": y: the label of row 1 is 0.5, which is not an integer. For numbers that are no classes: task='regression'."),
-        ({"x": counting(3, 4), "y": [0, np.nan, 1]}, ": y: the label of row 1 is nan, which is not an integer. For numbers that are no classes: task='regression'."),
+        ({"x": counting(3, 4), "y": [0, np.nan, 1]}, ": y: the label of row 1 is missing (NaN). Give each sample a label, or leave it out."),
         (
             {"x": counting(3, 4), "y": np.array([1j, 2, 3])},
             ": y: labels of type complex128 are not supported. Save them as integers or text.",

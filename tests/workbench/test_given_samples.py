@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from decimal import Decimal
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -284,6 +286,37 @@ def test_lists_of_one_length_are_classes_only_where_sets_are_asked_for_and_they_
     assert (hot.classes, hot.samples.labels[:2].tolist()) == (("0", "1"), [[0, 1], [1, 1]])
 
 
+CATS_AND_DOGS = ["cat", "dog"] * 20
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        pd.Series(CATS_AND_DOGS),
+        pd.Series(CATS_AND_DOGS, dtype="category"),
+        pd.Categorical(CATS_AND_DOGS),
+        pd.Index(CATS_AND_DOGS),
+        pd.DataFrame({"label": CATS_AND_DOGS}),
+        pd.DataFrame({"label": CATS_AND_DOGS}).to_numpy(dtype=object),
+        pd.get_dummies(pd.Series(CATS_AND_DOGS)),
+    ],
+    ids=["series", "category", "categorical", "index", "table", "column of objects", "dummies"],
+)
+def test_labels_of_pandas_are_one_class_for_each_sample(labels: Any, x: Any, tmp_path: Path) -> None:
+    assert_same(opened(tmp_path, x=x, y=labels), opened(tmp_path, x=x, y=CATS_AND_DOGS))
+
+
+def test_columns_of_a_table_of_pandas_name_the_classes_and_targets(x: Any, tmp_path: Path) -> None:
+    sets = opened(tmp_path, x=x, y=pd.DataFrame({"cat": [1, 1] * 20, "dog": [0, 1] * 20}))
+    assert (sets.task, sets.classes) == ("multi-label", ("cat", "dog"))
+    numbers = opened(
+        tmp_path, x=x, y=pd.DataFrame({"age": np.arange(40.0), "height": np.arange(40.0) ** 2}), task="regression"
+    )
+    assert numbers.classes == ("age", "height")
+    given = opened(tmp_path, x=x, y=pd.DataFrame(np.array([[1, 1], [0, 1]] * 20)))
+    assert given.classes == ("0", "1")
+
+
 @pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], [np.True_, np.False_], ["a", "b"], [[0, 1], [1, 1]]])
 def test_arrays_of_objects_of_one_kind_are_read_as_the_same_lists(values: list[Any], x: Any, tmp_path: Path) -> None:
     in_objects, in_lists = opened(tmp_path, x=x, y=objects(*values * 20)), opened(tmp_path, x=x, y=values * 20)
@@ -300,6 +333,7 @@ def test_a_part_that_is_none_is_left_out(x: Any, y: Any, tmp_path: Path) -> None
     assert opened(tmp_path, folder, x=None, y=None).num_samples == 40
 
 
+BOTH = pd.DataFrame({"cat": [1, 1], "dog": [0, 1]})
 LABELS = (
     "Labels are whole numbers or texts; lists of classes (multi-label); or numbers, as many for each sample (regression)."
 )
@@ -375,7 +409,35 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         {"x": np.zeros((2, 3)), "y": [[0], [1, 2]], "class_names": ["a", "b"]},
         "y: the label 2 has no class name: there are 2 class names, for the labels 0 to 1.",
     ),
-    ("labels that are missing", {"x": np.zeros((2, 3)), "y": ["a", None]}, f"y[1] is None. {LABELS}"),
+    (
+        "a missing label",
+        {"x": np.zeros((2, 3)), "y": ["a", None]},
+        "1 label of 2 is missing: y[1]. Give each sample a label, or leave it out.",
+    ),
+    (
+        "missing labels, of which pandas makes NaN",
+        {"x": np.zeros((3, 3)), "y": [math.nan, "a", math.nan]},
+        "2 labels of 3 are missing: y[0], y[2]. Give each sample a label, or leave them out.",
+    ),
+    (
+        "a missing label of a column of pandas",
+        {"x": np.zeros((2, 3)), "y": pd.Series([None, "a"])},
+        "1 label of 2 is missing: y[0]. Give each sample a label, or leave it out.",
+    ),
+    (
+        "columns in another order",
+        {"x": np.zeros((2, 3)), "y": BOTH, "x_val": np.zeros((2, 3)), "y_val": BOTH[["dog", "cat"]]},
+        "the columns of y_val are dog, cat, and those of y are cat, dog. Give the same columns in the same order.",
+    ),
+    (
+        "images with a palette",
+        {
+            "x": [Image.fromarray(np.zeros((9, 9), np.uint8)), Image.fromarray(np.zeros((9, 9), np.uint8)).quantize(4)],
+            "y": [0, 1],
+        },
+        "x[1] is an image of Pillow in the mode P, whose values are no levels of gray, or of red, green and blue. Convert it: "
+        "[each.convert('RGB') for each in x].",
+    ),
     ("labels of several types", {"x": np.zeros((2, 3)), "y": objects("a", 1.5)}, f"y[1] is 1.5. {LABELS}"),
     ("decimal numbers", {"x": np.zeros((1, 3)), "y": [Decimal("1.5")]}, f"y[0] is Decimal('1.5'). {LABELS}"),
     ("too large numbers", {"x": np.zeros((1, 3)), "y": [2**70]}, f"y holds values of the type object. {LABELS}"),

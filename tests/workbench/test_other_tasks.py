@@ -288,6 +288,39 @@ def test_an_own_loss_without_a_gradient_is_refused_before_the_training(tmp_path:
     assert not (tmp_path / "runs").exists()
 
 
+def flat_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (outputs * 0).sum(1)
+
+
+def marked_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return (outputs.argmax(1) != labels).float().requires_grad_()
+
+
+@pytest.mark.parametrize("loss", [flat_loss, marked_loss])
+def test_an_own_loss_whose_gradient_is_zero_is_refused_before_the_training(
+    tmp_path: Path, loss: Callable[..., Any], light_pages: None
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        single(tmp_path, loss=loss)
+    assert str(caught.value) == (
+        "the own loss has no gradient, or one of 0, at each of 64 random outputs, so nothing can be learned from it. Compute it from the outputs with "
+        "operations of PyTorch that have a gradient: no argmax, rounding or comparison."
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def infinite_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return torch.nn.functional.cross_entropy(outputs, labels) + math.inf
+
+
+def test_an_own_loss_that_is_infinite_is_no_sum(tmp_path: Path, light_pages: None) -> None:
+    with pytest.raises(TrainingError) as caught:
+        single(tmp_path, loss=infinite_loss)
+    assert str(caught.value).startswith(
+        "the loss is inf at the first step, before any weight changed. It is that of your own function: "
+    )
+
+
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
 def test_an_own_mean_of_mixed_samples_is_refused_before_the_training(tmp_path: Path, mixing: str, light_pages: None) -> None:
     with pytest.raises(UsageError) as caught:

@@ -70,6 +70,11 @@ def label_column(values: NDArray[Any], where: Path | str, what: str = "label", r
         is_whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
         if not is_whole.all():
             first = int(np.argmin(is_whole))
+            if is_label and np.isnan(values[first]):
+                raise DataError(
+                    f"the label of row {first} is missing (NaN). Give each sample a label, or leave it out.",
+                    where=str(where),
+                )
             if remedy is None:
                 remedy = f"For numbers that are no classes: {option('task', 'regression')}." if is_label else _PER_SAMPLE
             raise DataError(

@@ -36,7 +36,7 @@ from visus.data.array_labels import (
     one_hot_note,
     refuse_repeated_names,
 )
-from visus.data.given_arrays import LABELS, class_list, given_array
+from visus.data.given_arrays import LABELS, class_list, common_columns, given_array, in_order, plain_labels
 from visus.data.label_sets import write_cells
 from visus.data.listed_names import write_names
 from visus.data.source_rules import natural_key
@@ -66,10 +66,12 @@ def read_given_labels(arrays: Mapping[str, Any], task: str | None) -> tuple[dict
         UsageError: labels are no numbers, texts or sets.
         DataError: labels fit no task, or the class names do not fit the labels.
     """
-    classes = class_list(arrays["classes"]) if "classes" in arrays else None
+    given = {name: value for name, value in arrays.items() if name in LABELS}
+    columns = common_columns(given)
+    given = {name: plain_labels(value, name) for name, value in given.items()}
+    classes = class_list(arrays.get("classes", columns)) if "classes" in arrays or columns else None
     names = [] if classes is None else [str(each) for each in classes.reshape(-1).tolist()]
     refuse_repeated_names(names, "class_names", task)
-    given = {name: value for name, value in arrays.items() if name in LABELS}
     sets = _sets_of_parts(given, names, task) if task in (None, "multi-label") else None
     if sets is not None:
         names = names or sorted({name for part in sets.values() for each in part for name in each}, key=natural_key)
@@ -426,11 +428,12 @@ def encode_given_labels(labels: Any, task: str, classes: Sequence[str]) -> NDArr
 
     Raises:
         UsageError: the labels do not fit the task.
-        DataError: a number is not whole, or may be a place or a name; or a number of regression is NaN or infinite.
+        DataError: a label is missing, a number is not whole, or may be a place or a name; or a number of regression is NaN or infinite.
 
     >>> encode_given_labels([1, 2], "single-label", ["1", "2"]).tolist(), encode_given_labels([[1], [0, 1]], "multi-label", ["a", "b"]).tolist()
     ([0, 1], [[0.0, 1.0], [1.0, 1.0]])
     """
+    labels = plain_labels(in_order(labels, classes), "labels")
     if task == "multi-label":
         return _encode_sets(labels, classes)
     values = _array_of(labels, "labels")

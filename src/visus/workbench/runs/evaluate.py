@@ -11,7 +11,9 @@ import torch
 
 from visus.data.array_labels import is_one_hot
 from visus.data.contents import hash_rows
+from visus.data.given_arrays import plain_labels
 from visus.data.given_labels import encode_given_labels
+from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels
 from visus.data.value_ranges import some_values
 from visus.errors import UsageError
@@ -59,7 +61,11 @@ def evaluate(
 
 
 def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> AnyScores:
-    rows = [run.preprocessing.fit_array(sample.row[None])[0] for sample in array_rows(samples, "samples", run.preprocessing)]
+    ledger = Ledger()
+    rows = [
+        run.preprocessing.fit_row(sample.row, ledger, sample.name)
+        for sample in array_rows(samples, "samples", run.preprocessing)
+    ]
     truth = encode_given_labels(labels, run.task.name, run.classes)
     if len(rows) != len(truth):
         raise UsageError(f"there are {len(rows):,} samples and {len(truth):,} labels. Give one label for each sample.")
@@ -68,7 +74,8 @@ def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *,
         run.preprocessing.scaled(torch.from_numpy(np.stack(chunk))) for chunk in monitor.over(chunks, "scoring", len(rows))
     )
     notes = [sentence] if (sentence := views_sentence(run)) else []
-    if run.task.name == "single-label" and is_one_hot(as_array(labels)):
+    notes += ledger.short_sentences()
+    if run.task.name == "single-label" and is_one_hot(as_array(plain_labels(labels, "labels"))):
         notes.append(f"The labels are one-hot: read as {len(run.classes):,} classes.")
     if warning := range_warning(as_array(samples), run.preprocessing):
         notes.append(warning)

@@ -34,7 +34,7 @@ from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
 from visus.workbench.train.mirroring import read_mirroring
-from visus.workbench.train.preparing import class_weights, own_loss, prepare, selecting_metric, whiten
+from visus.workbench.train.preparing import class_weights, own_loss, own_values, prepare, selecting_metric, whiten
 from visus.workbench.train.processes import share_of
 from visus.workbench.train.run_files import write_end
 from visus.workbench.train.starts import Start
@@ -146,7 +146,7 @@ class TrainingJob:
             "design": self.network.text.strip(),
             "dataset": data.fingerprint,
             "recipe": _fixed_settings(recipe),
-        }
+        } | own_values(recipe, data)
         return TrainingLoop(
             module,
             batches,

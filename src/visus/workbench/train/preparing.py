@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import numpy as np
@@ -33,7 +34,7 @@ from visus.training.loss import Loss, OwnLoss
 from visus.training.recipe import Recipe
 from visus.training.resolve import PROGRESSIVE_SIZES, resolve
 from visus.training.resolved_recipe import ResolvedRecipe
-from visus.units import write_shape
+from visus.units import write_number_of, write_shape
 
 
 def data_facts(data: Data, mirrors: MotionTest | None = None) -> DataFacts:
@@ -191,13 +192,54 @@ def try_loss(recipe: ResolvedRecipe, data: Data) -> None:
     loss = Loss(task=task_of(data), own=own)
     if recipe.mixup or recipe.cutmix:
         loss.mean(outputs, labels, share=torch.ones(len(labels)))
+    if not any(_has_gradient(loss, scale * outputs.detach(), labels) for scale in (1, 10)):
+        raise UsageError(
+            f"the own loss has no gradient, or one of 0, at each of {write_number_of(len(labels), 'random output')}, so nothing can be learned from it. Compute "
+            "it from the outputs with operations of PyTorch that have a gradient: no argmax, rounding or comparison."
+        )
     if loss.per_sample(outputs, labels) is None:
         once, twice = (loss.mean(outputs.repeat(count, 1), torch.cat([labels] * count)).item() for count in (1, 2))
-        if once and math.isclose(twice, 2 * once, rel_tol=1e-3):
+        if once and math.isfinite(once) and math.isclose(twice, 2 * once, rel_tol=1e-3):
             raise UsageError(
                 "the own loss returned the sum over the samples: it doubles if each sample is there twice, so the steps would grow with the batch. Return the "
                 "loss of each sample (reduction='none'), or their mean."
             )
+
+
+def _has_gradient(loss: Loss, outputs: torch.Tensor, labels: torch.Tensor) -> bool:
+    """Whether the loss changes with the outputs; NaN counts as a change, and the training reports it."""
+    outputs.requires_grad_()
+    (gradient,) = torch.autograd.grad(loss.mean(outputs, labels), outputs, allow_unused=True)
+    return gradient is not None and bool(gradient.any())
+
+
+def own_values(recipe: ResolvedRecipe, data: Data) -> dict[str, str]:
+    """What the functions of a person return for fixed inputs, so that a resumed training finds them changed; random results are left out.
+
+    Returns:
+        ``own loss`` and the like -> the name of the function and its value, as text.
+    """
+    found: dict[str, str] = {}
+    held, labels = data.split("val").labels[:TRIED_SAMPLES], torch.from_numpy(data.split("train").labels[:TRIED_SAMPLES])
+    task = task_of(data)
+    if (own := own_loss(recipe)) is not None:
+        outputs = _random_outputs(len(labels), data)
+        loss = Loss(task=task, own=own)
+        found["own loss"] = _value_text(recipe.loss, lambda: loss.mean(outputs, labels).item())
+    if NAME.fullmatch(recipe.select) and len(held):
+        metric, outputs = selecting_metric(recipe, data.task), _random_outputs(len(held), data)
+        found["own metric"] = _value_text(recipe.select, lambda: metric.compute(task, outputs, torch.from_numpy(held)))
+    return found
+
+
+def _random_outputs(number: int, data: Data) -> torch.Tensor:
+    return torch.randn(number, len(data.classes), generator=random_stream(0, "fixed outputs"))
+
+
+def _value_text(name: str | None, compute: Callable[[], float]) -> str:
+    """The name of a function with its value; without it if a second call has another one."""
+    first, second = compute(), compute()
+    return f"{name}, {first:.4g} for fixed outputs" if first == second else str(name)
 
 
 def object_warnings(recipe: Recipe) -> tuple[str, ...]:
