@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from visus.errors import UsageError
 from visus.own_callables import FunctionName, load_function
 
 
@@ -44,3 +45,12 @@ def test_a_module_of_the_current_folder_is_found(tmp_path: Path, monkeypatch: py
     (tmp_path / "found_here.py").write_text("def double(value):\n    return 2 * value\n")
     monkeypatch.chdir(tmp_path)
     assert load_function("found_here:double")(4) == 8
+
+
+def test_a_class_by_name_is_refused_with_what_to_do() -> None:
+    with pytest.raises(UsageError) as caught:
+        load_function("torch.nn:CrossEntropyLoss")
+    assert str(caught.value) == (
+        "torch.nn:CrossEntropyLoss: CrossEntropyLoss is a class, and a function is needed. Make an instance in a module of your own, such as "
+        "loss = CrossEntropyLoss(), and name that."
+    )

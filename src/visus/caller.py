@@ -96,6 +96,7 @@ def train_call(
     options: Mapping[str, object] | None = None,
     pretrained: bool | None = None,
     settings: Mapping[str, object] | None = None,
+    recipe_file: str | None = None,
 ) -> str:
     """The call that trains on data.
 
@@ -105,6 +106,7 @@ def train_call(
         options: arguments of ``visus.open_data``.
         pretrained: whether pretrained weights are asked for; None if nothing is asked.
         settings: settings of the training.
+        recipe_file: a ``recipe.yaml`` with further settings, for the command line.
 
     >>> train_call(), train_call("photos")
     ('visus.train()', "visus.train('photos')")
@@ -121,7 +123,8 @@ def train_call(
     named: dict[str, object] = {} if split_file is None else {"split": str(split_file)}
     named |= {name: str(value) if isinstance(value, os.PathLike) else value for name, value in (options or {}).items()}
     if is_command():
-        return shlex.join(["visus", "train", *_typed(data, named, pretrained, settings or {})])
+        words = _typed(data, named, pretrained, settings or {})
+        return shlex.join(["visus", "train", *words, *([] if recipe_file is None else ["--recipe", recipe_file])])
     of_training = (
         [f"recipe=visus.Recipe({', '.join(f'{name}={value!r}' for name, value in settings.items())})"] if settings else []
     )

@@ -77,6 +77,11 @@ def load_function(name: str) -> Callable[..., Any]:
             hint = f" Did you mean {guess!r}?" if guess else ""
             raise UsageError(f"{module_name} has no {attribute}.{hint}", where=name)
         loaded = getattr(loaded, part)
+    if isinstance(loaded, type):
+        raise UsageError(
+            f"{attribute} is a class, and a function is needed. Make an instance in a module of your own, such as loss = {attribute}(), and name that.",
+            where=name,
+        )
     if not callable(loaded):
         raise UsageError(f"{attribute} is not callable: it is {type(loaded).__name__}.", where=name)
     return cast(Callable[..., Any], loaded)

@@ -50,6 +50,31 @@ def test_the_contact_sheet_has_the_augmentation_of_a_recipe_and_of_options_that_
     assert "blended in pairs (mixup 0.3)" in " ".join(answer.out.split())
     answer = visus_command(*words, "--recipe", recipe, "--set", "mixup=0.1")
     assert "blended in pairs (mixup 0.1)" in " ".join(answer.out.split())
+    assert answer.out.splitlines()[-1] == f"next: visus train {photos} --set mixup=0.1 --recipe {recipe}"
     recipe.write_text("mixing: 0.3\n")
     answer = visus_command(*words, "--recipe", recipe)
     assert (answer.code, answer.err.partition("'. ")[0]) == (2, f"error: {recipe}: unknown setting 'mixing")
+
+
+def test_a_repeated_label_column_is_several_columns(visus_command: Call, photos: Path) -> None:
+    table = photos.parent / "columns.csv"
+    files = sorted(photos.rglob("*.png")) or sorted(photos.rglob("*.jpg"))
+    rows = [f"{file},{number % 2},{number % 3 // 2}" for number, file in enumerate(files)]
+    table.write_text("\n".join(["path,worn,new", *rows]) + "\n")
+    repeated = visus_command("check", table, "--task", "multi-label", "--label-column", "worn", "--label-column", "new")
+    assert repeated.code == 0
+    assert repeated.out == visus_command("check", table, "--task", "multi-label", "--label-column", "worn,new").out
+
+
+def test_a_run_in_the_place_of_data_or_of_its_recipe_is_named(visus_command: Call, run: Path, photos: Path) -> None:
+    found = visus_command("check", run)
+    assert (found.code, found.err) == (
+        1,
+        f"error: {run}: this is the folder of a run, and data is needed here: a folder of samples, a table or an array file. To compare runs: visus compare "
+        "RUN RUN.\n",
+    )
+    found = visus_command("check", photos, "--augment", "--recipe", run)
+    assert (found.code, found.err) == (
+        2,
+        f"error: {run}: this is a folder, and a recipe is a file. Give the recipe.yaml in it.\n",
+    )

@@ -434,6 +434,14 @@ def test_a_column_of_labels_that_is_there_twice_is_an_error(
     assert message(file, reading=Reading(label_column=label_column, task=task)) == f"{file}: {expected}"
 
 
+def test_a_lone_column_of_0_and_1_is_no_set_of_classes(tmp_path: Path) -> None:
+    file = table(tmp_path, "path,worn,new\n1.jpg,1,0\n2.jpg,0,1\n")
+    assert message(file, reading=Reading(label_column="worn", task="multi-label")) == (
+        f"{file}: the column 'worn' has 0 and 1 alone, so it is that of one class, and multi-label needs several. Name the columns of all classes, as in "
+        "label_column='worn,other'; or leave out task='multi-label' for the two classes 0 and 1."
+    )
+
+
 def test_other_columns_of_the_same_name_keep_their_numbers(tmp_path: Path) -> None:
     file = table(tmp_path, "path,label,note,note\n1.jpg,a,u,v\n2.jpg,b,u,w\n")
     assert read(file).notes == ("unused columns: note (column 3), note (column 4).",)

@@ -89,6 +89,10 @@ def test_answers_survive_their_text(given: list[Answer]) -> None:
             "the factor of a learning rate must be a number above 0, such as 0.5, and not True.",
         ),
         (
+            lambda: SaveWeights("."),
+            "weights are saved to a file, such as 'middle.safetensors', and not to the folder '.'.",
+        ),
+        (
             lambda: SaveWeights("a/b.pt"),
             "weights are saved as a safetensors file, and not as 'b.pt'. Name it b.safetensors.",
         ),
@@ -455,3 +459,17 @@ def test_weights_are_saved_to_a_path(file: Any) -> None:
     with pytest.raises(UsageError) as caught:
         SaveWeights(file)
     assert str(caught.value) == f"weights are saved to a path, such as 'middle.safetensors', and not to {file!r}."
+
+
+def test_a_run_that_is_stopped_before_its_first_epoch_has_an_empty_history(
+    squares: Path, quick: Recipe, tmp_path: Path
+) -> None:
+    run = visus.train(
+        squares,
+        NETWORK,
+        quick,
+        output=tmp_path,
+        progress=False,
+        on_event=lambda event: Stop() if isinstance(event, StepDone) else None,
+    )
+    assert len(run.history) == 0

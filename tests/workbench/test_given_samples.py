@@ -333,6 +333,19 @@ def test_a_part_that_is_none_is_left_out(x: Any, y: Any, tmp_path: Path) -> None
     assert opened(tmp_path, folder, x=None, y=None).num_samples == 40
 
 
+class Rows(Dataset[Any]):
+    """Rows as they are."""
+
+    def __init__(self, rows: list[Any]) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.rows[place]
+
+
 BOTH = pd.DataFrame({"cat": [1, 1], "dog": [0, 1]})
 LABELS = (
     "Labels are whole numbers or texts; lists of classes (multi-label); or numbers, as many for each sample (regression)."
@@ -363,6 +376,17 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "item 0 of the dataset is no pair of a sample and its label, but a tuple. Return (sample, label).",
     ),
     (
+        "rows of a dataset that are mappings",
+        {"path": Rows([{"image": np.zeros((4, 4), np.uint8), "label": 0}])},
+        "item 0 of the dataset is no pair of a sample and its label, but a dict. Return (sample, label).",
+    ),
+    (
+        "paths in a dataset",
+        {"path": [("a.png", "ant"), ("b.png", "bee")]},
+        "sample 0 is the text 'a.png', and a dataset returns the sample itself: an image of Pillow, an array or a tensor. For files, give a table with the "
+        "columns path and label.",
+    ),
+    (
         "a label without a name",
         {"path": Images(np.zeros((2, 4, 4), np.uint8), [0, 7])},
         "the label 7 has no class name: there are 4 class names, for the labels 0 to 3.",
@@ -385,7 +409,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "a split of another name",
         {"path": {"train": Images([1], [0]), "unsupervised": Images([1], [0])}},
-        "the dataset has a part 'unsupervised', and a split is train, validation or test. Leave the part out.",
+        "the dataset has a part 'unsupervised', and a split is train, validation or test. Rename the part, or leave it out.",
     ),
     (
         "two columns of images",

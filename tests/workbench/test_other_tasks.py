@@ -7,6 +7,7 @@ import dataclasses
 import io
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +21,7 @@ from PIL import Image
 import visus
 from visus.caller import called_by_command
 from visus.data.contact_sheet import label_caption
-from visus.errors import DataError, RecipeError, TrainingError, UsageError
+from visus.errors import DataError, RecipeError, TrainingError, UsageError, WeightsError
 from visus.evaluation.metric_names import DEFAULT_METRICS
 from visus.evaluation.tasks.multi_label_scores import MultiLabelScores
 from visus.evaluation.tasks.prediction_intervals import IntervalFit
@@ -344,6 +345,44 @@ def test_an_own_loss_that_returns_a_sum_is_refused_before_the_training(tmp_path:
         "Return the loss of each sample (reduction='none'), or their mean."
     )
     assert not (tmp_path / "runs").exists()
+
+
+def changing_loss(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    return SIGN["of all"] * torch.nn.functional.cross_entropy(outputs, labels, reduction="none")
+
+
+def changing_metric(outputs: torch.Tensor, labels: torch.Tensor) -> float:
+    return SIGN["of all"] * float(outputs[:, 0].mean())
+
+
+SIGN = {"of all": 1.0}
+
+
+@pytest.mark.parametrize(("setting", "function"), [("loss", changing_loss), ("select", changing_metric)])
+def test_own_code_that_was_edited_is_found_when_a_training_is_resumed(
+    tmp_path: Path, setting: str, function: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, light_pages: None
+) -> None:
+    x, sets, _ = bars(np.random.default_rng(0))
+    data = visus.open_data(x=x, y=sets[:, 0], keep_in=tmp_path / "kept", progress=False)
+    recipe = visus.Recipe(epochs=3, batch_size=16, **{setting: function})  # type: ignore[arg-type]
+    run = visus.train(
+        data,
+        NETWORK,
+        recipe,
+        output=tmp_path / "runs",
+        progress=False,
+        on_event=lambda event: visus.events.Stop() if isinstance(event, EpochDone) else None,
+    )
+    with monkeypatch.context() as changed:
+        changed.setitem(SIGN, "of all", -1.0)
+        with pytest.raises(WeightsError) as caught:
+            visus.resume(run.folder, progress=False)
+    what = {"loss": "own loss", "select": "own metric"}[setting]
+    values = re.findall(r"'(\S+) for fixed outputs, ", str(caught.value))
+    assert f": this checkpoint belongs to another {what}: '" in str(caught.value)
+    assert str(caught.value).endswith(f". Continue with the same {what}, or start a new run without --resume.")
+    assert float(values[0]) == -float(values[1])
+    assert visus.resume(run.folder, progress=False).scores.num_samples
 
 
 def test_an_own_metric_selects_the_epoch(tmp_path: Path, light_pages: None) -> None:

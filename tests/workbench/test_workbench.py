@@ -63,7 +63,7 @@ def test_a_module_object_is_trained_and_asked_for_again(photos: Path, tmp_path: 
         visus.load(run.folder)
     assert str(caught.value) == (
         f"this network was given as a Python object ({Own.__module__}.Own) and cannot be made from its name. "
-        "Give the same object: visus.load(folder, network=...)."
+        "Give the same object: visus.load(folder, network=...), or visus.resume(folder, network=...) to go on with a training."
     )
 
 

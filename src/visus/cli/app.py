@@ -225,7 +225,7 @@ def evaluate(
     with contextlib.redirect_stdout(sys.stderr), showing_work("loading PyTorch") as on_event:
         # stdout is for the result; what a person's own module prints is none
         from visus.cli.show import show, warn
-        from visus.data.reading import Reading
+        from visus.data.reading import Reading, one_column
         from visus.data.store import MAX_UNREADABLE
         from visus.evaluation.scores import Scores
         from visus.workbench.data_check import data_notes
@@ -238,7 +238,7 @@ def evaluate(
             max_unreadable=max_unreadable,
             cache_dir=cache_dir,
             path_column=path_column,
-            label_column=label_column,
+            label_column=one_column(label_column),
             skip_missing=skip_missing,
             class_depth=class_depth,
             layout=layout,
@@ -266,7 +266,7 @@ def evaluate(
         show((*scores.text(), f"note: {calibration_sentence(loaded, raw=raw)}"))
         show((*(moved.text() if moved else ()), *(wrong.text() if wrong else ())))
         if wrong is None and not (isinstance(scores, Scores) and scores.num_right == scores.num_samples):
-            reading = Reading(path_column, label_column, skip_missing, class_depth, layout)
+            reading = Reading(path_column, one_column(label_column), skip_missing, class_depth, layout)
             words = [str(run), *([str(data)] if data is not None else []), *(["--split", split] if split else [])]
             words += [
                 *reading.options(),
@@ -378,9 +378,11 @@ def check(
     """Check a dataset before training: classes, splits, problems."""
     if not augment and (assignments or recipe or output):
         raise UsageError("--recipe, --set and --output belong to the contact sheet. Add --augment, or leave them out.")
-    given, _ = (Recipe.read(recipe) if recipe else Recipe()).override(**settings.read_assignments(assignments or ()))
+    own = settings.read_assignments(assignments or ())
+    given, _ = (Recipe.read(recipe) if recipe else Recipe()).override(**own)
     with showing_work("loading PyTorch") as on_event:
         from visus.cli.show import show
+        from visus.data.reading import one_column
         from visus.workbench.data_check import check as check_data
 
         found = check_data(
@@ -400,13 +402,15 @@ def check(
             cache_dir=cache_dir,
             num_workers=workers,
             path_column=path_column,
-            label_column=label_column,
+            label_column=one_column(label_column),
             skip_missing=skip_missing,
             class_depth=class_depth,
             augment=given if augment else False,
             output=output,
             on_event=on_event,
         )
+    if recipe is not None:
+        found = dataclasses.replace(found, settings=own, recipe_file=str(recipe))
     if as_json:
         print_json(found.to_json())
     else:

@@ -60,8 +60,11 @@ def _declared(
     ] = None,
     path_column: Annotated[str | None, expert("Data", help="Column of a table with the image files; default: path.")] = None,
     label_column: Annotated[
-        str | None,
-        expert("Data", help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
+        list[str] | None,
+        expert(
+            "Data",
+            help="Column of a table with the classes or numbers, or several as cat,dog; may be repeated; default: label.",
+        ),
     ] = None,
     skip_missing: Annotated[
         bool, expert("Data", "--skip-missing", help="Skip rows of a table whose file does not exist.")

@@ -12,8 +12,10 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value to stdo
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 PathColumn = Annotated[str | None, typer.Option(help="Column of a table with the image files; default: path.")]
 LabelColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of a table with the classes or numbers, or several as cat,dog; default: label."),
+    list[str] | None,
+    typer.Option(
+        help="Column of a table with the classes or numbers, or several as cat,dog; may be repeated; default: label."
+    ),
 ]
 SkipMissing = Annotated[bool, typer.Option("--skip-missing", help="Skip rows of a table whose file does not exist.")]
 ClassDepth = Annotated[

@@ -21,7 +21,7 @@ from visus.cli.words import image_size
 from visus.data.images.fit import ResizeMode
 from visus.data.opened import Data, open_data
 from visus.data.preprocessing import Normalize
-from visus.data.reading import DEFAULT_READING, Reading
+from visus.data.reading import DEFAULT_READING, Reading, one_column
 from visus.data.store import MAX_UNREADABLE
 from visus.data.survey import InputChooser
 from visus.errors import RecipeError, UsageError
@@ -68,7 +68,7 @@ class DataOptions:
         Raises:
             UsageError: the image size cannot be parsed, or an option for reading the data is out of range.
         """
-        values = dict(opening)
+        values = dict(opening) | {"label_column": one_column(opening["label_column"])}
         reading = Reading(**{each.name: values.pop(each.name) for each in fields(Reading)})
         size, workers = image_size(values.pop("img_size")), values.pop("workers")
         return cls(path, size, num_workers=workers, reading=reading, **values)
@@ -205,6 +205,8 @@ def train_and_print(
     if not group.is_first:
         return
     if stop.is_asked:
+        if quiet:  # else the screen has said it
+            sys.stderr.write(f"{stop.stopped_sentence()}\n")
         raise typer.Exit(stop.exit_code)
     if as_json:
         scores = run if isinstance(run, CrossValidation) else run.scores

@@ -174,7 +174,25 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
             heads = [f"{head} (as written)" if head == column else head for head in heads]
             heads[heads.index(name)] = column
     _check_heads(heads, file, written, rows.records)
+    if reading.task == "multi-label" and len(columns) == 1:
+        _refuse_lone_indicator(
+            columns[0], {cells[heads.index("label")] for _, cells in rows.records if len(cells) == len(heads)}, file
+        )
     return _distinct(heads), rows.records
+
+
+def _refuse_lone_indicator(column: str, cells: set[str], file: Path) -> None:
+    """Raise an error for sets of classes in a column of 0 and 1, which says of one class alone whether it applies.
+
+    Raises:
+        DataError: these are its cells.
+    """
+    if {cell.strip() for cell in cells} == {"0", "1"}:
+        raise DataError(
+            f"the column {column!r} has 0 and 1 alone, so it is that of one class, and multi-label needs several. Name the columns of all classes, as in "
+            f"{option('label_column', f'{column},other')}; or leave out {option('task', 'multi-label')} for the two classes 0 and 1.",
+            where=str(file),
+        )
 
 
 def _distinct(heads: list[str]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from visus.caller import for_caller
 from visus.data.folder_layouts import CLASSIFIES
 from visus.data.folder_names import guess_split, guess_splits
 from visus.data.label_warnings import label_warnings
@@ -93,6 +94,12 @@ def read_source(
         raise DataError(f"there is no such file or folder.{closest_path(place)}", where=str(path))
     if not place.is_dir() and not place.is_file():
         raise DataError("this is a pipe, a socket or a device. Save the data as a file or folder first.", where=str(path))
+    if place.is_dir() and all((place / name).is_file() for name in ("recipe.yaml", "split.csv", "data.json")):
+        raise DataError(
+            "this is the folder of a run, and data is needed here: a folder of samples, a table or an array file. To compare runs: "
+            f"{for_caller('visus compare RUN RUN', 'visus.compare(run, run)')}.",
+            where=str(path),
+        )
     layout = layout or reading.layout
     by_folders = labels == FOLDERS and place.is_dir() and not Path(FOLDERS).is_file()
     stated = layout or (TrainedLayout(trained_layout) if trained_layout else None)

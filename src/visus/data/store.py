@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.format import open_memmap
 
+from visus.caller import option
 from visus.data.cache import cache_bound, cache_folder, free_space, lock, locked, publish, read_facts, reserve, write_facts
 from visus.data.ledger import Ledger, group_reasons, write_examples
 from visus.data.preprocessing import Pixels, Preprocessing
@@ -144,7 +145,7 @@ def refuse_unreadable(store: Store, samples: Samples, max_unreadable: float = MA
         raise DataError(
             f"{len(missing)} of {len(samples.names)} files cannot be read ({write_share(len(missing) / len(samples.names))}; "
             f"at most {write_share(max_unreadable)} may be left out). {details} "
-            f"Repair or remove them, or allow more with --max-unreadable.",
+            f"Repair or remove them, or allow more with {option('max_unreadable')}.",
             where=str(samples.root),
         )
 

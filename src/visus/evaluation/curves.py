@@ -16,7 +16,7 @@ EARLY: Final = 0.6
 
 
 def is_unfinished(rows: Sequence[Mapping[str, float]]) -> bool:
-    """Whether a longer training may gain more: the best epoch is among the last, and there is no sign of overfitting.
+    """Whether a longer training may gain more: the best epoch is among the last and better than the first, and there is no sign of overfitting.
 
     Args:
         rows: a row for each epoch, with ``epoch``, ``train_accuracy`` and ``val_accuracy`` (NaN where it was not measured).
@@ -32,5 +32,6 @@ def is_unfinished(rows: Sequence[Mapping[str, float]]) -> bool:
         return False
     best = max(reversed(measured), key=lambda row: row["val_accuracy"])
     is_late = best["epoch"] >= EARLY * measured[-1]["epoch"]
+    has_risen = len(measured) == 1 or best["val_accuracy"] > measured[0]["val_accuracy"]
     is_overfitted = best["train_accuracy"] - best["val_accuracy"] > OVERFITTED
-    return is_late and not is_overfitted and best["val_accuracy"] <= PERFECT
+    return is_late and has_risen and not is_overfitted and best["val_accuracy"] <= PERFECT

@@ -84,6 +84,10 @@ class SaveWeights:
         if not isinstance(self.file, (str, Path)):
             raise UsageError(f"weights are saved to a path, such as 'middle.safetensors', and not to {self.file!r}.")
         file = Path(self.file)
+        if not file.stem:
+            raise UsageError(
+                f"weights are saved to a file, such as 'middle.safetensors', and not to the folder {str(self.file)!r}."
+            )
         if file.suffix != ".safetensors":
             raise UsageError(
                 f"weights are saved as a safetensors file, and not as {file.name!r}. Name it {file.stem}.safetensors."

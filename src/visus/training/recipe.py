@@ -490,6 +490,8 @@ class Recipe:
         >>> Recipe.read(run.folder / "recipe.yaml").epochs
         6
         """
+        if (Path(file) / "recipe.yaml").is_file():
+            raise UsageError("this is a folder, and a recipe is a file. Give the recipe.yaml in it.", where=str(file))
         return cls.from_yaml(read_text(Path(file)), where=str(file))
 
 

@@ -166,12 +166,15 @@ class RunFolder:
     def read_results(self) -> tuple[dict[str, float], ...]:
         """Read all finished epochs from ``results.csv``, with six significant digits.
 
-        A finished run that kept trained weights as they are, without an epoch, has neither this file nor ``curves.png``.
+        A finished run that kept trained weights as they are, without an epoch, has neither this file nor ``curves.png``; nor has one that was stopped in its
+        first epoch.
 
         Raises:
             RunError: the file is missing or damaged.
         """
         has_epochs = any((self.path / name).exists() for name in ("results.csv", "curves.png"))
+        if not has_epochs and self.is_unfinished:
+            return ()
         if not has_epochs and all((self.path / name).is_file() for name in ("scores.json", "start.json")):
             return ()
         rows = csv.DictReader(io.StringIO(self.read_text("results.csv")))

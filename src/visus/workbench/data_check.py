@@ -35,6 +35,7 @@ class DataCheck(Described):
         options: the arguments of ``visus.open_data`` that were given and differ from the default.
         pretrained: whether pretrained weights were asked for; None if nothing was asked.
         settings: the settings of the augmentation that were given.
+        recipe_file: the ``recipe.yaml`` that was given on the command line; its settings are not in ``settings``.
 
     >>> visus.check(data).begins
     'a training would start from a new network.'
@@ -46,6 +47,7 @@ class DataCheck(Described):
     options: Mapping[str, Any] = field(default_factory=dict)
     pretrained: bool | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    recipe_file: str | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -90,7 +92,7 @@ class DataCheck(Described):
                 f"{scaling(data)}; decoded into {write_bytes(data.store.pixels.nbytes)} at {data.store.folder}",
                 self.begins,
                 *([self.augmented.sentence] if self.augmented else []),
-                f"next: {train_call(data.typed, None, {**data.reading.to_json(), **self.options}, self.pretrained, self.settings)}",
+                f"next: {train_call(data.typed, None, {**data.reading.to_json(), **self.options}, self.pretrained, self.settings, self.recipe_file)}",
             )
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
@@ -117,11 +118,18 @@ class Part:
         found = self.dataset[place]
         if self.columns is None:
             try:
+                if isinstance(found, Mapping):
+                    raise TypeError
                 sample, label = found
             except (TypeError, ValueError):
                 raise UsageError(
                     f"item {place} of the dataset is no pair of a sample and its label, but a {type(found).__name__}. Return (sample, label)."
                 ) from None
+            if isinstance(sample, (str, Path)):
+                raise UsageError(
+                    f"{name} is the text {str(sample)!r}, and a dataset returns the sample itself: an image of Pillow, an array or a tensor. For files, give a "
+                    "table with the columns path and label."
+                )
             return Row(name, sample, label)
         absent = [each for each in self.columns.all if each not in found]
         if absent:
@@ -227,7 +235,7 @@ def parts_of(
     for name in dataset:
         if name not in _SPLITS:
             raise UsageError(
-                f"the dataset has a part {name!r}, and a split is train, validation or test. Leave the part out."
+                f"the dataset has a part {name!r}, and a split is train, validation or test. Rename the part, or leave it out."
             )
     return [_part(each, name, task, label_column, group_column, names) for name, each in dataset.items()]
 

@@ -99,7 +99,7 @@ def make_network(
     if isinstance(network, str) and network.startswith(OBJECT_PREFIX):
         raise UsageError(
             f"this network was given as a Python object ({network.removeprefix(OBJECT_PREFIX).strip()}) and cannot be made from its name. "
-            f"Give the same object: visus.load(folder, network=...)."
+            "Give the same object: visus.load(folder, network=...), or visus.resume(folder, network=...) to go on with a training."
         )
     if isinstance(network, str):
         refuse_nearly_callable(network.strip())

@@ -75,6 +75,17 @@ def test_choices_keep_the_type_of_their_setting() -> None:
     assert space.settings == {"batch_size": Choices((16, 32)), "label_smoothing": Choices((0.0, 0.1))}
 
 
+def own_loss(outputs: object, labels: object) -> None:
+    """A loss by name."""
+
+
+def test_own_functions_and_the_default_are_choices() -> None:
+    name = f"{__name__}:own_loss"
+    for space in ({"loss": [None, own_loss]}, {"loss": f"none,{name}"}, {"loss": f"null, {name}"}):
+        assert Space.of(space).settings["loss"] == Choices((None, name))
+    assert Space.of({"class_weights": "none,balanced"}).settings["class_weights"] == Choices(("none", "balanced"))
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [

@@ -28,7 +28,9 @@ from visus.units import write_shape
 _INSTALLED = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[2]))
 _MAX_GROWTH, _MAX_LEVEL = 50.0, 2.0  # of the mean absolute value: no change of values from 0 to 1 makes as much of it
 _BLACK = -0.25
-_MAX_BLACK = _MAX_DARKER = 0.1  # the fraction of values below ``_BLACK``, and the fall of the mean: only a normalization exceeds both
+_MAX_BLACK = _MAX_DARKER = (
+    0.1  # the fraction of values below ``_BLACK``, and the fall of the mean: only a normalization exceeds both
+)
 
 
 @dataclass(frozen=True)

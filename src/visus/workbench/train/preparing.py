@@ -239,7 +239,7 @@ def _random_outputs(number: int, data: Data) -> torch.Tensor:
 def _value_text(name: str | None, compute: Callable[[], float]) -> str:
     """The name of a function with its value; without it if a second call has another one."""
     first, second = compute(), compute()
-    return f"{name}, {first:.4g} for fixed outputs" if first == second else str(name)
+    return f"{first:.4g} for fixed outputs, {name}" if first == second else str(name)
 
 
 def object_warnings(recipe: Recipe) -> tuple[str, ...]:
