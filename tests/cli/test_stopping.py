@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ import visus
 from visus.cli.training import Screen
 from visus.networks import weights
 from visus.progress import Progress
-from visus.training.events import Finished
+from visus.training.events import Finished, StepDone
+from visus.workbench.train.stop_on_signal import StopOnSignal
 
 pytestmark = pytest.mark.usefixtures("light_pages")
 
@@ -77,6 +80,24 @@ def test_a_fit_of_the_head_can_be_gone_on_with(
     assert answer.err.splitlines()[-1].endswith(f"next: visus train --resume {tmp_path / 'it'}")
     monkeypatch.undo()
     assert visus.resume(tmp_path / "it").evaluate().num_samples == 12
+
+
+def test_a_quiet_training_says_how_to_go_on(
+    photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = StopOnSignal.follow
+
+    def follow(self: StopOnSignal, event: object) -> None:
+        begun(self, event)
+        if isinstance(event, StepDone):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(StopOnSignal, "follow", follow)
+    answer = visus_command("train", photos, *SMALL, "-o", tmp_path, "--name", "it", "--quiet")
+    assert (answer.code, answer.out) == (130, "")
+    assert (
+        answer.err == f"stopped after a step; everything up to there is safe. next: visus train --resume {tmp_path / 'it'}\n"
+    )
 
 
 @pytest.mark.parametrize("place", ["visus.workbench.runs.run.load"])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -105,6 +106,18 @@ def test_sets_of_other_arrays_are_read_as_those_of_the_training(labels: Any, exp
         ),
         ([[0.5], ["a"]], "multi-label", ("a", "b"), "labels[0] holds 0.5. A set of classes holds whole numbers or texts."),
         (
+            pd.DataFrame({"a": [1], "c": [0]}),
+            "multi-label",
+            ("a", "b"),
+            "the columns of the labels are a, c, and needed are a, b.",
+        ),
+        (
+            pd.Series(["a", None]),
+            "single-label",
+            ("a", "b"),
+            "1 label of 2 is missing: labels[1]. Give each sample a label, or leave it out.",
+        ),
+        (
             [[0], [2]],
             "multi-label",
             ("a", "b"),
@@ -116,6 +129,21 @@ def test_labels_that_fit_no_class_are_refused(labels: Any, task: str, classes: t
     with pytest.raises((UsageError, DataError)) as caught:
         encode_given_labels(labels, task, classes)
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("task", ["multi-label", "regression"])
+def test_columns_of_a_table_of_pandas_are_found_by_their_names(task: str) -> None:
+    table = pd.DataFrame({"b": [0, 1], "a": [1, 1]})
+    assert encode_given_labels(table, task, ("a", "b")).tolist() == [[1, 0], [1, 1]]
+    assert encode_given_labels(table, task, ("0", "1")).tolist() == [[0, 1], [1, 1]], "no name is known"
+
+
+@pytest.mark.usefixtures("light_pages")
+def test_scores_of_arrays_say_that_samples_were_resized(tmp_path: Path) -> None:
+    run = trained(tmp_path, Y)
+    x = np.zeros((6, 5, 5), np.uint8)
+    assert "6 samples were resized (samples[0], ...)." in run.evaluate((x, Y[:6]), progress=False).notes
+    assert not any("resized" in note for note in run.evaluate((np.zeros((6, 8, 8), np.uint8), Y[:6]), progress=False).notes)
 
 
 @pytest.mark.usefixtures("light_pages")

@@ -24,8 +24,8 @@ def is_unfinished(rows: Sequence[Mapping[str, float]]) -> bool:
     >>> row = {"epoch": 1, "train_accuracy": 0.6, "val_accuracy": 0.62}
     >>> is_unfinished([row, {**row, "epoch": 2, "val_accuracy": 0.7}])
     True
-    >>> is_unfinished([row, {**row, "epoch": 2, "train_accuracy": 0.9}])
-    False
+    >>> is_unfinished([row, {**row, "epoch": 2, "train_accuracy": 0.9}]), is_unfinished([row, {**row, "epoch": 2}])
+    (False, False)
     """
     measured = [row for row in rows if row["val_accuracy"] == row["val_accuracy"]]
     if not measured:
