@@ -79,6 +79,7 @@ def test_plain_pytorch_learns_dark_from_light(arrays: Path) -> None:
     assert len(events) < 10
 
 
+@pytest.mark.long
 def test_the_same_seed_returns_the_same_accuracies(arrays: Path) -> None:
     labels = np.random.default_rng(1).integers(
         0, 2, 500

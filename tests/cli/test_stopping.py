@@ -46,6 +46,7 @@ def interrupt(*_: Any, **__: Any) -> None:
         ),
     ],
 )
+@pytest.mark.long
 def test_a_training_says_what_is_safe_wherever_it_is_stopped(
     place: str, told: str, photos: Path, tmp_path: Path, visus_command: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,7 @@ COMMANDS = {
 
 @pytest.mark.parametrize("width", [60, *(pytest.param(each, marks=pytest.mark.slow) for each in (80, 100))])
 @pytest.mark.parametrize("words", COMMANDS.values(), ids=COMMANDS)
+@pytest.mark.long
 def test_no_line_is_longer_than_the_terminal(terminal: Typed, words: tuple[str, ...], width: int) -> None:
     code, lines = terminal(width, *words)
     assert code == 0, lines

@@ -36,6 +36,7 @@ def test_a_search_prints_its_trials_and_goes_on(visus_command: Call, tmp_path: P
     assert (again.code, again.err, len(found["trials"])) == (0, "", 3)
 
 
+@pytest.mark.long
 def test_a_space_comes_from_a_file(visus_command: Call, tmp_path: Path) -> None:
     levels = write_levels(tmp_path)
     (tmp_path / "space.yaml").write_text("optimizer: [adamw, sgd]\n")

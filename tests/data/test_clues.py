@@ -67,5 +67,6 @@ def test_one_class_of_three_is_reported_alone() -> None:
 
 
 @pytest.mark.parametrize("name", ["photos_dog_cat", "photos_sign_digits"])
+@pytest.mark.long
 def test_headers_of_real_photos_predict_no_class(real_data: Callable[[str], Path], name: str) -> None:
     assert survey_images(read_source(real_data(name), Ledger()), Ledger()).warnings == ()

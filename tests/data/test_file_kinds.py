@@ -162,7 +162,7 @@ def test_reasons_of_unreadable_files_are_reported_in_the_ledger_and_in_the_refus
     assert str(caught.value) == (
         f"{photos}: 4 of 24 files cannot be read (16.7 %; at most 5.0 % may be left out). 3 (cat/1.png, cat/2.png, cat/3.png): the file holds "
         f"a web page, but {NEEDED} Download the image again, or remove it. 1 (cat/0.png): the file is empty (0 bytes). Copy it again from "
-        "its source, or remove it. Repair or remove them, or allow more with --max-unreadable."
+        "its source, or remove it. Repair or remove them, or allow more with max_unreadable."
     )
 
 

@@ -165,6 +165,7 @@ def test_a_class_that_fell_into_one_fold_is_divided(template: Samples) -> None:
     st.integers(2, 3),
     st.integers(0, 9),
 )
+@pytest.mark.long
 def test_no_fold_has_all_samples_of_a_class_unless_none_can_be_divided(
     template: Samples, drawn: list[tuple[int, int]], num_folds: int, seed: int
 ) -> None:

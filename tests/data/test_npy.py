@@ -40,6 +40,7 @@ def test_every_array_of_numbers_is_read_as_numpy_reads_it(
 
 @given(st.binary(max_size=200), st.integers(0, 127), st.binary(min_size=1, max_size=4))
 @settings(max_examples=200)
+@pytest.mark.long
 def test_damaged_bytes_are_an_image_error_or_an_array_and_nothing_else(tail: bytes, place: int, change: bytes) -> None:
     content = bytearray(PAIR)
     content[place : place + len(change)] = change

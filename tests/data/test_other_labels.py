@@ -71,6 +71,7 @@ def test_a_split_of_the_own_labels_holds_for_other_ones(table: Path, tmp_path: P
     assert {row.label for row in read_split_csv(tmp_path / "split.csv")} == {"red", "green", "blue"}
 
 
+@pytest.mark.long
 def test_a_run_on_other_labels_opens_its_data_again(table: Path, tmp_path: Path) -> None:
     data = visus.open_data(table, labels="color")
     recipe = visus.Recipe(epochs=1, batch_size=4, precision="float32")

@@ -537,6 +537,7 @@ def test_damaged_npz_and_npy_files_are_errors(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not (REAL / "fashion_mnist").is_dir(), reason="needs the full Fashion-MNIST (VISUS_REAL_DATA)")
+@pytest.mark.long
 def test_the_full_fashion_mnist_is_recognized() -> None:
     samples = read(REAL / "fashion_mnist")
     assert (samples.name, len(samples.indices("train")), len(samples.indices("test"))) == ("Fashion-MNIST", 60_000, 10_000)

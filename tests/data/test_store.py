@@ -110,7 +110,7 @@ def test_too_many_unreadable_files_are_an_error_that_names_some(photos: Path, tm
         visus.open_data(photos, cache_dir=tmp_path / "cache")
     assert str(caught.value) == (
         f"{photos}: 7 of 40 files cannot be read (17.5 %; at most 5.0 % may be left out). "
-        "7 (cat/00.png, cat/01.png, cat/02.png, ...): the file is empty (0 bytes). Copy it again from its source, or remove it. Repair or remove them, or allow more with --max-unreadable."
+        "7 (cat/00.png, cat/01.png, cat/02.png, ...): the file is empty (0 bytes). Copy it again from its source, or remove it. Repair or remove them, or allow more with max_unreadable."
     )
 
 

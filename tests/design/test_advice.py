@@ -313,6 +313,7 @@ def test_a_deliberate_factorization_and_an_activation_of_any_kind_are_no_waste(t
         ("tanh", "applies softmax itself: values from -1 to 1 give a class at most e^2/(e^2 + 9) = 45.1 %."),
     ],
 )
+@pytest.mark.long
 def test_an_activation_after_the_last_layer_is_named_with_what_it_does(activation, sentence):
     design = resolve_network(
         f"flatten, linear(8), relu, linear(classes), {activation}", input_shape=(1, 4, 4), num_classes=10

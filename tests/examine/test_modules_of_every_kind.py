@@ -216,6 +216,7 @@ def test_mode_gradients_hooks_and_inputs_are_as_before() -> None:
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
 
 
+@pytest.mark.long
 def test_a_compiled_module_and_a_compiled_part_are_run_as_they_are_written() -> None:
     samples = networks.noise(1, 2, 12, 12)
     expected = grad_cam(plain(), samples)

@@ -117,6 +117,7 @@ def test_a_layer_that_reports_no_sample_from_another_has_no_figure() -> None:
     assert [layer.cka for layer in layer_similarity(module, module, networks.noise(5, 1, 6, 6))] == [None, None]
 
 
+@pytest.mark.long
 def test_a_part_of_the_features_at_a_time_returns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = networks.small_compact(), networks.u_net()
     samples = networks.noise(6, 1, 28, 28)

@@ -50,6 +50,7 @@ def test_a_patch_fed_alone_returns_the_same_activation_in_every_layer(
 
 
 @given(lengths=st.lists(st.integers(1, 3), min_size=1, max_size=5), top=st.integers(1, 4), per_sample=st.integers(1, 3))
+@pytest.mark.long
 def test_the_strongest_are_found_whatever_the_batches(lengths: list[int], top: int, per_sample: int) -> None:
     module = networks.u_net()
     samples = networks.noise(sum(lengths), 1, 8, 8).round(decimals=1)

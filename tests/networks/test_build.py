@@ -173,6 +173,7 @@ def test_shapes_parameters_macs_and_paths_are_those_of_torch(case):
 
 @settings(max_examples=100)
 @given(st.lists(parts, min_size=1, max_size=4).map(Design))
+@pytest.mark.long
 def test_receptive_fields_are_those_that_poisoned_pixels_show(design):
     smallest = design.smallest_input((6, 1))
     if smallest is None or smallest[1] > 40:

@@ -153,6 +153,7 @@ def test_cores_and_memory_are_those_that_this_process_may_use(monkeypatch: pytes
     assert (describe()["cores"], describe()["memory_bytes"]) == (3, 1_000_000)
 
 
+@pytest.mark.long
 def test_the_speed_test_compares_ways_and_leaves_random_numbers_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -29,6 +29,7 @@ def strongest_blue(path: Path) -> int:
 
 
 @pytest.mark.parametrize("num_classes", [2, 20, pytest.param(130, marks=pytest.mark.slow)])
+@pytest.mark.long
 def test_the_confusion_is_drawn_for_few_and_many_classes(tmp_path: Path, num_classes: int) -> None:
     path = tmp_path / "confusion.png"
     draw_confusion(made_up_scores(num_classes, num_samples=520, num_wrong=0), path)

@@ -471,6 +471,7 @@ def test_a_request_id_that_could_forge_a_log_is_replaced() -> None:
 # ---- load ----
 
 
+@pytest.mark.long
 def test_of_a_thousand_requests_each_gets_its_own_answer_or_a_429() -> None:
     async def work() -> None:
         async with served(fake_model(), queue=64, max_batch=16) as client:

@@ -54,6 +54,7 @@ def test_a_bundle_is_served_with_the_predictions_of_its_run(levels_bundle: Path,
     run(work)
 
 
+@pytest.mark.long
 def test_serving_a_bundle_does_not_import_torch(levels_bundle: Path) -> None:
     code = f"""
 import sys

@@ -245,6 +245,7 @@ def test_a_choice_belongs_to_bundle_machine_threads_precision_and_versions(
     assert len(found) == 6
 
 
+@pytest.mark.long
 def test_a_damaged_choice_is_measured_again(files: Any) -> None:
     path = fastest._path(files, ["onnxruntime", "openvino"], "float32", 1)
     path.parent.mkdir(parents=True)

@@ -104,6 +104,7 @@ def test_the_second_output_of_the_graph_is_the_answer_for_any_program(task: str)
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_the_check_of_a_bundle_names_the_metric_of_its_task(task: str) -> None:
     (check, *_) = check_bundle(files_of(task), ["onnxruntime"], batches=(64,))
     of = {

@@ -291,6 +291,7 @@ def test_factors_multiply_and_hold_from_the_next_step_on(squares: Path, quick: R
     assert not (plain.folder / "changes.json").exists()
 
 
+@pytest.mark.long
 def test_a_factor_of_one_changes_no_bit(squares: Path, quick: Recipe, tmp_path: Path) -> None:
     plain = visus.train(squares, NETWORK, quick, output=tmp_path, progress=False)
     answered = visus.train(
@@ -305,6 +306,7 @@ def test_a_factor_of_one_changes_no_bit(squares: Path, quick: Recipe, tmp_path: 
 
 
 @pytest.mark.parametrize("stop_at", [6, 8])
+@pytest.mark.long
 def test_a_resumed_training_goes_on_with_the_factor_bit_for_bit(
     stop_at: int, squares: Path, quick: Recipe, tmp_path: Path
 ) -> None:

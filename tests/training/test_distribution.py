@@ -90,6 +90,7 @@ def trained(squares: Path, recipe: Recipe, output: Path, network: str = NETWORK,
     ],
 )
 @pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.long
 def test_norms_of_slices_are_those_of_the_whole_batch_with_their_gradients(
     in_processes: InProcesses, shape: tuple[int, ...], layout: torch.memory_format, momentum: float | None
 ) -> None:

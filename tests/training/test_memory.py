@@ -141,6 +141,7 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.long
 def test_a_step_that_does_not_fit_is_taken_again_in_slices_and_told(
     error: Exception, squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +164,7 @@ def test_a_step_that_does_not_fit_is_taken_again_in_slices_and_told(
     assert "steps computed in 4 slices, as memory needs before the first step" in (run.folder / "report.html").read_text()
 
 
+@pytest.mark.long
 def test_a_resumed_training_goes_on_in_slices(
     squares: Path, quick: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_options_that_have_no_effect_are_refused(
     assert str(caught.value) == message
 
 
+@pytest.mark.long
 def test_parts_of_another_threshold_are_refused(
     task_runs: TaskRuns, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -210,6 +211,7 @@ def test_parts_of_another_threshold_are_refused(
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_the_command_writes_the_table(task: str, task_runs: TaskRuns, tmp_path: Path, visus_command: Call) -> None:
     run = task_runs(task)[0]
     np.save(tmp_path / "new.npy", task_arrays(2, 10)[0])

@@ -117,6 +117,7 @@ def test_other_images_are_read_at_the_size_of_the_run(photos: Path, small_run: P
     assert opened.warnings == ()
 
 
+@pytest.mark.long
 def test_the_command_takes_a_run_folder_and_keeps_what_options_ask_for(
     shades: Path, small_run: Path, tmp_path: Path, visus_command: Call
 ) -> None:

@@ -43,6 +43,7 @@ def values(run: Any, x: Any) -> Any:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_a_prediction_is_the_mean_of_those_of_the_members(task: str, task_runs: TaskRuns) -> None:
     members = task_runs(task)
     x, _, _ = task_arrays(3, 30)

@@ -79,6 +79,7 @@ def test_columns_are_matched_by_name(order: list[int], seed: int, num_members: i
     assert np.array_equal(mean_probabilities([answers[0]] * num_members, [names] * num_members), answers[0])
 
 
+@pytest.mark.long
 def test_members_with_their_classes_in_another_order_answer_alike(runs: list[Path], photos: Path, tmp_path: Path) -> None:
     files = sorted(photos.rglob("*.png"))
     pixels = np.stack([np.asarray(Image.open(file)) for file in files])

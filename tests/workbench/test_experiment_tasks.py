@@ -18,6 +18,7 @@ pytestmark = pytest.mark.usefixtures("light_pages")
 
 
 @pytest.mark.parametrize("task", [pytest.param(TASKS[0], marks=pytest.mark.slow), TASKS[1]])
+@pytest.mark.long
 def test_perceptrons_are_compared_by_the_metric_of_the_task(task: str, task_runs: TaskRuns, tmp_path: Path) -> None:
     run = task_runs(task)[0]
     found = visus.experiment.mlp(run, output=tmp_path, progress=False)

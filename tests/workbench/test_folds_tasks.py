@@ -119,6 +119,7 @@ def test_the_figures_follow_from_the_predictions(task: str, crossed: Any) -> Non
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_text_and_page_have_the_metric_of_the_task(task: str, crossed: Any) -> None:
     found = crossed(task)
     metric = "mean average precision" if task == "multi-label" else "mean absolute error of "

@@ -116,6 +116,7 @@ def test_a_table_of_pandas_names_images_below_the_current_folder(
     assert list(table["file"][:2]) == ["0.png", "1.png"], "the table itself is unchanged"
 
 
+@pytest.mark.long
 def test_equal_arrays_are_saved_once_and_later_steps_read_them_again(x: Any, y: Any, tmp_path: Path) -> None:
     first, second = opened(tmp_path, x=x, y=y), opened(tmp_path, x=x, y=y)
     assert first.given == second.given

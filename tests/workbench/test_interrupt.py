@@ -59,6 +59,7 @@ def weights_of(run: visus.Run) -> list[Any]:
     return [value.tolist() for value in run.module.state_dict().values()]
 
 
+@pytest.mark.long
 def test_the_first_ctrl_c_ends_the_training_after_its_step_with_a_checkpoint(
     file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -214,6 +215,7 @@ def test_a_time_limit_within_an_epoch_is_said_in_table_results_card_and_report(
     assert told(run) == (f"{sentence} {other}", f"{other} {sentence}", f"{sentence} {other}")
 
 
+@pytest.mark.long
 def test_a_training_that_was_resumed_says_how_often_and_that_alone(file: Path, tmp_path: Path) -> None:
     interrupted(file, NETWORK, RECIPE, output=tmp_path, name="it", on_event=Interrupts(StepDone), progress=False)
     with pytest.raises(KeyboardInterrupt):

@@ -113,6 +113,7 @@ def test_a_network_of_one_size_gets_it_with_new_weights_too(shades: Path, tmp_pa
     assert run.preprocessing.normalize == "mean-deviation"
 
 
+@pytest.mark.long
 def test_a_file_of_weights_is_read_with_the_input_of_its_network(shades: Path, tmp_path: Path) -> None:
     given = Small(9, 3)
     torch.save({"state_dict": {f"model.{name}": value for name, value in given.state_dict().items()}}, tmp_path / "w.pt")

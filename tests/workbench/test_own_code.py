@@ -505,6 +505,7 @@ def test_a_finished_training_leaves_report_and_card_whatever_the_module_refuses(
     assert missing["filters"].startswith("AssertionError: never one")
 
 
+@pytest.mark.long
 def test_images_that_cannot_be_drawn_are_reported_and_all_else_is_there(
     gray: visus.Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

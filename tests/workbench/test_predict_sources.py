@@ -169,6 +169,7 @@ def test_a_folder_that_may_not_be_listed_is_a_row(network: visus.Run, photos: Pa
     assert len(others) == 30
 
 
+@pytest.mark.long
 def test_a_network_of_image_like_arrays_reads_folders_of_images(photos: Path, tmp_path: Path) -> None:
     x = np.random.default_rng(0).integers(0, 256, (40, 10, 10), dtype=np.uint8)
     np.savez(tmp_path / "digits.npz", x=x, y=np.arange(40) % 2)
@@ -206,6 +207,7 @@ def test_an_array_is_predicted_as_the_same_image_in_a_file(
     assert network.evaluate((pixels[None], labels)).accuracy == 1.0
 
 
+@pytest.mark.long
 def test_a_gray_image_with_its_channel_last_is_one_sample(tmp_path: Path) -> None:
     for label, level in (("dark", 40), ("light", 200)):
         (tmp_path / "gray" / label).mkdir(parents=True)

@@ -386,6 +386,7 @@ def assert_same(one: Path, other: Path) -> None:
 
 
 @pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.long
 def test_a_stopped_training_that_began_with_weights_ends_the_same(steps: int, photos: Path, tmp_path: Path) -> None:
     weights.save(visus.network(DESIGN, (3, 10, 10), 5), tmp_path / "five.safetensors")
     begin: dict[str, Any] = {"weights": tmp_path / "five.safetensors", "output": tmp_path}

@@ -327,6 +327,7 @@ def test_without_a_test_split_the_temperature_is_fitted_on_the_scored_samples_an
     assert (told["num_fitted"], told["num_samples"]) == (72, 72)
 
 
+@pytest.mark.long
 def test_a_shuffled_run_is_looked_into_in_its_true_order(photos: Path, tmp_path: Path) -> None:
     import dataclasses
 

@@ -47,6 +47,7 @@ def test_a_report_written_anew_is_that_of_the_training(visus_command: Call, run:
     }
 
 
+@pytest.mark.long
 def test_the_report_is_named_in_json_and_written_from_python(visus_command: Call, old: Path) -> None:
     assert json.loads(visus_command("report", old, "--json").out)["report"] == str(old / "report.html")
     (old / "report.html").unlink()

@@ -46,6 +46,7 @@ def values_of(answers: Any) -> Any:
 
 
 @pytest.mark.parametrize("task", TASKS)
+@pytest.mark.long
 def test_a_bundle_answers_as_its_run(shipped: Ship, task: str) -> None:
     run, bundle = visus.load(shipped(task).run, device="cpu"), visus.open_bundle(shipped(task).bundle)
     expected, found = list(run.predict(X, progress=False)), list(bundle.predict(X, progress=False))

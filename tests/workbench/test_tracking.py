@@ -297,6 +297,7 @@ def test_an_unknown_tracker_is_refused_with_the_closest_name(file: Path) -> None
             make("tensorbord")
 
 
+@pytest.mark.long
 def test_a_server_of_mlflow_takes_the_place_of_the_run_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     needs("mlflow")
     server = f"sqlite:///{(tmp_path / 'elsewhere.db').as_posix()}"

@@ -214,6 +214,7 @@ def test_a_subfolder_and_a_file_that_may_not_be_read_are_one_row_each(
     ]
 
 
+@pytest.mark.long
 def test_no_damaged_byte_of_an_array_file_ends_a_prediction(tmp_path: Path) -> None:
     content = {".npy": SIGNALS, ".npz": _npz_member("x.npy", SIGNALS)}
     (tmp_path / "z.npy").write_bytes(SIGNALS)

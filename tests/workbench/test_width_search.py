@@ -189,6 +189,7 @@ def test_a_named_network_and_a_training_without_limit_stay_as_they_are(
     assert not [event for event in told if isinstance(event, Pricing)]
 
 
+@pytest.mark.long
 def test_the_weights_of_the_usual_scale_are_those_without_a_limit(squares: Path, priced: list[StepConfig]) -> None:
     runs = [
         trained(squares, quick(time_limit_s=limit_s), should_stop=lambda: True)[0] for limit_s in (fitting(128, 1), None)
@@ -209,6 +210,7 @@ def test_a_network_whose_step_does_not_fit_into_the_memory_is_no_rung(
     )
 
 
+@pytest.mark.long
 def test_no_scale_wider_than_the_cap_is_taken(
     squares: Path, priced: list[StepConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -194,6 +194,7 @@ def test_a_validation_score_says_that_it_also_chose_the_weights(photos: Path, tm
     )
 
 
+@pytest.mark.long
 def test_a_run_of_the_head_alone_is_whole_and_without_a_warning(
     run: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -344,6 +344,7 @@ def test_a_box_that_leaves_the_sample_is_cut_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("shape", [(6, 3, 16, 16), (6, 1, 16, 16), (4, 2, 6, 10, 10)])
+@pytest.mark.long
 def test_all_transforms_together_keep_the_shape_and_repeat(shape: tuple[int, ...]) -> None:
     size = shape[2:]
     settings = {name: value for name, value in ON.items() if name not in ("transform", "mixup", "cutmix")}

@@ -42,6 +42,7 @@ def f1(probabilities: torch.Tensor, truth: torch.Tensor, threshold: float) -> fl
 
 @settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(60, 300))
+@pytest.mark.long
 def test_a_threshold_is_half_of_the_highest_f1_of_its_class(seed: int, count: int) -> None:
     logits, labels = sets(seed, count)
     fit = fit_thresholds(logits, labels)

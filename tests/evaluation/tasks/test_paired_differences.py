@@ -55,6 +55,7 @@ def compared_numbers(seed: int, count: int, *, is_swapped: bool = False) -> Pair
 
 @FEW
 @given(SEEDS, COUNTS)
+@pytest.mark.long
 def test_the_difference_is_that_of_the_scores(seed: int, count: int) -> None:
     shares, predicted, labels = sets(seed, count)
     found = compared_sets(seed, count)

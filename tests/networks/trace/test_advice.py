@@ -148,6 +148,7 @@ def assert_same_flows(design: Design, shape: tuple[int, ...]) -> None:
 
 @settings(max_examples=60)
 @given(case=placed() | wasteful())
+@pytest.mark.long
 def test_what_feeds_a_row_is_the_same_for_a_design_and_its_module(case: ConvProblem) -> None:
     assert_same_flows(*case)
 
@@ -224,6 +225,7 @@ def assert_remedied(design: Design, shape: tuple[int, ...], object_px: int | Non
 
 @settings(max_examples=60)
 @given(case=wasteful(), object_px=st.none() | st.integers(3, 16), batch_size=st.sampled_from([None, 1]))
+@pytest.mark.long
 def test_a_remedy_removes_what_it_is_reported_for(case: ConvProblem, object_px: int | None, batch_size: int | None) -> None:
     assert_remedied(*case, object_px, batch_size)
 

@@ -219,6 +219,7 @@ def test_compiled_and_scripted_modules_have_the_figures_of_the_plain_one(made: C
 @pytest.mark.filterwarnings(
     "ignore::DeprecationWarning"
 )  # of PyTorch's own modules, at the first torch.compile of a process
+@pytest.mark.long
 def test_paths_inside_of_a_compiled_module_are_those_of_the_module() -> None:
     costs = trace(Around(torch.compile(_net())), (3, 16, 16))  # type: ignore[arg-type]
     assert [row.path for row in costs.rows] == [*(f"body.{place}" for place in range(6)), "head"]

@@ -108,6 +108,7 @@ OTHERS = (
 
 
 @pytest.mark.parametrize("name", [*FAMILIES, *OTHERS])
+@pytest.mark.long
 def test_macs_are_those_of_flop_counter(name: str) -> None:
     if name in FAMILIES:
         design, size = FAMILIES[name]

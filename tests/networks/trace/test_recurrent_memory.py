@@ -51,6 +51,7 @@ def figures(module: nn.Module, num_steps: int, batch_size: int) -> tuple[int, in
         (nn.LSTM, {"num_layers": 2}, "state"),
     ],
 )
+@pytest.mark.long
 def test_two_short_runs_give_the_memory_of_every_step(
     layer: Any, options: dict[str, Any], reads: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,6 +83,7 @@ def test_the_test_set_is_not_read_before_the_run_at_the_end(
     assert reads, "the run at the end reads it, so reads are counted"
 
 
+@pytest.mark.long
 def test_the_run_is_the_best_trial_and_never_worse_than_the_default(levels: Path, tmp_path: Path) -> None:
     found = search(levels, tmp_path)
     assert found.trials[0].settings == {}
@@ -139,6 +140,7 @@ def test_the_losses_that_decide_between_equal_accuracies_have_no_label_smoothing
         assert float(rows[-1]["val_loss"]) > 0.6, "the loss of the training has the smoothing"
 
 
+@pytest.mark.long
 def test_values_of_two_losses_are_not_compared(levels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mylosses.py").write_text(
         "import torch.nn.functional as F\n"
@@ -181,6 +183,7 @@ def test_a_search_that_was_killed_goes_on_as_if_it_had_not_been(tmp_path: Path, 
     assert one == other
 
 
+@pytest.mark.long
 def test_a_search_without_trials_left_returns_its_run(levels: Path, tmp_path: Path) -> None:
     found = search(levels, tmp_path, trials=2)
     again = visus.tune(resume=found.folder, trials=2, progress=False)
@@ -188,6 +191,7 @@ def test_a_search_without_trials_left_returns_its_run(levels: Path, tmp_path: Pa
     assert len(again.trials) == 2
 
 
+@pytest.mark.long
 def test_a_canceled_search_says_how_to_go_on(levels: Path, tmp_path: Path) -> None:
     events: list[object] = []
     with pytest.raises(CanceledError) as caught:
@@ -256,6 +260,7 @@ def test_a_failed_trial_does_not_end_the_search(levels: Path, tmp_path: Path) ->
     )
 
 
+@pytest.mark.long
 def test_a_small_space_of_choices_is_tried_once(levels: Path, tmp_path: Path) -> None:
     found = search(levels, tmp_path, space={"optimizer": "adamw,sgd"}, trials=9)
     assert [trial.settings for trial in found.trials] in (
