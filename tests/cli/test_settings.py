@@ -59,6 +59,7 @@ def test_the_short_help_shows_about_fifteen_options_and_the_long_one_all(visus_c
     assert len(shown) <= 20
     assert {"epochs", "patience", "time_limit_s"} <= set(shown)
     short, whole = visus_command("train", "--help").out, visus_command("train", "--help-all").out
+    assert visus_command("train", "--help").out == short
     for each in options:
         assert f" {max(each.opts, key=len)}" in whole
         assert (f" {max(each.opts, key=len)} " in short.split("\nExamples:")[0]) is (each.name in shown), each.name

@@ -213,5 +213,8 @@ def show_all_help(ctx: typer.Context, value: bool) -> None:
     if value:
         command: Any = ctx.command
         command.shows_all = True
-        print(command.get_help(ctx))
+        try:
+            print(command.get_help(ctx))
+        finally:
+            command.shows_all = False
         raise typer.Exit
