@@ -298,8 +298,8 @@ def test_a_class_list_that_is_given_holds_and_unknown_classes_are_named(tmp_path
     assert samples.labels.tolist() == [1]
     assert samples.warnings == ("there is no sample of 1 class: ant.",)
     assert message(tmp_path, classes=("ant", "cats")) == (
-        f"{tmp_path}: there are 1 sample of the class 'cat', which the network does not have. Did you mean 'cats'? "
-        "the network has: ant, cats."
+        f"{tmp_path}: there is 1 sample of the class 'cat', which the network does not have. Did you mean 'cats'? "
+        "The network has: ant, cats."
     )
 
 

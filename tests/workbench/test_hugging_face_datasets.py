@@ -401,7 +401,7 @@ def test_a_run_is_scored_on_a_dataset_as_on_its_samples(tmp_path: Path) -> None:
         run.evaluate(other.cast_column("kind", datasets.ClassLabel(names=["dark", "gray"])), progress=False)
     assert (
         str(caught.value)
-        == "there are 15 samples of the class 'gray', which the network does not have. the network has: bright, dark."
+        == "there are 15 samples of the class 'gray', which the network does not have. The network has: bright, dark."
     )
     remedy = (
         "Of a dataset, give the samples without their labels: [sample for sample, _ in dataset], or dataset['image'] of Hugging Face. "

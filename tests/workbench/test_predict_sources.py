@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import io
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -74,15 +74,34 @@ def test_a_table_of_pandas_is_answered_with_its_column_of_paths(network: visus.R
     with pytest.raises(UsageError) as caught:
         network.predict_to(DataFrame(), tmp_path / "out.csv")
     assert str(caught.value) == f"predict_to takes paths, {column}"
-    for method in (network.evaluate, network.mistakes, functools.partial(network.compare, network)):
-        with pytest.raises(UsageError) as caught:
-            method(DataFrame())
-        assert str(caught.value) == (
-            "other data for a run must be a path, opened data or a dataset with a length, and not a DataFrame. Give its folder or file; run.evaluate takes a "
-            "pair of arrays too: (samples, labels)."
-        )
+    with pytest.raises(UsageError) as caught:
+        network.evaluate(3)  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "other data for a run must be a path, opened data, a table of pandas or a dataset with a length, and not an int. Give its folder or file; run.evaluate "
+        "takes a pair of arrays too: (samples, labels)."
+    )
     with pytest.raises(UsageError, match=r"and not a Loader\. Give loader\.dataset; run\.evaluate takes"):
         network.evaluate(Loader())
+
+
+def test_other_data_may_be_a_table_of_pandas(
+    network: visus.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(photos)
+    names = ["dark/00.png", "dark/01.png", "light/00.png", "light/01.png"]
+    table = pd.DataFrame({"file": names, "kind": ["dark", "light", "light", "light"]})
+    table.assign(file=[str(photos / name) for name in names]).to_csv(tmp_path / "table.csv", index=False)
+    columns: dict[str, Any] = {"path_column": "file", "label_column": "kind"}
+    data = network.open_data(table, **columns)
+    assert (
+        network.evaluate(data).confusion == network.evaluate(network.open_data(tmp_path / "table.csv", **columns)).confusion
+    )
+    assert network.evaluate(table.rename(columns={"file": "path", "kind": "label"})).num_samples == 4
+    with pytest.raises(DataError) as caught:
+        network.open_data(table, path_column="file")
+    assert str(caught.value) == (
+        "no column 'label'. The header is file,kind; it needs path,label[,split][,group]. Rename a column, or choose it: label_column='kind'"
+    )
 
 
 def test_a_prediction_has_the_probability_of_every_class(network: visus.Run, photos: Path) -> None:

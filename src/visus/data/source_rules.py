@@ -408,9 +408,9 @@ def _absences(
 def _unknown_class(name: str, count: int, split: str, owner: str, class_names: Sequence[str]) -> str:
     guess = closest_name(name, class_names)
     hint = f" Did you mean {guess!r}?" if guess else ""
-    where = f"{split} has" if split else "there are"
+    where = f"{split} has" if split else "there is" if count == 1 else "there are"
     found = f"{where} {write_number_of(count, 'sample')} of the class {name!r}, which {owner} does not have."
-    return f"{found}{hint} {owner} has: {write_names(class_names)}."
+    return f"{found}{hint} {owner.replace('the ', 'The ', 1)} has: {write_names(class_names)}."
 
 
 def _digests(reader: Reader, place: str, samples: Sequence[str]) -> list[bytes]:

@@ -1,4 +1,4 @@
-"""A dataset of PyTorch or Hugging Face as other data for a run: it is saved as files, and read as they are."""
+"""Other data for a run that is in memory: a dataset of PyTorch or Hugging Face, or a table of pandas. It is saved as files, and read as they are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from visus.data.opened import Data
 from visus.data.reading import Reading
 from visus.errors import VisusError
 from visus.progress import Monitor
-from visus.workbench.given_samples import save_dataset
+from visus.workbench.given_samples import Saved, save_dataset, save_table
 
 
 def open_given(
@@ -43,13 +43,35 @@ def open_given(
         column = ",".join(classes)
     are_names = task != "regression" and not all(name.lstrip("-").isdecimal() for name in classes)
     given = save_dataset(dataset, given_folder(), monitor, task, column, class_names=classes if are_names else ())
+    data = _opened(given, replace(reading, label_column=given.label_column), open_path)
+    notes = (*data.samples.notes, *([given.note] if given.note else []))
+    return replace(data, samples=replace(data.samples, notes=notes))
+
+
+def open_given_table(table: Any, reading: Reading, path_column: str, open_path: Callable[[Path, Reading], Data]) -> Data:
+    """Open a table of pandas as the CSV file of it.
+
+    Args:
+        table: a row for each image; relative paths start at the current folder.
+        reading: the columns that were chosen.
+        path_column: the column of the paths.
+        open_path: opens a path for the network.
+
+    Raises:
+        UsageError: it does not fit the network.
+        DataError: as for a CSV file.
+        StorageError: the table cannot be saved.
+    """
+    return _opened(save_table(table, given_folder(), path_column), reading, open_path)
+
+
+def _opened(given: Saved, reading: Reading, open_path: Callable[[Path, Reading], Data]) -> Data:
+    """Data that was saved, opened; what is refused is not kept."""
     try:
-        data = open_path(given.path, replace(reading, label_column=given.label_column))
+        return open_path(given.path, reading)
     except VisusError as error:
         given.discard(error)
         raise
-    notes = (*data.samples.notes, *([given.note] if given.note else []))
-    return replace(data, samples=replace(data.samples, notes=notes))
 
 
 def _has_columns(dataset: Any, names: Sequence[str]) -> bool:

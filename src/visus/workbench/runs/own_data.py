@@ -23,7 +23,7 @@ from visus.data.splits import FoldRows, SplitRow, read_split_csv
 from visus.errors import DataError, StorageError, UsageError
 from visus.progress import OnEvent, ShouldStop
 from visus.training.runs import RunFolder
-from visus.units import write_number_of
+from visus.units import with_article, write_number_of
 from visus.workbench.runs.own_command import near_path
 
 _MIN_SHARE: Final = (
@@ -123,7 +123,7 @@ def open_under_labels(
 
 
 def refuse_no_path(data: object) -> None:
-    """Raise an error for other data that is no path, such as a table of pandas.
+    """Raise an error for other data that is no path, such as a ``DataLoader``.
 
     Raises:
         UsageError: it is no path.
@@ -131,7 +131,7 @@ def refuse_no_path(data: object) -> None:
     if not isinstance(data, (str, os.PathLike)):
         remedy = "Give loader.dataset" if hasattr(data, "dataset") else "Give its folder or file"
         raise UsageError(
-            f"other data for a run must be a path, opened data or a dataset with a length, and not a {type(data).__name__}. {remedy}; run.evaluate takes a "
+            f"other data for a run must be a path, opened data, a table of pandas or a dataset with a length, and not {with_article(type(data).__name__)}. {remedy}; run.evaluate takes a "
             "pair of arrays too: (samples, labels)."
         )
 

@@ -46,14 +46,14 @@ from visus.training.checkpoints import read_position
 from visus.training.recipe import Recipe
 from visus.training.runs import RunFolder
 from visus.units import rank_words, write_count, write_number_of, write_shape
-from visus.workbench.given_datasets import is_dataset, refuse_streams
+from visus.workbench.given_datasets import is_dataset, is_table, refuse_streams
 from visus.workbench.keywords import checked_methods
 from visus.workbench.live_line import following
 from visus.workbench.modules import OBJECT_PREFIX, make_network
 from visus.workbench.runs.calibration import read_calibration
-from visus.workbench.runs.given_data import open_given
+from visus.workbench.runs.given_data import open_given, open_given_table
 from visus.workbench.runs.history import History, read_history
-from visus.workbench.runs.own_data import as_own, open_own_data, refuse_no_path, remember_place
+from visus.workbench.runs.own_data import as_own, open_own_data, reading_of, refuse_no_path, remember_place
 from visus.workbench.trained_modules import remember_training
 
 MAX_NAME: Final = 60  # characters of a network in a line; a longer design is not repeated
@@ -291,7 +291,7 @@ class SavedRun(Described):
         If ``data`` is the run's own data at a new path, it keeps its split, and the run saves the path.
 
         Args:
-            data: a folder or file, or a dataset of PyTorch or Hugging Face, as for ``visus.open_data``; default: the run's own data. In a dataset without
+            data: a folder or file, a dataset of PyTorch or Hugging Face, or a table of pandas, as for ``visus.open_data``; default: the run's own data. In a dataset without
                 a class list, whole numbers are places in that of the run.
             max_unreadable: the largest share of files that may be unreadable.
             cache_dir: another folder for the decoded samples.
@@ -317,6 +317,11 @@ class SavedRun(Described):
             refuse_streams(data)
             if is_dataset(data):
                 return open_given(data, self.task.name, self.classes, reading, monitor, open_path)
+            if is_table(data):
+                own = reading_of(RunFolder.open(self.folder).read_json("data.json"))
+                return open_given_table(
+                    data, reading, reading.path_column or str(own.get("path_column") or "path"), open_path
+                )
             return open_path(data, reading)
 
     def _opened(self, data: str | Path | None, reading: Reading, max_unreadable: float, long: dict[str, Any]) -> Data:
