@@ -406,6 +406,10 @@ def absent_metric(outputs: torch.Tensor, labels: torch.Tensor) -> float:
     return math.nan
 
 
+def written_metric(outputs: torch.Tensor, labels: torch.Tensor) -> str:
+    return "0.5"
+
+
 def swapped_metric(labels: torch.Tensor, outputs: torch.Tensor) -> float:
     return float((outputs.argmax(1) == labels).float().mean())
 
@@ -416,6 +420,7 @@ def test_an_own_metric_that_fails_is_named_before_the_training(tmp_path: Path, l
         f"{__file__} line ",
         broken_loss: f"the own metric failed with ValueError: no such thing, at {__file__} line ",
         wrong_loss: "the own metric returned 13 x 2, and one number is needed.",
+        written_metric: "the own metric returned str, and one number is needed.",
         print: "the own metric returned NoneType, and one number is needed.",
     }
     for metric, message in cases.items():

@@ -156,6 +156,8 @@ def selecting_metric(recipe: ResolvedRecipe, task: TaskName) -> Metric:
                 where=recipe.select,
             ) from error
         try:
+            if isinstance(found, str):
+                raise TypeError
             return float(found)
         except (TypeError, ValueError, RuntimeError):
             what = write_shape(found.shape) if isinstance(found, torch.Tensor) else f"{type(found).__name__}"
