@@ -371,12 +371,12 @@ def test_a_repeated_row_is_left_out_and_counted(tmp_path: Path) -> None:
         (
             "path,label\n1.jpg,a\nno1.jpg,b\nno2.jpg,b\nno3.jpg,b\nno4.jpg,b\nno5.jpg,b\nno6.jpg,b\n",
             "6 rows name files that do not exist: no1.jpg (row 3), no2.jpg (row 4), no3.jpg (row 5), no4.jpg (row 6), "
-            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. --skip-missing skips such rows.",
+            "no5.jpg (row 7) and 1 more. Paths are relative to the folder of the table. skip_missing=True skips such rows.",
         ),
         (
             "path,label\n1.jpg,a\nno.jpg,b\n",
             "1 row names a file that does not exist: no.jpg (row 3). Paths are relative to the folder of the table. "
-            "--skip-missing skips such rows.",
+            "skip_missing=True skips such rows.",
         ),
         (
             "path,label,split\n1.jpg,,train\n2.jpg,b,training\n,b,test\n",
@@ -440,6 +440,8 @@ def test_a_lone_column_of_0_and_1_is_no_set_of_classes(tmp_path: Path) -> None:
         f"{file}: the column 'worn' has 0 and 1 alone, so it is that of one class, and multi-label needs several. Name the columns of all classes, as in "
         "label_column='worn,other'; or leave out task='multi-label' for the two classes 0 and 1."
     )
+    known = read(file, classes=("0", "1", "2"), reading=Reading(label_column="worn", task="multi-label"))
+    assert known.classes == ("0", "1", "2"), "for a network with these classes they are names"
 
 
 def test_other_columns_of_the_same_name_keep_their_numbers(tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def narrower(batch: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("transform", "message"),
     [
-        (narrower, "it returned a shape of 16 x 3 x 12 x 11, at "),
+        (narrower, "it returned a shape of 64 x 3 x 12 x 11, at "),
         ("no_such_module:changed", "no_such_module:changed: the module no_such_module cannot be imported: "),
     ],
 )

@@ -136,6 +136,8 @@ def test_columns_of_a_table_of_pandas_are_found_by_their_names(task: str) -> Non
     table = pd.DataFrame({"b": [0, 1], "a": [1, 1]})
     assert encode_given_labels(table, task, ("a", "b")).tolist() == [[1, 0], [1, 1]]
     assert encode_given_labels(table, task, ("0", "1")).tolist() == [[0, 1], [1, 1]], "no name is known"
+    whole = table.set_axis([7, 5], axis=1)
+    assert encode_given_labels(whole, task, ("5", "7")).tolist() == [[1, 0], [1, 1]]
 
 
 @pytest.mark.usefixtures("light_pages")

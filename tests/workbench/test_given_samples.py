@@ -287,6 +287,12 @@ def test_lists_of_one_length_are_classes_only_where_sets_are_asked_for_and_they_
     assert (hot.classes, hot.samples.labels[:2].tolist()) == (("0", "1"), [[0, 1], [1, 1]])
 
 
+def labels_of(data: visus.Data) -> dict[str, list[float]]:
+    """The labels of all samples by their names."""
+    parts = [data.split(split) for split in ("train", "val", "test")]
+    return {name: label for part in parts for name, label in zip(part.names, part.labels.tolist(), strict=True)}
+
+
 CATS_AND_DOGS = ["cat", "dog"] * 20
 
 
@@ -314,6 +320,11 @@ def test_columns_of_a_table_of_pandas_name_the_classes_and_targets(x: Any, tmp_p
         tmp_path, x=x, y=pd.DataFrame({"age": np.arange(40.0), "height": np.arange(40.0) ** 2}), task="regression"
     )
     assert numbers.classes == ("age", "height")
+    swapped = opened(tmp_path, x=x, y=pd.DataFrame({"cat": [1, 1] * 20, "dog": [0, 1] * 20}), class_names=["dog", "cat"])
+    assert swapped.classes == ("dog", "cat")
+    assert labels_of(swapped) == {name: label[::-1] for name, label in labels_of(sets).items()}
+    whole = opened(tmp_path, x=x, y=pd.get_dummies(pd.Series([5, 6, 7, 6] * 10)))
+    assert_same(whole, opened(tmp_path, x=x, y=np.array([5, 6, 7, 6] * 10)))
     given = opened(tmp_path, x=x, y=pd.DataFrame(np.array([[1, 1], [0, 1]] * 20)))
     assert given.classes == ("0", "1")
 
@@ -455,12 +466,42 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "the columns of y_val are dog, cat, and those of y are cat, dog. Give the same columns in the same order.",
     ),
     (
+        "a table beside a series",
+        {"x": np.zeros((2, 3)), "y": BOTH, "x_val": np.zeros((2, 3)), "y_val": pd.Series([0, 1])},
+        "y_val has no columns with names, and those of y are cat, dog. Give the same columns in the same order.",
+    ),
+    (
+        "other class names than the columns",
+        {"x": np.zeros((2, 3)), "y": BOTH, "class_names": ["ant", "bee"]},
+        "class_names are ant, bee, and the columns of the labels are cat, dog. Give the names of the columns, in any order, or leave class_names out.",
+    ),
+    (
+        "two columns of one name",
+        {"x": np.zeros((2, 3)), "y": pd.DataFrame([[1, 0], [0, 1]], columns=["cat", "cat"])},
+        "two columns of the labels are called 'cat'. Rename one.",
+    ),
+    (
+        "a column whose name is no text",
+        {"x": np.zeros((2, 3)), "y": pd.DataFrame([[1, 0], [0, 1]], columns=["cat", 1.5])},
+        "a column of the labels is called 1.5, and a name is a text or a whole number. Rename it.",
+    ),
+    (
+        "a missing label in a table",
+        {"x": np.zeros((2, 3)), "y": pd.DataFrame({"cat": [1, 0], "dog": [0, math.nan]})},
+        "1 label of 2 is missing: y[1] (dog). Give each sample a label, or leave it out.",
+    ),
+    (
+        "a missing label of a dataset",
+        {"path": Rows([(np.zeros((4, 4), np.uint8), label) for label in (0, math.nan)])},
+        "sample 1 has no label: its label is nan. Leave such samples out.",
+    ),
+    (
         "images with a palette",
         {
             "x": [Image.fromarray(np.zeros((9, 9), np.uint8)), Image.fromarray(np.zeros((9, 9), np.uint8)).quantize(4)],
             "y": [0, 1],
         },
-        "x[1] is an image of Pillow in the mode P, whose values are no levels of gray, or of red, green and blue. Convert it: "
+        "x[1] is an image of Pillow in the mode P, which has other values than levels of gray, or of red, green and blue. Convert it: "
         "[each.convert('RGB') for each in x].",
     ),
     ("labels of several types", {"x": np.zeros((2, 3)), "y": objects("a", 1.5)}, f"y[1] is 1.5. {LABELS}"),
@@ -479,7 +520,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "groups that are missing",
         {"x": np.zeros((2, 3)), "y": [0, 1], "groups": [None, None]},
-        "groups[0] is None. A group is a whole number or a text.",
+        "2 groups of 2 are missing: groups[0], groups[1]. Give each sample a group, or leave them out.",
     ),
     (
         "class names in a mapping",

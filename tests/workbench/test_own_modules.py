@@ -274,12 +274,12 @@ def test_a_module_without_numbers_is_not_looked_into() -> None:
         ({"recipe": {"epochs": 1}}, "the recipe must be a visus.Recipe, and not a dict. Write visus.Recipe(epochs=3)."),
         (
             {"data": ["photos"]},
-            "the data must be one folder or file, not a list. For arrays: visus.open_data(x=x, y=y). For a dataset of PyTorch or Hugging Face: "
+            "the data must be one folder or file, not a list. For arrays: visus.open_data(x=x, y=y). For a table of pandas: visus.open_data(table). For a dataset of PyTorch or Hugging Face: "
             "visus.open_data(dataset).",
         ),
         (
             {"data": DataLoader(TensorDataset(torch.zeros(2, 4), torch.zeros(2)))},
-            "the data must be one folder or file, not a DataLoader. For arrays: visus.open_data(x=x, y=y). For a dataset of PyTorch or Hugging Face: "
+            "the data must be one folder or file, not a DataLoader. For arrays: visus.open_data(x=x, y=y). For a table of pandas: visus.open_data(table). For a dataset of PyTorch or Hugging Face: "
             "visus.open_data(loader.dataset).",
         ),
     ],

@@ -97,6 +97,8 @@ def test_other_data_may_be_a_table_of_pandas(
         network.evaluate(data).confusion == network.evaluate(network.open_data(tmp_path / "table.csv", **columns)).confusion
     )
     assert network.evaluate(table.rename(columns={"file": "path", "kind": "label"})).num_samples == 4
+    with pytest.raises(UsageError, match=r"^samples\[0\] is an image of Pillow in the mode P, "):
+        network.evaluate(([Image.fromarray(np.zeros((10, 10), np.uint8)).quantize(4)], ["dark"]))
     with pytest.raises(DataError) as caught:
         network.open_data(table, path_column="file")
     assert str(caught.value).endswith(

@@ -52,8 +52,8 @@ def given_array(value: Any, name: str) -> NDArray[Any]:
     return array
 
 
-def refuse_converted_images(samples: Any, name: str) -> None:
-    """Raise an error for a list of Pillow's images whose values are no brightness, such as places in a palette.
+def refuse_other_modes(samples: Any, name: str) -> None:
+    """Raise an error for a list of Pillow's images with other values than levels of gray, or of red, green and blue: a palette, opacity, inks.
 
     Raises:
         UsageError: it holds one.
@@ -62,17 +62,29 @@ def refuse_converted_images(samples: Any, name: str) -> None:
         mode = getattr(each, "mode", None)
         if isinstance(mode, str) and hasattr(each, "convert") and mode not in _PLAIN_MODES:
             raise UsageError(
-                f"{name}[{place}] is an image of Pillow in the mode {mode}, whose values are no levels of gray, or of red, green and blue. Convert it: "
+                f"{name}[{place}] is an image of Pillow in the mode {mode}, which has other values than levels of gray, or of red, green and blue. Convert it: "
                 f"[each.convert('RGB') for each in {name}]."
             )
 
 
-def plain_labels(labels: Any, name: str) -> Any:
-    """Labels as they are, but tables, columns and categories of pandas as arrays, and a column (n, 1) of objects as (n,).
+def plain_labels(labels: Any, name: str, what: str = "label") -> Any:
+    """Labels or groups as they are, but tables, columns and categories of pandas as arrays, and a column (n, 1) of objects as (n,).
+
+    Args:
+        labels: as a program gives them.
+        name: their name, for errors.
+        what: what one of them is, for errors.
 
     Raises:
-        DataError: some are missing: None, NaN among texts, or the missing values of pandas.
+        DataError: some are missing: None, NaN among texts or in a table of several columns, or the missing values of pandas.
     """
+    if len(columns := list(getattr(labels, "columns", ()))) > 1 and hasattr(labels, "isna"):
+        absent = labels.isna().to_numpy()
+        _refuse_missing(
+            [f"{name}[{row}] ({columns[int(absent[row].argmax())]})" for row in np.flatnonzero(absent.any(1))],
+            len(labels),
+            what,
+        )
     if hasattr(labels, "to_numpy"):
         labels = labels.to_numpy()
     elif hasattr(labels, "categories"):
@@ -81,24 +93,44 @@ def plain_labels(labels: Any, name: str) -> Any:
         labels = labels[:, 0]
     is_objects = isinstance(labels, np.ndarray) and labels.dtype.kind == "O"
     rows = list(labels) if is_objects or isinstance(labels, (list, tuple)) else []
-    missing = [place for place, each in enumerate(rows) if _is_missing(each)]
-    if missing and not all(isinstance(each, (int, float)) for each in rows):  # for numbers, the task decides
-        is_one = len(missing) == 1
-        raise DataError(
-            f"{write_number_of(len(missing), 'label')} of {len(rows):,} {'is' if is_one else 'are'} missing: "
-            f"{write_names(f'{name}[{place}]' for place in missing)}. Give each sample a label, or leave {'it' if is_one else 'them'} out."
-        )
+    if not all(isinstance(each, (int, float)) for each in rows):  # NaN among numbers is refused by the task
+        _refuse_missing([f"{name}[{place}]" for place, each in enumerate(rows) if is_missing(each)], len(rows), what)
     return labels
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing(label: Any) -> bool:
+    """Whether a label is None, NaN or a missing value of pandas.
+
+    >>> is_missing(float("nan")), is_missing(0)
+    (True, False)
+    """
     return label is None or (isinstance(label, float) and label != label) or type(label).__name__ in ("NAType", "NaTType")
 
 
+def _refuse_missing(missing: Sequence[str], number: int, what: str) -> None:
+    if missing:
+        is_one = len(missing) == 1
+        raise DataError(
+            f"{write_number_of(len(missing), what)} of {number:,} {'is' if is_one else 'are'} missing: {write_names(missing)}. "
+            f"Give each sample a {what}, or leave {'it' if is_one else 'them'} out."
+        )
+
+
 def columns_of(labels: Any) -> list[str]:
-    """The names of the columns of a table of pandas with several columns; empty for other labels, and for columns without names."""
+    """The names of the columns of a table of pandas with several columns; empty for other labels, and for columns that only have numbers 0, 1, 2, ...
+
+    Raises:
+        UsageError: two columns have one name, or a name is neither a text nor a whole number.
+    """
     columns = list(getattr(labels, "columns", ())) if hasattr(labels, "to_numpy") else []
-    return columns if len(columns) > 1 and all(isinstance(each, str) for each in columns) else []
+    if len(columns) < 2 or columns == list(range(len(columns))):
+        return []
+    if odd := [each for each in columns if not isinstance(each, (str, int, np.integer))]:
+        raise UsageError(f"a column of the labels is called {odd[0]!r}, and a name is a text or a whole number. Rename it.")
+    names = [str(each) for each in columns]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise UsageError(f"two columns of the labels are called {repeated[0]!r}. Rename one.")
+    return names
 
 
 def common_columns(given: Mapping[str, Any]) -> list[str]:
@@ -108,16 +140,17 @@ def common_columns(given: Mapping[str, Any]) -> list[str]:
         given: name -> labels.
 
     Raises:
-        UsageError: they differ.
+        UsageError: they differ, or other labels stand beside a table.
     """
-    found = {name: columns for name, labels in given.items() if (columns := columns_of(labels))}
-    for name, columns in found.items():
-        first = next(iter(found))
+    found = {name: columns_of(labels) for name, labels in given.items()}
+    first = next((name for name, columns in found.items() if columns), "")
+    for name, columns in found.items() if first else ():
         if columns != found[first]:
+            what = f"the columns of {name} are {write_names(columns)}" if columns else f"{name} has no columns with names"
             raise UsageError(
-                f"the columns of {name} are {write_names(columns)}, and those of {first} are {write_names(found[first])}. Give the same columns in the same order."
+                f"{what}, and those of {first} are {write_names(found[first])}. Give the same columns in the same order."
             )
-    return next(iter(found.values()), [])
+    return found[first] if first else []
 
 
 def in_order(labels: Any, names: Sequence[str]) -> Any:
@@ -131,7 +164,7 @@ def in_order(labels: Any, names: Sequence[str]) -> Any:
         return labels
     if sorted(columns) != sorted(names):
         raise UsageError(f"the columns of the labels are {write_names(columns)}, and needed are {write_names(names)}.")
-    return labels[list(names)]
+    return labels.iloc[:, [columns.index(name) for name in names]]
 
 
 def class_list(value: Any) -> NDArray[Any]:

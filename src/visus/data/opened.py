@@ -353,7 +353,7 @@ def open_data(
     """
     if path is not None and not isinstance(path, (str, os.PathLike)):
         raise UsageError(
-            f"the data must be one folder or file, not a {type(path).__name__}. For arrays: visus.open_data(x=x, y=y). "
+            f"the data must be one folder or file, not a {type(path).__name__}. For arrays: visus.open_data(x=x, y=y). For a table of pandas: visus.open_data(table). "
             f"For a dataset of PyTorch or Hugging Face: visus.open_data({'loader.dataset' if hasattr(path, 'dataset') else 'dataset'})."
         )
     check_settings(img_size, channels, resize_mode, normalize, max_unreadable)

@@ -174,24 +174,21 @@ def _records(file: Path, delimiter: str | None, reading: Reading) -> tuple[list[
             heads = [f"{head} (as written)" if head == column else head for head in heads]
             heads[heads.index(name)] = column
     _check_heads(heads, file, written, rows.records)
-    if reading.task == "multi-label" and len(columns) == 1:
-        _refuse_lone_indicator(
-            columns[0], {cells[heads.index("label")] for _, cells in rows.records if len(cells) == len(heads)}, file
-        )
     return _distinct(heads), rows.records
 
 
-def _refuse_lone_indicator(column: str, cells: set[str], file: Path) -> None:
+def refuse_lone_indicator(found: FoundSamples, reading: Reading) -> None:
     """Raise an error for sets of classes in a column of 0 and 1, which says of one class alone whether it applies.
 
     Raises:
         DataError: these are its cells.
     """
-    if {cell.strip() for cell in cells} == {"0", "1"}:
+    if found.kind == "table" and reading.task == "multi-label" and not found.declared and set(found.labels) == {"0", "1"}:
+        column = reading.label_column or "label"
         raise DataError(
             f"the column {column!r} has 0 and 1 alone, so it is that of one class, and multi-label needs several. Name the columns of all classes, as in "
             f"{option('label_column', f'{column},other')}; or leave out {option('task', 'multi-label')} for the two classes 0 and 1.",
-            where=str(file),
+            where=str(found.label_file or found.root),
         )
 
 
@@ -498,7 +495,7 @@ def _missing_files(missing: list[_Row], file: Path) -> list[str]:
     files = write_names(f"{row.path} (row {row.number})" for row in missing)
     return [
         f"{write_number_of(len(missing), 'row names a file that does', 'rows name files that do')} not exist: {files}. "
-        f"Paths are relative to the folder of the table.{_missing_hint(missing, file)} --skip-missing skips such rows."
+        f"Paths are relative to the folder of the table.{_missing_hint(missing, file)} {option('skip_missing', True)} skips such rows."
     ]
 
 

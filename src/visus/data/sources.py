@@ -31,7 +31,7 @@ from visus.data.source_folders import (
 from visus.data.source_idx import is_idx, read_idx
 from visus.data.source_npz import is_pair, read_npy, read_npz
 from visus.data.source_rules import FoundSamples, assemble_samples, natural_key, single_class_error
-from visus.data.source_table import TABLE_SUFFIXES, has_predictions, is_table, read_table
+from visus.data.source_table import TABLE_SUFFIXES, has_predictions, is_table, read_table, refuse_lone_indicator
 from visus.data.splits import split_samples
 from visus.data.table_paths import find_annotation_file, list_images
 from visus.data.table_search import (
@@ -114,6 +114,8 @@ def read_source(
         raise DataError(
             f"a layout was given, but this is not an NPZ or NPY file: it was read as {found.kind}.", where=str(path)
         )
+    if labels is None and classes is None:
+        refuse_lone_indicator(found, reading)
     found = found if labels is None else with_other_labels(found, labels)
     samples = assemble_samples(_as_task(found, reading, path), ledger, classes)
     warnings = label_warnings(samples) if classes is None else []

@@ -84,7 +84,7 @@ class SaveWeights:
         if not isinstance(self.file, (str, Path)):
             raise UsageError(f"weights are saved to a path, such as 'middle.safetensors', and not to {self.file!r}.")
         file = Path(self.file)
-        if not file.stem:
+        if file.name in ("", "..") or file.is_dir():
             raise UsageError(
                 f"weights are saved to a file, such as 'middle.safetensors', and not to the folder {str(self.file)!r}."
             )

@@ -168,7 +168,7 @@ def read_checkpoint(
     """
     tensors, header = _read(path)
     for name, value in identity.items():
-        was = header["identity"].get(name, "")
+        was = header["identity"].get(name, value)  # what an earlier version did not record is not compared
         if was != value:
             before, now = _different(was, value)
             raise WeightsError(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from visus.data.array_labels import refuse_repeated_names
+from visus.data.given_arrays import is_missing
 from visus.errors import DataError, UsageError
 from visus.workbench.hugging_face import Columns, find_columns
 
@@ -168,9 +169,10 @@ class Part:
         labels = row.label if len(columns) > 1 else [row.label]
         for column, label in zip(columns, labels, strict=True):
             is_number = isinstance(label, (int, float)) or getattr(label, "ndim", 1) == 0
-            is_unnamed = bool(self.names) and task != "regression" and is_number and int(label) == -1
+            is_absent = label is None or (is_missing(label) and task != "regression")
+            is_unnamed = not is_absent and bool(self.names) and task != "regression" and is_number and int(label) == -1
             is_infinite = task == "regression" and label is not None and not _is_finite(label)
-            if label is None or is_unnamed or is_infinite:
+            if is_absent or is_unnamed or is_infinite:
                 raise self._missing(row, "finite number" if is_infinite else "label", column, label)
 
     def _missing(self, row: Row, what: str, column: str, value: Any) -> DataError:
@@ -178,7 +180,9 @@ class Part:
             part = " If the whole part has no labels, leave the part out." if self.name and what == "label" else ""
             named = "it" if what == "image" else "its label"
             return DataError(f"{row.name} has no {what}: {named} is {value}. Leave such samples out.{part}")
-        kept = {"image": "is not None", "finite number": ""}.get(what, "is not None" if value is None else f"!= {value}")
+        kept = {"image": "is not None", "finite number": ""}.get(
+            what, "is not None" if value is None else f"== row[{column!r}]" if is_missing(value) else f"!= {value}"
+        )
         test = f"row[{column!r}] {kept}" if kept else f"np.isfinite(row[{column!r}])"
         part = (
             " If the whole part has no labels, as test sets of competitions, leave the part out."

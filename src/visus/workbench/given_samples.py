@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from visus.data.array_labels import class_values
-from visus.data.given_arrays import given_array, refuse_converted_images
+from visus.data.given_arrays import given_array, plain_labels, refuse_other_modes
 from visus.data.given_labels import DatasetLabels, check_label, read_dataset_labels, read_given_labels
 from visus.data.source_rules import absent_classes_warning, count_not_finite, not_finite_error
 from visus.errors import StorageError, UsageError, VisusError
@@ -83,7 +83,9 @@ def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None
     """
     present = {name: value for name, value in arrays.items() if value is not None}
     for name in (name for name, _ in _PAIRS if name in present):
-        refuse_converted_images(present[name], name)
+        refuse_other_modes(present[name], name)
+    if "groups" in present:
+        present["groups"] = plain_labels(present["groups"], "groups", "group")
     read, task = read_given_labels(present, task)
     values = read | {name: given_array(value, name) for name, value in present.items() if name not in read}
     for samples, labels in _PAIRS:

@@ -83,6 +83,9 @@ def test_own_functions_and_the_default_are_choices() -> None:
     name = f"{__name__}:own_loss"
     for space in ({"loss": [None, own_loss]}, {"loss": f"none,{name}"}, {"loss": f"null, {name}"}):
         assert Space.of(space).settings["loss"] == Choices((None, name))
+    with pytest.raises(UsageError) as caught:
+        Space.of({"cutout": "none,0.5"})
+    assert str(caught.value) == "cutout must be a number, not 'none'."
     assert Space.of({"class_weights": "none,balanced"}).settings["class_weights"] == Choices(("none", "balanced"))
 
 

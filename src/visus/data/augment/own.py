@@ -27,10 +27,6 @@ from visus.units import write_shape
 
 _INSTALLED = (*(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib")), str(Path(__file__).parents[2]))
 _MAX_GROWTH, _MAX_LEVEL = 50.0, 2.0  # of the mean absolute value: no change of values from 0 to 1 makes as much of it
-_BLACK = -0.25
-_MAX_BLACK = _MAX_DARKER = (
-    0.1  # the fraction of values below ``_BLACK``, and the fall of the mean: only a normalization exceeds both
-)
 
 
 @dataclass(frozen=True)
@@ -63,11 +59,7 @@ class OwnTransform(Transform):
 
     def apply(self, batch: Tensor, drawn: Drawn) -> Tensor:
         shape, dtype, device = batch.shape, batch.dtype, batch.device
-        level, mean = (
-            float(batch.abs().mean()),
-            float(batch.mean()),
-        )  # before the function, which may change the batch itself
-        is_unit = level == mean and float(batch.max()) <= 1
+        level = float(batch.abs().mean())  # before the function, which may change the batch itself
         try:
             with seeded(int(drawn[0]), device):
                 result = self.function(batch)
@@ -97,14 +89,6 @@ class OwnTransform(Transform):
             raise UsageError(
                 f"it returned values of {found:.3g} on average for values of {level:.3g}{self._place()}. The transform gets values from 0 (black) to 1 (white), "
                 "and must return such values too: leave out what multiplies them, such as * 255.",
-                where=self.name,
-            )
-        moved = float(result.mean())
-        if is_unit and mean - moved > _MAX_DARKER and float((result < _BLACK).float().mean()) > _MAX_BLACK:
-            raise UsageError(
-                f"it returned values from {float(result.min()):.3g} to {float(result.max()):.3g} with a mean of {moved:.3g}, for values from 0 to 1 with a mean of "
-                f"{mean:.3g}{self._place()}. The transform gets values from 0 (black) to 1 (white), and must return such values too. Leave a normalization out: visus "
-                "normalizes after the transform, and the same in predictions.",
                 where=self.name,
             )
         return result.detach()

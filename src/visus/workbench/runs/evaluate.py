@@ -11,7 +11,7 @@ import torch
 
 from visus.data.array_labels import is_one_hot
 from visus.data.contents import hash_rows
-from visus.data.given_arrays import plain_labels
+from visus.data.given_arrays import plain_labels, refuse_other_modes
 from visus.data.given_labels import encode_given_labels
 from visus.data.ledger import Ledger
 from visus.data.preprocessing import Pixels
@@ -61,6 +61,7 @@ def evaluate(
 
 
 def _score_arrays(run: SavedRun, samples: Pixels | torch.Tensor, labels: Any, *, raw: bool, monitor: Monitor) -> AnyScores:
+    refuse_other_modes(samples, "samples")
     ledger = Ledger()
     rows = [
         run.preprocessing.fit_row(sample.row, ledger, sample.name)

@@ -319,9 +319,8 @@ class SavedRun(Described):
                 return open_given(data, self.task.name, self.classes, reading, monitor, open_path)
             if is_table(data):
                 own = reading_of(RunFolder.open(self.folder).read_json("data.json"))
-                return open_given_table(
-                    data, reading, reading.path_column or str(own.get("path_column") or "path"), open_path
-                )
+                column = reading.path_column or str(own.get("path_column") or "path")
+                return open_given_table(data, reading, column if column in data.columns else "path", open_path)
             return open_path(data, reading)
 
     def _opened(self, data: str | Path | None, reading: Reading, max_unreadable: float, long: dict[str, Any]) -> Data:

@@ -14,7 +14,8 @@ from visus.training.loss import Loss
 from visus.training.resolved_recipe import ResolvedRecipe
 from visus.workbench.modules import BuiltNetwork
 from visus.workbench.train.events import FirstLoss
-from visus.workbench.train.preparing import class_weights, own_loss, prepare
+from visus.workbench.train.own_functions import own_loss
+from visus.workbench.train.preparing import class_weights, prepare
 
 
 def first_loss(made: BuiltNetwork, data: Data, recipe: ResolvedRecipe, machine: Machine) -> FirstLoss | None:

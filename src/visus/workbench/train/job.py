@@ -34,7 +34,8 @@ from visus.workbench.train.command_times import CommandTimes
 from visus.workbench.train.ending import PAGE_S, ending_s, remember_ending
 from visus.workbench.train.events import Prepared, Scored
 from visus.workbench.train.mirroring import read_mirroring
-from visus.workbench.train.preparing import class_weights, own_loss, own_values, prepare, selecting_metric, whiten
+from visus.workbench.train.own_functions import own_loss, own_values, selecting_metric
+from visus.workbench.train.preparing import class_weights, prepare, whiten
 from visus.workbench.train.processes import share_of
 from visus.workbench.train.run_files import write_end
 from visus.workbench.train.starts import Start

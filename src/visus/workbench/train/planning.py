@@ -42,17 +42,15 @@ from visus.workbench.train.kernels_in_time import compile_kernels, kernels_in_ti
 from visus.workbench.train.library_starts import LibraryChoice, random_library_note
 from visus.workbench.train.mirroring import ask_mirroring, motion_warnings
 from visus.workbench.train.network_advice import advised
-from visus.workbench.train.preparing import (
-    augmentation,
+from visus.workbench.train.own_functions import (
     object_warnings,
     own_loss,
-    prepare,
-    resolved,
     selecting_metric,
-    training_part,
     try_loss,
     try_metric,
+    try_transform,
 )
+from visus.workbench.train.preparing import augmentation, prepare, resolved, training_part
 from visus.workbench.train.processes import refuse_too_many
 from visus.workbench.train.starts import (
     BackboneChoice,
@@ -217,6 +215,7 @@ def plan_new(asked: Asked, limit: TimeLimit, group: Group, monitor: Monitor) -> 
     augmentation(recipe, data)
     with group.local_first():
         training_part(data, recipe, monitor)  # decoded once; it is in the cache then
+    try_transform(recipe, data)
     made = tried(made, data, recipe, machine)
     if start is not None:
         times.mark("preparation")

@@ -303,9 +303,7 @@ def _read(name: str, value: object) -> Range | Choices:
         UsageError: this is no range and no choices.
         RecipeError: a value is invalid for the setting.
     """
-    every = get_args(_TYPES[name]) or (_TYPES[name],)
-    kinds = [kind for kind in every if kind is not type(None)]
-    can_be_none = type(None) in every and "none" not in (FIELDS[name].metadata["known"] or ())
+    kinds = [kind for kind in get_args(_TYPES[name]) or (_TYPES[name],) if kind is not type(None)]
     is_number = kinds[0] in (int, float)
     if isinstance(value, tuple) and len(value) == 2 and is_number:
         value = f"{value[0]}..{value[1]}"
@@ -313,7 +311,7 @@ def _read(name: str, value: object) -> Range | Choices:
         return _range(name, value, is_number=is_number, is_whole=kinds[0] is int)
     words = value.split(",") if isinstance(value, str) else list(value) if isinstance(value, Sequence) else [value]
     values = tuple(
-        None if can_be_none and str(word).strip() in ("none", "null") else _value(word, kinds[0]) for word in words
+        None if name == "loss" and str(word).strip() in ("none", "null") else _value(word, kinds[0]) for word in words
     )
     for each in values:
         Recipe().replace(**{name: each})

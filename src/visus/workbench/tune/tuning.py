@@ -34,8 +34,8 @@ from visus.workbench.screen import showing
 from visus.workbench.train.ending import ending_s
 from visus.workbench.train.events import Prepared
 from visus.workbench.train.kernels_in_time import compile_kernels
+from visus.workbench.train.own_functions import try_loss
 from visus.workbench.train.planning import Asked, NewTraining, plan_new
-from visus.workbench.train.preparing import try_loss
 from visus.workbench.train.time_limit import TimeLimit
 from visus.workbench.train.training import carry_out, train
 from visus.workbench.train.training import resume as resume_training
