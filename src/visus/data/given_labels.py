@@ -69,17 +69,13 @@ def read_given_labels(arrays: Mapping[str, Any], task: str | None) -> tuple[dict
     given = {name: value for name, value in arrays.items() if name in LABELS}
     columns = common_columns(given)
     classes = class_list(arrays.get("classes", columns)) if "classes" in arrays or columns else None
-    if columns and classes is not None and sorted(map(str, classes.reshape(-1))) != sorted(columns):
-        raise UsageError(
-            f"class_names are {write_names(map(str, classes.reshape(-1)))}, and the columns of the labels are {write_names(columns)}. Give the names of the columns, "
-            "in any order, or leave class_names out."
-        )
-    ordered = {
-        name: value if classes is None else in_order(value, [str(each) for each in classes.reshape(-1)])
-        for name, value in given.items()
-    }
-    given = {name: plain_labels(value, name) for name, value in ordered.items()}
     names = [] if classes is None else [str(each) for each in classes.reshape(-1).tolist()]
+    if columns and sorted(names) != sorted(columns):
+        raise UsageError(
+            f"class_names are {write_names(names)}, and the columns of the labels are {write_names(columns)}. Give the names of the columns, in any order, or leave "
+            "class_names out."
+        )
+    given = {name: plain_labels(in_order(value, names), name) for name, value in given.items()}
     refuse_repeated_names(names, "class_names", task)
     sets = _sets_of_parts(given, names, task) if task in (None, "multi-label") else None
     if sets is not None:
