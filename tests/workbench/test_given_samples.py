@@ -523,6 +523,11 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
         "2 groups of 2 are missing: groups[0], groups[1]. Give each sample a group, or leave them out.",
     ),
     (
+        "a group that is NaN",
+        {"x": np.zeros((2, 3)), "y": [0, 1], "groups": np.array([1, math.nan])},
+        "groups: the group of row 1 is missing (NaN). Give each sample a group, or leave it out.",
+    ),
+    (
         "class names in a mapping",
         {"x": np.zeros((2, 3)), "y": [0, 1], "class_names": {0: "a", 1: "b"}},
         "class_names is of the type dict. Class names are a list of texts, in the order of the labels.",

@@ -70,9 +70,9 @@ def label_column(values: NDArray[Any], where: Path | str, what: str = "label", r
         is_whole = np.isfinite(values) & (values == np.round(values)) & (np.abs(values) < 2**53)
         if not is_whole.all():
             first = int(np.argmin(is_whole))
-            if is_label and np.isnan(values[first]):
+            if np.isnan(values[first]):
                 raise DataError(
-                    f"the label of row {first} is missing (NaN). Give each sample a label, or leave it out.",
+                    f"the {what} of row {first} is missing (NaN). Give each sample a {what}, or leave it out.",
                     where=str(where),
                 )
             if remedy is None:
