@@ -5,6 +5,7 @@ They are saved as files, unchanged, so that every later step reads them again by
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -57,14 +58,18 @@ class Saved:
     note: str = ""
     warning: str = ""
 
-    def discard(self, error: VisusError) -> None:
-        """Remove what this call saved, and take its folder, which is there no longer, out of the error's place."""
-        if self.made is None:
-            return
-        shutil.rmtree(self.made, ignore_errors=True)
-        place = Path(error.where)
-        if error.where and place.is_relative_to(self.made):
-            error.where = "" if place in (self.made, self.made / _TABLE) else str(place.relative_to(self.made))
+    @contextlib.contextmanager
+    def unless_refused(self) -> Iterator[None]:
+        """A context that opens the samples. After an error, what this call saved is removed, and its folder is taken out of the error's place."""
+        try:
+            yield
+        except VisusError as error:
+            if self.made is not None:
+                shutil.rmtree(self.made, ignore_errors=True)
+                place = Path(error.where)
+                if error.where and place.is_relative_to(self.made):
+                    error.where = "" if place in (self.made, self.made / _TABLE) else str(place.relative_to(self.made))
+            raise
 
 
 def save_arrays(arrays: Mapping[str, Any], folder: Path, task: str | None = None) -> Saved:

@@ -15,7 +15,7 @@ from visus.data.preprocessing import Normalize
 from visus.data.reading import one_column
 from visus.data.store import MAX_UNREADABLE
 from visus.data.tasks import check_task
-from visus.errors import UsageError, VisusError
+from visus.errors import UsageError
 from visus.progress import Monitor, OnEvent, ShouldStop
 from visus.workbench.given_datasets import is_dataset, is_table, refuse_streams
 from visus.workbench.given_samples import Saved, save_arrays, save_dataset, save_table
@@ -144,34 +144,30 @@ def open_data(
         check_task(task)
     column = one_column(label_column)
     given = _given(path, arrays, keep_in, Monitor(on_event, should_stop), progress, task, path_column, column)
-    try:
-        with following("decoding", Monitor(on_event, should_stop), progress) as monitor:
-            data = opened.open_data(
-                given.path,
-                img_size=img_size,
-                channels=channels,
-                resize_mode=resize_mode,
-                normalize=normalize or "mean-deviation",
-                labels=labels,
-                split=split,
-                split_seed=split_seed,
-                val=val,
-                test=test,
-                max_unreadable=max_unreadable,
-                cache_dir=cache_dir,
-                num_workers=num_workers,
-                choose_input=choice,
-                path_column=path_column,
-                label_column=given.label_column,
-                skip_missing=skip_missing,
-                class_depth=class_depth,
-                layout=layout,
-                task=given.task,
-                **monitor.keywords,
-            )
-    except VisusError as error:
-        given.discard(error)
-        raise
+    with given.unless_refused(), following("decoding", Monitor(on_event, should_stop), progress) as monitor:
+        data = opened.open_data(
+            given.path,
+            img_size=img_size,
+            channels=channels,
+            resize_mode=resize_mode,
+            normalize=normalize or "mean-deviation",
+            labels=labels,
+            split=split,
+            split_seed=split_seed,
+            val=val,
+            test=test,
+            max_unreadable=max_unreadable,
+            cache_dir=cache_dir,
+            num_workers=num_workers,
+            choose_input=choice,
+            path_column=path_column,
+            label_column=given.label_column,
+            skip_missing=skip_missing,
+            class_depth=class_depth,
+            layout=layout,
+            task=given.task,
+            **monitor.keywords,
+        )
     notes, warnings = ([text] if text else [] for text in (given.note, given.warning))
     if notes or warnings:
         own = data.samples

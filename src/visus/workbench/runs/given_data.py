@@ -10,9 +10,8 @@ from typing import Any
 from visus.data.cache import given_folder
 from visus.data.opened import Data
 from visus.data.reading import Reading
-from visus.errors import VisusError
 from visus.progress import Monitor
-from visus.workbench.given_samples import Saved, save_dataset, save_table
+from visus.workbench.given_samples import save_dataset, save_table
 
 
 def open_given(
@@ -43,7 +42,8 @@ def open_given(
         column = ",".join(classes)
     are_names = task != "regression" and not all(name.lstrip("-").isdecimal() for name in classes)
     given = save_dataset(dataset, given_folder(), monitor, task, column, class_names=classes if are_names else ())
-    data = _opened(given, replace(reading, label_column=given.label_column), open_path)
+    with given.unless_refused():
+        data = open_path(given.path, replace(reading, label_column=given.label_column))
     notes = (*data.samples.notes, *([given.note] if given.note else []))
     return replace(data, samples=replace(data.samples, notes=notes))
 
@@ -62,16 +62,9 @@ def open_given_table(table: Any, reading: Reading, path_column: str, open_path: 
         DataError: as for a CSV file.
         StorageError: the table cannot be saved.
     """
-    return _opened(save_table(table, given_folder(), path_column), reading, open_path)
-
-
-def _opened(given: Saved, reading: Reading, open_path: Callable[[Path, Reading], Data]) -> Data:
-    """Data that was saved, opened; what is refused is not kept."""
-    try:
+    given = save_table(table, given_folder(), path_column)
+    with given.unless_refused():
         return open_path(given.path, reading)
-    except VisusError as error:
-        given.discard(error)
-        raise
 
 
 def _has_columns(dataset: Any, names: Sequence[str]) -> bool:

@@ -8,12 +8,12 @@ from typing import Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from visus.data.augment.own import OwnTransform, seeded
 from visus.data.batches import Part, random_stream
 from visus.data.opened import Data
 from visus.data.tasks import TaskName
+from visus.data.value_ranges import some_values
 from visus.errors import UsageError
 from visus.evaluation.metric_names import check_metric
 from visus.evaluation.metrics import METRICS, Metric
@@ -136,8 +136,7 @@ def try_transform(recipe: ResolvedRecipe, data: Data) -> None:
     if not recipe.transform or data.preprocessing.dtype != "uint8" or not data.preprocessing.is_image_like:
         return
     transform = OwnTransform(recipe.transform, load_function(recipe.transform))
-    part = data.split("train")
-    images = part.rows(_spread(len(part))).float() / 255
+    images = torch.from_numpy(some_values(data.split("train"))).float() / 255
     found = [transform.apply(images.clone(), (torch.tensor(seed),)) for seed in _TRIED_SEEDS]
     if all(float((each < _BLACK).float().mean()) > _MAX_BLACK for each in found) or _is_one_line(images, found):
         low, high = min(float(each.min()) for each in found), max(float(each.max()) for each in found)
@@ -173,27 +172,24 @@ def own_values(recipe: ResolvedRecipe, data: Data) -> dict[str, str]:
         ``own loss`` and ``own metric`` -> the value and the name of the function, as text.
     """
     found: dict[str, str] = {}
-    held, labels, task = _some_labels(data.split("val")), _some_labels(data.split("train")), task_of(data)
     own = own_loss(recipe)
     if inspect.isfunction(own):
+        labels = _some_labels(data.split("train"))
         with seeded(0, _CPU):
-            value = Loss(task=task, own=own).mean(_random_outputs(len(labels), data), labels).item()
+            value = Loss(task=task_of(data), own=own).mean(_random_outputs(len(labels), data), labels).item()
         found["own loss"] = f"{value:.4g} for fixed outputs, {recipe.loss}"
-    if NAME.fullmatch(recipe.select) and len(held) and inspect.isfunction(load_function(recipe.select)):
+    if NAME.fullmatch(recipe.select) and len(data.split("val")) and inspect.isfunction(load_function(recipe.select)):
+        held = _some_labels(data.split("val"))
         with seeded(0, _CPU):
-            value = selecting_metric(recipe, data.task).compute(task, _random_outputs(len(held), data), held)
+            value = selecting_metric(recipe, data.task).compute(task_of(data), _random_outputs(len(held), data), held)
         found["own metric"] = f"{value:.4g} for fixed outputs, {recipe.select}"
     return found
 
 
 def _some_labels(part: Part) -> torch.Tensor:
-    """The labels of some samples, from all over a split, so that they are of many classes."""
-    return torch.from_numpy(part.labels[_spread(len(part))])
-
-
-def _spread(number: int) -> NDArray[np.int64]:
-    """At most ``_TRIED_SAMPLES`` places among a number of samples, evenly spread."""
-    return np.unique(np.linspace(0, max(0, number - 1), min(number, _TRIED_SAMPLES)).round().astype(np.int64))
+    """The labels of at most ``_TRIED_SAMPLES`` samples, evenly spread over a split, so that they are of many classes."""
+    places = np.linspace(0, max(0, len(part) - 1), min(len(part), _TRIED_SAMPLES)).round().astype(np.int64)
+    return torch.from_numpy(part.labels[places])
 
 
 def _random_outputs(number: int, data: Data) -> torch.Tensor:

@@ -390,16 +390,15 @@ def _new_search(
 
 
 def _try_losses(space: Space, planned: NewTraining) -> None:
-    """Try a person's own losses as the trials will use them, so that no trial fails by one.
+    """Try a person's own losses as the trials will use them, so that no trial fails by one. The loss of the recipe by itself is tried already.
 
     Raises:
         UsageError: one cannot be found or used.
     """
     searched = dict(space)
-    losses = searched.get("loss", Choices((planned.recipe.loss,)))
-    mixing: dict[str, Any] = {
-        name: 1.0 for name in ("mixup", "cutmix") if name in searched
-    }  # whatever the strength, samples are mixed
+    # Whatever the strength, samples are mixed.
+    mixing: dict[str, Any] = {name: 1.0 for name in ("mixup", "cutmix") if name in searched}
+    losses = searched.get("loss", Choices((planned.recipe.loss,) if mixing else ()))
     for loss in losses.values if isinstance(losses, Choices) else ():
         try_loss(dataclasses.replace(planned.recipe, loss=loss, **mixing), planned.data)
 
